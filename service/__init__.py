@@ -1,0 +1,3 @@
+"""pylon-oidc."""
+
+__version__ = "0.1.0"
