@@ -1,0 +1,56 @@
+"""gunicorn's settings. Each value has its reason beside it.
+
+gunicorn -c deploy/gunicorn.conf.py service.wsgi:app
+"""
+
+import os
+import sys
+
+_port = os.environ.get("PORT", "")
+
+# A PaaS gives the port and sends its router there; without one only this machine may ask.
+bind = [f"0.0.0.0:{_port}" if _port else "127.0.0.1:4321"]
+
+# A mint is CPU for a few hundred microseconds: a worker a core, and two at least so that one slow request does not
+# stop the service.
+workers = int(os.environ.get("WEB_CONCURRENCY") or max(2, len(os.sched_getaffinity(0))))
+
+# The whole application is loaded once, before the workers are forked: a wrong configuration ends here, before the
+# port opens, and the workers share the memory. No database connection is open at the fork.
+preload_app = True
+
+# Requests under way may finish; then the process ends.
+graceful_timeout = 25
+timeout = 30
+
+# Headers that a proxy may set, from peers that are named. Over a Unix socket every peer is trusted by gunicorn, so
+# no header may take part in what is served: the list of headers that become SCRIPT_NAME or PATH_INFO is empty.
+forwarded_allow_ips = os.environ.get("FORWARDED_ALLOW_IPS") or "127.0.0.1,::1"
+forwarder_headers = ""
+# A header whose name holds an underscore could pass for another one in the WSGI environment: dropped.
+header_map = "drop"
+
+# An authorization request carries an id_token_hint of 2 KB and more: the default of 4,094 answers 414.
+limit_request_line = 8190
+limit_request_fields = 64
+limit_request_field_size = 8190
+
+# No socket by which others on this machine could steer the server.
+control_socket_disable = True
+
+# One line a request is written by the application, with a request id and without the query string.
+accesslog = None
+
+
+def on_starting(server):
+    """Refuse, before any port opens, what dev mode must never be bound to."""
+    if os.environ.get("PYLON_DEV_MODE", "").lower() not in ("1", "true"):
+        return
+    loopback = ("127.", "localhost:", "[::1]:", "localhost", "::1")
+    for address in server.cfg.bind if isinstance(server.cfg.bind, list) else [server.cfg.bind]:
+        if not address.startswith(loopback):
+            print(
+                f"PYLON_DEV_MODE: is on and gunicorn would bind {address}; bind 127.0.0.1, or write 0",
+                file=sys.stderr,
+            )
+            sys.exit(2)

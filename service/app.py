@@ -1,0 +1,137 @@
+"""The application: the only place that knows the concrete parts, and the only route table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import falcon
+import structlog
+
+from service.issuer import IssuerResolver, issuer_path
+from service.keyring import Keyring
+from service.logs import configure_logging
+from service.protocol.metadata import ENDPOINTS
+from service.resources import health, not_built_yet, sessions
+from service.resources.discovery import Discovery, Jwks
+from service.resources.mint import Mint
+from service.resources.signed_in import SessionCookie, SignedIn
+from service.sessions import LocalSessions
+from service.settings import Secret, Settings
+from service.startup import prepare
+from service.storage.interface import Store
+from service.web.auth import AdminAuth
+from service.web.errors import add_error_handlers
+from service.web.middleware import CredentialedCors, IssuerOfRequest, KnownMethods, RequestLog
+
+Application = falcon.App[falcon.Request, falcon.Response]
+HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
+WELL_KNOWN = ("/.well-known/openid-configuration", "/.well-known/oauth-authorization-server")
+
+
+def create_app(
+    settings: Settings,
+    store: Store,
+    keyring: Keyring,
+    sessions_source: LocalSessions,
+    clock: Callable[[], float] = time.time,
+) -> Application:
+    """Put the application together.
+
+    Args:
+        settings: the settings.
+        store: answers for state; used by `readyz` alone, everything else goes through `sessions_source`.
+        keyring: the keys.
+        sessions_source: who is signed in.
+        clock: Unix s.
+    """
+    prefix = issuer_path(settings.issuer or "")
+    app: Application = falcon.App(
+        middleware=[
+            RequestLog(settings.forwarded_allow_ips),
+            IssuerOfRequest(
+                IssuerResolver(settings.issuer, settings.allowed_hosts, settings.dev_mode),
+                indifferent=HEALTH_PATHS,
+            ),
+            CredentialedCors(settings.trusted_origins, prefix=f"{prefix}/api/auth/"),
+            KnownMethods(),
+        ]
+    )
+    add_error_handlers(app)
+    for path, resource in routes(settings, store, keyring, sessions_source, clock).items():
+        _derive_head(resource)
+        app.add_route(path, resource)
+    return app
+
+
+def routes(
+    settings: Settings,
+    store: Store,
+    keyring: Keyring,
+    sessions_source: LocalSessions,
+    clock: Callable[[], float],
+) -> Mapping[str, Any]:
+    """The route table: path -> resource."""
+    cookie = SessionCookie(settings.cookie_name, settings.cookie_domain, settings.cookie_same_site)
+    signed_in = SignedIn(sessions_source, cookie, settings.trusted_origins)
+    admin = AdminAuth(_bytes(settings.admin_token))
+    discovery = Discovery(keyring, issuer=settings.issuer)
+    mint = Mint(
+        signed_in,
+        keyring,
+        clock,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        lifetime_s=settings.jwt_lifetime_s,
+    )
+    under_issuer = {
+        WELL_KNOWN[0]: discovery,
+        WELL_KNOWN[1]: discovery,
+        ENDPOINTS["jwks_uri"]: Jwks(keyring),
+        ENDPOINTS["authorization_endpoint"]: not_built_yet.Authorize(),
+        ENDPOINTS["token_endpoint"]: not_built_yet.Token(),
+        "/api/auth/jwt": mint,
+        "/api/auth/me": sessions.Me(signed_in, clock),
+        "/api/auth/refresh": sessions.Refresh(sessions_source, signed_in, clock),
+        "/api/auth/session": sessions.OneSession(sessions_source, signed_in, admin, clock),
+        "/api/auth/sessions": sessions.OwnSessions(sessions_source, signed_in, clock),
+        "/api/auth/sessions/trusted-mint": sessions.TrustedMint(
+            sessions_source, _bytes(settings.trusted_secret), clock
+        ),
+        "/api/auth/sessions/{sid}": sessions.OwnSession(sessions_source, signed_in, clock),
+        "/api/auth/users/{user_id}/sessions": sessions.UserSessions(sessions_source, admin, clock),
+    }
+    prefix = issuer_path(settings.issuer or "")
+    table: dict[str, Any] = {prefix + path: resource for path, resource in under_issuer.items()}
+    table |= {"/healthz": health.Alive(), "/readyz": health.Ready(store, keyring)}
+    if prefix:  # RFC 8414 §3.1 inserts the well-known part before the issuer's path
+        table |= {well_known + prefix: discovery for well_known in WELL_KNOWN}
+    return table
+
+
+def get_app() -> Application:
+    """The application of this process's environment, for a WSGI server.
+
+    Raises:
+        ConfigurationError: with every fault, before any port is open.
+    """
+    prepared = prepare()
+    settings = prepared.settings
+    configure_logging(settings.log_level, settings.log_format)
+    log = structlog.get_logger("startup")
+    for warning in prepared.warnings:
+        log.warning("configuration", detail=warning)
+    for key in prepared.keyring.published:
+        log.info("key_made" if prepared.key_made else "key_loaded", kid=key.kid, alg=key.alg)
+    sessions_source = LocalSessions(prepared.store, lifetime_s=settings.session_lifetime_s)
+    return create_app(settings, prepared.store, prepared.keyring, sessions_source)
+
+
+def _derive_head(resource: Any) -> None:
+    if hasattr(resource, "on_get") and not hasattr(resource, "on_head"):
+        resource.on_head = resource.on_get
+
+
+def _bytes(secret: Secret | None) -> bytes | None:
+    return None if secret is None else secret.value

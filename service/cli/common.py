@@ -1,0 +1,73 @@
+"""What the commands share: the store of the environment's settings, tables, exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from service.settings import Fault, read_settings
+from service.startup import open_store
+from service.storage.interface import StoreUnavailable
+from service.storage.sql import SqlStore
+
+WRONG_CONFIGURATION = 2
+FAILED = 1
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+@contextlib.contextmanager
+def configured_store() -> Iterator[SqlStore]:
+    """The store that the environment names; ends the command when it cannot be used.
+
+    Only faults of the database's own settings count: an operator may look after the sessions of a service whose keys
+    are wrong.
+    """
+    reading = read_settings()
+    concerned = ("DATABASE_URL", "PYLON_DATA_DIR")
+    faults = [fault for fault in reading.faults if fault.name.startswith(concerned)]
+    if faults:
+        fail_configuration(faults)
+    store = open_store(reading.settings)
+    try:
+        yield store
+    except StoreUnavailable as error:
+        click.echo(f"The database cannot be reached ({type(error.__cause__).__name__}).", err=True)
+        raise SystemExit(FAILED) from None
+    finally:
+        store.close()
+
+
+def fail_configuration(faults: Sequence[Fault]) -> None:
+    """Print every fault and exit 2."""
+    for fault in faults:
+        click.echo(str(fault), err=True)
+    raise SystemExit(WRONG_CONFIGURATION)
+
+
+def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, name: str, as_json: bool) -> None:
+    """Print rows as an aligned table, or as one JSON object under `name`."""
+    if as_json:
+        click.echo(json.dumps({name: list(rows)}, indent=2))
+        return
+    cells = [
+        [column.replace("_", " ") for column in columns],
+        *([_cell(row[column]) for column in columns] for row in rows),
+    ]
+    widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
+    for line in cells:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None else "".join(char if char.isprintable() else "?" for char in str(value))
+
+
+def as_date(seconds: int) -> str:
+    """Unix s as an ISO date in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

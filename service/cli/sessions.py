@@ -1,0 +1,48 @@
+"""`pylon-oidc sessions`: who is signed in, and locking somebody out."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from service.cli.common import as_date, configured_store, json_option, print_rows
+from service.sessions import LocalSessions
+
+_user_option = click.option("--user", required=True, metavar="USER_ID", help="The user's id.")
+
+
+@click.group()
+def sessions() -> None:
+    """List and revoke the sessions of a user."""
+
+
+@sessions.command("list")
+@_user_option
+@json_option
+def list_sessions(user: str, *, as_json: bool) -> None:
+    """List where a user is signed in."""
+    with configured_store() as store:
+        found = LocalSessions(store, lifetime_s=0).list(user, now=int(time.time()))
+    rows = [
+        {
+            "sid": session.sid,
+            "token_prefix": session.token_prefix,
+            "device": session.device,
+            "created_at": session.created_at if as_json else as_date(session.created_at),
+            "expires_at": session.expires_at if as_json else as_date(session.expires_at),
+        }
+        for session in found
+    ]
+    print_rows(
+        rows, ["sid", "token_prefix", "device", "created_at", "expires_at"], name="sessions", as_json=as_json
+    )
+
+
+@sessions.command("revoke")
+@_user_option
+def revoke_sessions(user: str) -> None:
+    """Sign a user out everywhere."""
+    with configured_store() as store:
+        count = LocalSessions(store, lifetime_s=0).end_all(user, now=int(time.time()))
+    click.echo(f"Revoked {count} sessions.")

@@ -1,0 +1,21 @@
+"""`pylon-oidc sweep`: what has ended, removed."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from service.cli.common import configured_store
+
+_BATCH = 1000
+
+
+@click.command()
+def sweep() -> None:
+    """Remove everything that has ended. The service does so by itself while it is written to."""
+    removed = 0
+    with configured_store() as store:
+        while batch := store.delete_expired(now=int(time.time()), limit=_BATCH):
+            removed += batch
+    click.echo(f"Removed {removed} ended records.")

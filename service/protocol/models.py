@@ -1,0 +1,62 @@
+"""The frozen values that the rules speak of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """What the app says of a user it has just signed in.
+
+    Attributes:
+        user_id: 1 to 255 visible ASCII characters; the `sub` of tokens.
+        tenant_id: the tenant, if the app has such.
+        roles: the user's roles.
+        claims: standard claims of OpenID Connect Core §5.1, already type-checked.
+        device: words for the user's list of sessions.
+        auth_time: Unix s of the authentication; None means now.
+        acr: authentication context class.
+        amr: authentication methods (RFC 8176).
+        expires_in: lifetime in s; None means the configured one.
+    """
+
+    user_id: str
+    tenant_id: str | None = None
+    roles: tuple[str, ...] = ()
+    claims: Mapping[str, Any] = field(default_factory=dict)
+    device: str | None = None
+    auth_time: int | None = None
+    acr: str | None = None
+    amr: tuple[str, ...] = ()
+    expires_in: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A signed-in user on one device.
+
+    Attributes:
+        sid: random id, the same for the session's whole life.
+        token_hash: what is kept of the session token.
+        token_prefix: the first characters of the token, to recognise it in a list.
+        created_at, expires_at, auth_time: Unix s.
+        lifetime_s: what it was first given, in s; a refresh gives it again.
+    """
+
+    sid: str
+    token_hash: str
+    token_prefix: str
+    user_id: str
+    created_at: int
+    expires_at: int
+    lifetime_s: int
+    auth_time: int
+    tenant_id: str | None = None
+    roles: tuple[str, ...] = ()
+    claims: Mapping[str, Any] = field(default_factory=dict)
+    device: str | None = None
+    acr: str | None = None
+    amr: tuple[str, ...] = ()

@@ -1,0 +1,46 @@
+"""`/healthz` and `/readyz`: whether the process lives, and whether it can do its work. They never look at `Host`."""
+
+from __future__ import annotations
+
+import falcon
+
+from service.keyring import Keyring
+from service.storage.interface import Store, StoreUnavailable
+from service.web.render import send_json
+
+
+class Alive:
+    """`GET /healthz`."""
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer `ok` while the process lives."""
+        resp.content_type = "text/plain; charset=utf-8"
+        resp.data = b"ok"
+
+
+class Ready:
+    """`GET /readyz`.
+
+    Args:
+        store: says whether it can be asked, and whether its schema is ours.
+        keyring: the keys.
+    """
+
+    def __init__(self, store: Store, keyring: Keyring) -> None:
+        self._store = store
+        self._keyring = keyring
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Each part, and 503 when one is not well."""
+        try:
+            state = self._store.schema_state()
+            database, schema = "ok", "ok" if state == "current" else state
+        except StoreUnavailable:
+            database, schema = "unavailable", "unknown"
+        parts = {
+            "database": database,
+            "schema": schema,
+            "keys": "ok" if self._keyring.can_mint else "not configured",
+        }
+        ready = database == "ok" and schema in {"ok", "ahead"}
+        send_json(resp, {"status": "ok" if ready else "unavailable", **parts}, status=200 if ready else 503)

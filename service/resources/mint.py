@@ -1,0 +1,93 @@
+"""`POST /api/auth/jwt`: a token for whoever is signed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import falcon
+from pydantic import BaseModel, ConfigDict
+
+from service.keyring import Keyring
+from service.protocol.tokens import MintNotConfigured, mint_token
+from service.resources.signed_in import SignedIn
+from service.web.bodies import check_json_type, parse_model, read_body
+from service.web.errors import ApiError
+from service.web.render import send_json
+
+_HINT = "Set PYLON_JWT_SECRET (32 random bytes at least), or PYLON_JWT_ALG=RS256 with a private key."
+
+
+class _MintRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    audience: str | None = None
+
+
+class Mint:
+    """Mints JWTs.
+
+    Args:
+        signed_in: finds the session.
+        keyring: signs.
+        clock: Unix s.
+        issuer: the `iss` of minted tokens; None means the request's issuer.
+        audience: the default `aud`, and the only one that may be asked for.
+        lifetime_s: lifetime of a token in s.
+    """
+
+    def __init__(
+        self,
+        signed_in: SignedIn,
+        keyring: Keyring,
+        clock: Callable[[], float],
+        *,
+        issuer: str | None,
+        audience: str | None,
+        lifetime_s: int,
+    ) -> None:
+        self._signed_in = signed_in
+        self._keyring = keyring
+        self._clock = clock
+        self._issuer = issuer
+        self._audience = audience
+        self._lifetime_s = lifetime_s
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """401, then 413, 415 and 400, then 501."""
+        now = int(self._clock())
+        session = self._signed_in.require(req, now=now, change=True)
+        audience = self._wanted_audience(read_body(req), req)
+        try:
+            minted = mint_token(
+                session,
+                self._keyring,
+                issuer=self._issuer or req.context.issuer,
+                audience=audience,
+                lifetime_s=self._lifetime_s,
+                now=now,
+            )
+        except MintNotConfigured:
+            raise ApiError("JWT_NOT_CONFIGURED", hint=_HINT) from None
+        send_json(
+            resp,
+            {
+                "token": minted.token,
+                "token_type": "Bearer",
+                "expires_at": minted.expires_at,
+                "expires_in": minted.expires_in,
+            },
+        )
+
+    def _wanted_audience(self, body: bytes, req: falcon.Request) -> str | None:
+        if not body:
+            return self._audience
+        check_json_type(req)
+        wanted = parse_model(_MintRequest, body)
+        if "audience" not in wanted.model_fields_set:
+            return self._audience
+        if wanted.audience is None:
+            raise ApiError("INVALID_BODY", field="audience")
+        # An audience that nobody configured would let a session speak to services that never agreed to it.
+        if wanted.audience != self._audience:
+            raise ApiError("UNKNOWN_AUDIENCE")
+        return wanted.audience

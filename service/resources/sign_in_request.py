@@ -1,0 +1,67 @@
+"""The body by which an app says that it has signed a user in."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from service.protocol.claims import InvalidClaim, check_claims
+from service.protocol.models import SignIn
+from service.web.errors import ApiError
+
+UserId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$")]
+_Word = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+_CLOCK_SKEW_S = 60
+
+
+def _standard(claims: dict[str, Any]) -> dict[str, Any]:
+    try:
+        check_claims(claims)
+    except InvalidClaim as error:
+        raise ApiError("INVALID_BODY", field=f"claims.{error.path}") from None
+    return claims
+
+
+class SignInRequest(BaseModel):
+    """`POST /api/auth/session` and its kin."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    user_id: UserId
+    tenant_id: _Word = Field(default=None)  # type: ignore[assignment]
+    roles: list[_Word] = Field(default_factory=list)
+    claims: Annotated[dict[str, Any], AfterValidator(_standard)] = Field(default_factory=dict)
+    device: Annotated[str, StringConstraints(min_length=1, max_length=512)] = Field(default=None)  # type: ignore[assignment]
+    auth_time: Annotated[int, Field(ge=0)] = Field(default=None)  # type: ignore[assignment]
+    acr: _Word = Field(default=None)  # type: ignore[assignment]
+    amr: list[_Word] = Field(default_factory=list)
+    expires_in: Annotated[int, Field(ge=1)] = Field(default=None)  # type: ignore[assignment]
+
+    def sign_in(self, *, now: int, max_lifetime_s: int) -> SignIn:
+        """The value that the rules speak of.
+
+        Raises:
+            ApiError: `INVALID_BODY` when a time is out of its range.
+        """
+        if self.auth_time is not None and self.auth_time > now + _CLOCK_SKEW_S:
+            raise ApiError("INVALID_BODY", field="auth_time")
+        if self.expires_in is not None and self.expires_in > max_lifetime_s:
+            raise ApiError("INVALID_BODY", field="expires_in")
+        return SignIn(
+            user_id=self.user_id,
+            tenant_id=self.tenant_id,
+            roles=tuple(self.roles),
+            claims=self.claims,
+            device=self.device,
+            auth_time=self.auth_time,
+            acr=self.acr,
+            amr=tuple(self.amr),
+            expires_in=self.expires_in,
+        )
+
+
+class TrustedMintRequest(SignInRequest):
+    """The same, and whatever makes two bodies differ that say the same."""
+
+    nonce: _Word = Field(default=None)  # type: ignore[assignment]

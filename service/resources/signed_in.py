@@ -1,0 +1,107 @@
+"""The session of a request: found, required, protected against other sites, set and cleared as a cookie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import falcon
+
+from service.issuer import issuer_origin, issuer_path
+from service.protocol.handles import is_session_token
+from service.protocol.models import Session
+from service.sessions import LocalSessions
+from service.web.auth import check_same_origin, session_credential
+from service.web.errors import ApiError
+
+
+@dataclass(frozen=True, slots=True)
+class SessionCookie:
+    """How the cookie is written: RFC 6265 §4.1."""
+
+    name: str
+    domain: str | None
+    same_site: str
+
+    def header(self, value: str, *, max_age_s: int, issuer: str) -> str:
+        """The `Set-Cookie` value; `Secure` unless the issuer itself is plain http."""
+        parts = [
+            f"{self.name}={value}",
+            f"Path={issuer_path(issuer) or '/'}",
+            f"Max-Age={max_age_s}",
+            "HttpOnly",
+        ]
+        if self.domain is not None:
+            parts.append(f"Domain={self.domain}")
+        if not issuer.startswith("http:"):
+            parts.append("Secure")
+        parts.append(f"SameSite={self.same_site.capitalize()}")
+        return "; ".join(parts)
+
+
+class SignedIn:
+    """Finds who is signed in.
+
+    Args:
+        sessions: where sessions live.
+        cookie: the app's session cookie.
+        trusted_origins: front ends of the app on other hosts.
+    """
+
+    def __init__(
+        self, sessions: LocalSessions, cookie: SessionCookie, trusted_origins: frozenset[str]
+    ) -> None:
+        self._sessions = sessions
+        self._cookie = cookie
+        self._trusted_origins = trusted_origins
+
+    def require(self, req: falcon.Request, *, now: int, change: bool) -> Session:
+        """The live session of the request.
+
+        Args:
+            req: the request.
+            now: Unix s.
+            change: whether the request changes something, so that a cookie alone does not do.
+
+        Raises:
+            ApiError: `AUTH_REQUIRED`, one answer whatever is wrong with the session; `CROSS_SITE`.
+        """
+        credential = session_credential(req, self._cookie.name)
+        session = self._sessions.find(credential.unverified_token, now=now)
+        if session is None:
+            raise ApiError("AUTH_REQUIRED")
+        req.context.user = session.user_id
+        if change and credential.by_cookie:
+            self._check_same_origin(req)
+        return session
+
+    def require_token(self, req: falcon.Request) -> str:
+        """A well-formed session token, whether or not its session still lives; for a change.
+
+        Raises:
+            ApiError: `AUTH_REQUIRED` when there is none, `CROSS_SITE`.
+        """
+        credential = session_credential(req, self._cookie.name)
+        if credential.unverified_token is None or not is_session_token(credential.unverified_token):
+            raise ApiError("AUTH_REQUIRED")
+        if credential.by_cookie:
+            self._check_same_origin(req)
+        return credential.unverified_token
+
+    def came_by_cookie(self, req: falcon.Request) -> bool:
+        """Whether the session token of the request came in the cookie."""
+        return session_credential(req, self._cookie.name).by_cookie
+
+    def set_cookie(self, req: falcon.Request, resp: falcon.Response, token: str, *, max_age_s: int) -> None:
+        """Give the browser its session token."""
+        resp.append_header(
+            "Set-Cookie", self._cookie.header(token, max_age_s=max_age_s, issuer=req.context.issuer)
+        )
+
+    def clear_cookie(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Take the session token from the browser."""
+        resp.append_header("Set-Cookie", self._cookie.header("", max_age_s=0, issuer=req.context.issuer))
+
+    def _check_same_origin(self, req: falcon.Request) -> None:
+        check_same_origin(
+            req, own_origin=issuer_origin(req.context.issuer), trusted_origins=self._trusted_origins
+        )

@@ -1,0 +1,155 @@
+"""Who is signed in: sessions of the local store.
+
+Owns: what a session's record looks like, how long one lives, which token finds it.
+Never touches: requests, cookies, SQL.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from service.protocol.handles import hash_handle, is_session_token, new_id, new_session_token
+from service.protocol.models import Session, SignIn
+from service.storage.interface import Kind, Record, Store
+
+#: However often it is refreshed, a session ends this long after it began.
+MAX_AGE_S: Final = 90 * 86_400
+REPLAY_MARKER_S: Final = 600
+_TOKEN_PREFIX_LENGTH: Final = len("pylon_") + 6
+
+
+class Replayed(Exception):
+    """The proof of this sign-in was used before."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """A session and its token, which is known only now and never again."""
+
+    token: str
+    session: Session
+
+
+class LocalSessions:
+    """Sessions in the store.
+
+    Args:
+        store: where they live.
+        lifetime_s: how long one lives unless the sign-in says less.
+    """
+
+    def __init__(self, store: Store, *, lifetime_s: int) -> None:
+        self._store = store
+        self.lifetime_s = lifetime_s
+
+    def create(self, sign_in: SignIn, *, now: int, single_use_proof: bytes | None = None) -> NewSession:
+        """Begin a session.
+
+        Args:
+            sign_in: what the app says of the user.
+            now: Unix s.
+            single_use_proof: bytes that may begin one session only (a MAC). Marker and session are one transaction:
+                a sign-in that fails has not used its proof up.
+
+        Raises:
+            Replayed: when the proof was used before.
+            StoreUnavailable: when the store cannot be asked.
+        """
+        token = new_session_token()
+        lifetime_s = sign_in.expires_in or self.lifetime_s
+        session = Session(
+            sid=new_id(),
+            token_hash=hash_handle(token),
+            token_prefix=token[:_TOKEN_PREFIX_LENGTH],
+            user_id=sign_in.user_id,
+            created_at=now,
+            expires_at=now + lifetime_s,
+            lifetime_s=lifetime_s,
+            auth_time=now if sign_in.auth_time is None else sign_in.auth_time,
+            tenant_id=sign_in.tenant_id,
+            roles=sign_in.roles,
+            claims=sign_in.claims,
+            device=sign_in.device,
+            acr=sign_in.acr,
+            amr=sign_in.amr,
+        )
+        records = [_to_record(session)]
+        if single_use_proof is not None:
+            records.insert(
+                0, Record(Kind.REPLAY_MARKER, hash_handle(single_use_proof), now + REPLAY_MARKER_S)
+            )
+        if not self._store.put(*records, now=now):
+            raise Replayed
+        return NewSession(token, session)
+
+    def find(self, unverified_token: str | None, *, now: int) -> Session | None:
+        """The live session of a token, None for anything else. One read of the store."""
+        if unverified_token is None or not is_session_token(unverified_token):
+            return None
+        record = self._store.get(Kind.SESSION, hash_handle(unverified_token), now=now)
+        return None if record is None else _from_record(record)
+
+    def refresh(self, session: Session, *, now: int) -> NewSession | None:
+        """Give the session a new token and its lifetime again; the old token dies in the same transaction.
+
+        Returns:
+            None when the session ended meanwhile, or somebody else refreshed it.
+        """
+        token = new_session_token()
+        successor = replace(
+            session,
+            token_hash=hash_handle(token),
+            token_prefix=token[:_TOKEN_PREFIX_LENGTH],
+            expires_at=min(now + session.lifetime_s, session.created_at + MAX_AGE_S),
+        )
+        if not self._store.replace(Kind.SESSION, session.token_hash, _to_record(successor), now=now):
+            return None
+        return NewSession(token, successor)
+
+    def end(self, unverified_token: str, *, now: int) -> None:
+        """End the session of a token, if there is one."""
+        self._store.take(Kind.SESSION, hash_handle(unverified_token), now=now)
+
+    def list(self, user_id: str, *, now: int) -> list[Session]:
+        """The user's live sessions, the newest first."""
+        sessions = [
+            _from_record(record) for record in self._store.list(Kind.SESSION, subject=user_id, now=now)
+        ]
+        return sorted(sessions, key=lambda session: session.created_at, reverse=True)
+
+    def end_one(self, user_id: str, sid: str, *, now: int) -> bool:
+        """End one session of the user; whether there was such a one."""
+        return self._store.delete(Kind.SESSION, subject=user_id, grant_id=sid, now=now) > 0
+
+    def end_all(self, user_id: str, *, keep_sid: str | None = None, now: int) -> int:
+        """End all sessions of the user, but the one to keep; how many there were."""
+        return self._store.delete(Kind.SESSION, subject=user_id, keep=keep_sid, now=now)
+
+
+def _to_record(session: Session) -> Record:
+    body: dict[str, Any] = {
+        "token_prefix": session.token_prefix,
+        "created_at": session.created_at,
+        "lifetime_s": session.lifetime_s,
+        "auth_time": session.auth_time,
+        "tenant_id": session.tenant_id,
+        "roles": session.roles,
+        "claims": session.claims,
+        "device": session.device,
+        "acr": session.acr,
+        "amr": session.amr,
+    }
+    return Record(Kind.SESSION, session.token_hash, session.expires_at, session.user_id, session.sid, body)
+
+
+def _from_record(record: Record) -> Session:
+    body = dict(record.body)
+    body["roles"], body["amr"] = tuple(body["roles"]), tuple(body["amr"])
+    return Session(
+        sid=record.grant_id,
+        token_hash=record.id_hash,
+        user_id=record.subject,
+        expires_at=record.expires_at,
+        **body,
+    )

@@ -1,0 +1,542 @@
+"""Settings: one frozen object, read from the environment once, every fault told at once.
+
+The only reader of the environment. `NAME_FILE` reads the value of `NAME` from a file. An empty value is unset.
+Each setting is parsed by one small function into the value that the program uses; what two settings must agree
+on stands below as `_CROSS_CHECKS`, which run on whatever parsed, so that one fault never hides another.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from joserfc.jwk import OctKey, RSAKey
+from pydantic import Field, PlainValidator, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from service import issuer as issuers
+from service import keyring as keys
+from service.storage.urls import DatabaseUrl, parse_database_url
+
+MAX_SESSION_SECS: Final = 90 * 86_400
+_PREFIX: Final = "PYLON_"
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 §5.6.2
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong: `NAME: what is wrong; what to write instead`. Never a secret's value."""
+
+    name: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.text}"
+
+
+class ConfigurationError(Exception):
+    """The configuration is wrong; `faults` says every fault of it."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__("\n".join(map(str, faults)))
+        self.faults = faults
+
+
+class Secret:
+    """Bytes that must not be shown: neither `repr` nor `str` tells them."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: bytes) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+
+# --- one parser a setting: str in, value out, ValueError("what is wrong; what to write instead") ---
+
+
+def _integer(least: int, most: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,12}", value, re.ASCII) or not least <= int(value) <= most:
+            raise ValueError(
+                f"is not a whole number of seconds from {least} to {most}; write digits alone, as {most}"
+            )
+        return int(value)
+
+    return parse
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in choices:
+            raise ValueError(f"is none of its values; write {' or '.join(choices)}")
+        return value
+
+    return parse
+
+
+def _boolean(value: str) -> bool:
+    try:
+        return {"0": False, "1": True, "false": False, "true": True}[value.lower()]
+    except KeyError:
+        raise ValueError("is neither on nor off; write 1 or 0") from None
+
+
+def _text(value: str) -> str:
+    if not value.isprintable() or len(value) > 255:
+        raise ValueError("holds a control character, or more than 255; write one line of text")
+    return value
+
+
+def _allowed_hosts(value: str) -> tuple[issuers.AllowedHost, ...]:
+    try:
+        return tuple(issuers.parse_allowed_host(entry) for entry in issuers.parse_list(value))
+    except issuers.InvalidHost:
+        raise ValueError(
+            "an entry is not a host; write names alone, as id.example.com,id.example.com:8443,.example.com:*"
+        ) from None
+
+
+def _origins(value: str) -> frozenset[str]:
+    return frozenset(issuers.parse_origin(entry) for entry in issuers.parse_list(value))
+
+
+def _jwt_secret(value: str) -> OctKey:
+    return keys.load_secret(_utf8(value))
+
+
+def _strong_secret(value: str) -> Secret:
+    secret = _utf8(value)
+    keys.check_secret_strength(secret)
+    return Secret(secret)
+
+
+def _utf8(value: str) -> bytes:
+    try:
+        return value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not UTF-8; write a random one: openssl rand -hex 32") from None
+
+
+def _admin_token(value: str) -> Secret:
+    if not _VISIBLE.fullmatch(value):
+        raise ValueError("holds a character that no bearer token has; write: openssl rand -hex 32")
+    return _strong_secret(value)
+
+
+def _exponent(value: str) -> int:
+    exponent = keys.parse_base64url_uint(value)
+    if exponent < 3 or exponent % 2 == 0 or exponent.bit_length() > 64:
+        raise ValueError("is no RSA exponent; write AQAB")
+    return exponent
+
+
+def _modulus(value: str) -> int:
+    modulus = keys.parse_base64url_uint(value)
+    keys.load_public_key(modulus, 65537)
+    return modulus
+
+
+def _key_id(value: str) -> str:
+    if not _VISIBLE.fullmatch(value) or len(value) > 255:
+        raise ValueError("is no key id; write 1 to 255 visible ASCII characters")
+    return value
+
+
+def _cookie_name(value: str) -> str:
+    if not _TOKEN.fullmatch(value):
+        raise ValueError("is no cookie name; write letters, digits, - and _ alone, as pylon_session")
+    return value
+
+
+def _cookie_domain(value: str) -> str:
+    try:
+        host = issuers.parse_host(value.removeprefix("."))
+    except issuers.InvalidHost:
+        raise ValueError("is no domain; write it as example.com") from None
+    if host.port is not None or host.name.startswith("[") or host.name[-1].isdigit():
+        raise ValueError("is no domain; write it without a port, as example.com")
+    return host.name
+
+
+def _forwarded_allow_ips(value: str) -> tuple[str, ...]:
+    entries = tuple(issuers.parse_list(value))
+    for entry in entries:
+        try:
+            if entry != "*":
+                ipaddress.ip_network(entry)
+        except ValueError:
+            raise ValueError(
+                "an entry is no IP address or network; write them as 127.0.0.1,10.0.0.0/8"
+            ) from None
+    return entries
+
+
+def _path(value: str) -> Path:
+    if not value.isprintable():
+        raise ValueError("holds a control character; write a plain path")
+    return Path(value)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """The file of the signing key, and the key in it; None while the file is missing and still to be made."""
+
+    path: Path
+    key: RSAKey | None
+
+
+def _key_file(value: str) -> KeyFile:
+    path = _path(value)
+    try:
+        return KeyFile(path, keys.read_key_file(path))
+    except FileNotFoundError:
+        if fault := _folder_fault(path.parent):
+            raise ValueError(
+                f"the file is missing and cannot be made ({fault}); write a path in a folder of the service's user"
+            ) from None
+        return KeyFile(path, None)
+
+
+class Settings(BaseSettings):
+    """Every setting, parsed. The description of each is what `docs/settings.md` must tell."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        hide_input_in_errors=True,
+        validate_default=False,
+    )
+
+    issuer: Annotated[str | None, PlainValidator(issuers.parse_issuer)] = Field(
+        None, alias="PYLON_OIDC_ISSUER"
+    )
+    allowed_hosts: Annotated[tuple[issuers.AllowedHost, ...], PlainValidator(_allowed_hosts)] = Field(
+        (), alias="PYLON_ALLOWED_HOSTS"
+    )
+    dev_mode: Annotated[bool, PlainValidator(_boolean)] = Field(False, alias="PYLON_DEV_MODE")
+    jwt_secret: Annotated[OctKey | None, PlainValidator(_jwt_secret)] = Field(
+        None, alias="PYLON_JWT_SECRET", repr=False
+    )
+    jwt_alg: Annotated[str, PlainValidator(_one_of(*keys.MINT_ALGS))] = Field("HS256", alias="PYLON_JWT_ALG")
+    jwt_issuer: Annotated[str | None, PlainValidator(_text)] = Field(None, alias="PYLON_JWT_ISSUER")
+    jwt_audience: Annotated[str | None, PlainValidator(_text)] = Field(None, alias="PYLON_JWT_AUDIENCE")
+    jwt_lifetime_s: Annotated[int, PlainValidator(_integer(1, 86_400))] = Field(
+        3600, alias="PYLON_JWT_LIFETIME_SECS"
+    )
+    jwks_rsa_n: Annotated[int | None, PlainValidator(_modulus)] = Field(None, alias="PYLON_OIDC_JWKS_RSA_N")
+    jwks_rsa_e: Annotated[int, PlainValidator(_exponent)] = Field(65537, alias="PYLON_OIDC_JWKS_RSA_E")
+    jwks_kid: Annotated[str | None, PlainValidator(_key_id)] = Field(None, alias="PYLON_OIDC_JWKS_KID")
+    private_key: Annotated[RSAKey | None, PlainValidator(keys.load_private_key)] = Field(
+        None, alias="PYLON_OIDC_PRIVATE_KEY", repr=False
+    )
+    key_file: Annotated[KeyFile | None, PlainValidator(_key_file)] = Field(
+        None, alias="PYLON_OIDC_KEY_PATH", repr=False
+    )
+    database_url: Annotated[DatabaseUrl | None, PlainValidator(parse_database_url)] = Field(
+        None, alias="DATABASE_URL", repr=False
+    )
+    data_dir: Annotated[Path, PlainValidator(_path)] = Field(Path("data"), alias="PYLON_DATA_DIR")
+    admin_token: Annotated[Secret | None, PlainValidator(_admin_token)] = Field(
+        None, alias="PYLON_ADMIN_TOKEN", repr=False
+    )
+    trusted_secret: Annotated[Secret | None, PlainValidator(_strong_secret)] = Field(
+        None, alias="PYLON_TRUSTED_SECRET", repr=False
+    )
+    trusted_origins: Annotated[frozenset[str], PlainValidator(_origins)] = Field(
+        frozenset(), alias="PYLON_TRUSTED_ORIGINS"
+    )
+    session_lifetime_s: Annotated[int, PlainValidator(_integer(1, MAX_SESSION_SECS))] = Field(
+        2_592_000, alias="PYLON_SESSION_LIFETIME_SECS"
+    )
+    cookie_name: Annotated[str, PlainValidator(_cookie_name)] = Field(
+        "pylon_session", alias="PYLON_COOKIE_NAME"
+    )
+    cookie_domain: Annotated[str | None, PlainValidator(_cookie_domain)] = Field(
+        None, alias="PYLON_COOKIE_DOMAIN"
+    )
+    cookie_same_site: Annotated[
+        Literal["lax", "strict", "none"], PlainValidator(_one_of("lax", "strict", "none"))
+    ] = Field("lax", alias="PYLON_COOKIE_SAME_SITE")
+    log_level: Annotated[str, PlainValidator(_one_of("debug", "info", "warning", "error"))] = Field(
+        "info", alias="PYLON_LOG_LEVEL"
+    )
+    log_format: Annotated[str | None, PlainValidator(_one_of("json", "console"))] = Field(
+        None, alias="PYLON_LOG_FORMAT"
+    )
+    forwarded_allow_ips: Annotated[tuple[str, ...], PlainValidator(_forwarded_allow_ips)] = Field(
+        ("127.0.0.1", "::1"), alias="FORWARDED_ALLOW_IPS"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what `read_settings` gives, and nothing else: it has resolved `NAME_FILE` and dropped blanks."""
+        return (init_settings,)
+
+    @property
+    def database(self) -> DatabaseUrl:
+        """Where the state lives: `DATABASE_URL`, else SQLite in the data folder."""
+        return self.database_url or DatabaseUrl.sqlite(self.data_dir / "pylon.db")
+
+
+#: Environment name -> field of `Settings`.
+NAMES: Final[Mapping[str, str]] = {str(info.alias): field for field, info in Settings.model_fields.items()}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the environment says: the settings as far as they parsed, what is wrong, what is odd."""
+
+    settings: Settings
+    faults: list[Fault]
+    warnings: list[str]
+
+
+def read_settings(environ: Mapping[str, str] | None = None) -> Reading:
+    """Read and check every setting.
+
+    Args:
+        environ: the environment; the process's own by default.
+
+    Returns:
+        The settings, where a faulty one stands at its default, with all faults and warnings. Never raises.
+    """
+    environ = os.environ if environ is None else environ
+    values, faults = _resolve(environ)
+    faulty = {fault.name.removesuffix("_FILE") for fault in faults} | {fault.name for fault in faults}
+    settings, parse_faults = _parse({name: value for name, value in values.items() if name not in faulty})
+    faults += parse_faults
+    faulty |= {fault.name for fault in parse_faults}
+    for check in _CROSS_CHECKS:
+        if not faulty.intersection(check.names):
+            faults += check.run(settings)
+    order = list(NAMES)
+    faults.sort(
+        key=lambda fault: (
+            order.index(fault.name.removesuffix("_FILE")) if fault.name.removesuffix("_FILE") in order else 0
+        )
+    )
+    return Reading(settings, faults, [*_unknown_names(environ), *_oddities(settings, faulty)])
+
+
+def _resolve(environ: Mapping[str, str]) -> tuple[dict[str, str], list[Fault]]:
+    values: dict[str, str] = {}
+    faults: list[Fault] = []
+    for name in NAMES:
+        direct, path = environ.get(name, ""), environ.get(f"{name}_FILE", "")
+        if direct and path:
+            faults.append(Fault(name, f"{name} and {name}_FILE are both set; keep one of them"))
+        elif path:
+            try:
+                direct = Path(path).read_bytes().decode().removesuffix("\n").removesuffix("\r")
+            except (OSError, ValueError) as exc:
+                reason = getattr(exc, "strerror", None) or "it is not UTF-8 text"
+                faults.append(
+                    Fault(
+                        f"{name}_FILE",
+                        f"the file cannot be read ({reason}); write the path of a readable file",
+                    )
+                )
+        if direct:
+            values[name] = direct
+    return values, faults
+
+
+def _parse(values: dict[str, str]) -> tuple[Settings, list[Fault]]:
+    try:
+        return Settings(**values), []  # type: ignore[arg-type]
+    except ValidationError as error:
+        faults = [
+            Fault(str(detail["loc"][0]), str(detail.get("ctx", {}).get("error", detail["msg"])))
+            for detail in error.errors()
+        ]
+    wrong = {fault.name for fault in faults}
+    return Settings(**{name: value for name, value in values.items() if name not in wrong}), faults  # type: ignore[arg-type]
+
+
+# --- what settings must agree on ---
+
+
+@dataclass(frozen=True)
+class _CrossCheck:
+    names: tuple[str, ...]
+    run: Callable[[Settings], Iterator[Fault]]
+
+
+_CROSS_CHECKS: list[_CrossCheck] = []
+
+
+def _cross_check(
+    *names: str,
+) -> Callable[[Callable[[Settings], Iterator[Fault]]], Callable[[Settings], Iterator[Fault]]]:
+    """Register a check that runs when all the settings that it names have parsed."""
+
+    def register(run: Callable[[Settings], Iterator[Fault]]) -> Callable[[Settings], Iterator[Fault]]:
+        _CROSS_CHECKS.append(_CrossCheck(names, run))
+        return run
+
+    return register
+
+
+@_cross_check("PYLON_DEV_MODE", "PYLON_OIDC_ISSUER")
+def _dev_mode_is_loopback(settings: Settings) -> Iterator[Fault]:
+    if settings.dev_mode and settings.issuer and not issuers.is_loopback_issuer(settings.issuer):
+        yield Fault("PYLON_DEV_MODE", "is on with a public PYLON_OIDC_ISSUER; write 0, or unset the issuer")
+
+
+@_cross_check("PYLON_OIDC_PRIVATE_KEY", "PYLON_OIDC_KEY_PATH")
+def _one_private_key(settings: Settings) -> Iterator[Fault]:
+    if settings.private_key and settings.key_file:
+        yield Fault("PYLON_OIDC_KEY_PATH", "is set beside PYLON_OIDC_PRIVATE_KEY; keep one of them")
+
+
+@_cross_check("PYLON_OIDC_KEY_PATH", "DATABASE_URL")
+def _replicas_share_the_key(settings: Settings) -> Iterator[Fault]:
+    if settings.key_file and settings.key_file.key is None and not settings.database.is_sqlite:
+        yield Fault(
+            "PYLON_OIDC_KEY_PATH",
+            "the file is missing, and with PostgreSQL each replica would make its own; make the key once, or give PYLON_OIDC_PRIVATE_KEY",
+        )
+
+
+@_cross_check("PYLON_JWT_ALG", "PYLON_OIDC_PRIVATE_KEY", "PYLON_OIDC_KEY_PATH")
+def _rsa_needs_a_key(settings: Settings) -> Iterator[Fault]:
+    if settings.jwt_alg != "HS256" and settings.private_key is None and settings.key_file is None:
+        yield Fault(
+            "PYLON_JWT_ALG",
+            f"{settings.jwt_alg} needs a private key; give PYLON_OIDC_PRIVATE_KEY (a PEM), PYLON_OIDC_PRIVATE_KEY_FILE, or PYLON_OIDC_KEY_PATH (a file, made when missing)",
+        )
+
+
+@_cross_check("PYLON_OIDC_JWKS_RSA_N", "PYLON_OIDC_JWKS_RSA_E")
+def _modulus_and_exponent(settings: Settings) -> Iterator[Fault]:
+    if settings.jwks_rsa_n is not None:
+        try:
+            keys.load_public_key(settings.jwks_rsa_n, settings.jwks_rsa_e)
+        except keys.KeyFault as exc:
+            yield Fault("PYLON_OIDC_JWKS_RSA_E", str(exc))
+
+
+@_cross_check(
+    "PYLON_OIDC_JWKS_RSA_N", "PYLON_OIDC_JWKS_RSA_E", "PYLON_OIDC_PRIVATE_KEY", "PYLON_OIDC_KEY_PATH"
+)
+def _published_key_is_the_signing_key(settings: Settings) -> Iterator[Fault]:
+    if settings.jwks_rsa_n is None:
+        return
+    if settings.key_file is not None and settings.key_file.key is None:
+        yield Fault(
+            "PYLON_OIDC_JWKS_RSA_N",
+            "is set, and the key file that it should belong to is missing; unset it, or put the key there",
+        )
+    private_key = settings.private_key or (settings.key_file.key if settings.key_file else None)
+    if private_key is None:
+        return
+    numbers = keys.public_numbers(private_key)
+    if (numbers.n, numbers.e) != (settings.jwks_rsa_n, settings.jwks_rsa_e):
+        yield Fault(
+            "PYLON_OIDC_JWKS_RSA_N",
+            "is another key than the private key; unset it, the public part is published by itself",
+        )
+
+
+@_cross_check("PYLON_COOKIE_SAME_SITE", "PYLON_OIDC_ISSUER", "PYLON_DEV_MODE")
+def _same_site_none_needs_https(settings: Settings) -> Iterator[Fault]:
+    plain = settings.dev_mode if settings.issuer is None else settings.issuer.startswith("http:")
+    if settings.cookie_same_site == "none" and plain:
+        yield Fault("PYLON_COOKIE_SAME_SITE", "none needs https; write lax")
+
+
+@_cross_check("PYLON_COOKIE_DOMAIN", "PYLON_OIDC_ISSUER")
+def _cookie_domain_covers_the_issuer(settings: Settings) -> Iterator[Fault]:
+    if settings.cookie_domain is None or settings.issuer is None:
+        return
+    name = issuers.parse_host(issuers.issuer_origin(settings.issuer).partition("://")[2]).name
+    if name != settings.cookie_domain and not name.endswith("." + settings.cookie_domain):
+        yield Fault(
+            "PYLON_COOKIE_DOMAIN",
+            "does not cover the issuer's host, so browsers would drop the cookie; write a parent domain of it",
+        )
+
+
+@_cross_check("PYLON_COOKIE_NAME", "PYLON_COOKIE_DOMAIN", "PYLON_OIDC_ISSUER", "PYLON_DEV_MODE")
+def _cookie_prefix_rules(settings: Settings) -> Iterator[Fault]:
+    name, path = settings.cookie_name.lower(), issuers.issuer_path(settings.issuer or "")
+    if name.startswith("__host-") and (settings.cookie_domain or path):
+        yield Fault(
+            "PYLON_COOKIE_NAME",
+            "the prefix __Host- allows neither a domain nor a path; drop the prefix or those",
+        )
+
+
+@_cross_check("PYLON_DATA_DIR", "DATABASE_URL")
+def _data_is_writable(settings: Settings) -> Iterator[Fault]:
+    database = settings.database
+    if not database.is_sqlite:
+        return
+    name = "DATABASE_URL" if settings.database_url else "PYLON_DATA_DIR"
+    if database.path.is_dir():
+        yield Fault(name, "the database's path is a folder; write the path of a file")
+    elif fault := _folder_fault(database.path.parent):
+        yield Fault(
+            name, f"the folder cannot be used ({fault}); write one that the service's user may write in"
+        )
+
+
+def _folder_fault(folder: Path) -> str | None:
+    """Why nothing can be made in the folder (which itself may have to be made), or None. Makes nothing."""
+    folder = folder.absolute()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        if not stat.S_ISDIR(folder.stat().st_mode):
+            return "not a folder"
+    except OSError as exc:
+        return exc.strerror or "unreadable"
+    return None if os.access(folder, os.W_OK | os.X_OK) else "no right to write"
+
+
+# --- what is allowed, and odd ---
+
+
+def _unknown_names(environ: Mapping[str, str]) -> Iterator[str]:
+    known = {*NAMES, *(f"{name}_FILE" for name in NAMES)}
+    for name in sorted(environ):
+        if name.startswith(_PREFIX) and name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            yield f"{name} is not a setting" + (f"; did you mean {nearest[0]}?" if nearest else "")
+
+
+def _oddities(settings: Settings, faulty: set[str]) -> Iterator[str]:
+    if settings.issuer is None and not settings.dev_mode and "PYLON_OIDC_ISSUER" not in faulty:
+        yield (
+            "PYLON_OIDC_ISSUER is unset: the issuer comes from each request's Host, "
+            "so a token minted over an internal address carries that address as iss"
+        )
+    if settings.jwt_issuer is not None and settings.jwt_issuer != settings.issuer:
+        yield "PYLON_JWT_ISSUER is not the issuer: verifiers that follow discovery will refuse minted tokens"
+    if (
+        settings.jwks_kid is not None
+        and settings.jwks_rsa_n is None
+        and not (settings.private_key or settings.key_file)
+    ):
+        yield "PYLON_OIDC_JWKS_KID is set, and there is no key to publish under it"
+    if settings.issuer is not None and settings.allowed_hosts:
+        yield "PYLON_ALLOWED_HOSTS has no effect while PYLON_OIDC_ISSUER is set"

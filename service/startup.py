@@ -1,0 +1,151 @@
+"""What is decided before the port opens: settings, keys, store; every fault at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from service import keyring as keys
+from service.keyring import Keyring
+from service.settings import ConfigurationError, Fault, Reading, Settings, read_settings
+from service.storage.interface import StoreUnavailable
+from service.storage.sql import SqlStore
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that `create_app` needs, and what the operator should hear."""
+
+    settings: Settings
+    keyring: Keyring
+    store: SqlStore
+    warnings: list[str]
+    key_made: bool
+
+
+def open_store(settings: Settings) -> SqlStore:
+    """The store of the settings; opens no connection."""
+    database = settings.database
+    if database.is_sqlite:
+        from service.storage.sqlite import SqliteDatabase
+
+        return SqlStore(SqliteDatabase(database.path))
+    from service.storage.postgres import PostgresDatabase  # libpq is not loaded for an embedded database
+
+    return SqlStore(PostgresDatabase(database.url))
+
+
+def prepare(environ: Mapping[str, str] | None = None) -> Prepared:
+    """Read the settings, load the keys, open and migrate the store, and leave no connection open.
+
+    Raises:
+        ConfigurationError: with every fault.
+    """
+    reading = read_settings(environ)
+    store, schema_faults, schema_warnings = _checked_store(reading, migrate=True)
+    faults = reading.faults + schema_faults
+    if faults or store is None:
+        raise ConfigurationError(faults)
+    settings = reading.settings
+    try:
+        keyring = load_keyring(settings, make_key_file=True)
+    except keys.KeyFault as error:
+        raise ConfigurationError([Fault("PYLON_OIDC_KEY_PATH", str(error))]) from None
+    finally:
+        store.close()
+    key_made = settings.key_file is not None and settings.key_file.key is None
+    return Prepared(settings, keyring, store, reading.warnings + schema_warnings, key_made)
+
+
+def inspect(environ: Mapping[str, str] | None = None) -> tuple[Settings, list[Fault], list[str]]:
+    """The same checks without making anything: what `pylon-oidc check` shows."""
+    reading = read_settings(environ)
+    _, schema_faults, schema_warnings = _checked_store(reading, migrate=False)
+    return reading.settings, reading.faults + schema_faults, reading.warnings + schema_warnings
+
+
+def load_keyring(settings: Settings, *, make_key_file: bool) -> Keyring:
+    """Put the keys of the settings together and try them.
+
+    Args:
+        settings: the settings.
+        make_key_file: whether a missing key file is made.
+
+    Raises:
+        KeyFault: when a key cannot be made or does not work.
+    """
+    private_key = settings.private_key
+    if settings.key_file is not None:
+        private_key = settings.key_file.key
+        if private_key is None and make_key_file:
+            private_key = keys.create_key_file(settings.key_file.path)
+    public_key = None
+    if settings.jwks_rsa_n is not None:
+        public_key = keys.load_public_key(settings.jwks_rsa_n, settings.jwks_rsa_e)
+    return keys.build_keyring(
+        mint_alg=settings.jwt_alg,
+        secret=settings.jwt_secret,
+        private_key=private_key,
+        public_key=public_key,
+        kid=settings.jwks_kid,
+    )
+
+
+def _checked_store(reading: Reading, *, migrate: bool) -> tuple[SqlStore | None, list[Fault], list[str]]:
+    settings = reading.settings
+    if any(
+        fault.name in {"DATABASE_URL", "DATABASE_URL_FILE", "PYLON_DATA_DIR", "PYLON_DATA_DIR_FILE"}
+        for fault in reading.faults
+    ):
+        return None, [], []
+    store = open_store(settings)
+    try:
+        if settings.database.is_sqlite:
+            return store, _sqlite_faults(settings, store, migrate=migrate and not reading.faults), []
+        if store.schema_state() == "behind":
+            return (
+                store,
+                [
+                    Fault(
+                        "DATABASE_URL",
+                        "the schema is missing or behind this version; run: pylon-oidc migrate",
+                    )
+                ],
+                [],
+            )
+    except StoreUnavailable as error:
+        return (
+            store,
+            [],
+            [
+                f"DATABASE_URL: the database cannot be reached ({type(error.__cause__).__name__}); readyz says 503 until it can"
+            ],
+        )
+    finally:
+        store.close()
+    return store, [], []
+
+
+def _sqlite_faults(settings: Settings, store: SqlStore, *, migrate: bool) -> list[Fault]:
+    name = "DATABASE_URL" if settings.database_url else "PYLON_DATA_DIR"
+    try:
+        exists = settings.database.path.exists()
+        if exists and store.schema_state() != "behind":
+            return []
+        if migrate:
+            store.migrate()
+    except OSError as error:
+        return [
+            Fault(
+                name,
+                f"the database cannot be made ({error.strerror}); write a folder that the service's user may write in",
+            )
+        ]
+    except StoreUnavailable as error:
+        return [
+            Fault(
+                name,
+                f"the database cannot be opened ({error.__cause__}); move the file away, or give the service's user its rights",
+            )
+        ]
+    return []

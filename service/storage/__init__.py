@@ -1,0 +1,1 @@
+"""Where state lives: one interface, one SQL implementation, two engines."""

@@ -1,0 +1,88 @@
+"""Who asks: the session token or admin token of a request, and whether a browser was led here from elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+
+import falcon
+
+from service.web.errors import ApiError
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """The session token that a request shows, not yet known to be good, and whether a cookie carried it."""
+
+    unverified_token: str | None
+    by_cookie: bool
+
+
+def session_credential(req: falcon.Request, cookie_name: str) -> Credential:
+    """Read the session token.
+
+    Any `Authorization` header wins, even one that is no Bearer; two different cookies of the name are none.
+
+    Spec: RFC 6750 §2.1
+    """
+    authorization = req.env.get("HTTP_AUTHORIZATION")
+    if authorization is not None:
+        return Credential(_bearer(authorization), by_cookie=False)
+    if "HTTP_COOKIE" not in req.env:
+        return Credential(None, by_cookie=False)
+    values = set(req.get_cookie_values(cookie_name) or ())
+    return Credential(values.pop() if len(values) == 1 else None, by_cookie=True)
+
+
+def _bearer(authorization: str) -> str | None:
+    scheme, _, token = authorization.partition(" ")
+    return token.strip(" ") if scheme.lower() == "bearer" else None
+
+
+class AdminAuth:
+    """The admin token of the settings, kept as a hash.
+
+    Args:
+        token: None closes the admin API.
+    """
+
+    def __init__(self, token: bytes | None) -> None:
+        self._expected = None if token is None else hashlib.sha256(token).digest()
+
+    def require(self, req: falcon.Request) -> None:
+        """Demand the admin token.
+
+        Raises:
+            ApiError: `FORBIDDEN`.
+        """
+        if self._expected is None:
+            raise ApiError("FORBIDDEN", hint="Set PYLON_ADMIN_TOKEN to open the admin API.")
+        shown = (_bearer(req.env.get("HTTP_AUTHORIZATION", "")) or "").encode("latin-1", "replace")
+        # Equal lengths on both sides: the comparison takes the same time whatever is shown.
+        if not hmac.compare_digest(hashlib.sha256(shown).digest(), self._expected):
+            raise ApiError("FORBIDDEN")
+
+
+def check_same_origin(req: falcon.Request, *, own_origin: str, trusted_origins: frozenset[str]) -> None:
+    """Refuse a change that another site made a browser send with its cookie.
+
+    Args:
+        req: the request; its cookie has authenticated it.
+        own_origin: the issuer's origin.
+        trusted_origins: the app's front ends.
+
+    Raises:
+        ApiError: `CROSS_SITE`.
+
+    Spec: W3C Fetch Metadata §2.1, RFC 6454 §7. No browser omits both headers.
+    """
+    site, origin = req.env.get("HTTP_SEC_FETCH_SITE"), req.env.get("HTTP_ORIGIN")
+    if site is None:
+        allowed = origin is None or origin == own_origin or origin in trusted_origins
+    elif site == "same-site":
+        allowed = origin in trusted_origins
+    else:
+        allowed = site in {"same-origin", "none"}
+    if not allowed:
+        raise ApiError("CROSS_SITE")

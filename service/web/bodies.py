@@ -1,0 +1,122 @@
+"""Request bodies: read once, at most 64 KiB, strict JSON, checked against a model."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final, NoReturn, TypeVar
+
+import falcon
+from pydantic import BaseModel, ValidationError
+
+from service.web.errors import ApiError
+
+MAX_BODY_BYTES: Final = 64 * 1024
+_DRAIN_BYTES: Final = 1024 * 1024
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def read_body(req: falcon.Request) -> bytes:
+    """The raw body.
+
+    Raises:
+        ApiError: `BODY_TOO_LARGE` above 64 KiB.
+    """
+    if _announced(req) == 0:
+        return b""
+    body: bytes = _read(req, MAX_BODY_BYTES + 1)
+    if len(body) > MAX_BODY_BYTES:
+        raise ApiError("BODY_TOO_LARGE")
+    req.context.body_read = True
+    return body
+
+
+def drain_body(req: falcon.Request) -> None:
+    """Read what nobody wanted, so that closing the connection does not take the answer back from the client."""
+    if getattr(req.context, "body_read", False) or _announced(req) == 0:
+        return
+    left = _DRAIN_BYTES
+    while left > 0 and (chunk := _read(req, min(left, 65536))):
+        left -= len(chunk)
+
+
+def _announced(req: falcon.Request) -> int | None:
+    """Length of the body in bytes; None when it is chunked."""
+    if "chunked" in req.env.get("HTTP_TRANSFER_ENCODING", "").lower():
+        return None
+    return req.content_length or 0
+
+
+def _read(req: falcon.Request, most: int) -> bytes:
+    stream = req.env["wsgi.input"] if _announced(req) is None else req.bounded_stream
+    try:
+        data: bytes = stream.read(most)
+    except (
+        OSError
+    ):  # gunicorn's own errors of a malformed chunk are OSErrors: the client did not keep to HTTP
+        raise ApiError("INVALID_REQUEST") from None
+    return data
+
+
+def check_json_type(req: falcon.Request) -> None:
+    """Demand `Content-Type: application/json`.
+
+    Raises:
+        ApiError: `UNSUPPORTED_MEDIA_TYPE` for any other, or none.
+    """
+    media_type, _, parameters = (req.content_type or "").partition(";")
+    charset = parameters.replace(" ", "").replace('"', "").lower()
+    if media_type.strip().lower() != "application/json" or charset not in {"", "charset=utf-8"}:
+        raise ApiError("UNSUPPORTED_MEDIA_TYPE")
+
+
+def parse_json_object(body: bytes) -> dict[str, Any]:
+    """Parse a JSON object strictly: UTF-8, no repeated key, no `NaN`.
+
+    Raises:
+        ApiError: `INVALID_BODY`.
+
+    Spec: RFC 8259 §4, §6, §8.1
+    """
+    try:
+        value = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)
+        if not isinstance(value, dict):
+            raise ApiError("INVALID_BODY")
+        # A lone surrogate is no text: it could not be stored, nor sent back.
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        raise ApiError("INVALID_BODY") from None
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for key, member in pairs:
+        if key in value:
+            raise ApiError("INVALID_BODY", field=key)
+        value[key] = member
+    return value
+
+
+def _refuse(_: str) -> NoReturn:
+    raise ApiError("INVALID_BODY")
+
+
+def parse_model(model: type[_Model], body: bytes) -> _Model:
+    """Parse a JSON body into a model.
+
+    Raises:
+        ApiError: `INVALID_BODY`, naming the first field that is unknown, missing or of the wrong type.
+    """
+    try:
+        return model.model_validate(parse_json_object(body))
+    except ValidationError as error:
+        where = error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"]
+        raise ApiError("INVALID_BODY", field=".".join(str(part) for part in where) or None) from None
+
+
+def read_json(req: falcon.Request, model: type[_Model]) -> _Model:
+    """Read, check and parse a JSON body, in the contract's order: 413, 415, 400."""
+    body = read_body(req)
+    check_json_type(req)
+    return parse_model(model, body)

@@ -1,0 +1,158 @@
+"""Errors of the API: one table, one shape, one place where an exception becomes an answer.
+
+    ApiError                  what we refuse, by its code
+    falcon.HTTPError          what Falcon refuses (no such route, method, …), mapped to a code
+    StoreUnavailable          503 STORE_UNAVAILABLE
+    Exception                 500 INTERNAL, its cause in the log under the request id
+
+The message of a code is constant. Nothing of the request is repeated in it but the name of a field, where that
+name is harmless.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import falcon
+import structlog
+
+from service.storage.interface import StoreUnavailable
+
+#: Code -> status and constant message.
+ERRORS: Final[Mapping[str, tuple[int, str]]] = {
+    "INVALID_HOST": (400, "The Host header is missing, malformed, or names a host that is not served here."),
+    "INVALID_BODY": (400, "The body is not the JSON object that this endpoint takes."),
+    "INVALID_REQUEST": (400, "The request is malformed."),
+    "UNKNOWN_AUDIENCE": (400, "Tokens are not minted for this audience."),
+    "AUTH_REQUIRED": (401, "A live session is required."),
+    "MISSING_TIMESTAMP": (401, "The header X-Pylon-Trusted-Timestamp is missing."),
+    "MISSING_SIGNATURE": (401, "The header X-Pylon-Trusted-Signature is missing."),
+    "STALE_TIMESTAMP": (401, "The timestamp is not within 300 seconds of this server's clock."),
+    "BAD_SIGNATURE": (401, "The signature does not match the timestamp and the body."),
+    "REPLAYED": (401, "This signature was used before."),
+    "FORBIDDEN": (403, "The admin token is missing or wrong."),
+    "CROSS_SITE": (403, "A change made with the session cookie must come from the same origin."),
+    "NOT_FOUND": (404, "There is nothing here."),
+    "METHOD_NOT_ALLOWED": (405, "This method is not allowed here."),
+    "BODY_TOO_LARGE": (413, "The body is larger than 64 KiB."),
+    "UNSUPPORTED_MEDIA_TYPE": (415, "The body must be application/json."),
+    "INTERNAL": (500, "Something went wrong here. The log tells more under the request id."),
+    "JWT_NOT_CONFIGURED": (501, "There is no key to sign tokens with."),
+    "NOT_IMPLEMENTED": (501, "This part of the service is not built yet."),
+    "STORE_UNAVAILABLE": (503, "The database cannot be reached. Try again shortly."),
+}
+
+_FIELD = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+_FALCON_CODES = {
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    413: "BODY_TOO_LARGE",
+    415: "UNSUPPORTED_MEDIA_TYPE",
+}
+_TOKEN_LIKE = re.compile(r"[A-Za-z0-9_\-+/=.]{20,}")
+
+_log = structlog.get_logger("web")
+
+
+class ApiError(Exception):
+    """A refusal.
+
+    Args:
+        code: a key of `ERRORS`.
+        field: the field of the body that is at fault, told only when its name is harmless.
+        hint: what whoever runs this service can do.
+        headers: further headers of the answer.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        *,
+        field: str | None = None,
+        hint: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(code)
+        self.code = code
+        self.field = field if field is not None and _FIELD.fullmatch(field) else None
+        self.hint = hint
+        self.headers = headers or {}
+
+
+def add_error_handlers(app: falcon.App[Any, Any]) -> None:
+    """Answer every exception in the shape of the contract."""
+    app.resp_options.xml_error_serialization = False
+    app.add_error_handler(Exception, _on_unknown)
+    app.add_error_handler(falcon.HTTPError, _on_http_error)
+    app.add_error_handler(StoreUnavailable, _on_store_unavailable)
+    app.add_error_handler(ApiError, _on_api_error)
+
+
+def _on_api_error(
+    req: falcon.Request, resp: falcon.Response, error: ApiError, _params: Mapping[str, Any]
+) -> None:
+    status, message = ERRORS[error.code]
+    if error.field is not None:
+        message += f" See the field {error.field}."
+    if status == 401:
+        resp.set_header("WWW-Authenticate", "Bearer")
+    for name, value in error.headers.items():
+        resp.set_header(name, value)
+    detail = {"code": error.code, "message": message}
+    if error.hint is not None:
+        detail["hint"] = error.hint
+    detail["request_id"] = getattr(req.context, "request_id", "")
+    resp.status_code = status
+    resp.content_type = "application/json"
+    resp.data = json.dumps({"error": detail}).encode()
+
+
+def _on_http_error(
+    req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: Mapping[str, Any]
+) -> None:
+    headers = dict(error.headers or {})
+    allow = {name: value for name, value in headers.items() if name.lower() == "allow"}
+    code = _FALCON_CODES.get(error.status_code, "INVALID_REQUEST")
+    if error.status_code >= 500:
+        code = "INTERNAL"
+        _log_failure(req, error)
+    _on_api_error(req, resp, ApiError(code, headers=allow), params)
+
+
+def _on_store_unavailable(
+    req: falcon.Request, resp: falcon.Response, error: StoreUnavailable, params: Mapping[str, Any]
+) -> None:
+    _log.error(
+        "store_unavailable",
+        request_id=getattr(req.context, "request_id", ""),
+        cause=type(error.__cause__).__name__,
+    )
+    _on_api_error(req, resp, ApiError("STORE_UNAVAILABLE", headers={"Retry-After": "2"}), params)
+
+
+def _on_unknown(
+    req: falcon.Request, resp: falcon.Response, error: Exception, params: Mapping[str, Any]
+) -> None:
+    _log_failure(req, error)
+    _on_api_error(req, resp, ApiError("INTERNAL"), params)
+
+
+def _log_failure(req: falcon.Request, error: Exception) -> None:
+    """Log the kind of the error, where it came from, and its words without anything that could be a secret."""
+    frames = []
+    traceback = error.__traceback__
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        frames.append(f"{code.co_filename}:{traceback.tb_lineno} {code.co_name}")
+        traceback = traceback.tb_next
+    _log.error(
+        "request_failed",
+        request_id=getattr(req.context, "request_id", ""),
+        route=req.uri_template,
+        error=type(error).__name__,
+        detail=_TOKEN_LIKE.sub("[…]", str(error))[:500],
+        frames=frames,
+    )

@@ -1,0 +1,171 @@
+"""What every request passes through: request id, issuer, the headers of every answer, one line in the log."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import time
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+import falcon
+import structlog
+
+from service.issuer import InvalidHost, IssuerResolver
+from service.protocol.handles import new_request_id
+from service.web.bodies import drain_body
+from service.web.errors import ApiError
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
+_ADDRESS = re.compile(r"[0-9A-Fa-f.:]{2,45}", re.ASCII)
+
+_access_log = structlog.get_logger("access")
+
+
+class RequestLog:
+    """Gives every request an id and a line in the log, and every answer its standing headers."""
+
+    def __init__(self, forwarded_allow_ips: Iterable[str]) -> None:
+        self._client_address = ClientAddress(forwarded_allow_ips)
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Take the request's id, or give it one."""
+        context = req.context
+        context.started = time.perf_counter()
+        given = req.env.get("HTTP_X_REQUEST_ID", "")
+        context.request_id = given if _REQUEST_ID.fullmatch(given) else new_request_id()
+        resp.set_header("X-Request-Id", context.request_id)
+        resp.set_header("X-Content-Type-Options", "nosniff")
+
+    def process_response(
+        self, req: falcon.Request, resp: falcon.Response, _resource: object, _succeeded: bool
+    ) -> None:
+        """Complete the answer, then write the line: nothing of the path but its route, and no query."""
+        drain_body(req)
+        if resp.get_header("Cache-Control") is None:
+            resp.set_header("Cache-Control", "no-store")
+        context = req.context
+        if not hasattr(context, "started"):  # Falcon refused it before any middleware
+            self.process_request(req, resp)
+        line: dict[str, Any] = {
+            "request_id": context.request_id,
+            "method": req.method,
+            "route": req.uri_template,
+            "status": resp.status_code,
+            "duration_ms": round((time.perf_counter() - context.started) * 1000, 3),
+            "size": 0 if req.method == "HEAD" or resp.data is None else len(resp.data),
+            "ip": self._client_address.of(req.env),
+        }
+        user = getattr(context, "user", None)
+        if user is not None:
+            line["user"] = user
+        _access_log.info("request", **line)
+
+
+class ClientAddress:
+    """Which address a request comes from, believing `X-Forwarded-For` of trusted proxies only."""
+
+    def __init__(self, trusted: Iterable[str]) -> None:
+        entries = list(trusted)
+        self._all = "*" in entries
+        self._networks = [ipaddress.ip_network(entry) for entry in entries if entry != "*"]
+        self._is_trusted = lru_cache(maxsize=1024)(self._look_up)
+
+    def of(self, env: dict[str, Any]) -> str:
+        """The right-most forwarded entry behind a trusted proxy or a Unix socket, else the peer."""
+        peer: str = env.get("REMOTE_ADDR", "")
+        if self._is_trusted(peer):
+            nearest = env.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip()
+            if _ADDRESS.fullmatch(nearest):
+                return str(nearest)
+        return peer or "unix"
+
+    def _look_up(self, peer: str) -> bool:
+        if self._all or not peer:  # the peer of a Unix socket has no address
+            return True
+        try:
+            address = ipaddress.ip_address(peer)
+        except ValueError:
+            return False
+        return any(address in network for network in self._networks)
+
+
+class IssuerOfRequest:
+    """Decides under which issuer the request is answered, before anything else looks at it."""
+
+    def __init__(self, resolver: IssuerResolver, *, indifferent: frozenset[str]) -> None:
+        self._resolver = resolver
+        self._indifferent = indifferent
+
+    def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
+        """Set `req.context.issuer`.
+
+        Raises:
+            ApiError: `INVALID_HOST`.
+        """
+        env = req.env
+        if env["PATH_INFO"] in self._indifferent:
+            return
+        # An absolute-form target names an authority of its own, which would beat Host (RFC 9112 §3.2.2): refused.
+        if not env.get("RAW_URI", "/").startswith(("/", "*")):
+            raise ApiError("INVALID_HOST")
+        try:
+            req.context.issuer = self._resolver.resolve(
+                env.get("HTTP_HOST"), host_required=env.get("SERVER_PROTOCOL") != "HTTP/1.0"
+            )
+        except InvalidHost:
+            raise ApiError("INVALID_HOST") from None
+
+
+class CredentialedCors:
+    """Lets the app's front ends, and nobody else, call `/api/auth/*` with the session cookie.
+
+    Spec: Fetch §3.2
+    """
+
+    def __init__(self, trusted_origins: frozenset[str], *, prefix: str) -> None:
+        self._trusted = trusted_origins
+        self._prefix = prefix
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Allow the origin, and answer its preflight."""
+        if not self._trusted or not req.path.startswith(self._prefix):
+            return
+        resp.append_header("Vary", "Origin")
+        origin = req.env.get("HTTP_ORIGIN")
+        if origin not in self._trusted:
+            return
+        resp.set_headers(
+            {
+                "Access-Control-Allow-Origin": origin,
+                "Access-Control-Allow-Credentials": "true",
+                "Access-Control-Expose-Headers": "X-Request-Id",
+            }
+        )
+        if req.method == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in req.env:
+            resp.set_headers(
+                {
+                    "Access-Control-Allow-Methods": "GET, POST, PUT, DELETE",
+                    "Access-Control-Allow-Headers": "Authorization, Content-Type, X-Request-Id",
+                    "Access-Control-Max-Age": "7200",
+                }
+            )
+            resp.status_code = 204
+            resp.complete = True
+
+
+class KnownMethods:
+    """Answers 405 to a method that HTTP does not know, where Falcon says 400."""
+
+    def process_resource(
+        self, req: falcon.Request, _resp: falcon.Response, resource: object, _params: dict[str, Any]
+    ) -> None:
+        """Refuse a method for which the resource has no responder.
+
+        Raises:
+            falcon.HTTPMethodNotAllowed: naming those that it has.
+        """
+        if req.method not in falcon.COMBINED_METHODS:
+            allowed = [name for name in falcon.HTTP_METHODS if hasattr(resource, f"on_{name.lower()}")]
+            raise falcon.HTTPMethodNotAllowed(sorted({*allowed, "OPTIONS"}))
