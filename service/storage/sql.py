@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, Protocol
 import structlog
 from sqlalchemy import Connection, Engine, Row, bindparam, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from service.storage.interface import Kind, Record, StoreUnavailable
 from service.storage.schema import HEAD, TABLES
@@ -136,13 +137,8 @@ class SqlStore:
 
     def schema_state(self) -> Literal["current", "behind", "ahead"]:
         """See `Store.schema_state`."""
-        revision: str | None = None
         with self._transaction(read_only=True) as connection:
-            if connection.dialect.has_table(connection, "alembic_version"):
-                revision = connection.scalar(text("SELECT version_num FROM alembic_version"))
-        if revision == HEAD:
-            return "current"
-        return "behind" if revision is None or revision < HEAD else "ahead"
+            return _schema_state(connection)
 
     # --- writes ---
 
@@ -230,6 +226,8 @@ class SqlStore:
         )
         with self._database.migration_lock(), self._transaction() as connection:
             self._database.lock_schema(connection)
+            if _schema_state(connection) == "ahead":  # a newer version was here: nothing is left to do
+                return
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
@@ -257,12 +255,23 @@ class SqlStore:
                 yield connection
         except IntegrityError:
             raise
+        except PoolTimeoutError as error:  # every connection is taken, and none came back in time
+            raise StoreUnavailable from error
         except DBAPIError as error:
             if error.connection_invalidated or (
                 error.orig is not None and self._database.is_outage(error.orig)
             ):
                 raise StoreUnavailable from error.orig
             raise
+
+
+def _schema_state(connection: Connection) -> Literal["current", "behind", "ahead"]:
+    revision: str | None = None
+    if connection.dialect.has_table(connection, "alembic_version"):
+        revision = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    if revision == HEAD:
+        return "current"
+    return "behind" if revision is None or revision < HEAD else "ahead"
 
 
 def _columns(record: Record) -> dict[str, Any]:

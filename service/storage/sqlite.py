@@ -35,7 +35,13 @@ class SqliteDatabase:
 
     def engine(self) -> Engine:
         """See `storage.sql.Database.engine`."""
-        engine = create_engine("sqlite://", creator=self._connect, poolclass=QueuePool, hide_parameters=True)
+        engine = create_engine(
+            "sqlite://",
+            creator=self._connect,
+            poolclass=QueuePool,
+            pool_timeout=BUSY_TIMEOUT_S,
+            hide_parameters=True,
+        )
         event.listen(engine, "begin", _begin)
         event.listen(engine, "checkout", self._check_not_stale)
         return engine
@@ -60,6 +66,8 @@ class SqliteDatabase:
             raise DisconnectionError
 
     def _connect(self) -> _Connection:
+        # Before the file is opened: one that is replaced in between is found stale, never read for ever.
+        identity = self._identity()
         # Autocommit; what needs a transaction begins it in words (`_begin`).
         connection = sqlite3.connect(
             self._uri,
@@ -71,7 +79,7 @@ class SqliteDatabase:
         )
         try:
             connection.execute("PRAGMA synchronous=FULL")
-            connection.file = self._identity()
+            connection.file = identity
         except BaseException:
             connection.close()
             raise

@@ -19,6 +19,7 @@ from typing import Any, Final
 import falcon
 import structlog
 
+from service.logs import describe_error
 from service.storage.interface import StoreUnavailable
 
 #: Code -> status and constant message.
@@ -52,7 +53,6 @@ _FALCON_CODES = {
     413: "BODY_TOO_LARGE",
     415: "UNSUPPORTED_MEDIA_TYPE",
 }
-_TOKEN_LIKE = re.compile(r"[A-Za-z0-9_\-+/=.]{20,}")
 
 _log = structlog.get_logger("web")
 
@@ -141,18 +141,9 @@ def _on_unknown(
 
 
 def _log_failure(req: falcon.Request, error: Exception) -> None:
-    """Log the kind of the error, where it came from, and its words without anything that could be a secret."""
-    frames = []
-    traceback = error.__traceback__
-    while traceback is not None:
-        code = traceback.tb_frame.f_code
-        frames.append(f"{code.co_filename}:{traceback.tb_lineno} {code.co_name}")
-        traceback = traceback.tb_next
     _log.error(
         "request_failed",
         request_id=getattr(req.context, "request_id", ""),
         route=req.uri_template,
-        error=type(error).__name__,
-        detail=_TOKEN_LIKE.sub("[…]", str(error))[:500],
-        frames=frames,
+        **describe_error(error),
     )
