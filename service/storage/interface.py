@@ -110,7 +110,14 @@ class Store(Protocol):
         ...
 
     def spend(
-        self, kind: Kind, id_hash: str, *, grant: Record, body: Mapping[str, Any], put: Sequence[Record], now: int
+        self,
+        kind: Kind,
+        id_hash: str,
+        *,
+        grant: Record,
+        body: Mapping[str, Any],
+        put: Sequence[Record],
+        now: int,
     ) -> Spent:
         """Mark the live record of that id as spent, once, and store what comes of it: one transaction.
 

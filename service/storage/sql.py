@@ -15,7 +15,19 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, bindparam, delete, insert, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    Table,
+    bindparam,
+    delete,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -175,7 +187,14 @@ class SqlStore:
         return None if row is None else _record(kind, row)
 
     def spend(
-        self, kind: Kind, id_hash: str, *, grant: Record, body: Mapping[str, Any], put: Sequence[Record], now: int
+        self,
+        kind: Kind,
+        id_hash: str,
+        *,
+        grant: Record,
+        body: Mapping[str, Any],
+        put: Sequence[Record],
+        now: int,
     ) -> Spent:
         """See `Store.spend`."""
         table, grants = TABLES[kind], TABLES[grant.kind]
