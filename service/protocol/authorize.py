@@ -355,12 +355,14 @@ class Progress:
     Attributes:
         began_at: Unix s of the request.
         sign_in_attempts: how often the user was sent to sign in.
+        sid_before: the session that the browser had when it began.
         signed_in_sid: the session that the app's backend reported for this very interaction.
         consented_scope: what the user agreed to in it; None before he was asked.
     """
 
     began_at: int
     sign_in_attempts: int = 0
+    sid_before: str | None = None
     signed_in_sid: str | None = None
     consented_scope: tuple[str, ...] | None = None
 
@@ -413,31 +415,33 @@ def _unmet_by_session(
         return OAuthError("login_required", "The user did not sign in anew.")
     if request.max_age is not None and not fresh and now - session.auth_time > request.max_age:
         return OAuthError("login_required", "The user signed in too long ago.")
-    if request.hint_subject is not None and request.hint_subject != session.user_id:
+    if not _is_asked_user(request, session.user_id):
         return OAuthError("login_required", "Another user is signed in.")
-    wanted_sub = request.id_token_claims.get("sub")
-    if wanted_sub is not None and wanted_sub.values and session.user_id not in wanted_sub.values:
-        return OAuthError("login_required", "Another user is signed in.")
-    acr = request.id_token_claims.get("acr")
-    if (
-        acr is not None
-        and acr.essential
-        and (session.acr is None or (acr.values and session.acr not in acr.values))
-    ):
-        return OAuthError(
-            "unmet_authentication_requirements", "The user did not sign in by the required means."
-        )
+    if not _meets_essential_acr(request, session.acr):
+        return OAuthError("unmet_authentication_requirements", "The sign-in was not by the required means.")
     return None
+
+
+def _is_asked_user(request: AuthorizationRequest, user_id: str) -> bool:
+    wanted = request.id_token_claims.get("sub")
+    return request.hint_subject in (None, user_id) and (
+        wanted is None or not wanted.values or user_id in wanted.values
+    )
+
+
+def _meets_essential_acr(request: AuthorizationRequest, acr: str | None) -> bool:
+    wanted = request.id_token_claims.get("acr")
+    if wanted is None or not wanted.essential:
+        return True
+    return acr is not None and (not wanted.values or acr in wanted.values)
 
 
 def _is_fresh(session: Session, progress: Progress) -> bool:
     """Whether the user signed in for this interaction.
 
-    Reported by the app's backend: unless its `auth_time` lies well before the interaction. Through the shared cookie: a
-    session that began after the interaction did.
+    Reported by the app's backend for it, or through the shared cookie a session that began after it did; unless
+    its `auth_time` lies well before the interaction.
     """
-    if progress.signed_in_sid == session.sid:
-        return session.auth_time >= progress.began_at - SIGN_IN_LEEWAY_S
-    return (
-        session.created_at > progress.began_at and session.auth_time >= progress.began_at - SIGN_IN_LEEWAY_S
-    )
+    reported = progress.signed_in_sid == session.sid
+    begun_since = session.created_at >= progress.began_at and session.sid != progress.sid_before
+    return (reported or begun_since) and session.auth_time >= progress.began_at - SIGN_IN_LEEWAY_S

@@ -8,6 +8,30 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long things live, in s."""
+
+    code_s: int = 60
+    id_token_s: int = 600
+    access_token_s: int = 3600
+    refresh_idle_s: int = 30 * 86_400
+    refresh_max_s: int = 90 * 86_400
+    refresh_grace_s: int = 30
+    interaction_s: int = 3600
+    verifier_s: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """What was last said of a user by the app."""
+
+    user_id: str
+    claims: Mapping[str, Any] = field(default_factory=dict)
+    roles: tuple[str, ...] = ()
+    tenant_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SignIn:
     """What the app says of a user it has just signed in.
 

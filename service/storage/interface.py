@@ -38,9 +38,9 @@ class Kind(StrEnum):
     #: An authorization code; spent once, kept until its grant ends.
     CODE = "authorization_code"
     #: An access token.
-    ACCESS_TOKEN = "access_token"  # noqa: S105 - a table's name
+    ACCESS_TOKEN = "access_token"
     #: A refresh token; spent once, kept until its grant ends.
-    REFRESH_TOKEN = "refresh_token"  # noqa: S105 - a table's name
+    REFRESH_TOKEN = "refresh_token"
 
 
 @dataclass(frozen=True, slots=True)
