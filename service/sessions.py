@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from service.protocol.handles import hash_handle, is_session_token, new_id, new_session_token
-from service.protocol.models import Session, SignIn
+from service.protocol.models import Session, SignIn, User
 from service.storage.interface import Kind, Record, Store
 
 #: However often it is refreshed, a session ends this long after it began.
 MAX_AGE_S: Final = 90 * 86_400
 REPLAY_MARKER_S: Final = 600
+_NEVER: Final = 1 << 53
 #: Sessions first: what is counted. A signed-out user's codes and access tokens end with his session.
 _FALLS_WITH_SESSION: Final = (Kind.SESSION, Kind.PROVIDER_SESSION, Kind.CODE, Kind.ACCESS_TOKEN)
 #: Grants first, for a refresh that runs beside it waits for, or finds, the grant's row.
@@ -78,6 +79,7 @@ class LocalSessions:
             acr=sign_in.acr,
             amr=sign_in.amr,
         )
+        self.remember_user(sign_in)
         records = [_to_record(session)]
         if single_use_proof is not None:
             records.insert(
@@ -86,6 +88,18 @@ class LocalSessions:
         if not self._store.put(*records, now=now):
             raise Replayed
         return NewSession(token, session)
+
+    def remember_user(self, user: SignIn) -> User:
+        """Replace what is known of a user by what the app gave; the rest stays as it is."""
+        fields = {"claims": dict(user.claims), "roles": list(user.roles), "tenant_id": user.tenant_id}
+        body = {name: value for name, value in fields.items() if name in user.given}
+        record = Record(Kind.USER, hash_handle(user.user_id), _NEVER, user.user_id, body=body)
+        if body:
+            record = self._store.merge(record)
+        known = record.body
+        return User(
+            user.user_id, known.get("claims", {}), tuple(known.get("roles", ())), known.get("tenant_id")
+        )
 
     def find(self, unverified_token: str | None, *, now: int) -> Session | None:
         """The live session of a token, None for anything else. One read of the store."""

@@ -45,6 +45,7 @@ class SignIn:
         acr: authentication context class.
         amr: authentication methods (RFC 8176).
         expires_in: lifetime in s; None means the configured one.
+        given: which of `claims`, `roles` and `tenant_id` the app gave, so that they replace what is known of the user.
     """
 
     user_id: str
@@ -56,6 +57,7 @@ class SignIn:
     acr: str | None = None
     amr: tuple[str, ...] = ()
     expires_in: int | None = None
+    given: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

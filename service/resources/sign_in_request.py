@@ -58,6 +58,7 @@ class SignInRequest(BaseModel):
             acr=self.acr,
             amr=tuple(self.amr),
             expires_in=self.expires_in,
+            given=frozenset(self.model_fields_set & {"claims", "roles", "tenant_id"}),
         )
 
 
