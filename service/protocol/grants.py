@@ -185,6 +185,13 @@ class TokenIssuer:
         """End a grant and all that hangs on it; the grant's row first, which a refresh beside it waits for."""
         self.store.delete(*_FALLS_WITH_GRANT, grant_id=grant_id, now=now)
 
+    def end_grant(self, grant: Record, *, now: int) -> None:
+        """End a grant at the operator's wish; the user is asked again before the next one."""
+        self.revoke_grant(grant.grant_id, now=now)
+        self.store.take(
+            Kind.CONSENT, consent_id(grant.subject, grant.body["client_id"], grant.body["issuer"]), now=now
+        )
+
     def user(self, user_id: str, *, now: int) -> User:
         """What is known of the user."""
         record = self.store.get(Kind.USER, hash_handle(user_id), now=now)
@@ -246,6 +253,11 @@ class TokenIssuer:
                 )
             )
         return answer, records
+
+
+def consent_id(user_id: str, client_id: str, issuer: str) -> str:
+    """The id of what a user let a client remember under an issuer."""
+    return hash_handle("\n".join((user_id, client_id, issuer)))
 
 
 def _required(parameters: Mapping[str, str], name: str) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from service.protocol.authorize import Progress, Step
-from service.protocol.grants import NewCode
+from service.protocol.grants import NewCode, consent_id
 from service.protocol.handles import hash_handle, new_handle, new_id
 from service.protocol.models import Lifetimes
 from service.storage.interface import Kind, Record, Store
@@ -33,6 +33,7 @@ class Interaction:
         browser_hash: hash of the cookie of the browser that began it.
         step: what the user has to do now.
         progress: what has happened so far.
+        asked_sid: the session whose user is asked to consent; nobody else's answer counts.
         form_token_hash: hash of the one-time token of the consent form that was shown last.
         expires_at: Unix s.
     """
@@ -44,6 +45,7 @@ class Interaction:
     expires_at: int
     progress: Progress
     step: str = Step.LOGIN.value
+    asked_sid: str = ""
     form_token_hash: str = ""
 
     def is_browser(self, unverified_cookie: str | None) -> bool:
@@ -96,10 +98,10 @@ class Interactions:
         self._store.put(_to_record(interaction), now=now)
         return interaction, cookie
 
-    def find(self, interaction_id: str, *, issuer: str, now: int) -> Interaction | None:
-        """The live interaction of that id under that issuer."""
+    def find(self, interaction_id: str, *, issuer: str | None, now: int) -> Interaction | None:
+        """The live interaction of that id, under that issuer unless it is None."""
         record = self._store.get(Kind.INTERACTION, _hash(interaction_id), now=now)
-        if record is None or record.body["issuer"] != issuer:
+        if record is None or issuer not in (None, record.body["issuer"]):
             return None
         return _from_record(record)
 
@@ -146,7 +148,7 @@ class Interactions:
 
     def remembered_scope(self, user_id: str, client_id: str, issuer: str, *, now: int) -> tuple[str, ...]:
         """What the user agreed to for this client before."""
-        record = self._store.get(Kind.CONSENT, _consent_id(user_id, client_id, issuer), now=now)
+        record = self._store.get(Kind.CONSENT, consent_id(user_id, client_id, issuer), now=now)
         return () if record is None else tuple(record.body["scope"])
 
     def remember(
@@ -156,7 +158,7 @@ class Interactions:
         known = self.remembered_scope(user_id, client_id, issuer, now=now)
         body = {"client_id": client_id, "scope": [*known, *(word for word in scope if word not in known)]}
         self._store.merge(
-            Record(Kind.CONSENT, _consent_id(user_id, client_id, issuer), _NEVER, user_id, body=body)
+            Record(Kind.CONSENT, consent_id(user_id, client_id, issuer), _NEVER, user_id, body=body)
         )
 
 
@@ -169,10 +171,6 @@ def _hash(unverified: str) -> str:
     return hash_handle(unverified.encode("utf-8", "replace"))
 
 
-def _consent_id(user_id: str, client_id: str, issuer: str) -> str:
-    return hash_handle("\n".join((user_id, client_id, issuer)))
-
-
 def _to_record(interaction: Interaction) -> Record:
     progress = interaction.progress
     body = {
@@ -181,6 +179,7 @@ def _to_record(interaction: Interaction) -> Record:
         "parameters": dict(interaction.parameters),
         "browser_hash": interaction.browser_hash,
         "step": interaction.step,
+        "asked_sid": interaction.asked_sid,
         "form_token_hash": interaction.form_token_hash,
         "progress": [
             progress.began_at,
@@ -207,5 +206,6 @@ def _from_record(record: Record) -> Interaction:
         expires_at=record.expires_at,
         progress=progress,
         step=body["step"],
+        asked_sid=body["asked_sid"],
         form_token_hash=body["form_token_hash"],
     )

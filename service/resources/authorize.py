@@ -91,10 +91,10 @@ class Flow:
             return
         if interaction is None:
             interaction = self.begin(req, resp, request, session, now=now)
-        if step is Step.LOGIN:
+        if step is Step.LOGIN or session is None:
             self._send_to_login(resp, interaction, now=now)
         else:
-            self._ask_consent(req, resp, request, interaction, now=now)
+            self._ask_consent(req, resp, request, interaction, session, now=now)
 
     def begin(
         self,
@@ -127,7 +127,7 @@ class Flow:
         if interaction is not None:
             self.interactions.finish(interaction, None, now=now)
             self.browser.unbind(req, resp, interaction)
-        send_error(req, resp, error, request.redirect_uri, request.state, request.response_mode)
+        send_error(req, resp, error, (request.redirect_uri, request.state, request.response_mode))
 
     def _issue(
         self,
@@ -171,18 +171,22 @@ class Flow:
         resp: falcon.Response,
         request: AuthorizationRequest,
         interaction: Interaction,
+        session: Session,
         *,
         now: int,
     ) -> None:
-        interaction = replace(interaction, step=Step.CONSENT.value)
-        if self.consent_url is not None:
-            self.interactions.save(interaction, now=now)
-            send_redirect(resp, with_parameters(self.consent_url, wanted_by_app(interaction)))
-            return
+        interaction = replace(interaction, step=Step.CONSENT.value, asked_sid=session.sid)
         here = wanted_by_app(interaction)["return_to"]
-        if req.uri_template is None or not req.uri_template.endswith("/oidc/interaction/{interaction_id}"):
+        opened_here = (req.uri_template or "").endswith(
+            "/oidc/interaction/{interaction_id}"
+        ) and not req.query_string
+        if self.consent_url is not None or not opened_here:
             self.interactions.save(interaction, now=now)
-            send_redirect(resp, here)
+            consent_url = self.consent_url
+            send_redirect(
+                resp,
+                here if consent_url is None else with_parameters(consent_url, wanted_by_app(interaction)),
+            )
             return
         token = new_handle()
         self.interactions.save(replace(interaction, form_token_hash=hash_handle(token)), now=now)
@@ -194,20 +198,17 @@ class Flow:
             client=client,
             logo_uri=client.logo_uri,
             scope=request.scope,
+            user_name=session.claims.get("name") or session.user_id,
             form_token=token,
             action=here,
         )
 
 
 def send_error(
-    req: falcon.Request,
-    resp: falcon.Response,
-    error: OAuthError,
-    redirect_uri: str,
-    state: str | None,
-    response_mode: str,
+    req: falcon.Request, resp: falcon.Response, error: OAuthError, to: tuple[str, str | None, str]
 ) -> None:
-    """Send an error to a trusted redirect URI: always with `state` and `iss`."""
+    """Send an error to a trusted redirect URI (URI, `state`, response mode): always with `state` and `iss`."""
+    redirect_uri, state, response_mode = to
     parameters = (
         error.parameters() | ({} if state is None else {"state": state}) | {"iss": req.context.issuer}
     )
@@ -264,7 +265,7 @@ class Authorize:
         try:
             rules.check_request(asked, rules.AFTER_TRUST)
         except OAuthError as error:
-            send_error(req, resp, error, *rules.return_address(asked))
+            send_error(req, resp, error, rules.return_address(asked))
             return None
         return rules.build_request(asked)
 
@@ -317,9 +318,12 @@ class OpenInteraction:
         if not is_own_form(req) or not answers_form(form.get("form_token"), interaction.form_token_hash):
             flow.browser.show_error(req, resp, _OVER, status=403)
             return
-        session = flow.browser.session(req, prefer_sid=interaction.progress.signed_in_sid, now=now)
+        session = flow.browser.session(req, prefer_sid=interaction.asked_sid, now=now)
         interaction = replace(interaction, form_token_hash="")
-        if form.get("decision") != "allow" or session is None:
+        if session is None or session.sid != interaction.asked_sid:  # somebody else was asked
+            flow.go_on(req, resp, request, interaction, session, now=now)
+            return
+        if form.get("decision") != "allow":
             denied = OAuthError("access_denied", "The user said no.")
             flow.refuse(req, resp, request, denied, interaction, now=now)
             return
@@ -365,11 +369,9 @@ class OpenInteraction:
             interaction = advance(interaction, signed_in_sid=report.sid)
             flow.interactions.save(interaction, now=now)
             return interaction, session
-        if report.scope is None:
-            return interaction, None
-        session = flow.browser.session(req, prefer_sid=interaction.progress.signed_in_sid, now=now)
-        if session is None:
-            return interaction, None
+        session = flow.browser.session(req, prefer_sid=interaction.asked_sid, now=now)
+        if report.scope is None or session is None or session.sid != interaction.asked_sid:
+            return interaction, session
         scope = tuple(word for word in request.scope if word in report.scope)
         return self._consent(request, interaction, session, scope, remember=report.remember, now=now), session
 

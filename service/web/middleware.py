@@ -57,9 +57,9 @@ class RequestLog:
             "size": 0 if req.method == "HEAD" or resp.data is None else len(resp.data),
             "ip": self._client_address.of(req.env),
         }
-        user = getattr(context, "user", None)
-        if user is not None:
-            line["user"] = user
+        for name in ("client_id", "user"):
+            if (value := getattr(context, name, None)) is not None:
+                line[name] = value
         _access_log.info("request", **line)
 
 
