@@ -9,14 +9,22 @@ from typing import Any
 import falcon
 import structlog
 
+from service.clients import Clients
 from service.issuer import IssuerResolver, issuer_path
 from service.keyring import Keyring
 from service.logs import configure_logging
+from service.protocol.grants import TokenIssuer
+from service.protocol.interactions import Interactions
 from service.protocol.metadata import ENDPOINTS
-from service.resources import health, not_built_yet, sessions
+from service.protocol.token_status import TokenStatus
+from service.resources import clients, dev, health, interactions, sessions, token
+from service.resources.authorize import Authorize, Flow, OpenInteraction
+from service.resources.browser import STYLESHEET_PATH, Browser
 from service.resources.discovery import Discovery, Jwks
+from service.resources.logout import Logout
 from service.resources.mint import Mint
 from service.resources.signed_in import SessionCookie, SignedIn
+from service.resources.users import OneUser
 from service.sessions import LocalSessions
 from service.settings import Secret, Settings
 from service.startup import prepare
@@ -24,6 +32,7 @@ from service.storage.interface import Store
 from service.web.auth import AdminAuth
 from service.web.errors import add_error_handlers
 from service.web.middleware import CredentialedCors, IssuerOfRequest, KnownMethods, RequestLog
+from service.web.pages import Stylesheet
 
 Application = falcon.App[falcon.Request, falcon.Response]
 HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
@@ -89,8 +98,6 @@ def routes(
         WELL_KNOWN[0]: discovery,
         WELL_KNOWN[1]: discovery,
         ENDPOINTS["jwks_uri"]: Jwks(keyring),
-        ENDPOINTS["authorization_endpoint"]: not_built_yet.Authorize(),
-        ENDPOINTS["token_endpoint"]: not_built_yet.Token(),
         "/api/auth/jwt": mint,
         "/api/auth/me": sessions.Me(signed_in, clock),
         "/api/auth/refresh": sessions.Refresh(sessions_source, signed_in, clock),
@@ -102,11 +109,72 @@ def routes(
         "/api/auth/sessions/{sid}": sessions.OwnSession(sessions_source, signed_in, clock),
         "/api/auth/users/{user_id}/sessions": sessions.UserSessions(sessions_source, admin, clock),
     }
+    under_issuer |= _provider(settings, store, keyring, sessions_source, signed_in, admin, clock)
     prefix = issuer_path(settings.issuer or "")
     table: dict[str, Any] = {prefix + path: resource for path, resource in under_issuer.items()}
     table |= {"/healthz": health.Alive(), "/readyz": health.Ready(store, keyring)}
     if prefix:  # RFC 8414 §3.1 inserts the well-known part before the issuer's path
         table |= {well_known + prefix: discovery for well_known in WELL_KNOWN}
+    return table
+
+
+def _provider(
+    settings: Settings,
+    store: Store,
+    keyring: Keyring,
+    sessions_source: LocalSessions,
+    signed_in: SignedIn,
+    admin: AdminAuth,
+    clock: Callable[[], float],
+) -> dict[str, Any]:
+    """The routes of the authorization-code provider."""
+    directory = Clients(settings.clients, store, minted_audience=settings.jwt_audience)
+    stylesheet = Stylesheet()
+    browser = Browser(store, sessions_source, signed_in, stylesheet.version)
+    waiting = Interactions(store, settings.lifetimes)
+    flow = Flow(
+        browser,
+        directory,
+        waiting,
+        keyring,
+        settings.lifetimes,
+        clock,
+        login_url=settings.login_url,
+        consent_url=settings.consent_url,
+    )
+    tokens = TokenIssuer(store, keyring, settings.lifetimes)
+    status = TokenStatus(
+        tokens, lambda user_id, sid, now: sessions_source.of_sid(user_id, sid, now=now), settings.jwt_issuer
+    )
+    reports = (waiting, directory, sessions_source, admin, clock)
+    interaction = "/api/oidc/interactions/{interaction_id}"
+    table: dict[str, Any] = {
+        ENDPOINTS["authorization_endpoint"]: Authorize(flow),
+        "/oidc/interaction/{interaction_id}": OpenInteraction(flow),
+        ENDPOINTS["token_endpoint"]: token.Token(directory, tokens, clock),
+        ENDPOINTS["userinfo_endpoint"]: token.Userinfo(status, clock),
+        ENDPOINTS["introspection_endpoint"]: token.Introspect(directory, status, admin, clock),
+        ENDPOINTS["revocation_endpoint"]: token.Revoke(directory, status, clock),
+        ENDPOINTS["end_session_endpoint"]: Logout(
+            browser, directory, keyring, clock, logout_url=settings.logout_url
+        ),
+        STYLESHEET_PATH: stylesheet,
+        "/api/oidc/clients": clients.AllClients(directory, admin, clock),
+        "/api/oidc/clients/{client_id}": clients.OneClient(directory, admin, clock),
+        "/api/oidc/clients/{client_id}/secret": clients.ClientSecretRotation(directory, admin, clock),
+        "/api/oidc/grants": clients.AllGrants(tokens, admin, clock),
+        "/api/oidc/grants/{grant_id}": clients.OneGrant(tokens, admin, clock),
+        interaction: interactions.OneInteraction(*reports),
+        f"{interaction}/login": interactions.ReportLogin(*reports),
+        f"{interaction}/consent": interactions.ReportConsent(*reports),
+        f"{interaction}/reject": interactions.ReportRejection(*reports),
+        "/api/auth/users/{user_id}": OneUser(sessions_source, admin),
+    }
+    if settings.dev_mode:
+        table |= {
+            "/": dev.Home(browser, clock),
+            "/dev/sign-in": dev.DevSignIn(browser, sessions_source, clock),
+        }
     return table
 
 

@@ -24,6 +24,7 @@ from service.web.redirects import send_redirect, with_parameters
 
 _FORM_S = 600
 _DONE = "signed_out"
+_MALFORMED = "The request is malformed."
 _KEPT = ("id_token_hint", "client_id", "post_logout_redirect_uri", "state", "logout_hint", "ui_locales")
 
 
@@ -75,26 +76,22 @@ class Logout:
         try:
             parameters = read_query(req)
         except MalformedParameters:
-            self._browser.show_error(req, resp, "The request is malformed.")
-            return None
-        if parameters.repeated:
-            self._browser.show_error(req, resp, "The request is malformed.", detail="a parameter is repeated")
-            return None
+            self._browser.show_error(req, resp, _MALFORMED)
+            return
         if _DONE in parameters.values:  # back from the app's own sign-out page
-            return self._browser.show(
-                req, resp, "logged_out.html", issuer=req.context.issuer, signed_out=True
-            )
-        wish = self._wish(req, parameters.values, now=now)
+            self._browser.show(req, resp, "logged_out.html", issuer=req.context.issuer, signed_out=True)
+            return
+        wish = None if parameters.repeated else self._wish(req, parameters.values, now=now)
         if wish is None:
-            return self._browser.show_error(
-                req, resp, "The request to sign you out does not fit its service."
-            )
+            self._browser.show_error(req, resp, "The request to sign you out does not fit its service.")
+            return
         session = self._browser.session(req, prefer_sid=wish.sid, now=now)
         if session is None:
-            return self._leave(req, resp, wish)
-        if wish.subject == session.user_id:
-            return self._sign_out(req, resp, wish, session, now=now)
-        return self._ask(req, resp, wish, session, parameters.values, now=now)
+            self._leave(req, resp, wish)
+        elif wish.subject == session.user_id:
+            self._sign_out(req, resp, wish, session, now=now)
+        else:
+            self._ask(req, resp, wish, session, parameters.values, now=now)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Take the answer of the confirm form; any other POST comes back as a GET, where cookies come along."""
@@ -102,7 +99,7 @@ class Logout:
         try:
             form = read_form(req)
         except MalformedParameters:
-            self._browser.show_error(req, resp, "The request is malformed.")
+            self._browser.show_error(req, resp, _MALFORMED)
             return
         if "form_token" not in form.values:
             kept = {
