@@ -44,11 +44,19 @@ accesslog = None
 
 def on_starting(server):
     """Refuse, before any port opens, what dev mode must never be bound to."""
-    if os.environ.get("PYLON_DEV_MODE", "").lower() not in ("1", "true"):
+    if not (os.environ.get("PYLON_DEV_MODE") or os.environ.get("PYLON_DEV_MODE_FILE")):
         return
-    loopback = ("127.", "localhost:", "[::1]:", "localhost", "::1")
+    from service.issuer import InvalidHost, parse_host
+    from service.settings import read_settings
+
+    if not read_settings().settings.dev_mode:
+        return
     for address in server.cfg.bind if isinstance(server.cfg.bind, list) else [server.cfg.bind]:
-        if not address.startswith(loopback):
+        try:
+            local = parse_host(address).is_loopback
+        except InvalidHost:  # a Unix socket, a file descriptor: others may stand behind it
+            local = False
+        if not local:
             print(
                 f"PYLON_DEV_MODE: is on and gunicorn would bind {address}; bind 127.0.0.1, or write 0",
                 file=sys.stderr,

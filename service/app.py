@@ -33,6 +33,7 @@ from service.web.auth import AdminAuth
 from service.web.errors import add_error_handlers
 from service.web.middleware import CredentialedCors, IssuerOfRequest, KnownMethods, RequestLog
 from service.web.pages import Stylesheet
+from service.web.routing import ExactRouter
 
 Application = falcon.App[falcon.Request, falcon.Response]
 HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
@@ -65,7 +66,8 @@ def create_app(
             ),
             CredentialedCors(settings.trusted_origins, prefix=f"{prefix}/api/auth/"),
             KnownMethods(),
-        ]
+        ],
+        router=ExactRouter(identifier="user_id", between=(f"{prefix}/api/auth/users/", "/sessions")),
     )
     add_error_handlers(app)
     for path, resource in routes(settings, store, keyring, sessions_source, clock).items():

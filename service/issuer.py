@@ -214,12 +214,18 @@ def parse_issuer(value: str) -> str:
     Spec: OpenID Connect Discovery 1.0 §3, RFC 8414 §2
     """
     scheme, host, path = _split_issuer(value)
-    corrected = host.origin(scheme) + path
+    corrected = _canonical(scheme, host, path)
     if scheme == "http" and not host.is_loopback:
-        raise InvalidIssuer(f"http is for loopback hosts only; write https{corrected.removeprefix('http')}")
+        raise InvalidIssuer(f"http is for loopback hosts only; write {corrected}")
     if value != corrected:
         raise InvalidIssuer(f"not in its canonical form; write {corrected}")
     return value
+
+
+def _canonical(scheme: str, host: Host, path: str) -> str:
+    if scheme == "http" and not host.is_loopback:
+        scheme, host = "https", Host(host.name, None if host.port == 80 else host.port)
+    return host.origin(scheme) + path
 
 
 def _split_issuer(value: str) -> tuple[str, Host, str]:
@@ -238,11 +244,6 @@ def _split_issuer(value: str) -> tuple[str, Host, str]:
     except InvalidHost:
         raise InvalidIssuer(f"the host is not a DNS name or an IP address; {example}") from None
     path = re.split(r"[?#]", rest.removeprefix(authority), maxsplit=1)[0].rstrip("/")
-    corrected = host.origin(scheme) + path
-    if "@" in authority:
-        raise InvalidIssuer(f"has user info; write {corrected}")
-    if "?" in value or "#" in value:
-        raise InvalidIssuer(f"has a query or a fragment; write {corrected}")
     if path and not all(
         _PATH_SEGMENT.fullmatch(part) and part not in {".", ".."}
         for part in path.removeprefix("/").split("/")
@@ -250,6 +251,11 @@ def _split_issuer(value: str) -> tuple[str, Host, str]:
         raise InvalidIssuer(
             "the path has an empty, a dotted or an escaped segment; write a plain one, as /tenant"
         )
+    corrected = _canonical(scheme, host, path)
+    if "@" in authority:
+        raise InvalidIssuer(f"has user info; write {corrected}")
+    if "?" in value or "#" in value:
+        raise InvalidIssuer(f"has a query or a fragment; write {corrected}")
     return scheme, host, path
 
 

@@ -223,10 +223,13 @@ def load_secret(value: bytes) -> OctKey:
         KeyFault: when it is shorter than 32 bytes, a placeholder, or a PEM (RFC 8725 §3.5, RFC 7518 §3.2).
     """
     check_secret_strength(value)
+    asymmetric = KeyFault("looks like an asymmetric key; write a random secret: openssl rand -hex 32")
+    if b"-----BEGIN" in value:  # of a private key joserfc only warns
+        raise asymmetric
     try:
         return OctKey.import_key(value)
     except (JoseError, ValueError):
-        raise KeyFault("looks like an asymmetric key; write a random secret: openssl rand -hex 32") from None
+        raise asymmetric from None
 
 
 def check_secret_strength(value: bytes) -> None:

@@ -15,7 +15,8 @@ from service.storage.interface import Kind, Record, Store
 
 #: However often it is refreshed, a session ends this long after it began.
 MAX_AGE_S: Final = 90 * 86_400
-REPLAY_MARKER_S: Final = 600
+#: A timestamp may be 300 s ahead and is fresh until 300 s after, that second included: the marker outlives both.
+REPLAY_MARKER_S: Final = 601
 _NEVER: Final = 1 << 53
 #: Sessions first: what is counted. A signed-out user's codes and access tokens end with his session.
 _FALLS_WITH_SESSION: Final = (Kind.SESSION, Kind.PROVIDER_SESSION, Kind.CODE, Kind.ACCESS_TOKEN)

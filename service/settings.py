@@ -532,10 +532,14 @@ def _published_key_is_the_signing_key(settings: Settings) -> Iterator[Fault]:
         )
 
 
+def _is_plain_http(settings: Settings) -> bool:
+    """Whether browsers may meet us over http: on this machine alone."""
+    return settings.dev_mode if settings.issuer is None else settings.issuer.startswith("http:")
+
+
 @_cross_check("PYLON_COOKIE_SAME_SITE", "PYLON_OIDC_ISSUER", "PYLON_DEV_MODE")
 def _same_site_none_needs_https(settings: Settings) -> Iterator[Fault]:
-    plain = settings.dev_mode if settings.issuer is None else settings.issuer.startswith("http:")
-    if settings.cookie_same_site == "none" and plain:
+    if settings.cookie_same_site == "none" and _is_plain_http(settings):
         yield Fault("PYLON_COOKIE_SAME_SITE", "none needs https; write lax")
 
 
@@ -554,6 +558,8 @@ def _cookie_domain_covers_the_issuer(settings: Settings) -> Iterator[Fault]:
 @_cross_check("PYLON_COOKIE_NAME", "PYLON_COOKIE_DOMAIN", "PYLON_OIDC_ISSUER", "PYLON_DEV_MODE")
 def _cookie_prefix_rules(settings: Settings) -> Iterator[Fault]:
     name, path = settings.cookie_name.lower(), issuers.issuer_path(settings.issuer or "")
+    if name.startswith(("__host-", "__secure-")) and _is_plain_http(settings):
+        yield Fault("PYLON_COOKIE_NAME", "the prefix needs https; drop it")
     if name.startswith("__host-") and (settings.cookie_domain or path):
         yield Fault(
             "PYLON_COOKIE_NAME",

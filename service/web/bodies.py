@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -20,7 +21,7 @@ def read_body(req: falcon.Request) -> bytes:
     """The raw body.
 
     Raises:
-        ApiError: `BODY_TOO_LARGE` above 64 KiB.
+        ApiError: `BODY_TOO_LARGE` above 64 KiB, `INVALID_REQUEST` when it is malformed or cut short.
     """
     if _announced(req) == 0:
         return b""
@@ -28,6 +29,8 @@ def read_body(req: falcon.Request) -> bytes:
     if len(body) > MAX_BODY_BYTES:
         raise ApiError("BODY_TOO_LARGE")
     req.context.body_read = True
+    if len(body) < (_announced(req) or 0):  # RFC 9112 §6.3: what was cut short is not a message
+        raise ApiError("INVALID_REQUEST")
     return body
 
 
@@ -36,8 +39,9 @@ def drain_body(req: falcon.Request) -> None:
     if getattr(req.context, "body_read", False) or _announced(req) == 0:
         return
     left = _DRAIN_BYTES
-    while left > 0 and (chunk := _read(req, min(left, 65536))):
-        left -= len(chunk)
+    with contextlib.suppress(ApiError):  # the answer stands, whatever is wrong with the rest of the request
+        while left > 0 and (chunk := _read(req, min(left, 65536))):
+            left -= len(chunk)
 
 
 def _announced(req: falcon.Request) -> int | None:
@@ -52,8 +56,8 @@ def _read(req: falcon.Request, most: int) -> bytes:
     try:
         data: bytes = stream.read(most)
     except (
-        OSError
-    ):  # gunicorn's own errors of a malformed chunk are OSErrors: the client did not keep to HTTP
+        Exception
+    ):  # each server has errors of its own for a malformed chunk: the client did not keep to HTTP
         raise ApiError("INVALID_REQUEST") from None
     return data
 

@@ -1,0 +1,46 @@
+# pylon-oidc: what one says to it. `make` alone prints this list.
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench lock
+
+PIP_TOOLS := pip-tools==7.6.2
+# Tests run on every usable core; ARGS goes to pytest or to the benchmark: make test ARGS='-k issuer -x'
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+ARGS ?=
+
+help: ## Print this list
+	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 13
+
+run: ## Start it in dev mode on http://localhost:4321, and print three lines to paste
+	@bin/venv run
+	@exec deploy/dev-run
+
+test: ## Install what the tests need, then check the code and run them all
+	@tests/support/packages
+	@bin/venv test
+	@tests/js/install
+	@$(MAKE) --no-print-directory lint
+	@PATH="$$PATH:/usr/sbin" .venv/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+lint: ## Check style, types and the direction of imports
+	@bin/venv test
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/ruff format --check --quiet .
+	@.venv/bin/mypy --no-error-summary
+	@.venv/bin/lint-imports > .venv/lint-imports.txt || { cat .venv/lint-imports.txt; exit 1; }
+
+bench: ## Measure it beside its peers, and write bench/results/
+	@bin/venv test
+	@PATH="$$PATH:/usr/sbin" .venv/bin/python -m bench $(ARGS)
+
+# Versions stay where they are unless UPGRADE says otherwise: make lock UPGRADE=--upgrade
+COMPILE = CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/python -m piptools compile --quiet --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras --allow-unsafe --no-annotate \
+	$(UPGRADE)
+
+lock: ## Write the lock files anew, from pyproject.toml and tests/js/package.json
+	@bin/venv test
+	@.venv/bin/python -m pip --disable-pip-version-check --quiet install $(PIP_TOOLS)
+	$(COMPILE) --output-file=requirements.txt pyproject.toml
+	$(COMPILE) --output-file=requirements/test.txt --extra=test --constraint=requirements.txt pyproject.toml
+	$(COMPILE) --output-file=requirements/build.txt --constraint=requirements/test.txt requirements/build.in
+	@tests/js/lock

@@ -1,0 +1,21 @@
+"""The benchmark: ratios between things measured side by side in one run, because figures of two runs do not compare.
+
+    python -m bench            the service beside a bare Falcon answer, a file and the raw signature; writes results/
+    python -m bench workers    gunicorn's worker classes beside each other, and what slow clients do to them
+    python -m bench profile    where the microseconds of a mint go, in one process and without a server
+
+Everything listens on loopback, ends by its own process id, and runs for a bounded time. The environment sets how
+long: BENCH_SECONDS (4) a case and round, BENCH_ROUNDS (3).
+
+    machine    what it was measured on
+    wrk        the load generator
+    usage      CPU and memory of process trees, from /proc
+    bare       a Falcon application with nothing in it
+    servers    what is measured: gunicorns, granian, the nginx site, sessions to mint for
+    signatures the raw signature rate
+    starts     cold start, and memory after load
+    ratios     the run itself: cases, rounds, targets
+    workers    the comparison of worker classes
+    profile    timing in process
+    report     tables, and the two files of a run
+"""

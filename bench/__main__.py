@@ -1,0 +1,32 @@
+"""`python -m bench [workers|profile]`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main(arguments: list[str]) -> int:
+    """Run what is asked for.
+
+    Returns:
+        The exit code: 2 for an unknown word.
+    """
+    match arguments:
+        case []:
+            from bench import ratios
+
+            return ratios.main()
+        case ["workers"]:
+            from bench import workers
+
+            return workers.main()
+        case ["profile"]:
+            from bench import profile
+
+            return profile.main()
+    print("usage: python -m bench [workers|profile]", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,50 @@
+"""CPU and memory of process trees, as the kernel counts them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+
+def tree(pid: int) -> list[int]:
+    """The process and all that descend from it."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+    return []
+
+
+def cpu_s(pid: int) -> float:
+    """CPU that a process tree has used so far, user and system, in s; of the processes that live."""
+    total = 0
+    for one in tree(pid):
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+            total += int(fields[11]) + int(fields[12])  # utime and stime, proc(5)
+    return total * _TICK_S
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Memory of one process in MB: its fair share (PSS), and what it shares with nobody."""
+
+    pss_mb: float
+    private_mb: float
+
+
+def memory(pid: int) -> Memory:
+    """Memory of one process.
+
+    Raises:
+        OSError: When there is no such process.
+    """
+    kb = {}
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
+        name, value, *_ = line.split()
+        kb[name.rstrip(":")] = int(value)
+    return Memory(kb["Pss"] / 1000, (kb["Private_Clean"] + kb["Private_Dirty"]) / 1000)

@@ -1,0 +1,253 @@
+"""gunicorn's worker classes beside each other, and another server under the same WSGI callable.
+
+One server runs at a time; the rounds are interleaved. Three questions: how many HS256 mints a second and at which
+CPU, how long the server takes to stop, and whether clients that dawdle keep others from being answered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import machine, report, servers, slow, starts, usage, wrk
+from bench.ratios import ROUNDS, SECONDS
+from tests.support.gunicorn import Gunicorn
+
+Server = Gunicorn | servers.Granian
+_IDLE_CONNECTIONS = 4
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to run the service with two workers.
+
+    Attributes:
+        name: Its row.
+        argv: gunicorn's arguments, or granian's.
+        granian: Whether it is that.
+    """
+
+    name: str
+    argv: tuple[str, ...] = ()
+    granian: bool = False
+
+
+def gthread(threads: int, keepalive_s: int = 0, *, reuse_port: bool = False) -> Candidate:
+    """gunicorn's threaded worker."""
+    name = f"gthread, {threads} thread{'s' if threads > 1 else ''}"
+    argv = ["--worker-class", "gthread", "--threads", str(threads), "--keep-alive", str(keepalive_s)]
+    if reuse_port:
+        name, argv = f"{name}, reuse_port", [*argv, "--reuse-port"]
+    if keepalive_s:
+        name += ", keep-alive"
+    return Candidate(name, tuple(argv))
+
+
+SYNC = Candidate("sync", ("--worker-class", "sync"))
+GRANIAN = Candidate("granian, 1 thread", ("--blocking-threads", "1"), granian=True)
+DIRECTLY = [
+    SYNC,
+    *(gthread(n, alive, reuse_port=reuse) for n in (1, 2, 4) for reuse in (False, True) for alive in (0, 5)),
+    gthread(16, reuse_port=True),
+    GRANIAN,
+]
+#: nginx closes its idle connections after 10 s: the server's own limit is longer, or there is none.
+BEHIND_NGINX = [SYNC, *(gthread(n, alive) for n in (1, 2, 4) for alive in (0, 15)), GRANIAN]
+DAWDLED_AT = [
+    SYNC,
+    *(gthread(n, reuse_port=True) for n in (4, 8, 16, 32)),
+    GRANIAN,
+]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One candidate in one round."""
+
+    load: wrk.Load
+    app_us: float
+    stop_s: float
+
+
+def main() -> int:
+    """Run it, print it, write it."""
+    wrk.check_installed()
+    described = machine.describe()
+    with starts.scratch() as name:
+        folder = Path(name)
+        tokens = _tokens(folder)
+        directly: dict[str, list[Round]] = {one.name: [] for one in DIRECTLY}
+        proxied: dict[str, list[Round]] = {one.name: [] for one in BEHIND_NGINX}
+        for number in range(1, ROUNDS + 1):
+            for one in DIRECTLY:
+                _say(f"round {number} of {ROUNDS}, directly: {one.name}")
+                directly[one.name].append(_directly(one, folder, tokens))
+            for one in BEHIND_NGINX:
+                _say(f"round {number} of {ROUNDS}, behind nginx: {one.name}")
+                proxied[one.name].append(_behind_nginx(one, folder, tokens))
+        dawdled = _dawdled(folder, tokens)
+    text = _text(described, directly, proxied, dawdled)
+    print(text)
+    data = {
+        "seconds": SECONDS,
+        "rounds": ROUNDS,
+        "directly": {name: [asdict(one) for one in rounds] for name, rounds in directly.items()},
+        "behind_nginx": {name: [asdict(one) for one in rounds] for name, rounds in proxied.items()},
+        "slow_clients": {
+            name: {kind: asdict(seen) for kind, seen in kinds.items()} for name, kinds in dawdled.items()
+        },
+    }
+    path = report.write("workers", described, data, text)
+    print(f"\nWritten to {path.relative_to(machine.PROJECT)} and .json")
+    return 0
+
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+def _settings(folder: Path) -> dict[str, str | None]:
+    return servers.settings("HS256", folder / "data")
+
+
+def _tokens(folder: Path) -> Path:
+    with Gunicorn(**_settings(folder)) as server:
+        return servers.sign_in(server, folder / "tokens")
+
+
+@contextlib.contextmanager
+def _running(one: Candidate, folder: Path, *, unix: bool = False) -> Iterator[tuple[Server, Path]]:
+    """A candidate that answers, and its socket where it has one."""
+    path = folder / "granian.sock"
+    if one.granian:
+        path.unlink(missing_ok=True)
+        with servers.Granian(_settings(folder), unix=path if unix else None, argv=one.argv) as server:
+            yield server, path
+    else:
+        with Gunicorn(unix=unix, argv=one.argv, **_settings(folder)) as gunicorn:
+            yield gunicorn, gunicorn.socket_path or path
+
+
+def _directly(one: Candidate, folder: Path, tokens: Path) -> Round:
+    with _running(one, folder) as (server, _):
+        load, app_us = _load(servers.mint(server, tokens), server)
+        with _kept_alive(server.port):
+            return Round(load, app_us, _stop_s(server))
+
+
+def _behind_nginx(one: Candidate, folder: Path, tokens: Path) -> Round:
+    with _running(one, folder, unix=True) as (server, path), servers.site(path) as site:
+        load, app_us = _load(servers.mint(site, tokens), server)
+        return Round(load, app_us, _stop_s(server))
+
+
+def _load(target: wrk.Target, server: Server) -> tuple[wrk.Load, float]:
+    wrk.run(target, 1)
+    before = usage.cpu_s(server.pid)
+    load = wrk.run(target, SECONDS)
+    return load, (usage.cpu_s(server.pid) - before) / load.requests * 1e6
+
+
+@contextlib.contextmanager
+def _kept_alive(port: int) -> Iterator[None]:
+    """A few clients that have been answered, and keep their connections where they may."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(_IDLE_CONNECTIONS):
+            wire = stack.enter_context(socket.create_connection(("127.0.0.1", port), 5))
+            wire.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            wire.recv(65536)
+        yield
+
+
+def _stop_s(server: Server) -> float:
+    start = time.monotonic()
+    server.stop()
+    return time.monotonic() - start
+
+
+def _dawdled(folder: Path, tokens: Path) -> dict[str, dict[str, slow.Seen]]:
+    seen: dict[str, dict[str, slow.Seen]] = {}
+    for one in DAWDLED_AT:
+        seen[f"{one.name}, directly"] = {}
+        for kind in slow.KINDS:
+            _say(f"20 slow clients, {kind}: {one.name}")
+            with _running(one, folder) as (server, _):
+                seen[f"{one.name}, directly"][kind] = slow.watch(
+                    slow.to_port(server.port), kind, host="localhost", tokens=tokens
+                )
+    behind = "sync, behind the nginx site"
+    with _running(SYNC, folder, unix=True) as (_, path), servers.site(path) as site:
+        _say(f"20 slow clients: {behind}")
+        seen[behind] = {
+            kind: slow.watch(site.connect, kind, host=site.authority, tokens=tokens) for kind in slow.KINDS
+        }
+    return seen
+
+
+def _text(
+    described: dict[str, Any],
+    directly: dict[str, list[Round]],
+    proxied: dict[str, list[Round]],
+    dawdled: dict[str, dict[str, slow.Seen]],
+) -> str:
+    head = ["", "mints a second", "app µs", "beside sync", "p50 ms", "p99 ms", "stop s", "errors"]
+    slow_rows = [
+        [name, *(f"{one.answered} of {one.asked} ({report.number(one.slowest_ms)} ms)" for one in kinds.values())]
+        for name, kinds in dawdled.items()
+    ]
+    return "\n".join(
+        [
+            f"# Worker classes, {described['date']}",
+            "",
+            report.about(described),
+            "",
+            f"HS256 mints, 2 workers, wrk with {wrk.CONNECTIONS} connections; {ROUNDS} interleaved rounds of "
+            f"{SECONDS:g} s, medians, one server at a time. `app µs` is CPU of the server's processes for one mint, "
+            "`beside sync` the same as a ratio. `stop` is from SIGTERM to the exit, with idle kept-alive connections "
+            "open where the server keeps them.",
+            "",
+            "## Directly, over TCP",
+            "",
+            report.table(head, _rows(directly)),
+            "",
+            "## Behind the nginx site, over a Unix socket",
+            "",
+            report.table(head, _rows(proxied)),
+            "",
+            f"## {slow.CLIENTS} slow clients",
+            "",
+            f"How many requests for discovery, asked one after the other during {slow.WINDOW_S:g} s, were answered "
+            "within 2 s (the slowest of those).",
+            "",
+            report.table(["", *slow.KINDS], slow_rows),
+        ]
+    )
+
+
+def _rows(measured: dict[str, list[Round]]) -> list[list[str]]:
+    def median(rounds: list[Round], of: Callable[[Round], float]) -> float:
+        return statistics.median(of(one) for one in rounds)
+
+    rows = []
+    for name, rounds in measured.items():
+        beside = [one.app_us / sync.app_us for one, sync in zip(rounds, measured[SYNC.name], strict=True)]
+        rows.append(
+            [
+                name,
+                report.number(median(rounds, lambda one: one.load.rate)),
+                report.number(median(rounds, lambda one: one.app_us)),
+                f"{statistics.median(beside):.2f} ×",
+                report.number(median(rounds, lambda one: one.load.p50_ms), 1),
+                report.number(median(rounds, lambda one: one.load.p99_ms), 1),
+                report.number(median(rounds, lambda one: one.stop_s), 2),
+                str(sum(one.load.errors for one in rounds)),
+            ]
+        )
+    return rows

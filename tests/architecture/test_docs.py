@@ -1,0 +1,671 @@
+"""The documentation says what the program does: nothing undocumented, nothing documented and absent.
+
+Each `…_complaints` reads one page and says what is missing in it and what is too much. It is tested twice: the page
+as it is gives no complaint, and a page that lacks a line, or has one too many, gives one.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import click
+import pytest
+from falcon import HTTP_METHODS
+
+from service.app import routes
+from service.cli import main
+from service.keyring import build_keyring
+from service.protocol.metadata import MINTED_CLAIMS, build_metadata
+from service.resources.sign_in_request import SignInRequest, TrustedMintRequest
+from service.sessions import LocalSessions
+from service.settings import NAMES, read_settings
+from service.startup import open_store
+from service.web.errors import ERRORS
+from tests.docs.markdown import (
+    PROJECT,
+    anchors,
+    blocks,
+    codes,
+    first_codes,
+    headings,
+    links,
+    page,
+    pages,
+    prose,
+    rows,
+    section,
+)
+
+
+def complaints(documented: Iterable[str], real: Iterable[str]) -> list[str]:
+    """What is real and not documented, documented and not real, documented twice."""
+    counted, real = Counter(documented), set(real)
+    return [
+        *(f"{name} is undocumented" for name in sorted(real - set(counted))),
+        *(f"{name} is documented and absent" for name in sorted(set(counted) - real)),
+        *(f"{name} is documented twice" for name, count in sorted(counted.items()) if count > 1),
+    ]
+
+
+# --- settings ---
+
+
+def names_read_by(path: Path) -> set[str]:
+    """The environment names that a file of Python reads: `os.environ[NAME]`, `os.environ.get(NAME)` and the like."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        arguments: list[ast.expr] = []
+        if isinstance(node, ast.Call) and "environ" in (function := ast.unparse(node.func)):
+            arguments = node.args[:1] if function.endswith(".get") else []
+        elif isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("environ"):
+            arguments = [node.slice]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("getenv"):
+            arguments = node.args[:1]
+        found |= {str(arg.value) for arg in arguments if isinstance(arg, ast.Constant)}
+    return {name.removesuffix("_FILE") for name in found}
+
+
+def setting_complaints(text: str) -> list[str]:
+    documented = [code for row in rows(text) for code in codes(row[0]) if code == code.upper()]
+    return complaints(documented, {*NAMES, *names_read_by(PROJECT / "deploy/gunicorn.conf.py")})
+
+
+def default_complaints(text: str) -> list[str]:
+    """The documented default, read by the setting's own parser, is the value that the program takes without one."""
+    unset = read_settings({}).settings
+    found = []
+    value: object
+    real: object
+    for name, shown, *_ in (row for row in rows(text) if codes(row[0])):
+        name, field = name.strip("`"), NAMES.get(name.strip("`"))
+        if field is None:  # read by gunicorn's configuration: no default of its own
+            value, real = shown, "unset"
+        elif shown == "unset":
+            value, real = None, getattr(unset, field) or None
+        else:
+            reading = read_settings({name: shown.strip("`")})
+            value, real = getattr(reading.settings, field), getattr(unset, field)
+            if any(fault.name == name for fault in reading.faults) or value in (None, ()):
+                value = f"a faulty {shown}"
+        if value != real:
+            found.append(f"{name} has another default")
+    return found
+
+
+def mention_complaints(text: str) -> list[str]:
+    """Settings that a page speaks of, wherever it does, exist; but for the one that shows a misspelling."""
+    known = {*NAMES, *(f"{name}_FILE" for name in NAMES), "PYLON_JWT_SECRETT"}
+    mentioned = set(re.findall(r"\bPYLON_[A-Z][A-Z_]*[A-Z]\b", prose(text)))
+    return [f"{name} is mentioned and absent" for name in sorted(mentioned - known)]
+
+
+# --- routes, discovery, fields ---
+
+
+def mounted() -> set[str]:
+    """`METHOD path` of every route without a configured issuer; `HEAD` goes with each `GET`."""
+    settings = read_settings({}).settings
+    store = open_store(settings)
+    keyring = build_keyring(mint_alg=settings.jwt_alg)
+    table = routes(settings, store, keyring, LocalSessions(store, lifetime_s=1), clock=lambda: 0.0)
+    found = set()
+    for path, resource in table.items():
+        methods = {method for method in HTTP_METHODS if hasattr(resource, f"on_{method.lower()}")}
+        found |= {f"{method} {path}" for method in methods | ({"HEAD"} if "GET" in methods else set())}
+    return found
+
+
+def route_complaints(text: str) -> list[str]:
+    documented = []
+    for heading in headings(text):
+        if match := re.fullmatch(r"`([A-Z]+(?:, [A-Z]+)*) (/\S*)`", heading):
+            documented += [f"{method} {match[2]}" for method in match[1].split(", ")]
+    return complaints(documented, mounted())
+
+
+def discovery_complaints(text: str) -> list[str]:
+    metadata = build_metadata("https://id.example.com", algs=["RS256"])
+    discovery = section(text, "`GET, HEAD, OPTIONS /.well-known/openid-configuration`")
+    found = complaints(first_codes(discovery), metadata)
+    if json.loads(blocks(text)["discovery"].code) != metadata:
+        found.append("the example is another document")
+    return found
+
+
+def minted_claim_complaints(text: str) -> list[str]:
+    mint = section(text, "`POST /api/auth/jwt`")
+    return complaints([name for name in first_codes(mint) if name != "audience"], MINTED_CLAIMS)
+
+
+def sign_in_field_complaints(text: str) -> list[str]:
+    session = first_codes(section(text, "`POST /api/auth/session`"))
+    trusted = first_codes(section(text, "`POST /api/auth/sessions/trusted-mint`"))
+    return complaints(session, SignInRequest.model_fields) + complaints(
+        session + trusted, TrustedMintRequest.model_fields
+    )
+
+
+# --- errors ---
+
+
+def error_complaints(text: str) -> list[str]:
+    """Codes with their status."""
+    documented = [f"{codes(row[0])[0]} {row[1]}" for row in rows(section(text, "Codes"))]
+    return complaints(documented, (f"{code} {status}" for code, (status, _) in ERRORS.items()))
+
+
+def proxy_error_complaints(text: str) -> list[str]:
+    """nginx's own code, and the statuses for which it has words."""
+    refused = section(text, "Refused by nginx")
+    body = (PROJECT / "nginx/snippets/errors.conf").read_text(encoding="utf-8")
+    words = re.search(
+        r"map \$status \$pylon_refusal \{(.*?)\n\}", (PROJECT / "nginx/site.conf").read_text("utf-8"), re.S
+    )
+    assert words is not None
+    return complaints(first_codes(refused), re.findall(r'"code":"(\w+)"', body)) + complaints(
+        (row[0] for row in rows(refused) if row[0].isdigit()), re.findall(r"^\s*(\d{3})\s", words[1], re.M)
+    )
+
+
+def oauth_error_complaints(text: str) -> list[str]:
+    sources = (path.read_text(encoding="utf-8") for path in (PROJECT / "service").rglob("*.py"))
+    real = {error for source in sources for error in re.findall(r'"error": "([a-z_]+)"', source)}
+    return complaints(first_codes(section(text, "OAuth errors")), real)
+
+
+def endpoint_error_complaints(text: str) -> list[str]:
+    """Error codes that an endpoint's description names exist."""
+    named = {code for code in codes(text) if re.fullmatch(r"[A-Z]+(_[A-Z]+)+", code)}
+    return [f"{code} is no error code" for code in sorted(named - set(ERRORS) - set(NAMES))]
+
+
+# --- the command line ---
+
+
+def commands(command: click.Command, name: str = "pylon-oidc") -> Iterator[tuple[str, set[str]]]:
+    """Every command with its options; `--help`, which all have, stands with the first one only."""
+    context = click.Context(command, info_name=name, help_option_names=["-h", "--help"])
+    options = {opt for param in command.params for opt in (*param.opts, *param.secondary_opts)}
+    yield name, options | ({*context.help_option_names} if name == "pylon-oidc" else set())
+    if isinstance(command, click.Group):
+        for child_name, child in command.commands.items():
+            yield from commands(child, f"{name} {child_name}")
+
+
+def cli_complaints(text: str) -> list[str]:
+    real = dict(commands(main))
+    documented = [heading.strip("`") for heading in headings(text) if heading.startswith("`")]
+    found = complaints(documented, real)
+    for name in set(real) & set(documented):
+        options = complaints(first_codes(section(text, f"`{name}`")), real[name])
+        found += [f"{name}: {complaint}" for complaint in options]
+    return found
+
+
+# --- files ---
+
+
+def nginx_file_complaints(text: str) -> list[str]:
+    """Every file of `nginx/` is named in backticks, with or without its folder; every `.conf` so named exists."""
+    real = {str(path.relative_to(PROJECT / "nginx")) for path in (PROJECT / "nginx").rglob("*.conf*")}
+    # `local.conf` is the operator's copy of its example, `nginx.conf` is nginx's own.
+    named = {
+        code.removeprefix("nginx/").removeprefix("pylon-oidc/")
+        for code in codes(text)
+        if re.fullmatch(r"(?:nginx/|pylon-oidc/)?(?:snippets/)?[a-z-]+\.conf(\.example)?", code)
+    } - {"local.conf", "nginx.conf"}
+    bare = {Path(name).name: name for name in real}
+    return complaints((bare.get(name, name) if "/" not in name else name for name in named), real)
+
+
+def example_complaints(text: str) -> list[str]:
+    """The example of an environment has a line for each setting; a line may stand there twice, and as a file."""
+    named = {name.removesuffix("_FILE") for name in re.findall(r"^#?([A-Z][A-Z_]+)=", text, re.M)}
+    return complaints(named, {*NAMES, *names_read_by(PROJECT / "deploy/gunicorn.conf.py")})
+
+
+def deploy_file_complaints(text: str) -> list[str]:
+    """Every file of `deploy/` is named, by its path."""
+    real = {str(path.relative_to(PROJECT)) for path in (PROJECT / "deploy").iterdir() if path.is_file()}
+    # What compose.yaml has an operator make beside it.
+    ours = real - {"deploy/pylon-oidc.env", "deploy/.env"}
+    return [f"{path} is undocumented" for path in sorted(ours) if path not in text]
+
+
+def reference_complaints(text: str) -> list[str]:
+    """Files of the project that are named in backticks exist, and `file.py::Name` is defined in its file."""
+    found = []
+    for code in codes(text):
+        match = re.fullmatch(r"((?:service|deploy|nginx|tests|bench)/[\w./-]+)(?:::([\w.]+))?", code)
+        if match is None:
+            continue
+        path = PROJECT / match[1]
+        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+            found.append(f"{match[1]} does not exist")
+        elif match[2] and not set(match[2].split(".")) <= defined_in(path):
+            found.append(f"{match[2]} is not defined in {match[1]}")
+    return found
+
+
+def defined_in(path: Path) -> set[str]:
+    """The names of the functions and classes of a Python file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+
+
+def link_complaints(all_pages: dict[str, str]) -> list[str]:
+    """Relative links lead to files of the project, and anchors to headings."""
+    found = []
+    for name, text in all_pages.items():
+        for target in links(text):
+            if re.match(r"[a-z]+:", target):
+                continue
+            path, _, anchor = target.partition("#")
+            file = ((PROJECT / name).parent / path).resolve() if path else PROJECT / name
+            if not file.is_relative_to(PROJECT) or not file.exists():
+                found.append(f"{name}: {target} leads nowhere")
+            elif anchor:
+                there = all_pages.get(str(file.relative_to(PROJECT)))
+                if there is None or anchor not in anchors(there):
+                    found.append(f"{name}: {target} is no heading there")
+    return found
+
+
+def orphan_complaints(all_pages: dict[str, str]) -> list[str]:
+    """Every page can be reached from the README by links."""
+    seen, due = set(), ["README.md"]
+    while due:
+        name = due.pop()
+        if name in seen or name not in all_pages:
+            continue
+        seen.add(name)
+        for target in links(all_pages[name]):
+            file = ((PROJECT / name).parent / target.partition("#")[0]).resolve()
+            if file.is_relative_to(PROJECT):
+                due.append(str(file.relative_to(PROJECT)))
+    return [f"{name} is linked from nowhere" for name in sorted(set(all_pages) - seen)]
+
+
+def dependency_complaints(text: str) -> list[str]:
+    """Each direct dependency, those of the tests included, has its reason."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    real = {re.split(r"[^\w-]", requirement)[0] for group in groups for requirement in group}
+    named = {code for code in codes(text) if re.fullmatch(r"[a-z][a-z0-9-]*", code)}
+    return complaints(named, real)
+
+
+# --- the pages as they are ---
+
+
+def test_every_setting_is_documented_and_none_that_is_absent() -> None:
+    """docs/settings.md has a row for each setting of the service and of gunicorn's configuration, and no other."""
+    assert setting_complaints(page("settings.md")) == []
+
+
+def test_documented_defaults_are_those_of_the_code() -> None:
+    """The default that docs/settings.md tells is the one that the program takes."""
+    assert default_complaints(page("settings.md")) == []
+
+
+def test_settings_that_pages_mention_exist() -> None:
+    """No page speaks of a `PYLON_` name that is no setting."""
+    assert [(name, found) for name, text in pages().items() if (found := mention_complaints(text))] == []
+
+
+def test_every_route_and_method_is_documented_and_none_that_is_absent() -> None:
+    """docs/endpoints.md has a heading for each path with its methods, and no other."""
+    assert route_complaints(page("endpoints.md")) == []
+
+
+def test_documented_discovery_is_the_discovery_that_is_served() -> None:
+    """The members and the example in docs/endpoints.md are those of the metadata document."""
+    assert discovery_complaints(page("endpoints.md")) == []
+
+
+def test_documented_claims_are_those_of_minted_tokens() -> None:
+    """docs/endpoints.md has a row for each claim of a minted token, and no other."""
+    assert minted_claim_complaints(page("endpoints.md")) == []
+
+
+def test_documented_fields_are_those_of_a_sign_in() -> None:
+    """docs/endpoints.md has a row for each field by which a session is begun, and no other."""
+    assert sign_in_field_complaints(page("endpoints.md")) == []
+
+
+def test_every_error_code_is_documented_with_its_status_and_none_that_is_absent() -> None:
+    """docs/errors.md has a row for each error code of the service, and no other."""
+    assert error_complaints(page("errors.md")) == []
+
+
+def test_every_refusal_of_nginx_is_documented_and_none_that_is_absent() -> None:
+    """docs/errors.md tells nginx's own code and each status that has words in the site."""
+    assert proxy_error_complaints(page("errors.md")) == []
+
+
+def test_every_oauth_error_is_documented_and_none_that_is_absent() -> None:
+    """docs/errors.md has a row for each OAuth error that the service answers with, and no other."""
+    assert oauth_error_complaints(page("errors.md")) == []
+
+
+def test_errors_of_documented_endpoints_exist() -> None:
+    """The error codes that docs/endpoints.md names are in the table of errors."""
+    assert endpoint_error_complaints(page("endpoints.md")) == []
+
+
+def test_every_command_and_option_is_documented_and_none_that_is_absent() -> None:
+    """docs/cli.md has a heading for each command and a row for each of its options, and no other."""
+    assert cli_complaints(page("cli.md")) == []
+
+
+def test_every_nginx_file_is_documented_and_none_that_is_absent() -> None:
+    """docs/nginx.md names each file of nginx/, and no other."""
+    assert nginx_file_complaints(page("nginx.md")) == []
+
+
+def test_the_example_of_an_environment_has_every_setting() -> None:
+    """deploy/example.env has a line for each setting, and none that is absent."""
+    assert example_complaints(page("deploy/example.env")) == []
+
+
+def test_every_file_of_deploy_is_documented() -> None:
+    """docs/deploy.md names each file of deploy/."""
+    assert deploy_file_complaints(page("deploy.md")) == []
+
+
+def test_files_and_names_that_pages_point_to_exist() -> None:
+    """`service/file.py::Name` on a page is defined in that file."""
+    assert [(name, found) for name, text in pages().items() if (found := reference_complaints(text))] == []
+
+
+def test_every_link_and_anchor_resolves() -> None:
+    """A relative link on a page leads to a file, and its anchor to a heading."""
+    assert link_complaints(pages()) == []
+
+
+def test_every_page_can_be_reached() -> None:
+    """From the README, links lead to every page."""
+    assert orphan_complaints(pages()) == []
+
+
+def test_every_dependency_has_its_reason() -> None:
+    """docs/decisions/0001-dependencies.md names each direct dependency, and no other."""
+    assert dependency_complaints(page("decisions/0001-dependencies.md")) == []
+
+
+# --- pages that are wrong ---
+
+
+def without(text: str, start: str) -> str:
+    """The page without its line that starts so; there is exactly one."""
+    lines = text.splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith(start)]
+    assert len(lines) - len(kept) == 1, f"{len(lines) - len(kept)} lines start with {start!r}"
+    return "".join(kept)
+
+
+def after(text: str, start: str, line: str) -> str:
+    """The page with a line more, behind the one that starts so."""
+    match = re.search(rf"^{re.escape(start)}.*\n", text, re.M)
+    assert match is not None
+    return f"{text[: match.end()]}{line}\n{text[match.end() :]}"
+
+
+Checker = Callable[[str], list[str]]
+
+LACKING: list[tuple[Checker, str, str, str]] = [
+    (setting_complaints, "settings.md", "| `PYLON_ADMIN_TOKEN`", "PYLON_ADMIN_TOKEN is undocumented"),
+    (setting_complaints, "settings.md", "| `WEB_CONCURRENCY`", "WEB_CONCURRENCY is undocumented"),
+    (
+        route_complaints,
+        "endpoints.md",
+        "### `POST /api/auth/jwt`",
+        "POST /api/auth/jwt is undocumented",
+    ),
+    (discovery_complaints, "endpoints.md", "| `jwks_uri`", "jwks_uri is undocumented"),
+    (minted_claim_complaints, "endpoints.md", "| `sid`", "sid is undocumented"),
+    (sign_in_field_complaints, "endpoints.md", "| `acr`", "acr is undocumented"),
+    (error_complaints, "errors.md", "| `REPLAYED`", "REPLAYED 401 is undocumented"),
+    (proxy_error_complaints, "errors.md", "| `PROXY_REFUSED`", "PROXY_REFUSED is undocumented"),
+    (proxy_error_complaints, "errors.md", "| 421", "421 is undocumented"),
+    (
+        oauth_error_complaints,
+        "errors.md",
+        "| `unsupported_grant_type`",
+        "unsupported_grant_type is undocumented",
+    ),
+    (cli_complaints, "cli.md", "## `pylon-oidc sweep`", "pylon-oidc sweep is undocumented"),
+    (cli_complaints, "cli.md", "| `--version`", "pylon-oidc: --version is undocumented"),
+    (dependency_complaints, "decisions/0001-dependencies.md", "| `click`", "click is undocumented"),
+]
+
+
+@pytest.mark.parametrize(("checker", "name", "line", "complaint"), LACKING)
+def test_a_line_that_is_missing_is_found(checker: Checker, name: str, line: str, complaint: str) -> None:
+    """A page that lacks one line about something real is told so."""
+    assert complaint in checker(without(page(name), line))
+
+
+TOO_MUCH: list[tuple[Checker, str, str, str, str]] = [
+    (
+        setting_complaints,
+        "settings.md",
+        "| `PORT`",
+        "| `PYLON_SHOE_SIZE` | unset | | |",
+        "PYLON_SHOE_SIZE is documented and absent",
+    ),
+    (
+        setting_complaints,
+        "settings.md",
+        "| `PORT`",
+        "| `PYLON_JWT_ALG` | `HS256` | | |",
+        "PYLON_JWT_ALG is documented twice",
+    ),
+    (
+        mention_complaints,
+        "settings.md",
+        "# Settings",
+        "\nSet `PYLON_SHOE_SIZE`.\n",
+        "PYLON_SHOE_SIZE is mentioned and absent",
+    ),
+    (
+        route_complaints,
+        "endpoints.md",
+        "## Tokens",
+        "\n### `PUT /api/auth/jwt`\n",
+        "PUT /api/auth/jwt is documented and absent",
+    ),
+    (
+        discovery_complaints,
+        "endpoints.md",
+        "| `jwks_uri`",
+        "| `registration_endpoint` | |",
+        "registration_endpoint is documented and absent",
+    ),
+    (minted_claim_complaints, "endpoints.md", "| `jti`", "| `nbf` | |", "nbf is documented and absent"),
+    (
+        sign_in_field_complaints,
+        "endpoints.md",
+        "| `acr`",
+        "| `shoe` | string | |",
+        "shoe is documented and absent",
+    ),
+    (
+        error_complaints,
+        "errors.md",
+        "| `REPLAYED`",
+        "| `TEAPOT` | 418 | | |",
+        "TEAPOT 418 is documented and absent",
+    ),
+    (proxy_error_complaints, "errors.md", "| 421", "| 418 | |", "418 is documented and absent"),
+    (
+        oauth_error_complaints,
+        "errors.md",
+        "| `unsupported_grant_type`",
+        "| `invalid_shoe` | 400 | | |",
+        "invalid_shoe is documented and absent",
+    ),
+    (
+        endpoint_error_complaints,
+        "endpoints.md",
+        "# Endpoints",
+        "\nErrors: `SHOE_MISSING`.\n",
+        "SHOE_MISSING is no error code",
+    ),
+    (
+        cli_complaints,
+        "cli.md",
+        "| `--version`",
+        "| `--shoe` | |",
+        "pylon-oidc: --shoe is documented and absent",
+    ),
+    (
+        cli_complaints,
+        "cli.md",
+        "# The command line",
+        "\n## `pylon-oidc dance`\n",
+        "pylon-oidc dance is documented and absent",
+    ),
+    (
+        nginx_file_complaints,
+        "nginx.md",
+        "# ",
+        "\nSee `snippets/shoe.conf`.\n",
+        "snippets/shoe.conf is documented and absent",
+    ),
+    (
+        reference_complaints,
+        "architecture.md",
+        "# Architecture",
+        "\nSee `service/shoe.py`.\n",
+        "service/shoe.py does not exist",
+    ),
+    (
+        reference_complaints,
+        "architecture.md",
+        "# Architecture",
+        "\nSee `service/issuer.py::shoe`.\n",
+        "shoe is not defined in service/issuer.py",
+    ),
+    (
+        dependency_complaints,
+        "decisions/0001-dependencies.md",
+        "| `click`",
+        "| `shoes` | |",
+        "shoes is documented and absent",
+    ),
+]
+
+
+@pytest.mark.parametrize(("checker", "name", "line", "more", "complaint"), TOO_MUCH)
+def test_a_line_too_many_is_found(checker: Checker, name: str, line: str, more: str, complaint: str) -> None:
+    """A page that tells of something that is not there is told so."""
+    assert complaint in checker(after(page(name), line, more))
+
+
+def test_a_file_of_deploy_that_is_not_named_is_found() -> None:
+    """A page that leaves a file of deploy/ out is told so."""
+    text = page("deploy.md").replace("deploy/Dockerfile", "the Dockerfile")
+    assert deploy_file_complaints(text) == ["deploy/Dockerfile is undocumented"]
+
+
+def test_a_setting_that_the_example_lacks_or_invents_is_found() -> None:
+    """An example of an environment that is not that of this program is told so."""
+    text = page("deploy/example.env").replace("#PYLON_COOKIE_NAME=", "#PYLON_SHOE_SIZE=")
+    assert example_complaints(text) == [
+        "PYLON_COOKIE_NAME is undocumented",
+        "PYLON_SHOE_SIZE is documented and absent",
+    ]
+
+
+def test_an_nginx_file_that_is_not_named_is_found() -> None:
+    """A page that leaves a file of nginx/ out is told so."""
+    assert "snippets/tls.conf is undocumented" in nginx_file_complaints(
+        page("nginx.md").replace("tls.conf", "tls")
+    )
+
+
+@pytest.mark.parametrize(
+    ("shown", "wrong"),
+    [
+        ("| `PYLON_JWT_LIFETIME_SECS` | `3600` |", "| `PYLON_JWT_LIFETIME_SECS` | `3601` |"),
+        ("| `PYLON_JWT_LIFETIME_SECS` | `3600` |", "| `PYLON_JWT_LIFETIME_SECS` | `an hour` |"),
+        ("| `PYLON_COOKIE_NAME` | `pylon_session` |", "| `PYLON_COOKIE_NAME` | unset |"),
+        ("| `PYLON_JWT_AUDIENCE` | unset |", "| `PYLON_JWT_AUDIENCE` | `api` |"),
+        ("| `PYLON_OIDC_JWKS_RSA_E` | `AQAB` |", "| `PYLON_OIDC_JWKS_RSA_E` | `Aw` |"),
+        ("| `PORT` | unset |", "| `PORT` | `4321` |"),
+    ],
+)
+def test_another_default_is_found(shown: str, wrong: str) -> None:
+    """A default that is not the code's is told."""
+    text = page("settings.md")
+    assert shown in text
+    assert len(default_complaints(text.replace(shown, wrong))) == 1
+
+
+def test_another_example_of_discovery_is_found() -> None:
+    """An example that the service would not serve is told."""
+    text = page("endpoints.md").replace('"request_uri_parameter_supported": false', '"shoe": false')
+    assert "the example is another document" in discovery_complaints(text)
+
+
+@pytest.mark.parametrize(
+    ("link", "complaint"),
+    [
+        ("[x](nowhere.md)", "docs/cli.md: nowhere.md leads nowhere"),
+        ("[x](../../outside.md)", "docs/cli.md: ../../outside.md leads nowhere"),
+        ("[x](errors.md#shoes)", "docs/cli.md: errors.md#shoes is no heading there"),
+        ("[x](#shoes)", "docs/cli.md: #shoes is no heading there"),
+    ],
+)
+def test_a_link_that_leads_nowhere_is_found(link: str, complaint: str) -> None:
+    """A link to a missing file or heading is told."""
+    all_pages = pages()
+    all_pages["docs/cli.md"] += f"\n{link}\n"
+    assert complaint in link_complaints(all_pages)
+
+
+def test_a_page_that_nothing_links_to_is_found() -> None:
+    """A page that cannot be reached is told."""
+    all_pages = pages() | {"docs/shoes.md": "# Shoes\n"}
+    assert orphan_complaints(all_pages) == ["docs/shoes.md is linked from nowhere"]
+
+
+# --- the reading itself ---
+
+
+def test_anchors_follow_the_rule_of_github() -> None:
+    """Letters are lowered, marks dropped, blanks become hyphens, and a second heading of a name gets a number."""
+    text = "# On a PaaS: what to set\n\n## `POST /api/auth/jwt`\n\n## A\n\n## A\n\n```\n# no heading\n```\n"
+    assert anchors(text) == {"on-a-paas-what-to-set", "post-apiauthjwt", "a", "a-1"}
+
+
+def test_a_mark_without_its_block_is_refused() -> None:
+    """A recipe whose mark has slipped away from its block does not drop out of the tests in silence."""
+    with pytest.raises(ValueError, match="no block"):
+        blocks("<!-- recipe: x.py -->\n\n```python\n1\n```\n")
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("import os\nos.environ.get('A_FILE', '') or os.environ['B']", {"A", "B"}),
+        ("from os import getenv, environ\ngetenv('C')\nenviron.get('D')", {"C", "D"}),
+    ],
+)
+def test_names_that_a_file_reads_are_found(source: str, names: set[str], tmp_path: Path) -> None:
+    """However a configuration file asks the environment, the name is seen."""
+    file = tmp_path / "conf.py"
+    file.write_text(source)
+    assert names_read_by(file) == names
+
+
+def test_cells_are_split_at_bars_that_are_not_code() -> None:
+    """A bar in backticks does not end a cell."""
+    assert rows("| a | b |\n| --- | --- |\n| `x|y` | z |\n") == [["`x|y`", "z"]]

@@ -1,0 +1,102 @@
+"""What every test may ask for: a gunicorn, a PostgreSQL, a fresh database of either kind.
+
+With `CI=true` nothing is left out silently: a skipped or expected failure counts as a failure.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+
+from tests.support.gunicorn import Gunicorn
+from tests.support.postgres import PostgresCluster
+
+IN_CI = os.environ.get("CI", "").lower() in {"true", "1"}
+
+# Examples are timed by nobody: machines that run tests are busy. In CI they are the same in every run.
+hypothesis_settings.register_profile("dev", deadline=None)
+hypothesis_settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
+hypothesis_settings.load_profile("ci" if IN_CI else "dev")
+
+
+def _refuse_what_did_not_run(report: pytest.CollectReport | pytest.TestReport) -> None:
+    """Turn a report of something skipped, or failing as expected, into a failure."""
+    was_expected = hasattr(report, "wasxfail")
+    if not (report.skipped or was_expected):
+        return
+    reason = report.wasxfail if was_expected else report.longrepr
+    if isinstance(reason, tuple):
+        reason = reason[2]
+    report.outcome = "failed"
+    report.longrepr = f"with CI=true every test runs and passes, but this one did not: {reason}"
+    if was_expected:
+        del report.wasxfail
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With `CI=true`, a skipped test or an expected failure fails."""
+    report = yield
+    if IN_CI:
+        _refuse_what_did_not_run(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """With `CI=true`, a module that skips itself fails."""
+    report = yield
+    if IN_CI:
+        _refuse_what_did_not_run(report)
+    return report
+
+
+@pytest.fixture
+def gunicorn() -> Iterator[Callable[..., Gunicorn]]:
+    """Start gunicorns with the arguments of `Gunicorn`; all of them end with the test."""
+    begun: list[Gunicorn] = []
+
+    def start(**options: Any) -> Gunicorn:
+        server = Gunicorn(**options)
+        begun.append(server)
+        return server
+
+    yield start
+    for server in begun:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster() -> Iterator[PostgresCluster]:
+    """A running PostgreSQL, one for each process that runs tests."""
+    with PostgresCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def postgres_url(postgres_cluster: PostgresCluster) -> Iterator[str]:
+    """The URL of a fresh, empty PostgreSQL database; the server is up again after the test, whatever it did."""
+    postgres_cluster.start()
+    url = postgres_cluster.create_database()
+    yield url
+    postgres_cluster.start()
+    postgres_cluster.drop_database(url)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """The URL of an SQLite file that does not exist yet."""
+    return f"sqlite:///{tmp_path / 'pylon.sqlite3'}"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a fresh database, once of each kind."""
+    url = request.getfixturevalue(f"{request.param}_url")
+    assert isinstance(url, str)
+    return url

@@ -1,0 +1,310 @@
+"""The recipes of the documentation, run as a reader would run them: copied from the page, against a real gunicorn.
+
+A recipe is a fenced block below a comment `<!-- recipe: name.ending -->`; its ending says what runs it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from http.client import HTTPConnection
+from pathlib import Path
+
+import jwt
+import pytest
+
+from tests.docs.markdown import PROJECT, Block, blocks, pages
+from tests.support.gunicorn import ADMIN, SECRET, TRUSTED, Gunicorn, clean_environment, hold_port, rsa_pem
+
+AUDIENCE = "api"
+JS = PROJECT / "tests/js"
+
+RECIPES: dict[str, Block] = {
+    block.name: block
+    for text in pages().values()
+    for block in blocks(text).values()
+    if block.kind == "recipe"
+}
+VERIFIERS = sorted(name for name in RECIPES if name.startswith(("verify-", "readme-")))
+SIGN_INS = ["sign-in.py", "trusted-mint.py"]
+SHELL = ["quickstart.sh", "three-lines.sh"]
+
+
+def run_recipe(
+    name: str, *argv: str, folder: Path, environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Save a recipe and run it.
+
+    Args:
+        name: The recipe's.
+        argv: Its arguments.
+        folder: Where it is saved; it has the npm packages of the tests.
+        environment: What it finds besides the environment of the tests; no proxy stands before this machine.
+
+    Returns:
+        Its exit code and what it printed.
+    """
+    file = folder / name
+    file.write_text(RECIPES[name].code, encoding="utf-8")
+    if file.suffix == ".mjs":
+        (folder / "node_modules").symlink_to(JS / "node_modules")
+        own = JS / "node_modules/.bin/node"
+        program = str(own) if own.exists() else shutil.which("node")
+        assert program, "no Node here: run tests/js/install"
+    else:
+        program = {".py": sys.executable, ".sh": "/bin/sh"}[file.suffix]
+    return subprocess.run(
+        [program, str(file), *argv],
+        cwd=folder,
+        env={**direct_environment(), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def direct_environment() -> dict[str, str]:
+    """The environment of the tests, without settings of ours and without proxies."""
+    return {name: value for name, value in clean_environment().items() if not name.lower().endswith("_proxy")}
+
+
+@pytest.fixture(scope="module")
+def hs256() -> Iterator[Gunicorn]:
+    """A service with the default algorithm, in dev mode."""
+    with Gunicorn(
+        PYLON_DEV_MODE="1",
+        PYLON_JWT_SECRET=SECRET,
+        PYLON_JWT_AUDIENCE=AUDIENCE,
+        PYLON_ADMIN_TOKEN=ADMIN,
+        PYLON_TRUSTED_SECRET=TRUSTED,
+    ) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def rs256() -> Iterator[Gunicorn]:
+    """A service that third parties can rely on."""
+    with Gunicorn(
+        PYLON_DEV_MODE="1",
+        PYLON_JWT_ALG="RS256",
+        PYLON_OIDC_PRIVATE_KEY=rsa_pem(),
+        PYLON_JWT_AUDIENCE=AUDIENCE,
+        PYLON_ADMIN_TOKEN=ADMIN,
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+def server(name: str, request: pytest.FixtureRequest) -> Gunicorn:
+    """The service whose tokens the verifier is for."""
+    found = request.getfixturevalue("hs256" if "hs256" in name else "rs256")
+    assert isinstance(found, Gunicorn)
+    return found
+
+
+def minted(server: Gunicorn, host: str) -> str:
+    """A token for alice, minted by a caller that knows the service by that host."""
+    session = server.sign_in("alice", roles=["editor"])
+    answer = server.call(
+        "POST",
+        "/api/auth/jwt",
+        host=f"{host}:{server.port}",
+        headers={"Authorization": f"Bearer {session}"},
+    )
+    token = answer.json()["token"]
+    assert isinstance(token, str)
+    return token
+
+
+def verify(
+    name: str, token: str, server: Gunicorn, folder: Path, *, audience: str = AUDIENCE
+) -> subprocess.CompletedProcess[str]:
+    """Run a verifier that trusts the service as `localhost`."""
+    environment = {"ISSUER": server.origin, "AUDIENCE": audience}
+    if "hs256" in name:
+        environment["PYLON_JWT_SECRET"] = SECRET
+    return run_recipe(name, token, folder=folder, environment=environment)
+
+
+def test_every_recipe_is_run_by_a_test() -> None:
+    """No block is marked as a recipe without being run here, and none that is run here has vanished."""
+    assert sorted(RECIPES) == sorted([*VERIFIERS, *SIGN_INS, *SHELL])
+    assert {"hs256.py", "rs256.py", "rs256.mjs"} <= {name.split("-", 1)[1] for name in VERIFIERS}
+
+
+@pytest.mark.parametrize("name", VERIFIERS)
+def test_a_verify_recipe_accepts_a_minted_token(name: str, server: Gunicorn, tmp_path: Path) -> None:
+    """A recipe of the documentation says who a minted token speaks of."""
+    ran = verify(name, minted(server, "localhost"), server, tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert "alice" in ran.stdout
+
+
+@pytest.mark.parametrize("name", VERIFIERS)
+def test_a_verify_recipe_refuses_another_audience(name: str, server: Gunicorn, tmp_path: Path) -> None:
+    """A recipe of the documentation refuses a token that was minted for somebody else."""
+    ran = verify(name, minted(server, "localhost"), server, tmp_path, audience="another")
+    assert ran.returncode != 0
+    assert "aud" in ran.stderr.lower()
+    assert "alice" not in ran.stdout
+
+
+@pytest.mark.parametrize("name", VERIFIERS)
+def test_a_verify_recipe_refuses_another_issuer(name: str, server: Gunicorn, tmp_path: Path) -> None:
+    """A recipe of the documentation refuses a token whose `iss` is not the issuer that it trusts."""
+    ran = verify(name, minted(server, "127.0.0.1"), server, tmp_path)
+    assert ran.returncode != 0
+    assert "iss" in ran.stderr.lower()
+    assert "alice" not in ran.stdout
+
+
+@pytest.mark.parametrize("name", VERIFIERS)
+def test_a_verify_recipe_refuses_a_forged_signature(name: str, server: Gunicorn, tmp_path: Path) -> None:
+    """A recipe of the documentation refuses a token that another key signed."""
+    token = minted(server, "localhost")
+    header = jwt.get_unverified_header(token)
+    claims = jwt.decode(token, options={"verify_signature": False})
+    key = SECRET[::-1] if header["alg"] == "HS256" else rsa_pem(number=1)
+    ran = verify(name, jwt.encode(claims, key, header["alg"], header), server, tmp_path)
+    assert ran.returncode != 0
+    assert "signature" in ran.stderr.lower()
+    assert "alice" not in ran.stdout
+
+
+@pytest.mark.parametrize("name", [name for name in VERIFIERS if "rs256" in name])
+def test_an_rs256_recipe_refuses_an_hmac_under_the_public_key(
+    name: str, server: Gunicorn, tmp_path: Path
+) -> None:
+    """A recipe of the documentation takes the algorithm from itself, never from the token."""
+    token = minted(server, "localhost")
+    claims = jwt.decode(token, options={"verify_signature": False})
+    jwks = server.call("GET", "/oidc/jwks").json()
+    forged = jwt.encode(claims, jwks["keys"][0]["n"], "HS256", {"kid": jwks["keys"][0]["kid"]})
+    ran = verify(name, forged, server, tmp_path)
+    assert ran.returncode != 0
+    assert "alice" not in ran.stdout
+
+
+@pytest.mark.parametrize("name", VERIFIERS)
+def test_a_verify_recipe_names_one_algorithm(name: str) -> None:
+    """A recipe of the documentation tells its library the one algorithm that it expects."""
+    assert re.findall(r"algorithms\W+\[(.*?)\]", RECIPES[name].code) == [f'"{name[7:12].upper()}"']
+
+
+@pytest.mark.parametrize("name", SIGN_INS)
+def test_a_sign_in_recipe_begins_a_session(name: str, hs256: Gunicorn, tmp_path: Path) -> None:
+    """A recipe of the documentation gets a session token that works, also when it is run twice at once."""
+    secrets = {"PYLON_ADMIN_TOKEN": ADMIN} if name == "sign-in.py" else {"PYLON_TRUSTED_SECRET": TRUSTED}
+    for _ in range(2):
+        ran = run_recipe(name, folder=tmp_path, environment={"PYLON_URL": hs256.origin, **secrets})
+        assert ran.returncode == 0, ran.stderr
+        me = hs256.call("GET", "/api/auth/me", headers={"Authorization": f"Bearer {ran.stdout.strip()}"})
+        assert (me.status, me.json()["user_id"], me.json()["roles"]) == (200, "ada", ["admin"])
+
+
+@pytest.mark.parametrize("name", SIGN_INS)
+def test_a_sign_in_recipe_needs_its_secret(name: str, hs256: Gunicorn, tmp_path: Path) -> None:
+    """With another secret, a recipe of the documentation begins no session."""
+    wrong = {"PYLON_ADMIN_TOKEN": TRUSTED, "PYLON_TRUSTED_SECRET": ADMIN, "PYLON_URL": hs256.origin}
+    ran = run_recipe(name, folder=tmp_path, environment=wrong)
+    assert ran.returncode != 0
+    assert "HTTP Error 40" in ran.stderr
+    assert ran.stdout == ""
+
+
+@pytest.fixture(scope="module")
+def developers_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int, str]]:
+    """What `make run` starts, in a folder with `data/`: the folder, the port, and what it printed."""
+    folder = tmp_path_factory.mktemp("dev")
+    holder = hold_port()
+    port = holder.getsockname()[1]
+    printed = folder / "printed"
+    settings = {"PORT": str(port), "PYLON_DATA_DIR": str(folder / "data"), "WEB_CONCURRENCY": "1"}
+    with printed.open("wb") as output:
+        process = subprocess.Popen(
+            [PROJECT / "deploy/dev-run"],
+            env={**direct_environment(), **settings},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        wait_for(port, process)
+        yield folder, port, printed.read_text()
+    finally:
+        process.terminate()
+        process.wait(35)
+        holder.close()
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes], timeout_s: float = 30) -> None:
+    """Wait until something answers on the port."""
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        assert process.poll() is None, f"it ended with {process.returncode}"
+        connection = HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", "/healthz")
+            assert connection.getresponse().read() == b"ok"
+            return
+        except OSError:
+            time.sleep(0.05)
+        finally:
+            connection.close()
+    raise AssertionError("it did not answer")
+
+
+def test_the_readme_has_the_lines_that_make_run_prints(developers_machine: tuple[Path, int, str]) -> None:
+    """The lines to paste in the README are those of `make run`, but for the port and the path of the token."""
+    folder, port, printed = developers_machine
+    lines = [line for line in printed.splitlines() if "curl -fsS" in line]
+    same = [
+        line.replace(f"localhost:{port}", "localhost:4321").replace(
+            f"'{folder}/data/dev-admin-token'", "data/dev-admin-token"
+        )
+        for line in lines
+    ]
+    assert same == RECIPES["three-lines.sh"].code.splitlines()
+
+
+def test_the_three_lines_mint_a_token_and_fetch_the_keys(
+    developers_machine: tuple[Path, int, str],
+) -> None:
+    """Pasted, the three lines of the README print a token for alice, and the empty key set."""
+    ran = paste("three-lines.sh", developers_machine)
+    assert ran.returncode == 0, ran.stderr
+    token, keys = (json.loads(line) for line in ran.stdout.splitlines())
+    assert jwt.decode(token["token"], options={"verify_signature": False})["sub"] == "alice"
+    assert (token["token_type"], token["expires_in"], keys) == ("Bearer", 3600, {"keys": []})
+
+
+def test_the_quickstart_signs_a_user_in(developers_machine: tuple[Path, int, str]) -> None:
+    """The first step of the quickstart prints a session token of alice."""
+    ran = paste("quickstart.sh", developers_machine)
+    assert ran.returncode == 0, ran.stderr
+    answer = json.loads(ran.stdout)
+    assert answer["token"].startswith("pylon_")
+    assert answer["user_id"] == "alice"
+
+
+def paste(name: str, machine: tuple[Path, int, str]) -> subprocess.CompletedProcess[str]:
+    """Run a shell recipe in the folder of the developer's machine, at its port."""
+    folder, port, _ = machine
+    lines = RECIPES[name].code.replace("localhost:4321", f"localhost:{port}")
+    return subprocess.run(
+        ["/bin/sh", "-c", lines],
+        cwd=folder,
+        env={**direct_environment(), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )

@@ -1,0 +1,88 @@
+"""Fixtures of the HTTP tests: an application for an environment, and its log."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from service.app import create_app
+from service.logs import configure_logging
+from service.sessions import LocalSessions
+from service.settings import read_settings
+from service.startup import load_keyring, open_store
+from service.storage.interface import Store
+from service.storage.sql import SqlStore
+from service.storage.sqlite import SqliteDatabase
+from tests.http.driver import Clock, House
+from tests.support.gunicorn import ADMIN, SECRET, TRUSTED
+
+Serve = Callable[..., House]
+
+
+@pytest.fixture(scope="session")
+def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite file, to be copied: a migration costs more than most tests."""
+    path = tmp_path_factory.mktemp("template") / "pylon.db"
+    store = SqlStore(SqliteDatabase(path))
+    store.migrate()
+    store.close()
+    return path
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """The log as the program writes it, every level of it, as text."""
+    tape = io.StringIO()
+    configure_logging("debug", "json")
+    shipped = structlog.get_config() | {
+        "logger_factory": structlog.PrintLoggerFactory(tape),
+        "cache_logger_on_first_use": False,  # or the module's loggers would write to this tape for ever
+    }
+    structlog.configure(**shipped)
+    yield tape
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def serve(tmp_path: Path, migrated_database: Path, log: io.StringIO) -> Iterator[Serve]:
+    """Make the application of an environment: `serve(PYLON_OIDC_ISSUER="https://id.example.com")`.
+
+    `None` unsets one of the three secrets that are there by default. `store_of` may wrap the store.
+    """
+    begun: list[SqlStore] = []
+
+    def make(store_of: Callable[[Store], Store] = lambda store: store, **environ: str | None) -> House:
+        folder = tmp_path / f"data{len(begun)}"
+        folder.mkdir()
+        shutil.copy(migrated_database, folder / "pylon.db")
+        given: dict[str, Any] = {
+            "PYLON_DATA_DIR": str(folder),
+            "PYLON_JWT_SECRET": SECRET,
+            "PYLON_ADMIN_TOKEN": ADMIN,
+            "PYLON_TRUSTED_SECRET": TRUSTED,
+        } | environ
+        reading = read_settings({name: value for name, value in given.items() if value is not None})
+        assert not reading.faults, reading.faults
+        settings, clock = reading.settings, Clock()
+        real_store = open_store(settings)
+        begun.append(real_store)
+        store = store_of(real_store)
+        keyring = load_keyring(settings, make_key_file=True)
+        sessions = LocalSessions(store, lifetime_s=settings.session_lifetime_s)
+        return House(create_app(settings, store, keyring, sessions, clock), settings, clock, log)
+
+    yield make
+    for store in begun:
+        store.close()
+
+
+@pytest.fixture
+def house(serve: Serve) -> House:
+    """The application with the default settings and its three secrets."""
+    return serve()

@@ -1,0 +1,140 @@
+"""Issue acceptance: no `Host`, JSON body, session token, path or query makes a 500; every answer keeps §7's shape."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.http.conftest import Serve
+from tests.http.driver import House, check_standing_headers, well_shaped
+from tests.support.gunicorn import Answer
+
+ONE_HOUSE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+LATIN_1 = st.binary(max_size=60).map(lambda raw: raw.decode("latin-1"))
+HEADER = LATIN_1 | st.text(st.characters(max_codepoint=0xFF), max_size=60)
+SEGMENTS = st.sampled_from(
+    ["api", "auth", "session", "sessions", "me", "jwt", "users", "oidc", "jwks", "..", ".", "", "%2e", "\0", "\xff", "healthz", ".well-known", "trusted-mint"]
+)
+PATHS = HEADER.map(lambda text: "/" + text) | st.lists(SEGMENTS, max_size=6).map(lambda parts: "/" + "/".join(parts))
+METHODS = st.sampled_from(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=8
+)
+FIELDS = st.sampled_from(
+    ["user_id", "tenant_id", "roles", "claims", "device", "auth_time", "acr", "amr", "expires_in", "nonce", "audience"]
+) | st.text(max_size=8)
+CLAIMS = st.dictionaries(
+    st.sampled_from(["name", "email", "email_verified", "address", "updated_at", "sub"]) | st.text(max_size=8), VALUES, max_size=4
+)
+OBJECTS = st.dictionaries(FIELDS, VALUES, max_size=5) | st.builds(lambda claims: {"user_id": "u", "claims": claims}, CLAIMS)
+BODIES = (
+    st.binary(max_size=200)
+    | (OBJECTS | VALUES).map(lambda value: json.dumps(value).encode())
+    | OBJECTS.map(lambda value: json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+)
+READABLE = {"GET": ["/api/auth/me", "/api/auth/sessions"], "POST": ["/api/auth/refresh", "/api/auth/jwt"]}
+
+
+@pytest.fixture
+def house(serve: Serve) -> House:
+    """The application with something of each kind configured."""
+    return serve(PYLON_JWT_AUDIENCE="api", PYLON_TRUSTED_ORIGINS="https://app.example.test")
+
+
+def keeps_the_shape(answer: Answer, *, method: str = "GET") -> None:
+    """Check that the answer is no failure of ours, and shaped as §7 has it."""
+    assert answer.status < 500 or answer.status == 501, answer
+    check_standing_headers(answer)
+    if answer.status >= 400 and method != "HEAD" and answer.headers["Content-Type"] == "application/json":
+        if isinstance(answer.json()["error"], dict):
+            well_shaped(answer)
+        else:
+            assert answer.json()["error"] == "unsupported_grant_type"
+
+
+@ONE_HOUSE
+@given(host=HEADER | st.none(), protocol=st.sampled_from(["HTTP/1.0", "HTTP/1.1"]))
+def test_no_host_header_makes_a_500(house: House, host: str | None, protocol: str) -> None:
+    """§3: a `Host` is answered as itself or 400 `INVALID_HOST`, nothing else."""
+    answer = house.ask("GET", "/.well-known/openid-configuration", host=host, protocol=protocol)
+    keeps_the_shape(answer)
+    if answer.status == 200:
+        assert host is None or answer.json()["issuer"].startswith("https://")
+    else:
+        assert well_shaped(answer)["code"] == "INVALID_HOST"
+
+
+@ONE_HOUSE
+@given(method=METHODS, path=PATHS, query=HEADER)
+def test_no_path_or_query_makes_a_500(house: House, method: str, path: str, query: str) -> None:
+    """§7: unknown paths have the shape, known ones too."""
+    keeps_the_shape(house.ask(method, path, query=query), method=method)
+    keeps_the_shape(house.ask(method, path, query=query, admin=True), method=method)
+
+
+@ONE_HOUSE
+@given(body=BODIES, content_type=st.just("application/json") | HEADER)
+def test_no_body_makes_a_500(house: House, body: bytes, content_type: str) -> None:
+    """§5: a body is taken, or refused as 400, 413 or 415; what was taken can be read back."""
+    answer = house.ask("POST", "/api/auth/session", admin=True, body=body, content_type=content_type)
+    keeps_the_shape(answer)
+    assert answer.status in {201, 400, 415}
+    if answer.status == 201:
+        token = answer.json()["token"]
+        me = house.me(token)
+        assert me.status == 200
+        assert me.json()["claims"] == json.loads(body).get("claims", {})
+        assert house.ask("POST", "/api/auth/jwt", token=token).status == 200
+
+
+@ONE_HOUSE
+@given(body=BODIES, content_type=st.just("application/json") | HEADER)
+def test_no_body_of_a_mint_makes_a_500(house: House, body: bytes, content_type: str) -> None:
+    """§6: a mint's body is taken, or refused as 400 or 415."""
+    token = house.sign_in()["token"]
+    answer = house.ask("POST", "/api/auth/jwt", token=token, body=body, content_type=content_type)
+    keeps_the_shape(answer)
+    assert answer.status in {200, 400, 415}
+
+
+TOKENS = HEADER | st.from_regex(r"pylon_[0-9a-fA-F]{60,68}", fullmatch=True) | st.just("pylon_" + "0" * 64)
+
+
+@ONE_HOUSE
+@given(token=TOKENS, scheme=st.sampled_from(["Bearer ", "bearer  ", "", "Basic ", "Bearer\t"]))
+def test_no_session_token_makes_a_500(house: House, token: str, scheme: str) -> None:
+    """§6: one answer for all that is no live session."""
+    for method, paths in READABLE.items():
+        for path in paths:
+            by_header = house.ask(method, path, headers={"Authorization": scheme + token})
+            by_cookie = house.ask(method, path, environ={"HTTP_COOKIE": f"pylon_session={token}"})
+            for answer in (by_header, by_cookie):
+                assert well_shaped(answer)["code"] == "AUTH_REQUIRED"
+    keeps_the_shape(house.ask("POST", "/api/auth/session", headers={"Authorization": scheme + token}, json={}))
+    keeps_the_shape(house.ask("DELETE", "/api/auth/session", headers={"Authorization": scheme + token}))
+
+
+NAMES = st.sampled_from(
+    ["Authorization", "Cookie", "X-Request-Id", "Origin", "Sec-Fetch-Site", "If-None-Match", "X-Forwarded-For", "Forwarded", "Accept", "Transfer-Encoding", "Access-Control-Request-Method", "X-Pylon-Trusted-Timestamp", "X-Pylon-Trusted-Signature", "Range", "Expect", "User-Agent"]
+)
+
+
+@ONE_HOUSE
+@given(
+    headers=st.dictionaries(NAMES, HEADER, max_size=5),
+    method=METHODS,
+    path=st.sampled_from(
+        ["/oidc/jwks", "/api/auth/me", "/api/auth/jwt", "/api/auth/sessions/trusted-mint", "/api/auth/session", "/healthz", "/oidc/authorize", "/oidc/token", "/nothing"]
+    ),
+    environ=st.fixed_dictionaries({}, optional={"REMOTE_ADDR": HEADER, "wsgi.url_scheme": st.sampled_from(["http", "https"])}),
+)
+def test_no_header_makes_a_500(
+    house: House, headers: dict[str, str], method: str, path: str, environ: dict[str, Any]
+) -> None:
+    """§7: every answer keeps the shape, whatever the headers are."""
+    keeps_the_shape(house.ask(method, path, headers=headers, environ=environ), method=method)

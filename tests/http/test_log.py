@@ -1,0 +1,144 @@
+"""Contract §7: one JSON line a request."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from tests.http.conftest import Serve
+from tests.http.driver import House
+
+pytestmark = pytest.mark.filterwarnings("ignore:Unknown REQUEST_METHOD")
+FIELDS = {"ts", "level", "request_id", "method", "route", "status", "duration_ms", "size", "ip"}
+
+
+def _line(house: House, *args: str, **options: Any) -> dict[str, Any]:
+    before = len(house.requests_logged)
+    house.ask(*args, **options)
+    (line,) = house.requests_logged[before:]
+    return line
+
+
+def test_a_request_is_one_line_with_exactly_these_fields(house: House) -> None:
+    """§7: `ts, level, request_id, method, route, status, duration_ms, size, ip, client_id?, user?`, and its name."""
+    answer = house.ask("GET", "/oidc/jwks", headers={"X-Request-Id": "my-request-1"})
+    (line,) = house.requests_logged
+    assert set(line) == FIELDS | {"event"}
+    assert line | {"ts": "", "duration_ms": 0} == {
+        "event": "request",
+        "ts": "",
+        "level": "info",
+        "request_id": "my-request-1",
+        "method": "GET",
+        "route": "/oidc/jwks",
+        "status": 200,
+        "duration_ms": 0,
+        "size": len(answer.body),
+        "ip": "203.0.113.9",
+    }
+    assert isinstance(line["duration_ms"], float) and 0 <= line["duration_ms"] < 60_000
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(line["ts"])).total_seconds() < 60
+
+
+def test_the_user_is_named_once_known(house: House) -> None:
+    """§7: `user?`: who is signed in, or is being signed in."""
+    token = house.sign_in("user-1")["token"]
+    assert house.requests_logged[-1]["user"] == "user-1"
+    assert _line(house, "GET", "/api/auth/me", token=token)["user"] == "user-1"
+    line = _line(house, "GET", "/api/auth/me", token="pylon_" + "0" * 64)
+    assert set(line) == FIELDS | {"event"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "route"),
+    [
+        ("DELETE", "/api/auth/sessions/secret-sid", "/api/auth/sessions/{sid}"),
+        ("GET", "/api/auth/users/user-9/sessions", "/api/auth/users/{user_id}/sessions"),
+        ("GET", "/nothing-of-this", None),
+        ("PUT", "/healthz", "/healthz"),
+    ],
+)
+def test_the_route_is_the_template_and_never_the_path(
+    house: House, method: str, path: str, route: str | None
+) -> None:
+    """§7: `route`, and never what stands in a path."""
+    assert _line(house, method, path)["route"] == route
+    for part in ("secret-sid", "user-9", "nothing-of-this"):
+        assert part not in house.log.getvalue()
+
+
+@pytest.mark.parametrize("path", ["/oidc/jwks", "/api/auth/me", "/nothing", "/oidc/authorize", "/healthz"])
+def test_a_query_string_is_never_logged(house: House, path: str) -> None:
+    """§7: and never a secret, token, code, cookie or query string."""
+    house.ask("GET", path, query="code=canary-4c1&x=canary-4c1", headers={"Referer": "https://a/?canary-4c1"})
+    assert "canary-4c1" not in house.log.getvalue()
+
+
+@pytest.mark.parametrize("status", [200, 304, 400, 404, 405, 500])
+def test_every_outcome_has_its_line(serve: Serve, status: int) -> None:
+    """§7: one JSON line a request, whatever became of it."""
+    house = serve()
+    options: dict[int, dict[str, Any]] = {
+        200: {"method": "HEAD", "path": "/healthz"},
+        304: {"method": "GET", "path": "/oidc/jwks", "headers": {"If-None-Match": "*"}},
+        400: {"method": "GET", "path": "/oidc/jwks", "host": "a b"},
+        404: {"method": "FOO", "path": "/nothing"},
+        405: {"method": "FOO", "path": "/oidc/jwks"},
+        500: {"method": "GET", "path": "/api/auth/me", "token": "pylon_" + "a" * 64},
+    }
+    if status == 500:
+        house.settings.database.path.write_bytes(b"no database")
+    answer = house.ask(**options[status])
+    (line,) = house.requests_logged
+    assert line["status"] == answer.status
+    assert line["size"] == len(answer.body)
+
+
+@pytest.mark.parametrize("hostile", ['a"b', "a\nb", "a\r\nb", "\x1b[31m", "{", "\xff", "\u0000"])
+def test_hostile_input_does_not_break_a_line(house: House, hostile: str) -> None:
+    """§7: one JSON line a request: nobody writes a second one."""
+    headers = {"X-Request-Id": hostile, "X-Forwarded-For": hostile, "User-Agent": hostile}
+    house.ask("GET", "/nothing", headers=headers, environ={"REMOTE_ADDR": "127.0.0.1", "REQUEST_METHOD": f"X{hostile}"})
+    (text,) = house.log.getvalue().splitlines()
+    assert json.loads(text)["status"] == 404
+
+
+# FORWARDED_ALLOW_IPS, peer, X-Forwarded-For, ip
+ADDRESSES: list[tuple[str | None, str, str | None, str]] = [
+    (None, "203.0.113.9", None, "203.0.113.9"),
+    (None, "203.0.113.9", "198.51.100.1", "203.0.113.9"),
+    (None, "127.0.0.1", "198.51.100.1", "198.51.100.1"),
+    (None, "::1", "198.51.100.1", "198.51.100.1"),
+    (None, "127.0.0.1", "6.6.6.6, 198.51.100.1", "198.51.100.1"),
+    (None, "127.0.0.1", "6.6.6.6,2001:db8::1", "2001:db8::1"),
+    (None, "127.0.0.1", None, "127.0.0.1"),
+    (None, "127.0.0.1", "", "127.0.0.1"),
+    (None, "127.0.0.1", "<script>", "127.0.0.1"),
+    (None, "127.0.0.1", "198.51.100.1, ", "127.0.0.1"),
+    (None, "", "198.51.100.1", "198.51.100.1"),
+    ("10.0.0.0/8", "10.1.2.3", "198.51.100.1", "198.51.100.1"),
+    ("10.0.0.0/8", "127.0.0.1", "198.51.100.1", "127.0.0.1"),
+    ("10.0.0.1, 10.0.0.2", "10.0.0.2", "198.51.100.1", "198.51.100.1"),
+    ("10.0.0.1", "10.0.0.2", "198.51.100.1", "10.0.0.2"),
+    ("*", "203.0.113.9", "198.51.100.1", "198.51.100.1"),
+]
+
+
+@pytest.mark.parametrize(("trusted", "peer", "forwarded", "ip"), ADDRESSES)
+def test_ip_is_the_nearest_address_that_can_be_believed(
+    serve: Serve, trusted: str | None, peer: str, forwarded: str | None, ip: str
+) -> None:
+    """§7: `ip`: the right-most `X-Forwarded-For` entry when the peer is a trusted proxy or a Unix socket, else the peer."""
+    house = serve(FORWARDED_ALLOW_IPS=trusted)
+    headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
+    assert _line(house, "GET", "/healthz", headers=headers, environ={"REMOTE_ADDR": peer})["ip"] == ip
+
+
+def test_other_forwarding_headers_are_not_believed(house: House) -> None:
+    """§7, S2: `X-Forwarded-For` alone counts."""
+    headers = {"Forwarded": "for=6.6.6.6", "X-Real-IP": "6.6.6.6", "Client-IP": "6.6.6.6"}
+    line = _line(house, "GET", "/healthz", headers=headers, environ={"REMOTE_ADDR": "127.0.0.1"})
+    assert line["ip"] == "127.0.0.1"

@@ -1,0 +1,95 @@
+"""Taking a database away from under a running program, and giving it back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import pytest
+
+from tests.storage.stores import migrate
+from tests.support.postgres import PostgresCluster
+
+
+class Outage(Protocol):
+    """While the context lasts, the database is away."""
+
+    def __enter__(self) -> Self:
+        """Take it away."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give it back."""
+        ...
+
+
+class SqliteOutage:
+    """The database's files, moved to another name: a volume that is gone."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def _files(self) -> Iterator[tuple[Path, Path]]:
+        for suffix in ("", "-wal", "-shm"):
+            here = self.path.with_name(self.path.name + suffix)
+            yield here, here.with_name("away-" + here.name)
+
+    def __enter__(self) -> Self:
+        for here, away in self._files():
+            if here.exists():
+                here.rename(away)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for here, away in self._files():
+            here.unlink(missing_ok=True)
+            if away.exists():
+                away.rename(here)
+
+
+class PostgresOutage:
+    """The server, stopped: connections that are open end, and new ones are refused."""
+
+    def __init__(self, cluster: PostgresCluster) -> None:
+        self._cluster = cluster
+
+    def __enter__(self) -> Self:
+        self._cluster.stop("fast")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cluster.start()
+
+
+@contextmanager
+def migrated_database(request: pytest.FixtureRequest) -> Iterator[tuple[str, Callable[[], Outage]]]:
+    """A database with its schema, for fixtures that live longer than a test.
+
+    Args:
+        request: Of a fixture whose parameter is `sqlite` or `postgres`.
+
+    Returns:
+        Its URL, and what takes it away while its context lasts.
+    """
+    if request.param == "sqlite":
+        path = request.getfixturevalue("tmp_path_factory").mktemp("database") / "pylon.db"
+        migrate(f"sqlite:///{path}")
+        yield f"sqlite:///{path}", lambda: SqliteOutage(path)
+        return
+    cluster = request.getfixturevalue("postgres_cluster")
+    assert isinstance(cluster, PostgresCluster)
+    cluster.start()
+    url = cluster.create_database()
+    migrate(url)
+    yield url, lambda: PostgresOutage(cluster)
+    cluster.start()
+    cluster.drop_database(url)

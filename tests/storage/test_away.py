@@ -1,0 +1,171 @@
+"""A database that is away is told as such, and nothing has to be restarted when it is back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from service.protocol.handles import hash_handle
+from service.storage.interface import Kind, StoreUnavailable
+from service.storage.sql import SqlStore
+from tests.storage.outages import Outage, SqliteOutage
+from tests.storage.stores import NOW, open_url, record, sqlite_path
+
+ID = record().id_hash
+VERBS: dict[str, Callable[[SqlStore], object]] = {
+    "put": lambda store: store.put(record("new"), now=NOW),
+    "get": lambda store: store.get(Kind.SESSION, ID, now=NOW),
+    "take": lambda store: store.take(Kind.SESSION, ID, now=NOW),
+    "replace": lambda store: store.replace(Kind.SESSION, ID, record("two"), now=NOW),
+    "list": lambda store: store.list(Kind.SESSION, subject="", now=NOW),
+    "delete": lambda store: store.delete(Kind.SESSION, subject="", now=NOW),
+    "delete_expired": lambda store: store.delete_expired(now=NOW, limit=9),
+    "schema_state": lambda store: store.schema_state(),
+}
+
+
+def _unavailable(store: SqlStore) -> list[str]:
+    """The verbs that raise `StoreUnavailable` now."""
+    told = []
+    for name, ask in VERBS.items():
+        try:
+            ask(store)
+        except StoreUnavailable:
+            told.append(name)
+    return told
+
+
+def test_every_verb_tells_an_outage(store: SqlStore, outage: Callable[[], Outage]) -> None:
+    """While the database is away each verb raises `StoreUnavailable`, also over connections that were open."""
+    store.put(record(), now=NOW)
+    assert store.get(Kind.SESSION, ID, now=NOW) is not None
+    with outage():
+        assert _unavailable(store) == list(VERBS)
+        assert _unavailable(store) == list(VERBS)
+
+
+def test_all_heals_when_the_database_is_back(store: SqlStore, outage: Callable[[], Outage]) -> None:
+    """Back again, each verb works at the first call, with every record that was there."""
+    store.put(record(), now=NOW)
+    store.get(Kind.SESSION, ID, now=NOW)
+    with outage():
+        _unavailable(store)
+    assert store.get(Kind.SESSION, ID, now=NOW) == record()
+    assert _unavailable(store) == []
+
+
+def test_an_outage_that_nobody_noticed_does_no_harm(store: SqlStore, outage: Callable[[], Outage]) -> None:
+    """A database that was away between two calls, as in a restart, is not noticed by reads or writes."""
+    store.put(record(), now=NOW)
+    store.get(Kind.SESSION, ID, now=NOW)
+    with outage():
+        pass
+    assert store.get(Kind.SESSION, ID, now=NOW) == record()
+    assert store.put(record("after"), now=NOW) is True
+
+
+def test_a_write_refused_for_an_outage_was_not_made(store: SqlStore, outage: Callable[[], Outage]) -> None:
+    """After `StoreUnavailable` nothing of the call is kept."""
+    store.put(record(), now=NOW)
+    with outage():
+        _unavailable(store)
+    assert store.list(Kind.SESSION, subject="", now=NOW) == [record()]
+
+
+def test_a_moved_file_is_not_made_anew(sqlite_url: str) -> None:
+    """While SQLite's file is away, nothing makes a new and empty one in its place."""
+    store, path = _store_with_one(sqlite_url)
+    with SqliteOutage(path):
+        _unavailable(store)
+        assert not list(path.parent.glob(f"{path.name}*[!k]")), "only the migration's lock stays"
+    store.close()
+
+
+def test_another_file_in_its_place_is_read_at_once(sqlite_url: str) -> None:
+    """A restored SQLite file is what is asked from then on: nothing of the old one is answered."""
+    store, path = _store_with_one(sqlite_url)
+    other = open_url(f"sqlite:///{path}.restored")
+    other.migrate()
+    other.put(record("restored"), now=NOW)
+    other.close()
+    with SqliteOutage(path):
+        Path(f"{path}.restored").rename(path)
+        assert store.get(Kind.SESSION, ID, now=NOW) is None
+        assert store.get(Kind.SESSION, hash_handle("restored"), now=NOW) is not None
+        assert store.take(Kind.SESSION, ID, now=NOW) is None
+        store.close()
+    assert store.get(Kind.SESSION, ID, now=NOW) == record()
+    store.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database, but a text of some length\n" * 40])
+def test_a_file_that_is_no_database_is_an_outage(sqlite_url: str, content: bytes) -> None:
+    """An empty or a foreign file in the database's place is told, left as it is, and over when it is gone."""
+    store, path = _store_with_one(sqlite_url)
+    with SqliteOutage(path):
+        path.write_bytes(content)
+        assert set(VERBS) - set(_unavailable(store)) <= {"schema_state"}
+        assert path.read_bytes() == content
+    assert store.get(Kind.SESSION, ID, now=NOW) == record()
+    store.close()
+
+
+def _store_with_one(url: str) -> tuple[SqlStore, Path]:
+    store = open_url(url)
+    store.migrate()
+    store.put(record(), now=NOW)
+    assert store.get(Kind.SESSION, ID, now=NOW) is not None
+    return store, sqlite_path(url)
+
+
+def test_a_read_only_postgresql_is_an_outage_for_writes(postgres_url: str) -> None:
+    """A server that has become a standby refuses writes as unavailable, and goes on answering reads."""
+    store = open_url(postgres_url)
+    store.migrate()
+    store.put(record(), now=NOW)
+    store.close()
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute("ALTER ROLE CURRENT_USER SET default_transaction_read_only = on")
+        try:
+            assert _unavailable(store) == ["put", "take", "replace", "delete", "delete_expired"]
+        finally:
+            admin.execute("SET default_transaction_read_only = off")
+            admin.execute("ALTER ROLE CURRENT_USER RESET default_transaction_read_only")
+    store.close()
+    assert store.get(Kind.SESSION, ID, now=NOW) == record()
+    store.close()
+
+
+def test_more_callers_than_connections_is_an_outage(postgres_url: str) -> None:
+    """Whoever waits too long for a connection because others hold them all is told `StoreUnavailable`."""
+    store = open_url(postgres_url)
+    store.migrate()
+    results: list[str] = []
+    seen = threading.Semaphore(0)
+
+    def put(number: int) -> None:
+        try:
+            results.append("put" if store.put(record(f"{number}"), now=NOW) else "there already")
+        except StoreUnavailable:
+            results.append("unavailable")
+        finally:
+            seen.release()
+
+    with (
+        ThreadPoolExecutor(12) as threads,
+        psycopg.connect(postgres_url) as holder,
+    ):
+        holder.execute("LOCK TABLE session IN ACCESS EXCLUSIVE MODE")
+        futures = [threads.submit(put, number) for number in range(12)]
+        assert seen.acquire(timeout=20)
+        assert seen.acquire(timeout=20)
+        holder.rollback()
+        for future in futures:
+            future.result(timeout=20)
+    assert sorted(results) == ["put"] * 10 + ["unavailable"] * 2
+    store.close()

@@ -1,0 +1,83 @@
+"""A mint asks the database once."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from webtest import TestApp
+
+from service.app import create_app
+from service.protocol.models import SignIn
+from service.sessions import LocalSessions
+from service.settings import read_settings
+from service.startup import load_keyring
+from service.storage.sql import SqlStore
+from service.storage.sqlite import SqliteDatabase
+from tests.storage.stores import open_url, sqlite_path
+from tests.support.gunicorn import SECRET
+from tests.support.postgres import PostgresCluster
+
+MINTS = 20
+
+
+class _TracedSqlite(SqliteDatabase):
+    """SQLite whose every connection notes each statement that it runs."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.statements: list[str] = []
+
+    def _connect(self) -> Any:
+        connection = super()._connect()
+        connection.set_trace_callback(self.statements.append)
+        return connection
+
+
+def _traced_sqlite(url: str) -> tuple[SqlStore, Callable[[], list[str]]]:
+    database = _TracedSqlite(sqlite_path(url))
+    return SqlStore(database), lambda: database.statements
+
+
+def _traced_postgres(url: str, cluster: PostgresCluster) -> tuple[SqlStore, Callable[[], list[str]]]:
+    name = url.rpartition("/")[2]
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute(f"ALTER DATABASE \"{name}\" SET log_statement = 'all'")
+    pattern = re.compile(r"LOG:  (?:statement|execute [^:]+): (.*)")
+    return open_url(url), lambda: pattern.findall(cluster.log())
+
+
+@pytest.fixture
+def traced(
+    database_url: str, request: pytest.FixtureRequest
+) -> Iterator[tuple[SqlStore, Callable[[], list[str]]]]:
+    """A store, and what has reached its database so far, told by the database itself."""
+    if database_url.startswith("sqlite:"):
+        store, statements = _traced_sqlite(database_url)
+    else:
+        store, statements = _traced_postgres(database_url, request.getfixturevalue("postgres_cluster"))
+    store.migrate()
+    yield store, statements
+    store.close()
+
+
+def test_a_mint_is_one_statement(traced: tuple[SqlStore, Callable[[], list[str]]]) -> None:
+    """Each `POST /api/auth/jwt` sends the database one statement, a SELECT, and opens no transaction."""
+    store, statements = traced
+    settings = read_settings({"PYLON_JWT_SECRET": SECRET}).settings
+    sessions = LocalSessions(store, lifetime_s=60)
+    app = TestApp(create_app(settings, store, load_keyring(settings, make_key_file=False), sessions))
+    new = sessions.create(SignIn(user_id="alice"), now=int(time.time()))
+    headers = {"Authorization": f"Bearer {new.token}", "Host": "id.example.com"}
+    app.post("/api/auth/jwt", headers=headers, status=200)  # opens the connection
+    before = len(statements())
+    for _ in range(MINTS):
+        app.post("/api/auth/jwt", headers=headers, status=200)
+    made = statements()[before:]
+    assert len(made) == MINTS, made
+    assert all(statement.startswith("SELECT session.") for statement in made), made

@@ -1,0 +1,288 @@
+"""Every promise of the store's interface, on every kind of database."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.protocol.handles import hash_handle
+from service.storage.interface import Kind, Record
+from service.storage.sql import SqlStore
+from tests.storage.stores import NOW, record
+
+ONE = hash_handle("one")
+
+
+def test_what_was_put_is_got_as_it_was(store: SqlStore) -> None:
+    """`get` returns the record that `put` stored, field by field."""
+    stored = record(subject="alice", grant_id="sid-1", body={"roles": ["a"], "n": 1, "none": None, "f": 0.5})
+    assert store.put(stored, now=NOW) is True
+    assert store.get(Kind.SESSION, ONE, now=NOW) == stored
+
+
+def test_what_was_put_is_seen_by_another_process(store: SqlStore, second_store: SqlStore) -> None:
+    """A `put` that has returned is there for everybody, at once."""
+    assert second_store.get(Kind.SESSION, ONE, now=NOW) is None
+    store.put(record(), now=NOW)
+    assert second_store.get(Kind.SESSION, ONE, now=NOW) == record()
+
+
+def test_a_record_survives_close(store: SqlStore) -> None:
+    """`close` lets go of the connections alone; the next verb opens new ones."""
+    store.put(record(), now=NOW)
+    store.close()
+    assert store.get(Kind.SESSION, ONE, now=NOW) == record()
+    store.close()
+    assert store.take(Kind.SESSION, ONE, now=NOW) == record()
+
+
+def test_an_id_is_put_once(store: SqlStore) -> None:
+    """`put` of an id that is there is False, and leaves what is there."""
+    store.put(record(subject="first"), now=NOW)
+    assert store.put(record(subject="second"), now=NOW) is False
+    found = store.get(Kind.SESSION, ONE, now=NOW)
+    assert found is not None
+    assert found.subject == "first"
+
+
+def test_an_id_that_has_ended_is_not_put_again(store: SqlStore) -> None:
+    """`put` is False for an id that has ended and is not swept yet."""
+    store.put(record(expires_at=NOW - 1), now=NOW - 10)
+    assert store.put(record(), now=NOW) is False
+
+
+def test_the_same_id_is_free_in_another_kind(store: SqlStore) -> None:
+    """An id is unique in its kind; kinds do not see each other."""
+    session, marker = record(), record(kind=Kind.REPLAY_MARKER)
+    assert store.put(session, now=NOW) is True
+    assert store.get(Kind.REPLAY_MARKER, ONE, now=NOW) is None
+    assert store.put(marker, now=NOW) is True
+    assert store.get(Kind.SESSION, ONE, now=NOW) == session
+    assert store.get(Kind.REPLAY_MARKER, ONE, now=NOW) == marker
+
+
+@pytest.mark.parametrize("taken_first", [True, False], ids=["taken id first", "taken id last"])
+def test_put_stores_all_or_none(store: SqlStore, taken_first: bool) -> None:
+    """When one id of a `put` is there already, none of its records is stored."""
+    store.put(record("taken", kind=Kind.REPLAY_MARKER), now=NOW)
+    pair = [record("taken", kind=Kind.REPLAY_MARKER), record("new")]
+    assert store.put(*(pair if taken_first else reversed(pair)), now=NOW) is False
+    assert store.get(Kind.SESSION, hash_handle("new"), now=NOW) is None
+
+
+def test_put_stores_several_records(store: SqlStore) -> None:
+    """All records of a `put` are there afterwards."""
+    assert store.put(record("a"), record("b"), record("c", kind=Kind.REPLAY_MARKER), now=NOW) is True
+    assert store.get(Kind.SESSION, hash_handle("a"), now=NOW) is not None
+    assert store.get(Kind.SESSION, hash_handle("b"), now=NOW) is not None
+    assert store.get(Kind.REPLAY_MARKER, hash_handle("c"), now=NOW) is not None
+
+
+def test_get_knows_no_unknown_id(store: SqlStore) -> None:
+    """`get` of an id that was never put is None."""
+    assert store.get(Kind.SESSION, hash_handle("unknown"), now=NOW) is None
+
+
+@pytest.mark.parametrize(("now", "is_live"), [(NOW + 59, True), (NOW + 60, False), (NOW + 61, False)])
+def test_a_record_ends_at_its_second(store: SqlStore, now: int, is_live: bool) -> None:
+    """From `expires_at` on, that second included, no verb but `delete_expired` sees a record."""
+    store.put(record(subject="alice", grant_id="g"), now=NOW)
+    assert (store.get(Kind.SESSION, ONE, now=now) is not None) is is_live
+    assert (len(store.list(Kind.SESSION, subject="alice", now=now)) == 1) is is_live
+    assert store.replace(Kind.SESSION, ONE, record(subject="alice"), now=now) is is_live
+    assert (store.take(Kind.SESSION, ONE, now=now) is not None) is is_live
+
+
+def test_a_record_that_has_ended_is_not_counted_as_deleted(store: SqlStore) -> None:
+    """`delete` counts, and removes, live records alone."""
+    store.put(record(subject="alice", expires_at=NOW), now=NOW - 1)
+    assert store.delete(Kind.SESSION, subject="alice", now=NOW) == 0
+    assert store.delete_expired(now=NOW, limit=10) == 1
+
+
+def test_take_returns_and_removes(store: SqlStore) -> None:
+    """`take` gives the record once, and then it is gone for every verb."""
+    store.put(record(subject="alice", body={"a": 1}), now=NOW)
+    assert store.take(Kind.SESSION, ONE, now=NOW) == record(subject="alice", body={"a": 1})
+    assert store.take(Kind.SESSION, ONE, now=NOW) is None
+    assert store.get(Kind.SESSION, ONE, now=NOW) is None
+    assert store.list(Kind.SESSION, subject="alice", now=NOW) == []
+
+
+def test_take_leaves_other_records(store: SqlStore) -> None:
+    """`take` removes the one id, in the one kind."""
+    store.put(record("one"), record("two"), record("one", kind=Kind.REPLAY_MARKER), now=NOW)
+    store.take(Kind.SESSION, ONE, now=NOW)
+    assert store.get(Kind.SESSION, hash_handle("two"), now=NOW) is not None
+    assert store.get(Kind.REPLAY_MARKER, ONE, now=NOW) is not None
+
+
+def test_a_replaced_record_is_found_by_its_new_id_alone(store: SqlStore) -> None:
+    """After `replace` the old id finds nothing, and the new one the successor with all its fields."""
+    store.put(record(subject="alice", grant_id="g", body={"n": 1}), now=NOW)
+    successor = record("two", subject="alice", grant_id="g", expires_at=NOW + 600, body={"n": 2})
+    assert store.replace(Kind.SESSION, ONE, successor, now=NOW) is True
+    assert store.get(Kind.SESSION, ONE, now=NOW) is None
+    assert store.get(Kind.SESSION, hash_handle("two"), now=NOW) == successor
+    assert store.list(Kind.SESSION, subject="alice", now=NOW) == [successor]
+
+
+def test_a_record_is_replaced_once(store: SqlStore) -> None:
+    """A second `replace` of the same id is False and changes nothing."""
+    store.put(record(), now=NOW)
+    store.replace(Kind.SESSION, ONE, record("two"), now=NOW)
+    assert store.replace(Kind.SESSION, ONE, record("three"), now=NOW) is False
+    assert store.get(Kind.SESSION, hash_handle("two"), now=NOW) is not None
+    assert store.get(Kind.SESSION, hash_handle("three"), now=NOW) is None
+
+
+def test_replace_makes_nothing_out_of_nothing(store: SqlStore) -> None:
+    """`replace` of an unknown id is False, and its successor is not stored."""
+    assert store.replace(Kind.SESSION, hash_handle("unknown"), record("two"), now=NOW) is False
+    assert store.get(Kind.SESSION, hash_handle("two"), now=NOW) is None
+
+
+def test_list_gives_the_one_that_ends_last_first(store: SqlStore) -> None:
+    """`list` is ordered by the end, the latest first, and has one subject's live records alone."""
+    ends = {"a": 30, "b": 90, "c": 60, "gone": 0}
+    for handle, seconds in ends.items():
+        store.put(record(handle, subject="alice", expires_at=NOW + seconds), now=NOW - 1)
+    store.put(record("other", subject="alicea"), record("case", subject="Alice"), now=NOW)
+    store.put(record("marker", kind=Kind.REPLAY_MARKER, subject="alice"), now=NOW)
+    found = store.list(Kind.SESSION, subject="alice", now=NOW)
+    assert [each.id_hash for each in found] == [hash_handle(handle) for handle in ("b", "c", "a")]
+
+
+def test_list_orders_equal_ends_the_same_way_each_time(store: SqlStore) -> None:
+    """Records that end together are listed in one order, whatever order they came in."""
+    handles = [f"h{number}" for number in range(9)]
+    for handle in handles:
+        store.put(record(handle, subject="alice"), now=NOW)
+    found = [each.id_hash for each in store.list(Kind.SESSION, subject="alice", now=NOW)]
+    assert found == sorted(hash_handle(handle) for handle in handles)
+
+
+def _three_of_alice(store: SqlStore) -> None:
+    for handle in ("a", "b", "c"):
+        store.put(record(handle, subject="alice", grant_id=f"g-{handle}"), now=NOW)
+    store.put(record("bob", subject="bob", grant_id="g-a"), now=NOW)
+
+
+def _grants(store: SqlStore, subject: str) -> set[str]:
+    return {each.grant_id for each in store.list(Kind.SESSION, subject=subject, now=NOW)}
+
+
+def test_delete_removes_all_of_a_subject(store: SqlStore) -> None:
+    """`delete` by subject removes every live record about it, counts them, and touches nobody else's."""
+    _three_of_alice(store)
+    assert store.delete(Kind.SESSION, subject="alice", now=NOW) == 3
+    assert _grants(store, "alice") == set()
+    assert _grants(store, "bob") == {"g-a"}
+
+
+def test_delete_of_a_grant_removes_that_grant(store: SqlStore) -> None:
+    """`delete` with `grant_id` removes that grant's records of that subject, not another's of the same name."""
+    _three_of_alice(store)
+    assert store.delete(Kind.SESSION, subject="alice", grant_id="g-a", now=NOW) == 1
+    assert _grants(store, "alice") == {"g-b", "g-c"}
+    assert _grants(store, "bob") == {"g-a"}
+
+
+def test_delete_keeps_the_grant_to_keep(store: SqlStore) -> None:
+    """`delete` with `keep` removes all of the subject but that grant's."""
+    _three_of_alice(store)
+    assert store.delete(Kind.SESSION, subject="alice", keep="g-b", now=NOW) == 2
+    assert _grants(store, "alice") == {"g-b"}
+
+
+def test_delete_of_a_kept_grant_removes_nothing(store: SqlStore) -> None:
+    """`grant_id` and `keep` hold both at once."""
+    _three_of_alice(store)
+    assert store.delete(Kind.SESSION, subject="alice", grant_id="g-a", keep="g-a", now=NOW) == 0
+    assert _grants(store, "alice") == {"g-a", "g-b", "g-c"}
+
+
+def test_delete_of_an_unknown_subject_counts_nothing(store: SqlStore) -> None:
+    """`delete` of nobody's records is 0, and no error."""
+    assert store.delete(Kind.SESSION, subject="nobody", now=NOW) == 0
+    assert store.delete(Kind.SESSION, subject="%", now=NOW) == 0
+
+
+def test_delete_keeps_to_its_kind(store: SqlStore) -> None:
+    """`delete` of sessions leaves other kinds of the same subject."""
+    store.put(record(subject="alice"), record(kind=Kind.REPLAY_MARKER, subject="alice"), now=NOW)
+    assert store.delete(Kind.SESSION, subject="alice", now=NOW) == 1
+    assert store.get(Kind.REPLAY_MARKER, ONE, now=NOW) is not None
+
+
+def test_delete_expired_removes_what_has_ended(store: SqlStore) -> None:
+    """`delete_expired` removes the ended records of every kind, counts them, and leaves the live ones."""
+    store.put(record("live", expires_at=NOW + 1), now=0)
+    store.put(record("ended", expires_at=NOW), now=0)
+    store.put(record("ended", kind=Kind.REPLAY_MARKER, expires_at=NOW - 5), now=0)
+    assert store.delete_expired(now=NOW, limit=10) == 2
+    assert store.get(Kind.SESSION, hash_handle("live"), now=NOW) is not None
+    assert store.put(record("ended"), record("ended", kind=Kind.REPLAY_MARKER), now=NOW) is True
+
+
+def test_delete_expired_keeps_to_its_limit(store: SqlStore) -> None:
+    """`delete_expired` removes at most `limit` records of each kind a call, and 0 says that none is left."""
+    for number in range(7):
+        pair = [record(f"{number}", kind=kind, expires_at=NOW) for kind in Kind]
+        store.put(*pair, now=0)
+    assert [store.delete_expired(now=NOW, limit=3) for _ in range(4)] == [6, 6, 2, 0]
+
+
+def test_a_swept_id_is_free_again(store: SqlStore) -> None:
+    """What `delete_expired` has removed may be put anew."""
+    store.put(record(expires_at=NOW), now=NOW - 1)
+    store.delete_expired(now=NOW, limit=10)
+    assert store.put(record(), now=NOW) is True
+
+
+def test_writing_sweeps_what_has_ended(store: SqlStore, second_store: SqlStore) -> None:
+    """Ended records are removed by the program itself while it is written to; no timer is needed."""
+    store.put(record("ended", expires_at=NOW), now=NOW - 1)
+    second_store.put(record("other"), now=NOW + 3600)
+    assert store.delete_expired(now=NOW + 3600, limit=10) == 0
+
+
+ODD = {
+    "unicode": {"name": "Zoë 𝒳 👩‍👩‍👧 \u202e\ufeff", "ключ": "值"},
+    "a NUL": {"text": "a\0b\0", "\0": 1},
+    "quotes and percent signs": {"q": "'\"`;--%s %(id)s :id ?\\"},
+    "line breaks and a lone surrogate": {"text": "\r\n\t\u2028\x7f", "half": "\ud800"},
+    "numbers": {"big": 10**30, "minus": -(2**63) - 1, "small": 1e-300, "t": True},
+    "nesting": {"a": [[[{"b": [None, {}, []]}]]]},
+    "60 KB": {"text": "ü" * 30_000, "list": list(range(1000))},
+    "nothing": {},
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_body_comes_back_as_it_was(store: SqlStore, name: str) -> None:
+    """Whatever JSON a body holds, `get`, `list`, `replace` and `take` give it back unchanged."""
+    odd = record(subject="alice", body=ODD[name])
+    store.put(odd, now=NOW)
+    assert store.get(Kind.SESSION, ONE, now=NOW) == odd
+    assert store.list(Kind.SESSION, subject="alice", now=NOW) == [odd]
+    successor = record("two", subject="alice", body={"was": ODD[name]})
+    assert store.replace(Kind.SESSION, ONE, successor, now=NOW) is True
+    assert store.take(Kind.SESSION, hash_handle("two"), now=NOW) == successor
+
+
+def test_the_largest_fields_fit(store: SqlStore) -> None:
+    """A subject of 255 characters, a grant id of 64 and an end far beyond 2038 come back as they were."""
+    large = record(subject="~" * 255, grant_id="g" * 64, expires_at=2**40)
+    store.put(large, now=NOW)
+    assert store.get(Kind.SESSION, ONE, now=NOW) == large
+    assert store.list(Kind.SESSION, subject="~" * 255, now=NOW) == [large]
+
+
+def test_hostile_text_is_only_text(store: SqlStore) -> None:
+    """What looks like SQL in an id or a subject finds nothing and harms nothing."""
+    store.put(record(subject="alice"), now=NOW)
+    hostile = "' OR 1=1; DROP TABLE session; --"
+    assert store.get(Kind.SESSION, hostile, now=NOW) is None
+    assert store.list(Kind.SESSION, subject=hostile, now=NOW) == []
+    assert store.delete(Kind.SESSION, subject=hostile, now=NOW) == 0
+    assert store.get(Kind.SESSION, ONE, now=NOW) == Record(Kind.SESSION, ONE, NOW + 60, "alice")

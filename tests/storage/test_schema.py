@@ -1,0 +1,140 @@
+"""The schema: how it comes to be, and how a program knows that it fits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, text
+
+import service.storage
+from service.storage.interface import Kind, StoreUnavailable
+from service.storage.schema import HEAD, metadata
+from service.storage.sql import SqlStore
+from tests.storage.stores import NOW, open_url, record, sqlite_path
+
+
+def _engine(url: str) -> Engine:
+    return create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+
+
+def _set_revision(url: str, revision: str) -> None:
+    engine = _engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+    engine.dispose()
+
+
+def test_the_schema_head_is_the_newest_migration() -> None:
+    """There is one newest revision, and it is the one that the program works on."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(service.storage.__file__).with_name("migrations")))
+    assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+
+
+def test_the_migrations_make_the_tables_of_the_program(store: SqlStore, database_url: str) -> None:
+    """After the migrations the database has the tables, columns, types and indexes of `schema`, and no others."""
+    engine = _engine(database_url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
+        assert compare_metadata(context, metadata) == []
+    engine.dispose()
+
+
+def test_an_empty_database_is_behind(unmigrated_store: SqlStore) -> None:
+    """Before the first migration the schema is behind; asking does not make one."""
+    assert unmigrated_store.schema_state() == "behind"
+    assert unmigrated_store.schema_state() == "behind"
+
+
+def test_a_migrated_database_is_current(unmigrated_store: SqlStore) -> None:
+    """After `migrate` the schema is current."""
+    unmigrated_store.migrate()
+    assert unmigrated_store.schema_state() == "current"
+
+
+@pytest.mark.parametrize(("revision", "state"), [("0000", "behind"), ("9999", "ahead")])
+def test_another_version_s_schema_is_told(
+    store: SqlStore, database_url: str, revision: str, state: str
+) -> None:
+    """An older revision is behind, one that a newer version made is ahead."""
+    _set_revision(database_url, revision)
+    assert store.schema_state() == state
+
+
+def test_a_schema_ahead_still_serves(store: SqlStore, database_url: str) -> None:
+    """In the middle of a rolling deployment the older version goes on reading and writing."""
+    _set_revision(database_url, "9999")
+    assert store.put(record(), now=NOW) is True
+    assert store.get(Kind.SESSION, record().id_hash, now=NOW) == record()
+
+
+def test_migrate_leaves_a_schema_ahead_alone(store: SqlStore, database_url: str) -> None:
+    """An older version's `migrate`, run after a newer one's, is no error and changes nothing."""
+    store.put(record(), now=NOW)
+    _set_revision(database_url, "9999")
+    store.migrate()
+    assert store.schema_state() == "ahead"
+    assert store.get(Kind.SESSION, record().id_hash, now=NOW) == record()
+
+
+def test_migrating_again_changes_nothing(store: SqlStore) -> None:
+    """`migrate` on a current schema keeps every record."""
+    store.put(record(), now=NOW)
+    store.migrate()
+    store.migrate()
+    assert store.schema_state() == "current"
+    assert store.get(Kind.SESSION, record().id_hash, now=NOW) == record()
+
+
+def test_a_database_without_tables_is_an_outage(unmigrated_store: SqlStore) -> None:
+    """A verb asked of a database that nobody migrated raises `StoreUnavailable`, and works once somebody has."""
+    with pytest.raises(StoreUnavailable):
+        unmigrated_store.get(Kind.SESSION, "id", now=NOW)
+    with pytest.raises(StoreUnavailable):
+        unmigrated_store.put(record(), now=NOW)
+    unmigrated_store.migrate()
+    assert unmigrated_store.put(record(), now=NOW) is True
+    assert unmigrated_store.get(Kind.SESSION, record().id_hash, now=NOW) == record()
+
+
+def test_serving_makes_no_sqlite_file(sqlite_url: str) -> None:
+    """Only a migration makes the file: every verb on an absent one is an outage, and it stays absent."""
+    store = open_url(sqlite_url)
+    for ask in (
+        lambda: store.schema_state(),
+        lambda: store.get(Kind.SESSION, "id", now=NOW),
+        lambda: store.put(record(), now=NOW),
+    ):
+        with pytest.raises(StoreUnavailable):
+            ask()
+    assert list(sqlite_path(sqlite_url).parent.iterdir()) == []
+
+
+def test_an_sqlite_database_is_for_its_owner_alone(sqlite_url: str) -> None:
+    """The database and every file beside it is readable by its owner alone, the folder too when it was made."""
+    path = sqlite_path(sqlite_url).parent / "new" / "pylon.db"
+    store = open_url(f"sqlite:///{path}")
+    store.migrate()
+    store.put(record(), now=NOW)
+    assert {entry.name: oct(entry.stat().st_mode & 0o077) for entry in path.parent.iterdir()} == {
+        entry.name: "0o0" for entry in path.parent.iterdir()
+    }
+    assert path.parent.stat().st_mode & 0o077 == 0
+    store.close()
+
+
+def test_an_acknowledged_write_is_on_the_disk(sqlite_url: str) -> None:
+    """SQLite commits with a write-ahead log and full synchronisation, so that a power cut takes nothing back."""
+    store = open_url(sqlite_url)
+    store.migrate()
+    with store._transaction(read_only=True) as connection:
+        assert connection.scalar(text("PRAGMA journal_mode")) == "wal"
+        assert connection.scalar(text("PRAGMA synchronous")) == 2
+    store.close()
