@@ -250,7 +250,7 @@ class Authorize:
         now: int,
     ) -> AuthorizationRequest | None:
         flow = self._flow
-        if not flow.keyring.published or flow.keyring.private_key is None:
+        if not flow.keyring.can_sign_id_tokens:
             flow.browser.show_error(req, resp, _NO_KEY, status=501)
             return None
         try:

@@ -38,6 +38,8 @@ class Token:
         now = int(self._clock())
         try:
             values = form_parameters(req).values
+            if not self._tokens.keyring.can_sign_id_tokens:
+                raise OAuthError("unsupported_grant_type", "This server has no key to sign ID tokens with.")
             client = authenticated(req, values, self._clients, now=now)
             exchange = {
                 "authorization_code": self._tokens.redeem_code,
