@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn
 
 from service.protocol.clients import SCOPES, Client
 from service.protocol.errors import NotOurClient, OAuthError
+from service.protocol.id_tokens import SCOPE_CLAIMS
 from service.protocol.models import Session
 from service.protocol.pkce import is_challenge
 
@@ -237,11 +238,16 @@ class ClaimRequest:
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationRequest:
-    """A checked request. `scope` is what will be granted if the user agrees; times are in s."""
+    """A checked request; times are in s.
+
+    `scope` is what will be granted if the user agrees, and `disclosed` what he has to agree to: the same, and the
+    scopes whose claims are asked for one by one.
+    """
 
     client: Client
     redirect_uri: str
     scope: tuple[str, ...]
+    disclosed: tuple[str, ...]
     state: str | None
     nonce: str | None
     response_mode: str
@@ -280,6 +286,7 @@ def build_request(asked: Asked) -> AuthorizationRequest:
         client=_client(asked),
         redirect_uri=asked.parameters["redirect_uri"],
         scope=_granted_scope(asked),
+        disclosed=_disclosed(asked, {*claims["id_token"], *claims["userinfo"]}),
         state=asked.get("state"),
         nonce=asked.get("nonce"),
         response_mode=asked.get("response_mode") or "query",
@@ -303,6 +310,15 @@ def _client(asked: Asked) -> Client:
 def _granted_scope(asked: Asked) -> tuple[str, ...]:
     wanted = set((asked.get("scope") or "").split())
     return tuple(word for word in SCOPES if word in wanted and word in _client(asked).scope)
+
+
+def _disclosed(asked: Asked, claim_names: set[str]) -> tuple[str, ...]:
+    granted, allowed = _granted_scope(asked), _client(asked).scope
+    return tuple(
+        word
+        for word in SCOPES
+        if word in granted or (word in allowed and claim_names.intersection(SCOPE_CLAIMS.get(word, ())))
+    )
 
 
 def _parse_claims(text: str) -> dict[str, dict[str, ClaimRequest]]:
@@ -397,7 +413,7 @@ def next_step(
         return Step.LOGIN
     if progress.consented_scope is not None:
         return Step.ISSUE
-    asked_before = set(request.scope) <= set(remembered_scope)
+    asked_before = set(request.disclosed) <= set(remembered_scope)
     if "consent" in request.prompt or not (request.client.first_party or asked_before):
         if silent:
             raise OAuthError("consent_required", "The user has not agreed to this yet.")

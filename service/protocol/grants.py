@@ -8,7 +8,7 @@ Spec: RFC 6749 §4.1.2, §4.1.3, §5, §6, §10.4; RFC 9700 §2.2.2, §4.14; Ope
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from service.protocol.authorize import AuthorizationRequest
 from service.protocol.clients import Client
 from service.protocol.errors import OAuthError
 from service.protocol.handles import hash_handle, new_handle, new_id
-from service.protocol.id_tokens import mint_id_token
+from service.protocol.id_tokens import claims_of_scope, mint_id_token
 from service.protocol.models import Lifetimes, Session, User
 from service.protocol.pkce import verifies
 from service.protocol.sealing import Unreadable, seal, unseal
@@ -65,8 +65,8 @@ def new_code(
         "sid": session.sid,
         "acr": session.acr,
         "amr": list(session.amr),
-        "id_token_claims": list(request.id_token_claims),
-        "userinfo_claims": list(request.userinfo_claims),
+        "id_token_claims": _agreed(request.id_token_claims, request.disclosed),
+        "userinfo_claims": _agreed(request.userinfo_claims, request.disclosed),
         "offline": offline,
         "created_at": now,
         "last_used_at": now,
@@ -258,6 +258,12 @@ class TokenIssuer:
 def consent_id(user_id: str, client_id: str, issuer: str) -> str:
     """The id of what a user let a client remember under an issuer."""
     return hash_handle("\n".join((user_id, client_id, issuer)))
+
+
+def _agreed(names: Iterable[str], disclosed: tuple[str, ...]) -> list[str]:
+    """Of the claims asked for one by one, those of scopes that the user agreed to."""
+    known = set(claims_of_scope(disclosed))
+    return [name for name in names if name in known]
 
 
 def _required(parameters: Mapping[str, str], name: str) -> str:

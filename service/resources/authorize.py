@@ -25,7 +25,7 @@ from service.resources.browser import Browser, wanted_by_app
 from service.web.params import MalformedParameters, Parameters, read_form, read_query
 from service.web.redirects import send_authorization_response, send_redirect, with_parameters
 
-_OVER = "This sign-in is over, or was begun in another browser. Go back to where you came from and try again."
+_OVER = "This sign-in is over, or was begun in another browser."
 _MALFORMED = "The request is malformed."
 _NO_KEY = "This server cannot sign people in to other services: it has no key for that."
 
@@ -75,7 +75,10 @@ class Flow:
         now: int,
     ) -> None:
         """Do what the rules say comes next: sign in, consent, or the code."""
-        progress = Progress(began_at=now) if interaction is None else interaction.progress
+        sid = None if session is None else session.sid
+        if interaction is not None and interaction.progress.sign_in_attempts == 0:
+            interaction = advance(interaction, sid_before=sid)  # a POST began it, which showed no session
+        progress = Progress(began_at=now, sid_before=sid) if interaction is None else interaction.progress
         issuer = req.context.issuer
         remembered: tuple[str, ...] = ()
         if session is not None:
@@ -140,7 +143,9 @@ class Flow:
         now: int,
     ) -> None:
         if interaction is not None and interaction.progress.consented_scope is not None:
-            request = replace(request, scope=interaction.progress.consented_scope)
+            agreed = interaction.progress.consented_scope
+            scope = tuple(word for word in request.scope if word in agreed)
+            request = replace(request, scope=scope, disclosed=agreed)
         issuer = req.context.issuer
         new = new_code(request, session, issuer=issuer, lifetimes=self.lifetimes, now=now)
         if interaction is None:
@@ -197,7 +202,7 @@ class Flow:
             "consent.html",
             client=client,
             logo_uri=client.logo_uri,
-            scope=request.scope,
+            scope=request.disclosed,
             user_name=session.claims.get("name") or session.user_id,
             form_token=token,
             action=here,
@@ -327,7 +332,7 @@ class OpenInteraction:
             denied = OAuthError("access_denied", "The user said no.")
             flow.refuse(req, resp, request, denied, interaction, now=now)
             return
-        interaction = self._consent(request, interaction, session, request.scope, remember=True, now=now)
+        interaction = self._consent(request, interaction, session, request.disclosed, remember=True, now=now)
         flow.go_on(req, resp, request, interaction, session, now=now)
 
     def on_head(self, _req: falcon.Request, _resp: falcon.Response, **_: Any) -> None:
@@ -372,7 +377,7 @@ class OpenInteraction:
         session = flow.browser.session(req, prefer_sid=interaction.asked_sid, now=now)
         if report.scope is None or session is None or session.sid != interaction.asked_sid:
             return interaction, session
-        scope = tuple(word for word in request.scope if word in report.scope)
+        scope = tuple(word for word in request.disclosed if word in report.scope)
         return self._consent(request, interaction, session, scope, remember=report.remember, now=now), session
 
     def _consent(

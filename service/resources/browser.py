@@ -24,6 +24,7 @@ from service.web.pages import send_page
 PROVIDER_COOKIE: Final = "pylon_provider"
 _INTERACTION_COOKIE: Final = "pylon_interaction_"
 _MAX_INTERACTIONS: Final = 8
+_MAX_EARLIER: Final = 20
 STYLESHEET_PATH: Final = "/oidc/style.css"
 
 _log = structlog.get_logger("browser")
@@ -62,18 +63,22 @@ class Browser:
         return self.sessions.find(self.signed_in.cookie_value(req), now=now)
 
     def _own_session(self, req: falcon.Request, now: int) -> Session | None:
+        record = self._own_record(req, now)
+        return None if record is None else self.sessions.of_sid(record.subject, record.session_id, now=now)
+
+    def _own_record(self, req: falcon.Request, now: int) -> Record | None:
         handle = one_cookie(req, PROVIDER_COOKIE)
         if handle is None:
             return None
         record = self.store.get(
             Kind.PROVIDER_SESSION, hash_handle(handle.encode("utf-8", "replace")), now=now
         )
-        if record is None or record.body["issuer"] != req.context.issuer:
-            return None
-        return self.sessions.of_sid(record.subject, record.session_id, now=now)
+        return None if record is None or record.body["issuer"] != req.context.issuer else record
 
     def sign_in(self, req: falcon.Request, resp: falcon.Response, session: Session, *, now: int) -> None:
-        """Give the browser a provider session of its own, new at each sign-in."""
+        """Give the browser a provider session of its own, new at each sign-in; it remembers the ones before."""
+        before = self._own_record(req, now)
+        earlier = [] if before is None else [*before.body["earlier"], [before.subject, before.session_id]]
         handle = new_handle()
         self.store.put(
             Record(
@@ -82,11 +87,18 @@ class Browser:
                 session.expires_at,
                 session.user_id,
                 session_id=session.sid,
-                body={"issuer": req.context.issuer},
+                body={"issuer": req.context.issuer, "earlier": earlier[-_MAX_EARLIER:]},
             ),
             now=now,
         )
         self._set_cookie(req, resp, PROVIDER_COOKIE, handle, path="/", max_age_s=session.expires_at - now)
+
+    def end(self, req: falcon.Request, session: Session, *, now: int) -> None:
+        """End the session, and those that this browser had before it signed in anew."""
+        record = self._own_record(req, now)
+        for user_id, sid in [] if record is None else record.body["earlier"]:
+            self.sessions.end_one(user_id, sid, now=now)
+        self.sessions.end_one(session.user_id, session.sid, now=now)
 
     def sign_out(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Take both session cookies from the browser."""

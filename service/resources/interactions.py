@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from service.clients import Clients
 from service.protocol.authorize import Step
-from service.protocol.clients import Client
+from service.protocol.clients import SCOPES, Client
 from service.protocol.interactions import Interaction, Interactions, Report
 from service.resources.browser import wanted_by_app
 from service.resources.sign_in_request import SignInRequest
@@ -134,11 +134,10 @@ class ReportConsent(_Base):
         consent = parse_model(_ConsentRequest, body or b"{}")
         if interaction.step != Step.CONSENT.value:
             raise ApiError("WRONG_STEP")
-        asked = interaction.parameters.get("scope", "").split()
-        scope = asked if "scope" not in consent.model_fields_set else consent.scope.split()
-        if not set(scope) <= set(asked):
+        scope = SCOPES if "scope" not in consent.model_fields_set else tuple(consent.scope.split())
+        if not set(scope) <= {*SCOPES, *interaction.parameters.get("scope", "").split()}:
             raise ApiError("INVALID_BODY", field="scope")
-        self._answer(resp, interaction, Report(scope=tuple(scope), remember=consent.remember), now=now)
+        self._answer(resp, interaction, Report(scope=scope, remember=consent.remember), now=now)
 
 
 class ReportRejection(_Base):

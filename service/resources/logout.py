@@ -112,11 +112,13 @@ class Logout:
         )
         session = self._browser.session(req, now=now)
         if asked is None or not is_own_form(req) or (session is not None and asked.session_id != session.sid):
-            self._browser.show_error(req, resp, "This page is too old. Try again.", status=403)
+            self._browser.show_error(req, resp, "This page is too old.", status=403)
             return
         wish = self._wish(req, asked.body["parameters"], now=now) or _Wish(None, None, None, None)
         if form.values.get("decision") != "allow":
-            self._browser.show(req, resp, "logged_out.html", issuer=req.context.issuer, signed_out=False)
+            self._browser.show(
+                req, resp, "logged_out.html", issuer=req.context.issuer, signed_out=session is None
+            )
         elif session is None:
             self._leave(req, resp, wish)
         else:
@@ -186,7 +188,7 @@ class Logout:
     def _sign_out(
         self, req: falcon.Request, resp: falcon.Response, wish: _Wish, session: Session, *, now: int
     ) -> None:
-        self._browser.sessions.end_one(session.user_id, session.sid, now=now)
+        self._browser.end(req, session, now=now)
         self._leave(req, resp, wish)
 
     def _leave(self, req: falcon.Request, resp: falcon.Response, wish: _Wish) -> None:

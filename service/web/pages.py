@@ -50,7 +50,7 @@ def send_page(
     image_origins = "'self'"
     if logo_uri is not None:
         parts = urlsplit(logo_uri)
-        image_origins += f" {parts.scheme}://{parts.netloc}"
+        image_origins += f" {parts.scheme}://{parts.netloc}"  # registered without user info
     resp.status_code = status
     resp.content_type = "text/html; charset=utf-8"
     resp.set_headers(
