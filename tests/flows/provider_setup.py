@@ -6,9 +6,8 @@ import contextlib
 import json
 import secrets
 import signal
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin
 
@@ -19,9 +18,9 @@ import requests
 from tests.flows.polling import wait_until
 from tests.storage.stores import migrate
 from tests.support.app import App, RelyingParty, direct, query_of
-from tests.support.browser import Browser, trust_flags
+from tests.support.browser import Browser
 from tests.support.gunicorn import ADMIN, Gunicorn, hold_port, rsa_pem
-from tests.support.nginx import NAME, NginxSite, make_certificates, names_resolve_here
+from tests.support.nginx import NAME, Certificates, NginxSite, names_resolve_here
 
 #: Two clients of the app itself (confidential, public), and one of somebody else, whose users are asked.
 OWN, PUBLIC, OTHER = "own", "own-public", "other"
@@ -60,7 +59,13 @@ class Provider:
     """
 
     def __init__(
-        self, database_url: str, *, argv: tuple[str, ...] = (), module: str = "service.wsgi:app", **settings: str
+        self,
+        database_url: str,
+        *,
+        argv: tuple[str, ...] = (),
+        module: str = "service.wsgi:app",
+        clients: Callable[[str], list[dict[str, Any]]] = usual_clients,
+        **settings: str,
     ) -> None:
         self._holder = hold_port()
         self.port: int = self._holder.getsockname()[1]
@@ -73,7 +78,7 @@ class Provider:
             "PYLON_ADMIN_TOKEN": ADMIN,
             "PYLON_OIDC_ISSUER": self.issuer,
             "PYLON_OIDC_PRIVATE_KEY": rsa_pem(),
-            "PYLON_OIDC_CLIENTS": json.dumps(usual_clients(self.party.origin)),
+            "PYLON_OIDC_CLIENTS": json.dumps(clients(self.party.origin)),
             "PYLON_LOGIN_URL": f"{self.app.origin}/sign-in",
         } | settings
         try:
@@ -86,9 +91,7 @@ class Provider:
 
     def start(self) -> Gunicorn:
         """Start a gunicorn at the address."""
-        self.server = Gunicorn(
-            app=self._module, port=self.port, argv=self._argv, **self._settings
-        )
+        self.server = Gunicorn(app=self._module, port=self.port, argv=self._argv, **self._settings)
         return self.server
 
     def restart(self) -> None:
@@ -101,7 +104,9 @@ class Provider:
         old = set(wait_until(self.server.worker_pids))
         for pid in old:
             psutil.Process(pid).kill()
-        wait_until(lambda: len(self.server.worker_pids()) == len(old) and not old & {*self.server.worker_pids()})
+        wait_until(
+            lambda: len(self.server.worker_pids()) == len(old) and not old & {*self.server.worker_pids()}
+        )
 
     def kill_all(self) -> None:
         """Kill master and workers with SIGKILL, and start it again."""
@@ -205,7 +210,6 @@ class Stage:
     party: RelyingParty
     landing: str
     server: Gunicorn
-    seen: list[str] = field(default_factory=list)
 
     def land(self) -> str:
         """Wait until the browser has come to the third origin; the `state` it brings."""
@@ -225,14 +229,18 @@ server {{
 }}
 """
 APP_NAME, PARTY_NAME, LANDING_NAME = "app.example.test", "rp.client.test", "landing.third.test"
+STAGE_NAMES = (NAME, APP_NAME, PARTY_NAME, LANDING_NAME)
 
 
 @contextlib.contextmanager
-def staged(folder: Path, postgres_url: str, **settings: str) -> Iterator[Stage]:
+def staged(
+    browser: Browser, certificates: Certificates, postgres_url: str, **settings: str
+) -> Iterator[Stage]:
     """A stage; `{app}` in a setting is the app's origin.
 
     Args:
-        folder: For certificates.
+        browser: Finds the names, and believes the certificates.
+        certificates: For all names.
         postgres_url: A fresh database.
         settings: More settings of the provider.
     """
@@ -240,17 +248,20 @@ def staged(folder: Path, postgres_url: str, **settings: str) -> Iterator[Stage]:
         app, party = stack.enter_context(App()), stack.enter_context(RelyingParty(SECRETS))
         holder = stack.enter_context(hold_port())
         port = holder.getsockname()[1]
-        made = make_certificates(folder, APP_NAME, PARTY_NAME, LANDING_NAME)
         # The client's site and the third one are the same program under two names.
         served = ((APP_NAME, app.port), (PARTY_NAME, party.port), (LANDING_NAME, party.port))
         more = "".join(
-            _PROXIED.format(name=name, port=at, certificate=made.certificate, key=made.key)
+            _PROXIED.format(name=name, port=at, certificate=certificates.certificate, key=certificates.key)
             for name, at in served
         )
-        site = stack.enter_context(NginxSite(f"127.0.0.1:{port}", more=more))
+        edits = {
+            "/etc/ssl/pylon-oidc/fullchain.pem": str(certificates.certificate),
+            "/etc/ssl/pylon-oidc/privkey.pem": str(certificates.key),
+        }
+        site = stack.enter_context(NginxSite(f"127.0.0.1:{port}", edits=edits, more=more))
         app.origin, party.origin, landing = (f"https://{name}:{site.https_port}" for name, _ in served)
         app.provider, app.cookie_domain, app.secure = f"http://127.0.0.1:{port}", "example.test", True
-        party.issuer, party.verify, party.landing = site.origin, str(site.ca), f"{landing}/landed"
+        party.issuer, party.verify, party.landing = site.origin, str(certificates.ca), f"{landing}/landed"
         migrate(postgres_url)
         given = {name: value.replace("{app}", app.origin) for name, value in settings.items()}
         server = stack.enter_context(
@@ -267,10 +278,6 @@ def staged(folder: Path, postgres_url: str, **settings: str) -> Iterator[Stage]:
             )
         )
         stack.enter_context(names_resolve_here(NAME))
-        flags = trust_flags(
-            [site.folder / "fullchain.pem", made.certificate], "*.example.test", "*.client.test", "*.third.test"
-        )
-        browser = stack.enter_context(Browser(*flags))
         yield Stage(browser, site.origin, app, party, party.landing, server)
 
 

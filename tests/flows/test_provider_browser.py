@@ -8,34 +8,64 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.flows.provider_setup import OTHER, OWN, PUBLIC, Stage, fresh_database, staged
+from tests.flows.provider_setup import OTHER, OWN, PUBLIC, STAGE_NAMES, Stage, fresh_database, staged
 from tests.support.app import Request, query_of, with_query
-from tests.support.browser import ENTER, SPACE
+from tests.support.browser import ENTER, SPACE, Browser, trust_flags
+from tests.support.nginx import Certificates, make_certificates
 
 _users = (f"user-{os.getpid()}-{number}" for number in itertools.count())
 ALLOW, DENY = "button[value=allow]", "button[value=deny]"
 
 
 @pytest.fixture(scope="module")
-def stages(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Stage]]:
-    """A stage with the built-in consent page, made when it is asked for first."""
-    with (
-        fresh_database(request, "postgres") as url,
-        staged(tmp_path_factory.mktemp("stage"), url) as stage,
-    ):
-        yield {"built-in": stage}
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """One certificate for every name."""
+    return make_certificates(tmp_path_factory.mktemp("certificates"), *STAGE_NAMES)
+
+
+@pytest.fixture(scope="module")
+def browser(certificates: Certificates) -> Iterator[Browser]:
+    """Chromium."""
+    with Browser(*trust_flags(certificates.certificate, *STAGE_NAMES)) as running:
+        running.view(1280, 800, dark=False)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def usual_stage(
+    request: pytest.FixtureRequest, browser: Browser, certificates: Certificates
+) -> Iterator[Stage]:
+    """A stage with the built-in consent page."""
+    with fresh_database(request, "postgres") as url, staged(browser, certificates, url) as stage:
+        yield stage
+
+
+@pytest.fixture(scope="module")
+def own_pages_stage(
+    request: pytest.FixtureRequest, browser: Browser, certificates: Certificates
+) -> Iterator[Stage]:
+    """A stage whose consent and sign-out pages are the app's."""
+    settings = {"PYLON_CONSENT_URL": "{app}/consent", "PYLON_LOGOUT_URL": "{app}/sign-out"}
+    with fresh_database(request, "postgres") as url, staged(browser, certificates, url, **settings) as stage:
+        yield stage
+
+
+def _fresh(stage: Stage) -> Iterator[Stage]:
+    stage.browser.forget()
+    yield stage
+    assert stage.browser.console() == []
 
 
 @pytest.fixture
-def stage(stages: dict[str, Stage]) -> Iterator[Stage]:
+def stage(usual_stage: Stage) -> Iterator[Stage]:
     """The stage, with a browser that knows nobody; no test may leave a complaint in its console."""
-    stage = stages["built-in"]
-    stage.browser.forget()
-    stage.browser.view(1280, 800, dark=False)
-    yield stage
-    assert stage.browser.console() == []
+    yield from _fresh(usual_stage)
+
+
+@pytest.fixture
+def own_pages(own_pages_stage: Stage) -> Iterator[Stage]:
+    """The same of the other stage."""
+    yield from _fresh(own_pages_stage)
 
 
 @pytest.fixture
@@ -246,10 +276,10 @@ def test_logout_without_a_hint_asks(stage: Stage, user: str) -> None:
     sign_in(stage, user)
     stage.land()
     stage.browser.open(_end_session(stage, client_id=OWN))
-    assert stage.browser.title == "Sign out?"
+    stage.browser.wait_for_title("Sign out?")
     assert len(stage.app.sessions(user)) == 1
     stage.browser.click(ALLOW)
-    assert stage.browser.title == "You are signed out"
+    stage.browser.wait_for_title("You are signed out")
     assert stage.app.sessions(user) == []
     assert silently(stage)["error"] == "login_required"
 
@@ -260,7 +290,7 @@ def test_who_does_not_want_to_sign_out_stays(stage: Stage, user: str) -> None:
     stage.land()
     stage.browser.open(_end_session(stage))
     stage.browser.click(DENY)
-    assert stage.browser.title == "You are still signed in"
+    stage.browser.wait_for_title("You are still signed in")
     assert "code" in silently(stage)
 
 
@@ -281,60 +311,39 @@ def test_a_link_in_another_browser_ends_in_a_page(stage: Stage, user: str) -> No
     interaction = query_of(stage.browser.wait_for(f"{stage.app.origin}/sign-in"))["interaction"]
     stage.browser.forget()
     stage.browser.open(stage.app.login(interaction, user))
-    assert stage.browser.title == "This did not work"
+    stage.browser.wait_for_title("This did not work")
     assert not request.answer
     assert [line for line in stage.browser.console() if "400" not in line] == []
 
 
-@pytest.fixture(scope="module")
-def own_pages_stage(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Stage]:
-    """A stage whose consent and sign-out pages are the app's."""
-    settings = {"PYLON_CONSENT_URL": "{app}/consent", "PYLON_LOGOUT_URL": "{app}/sign-out"}
-    with (
-        fresh_database(request, "postgres") as url,
-        staged(tmp_path_factory.mktemp("stage"), url, **settings) as stage,
-    ):
-        yield stage
-
-
-@pytest.mark.parametrize(
-    ("button", "member"), [("allow", "code"), ("deny", "error")], ids=["allow", "deny"]
-)
+@pytest.mark.parametrize(("button", "member"), [("allow", "code"), ("deny", "error")], ids=["allow", "deny"])
 def test_the_app_asks_for_consent_on_its_own_page(
-    own_pages_stage: Stage, user: str, button: str, member: str
+    own_pages: Stage, user: str, button: str, member: str
 ) -> None:
     """With PYLON_CONSENT_URL the app's page asks, by the same hand-off."""
-    stage = own_pages_stage
-    stage.browser.forget()
-    request = sign_in(stage, user, OTHER)
-    stage.browser.wait_for(f"{stage.app.origin}/consent")
-    assert "The other client" in stage.browser.text
-    stage.browser.click(f"button[value={button}]")
-    assert stage.land() == request.state
+    request = sign_in(own_pages, user, OTHER)
+    own_pages.browser.wait_for(f"{own_pages.app.origin}/consent")
+    assert "The other client" in own_pages.browser.text
+    own_pages.browser.click(f"button[value={button}]")
+    assert own_pages.land() == request.state
     assert member in request.answer
 
 
-def test_logout_passes_the_apps_own_sign_out_page(own_pages_stage: Stage, user: str) -> None:
+def test_logout_passes_the_apps_own_sign_out_page(own_pages: Stage, user: str) -> None:
     """With PYLON_LOGOUT_URL the app takes its own cookie back before the client has its user again."""
-    stage = own_pages_stage
-    stage.browser.forget()
-    request = sign_in(stage, user, way="cookie")
-    stage.land()
-    out = f"{stage.party.origin}/out"
+    request = sign_in(own_pages, user, way="cookie")
+    own_pages.land()
+    out = f"{own_pages.party.origin}/out"
     hint = request.tokens["id_token"]
-    stage.browser.open(_end_session(stage, id_token_hint=hint, post_logout_redirect_uri=out))
-    assert stage.browser.wait_for(out) == out
-    assert "pylon_session" not in stage.browser.cookies()
+    own_pages.browser.open(_end_session(own_pages, id_token_hint=hint, post_logout_redirect_uri=out))
+    assert own_pages.browser.wait_for(out) == out
+    assert "pylon_session" not in own_pages.browser.cookies()
 
 
-def test_logout_without_a_way_back_ends_on_a_page_of_ours(own_pages_stage: Stage, user: str) -> None:
+def test_logout_without_a_way_back_ends_on_a_page_of_ours(own_pages: Stage, user: str) -> None:
     """Back from the app's sign-out page the user reads that he is signed out."""
-    stage = own_pages_stage
-    stage.browser.forget()
-    request = sign_in(stage, user)
-    stage.land()
-    stage.browser.open(_end_session(stage, id_token_hint=request.tokens["id_token"]))
-    stage.browser.wait_for(f"{stage.issuer}/oidc/logout")
-    assert stage.browser.title == "You are signed out"
+    request = sign_in(own_pages, user)
+    own_pages.land()
+    own_pages.browser.open(_end_session(own_pages, id_token_hint=request.tokens["id_token"]))
+    own_pages.browser.wait_for(f"{own_pages.issuer}/oidc/logout")
+    own_pages.browser.wait_for_title("You are signed out")

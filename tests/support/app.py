@@ -36,6 +36,12 @@ CLAIMS = {
 }
 
 
+_LOGO = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 96 48" width="96" height="48">'
+    '<rect width="96" height="48" rx="8" fill="#7a2"/><circle cx="48" cy="24" r="14" fill="#fff"/></svg>'
+)
+
+
 @dataclass(frozen=True)
 class Asked:
     """One request, parsed."""
@@ -126,7 +132,8 @@ class Site:
                 self.send_response(answer.status)
                 for name, value in answer.headers:
                     self.send_header(name, value)
-                self.send_header("Content-Type", "text/html; charset=utf-8")
+                if "Content-Type" not in dict(answer.headers):
+                    self.send_header("Content-Type", "text/html; charset=utf-8")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
@@ -354,10 +361,12 @@ class RelyingParty(Site):
         return request, with_query(f"{self.issuer}/oidc/authorize", parameters)
 
     def answer(self, asked: Asked) -> Page:
-        """`/callback` takes an answer; `/post` is a form that posts an authorization request; `/out`, `/`: pages."""
+        """`/callback` takes an answer; `/post` is a form that posts a request; the rest are pages."""
         if asked.path == "/callback":
             request = self.take(asked.form if asked.method == "POST" else asked.query, asked.method)
             return go_to(with_query(self.landing or f"{self.origin}/landed", {"state": request.state}))
+        if asked.path == "/logo.svg":
+            return Page(_LOGO, headers=(("Content-Type", "image/svg+xml"),))
         if asked.path == "/post":
             form = f'<form method="post" action="{self.issuer}/oidc/authorize">{hidden(asked.query)}'
             return page("Post it", f"{form}<button>Go</button></form>")

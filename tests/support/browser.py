@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import os
 import re
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import psutil
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from tests.support.gunicorn import clean_environment
 
@@ -166,6 +168,19 @@ class Browser:
             time.sleep(_POLL_S)
         raise BrowserError(f"it is at {self.url}, not at {url_start}:\n{self.text}")
 
+    def wait_for_title(self, start: str) -> None:
+        """Wait until the page's title begins so.
+
+        Raises:
+            BrowserError: When it does not after 20 s.
+        """
+        end = time.monotonic() + _WAIT_S
+        while time.monotonic() < end:
+            if self.title.startswith(start):
+                return
+            time.sleep(_POLL_S)
+        raise BrowserError(f"it shows {self.title!r}, not {start!r}:\n{self.text}")
+
     # What its user does
 
     def find(self, css: str) -> str:
@@ -254,28 +269,15 @@ class Browser:
         path.write_bytes(base64.b64decode(shot["data"]))
 
 
-def trust_flags(certificates: Sequence[Path], *names: str) -> list[str]:
-    """Flags by which Chromium finds names on this machine, and believes certificates by their keys.
+def trust_flags(certificate: Path, *names: str) -> list[str]:
+    """Flags by which Chromium finds names on this machine, and believes a certificate by its key.
 
     Args:
-        certificates: PEM files; each one's key is believed.
-        names: Host names, as `*.example.test`.
+        certificate: A PEM file.
+        names: Host names.
     """
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-
-    pins = []
-    for path in certificates:
-        public = x509.load_pem_x509_certificate(path.read_bytes()).public_key()
-        digest = hashes.Hash(hashes.SHA256())
-        digest.update(
-            public.public_bytes(
-                serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-            )
-        )
-        pins.append(base64.b64encode(digest.finalize()).decode())
+    public = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
+    info = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    pin = base64.b64encode(hashlib.sha256(info).digest()).decode()
     rules = ",".join(f"MAP {name} 127.0.0.1" for name in names)
-    return [
-        f"--ignore-certificate-errors-spki-list={','.join(pins)}",
-        f"--host-resolver-rules={rules}",
-    ]
+    return [f"--ignore-certificate-errors-spki-list={pin}", f"--host-resolver-rules={rules}"]
