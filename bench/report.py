@@ -23,7 +23,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         )
         return "| " + " | ".join([first, *rest]) + " |"
 
-    rule = "|" + "|".join("-" * (width + 1) + (":" if column else "-") for column, width in enumerate(widths)) + "|"
+    rule = (
+        "|"
+        + "|".join("-" * (width + 1) + (":" if column else "-") for column, width in enumerate(widths))
+        + "|"
+    )
     return "\n".join([line(head), rule, *(line(row) for row in rows)])
 
 

@@ -55,7 +55,7 @@ GRANIAN = Candidate("granian, 1 thread", ("--blocking-threads", "1"), granian=Tr
 DIRECTLY = [
     SYNC,
     *(gthread(n, alive, reuse_port=reuse) for n in (1, 2, 4) for reuse in (False, True) for alive in (0, 5)),
-    gthread(16, reuse_port=True),
+    *(gthread(n, 5, reuse_port=True) for n in (16, 32)),
     GRANIAN,
 ]
 #: nginx closes its idle connections after 10 s: the server's own limit is longer, or there is none.
@@ -113,12 +113,8 @@ def _say(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
 
 
-def _settings(folder: Path) -> dict[str, str | None]:
-    return servers.settings("HS256", folder / "data")
-
-
 def _tokens(folder: Path) -> Path:
-    with Gunicorn(**_settings(folder)) as server:
+    with servers.ours("HS256", folder / "data") as server:
         return servers.sign_in(server, folder / "tokens")
 
 
@@ -128,10 +124,11 @@ def _running(one: Candidate, folder: Path, *, unix: bool = False) -> Iterator[tu
     path = folder / "granian.sock"
     if one.granian:
         path.unlink(missing_ok=True)
-        with servers.Granian(_settings(folder), unix=path if unix else None, argv=one.argv) as server:
+        settings = servers.settings("HS256", folder / "data")
+        with servers.Granian(settings, unix=path if unix else None, argv=one.argv) as server:
             yield server, path
     else:
-        with Gunicorn(unix=unix, argv=one.argv, **_settings(folder)) as gunicorn:
+        with servers.ours("HS256", folder / "data", unix=unix, argv=one.argv) as gunicorn:
             yield gunicorn, gunicorn.socket_path or path
 
 
@@ -199,7 +196,13 @@ def _text(
 ) -> str:
     head = ["", "mints a second", "app µs", "beside sync", "p50 ms", "p99 ms", "stop s", "errors"]
     slow_rows = [
-        [name, *(f"{one.answered} of {one.asked} ({report.number(one.slowest_ms)} ms)" for one in kinds.values())]
+        [
+            name,
+            *(
+                f"{one.answered} of {one.asked} ({report.number(one.slowest_ms)} ms)"
+                for one in kinds.values()
+            ),
+        ]
         for name, kinds in dawdled.items()
     ]
     return "\n".join(
