@@ -42,6 +42,8 @@ NOT_AN_OBJECT: dict[str, bytes] = {
     "overlong UTF-8": b'{"user_id": "u", "device": "\xc0\x80"}',
     "a surrogate in UTF-8": b'{"user_id": "u", "device": "\xed\xa0\x80"}',
     "a lone surrogate": b'{"user_id": "u", "device": "\\ud800"}',
+    "a lone surrogate in a claim": b'{"user_id": "u", "claims": {"name": "\\ud800"}}',
+    "a lone surrogate in an address": b'{"user_id": "u", "claims": {"address": {"country": "\\udc00x"}}}',
     "a lone surrogate as a key": b'{"user_id": "u", "\\udfff": 1}',
     "a comment": b'{"user_id": "u"} // x',
     "a trailing comma": b'{"user_id": "u",}',
