@@ -29,6 +29,7 @@ lint: ## Check style, types and the direction of imports
 	@.venv/bin/lint-imports > .venv/lint-imports.txt || { cat .venv/lint-imports.txt; exit 1; }
 
 bench: ## Measure it beside its peers, and write bench/results/
+	@bench/packages
 	@bin/venv test
 	@PATH="$$PATH:/usr/sbin" .venv/bin/python -m bench $(ARGS)
 

@@ -1,11 +1,12 @@
 """The benchmark: ratios between things measured side by side in one run, because figures of two runs do not compare.
 
     python -m bench            the service beside a bare Falcon answer, a file and the raw signature; writes results/
-    python -m bench workers    gunicorn's worker classes beside each other, and what slow clients do to them
+    python -m bench workers    gunicorn's worker classes beside each other, and what slow clients do to them;
+                               --record puts the tables into the decision record too
     python -m bench profile    where the microseconds of a mint go, in one process and without a server
 
 Everything listens on loopback, ends by its own process id, and runs for a bounded time. The environment sets how
-long: BENCH_SECONDS (4) a case and round, BENCH_ROUNDS (3).
+long: BENCH_SECONDS (4) a case and round, BENCH_ROUNDS (3), BENCH_CALLS (20,000) of the profile.
 
     machine    what it was measured on
     wrk        the load generator
@@ -16,6 +17,7 @@ long: BENCH_SECONDS (4) a case and round, BENCH_ROUNDS (3).
     starts     cold start, and memory after load
     ratios     the run itself: cases, rounds, targets
     workers    the comparison of worker classes
+    slow       clients that dawdle
     profile    timing in process
     report     tables, and the two files of a run
 """

@@ -1,4 +1,4 @@
-"""`python -m bench [workers|profile]`."""
+"""`python -m bench [workers [--record]|profile]`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def main(arguments: list[str]) -> int:
             from bench import ratios
 
             return ratios.main()
-        case ["workers"]:
+        case ["workers"] | ["workers", "--record"]:
             from bench import workers
 
-            return workers.main()
+            return workers.main(record=len(arguments) > 1)
         case ["profile"]:
             from bench import profile
 
             return profile.main()
-    print("usage: python -m bench [workers|profile]", file=sys.stderr)
+    print("usage: python -m bench [workers [--record]|profile]", file=sys.stderr)
     return 2
 
 

@@ -14,7 +14,16 @@ from typing import Any
 from tests.support.nginx import find_nginx
 
 PROJECT = Path(__file__).resolve().parents[1]
-_PACKAGES = ("falcon", "gunicorn", "granian", "joserfc", "cryptography", "pydantic", "sqlalchemy", "structlog")
+_PACKAGES = (
+    "falcon",
+    "gunicorn",
+    "granian",
+    "joserfc",
+    "cryptography",
+    "pydantic",
+    "sqlalchemy",
+    "structlog",
+)
 
 
 def cores() -> int:
@@ -35,7 +44,8 @@ def describe() -> dict[str, Any]:
         "nginx": _said(find_nginx(), "-v").rpartition("/")[2].split(" ")[0],
         "wrk": (re.findall(r"wrk \S*?([0-9]+\.[0-9.]+)", _said("wrk", "-v")) or ["?"])[0],
         "openssl": _openssl(),
-        "commit": _said("git", "--no-optional-locks", "-C", str(PROJECT), "rev-parse", "--short", "HEAD") or None,
+        "commit": _said("git", "--no-optional-locks", "-C", str(PROJECT), "rev-parse", "--short", "HEAD")
+        or None,
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
     }
 

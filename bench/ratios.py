@@ -18,6 +18,7 @@ from typing import Any
 from bench import machine, report, servers, starts, usage, wrk
 from bench.signatures import Signer
 from tests.support.gunicorn import Gunicorn
+from tests.support.nginx import NginxSite
 
 SECONDS = float(os.environ.get("BENCH_SECONDS") or 4)
 ROUNDS = int(os.environ.get("BENCH_ROUNDS") or 3)
@@ -74,16 +75,14 @@ def measure(case: Case, seconds: float) -> Result:
     before = used()
     load = wrk.run(case.target, seconds)
     app, proxy = ((after - start) / load.requests * 1e6 for after, start in zip(used(), before, strict=True))
-    return Result(
-        load, None if case.app_pid is None else app, None if case.proxy_pid is None else proxy
-    )
+    return Result(load, None if case.app_pid is None else app, None if case.proxy_pid is None else proxy)
 
 
 def _cases(stack: contextlib.ExitStack, folder: Path) -> list[Case]:
     """Start everything. The gunicorns of one algorithm share a database, so one file of tokens fits all."""
 
     def gunicorn(alg: str, *, unix: bool = False) -> Gunicorn:
-        return stack.enter_context(Gunicorn(unix=unix, **servers.settings(alg, folder / "data")))
+        return stack.enter_context(servers.ours(alg, folder / "data", unix=unix))
 
     hs256, rs256 = gunicorn("HS256"), gunicorn("RS256")
     hs256_unix, rs256_unix = gunicorn("HS256", unix=True), gunicorn("RS256", unix=True)
@@ -94,16 +93,16 @@ def _cases(stack: contextlib.ExitStack, folder: Path) -> list[Case]:
     bare_unix = stack.enter_context(servers.bare(size, unix=True))
     discovery = rs256.call("GET", servers.DISCOVERY).body
 
-    def behind(server: Gunicorn) -> servers.NginxSite:
+    def behind(server: Gunicorn) -> NginxSite:
         assert server.socket_path is not None
         return stack.enter_context(servers.site(server.socket_path, discovery))
 
     hs256_site, rs256_site, bare_site = behind(hs256_unix), behind(rs256_unix), behind(bare_unix)
 
-    def get(server: Gunicorn | servers.NginxSite, path: str) -> wrk.Target:
+    def get(server: Gunicorn | NginxSite, path: str) -> wrk.Target:
         return wrk.Target(servers.url(server, path))
 
-    def pid(site: servers.NginxSite) -> int:
+    def pid(site: NginxSite) -> int:
         assert site.process is not None
         return site.process.pid
 
@@ -208,17 +207,25 @@ def _goals(
 
     machine_raw = [one * cores for one in raw["RSA-2048"]]
     return [
-        Goal("mint HS256: CPU beside a bare Falcon GET", ratio(cpu("mint HS256"), cpu("bare Falcon, GET")), 1.9, True),
+        Goal(
+            "mint HS256: CPU beside a bare Falcon GET",
+            ratio(cpu("mint HS256"), cpu("bare Falcon, GET")),
+            1.9,
+            True,
+        ),
         Goal(
             "mint HS256: CPU beside a bare Falcon POST, same headers",
             ratio(cpu("mint HS256"), cpu("bare Falcon, POST")),
             1.9,
             True,
         ),
-        Goal("mint RS256: rate beside raw signatures on every core", ratio(rate("mint RS256"), machine_raw), 0.43, False),
         Goal(
-            "the same through nginx", ratio(rate("nginx: mint RS256"), machine_raw), 0.43, False
+            "mint RS256: rate beside raw signatures on every core",
+            ratio(rate("mint RS256"), machine_raw),
+            0.43,
+            False,
         ),
+        Goal("the same through nginx", ratio(rate("nginx: mint RS256"), machine_raw), 0.43, False),
         Goal(
             "discovery through nginx: rate beside the file",
             ratio(rate("nginx: discovery"), rate("nginx: the same bytes as a file")),

@@ -10,6 +10,7 @@ from typing import Any
 from bench import machine
 
 _RESULTS = Path(__file__).with_name("results")
+_BEGIN, _END = "<!-- measured -->", "<!-- /measured -->"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -23,7 +24,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         )
         return "| " + " | ".join([first, *rest]) + " |"
 
-    rule = "|" + "|".join("-" * (width + 1) + (":" if column else "-") for column, width in enumerate(widths)) + "|"
+    rule = (
+        "|"
+        + "|".join("-" * (width + 1) + (":" if column else "-") for column, width in enumerate(widths))
+        + "|"
+    )
     return "\n".join([line(head), rule, *(line(row) for row in rows)])
 
 
@@ -41,6 +46,19 @@ def about(described: dict[str, Any]) -> str:
         f"Python {described['python']}, nginx {described['nginx']}, OpenSSL {described['openssl']}, "
         f"wrk {described['wrk']}; {packages}. Commit {described['commit'] or 'unknown'}."
     )
+
+
+def record(page: Path, text: str) -> None:
+    """Put the text between the two `measured` marks of a page.
+
+    Raises:
+        ValueError: When the page has no such marks.
+    """
+    before, _, rest = page.read_text().partition(_BEGIN)
+    _, mark, after = rest.partition(_END)
+    if not mark:
+        raise ValueError(f"{page.name} has no {_BEGIN} and {_END}")
+    page.write_text(f"{before}{_BEGIN}\n{text}\n{_END}{after}")
 
 
 def write(kind: str, described: dict[str, Any], data: dict[str, Any], text: str) -> Path:

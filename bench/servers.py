@@ -5,16 +5,27 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from bench.usage import tree
 from bench.wrk import Target
-from tests.support.gunicorn import ADMIN, PROJECT, SECRET, Answer, Gunicorn, clean_environment, hold_port, rsa_pem
+from tests.support.gunicorn import (
+    ADMIN,
+    PROJECT,
+    SECRET,
+    Answer,
+    Gunicorn,
+    clean_environment,
+    hold_port,
+    rsa_pem,
+)
 from tests.support.nginx import NginxSite
 
 ISSUER = "https://id.example.com"
@@ -26,7 +37,7 @@ _SESSIONS = 64
 _START_S = 30.0
 
 
-def settings(alg: str, data_dir: Path) -> dict[str, str | None]:
+def settings(alg: str, data_dir: Path) -> dict[str, str]:
     """The environment of a service under test.
 
     Args:
@@ -34,7 +45,7 @@ def settings(alg: str, data_dir: Path) -> dict[str, str | None]:
             default; with `RS256` the issuer is configured and a key is published.
         data_dir: Where its database is; servers that share it know the same sessions.
     """
-    given: dict[str, str | None] = {
+    given = {
         "WEB_CONCURRENCY": "2",
         "PYLON_DATA_DIR": str(data_dir),
         "PYLON_ADMIN_TOKEN": ADMIN,
@@ -43,6 +54,12 @@ def settings(alg: str, data_dir: Path) -> dict[str, str | None]:
     if alg == "HS256":
         return given | {"PYLON_JWT_SECRET": SECRET}
     return given | {"PYLON_OIDC_PRIVATE_KEY": rsa_pem(), "PYLON_OIDC_ISSUER": ISSUER}
+
+
+def ours(alg: str, data_dir: Path, *, unix: bool = False, argv: Sequence[str] = ()) -> Gunicorn:
+    """The service in gunicorn, by `deploy/gunicorn.conf.py` and whatever `argv` changes in it."""
+    environment: dict[str, Any] = settings(alg, data_dir)
+    return Gunicorn(unix=unix, argv=argv, **environment)
 
 
 def bare(body_bytes: int, *, unix: bool = False) -> Gunicorn:
@@ -99,7 +116,9 @@ def site(socket_path: Path, file: bytes = b"") -> NginxSite:
     document = socket_path.with_name("file.json")
     document.write_bytes(file)
     service = "include pylon-oidc/snippets/service.conf;"
-    in_place = f"{service}\n    location = {FILE} {{ types {{}} default_type application/json; alias {document}; }}"
+    in_place = (
+        f"{service}\n    location = {FILE} {{ types {{}} default_type application/json; alias {document}; }}"
+    )
     return NginxSite(
         f"unix:{socket_path}",
         name="localhost",
@@ -116,7 +135,7 @@ class Granian:
     """The same WSGI callable in granian: another server, for comparison."""
 
     def __init__(
-        self, environment: dict[str, str | None], *, unix: Path | None = None, argv: Sequence[str] = ()
+        self, environment: dict[str, str], *, unix: Path | None = None, argv: Sequence[str] = ()
     ) -> None:
         """Start it with two workers, and wait until it listens.
 
@@ -146,11 +165,12 @@ class Granian:
             raise
 
     def _wait(self) -> None:
-        import socket
-
         end = time.monotonic() + _START_S
         while time.monotonic() < end and self.process.poll() is None:
-            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX if self._unix else socket.AF_INET) as wire:
+            with (
+                contextlib.suppress(OSError),
+                socket.socket(socket.AF_UNIX if self._unix else socket.AF_INET) as wire,
+            ):
                 wire.settimeout(5)
                 wire.connect(str(self._unix) if self._unix else ("127.0.0.1", self.port))
                 wire.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -166,8 +186,6 @@ class Granian:
 
     def stop(self) -> int:
         """End it by SIGTERM; after 35 s all of it is killed."""
-        from bench.usage import tree
-
         family = tree(self.pid)
         self.process.send_signal(signal.SIGTERM)
         try:

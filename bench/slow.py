@@ -22,9 +22,9 @@ _STEP_S = 1.0
 #: What a dawdler sends at once, and what it then sends byte by byte, one a second.
 KINDS: dict[str, tuple[str, str]] = {
     "says nothing": ("", ""),
-    "a header byte a second": ("", f"GET {servers.DISCOVERY} HTTP/1.1\r\nHost: {{host}}\r\nX-Slow: {'x' * 99}"),
+    "a header byte a second": ("", f"GET {servers.DISCOVERY} HTTP/1.1\r\nHost: HOST\r\nX-Slow: {'x' * 99}"),
     "a body byte a second": (
-        f"POST {servers.MINT} HTTP/1.1\r\nHost: {{host}}\r\nAuthorization: Bearer {{token}}\r\n"
+        f"POST {servers.MINT} HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer TOKEN\r\n"
         "Content-Type: application/json\r\nContent-Length: 99\r\n\r\n",
         "{" + " " * 98,
     ),
@@ -53,7 +53,7 @@ def watch(connect: Connect, kind: str, *, host: str, tokens: Path) -> Seen:
         tokens: A file of session tokens.
     """
     token = tokens.read_text().split("\n", 1)[0]
-    at_once, drip = (text.format(host=host, token=token).encode() for text in KINDS[kind])
+    at_once, drip = (text.replace("HOST", host).replace("TOKEN", token).encode() for text in KINDS[kind])
     times: list[float] = []
     asked = 0
     with _dawdlers(connect, at_once, drip):
@@ -65,9 +65,7 @@ def watch(connect: Connect, kind: str, *, host: str, tokens: Path) -> Seen:
             if _answers(connect, host):
                 times.append((time.monotonic() - start) * 1000)
             time.sleep(0.1)
-    return Seen(
-        asked, len(times), statistics.median(times) if times else None, max(times) if times else None
-    )
+    return Seen(asked, len(times), statistics.median(times) if times else None, max(times) if times else None)
 
 
 @contextlib.contextmanager

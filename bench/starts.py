@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import servers, usage, wrk
-from tests.support.gunicorn import PROJECT, Gunicorn, clean_environment, hold_port
+from tests.support.gunicorn import PROJECT, clean_environment, hold_port
 
 _STARTS = 7
 _LIMIT_S = 20.0
@@ -34,7 +34,7 @@ class MemoryAfterLoad:
 def memory_after_load(alg: str, folder: Path, seconds: float) -> MemoryAfterLoad:
     """Start a gunicorn by itself, let it answer everything that is measured, and weigh it: the heavier worker."""
     data_dir = folder / f"memory-{alg}"
-    with Gunicorn(**servers.settings(alg, data_dir)) as server:
+    with servers.ours(alg, data_dir) as server:
         tokens = servers.sign_in(server, folder / f"memory-{alg}.tokens")
         for path in (servers.DISCOVERY, servers.JWKS):
             wrk.run(wrk.Target(servers.url(server, path)), 1)
@@ -120,12 +120,17 @@ def _python() -> tuple[str, str]:
         return str(python), "requirements.txt alone"
     try:
         shutil.rmtree(home, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True, capture_output=True, timeout=120)
+        subprocess.run(
+            [sys.executable, "-m", "venv", str(home)], check=True, capture_output=True, timeout=120
+        )
         install = [str(python), "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
         install += ["--require-hashes", "-r", str(lock)]
         subprocess.run(install, check=True, capture_output=True, timeout=300)
     except (OSError, subprocess.SubprocessError):
-        return sys.executable, "with the packages of the tests (requirements.txt alone could not be installed)"
+        return (
+            sys.executable,
+            "with the packages of the tests (requirements.txt alone could not be installed)",
+        )
     stamp.write_text(wanted)
     return str(python), "requirements.txt alone"
 

@@ -19,14 +19,17 @@ def tree(pid: int) -> list[int]:
     return []
 
 
+def own_cpu_s(pid: int) -> float:
+    """CPU that one process has used so far, user and system, in s; 0 when it has ended."""
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) * _TICK_S  # utime and stime, proc(5)
+    return 0.0
+
+
 def cpu_s(pid: int) -> float:
-    """CPU that a process tree has used so far, user and system, in s; of the processes that live."""
-    total = 0
-    for one in tree(pid):
-        with contextlib.suppress(OSError):
-            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-            total += int(fields[11]) + int(fields[12])  # utime and stime, proc(5)
-    return total * _TICK_S
+    """The same of a process tree; of the processes that live."""
+    return sum(own_cpu_s(one) for one in tree(pid))
 
 
 @dataclass(frozen=True)

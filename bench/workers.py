@@ -22,6 +22,7 @@ from tests.support.gunicorn import Gunicorn
 
 Server = Gunicorn | servers.Granian
 _IDLE_CONNECTIONS = 4
+_RECORD = machine.PROJECT / "docs/decisions/0004-worker-class.md"
 
 
 @dataclass(frozen=True)
@@ -55,29 +56,41 @@ GRANIAN = Candidate("granian, 1 thread", ("--blocking-threads", "1"), granian=Tr
 DIRECTLY = [
     SYNC,
     *(gthread(n, alive, reuse_port=reuse) for n in (1, 2, 4) for reuse in (False, True) for alive in (0, 5)),
-    gthread(16, reuse_port=True),
+    *(gthread(n) for n in (16, 32)),
     GRANIAN,
 ]
 #: nginx closes its idle connections after 10 s: the server's own limit is longer, or there is none.
 BEHIND_NGINX = [SYNC, *(gthread(n, alive) for n in (1, 2, 4) for alive in (0, 15)), GRANIAN]
 DAWDLED_AT = [
     SYNC,
-    *(gthread(n, reuse_port=True) for n in (4, 8, 16, 32)),
+    *(gthread(n) for n in (4, 8, 16, 32)),
     GRANIAN,
 ]
 
 
 @dataclass(frozen=True)
 class Round:
-    """One candidate in one round."""
+    """One candidate in one round.
+
+    Attributes:
+        load: What came back.
+        app_us: CPU of one mint.
+        busier: Which part of the work the busier of the two workers did, while four clients asked.
+        stop_s: From SIGTERM to the exit.
+    """
 
     load: wrk.Load
     app_us: float
+    busier: float
     stop_s: float
 
 
-def main() -> int:
-    """Run it, print it, write it."""
+def main(*, record: bool = False) -> int:
+    """Run it, print it, write it.
+
+    Args:
+        record: Whether the decision record gets the tables too.
+    """
     wrk.check_installed()
     described = machine.describe()
     with starts.scratch() as name:
@@ -106,6 +119,8 @@ def main() -> int:
     }
     path = report.write("workers", described, data, text)
     print(f"\nWritten to {path.relative_to(machine.PROJECT)} and .json")
+    if record:
+        report.record(_RECORD, text.partition("\n\n")[2].replace("\n## ", "\n### "))
     return 0
 
 
@@ -113,12 +128,8 @@ def _say(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
 
 
-def _settings(folder: Path) -> dict[str, str | None]:
-    return servers.settings("HS256", folder / "data")
-
-
 def _tokens(folder: Path) -> Path:
-    with Gunicorn(**_settings(folder)) as server:
+    with servers.ours("HS256", folder / "data") as server:
         return servers.sign_in(server, folder / "tokens")
 
 
@@ -128,31 +139,36 @@ def _running(one: Candidate, folder: Path, *, unix: bool = False) -> Iterator[tu
     path = folder / "granian.sock"
     if one.granian:
         path.unlink(missing_ok=True)
-        with servers.Granian(_settings(folder), unix=path if unix else None, argv=one.argv) as server:
+        settings = servers.settings("HS256", folder / "data")
+        with servers.Granian(settings, unix=path if unix else None, argv=one.argv) as server:
             yield server, path
     else:
-        with Gunicorn(unix=unix, argv=one.argv, **_settings(folder)) as gunicorn:
+        with servers.ours("HS256", folder / "data", unix=unix, argv=one.argv) as gunicorn:
             yield gunicorn, gunicorn.socket_path or path
 
 
 def _directly(one: Candidate, folder: Path, tokens: Path) -> Round:
     with _running(one, folder) as (server, _):
-        load, app_us = _load(servers.mint(server, tokens), server)
+        measured = _load(servers.mint(server, tokens), server)
         with _kept_alive(server.port):
-            return Round(load, app_us, _stop_s(server))
+            return Round(*measured, _stop_s(server))
 
 
 def _behind_nginx(one: Candidate, folder: Path, tokens: Path) -> Round:
     with _running(one, folder, unix=True) as (server, path), servers.site(path) as site:
-        load, app_us = _load(servers.mint(site, tokens), server)
-        return Round(load, app_us, _stop_s(server))
+        return Round(*_load(servers.mint(site, tokens), server), _stop_s(server))
 
 
-def _load(target: wrk.Target, server: Server) -> tuple[wrk.Load, float]:
+def _load(target: wrk.Target, server: Server) -> tuple[wrk.Load, float, float]:
     wrk.run(target, 1)
     before = usage.cpu_s(server.pid)
     load = wrk.run(target, SECONDS)
-    return load, (usage.cpu_s(server.pid) - before) / load.requests * 1e6
+    app_us = (usage.cpu_s(server.pid) - before) / load.requests * 1e6
+    family = usage.tree(server.pid)
+    idle = [usage.own_cpu_s(pid) for pid in family]
+    wrk.run(target, 1, connections=4)
+    used = [usage.own_cpu_s(pid) - start for pid, start in zip(family, idle, strict=True)]
+    return load, app_us, max(used) / max(sum(used), 0.01)
 
 
 @contextlib.contextmanager
@@ -197,9 +213,15 @@ def _text(
     proxied: dict[str, list[Round]],
     dawdled: dict[str, dict[str, slow.Seen]],
 ) -> str:
-    head = ["", "mints a second", "app µs", "beside sync", "p50 ms", "p99 ms", "stop s", "errors"]
+    head = ["", "mints a second", "app µs", "beside sync", "p50 ms", "p99 ms", "busier", "stop s", "errors"]
     slow_rows = [
-        [name, *(f"{one.answered} of {one.asked} ({report.number(one.slowest_ms)} ms)" for one in kinds.values())]
+        [
+            name,
+            *(
+                f"{one.answered} of {one.asked} ({report.number(one.slowest_ms)} ms)"
+                for one in kinds.values()
+            ),
+        ]
         for name, kinds in dawdled.items()
     ]
     return "\n".join(
@@ -210,8 +232,9 @@ def _text(
             "",
             f"HS256 mints, 2 workers, wrk with {wrk.CONNECTIONS} connections; {ROUNDS} interleaved rounds of "
             f"{SECONDS:g} s, medians, one server at a time. `app µs` is CPU of the server's processes for one mint, "
-            "`beside sync` the same as a ratio. `stop` is from SIGTERM to the exit, with idle kept-alive connections "
-            "open where the server keeps them.",
+            "`beside sync` the same as a ratio, `busier` the part of the work that one of the two workers did while only "
+            "four clients asked, `stop` from SIGTERM to the exit, with idle kept-alive connections open where the "
+            "server keeps them.",
             "",
             "## Directly, over TCP",
             "",
@@ -246,6 +269,7 @@ def _rows(measured: dict[str, list[Round]]) -> list[list[str]]:
                 f"{statistics.median(beside):.2f} ×",
                 report.number(median(rounds, lambda one: one.load.p50_ms), 1),
                 report.number(median(rounds, lambda one: one.load.p99_ms), 1),
+                f"{100 * median(rounds, lambda one: one.busier):.0f} %",
                 report.number(median(rounds, lambda one: one.stop_s), 2),
                 str(sum(one.load.errors for one in rounds)),
             ]

@@ -32,6 +32,7 @@ MAX_SESSION_SECS: Final = 90 * 86_400
 _PREFIX: Final = "PYLON_"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 §5.6.2
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
+_TRAILING_NEWLINE = re.compile(r"\r?\n\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -421,7 +422,7 @@ def _resolve(environ: Mapping[str, str]) -> tuple[dict[str, str], list[Fault]]:
             faults.append(Fault(name, f"{name} and {name}_FILE are both set; keep one of them"))
         elif path:
             try:
-                direct = Path(path).read_bytes().decode().removesuffix("\n").removesuffix("\r")
+                direct = _TRAILING_NEWLINE.sub("", Path(path).read_bytes().decode())
             except (OSError, ValueError) as exc:
                 reason = getattr(exc, "strerror", None) or "it is not UTF-8 text"
                 faults.append(
@@ -510,36 +511,49 @@ def _modulus_and_exponent(settings: Settings) -> Iterator[Fault]:
             yield Fault("PYLON_OIDC_JWKS_RSA_E", str(exc))
 
 
-@_cross_check(
-    "PYLON_OIDC_JWKS_RSA_N", "PYLON_OIDC_JWKS_RSA_E", "PYLON_OIDC_PRIVATE_KEY", "PYLON_OIDC_KEY_PATH"
-)
-def _published_key_is_the_signing_key(settings: Settings) -> Iterator[Fault]:
-    if settings.jwks_rsa_n is None:
+@_cross_check("PYLON_OIDC_JWKS_RSA_N", "PYLON_OIDC_PRIVATE_KEY")
+def _published_key_is_the_private_key(settings: Settings) -> Iterator[Fault]:
+    if settings.private_key is not None:
+        yield from _published_key_is(settings.private_key, settings)
+
+
+@_cross_check("PYLON_OIDC_JWKS_RSA_N", "PYLON_OIDC_KEY_PATH")
+def _published_key_is_the_key_file(settings: Settings) -> Iterator[Fault]:
+    if settings.jwks_rsa_n is None or settings.key_file is None or settings.private_key is not None:
         return
-    if settings.key_file is not None and settings.key_file.key is None:
+    if settings.key_file.key is None:
         yield Fault(
             "PYLON_OIDC_JWKS_RSA_N",
             "is set, and the key file that it should belong to is missing; unset it, or put the key there",
         )
-    private_key = settings.private_key or (settings.key_file.key if settings.key_file else None)
-    if private_key is None:
-        return
+    else:
+        yield from _published_key_is(settings.key_file.key, settings)
+
+
+def _published_key_is(private_key: RSAKey, settings: Settings) -> Iterator[Fault]:
     numbers = keys.public_numbers(private_key)
-    if (numbers.n, numbers.e) != (settings.jwks_rsa_n, settings.jwks_rsa_e):
+    if settings.jwks_rsa_n is not None and (numbers.n, numbers.e) != (
+        settings.jwks_rsa_n,
+        settings.jwks_rsa_e,
+    ):
         yield Fault(
             "PYLON_OIDC_JWKS_RSA_N",
             "is another key than the private key; unset it, the public part is published by itself",
         )
 
 
-def _is_plain_http(settings: Settings) -> bool:
-    """Whether browsers may meet us over http: on this machine alone."""
-    return settings.dev_mode if settings.issuer is None else settings.issuer.startswith("http:")
+# Browsers meet us over http on this machine alone: at such an issuer, or in dev mode without one.
+
+
+@_cross_check("PYLON_COOKIE_SAME_SITE", "PYLON_OIDC_ISSUER")
+def _same_site_none_needs_https(settings: Settings) -> Iterator[Fault]:
+    if settings.cookie_same_site == "none" and (settings.issuer or "").startswith("http:"):
+        yield Fault("PYLON_COOKIE_SAME_SITE", "none needs https; write lax")
 
 
 @_cross_check("PYLON_COOKIE_SAME_SITE", "PYLON_OIDC_ISSUER", "PYLON_DEV_MODE")
-def _same_site_none_needs_https(settings: Settings) -> Iterator[Fault]:
-    if settings.cookie_same_site == "none" and _is_plain_http(settings):
+def _same_site_none_needs_no_dev_mode(settings: Settings) -> Iterator[Fault]:
+    if settings.cookie_same_site == "none" and settings.issuer is None and settings.dev_mode:
         yield Fault("PYLON_COOKIE_SAME_SITE", "none needs https; write lax")
 
 
@@ -555,16 +569,38 @@ def _cookie_domain_covers_the_issuer(settings: Settings) -> Iterator[Fault]:
         )
 
 
-@_cross_check("PYLON_COOKIE_NAME", "PYLON_COOKIE_DOMAIN", "PYLON_OIDC_ISSUER", "PYLON_DEV_MODE")
-def _cookie_prefix_rules(settings: Settings) -> Iterator[Fault]:
-    name, path = settings.cookie_name.lower(), issuers.issuer_path(settings.issuer or "")
-    if name.startswith(("__host-", "__secure-")) and _is_plain_http(settings):
+@_cross_check("PYLON_COOKIE_NAME", "PYLON_OIDC_ISSUER")
+def _cookie_prefix_needs_https(settings: Settings) -> Iterator[Fault]:
+    if _has_prefix(settings) and (settings.issuer or "").startswith("http:"):
         yield Fault("PYLON_COOKIE_NAME", "the prefix needs https; drop it")
-    if name.startswith("__host-") and (settings.cookie_domain or path):
-        yield Fault(
-            "PYLON_COOKIE_NAME",
-            "the prefix __Host- allows neither a domain nor a path; drop the prefix or those",
-        )
+
+
+@_cross_check("PYLON_COOKIE_NAME", "PYLON_OIDC_ISSUER", "PYLON_DEV_MODE")
+def _cookie_prefix_needs_no_dev_mode(settings: Settings) -> Iterator[Fault]:
+    if _has_prefix(settings) and settings.issuer is None and settings.dev_mode:
+        yield Fault("PYLON_COOKIE_NAME", "the prefix needs https; drop it")
+
+
+@_cross_check("PYLON_COOKIE_NAME", "PYLON_COOKIE_DOMAIN")
+def _host_prefix_allows_no_domain(settings: Settings) -> Iterator[Fault]:
+    if _has_prefix(settings, "__host-") and settings.cookie_domain:
+        yield Fault("PYLON_COOKIE_NAME", "the prefix __Host- allows no domain; drop one of them")
+
+
+@_cross_check("PYLON_COOKIE_NAME", "PYLON_OIDC_ISSUER")
+def _host_prefix_allows_no_path(settings: Settings) -> Iterator[Fault]:
+    if _has_prefix(settings, "__host-") and issuers.issuer_path(settings.issuer or ""):
+        yield Fault("PYLON_COOKIE_NAME", "the prefix __Host- allows no issuer with a path; drop the prefix")
+
+
+def _has_prefix(settings: Settings, *prefixes: str) -> bool:
+    return settings.cookie_name.lower().startswith(prefixes or ("__host-", "__secure-"))
+
+
+@_cross_check("DATABASE_URL")
+def _database_can_be_made(settings: Settings) -> Iterator[Fault]:
+    if settings.database_url is not None:
+        yield from _sqlite_faults("DATABASE_URL", settings.database)
 
 
 @_cross_check("PYLON_OIDC_CLIENTS", "PYLON_OIDC_ISSUER", "PYLON_DEV_MODE")
@@ -610,11 +646,14 @@ def _minted_audience_is_no_client(settings: Settings) -> Iterator[Fault]:
 
 
 @_cross_check("PYLON_DATA_DIR", "DATABASE_URL")
-def _data_is_writable(settings: Settings) -> Iterator[Fault]:
-    database = settings.database
+def _data_can_be_made(settings: Settings) -> Iterator[Fault]:
+    if settings.database_url is None:
+        yield from _sqlite_faults("PYLON_DATA_DIR", settings.database)
+
+
+def _sqlite_faults(name: str, database: DatabaseUrl) -> Iterator[Fault]:
     if not database.is_sqlite:
         return
-    name = "DATABASE_URL" if settings.database_url else "PYLON_DATA_DIR"
     if database.path.is_dir():
         yield Fault(name, "the database's path is a folder; write the path of a file")
     elif fault := _folder_fault(database.path.parent):
@@ -643,7 +682,7 @@ def _unknown_names(environ: Mapping[str, str]) -> Iterator[str]:
     known = {*NAMES, *(f"{name}_FILE" for name in NAMES)}
     for name in sorted(environ):
         if name.startswith(_PREFIX) and name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            nearest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.5)
             yield f"{name} is not a setting" + (f"; did you mean {nearest[0]}?" if nearest else "")
 
 

@@ -36,8 +36,9 @@ def configured_store() -> Iterator[SqlStore]:
     store = open_store(reading.settings)
     try:
         yield store
-    except StoreUnavailable as error:
-        click.echo(f"The database cannot be reached ({type(error.__cause__).__name__}).", err=True)
+    except (StoreUnavailable, OSError) as error:
+        cause = type(error.__cause__ or error).__name__
+        click.echo(f"The database cannot be reached ({cause}).", err=True)
         raise SystemExit(FAILED) from None
     finally:
         store.close()

@@ -21,6 +21,8 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import QueuePool
 
+from service.storage.interface import StoreUnavailable
+
 BUSY_TIMEOUT_S: Final = 5
 
 
@@ -93,8 +95,11 @@ class SqliteDatabase:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            with contextlib.closing(self._connect()) as connection:
-                connection.execute("PRAGMA journal_mode=WAL")
+            try:
+                with contextlib.closing(self._connect()) as connection:
+                    connection.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.DatabaseError as error:
+                raise StoreUnavailable from error
             yield
         finally:
             os.close(lock)

@@ -15,10 +15,12 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 import psutil
+import psycopg
 import pytest
 from sqlalchemy import Engine, event
 
 from service.storage.interface import Kind
+from service.storage.sqlite import BUSY_TIMEOUT_S
 from tests.flows.polling import wait_until
 from tests.storage.outages import migrated_database
 from tests.storage.stores import NOW, migrate, open_url, record
@@ -157,12 +159,12 @@ def test_no_request_fails_but_those_of_the_killed_worker(struck: tuple[Load, set
 
 
 def hang_in_a_migration() -> None:
-    """A module of the tests: migrate the database of `DATABASE_URL`, and hang when its first table is made."""
+    """A module of the tests: migrate `DATABASE_URL`, and hang when its first table is made until told to go on."""
 
     def hang(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         if "CREATE TABLE session" in statement:
             print("in the middle", flush=True)
-            threading.Event().wait()
+            sys.stdin.readline()
 
     event.listen(Engine, "after_cursor_execute", hang)
     migrate(os.environ["DATABASE_URL"])
@@ -176,6 +178,7 @@ def _hanging_migration(url: str) -> Iterator[subprocess.Popen[str]]:
         [sys.executable, "-c", code],
         cwd=PROJECT,
         env=clean_environment(DATABASE_URL=url),
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -213,17 +216,39 @@ def test_a_server_starts_after_a_migration_killed_in_the_middle(
     assert server.mint(server.sign_in()).status == 200
 
 
+@contextmanager
+def _waiting_migration(url: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A `migrate` that waits for another one to end."""
+    command = [sys.executable, "-m", "service", "migrate"]
+    process = subprocess.Popen(command, cwd=PROJECT, env=clean_environment(DATABASE_URL=url))
+    try:
+        if url.startswith("postgresql:"):
+            with psycopg.connect(url, autocommit=True) as watcher:
+                waiting = "SELECT 1 FROM pg_locks WHERE NOT granted"
+                wait_until(lambda: watcher.execute(waiting).fetchone())
+        else:
+            with pytest.raises(subprocess.TimeoutExpired):  # longer than SQLite itself waits for a lock
+                process.wait(BUSY_TIMEOUT_S + 1.5)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_who_waits_for_a_migration_goes_on_when_it_is_killed(database_url: str) -> None:
-    """A second `migrate` waits for the first one's lock, and does the work when that one dies."""
-    with _hanging_migration(database_url) as first:
-        second = subprocess.Popen(
-            [sys.executable, "-m", "service", "migrate"],
-            cwd=PROJECT,
-            env=clean_environment(DATABASE_URL=database_url),
-        )
-        with pytest.raises(subprocess.TimeoutExpired):
-            second.wait(2.5)
+    """A second `migrate` waits for the first one, and does the work when that one dies."""
+    with _hanging_migration(database_url) as first, _waiting_migration(database_url) as second:
         first.kill()
+        assert second.wait(30) == 0
+    with closing(open_url(database_url)) as store:
+        assert store.schema_state() == "current"
+
+
+def test_who_waits_for_a_migration_has_nothing_left_to_do(database_url: str) -> None:
+    """A second `migrate` waits for the first one, and succeeds when that one has done the work."""
+    with _hanging_migration(database_url) as first, _waiting_migration(database_url) as second:
+        first.communicate("go on\n", timeout=30)
+        assert first.returncode == 0
         assert second.wait(30) == 0
     with closing(open_url(database_url)) as store:
         assert store.schema_state() == "current"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,14 +40,19 @@ def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def log() -> Iterator[io.StringIO]:
     """The log as the program writes it, every level of it, as text."""
     tape = io.StringIO()
+    loggers = [logging.getLogger(name) for name in (None, "gunicorn.error", "authlib")]
+    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
     configure_logging("debug", "json")
     shipped = structlog.get_config() | {
-        "logger_factory": structlog.PrintLoggerFactory(tape),
+        "logger_factory": structlog.WriteLoggerFactory(tape),
         "cache_logger_on_first_use": False,  # or the module's loggers would write to this tape for ever
     }
     structlog.configure(**shipped)
     yield tape
     structlog.reset_defaults()
+    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 @pytest.fixture

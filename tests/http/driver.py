@@ -170,13 +170,17 @@ def unverified_claims(token: str) -> dict[str, Any]:
 
 
 def refused(answer: Answer, status: int, code: str) -> dict[str, Any]:
-    """Check that an answer is the refusal of that code, in the shape of §7 to the letter; its `error` member."""
+    """Check that an answer is the refusal of that code, in the shape of §7 to the letter; its `error`
+    member.
+    """
     assert (answer.status, answer.json()["error"]["code"]) == (status, code), answer
     return well_shaped(answer)
 
 
 def well_shaped(answer: Answer) -> dict[str, Any]:
-    """Check the shape of an error (§7): `{"error": {code, message, hint?, request_id}}` and the standing headers."""
+    """Check the shape of an error (§7): `{"error": {code, message, hint?, request_id}}` and the standing
+    headers.
+    """
     check_standing_headers(answer)
     assert answer.headers["Content-Type"] == "application/json"
     value = answer.json()

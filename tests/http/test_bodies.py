@@ -42,6 +42,8 @@ NOT_AN_OBJECT: dict[str, bytes] = {
     "overlong UTF-8": b'{"user_id": "u", "device": "\xc0\x80"}',
     "a surrogate in UTF-8": b'{"user_id": "u", "device": "\xed\xa0\x80"}',
     "a lone surrogate": b'{"user_id": "u", "device": "\\ud800"}',
+    "a lone surrogate in a claim": b'{"user_id": "u", "claims": {"name": "\\ud800"}}',
+    "a lone surrogate in an address": b'{"user_id": "u", "claims": {"address": {"country": "\\udc00x"}}}',
     "a lone surrogate as a key": b'{"user_id": "u", "\\udfff": 1}',
     "a comment": b'{"user_id": "u"} // x',
     "a trailing comma": b'{"user_id": "u",}',
@@ -84,7 +86,9 @@ WRONG: dict[str, list[Any]] = {
 }
 
 
-@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in WRONG.items() for value in values])
+@pytest.mark.parametrize(
+    ("field", "value"), [(field, value) for field, values in WRONG.items() for value in values]
+)
 def test_a_wrong_type_is_refused_by_its_name(house: House, field: str, value: Any) -> None:
     """§5: a wrong type is 400 `INVALID_BODY`, naming the field."""
     answer = house.ask("POST", SESSION, admin=True, json={"user_id": "u", field: value})
@@ -114,11 +118,15 @@ def test_a_missing_user_id_is_refused_by_its_name(house: House) -> None:
     ],
 )
 def test_a_repeated_key_is_refused_by_its_name(house: House, body: bytes, field: str) -> None:
-    """§5: a repeated key is 400 `INVALID_BODY`, naming the field, however it is spelled and wherever it stands."""
+    """§5: a repeated key is 400 `INVALID_BODY`, naming the field, however it is spelled and wherever it
+    stands.
+    """
     assert field in refused(_begin(house, body), 400, "INVALID_BODY")["message"]
 
 
-@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "a b", "\n", "é", "x" * 65, "a\0", '"', "%s", "\x1b[31m"])
+@pytest.mark.parametrize(
+    "name", ["<script>alert(1)</script>", "a b", "\n", "é", "x" * 65, "a\0", '"', "%s", "\x1b[31m"]
+)
 def test_a_hostile_field_name_is_not_echoed(house: House, name: str) -> None:
     """§7: no echo of hostile input."""
     for body in ({"user_id": "u", name: 1}, {"user_id": "u", "claims": {name: 1}}):
@@ -128,7 +136,10 @@ def test_a_hostile_field_name_is_not_echoed(house: House, name: str) -> None:
         assert json.dumps(name)[1:-1].encode() not in answer.body
 
 
-@pytest.mark.parametrize(("claim", "value"), [("sub", "x"), ("aud", "x"), ("name", 1), ("email_verified", "true"), ("updated_at", True)])
+@pytest.mark.parametrize(
+    ("claim", "value"),
+    [("sub", "x"), ("aud", "x"), ("name", 1), ("email_verified", "true"), ("updated_at", True)],
+)
 def test_claims_outside_the_standard_are_refused_by_name(house: House, claim: str, value: Any) -> None:
     """§5: a member of `claims` outside OpenID Connect Core §5.1 is refused; they are type-checked (S17)."""
     answer = house.ask("POST", SESSION, admin=True, json={"user_id": "u", "claims": {claim: value}})
@@ -172,7 +183,13 @@ def test_a_body_shorter_than_announced_is_refused(house: House) -> None:
     refused(answer, 400, "INVALID_REQUEST")
 
 
-GOOD_TYPES = ["application/json", "Application/JSON", "application/json; charset=utf-8", 'application/json;charset="UTF-8"', "application/json;"]
+GOOD_TYPES = [
+    "application/json",
+    "Application/JSON",
+    "application/json; charset=utf-8",
+    'application/json;charset="UTF-8"',
+    "application/json;",
+]
 OTHER_TYPES = [
     None,
     "",

@@ -45,10 +45,20 @@ def _requests(token: str) -> list[dict[str, Any]]:
         {"method": "POST", **session, "headers": admin, "json": {"user_id": "user-1"}},
         {"method": "POST", **session, "headers": admin, "body": b'{"user_id": "canary0body", '},
         {"method": "POST", **session, "headers": admin, "json": {"user_id": "u", "other_field": GUESS}},
-        {"method": "POST", **session, "headers": {"Authorization": f"Bearer {GUESS}"}, "json": {"user_id": "u"}},
+        {
+            "method": "POST",
+            **session,
+            "headers": {"Authorization": f"Bearer {GUESS}"},
+            "json": {"user_id": "u"},
+        },
         {"method": "POST", "path": "/api/auth/sessions/trusted-mint", "headers": trusted, "body": BODY},
         {"method": "POST", "path": "/api/auth/sessions/trusted-mint", "headers": trusted, "body": BODY},
-        {"method": "POST", "path": "/api/auth/sessions/trusted-mint", "headers": trusted, "body": BODY + b" "},
+        {
+            "method": "POST",
+            "path": "/api/auth/sessions/trusted-mint",
+            "headers": trusted,
+            "body": BODY + b" ",
+        },
         {"method": "GET", "path": "/api/auth/me", "token": token, "query": QUERY},
         {"method": "GET", "path": "/api/auth/me", "cookie": token},
         {"method": "GET", "path": "/api/auth/me", "cookie": f"pylon_session={token}; pylon_session={GUESS}"},
@@ -61,7 +71,12 @@ def _requests(token: str) -> list[dict[str, Any]]:
         {"method": "GET", "path": f"/api/auth/users/{GUESS}/sessions", "headers": admin},
         {"method": "DELETE", "path": f"/api/auth/sessions/{GUESS}", "token": token},
         {"method": "GET", "path": "/oidc/authorize", "query": QUERY},
-        {"method": "POST", "path": "/oidc/token", "body": f"client_secret={GUESS}".encode(), "content_type": "a/b"},
+        {
+            "method": "POST",
+            "path": "/oidc/token",
+            "body": f"client_secret={GUESS}".encode(),
+            "content_type": "a/b",
+        },
         {"method": "GET", "path": "/api/auth/sessions", "token": token, "host": GUESS + "_"},
         {"method": "POST", "path": "/api/auth/refresh", "cookie": token},
         {"method": "DELETE", "path": "/api/auth/session", "token": UNKNOWN},
@@ -85,6 +100,8 @@ def _secrets_of(value: Any) -> Iterator[str]:
 
 
 def _check(house: House, libraries_log: pytest.LogCaptureFixture, given_out: list[str]) -> None:
+    logging.getLogger("authlib").info("a library speaks")
+    assert "a library speaks" in libraries_log.text
     text = house.log.getvalue() + libraries_log.text + "".join(str(vars(r)) for r in libraries_log.records)
     pem_line = rsa_pem().splitlines()[2]
     known = [SECRET, ADMIN, TRUSTED, GUESS, UNKNOWN, MAC, pem_line, *given_out]
@@ -99,7 +116,9 @@ def _check(house: House, libraries_log: pytest.LogCaptureFixture, given_out: lis
 def test_no_secret_is_logged_when_all_goes_its_way(
     serve: Serve, libraries_log: pytest.LogCaptureFixture, alg: str
 ) -> None:
-    """S41: a canary in every secret, token and cookie appears in no log line, at debug level, of libraries either."""
+    """S41: a canary in every secret, token and cookie appears in no log line, at debug level, of libraries
+    either.
+    """
     house = _serve(serve, PYLON_JWT_ALG=alg)
     begun = house.ask(
         "POST", "/api/auth/session", headers={"Authorization": f"Bearer {ADMIN}"}, json={"user_id": "user-1"}

@@ -20,7 +20,8 @@ def test_the_cookie_is_as_good_as_the_header(house: House) -> None:
 
 
 @pytest.mark.parametrize(
-    "authorization", ["Basic dTpw", "Bearer", "Bearer ", "", "Digest x", f"Bearer {UNKNOWN}", "garbage", "\xff"]
+    "authorization",
+    ["Basic dTpw", "Bearer", "Bearer ", "", "Digest x", f"Bearer {UNKNOWN}", "garbage", "\xff"],
 )
 def test_any_authorization_header_wins(house: House, authorization: str) -> None:
     """§5: any `Authorization` header wins, even one that is not Bearer."""
@@ -50,7 +51,9 @@ def test_the_same_cookie_twice_is_one(house: House) -> None:
     assert house.ask("GET", "/api/auth/me", cookie=f"{COOKIE}={token}; a=b; {COOKIE}={token}").status == 200
 
 
-@pytest.mark.parametrize("header", ["", "=", ";", f"{COOKIE}", f"{COOKIE}=", f"Pylon_Session={UNKNOWN}", "a=\xff", "\0=\0"])
+@pytest.mark.parametrize(
+    "header", ["", "=", ";", f"{COOKIE}", f"{COOKIE}=", f"Pylon_Session={UNKNOWN}", "a=\xff", "\0=\0"]
+)
 def test_a_cookie_header_without_a_token_is_not_signed_in(house: House, header: str) -> None:
     """§6: no session: `AUTH_REQUIRED`."""
     answer = house.ask("GET", "/api/auth/me", environ={"HTTP_COOKIE": header})
@@ -112,7 +115,12 @@ def test_ending_the_session_clears_the_cookie(house: House) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/api/auth/me"), ("GET", "/api/auth/sessions"), ("DELETE", "/api/auth/sessions"), ("POST", "/api/auth/jwt")],
+    [
+        ("GET", "/api/auth/me"),
+        ("GET", "/api/auth/sessions"),
+        ("DELETE", "/api/auth/sessions"),
+        ("POST", "/api/auth/jwt"),
+    ],
 )
 def test_no_other_answer_sets_one(house: House, method: str, path: str) -> None:
     """§5: a cookie is set by refresh, by ending the session and by the dev sign-in."""
@@ -153,7 +161,11 @@ def test_a_forwarded_scheme_takes_no_part_in_secure(house: House) -> None:
 
 @pytest.mark.parametrize(
     ("issuer", "path"),
-    [("https://id.example.com", "/"), ("https://id.example.com/a", "/a"), ("https://id.example.com/a/b", "/a/b")],
+    [
+        ("https://id.example.com", "/"),
+        ("https://id.example.com/a", "/a"),
+        ("https://id.example.com/a/b", "/a/b"),
+    ],
 )
 def test_the_cookies_path_is_the_issuers(serve: Serve, issuer: str, path: str) -> None:
     """§2: `Path` is the issuer's path."""

@@ -44,8 +44,12 @@ def test_a_trusted_origin_may_read_the_answer_with_credentials(house: House, ori
         ("POST", "/api/auth/sessions/trusted-mint", 415),
     ],
 )
-def test_errors_can_be_read_by_a_trusted_origin_too(house: House, method: str, path: str, status: int) -> None:
-    """§2: CORS with credentials on `/api/auth/*`, for errors as well, or the front end could not tell them apart."""
+def test_errors_can_be_read_by_a_trusted_origin_too(
+    house: House, method: str, path: str, status: int
+) -> None:
+    """§2: CORS with credentials on `/api/auth/*`, for errors as well, or the front end could not tell them
+    apart.
+    """
     answer = house.ask(method, path, headers={"Origin": APP})
     assert answer.status == status
     assert answer.headers["Access-Control-Allow-Origin"] == APP
@@ -54,7 +58,17 @@ def test_errors_can_be_read_by_a_trusted_origin_too(house: House, method: str, p
 
 @pytest.mark.parametrize(
     "origin",
-    ["https://evil.example", "null", "", APP + "/", APP.upper(), APP + ":443", APP.replace("https", "http"), "*", "\xff"],
+    [
+        "https://evil.example",
+        "null",
+        "",
+        APP + "/",
+        APP.upper(),
+        APP + ":443",
+        APP.replace("https", "http"),
+        "*",
+        "\xff",
+    ],
 )
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
 def test_another_origin_gets_none(house: House, origin: str, method: str) -> None:
@@ -77,7 +91,9 @@ def test_an_own_origin_needs_no_cors(house: House) -> None:
     assert _cors(house.ask("GET", "/api/auth/me", headers={"Origin": "https://id.example.test"})) == set()
 
 
-@pytest.mark.parametrize("path", ["/api/auth/jwt", "/api/auth/session", "/api/auth/refresh", "/api/auth/sessions/x"])
+@pytest.mark.parametrize(
+    "path", ["/api/auth/jwt", "/api/auth/session", "/api/auth/refresh", "/api/auth/sessions/x"]
+)
 def test_a_preflight_of_a_trusted_origin_is_answered(house: House, path: str) -> None:
     """Fetch §3.2.2: the preflight names origin, credentials, methods and headers, and asks for no session."""
     answer = house.ask("OPTIONS", path, headers={"Origin": APP, **PREFLIGHT})

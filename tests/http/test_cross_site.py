@@ -57,7 +57,9 @@ MATRIX: list[tuple[str | None, str | None, bool]] = [
 
 
 def _headers(site: str | None, origin: str | None) -> dict[str, str]:
-    return {name: value for name, value in {"Sec-Fetch-Site": site, "Origin": origin}.items() if value is not None}
+    return {
+        name: value for name, value in {"Sec-Fetch-Site": site, "Origin": origin}.items() if value is not None
+    }
 
 
 @pytest.fixture
@@ -80,7 +82,9 @@ def test_where_a_cookies_change_may_come_from(
 
 
 @pytest.mark.parametrize(("method", "path"), CHANGES)
-def test_every_change_is_checked_and_changes_nothing_when_refused(house: House, method: str, path: str) -> None:
+def test_every_change_is_checked_and_changes_nothing_when_refused(
+    house: House, method: str, path: str
+) -> None:
     """§5: a change under `/api/auth/*` authenticated by cookie must be same-origin."""
     begun, other = house.sign_in(), house.sign_in()
     path = path.format(sid=other["sid"])
@@ -131,7 +135,9 @@ def test_cross_site_comes_after_401_and_before_the_body(house: House, body: dict
 
 
 def test_ending_a_dead_session_from_another_site_is_refused_too(house: House) -> None:
-    """§5: a change must be same-origin also when the token in the cookie is unknown: no oracle, no logout CSRF."""
+    """§5: a change must be same-origin also when the token in the cookie is unknown: no oracle, no logout
+    CSRF.
+    """
     answer = house.ask(
         "DELETE", "/api/auth/session", cookie="pylon_" + "0" * 64, headers={"Sec-Fetch-Site": "cross-site"}
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
+from authlib.oidc.discovery import OpenIDProviderMetadata
 
 from tests.http.conftest import Serve
 from tests.http.driver import HOST, ISSUER, House, check_standing_headers, refused
@@ -35,7 +37,9 @@ def _document(issuer: str, algs: list[str]) -> dict[str, object]:
 
 @BOTH
 def test_the_default_document_is_exactly_this(house: House, path: str) -> None:
-    """§4: the members, 200, `application/json`, no auth; algorithms are `["HS256"]` when only that is configured."""
+    """§4: the members, 200, `application/json`, no auth; algorithms are `["HS256"]` when only that is
+    configured.
+    """
     answer = house.ask("GET", path)
     assert answer.status == 200
     assert answer.headers["Content-Type"] == "application/json"
@@ -79,6 +83,15 @@ def test_head_is_get_without_its_body(serve: Serve, path: str, configured: str |
     assert (head.status, head.body) == (200, b"")
     for name in ("ETag", "Content-Type", "Cache-Control", "Access-Control-Allow-Origin", "Content-Length"):
         assert head.headers[name] == got.headers[name]
+
+
+@pytest.mark.parametrize("issuer", ["https://id.example.com", "https://id.example.com:8443/tenant"])
+def test_authlibs_validators_have_nothing_against_it(serve: Serve, issuer: str) -> None:
+    """§4: Authlib's validators of OpenID Connect Discovery §3 and RFC 8414 §2, an RSA key being there."""
+    house = serve(PYLON_OIDC_ISSUER=issuer, PYLON_OIDC_PRIVATE_KEY=rsa_pem())
+    document = house.ask("GET", issuer.partition(".com")[2].removeprefix(":8443") + OPENID).json()
+    OpenIDProviderMetadata(document).validate()
+    AuthorizationServerMetadata(document).validate()
 
 
 @pytest.mark.parametrize("path", [OPENID, OAUTH, "/oidc/jwks"])
@@ -140,7 +153,12 @@ def test_it_is_only_to_be_read(house: House, path: str, method: str) -> None:
     assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
 
 
-ISSUERS = ["https://id.example.com", "https://id.example.com:8443", "http://localhost:4321", "https://[2001:db8::1]"]
+ISSUERS = [
+    "https://id.example.com",
+    "https://id.example.com:8443",
+    "http://localhost:4321",
+    "https://[2001:db8::1]",
+]
 
 
 @pytest.mark.parametrize("issuer", ISSUERS)
@@ -224,4 +242,7 @@ def test_many_hosts_do_not_fill_the_memory(house: House) -> None:
     for number in range(300):
         host = f"h{number}.example.test"
         assert house.ask("GET", OPENID, host=host).json()["issuer"] == f"https://{host}"
-    assert json.loads(house.ask("GET", OPENID, host="h0.example.test").body)["issuer"] == "https://h0.example.test"
+    assert (
+        json.loads(house.ask("GET", OPENID, host="h0.example.test").body)["issuer"]
+        == "https://h0.example.test"
+    )

@@ -32,7 +32,21 @@ ROUTES: dict[str, set[str]] = {
     "/healthz": {"GET"},
     "/readyz": {"GET"},
 }
-METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT", "PROPFIND", "FOO", "get", "\xc9", "X" * 300]
+METHODS = [
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "PATCH",
+    "DELETE",
+    "TRACE",
+    "CONNECT",
+    "PROPFIND",
+    "FOO",
+    "get",
+    "\xc9",
+    "X" * 300,
+]
 
 
 def _allowed(methods: set[str]) -> set[str]:
@@ -68,7 +82,32 @@ def test_options_names_the_methods(house: House, path: str) -> None:
     check_standing_headers(answer)
 
 
-NOWHERE = ["/", "/nothing", "/api", "/api/", "/api/auth", "/api/auth/", "/api/auth/me/", "/API/auth/me", "/api/auth/me/x", "/oidc/", "/oidc/jwks/", "/.well-known/", "/.well-known/jwks.json", "/healthz/", "/favicon.ico", "/robots.txt", "//healthz", "/../healthz", "/api/auth/sessions/a/b", "/<script>alert(1)</script>", "/\xff\xfe", "/\0", "/a" * 4000, "/api/auth//me"]
+NOWHERE = [
+    "/",
+    "/nothing",
+    "/api",
+    "/api/",
+    "/api/auth",
+    "/api/auth/",
+    "/api/auth/me/",
+    "/API/auth/me",
+    "/api/auth/me/x",
+    "/oidc/",
+    "/oidc/jwks/",
+    "/.well-known/",
+    "/.well-known/jwks.json",
+    "/healthz/",
+    "/favicon.ico",
+    "/robots.txt",
+    "//healthz",
+    "/../healthz",
+    "/api/auth/sessions/a/b",
+    "/<script>alert(1)</script>",
+    "/\xff\xfe",
+    "/\0",
+    "/a" * 4000,
+    "/api/auth//me",
+]
 
 
 @pytest.mark.parametrize("path", NOWHERE)
@@ -85,7 +124,14 @@ def test_an_unknown_path_is_404(house: House, path: str) -> None:
 def test_no_route_has_a_second_spelling(house: House, path: str) -> None:
     """§7: 404: a proxy that guards a path by its name guards all of it."""
     first, _, rest = path.removeprefix("/").partition("/")
-    for other in (f"/{path}", f"//{path}", f"{path}/", f"/./{first}/{rest}", f"/{first}//{rest}", path.upper()):
+    for other in (
+        f"/{path}",
+        f"//{path}",
+        f"{path}/",
+        f"/./{first}/{rest}",
+        f"/{first}//{rest}",
+        path.upper(),
+    ):
         if other == "/api/auth/sessions/":  # that is an empty sid, and nobody's
             continue
         for method in ("GET", "POST", "DELETE"):
@@ -93,7 +139,19 @@ def test_no_route_has_a_second_spelling(house: House, path: str) -> None:
 
 
 GOOD_IDS = ["a" * 8, "A1._-b2c", "0" * 64, "f47ac10b-58cc-4372-a567-0e02b2c3d479"]
-BAD_IDS = ["", "a" * 7, "a" * 65, "has space", "a/b/c/d/e", "<script>", "é" * 8, "aaaaaaaa\n", "12345678\x00", "aaaa,bbbb", "{}{}{}{}"]
+BAD_IDS = [
+    "",
+    "a" * 7,
+    "a" * 65,
+    "has space",
+    "a/b/c/d/e",
+    "<script>",
+    "é" * 8,
+    "aaaaaaaa\n",
+    "12345678\x00",
+    "aaaa,bbbb",
+    "{}{}{}{}",
+]
 
 
 @pytest.mark.parametrize("request_id", GOOD_IDS)
@@ -125,14 +183,21 @@ ONE_OF_EACH: list[tuple[int, dict[str, Any]]] = [
     (404, {"method": "GET", "path": "/nothing"}),
     (405, {"method": "PUT", "path": "/healthz"}),
     (413, {"method": "POST", "path": "/api/auth/session", "admin": True, "body": b" " * 65_537}),
-    (415, {"method": "POST", "path": "/api/auth/session", "admin": True, "body": b"a", "content_type": "a/b"}),
+    (
+        415,
+        {"method": "POST", "path": "/api/auth/session", "admin": True, "body": b"a", "content_type": "a/b"},
+    ),
     (501, {"method": "GET", "path": "/oidc/authorize"}),
 ]
 
 
 @pytest.mark.parametrize(("status", "request_of"), ONE_OF_EACH, ids=lambda value: str(value)[:30])
-def test_every_answer_has_a_request_id_and_nosniff(house: House, status: int, request_of: dict[str, Any]) -> None:
-    """§7: every answer has `X-Request-Id` and `X-Content-Type-Options: nosniff`, and says what may be stored."""
+def test_every_answer_has_a_request_id_and_nosniff(
+    house: House, status: int, request_of: dict[str, Any]
+) -> None:
+    """§7: every answer has `X-Request-Id` and `X-Content-Type-Options: nosniff`, and says what may be
+    stored.
+    """
     answer = house.ask(**request_of)
     assert answer.status == status
     check_standing_headers(answer)
@@ -173,26 +238,37 @@ def test_a_store_that_cannot_be_reached_is_503(serve: Serve, request_of: dict[st
 
 @pytest.mark.parametrize("request_of", NEEDS_STORE, ids=lambda row: f"{row['method']} {row['path']}")
 def test_an_unknown_failure_is_500_and_tells_nothing(serve: Serve, request_of: dict[str, Any]) -> None:
-    """§7: an unknown failure is 500 `INTERNAL`, its cause in the log under the request id; no stack, no secret."""
+    """§7: an unknown failure is 500 `INTERNAL`, its cause in the log under the request id; no stack, no
+    secret.
+    """
     house = serve(store_of=lambda _: BrokenStore(ZeroDivisionError("peculiar")))
     answer = house.ask(**request_of, headers={"X-Request-Id": "my-request-1"})
     error = refused(answer, 500, "INTERNAL")
     assert "peculiar" not in answer.body.decode() and "ZeroDivisionError" not in answer.body.decode()
     assert error["request_id"] == "my-request-1"
     (cause,) = [line for line in house.lines if line["event"] == "request_failed"]
-    assert (cause["request_id"], cause["error"], cause["detail"]) == ("my-request-1", "ZeroDivisionError", "peculiar")
+    assert (cause["request_id"], cause["error"], cause["detail"]) == (
+        "my-request-1",
+        "ZeroDivisionError",
+        "peculiar",
+    )
     assert cause["level"] == "error"
     assert house.requests_logged[-1]["status"] == 500
 
 
-@pytest.mark.parametrize("error", [OSError("x"), RecursionError("x"), KeyError("x"), AttributeError(), MemoryError(), UnicodeError("x")])
+@pytest.mark.parametrize(
+    "error",
+    [OSError("x"), RecursionError("x"), KeyError("x"), AttributeError(), MemoryError(), UnicodeError("x")],
+)
 def test_whatever_is_raised_the_shape_is_kept(serve: Serve, error: Exception) -> None:
     """§7: an unknown failure is 500 `INTERNAL`, of whatever kind."""
     house = serve(store_of=lambda _: BrokenStore(error))
     refused(house.ask("GET", "/api/auth/me", token="pylon_" + "a" * 64), 500, "INTERNAL")
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/oidc/jwks", "/.well-known/openid-configuration", "/oidc/authorize"])
+@pytest.mark.parametrize(
+    "path", ["/healthz", "/oidc/jwks", "/.well-known/openid-configuration", "/oidc/authorize"]
+)
 def test_what_needs_no_store_answers_without_one(serve: Serve, path: str) -> None:
     """Issue acceptance: with the database gone, JWKS and discovery answer."""
     broken, well = serve(store_of=lambda _: BrokenStore(StoreUnavailable())), serve()

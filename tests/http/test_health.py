@@ -49,7 +49,12 @@ def test_readyz_is_503_without_a_database(serve: Serve) -> None:
     """§7: `GET /readyz` 503 JSON with each part."""
     answer = serve(store_of=lambda _: BrokenStore(StoreUnavailable())).ask("GET", "/readyz")
     assert answer.status == 503
-    assert answer.json() == {"status": "unavailable", "database": "unavailable", "schema": "unknown", "keys": "ok"}
+    assert answer.json() == {
+        "status": "unavailable",
+        "database": "unavailable",
+        "schema": "unknown",
+        "keys": "ok",
+    }
 
 
 @pytest.mark.parametrize(("state", "status"), [("current", 200), ("ahead", 200), ("behind", 503)])

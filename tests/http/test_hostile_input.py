@@ -1,4 +1,6 @@
-"""Issue acceptance: no `Host`, JSON body, session token, path or query makes a 500; every answer keeps §7's shape."""
+"""Issue acceptance: no `Host`, JSON body, session token, path or query makes a 500; every answer keeps
+§7's shape.
+"""
 
 from __future__ import annotations
 
@@ -17,21 +19,61 @@ ONE_HOUSE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture]
 LATIN_1 = st.binary(max_size=60).map(lambda raw: raw.decode("latin-1"))
 HEADER = LATIN_1 | st.text(st.characters(max_codepoint=0xFF), max_size=60)
 SEGMENTS = st.sampled_from(
-    ["api", "auth", "session", "sessions", "me", "jwt", "users", "oidc", "jwks", "..", ".", "", "%2e", "\0", "\xff", "healthz", ".well-known", "trusted-mint"]
+    [
+        "api",
+        "auth",
+        "session",
+        "sessions",
+        "me",
+        "jwt",
+        "users",
+        "oidc",
+        "jwks",
+        "..",
+        ".",
+        "",
+        "%2e",
+        "\0",
+        "\xff",
+        "healthz",
+        ".well-known",
+        "trusted-mint",
+    ]
 )
-PATHS = HEADER.map(lambda text: "/" + text) | st.lists(SEGMENTS, max_size=6).map(lambda parts: "/" + "/".join(parts))
+PATHS = HEADER.map(lambda text: "/" + text) | st.lists(SEGMENTS, max_size=6).map(
+    lambda parts: "/" + "/".join(parts)
+)
 METHODS = st.sampled_from(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=20)
 VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=8
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
 )
 FIELDS = st.sampled_from(
-    ["user_id", "tenant_id", "roles", "claims", "device", "auth_time", "acr", "amr", "expires_in", "nonce", "audience"]
+    [
+        "user_id",
+        "tenant_id",
+        "roles",
+        "claims",
+        "device",
+        "auth_time",
+        "acr",
+        "amr",
+        "expires_in",
+        "nonce",
+        "audience",
+    ]
 ) | st.text(max_size=8)
 CLAIMS = st.dictionaries(
-    st.sampled_from(["name", "email", "email_verified", "address", "updated_at", "sub"]) | st.text(max_size=8), VALUES, max_size=4
+    st.sampled_from(["name", "email", "email_verified", "address", "updated_at", "sub"])
+    | st.text(max_size=8),
+    VALUES,
+    max_size=4,
 )
-OBJECTS = st.dictionaries(FIELDS, VALUES, max_size=5) | st.builds(lambda claims: {"user_id": "u", "claims": claims}, CLAIMS)
+OBJECTS = st.dictionaries(FIELDS, VALUES, max_size=5) | st.builds(
+    lambda claims: {"user_id": "u", "claims": claims}, CLAIMS
+)
 BODIES = (
     st.binary(max_size=200)
     | (OBJECTS | VALUES).map(lambda value: json.dumps(value).encode())
@@ -115,12 +157,31 @@ def test_no_session_token_makes_a_500(house: House, token: str, scheme: str) -> 
             by_cookie = house.ask(method, path, environ={"HTTP_COOKIE": f"pylon_session={token}"})
             for answer in (by_header, by_cookie):
                 assert well_shaped(answer)["code"] == "AUTH_REQUIRED"
-    keeps_the_shape(house.ask("POST", "/api/auth/session", headers={"Authorization": scheme + token}, json={}))
+    keeps_the_shape(
+        house.ask("POST", "/api/auth/session", headers={"Authorization": scheme + token}, json={})
+    )
     keeps_the_shape(house.ask("DELETE", "/api/auth/session", headers={"Authorization": scheme + token}))
 
 
 NAMES = st.sampled_from(
-    ["Authorization", "Cookie", "X-Request-Id", "Origin", "Sec-Fetch-Site", "If-None-Match", "X-Forwarded-For", "Forwarded", "Accept", "Transfer-Encoding", "Access-Control-Request-Method", "X-Pylon-Trusted-Timestamp", "X-Pylon-Trusted-Signature", "Range", "Expect", "User-Agent"]
+    [
+        "Authorization",
+        "Cookie",
+        "X-Request-Id",
+        "Origin",
+        "Sec-Fetch-Site",
+        "If-None-Match",
+        "X-Forwarded-For",
+        "Forwarded",
+        "Accept",
+        "Transfer-Encoding",
+        "Access-Control-Request-Method",
+        "X-Pylon-Trusted-Timestamp",
+        "X-Pylon-Trusted-Signature",
+        "Range",
+        "Expect",
+        "User-Agent",
+    ]
 )
 
 
@@ -129,9 +190,21 @@ NAMES = st.sampled_from(
     headers=st.dictionaries(NAMES, HEADER, max_size=5),
     method=METHODS,
     path=st.sampled_from(
-        ["/oidc/jwks", "/api/auth/me", "/api/auth/jwt", "/api/auth/sessions/trusted-mint", "/api/auth/session", "/healthz", "/oidc/authorize", "/oidc/token", "/nothing"]
+        [
+            "/oidc/jwks",
+            "/api/auth/me",
+            "/api/auth/jwt",
+            "/api/auth/sessions/trusted-mint",
+            "/api/auth/session",
+            "/healthz",
+            "/oidc/authorize",
+            "/oidc/token",
+            "/nothing",
+        ]
     ),
-    environ=st.fixed_dictionaries({}, optional={"REMOTE_ADDR": HEADER, "wsgi.url_scheme": st.sampled_from(["http", "https"])}),
+    environ=st.fixed_dictionaries(
+        {}, optional={"REMOTE_ADDR": HEADER, "wsgi.url_scheme": st.sampled_from(["http", "https"])}
+    ),
 )
 def test_no_header_makes_a_500(
     house: House, headers: dict[str, str], method: str, path: str, environ: dict[str, Any]

@@ -51,7 +51,17 @@ def test_nothing_of_a_hostile_host_reaches_headers_or_log(house: House) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/nothing"), ("GET", "/oidc/authorize"), ("POST", "/oidc/token"), ("PUT", "/api/auth/me"), ("FOO", "/"), ("GET", "/api/auth/me"), ("POST", "/api/auth/session"), ("OPTIONS", DISCOVERY), ("POST", "/api/auth/sessions/trusted-mint")],
+    [
+        ("GET", "/nothing"),
+        ("GET", "/oidc/authorize"),
+        ("POST", "/oidc/token"),
+        ("PUT", "/api/auth/me"),
+        ("FOO", "/"),
+        ("GET", "/api/auth/me"),
+        ("POST", "/api/auth/session"),
+        ("OPTIONS", DISCOVERY),
+        ("POST", "/api/auth/sessions/trusted-mint"),
+    ],
 )
 def test_an_invalid_host_comes_before_everything(house: House, method: str, path: str) -> None:
     """§5: checked in this order: `INVALID_HOST`, 401 or 403, …; §7: it has the `/api` shape everywhere."""
@@ -124,7 +134,9 @@ FORWARDED = {
 @pytest.mark.parametrize(("name", "value"), FORWARDED.items())
 @pytest.mark.parametrize("peer", ["203.0.113.9", "127.0.0.1", ""])
 def test_no_forwarding_header_takes_part(house: House, name: str, value: str, peer: str) -> None:
-    """§3: `X-Forwarded-Host`, `Forwarded`, `X-Forwarded-Proto`, `-Prefix`, `SCRIPT_NAME` never take part. S1, S2."""
+    """§3: `X-Forwarded-Host`, `Forwarded`, `X-Forwarded-Proto`, `-Prefix`, `SCRIPT_NAME` never take part.
+    S1, S2.
+    """
     plain = house.ask("GET", DISCOVERY)
     answer = house.ask("GET", DISCOVERY, headers={name: value}, environ={"REMOTE_ADDR": peer})
     assert (answer.status, answer.body) == (plain.status, plain.body)
@@ -138,7 +150,10 @@ def test_the_servers_own_address_takes_no_part(house: House, scheme: str, port: 
     assert _issuer(house, environ=environ) == ISSUER
 
 
-@pytest.mark.parametrize("target", ["http://evil.example/", "https://evil.example/x", "HTTP://id.example.test/", "evil.example:443"])
+@pytest.mark.parametrize(
+    "target",
+    ["http://evil.example/", "https://evil.example/x", "HTTP://id.example.test/", "evil.example:443"],
+)
 @pytest.mark.parametrize("configured", [None, "https://id.example.com"])
 def test_an_absolute_form_target_is_refused(serve: Serve, target: str, configured: str | None) -> None:
     """§3: an absolute-form target counts as its own authority, or is refused. S1."""

@@ -21,7 +21,9 @@ PRIVATE_MEMBERS = {"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 
 def b64(number: int) -> str:
     """Base64urlUInt (RFC 7518 §2)."""
-    return base64.urlsafe_b64encode(number.to_bytes((number.bit_length() + 7) // 8, "big")).rstrip(b"=").decode()
+    return (
+        base64.urlsafe_b64encode(number.to_bytes((number.bit_length() + 7) // 8, "big")).rstrip(b"=").decode()
+    )
 
 
 def numbers(pem: str) -> rsa.RSAPublicNumbers:
@@ -39,7 +41,14 @@ def thumbprint(pem: str) -> str:
 
 
 def _jwk(pem: str, kid: str) -> dict[str, str]:
-    return {"kty": "RSA", "use": "sig", "alg": "RS256", "kid": kid, "n": b64(numbers(pem).n), "e": b64(numbers(pem).e)}
+    return {
+        "kty": "RSA",
+        "use": "sig",
+        "alg": "RS256",
+        "kid": kid,
+        "n": b64(numbers(pem).n),
+        "e": b64(numbers(pem).e),
+    }
 
 
 def test_with_hs256_alone_there_is_no_key(house: House) -> None:

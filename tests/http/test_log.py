@@ -23,7 +23,9 @@ def _line(house: House, *args: str, **options: Any) -> dict[str, Any]:
 
 
 def test_a_request_is_one_line_with_exactly_these_fields(house: House) -> None:
-    """§7: `ts, level, request_id, method, route, status, duration_ms, size, ip, client_id?, user?`, and its name."""
+    """§7: `ts, level, request_id, method, route, status, duration_ms, size, ip, client_id?, user?`, and
+    its name.
+    """
     answer = house.ask("GET", "/oidc/jwks", headers={"X-Request-Id": "my-request-1"})
     (line,) = house.requests_logged
     assert set(line) == FIELDS | {"event"}
@@ -101,7 +103,12 @@ def test_every_outcome_has_its_line(serve: Serve, status: int) -> None:
 def test_hostile_input_does_not_break_a_line(house: House, hostile: str) -> None:
     """§7: one JSON line a request: nobody writes a second one."""
     headers = {"X-Request-Id": hostile, "X-Forwarded-For": hostile, "User-Agent": hostile}
-    house.ask("GET", "/nothing", headers=headers, environ={"REMOTE_ADDR": "127.0.0.1", "REQUEST_METHOD": f"X{hostile}"})
+    house.ask(
+        "GET",
+        "/nothing",
+        headers=headers,
+        environ={"REMOTE_ADDR": "127.0.0.1", "REQUEST_METHOD": f"X{hostile}"},
+    )
     (text,) = house.log.getvalue().splitlines()
     assert json.loads(text)["status"] == 404
 
@@ -131,7 +138,9 @@ ADDRESSES: list[tuple[str | None, str, str | None, str]] = [
 def test_ip_is_the_nearest_address_that_can_be_believed(
     serve: Serve, trusted: str | None, peer: str, forwarded: str | None, ip: str
 ) -> None:
-    """§7: `ip`: the right-most `X-Forwarded-For` entry when the peer is a trusted proxy or a Unix socket, else the peer."""
+    """§7: `ip`: the right-most `X-Forwarded-For` entry when the peer is a trusted proxy or a Unix socket,
+    else the peer.
+    """
     house = serve(FORWARDED_ALLOW_IPS=trusted)
     headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
     assert _line(house, "GET", "/healthz", headers=headers, environ={"REMOTE_ADDR": peer})["ip"] == ip

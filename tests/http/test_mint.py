@@ -38,7 +38,12 @@ def test_pyjwt_verifies_an_hs256_token_by_secret_and_issuer(house: House) -> Non
     token = house.ask("POST", JWT, token=begun["token"]).json()["token"]
     claims = pyjwt.decode(token, SECRET, algorithms=["HS256"], issuer=ISSUER, options=NO_TIMES)
     assert set(claims) == REGISTERED
-    assert (claims["sub"], claims["sid"], claims["iat"], claims["exp"]) == ("user-1", begun["sid"], START, START + 3600)
+    assert (claims["sub"], claims["sid"], claims["iat"], claims["exp"]) == (
+        "user-1",
+        begun["sid"],
+        START,
+        START + 3600,
+    )
     assert pyjwt.get_unverified_header(token) == {"alg": "HS256", "typ": "JWT"}
 
 
@@ -49,7 +54,9 @@ def test_pyjwt_verifies_an_rs256_token_by_the_jwks(serve: Serve) -> None:
     (jwk,) = house.ask("GET", "/oidc/jwks").json()["keys"]
     assert pyjwt.get_unverified_header(token) == {"alg": "RS256", "typ": "JWT", "kid": jwk["kid"]}
     key = pyjwt.PyJWK(jwk).key
-    claims = pyjwt.decode(token, key, algorithms=["RS256"], issuer=ISSUER, audience=AUDIENCE, options=NO_TIMES)
+    claims = pyjwt.decode(
+        token, key, algorithms=["RS256"], issuer=ISSUER, audience=AUDIENCE, options=NO_TIMES
+    )
     assert set(claims) == REGISTERED | {"aud"}
 
 
@@ -69,8 +76,13 @@ def test_two_tokens_differ_in_their_jti(house: House) -> None:
     assert house.mint(token)["jti"] != house.mint(token)["jti"]
 
 
-@pytest.mark.parametrize(("lifetime", "left_s", "expires_in"), [("60", 600, 60), ("600", 600, 600), ("601", 600, 600), ("86400", 10, 10)])
-def test_a_token_never_outlives_its_session(serve: Serve, lifetime: str, left_s: int, expires_in: int) -> None:
+@pytest.mark.parametrize(
+    ("lifetime", "left_s", "expires_in"),
+    [("60", 600, 60), ("600", 600, 600), ("601", 600, 600), ("86400", 10, 10)],
+)
+def test_a_token_never_outlives_its_session(
+    serve: Serve, lifetime: str, left_s: int, expires_in: int
+) -> None:
     """§6: a token never outlives its session."""
     house = serve(PYLON_JWT_LIFETIME_SECS=lifetime)
     answer = house.ask("POST", JWT, token=house.sign_in(expires_in=left_s)["token"]).json()
@@ -196,7 +208,9 @@ def test_the_checks_of_a_mint_come_in_their_order(serve: Serve) -> None:
 def test_iss_is_the_issuer_unless_another_is_set(
     serve: Serve, environ: dict[str, str], host: str, iss: str
 ) -> None:
-    """§3: one function gives the `iss` of every token, but minted ones where `PYLON_JWT_ISSUER` is set; S3."""
+    """§3: one function gives the `iss` of every token, but minted ones where `PYLON_JWT_ISSUER` is set;
+    S3.
+    """
     house = serve(**environ)
     assert house.mint(house.sign_in()["token"], host=host)["iss"] == iss
     if "PYLON_JWT_ISSUER" not in environ:

@@ -8,7 +8,9 @@ from tests.http.driver import House, check_standing_headers, refused
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-@pytest.mark.parametrize("query", ["", "client_id=x&redirect_uri=https://evil.example/<script>&state=canary-1"])
+@pytest.mark.parametrize(
+    "query", ["", "client_id=x&redirect_uri=https://evil.example/<script>&state=canary-1"]
+)
 def test_authorize_is_an_error_page(house: House, method: str, query: str) -> None:
     """§7: until the provider exists, `/oidc/authorize` is an error page (501); no redirect, no echo."""
     answer = house.ask(method, "/oidc/authorize", query=query, headers={"X-Request-Id": "<b>notkept</b>"})
@@ -31,7 +33,8 @@ def test_the_error_page_loads_and_frames_nothing(house: House) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"grant_type=authorization_code&code=x", b"\xff", b"grant_type=a&grant_type=b", b"x" * 100_000]
+    "body",
+    [b"", b"grant_type=authorization_code&code=x", b"\xff", b"grant_type=a&grant_type=b", b"x" * 100_000],
 )
 def test_token_supports_no_grant_type(house: House, body: bytes) -> None:
     """§7: `/oidc/token` answers 400 `unsupported_grant_type` (RFC 6749 §5.2)."""

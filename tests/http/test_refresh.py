@@ -29,7 +29,14 @@ def test_a_refresh_answers_token_sid_user_and_end(house: House) -> None:
 
 def test_what_hangs_on_the_session_stays(house: House) -> None:
     """§5: `sid`, `auth_time` and what hangs on it stay."""
-    said = {"tenant_id": "acme", "roles": ["dev"], "claims": {"name": "Ada"}, "device": "Firefox", "acr": "2", "amr": ["pwd"]}
+    said = {
+        "tenant_id": "acme",
+        "roles": ["dev"],
+        "claims": {"name": "Ada"},
+        "device": "Firefox",
+        "acr": "2",
+        "amr": ["pwd"],
+    }
     begun = house.sign_in(auth_time=START - 50, **said)
     before = house.me(begun["token"]).json()
     house.clock.advance(100)

@@ -127,11 +127,17 @@ def test_an_unknown_user_has_none(house: House, user_id: str) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "/tenant"])
-@pytest.mark.parametrize("user_id", ["a/b", "https://idp.example/u/1", "/", "//", "a/", "/a", "sessions", "a/sessions", "a/../b"])
+@pytest.mark.parametrize(
+    "user_id", ["a/b", "https://idp.example/u/1", "/", "//", "a/", "/a", "sessions", "a/sessions", "a/../b"]
+)
 def test_a_user_id_with_a_slash_can_be_locked_out(serve: Serve, user_id: str, prefix: str) -> None:
-    """§5: `user_id` is visible ASCII, a slash is such (decoded from `%2F`), and any user can be locked out."""
+    """§5: `user_id` is visible ASCII, a slash is such (decoded from `%2F`), and any user can be locked
+    out.
+    """
     house = serve(PYLON_OIDC_ISSUER=f"https://id.example.test{prefix}")
-    token = house.ask("POST", f"{prefix}/api/auth/session", admin=True, json={"user_id": user_id}).json()["token"]
+    token = house.ask("POST", f"{prefix}/api/auth/session", admin=True, json={"user_id": user_id}).json()[
+        "token"
+    ]
     path = f"{prefix}/api/auth/users/{user_id}/sessions"
     refused(house.ask("DELETE", path), 403, "FORBIDDEN")
     assert len(house.ask("GET", path, admin=True).json()["sessions"]) == 1
@@ -176,7 +182,11 @@ def test_an_unset_admin_token_closes_the_admin_api(serve: Serve, authorization: 
 
 def test_the_admin_token_comes_before_the_body(house: House) -> None:
     """§5: the admin token comes before the body."""
-    for body, content_type in [(b"{", "application/json"), (b"x" * 70_000, "application/json"), (b"a", "text/plain")]:
+    for body, content_type in [
+        (b"{", "application/json"),
+        (b"x" * 70_000, "application/json"),
+        (b"a", "text/plain"),
+    ]:
         answer = house.ask("POST", "/api/auth/session", body=body, content_type=content_type)
         refused(answer, 403, "FORBIDDEN")
 

@@ -178,7 +178,9 @@ def test_visible_ascii_makes_a_user_id(house: House, user_id: str) -> None:
     assert house.sign_in(user_id)["user_id"] == user_id
 
 
-@pytest.mark.parametrize("user_id", ["", "a" * 256, "a b", "a\n", "\n", "é", "a\x7f", "\0", "a\x00", " a", "a\t", "a\r"])
+@pytest.mark.parametrize(
+    "user_id", ["", "a" * 256, "a b", "a\n", "\n", "é", "a\x7f", "\0", "a\x00", " a", "a\t", "a\r"]
+)
 def test_nothing_else_makes_a_user_id(house: House, user_id: str) -> None:
     """§5: `user_id`: 1–255 visible ASCII characters; anything else is `INVALID_BODY`, naming the field."""
     answer = house.ask("POST", "/api/auth/session", admin=True, json={"user_id": user_id})
@@ -207,7 +209,9 @@ def test_ending_what_is_not_there_is_no_mistake(house: House, state: str) -> Non
     assert (answer.status, answer.json()) == (200, {"revoked": True})
 
 
-@pytest.mark.parametrize("shown", [{}, {"token": "pylon_zz"}, {"token": "x"}, {"headers": {"Authorization": "Basic x"}}])
+@pytest.mark.parametrize(
+    "shown", [{}, {"token": "pylon_zz"}, {"token": "x"}, {"headers": {"Authorization": "Basic x"}}]
+)
 def test_ending_without_a_well_formed_token_is_401(house: House, shown: dict[str, Any]) -> None:
     """§5: none or a malformed one 401."""
     refused(house.ask("DELETE", "/api/auth/session", **shown), 401, "AUTH_REQUIRED")

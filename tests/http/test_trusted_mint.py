@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from service.storage.interface import StoreUnavailable
 from service.storage.sql import SqlStore
 from service.storage.sqlite import SqliteDatabase
+from tests.http.broken_store import BrokenStore
 from tests.http.conftest import Serve
 from tests.http.driver import START, House, refused
 from tests.support.gunicorn import TRUSTED, Answer
@@ -27,7 +29,12 @@ def mac(timestamp: str, body: bytes, *, key: str = TRUSTED) -> str:
 
 
 def post(
-    house: House, body: bytes = BODY, *, timestamp: str | None = str(START), signature: str | None = "", **options: Any
+    house: House,
+    body: bytes = BODY,
+    *,
+    timestamp: str | None = str(START),
+    signature: str | None = "",
+    **options: Any,
 ) -> Answer:
     """Send a body; the signature is the right one unless given, None leaves a header out."""
     headers = {}
@@ -94,7 +101,20 @@ def test_a_timestamp_may_be_300_seconds_off(house: House, off_s: int, status: in
 
 @pytest.mark.parametrize(
     "timestamp",
-    [f"{START}.0", f"+{START}", f"-{START}", f" {START}", f"{START} ", "0x6b49d200", "now", "1" * 13, "\xb2" * 10, "1e9", "1_800_000_000", "NaN"],
+    [
+        f"{START}.0",
+        f"+{START}",
+        f"-{START}",
+        f" {START}",
+        f"{START} ",
+        "0x6b49d200",
+        "now",
+        "1" * 13,
+        "\xb2" * 10,
+        "1e9",
+        "1_800_000_000",
+        "NaN",
+    ],
 )
 def test_a_timestamp_of_another_form_is_stale(house: House, timestamp: str) -> None:
     """§5: a timestamp that is not 1–12 ASCII digits is stale."""
@@ -165,8 +185,12 @@ def test_the_session_request_takes_no_nonce(house: House) -> None:
 
 @pytest.mark.parametrize("at_s", [0, 1, 300, 599, 600])
 @pytest.mark.parametrize("ahead_s", [0, 300])
-def test_a_replay_is_refused_for_as_long_as_its_timestamp_is_fresh(house: House, at_s: int, ahead_s: int) -> None:
-    """§5: markers are kept 600 s: as long as a timestamp that was 300 s ahead stays fresh, sweeps between or not."""
+def test_a_replay_is_refused_for_as_long_as_its_timestamp_is_fresh(
+    house: House, at_s: int, ahead_s: int
+) -> None:
+    """§5: markers are kept 600 s: as long as a timestamp that was 300 s ahead stays fresh, sweeps between
+    or not.
+    """
     timestamp = str(START + ahead_s)
     assert post(house, timestamp=timestamp).status == 201
     house.clock.advance(at_s)
@@ -188,7 +212,12 @@ def test_of_many_replays_at_once_one_succeeds(house: House) -> None:
 
 @pytest.mark.parametrize(
     ("first", "field"),
-    [(b'{"user_id": 1}', "user_id"), (b'{"user_id": "u", "auth_time": 1800000061}', "auth_time"), (b"{", ""), (b"", "")],
+    [
+        (b'{"user_id": 1}', "user_id"),
+        (b'{"user_id": "u", "auth_time": 1800000061}', "auth_time"),
+        (b"{", ""),
+        (b"", ""),
+    ],
 )
 def test_an_invalid_body_does_not_spend_the_signature(house: House, first: bytes, field: str) -> None:
     """§5: `INVALID_BODY` after the signature and without spending it: it is never `REPLAYED`."""
@@ -217,6 +246,13 @@ def test_413_and_415_come_before_the_signature(house: House, signed: bool) -> No
     refused(post(house, b" " * 65_537, content_type="text/plain", **options), 413, "BODY_TOO_LARGE")
     refused(post(house, content_type="text/plain", **options), 415, "UNSUPPORTED_MEDIA_TYPE")
     refused(post(house, content_type=None, **options), 415, "UNSUPPORTED_MEDIA_TYPE")
+
+
+def test_a_store_that_cannot_be_reached_is_503(serve: Serve) -> None:
+    """§7: a store that cannot be reached is 503 `STORE_UNAVAILABLE`; what was refused before needs none."""
+    house = serve(store_of=lambda _: BrokenStore(StoreUnavailable()))
+    refused(post(house), 503, "STORE_UNAVAILABLE")
+    refused(post(house, signature="00" * 32), 401, "BAD_SIGNATURE")
 
 
 def test_an_invalid_host_comes_first(house: House) -> None:

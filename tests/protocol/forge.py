@@ -53,7 +53,13 @@ _LARGE = {"@64KiB": "k" * 65_536, "@1MiB": "A" * 2**20, "@nested": b64(b'{"a":' 
 
 
 def _value(value: Any) -> Any:
-    return _jwk_of_the_stranger() if value == "@other" else _LARGE.get(value, value) if isinstance(value, str) else value
+    return (
+        _jwk_of_the_stranger()
+        if value == "@other"
+        else _LARGE.get(value, value)
+        if isinstance(value, str)
+        else value
+    )
 
 
 def _hmac_key(kind: str) -> bytes:
@@ -93,7 +99,9 @@ def forge(vector: dict[str, Any]) -> str:
     """The token of a vector."""
     good = ring().sign(CLAIMS, alg=vector["alg"])
     header_part, payload_part, signature_part = good.split(".")
-    header = json.loads(unb64(header_part)) | {name: _value(value) for name, value in vector.get("header", {}).items()}
+    header = json.loads(unb64(header_part)) | {
+        name: _value(value) for name, value in vector.get("header", {}).items()
+    }
     header = {name: value for name, value in header.items() if value is not None}
     raw = {name: _value(value) for name, value in vector.get("raw", {}).items()}
     data = f"{raw.get('header', b64(json.dumps(header).encode()))}.{raw.get('payload', payload_part)}"

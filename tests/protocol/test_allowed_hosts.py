@@ -13,7 +13,14 @@ TABLE: list[tuple[str, list[str], list[str]]] = [
     (
         "id.example.com",
         ["id.example.com", "ID.example.com", "id.example.com:443", "id.example.com."],
-        ["id.example.com:8443", "id.example.com:80", "example.com", "x.id.example.com", "xid.example.com", "id.example.com.evil"],
+        [
+            "id.example.com:8443",
+            "id.example.com:80",
+            "example.com",
+            "x.id.example.com",
+            "xid.example.com",
+            "id.example.com.evil",
+        ],
     ),
     (
         "id.example.com:8443",
@@ -35,7 +42,11 @@ TABLE: list[tuple[str, list[str], list[str]]] = [
     (".example.com:*", ["example.com", "id.example.com:1"], ["badexample.com", "badexample.com:1"]),
     ("Example.COM", ["example.com"], ["id.example.com"]),
     ("192.0.2.1", ["192.0.2.1"], ["192.0.2.10", "192.0.2.1:8443"]),
-    ("[2001:DB8::1]", ["[2001:db8:0:0:0:0:0:1]", "[2001:db8::1]:443"], ["[2001:db8::1]:8443", "[2001:db8::2]"]),
+    (
+        "[2001:DB8::1]",
+        ["[2001:db8:0:0:0:0:0:1]", "[2001:db8::1]:443"],
+        ["[2001:db8::1]:8443", "[2001:db8::2]"],
+    ),
     ("[::1]:*", ["[::1]", "[::1]:4321"], ["localhost", "127.0.0.1"]),
     ("localhost:4321", ["localhost:4321"], ["localhost", "[::1]:4321", "localhost:80"]),
 ]
@@ -55,7 +66,9 @@ def _allows(entries: list[str], host: str, *, dev_mode: bool = False) -> bool:
 
 @pytest.mark.parametrize(("entry", "host", "allowed"), CASES)
 def test_an_entry_allows_what_it_names_and_nothing_else(entry: str, host: str, allowed: bool) -> None:
-    """§2: `name` the default port only, `name:8443` that port, `name:*` any; `.example.com` with subdomains."""
+    """§2: `name` the default port only, `name:8443` that port, `name:*` any; `.example.com` with
+    subdomains.
+    """
     assert _allows([entry], host) is allowed
 
 
@@ -68,7 +81,10 @@ def test_any_entry_of_the_list_may_allow() -> None:
     assert not _allows(entries, "a.example:8443")
 
 
-@pytest.mark.parametrize(("host", "allowed"), [("localhost", True), ("localhost:80", True), ("localhost:443", False), ("localhost:4321", False)])
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [("localhost", True), ("localhost:80", True), ("localhost:443", False), ("localhost:4321", False)],
+)
 def test_in_dev_mode_the_default_port_of_a_loopback_host_is_80(host: str, allowed: bool) -> None:
     """§2, §3: `name` matches the default port only, which for an `http://` issuer is 80."""
     assert _allows(["localhost"], host, dev_mode=True) is allowed
@@ -83,7 +99,29 @@ def test_no_host_is_refused_where_a_list_is_set() -> None:
 
 @pytest.mark.parametrize(
     "entry",
-    ["", ".", "*", "*.example.com", "..example.com", "a b", "a:", "a:0", "a:*:*", "a:80:*", "a:**", ":*", ".:*", "https://a", "a/b", "[::1", "[fe80::1%1]", ".1.2.3.4", ".[::1]", "é.example", "a@b"],
+    [
+        "",
+        ".",
+        "*",
+        "*.example.com",
+        "..example.com",
+        "a b",
+        "a:",
+        "a:0",
+        "a:*:*",
+        "a:80:*",
+        "a:**",
+        ":*",
+        ".:*",
+        "https://a",
+        "a/b",
+        "[::1",
+        "[fe80::1%1]",
+        ".1.2.3.4",
+        ".[::1]",
+        "é.example",
+        "a@b",
+    ],
 )
 def test_anything_else_is_no_entry(entry: str) -> None:
     """§2: four forms of entry; anything else is a fault, not an entry that never matches."""

@@ -9,9 +9,22 @@ import pytest
 from service.protocol.claims import STANDARD_CLAIMS, InvalidClaim, check_claims
 
 STRINGS = [
-    "name", "given_name", "family_name", "middle_name", "nickname", "preferred_username", "profile", "picture",
-    "website", "email", "gender", "birthdate", "zoneinfo", "locale", "phone_number",
-]  # fmt: skip
+    "name",
+    "given_name",
+    "family_name",
+    "middle_name",
+    "nickname",
+    "preferred_username",
+    "profile",
+    "picture",
+    "website",
+    "email",
+    "gender",
+    "birthdate",
+    "zoneinfo",
+    "locale",
+    "phone_number",
+]
 BOOLEANS = ["email_verified", "phone_number_verified"]
 ADDRESS = ["formatted", "street_address", "locality", "region", "postal_code", "country"]
 SAMPLES: dict[str, Any] = {
@@ -29,8 +42,8 @@ SAMPLES: dict[str, Any] = {
     "empty object": {},
 }
 RIGHT = {
-    **dict.fromkeys(STRINGS, {"string", "empty string"}),
-    **dict.fromkeys(BOOLEANS, {"true", "false"}),
+    **{claim: {"string", "empty string"} for claim in STRINGS},
+    **{claim: {"true", "false"} for claim in BOOLEANS},
     "updated_at": {"zero", "one"},
     "address": {"object", "empty object"},
 }
@@ -75,10 +88,36 @@ def test_an_address_has_no_other_member(member: str) -> None:
 
 @pytest.mark.parametrize(
     "claim",
-    ["sub", "iss", "aud", "exp", "iat", "nbf", "jti", "nonce", "azp", "acr", "amr", "auth_time", "sid", "cnf", "client_id", "scope", "roles", "tenant_id", "Name", "custom", "", "https://example.com/claim", "name#ja-Kana-JP"],
+    [
+        "sub",
+        "iss",
+        "aud",
+        "exp",
+        "iat",
+        "nbf",
+        "jti",
+        "nonce",
+        "azp",
+        "acr",
+        "amr",
+        "auth_time",
+        "sid",
+        "cnf",
+        "client_id",
+        "scope",
+        "roles",
+        "tenant_id",
+        "Name",
+        "custom",
+        "",
+        "https://example.com/claim",
+        "name#ja-Kana-JP",
+    ],
 )
 def test_no_other_claim_is_taken(claim: str) -> None:
-    """§5: a member of `claims` outside OpenID Connect Core §5.1 is refused. S17: none of the protocol's own."""
+    """§5: a member of `claims` outside OpenID Connect Core §5.1 is refused. S17: none of the protocol's
+    own.
+    """
     for value in SAMPLES.values():
         with pytest.raises(InvalidClaim) as caught:
             check_claims({claim: value})

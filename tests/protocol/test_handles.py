@@ -27,7 +27,21 @@ def test_a_session_token_is_pylon_and_64_hex_characters() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["", "pylon_", "0" * 64, "pylon_" + "0" * 63, "pylon_" + "0" * 65, "pylon_" + "g" * 64, "pylon_" + "A" * 64, "PYLON_" + "0" * 64, " pylon_" + "0" * 64, "pylon_" + "0" * 64 + "\n", "pylon-" + "0" * 64, "pylon_" + "٠" * 64, "pylon_" + "0" * 32 + "\n" + "0" * 31],
+    [
+        "",
+        "pylon_",
+        "0" * 64,
+        "pylon_" + "0" * 63,
+        "pylon_" + "0" * 65,
+        "pylon_" + "g" * 64,
+        "pylon_" + "A" * 64,
+        "PYLON_" + "0" * 64,
+        " pylon_" + "0" * 64,
+        "pylon_" + "0" * 64 + "\n",
+        "pylon-" + "0" * 64,
+        "pylon_" + "٠" * 64,
+        "pylon_" + "0" * 32 + "\n" + "0" * 31,
+    ],
 )
 def test_nothing_else_has_the_form_of_one(value: str) -> None:
     """§5: `pylon_` + 64 hex characters, to the letter."""
@@ -36,7 +50,11 @@ def test_nothing_else_has_the_form_of_one(value: str) -> None:
 
 @pytest.mark.parametrize(
     ("make", "form"),
-    [(new_session_token, r"pylon_[0-9a-f]{64}"), (new_id, r"[A-Za-z0-9_-]{22}"), (new_request_id, r"[A-Za-z0-9._-]{8,64}")],
+    [
+        (new_session_token, r"pylon_[0-9a-f]{64}"),
+        (new_id, r"[A-Za-z0-9_-]{22}"),
+        (new_request_id, r"[A-Za-z0-9._-]{8,64}"),
+    ],
 )
 def test_handles_are_random(make: Callable[[], str], form: str) -> None:
     """RFC 6749 §10.10: handles cannot be guessed: none comes twice, no character stands still."""

@@ -16,7 +16,29 @@ VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[1] / "vectors/hosts
 ACCEPTED: list[dict[str, str]] = VECTORS["accepted"]
 LONG = [(row["label"] * row["times"] + row["suffix"], row["accepted"]) for row in VECTORS["long"]]
 PIECES = st.sampled_from(
-    ["a", "id", "example", "com", ".", "-", "_", ":", "[", "]", "::", "1", "0", "127", "0x", "443", "80", "%", "@", "/", "A"]
+    [
+        "a",
+        "id",
+        "example",
+        "com",
+        ".",
+        "-",
+        "_",
+        ":",
+        "[",
+        "]",
+        "::",
+        "1",
+        "0",
+        "127",
+        "0x",
+        "443",
+        "80",
+        "%",
+        "@",
+        "/",
+        "A",
+    ]
 )
 HOSTILE = st.text() | st.lists(PIECES).map("".join) | st.binary().map(lambda raw: raw.decode("latin-1"))
 
@@ -27,7 +49,9 @@ def _derived(host: str, *, dev_mode: bool = False) -> str:
 
 @pytest.mark.parametrize("row", ACCEPTED, ids=lambda row: row["host"])
 def test_a_good_host_gives_its_issuer(row: dict[str, str]) -> None:
-    """§3: `Host` → `https://<host>`: lower-cased, `:443` dropped, one trailing dot dropped, IPv6 compressed."""
+    """§3: `Host` → `https://<host>`: lower-cased, `:443` dropped, one trailing dot dropped, IPv6
+    compressed.
+    """
     assert _derived(row["host"]) == row["issuer"]
 
 
@@ -71,7 +95,10 @@ def test_parse_host_raises_nothing_but_invalid_host(value: str) -> None:
     assert host.port is None or 1 <= host.port <= 65_535
 
 
-DNS = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9-]{0,10}[A-Za-z0-9])?(\.[A-Za-z]([A-Za-z0-9-]{0,10}[A-Za-z])?){1,3}\.?", fullmatch=True)
+DNS = st.from_regex(
+    r"[A-Za-z0-9]([A-Za-z0-9-]{0,10}[A-Za-z0-9])?(\.[A-Za-z]([A-Za-z0-9-]{0,10}[A-Za-z])?){1,3}\.?",
+    fullmatch=True,
+)
 V4 = st.ip_addresses(v=4).map(str)
 V6 = st.ip_addresses(v=6).map(lambda address: f"[{address.exploded}]")
 NAMED = st.tuples(DNS | V4 | V6, st.none() | st.integers(1, 65_535)).map(
@@ -126,7 +153,9 @@ CONFIGURED = "https://id.example.com"
 def test_the_first_source_that_applies_gives_the_issuer(
     configured: str | None, host: str | None, required: bool, issuer: str | None
 ) -> None:
-    """§3: the setting, then `Host`, then `http://localhost:4321`; HTTP/1.1 without `Host` is refused in any case."""
+    """§3: the setting, then `Host`, then `http://localhost:4321`; HTTP/1.1 without `Host` is refused in
+    any case.
+    """
     resolver = IssuerResolver(configured)
     if issuer is None:
         with pytest.raises(InvalidHost):

@@ -29,13 +29,33 @@ PLAIN = Session(
     auth_time=NOW - 10,
 )
 FULL = replace(
-    PLAIN, tenant_id="acme", roles=("dev", "ops"), claims={"email": "a@b.c"}, device="Firefox", acr="2", amr=("pwd",)
+    PLAIN,
+    tenant_id="acme",
+    roles=("dev", "ops"),
+    claims={"email": "a@b.c"},
+    device="Firefox",
+    acr="2",
+    amr=("pwd",),
 )
 ALWAYS = {"iss", "sub", "iat", "exp", "jti", "sid"}
-FORBIDDEN_EXTRAS = {"nbf", "azp", "acr", "amr", "auth_time", "nonce", "cnf", "client_id", "scope", "email", "device"}
+FORBIDDEN_EXTRAS = {
+    "nbf",
+    "azp",
+    "acr",
+    "amr",
+    "auth_time",
+    "nonce",
+    "cnf",
+    "client_id",
+    "scope",
+    "email",
+    "device",
+}
 
 
-def _mint(session: Session = PLAIN, *, alg: str = "HS256", audience: str | None = None, lifetime_s: int = 3600) -> MintedToken:
+def _mint(
+    session: Session = PLAIN, *, alg: str = "HS256", audience: str | None = None, lifetime_s: int = 3600
+) -> MintedToken:
     return mint_token(session, ring(alg), issuer=ISSUER, audience=audience, lifetime_s=lifetime_s, now=NOW)
 
 
@@ -56,7 +76,9 @@ def _claims(minted: MintedToken, alg: str = "HS256") -> dict[str, Any]:
         (FULL, "api", {"aud": "api", "tenant_id": "acme", "roles": ["dev", "ops"]}),
     ],
 )
-def test_the_claims_are_exactly_these(alg: str, session: Session, audience: str | None, more: dict[str, Any]) -> None:
+def test_the_claims_are_exactly_these(
+    alg: str, session: Session, audience: str | None, more: dict[str, Any]
+) -> None:
     """§6: `iss, sub, iat, exp, jti, sid`, and `aud`, `tenant_id`, `roles` where there are any. No `nbf`."""
     claims = _claims(_mint(session, alg=alg, audience=audience), alg)
     jti = claims.pop("jti")
@@ -88,7 +110,27 @@ def test_jtis_are_unique() -> None:
     assert len({_claims(_mint())["jti"] for _ in range(200)}) == 200
 
 
-@pytest.mark.parametrize("claim", ["iss", "sub", "aud", "exp", "iat", "nbf", "jti", "nonce", "azp", "acr", "amr", "auth_time", "sid", "cnf", "client_id", "scope"])
+@pytest.mark.parametrize(
+    "claim",
+    [
+        "iss",
+        "sub",
+        "aud",
+        "exp",
+        "iat",
+        "nbf",
+        "jti",
+        "nonce",
+        "azp",
+        "acr",
+        "amr",
+        "auth_time",
+        "sid",
+        "cnf",
+        "client_id",
+        "scope",
+    ],
+)
 def test_a_users_claims_set_none_of_the_tokens_own(claim: str) -> None:
     """S17: custom claims cannot set the token's own, even if they came past the check of the sign-in."""
     claims = _claims(_mint(replace(PLAIN, claims={claim: "forged"})))

@@ -50,7 +50,9 @@ def test_verifying_raises_nothing_but_invalid_token(text: str, alg: str) -> None
 
 @given(st.data(), st.sampled_from(["HS256", "RS256"]))
 def test_no_changed_character_passes(data: st.DataObject, alg: str) -> None:
-    """RFC 7515 §5.2: a token with any of its characters changed is refused (but for unused bits of base64url)."""
+    """RFC 7515 §5.2: a token with any of its characters changed is refused (but for unused bits of
+    base64url).
+    """
     token = ring().sign(CLAIMS, alg=alg)
     place = data.draw(st.integers(0, len(token) - 1))
     other = data.draw(st.sampled_from("ABCabc012-_.= "))
@@ -98,7 +100,9 @@ def test_the_algorithm_list_is_per_key() -> None:
 
 @BOTH
 def test_pyjwt_reads_what_we_sign(alg: str) -> None:
-    """§6: a downstream service verifies the token with a stock library, here PyJWT, which shares no code with us."""
+    """§6: a downstream service verifies the token with a stock library, here PyJWT, which shares no code
+    with us.
+    """
     token = ring().sign(CLAIMS, alg=alg)
     key: Any = SECRET if alg == "HS256" else pyjwt.PyJWK(dict(ring().jwks()["keys"][0])).key
     assert pyjwt.decode(token, key, algorithms=[alg]) == CLAIMS

@@ -1,4 +1,6 @@
-"""Contract §2: `PYLON_OIDC_ISSUER` is used byte for byte, so it is canonical or refused with the corrected value."""
+"""Contract §2: `PYLON_OIDC_ISSUER` is used byte for byte, so it is canonical or refused with the corrected
+value.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +27,17 @@ EVERY_WRONG_ONE = VECTORS["refused"] + [row["issuer"] for row in VECTORS["correc
 
 @pytest.mark.parametrize("issuer", VECTORS["accepted"])
 def test_a_canonical_issuer_is_taken_byte_for_byte(issuer: str) -> None:
-    """§2: the issuer, byte for byte as tokens carry it: `https://host[:port][/path]`; `http://` for loopback."""
+    """§2: the issuer, byte for byte as tokens carry it: `https://host[:port][/path]`; `http://` for
+    loopback.
+    """
     assert parse_issuer(issuer) == issuer
 
 
 @pytest.mark.parametrize("row", VECTORS["corrected"], ids=lambda row: row["issuer"])
 def test_an_almost_right_one_is_refused_with_the_corrected_value(row: dict[str, str]) -> None:
-    """§2: a trailing slash, upper case or a default port is refused, with the corrected value in the message."""
+    """§2: a trailing slash, upper case or a default port is refused, with the corrected value in the
+    message.
+    """
     with pytest.raises(InvalidIssuer) as caught:
         parse_issuer(row["issuer"])
     assert str(caught.value).endswith(f"; write {row['corrected']}")
@@ -67,7 +73,12 @@ def test_a_named_correction_is_always_taken(value: str) -> None:
             assert parse_issuer(corrected) == corrected
 
 
-ORIGINS = ["https://app.example.com", "https://app.example.com:8443", "http://localhost:3000", "https://[2001:db8::1]"]
+ORIGINS = [
+    "https://app.example.com",
+    "https://app.example.com:8443",
+    "http://localhost:3000",
+    "https://[2001:db8::1]",
+]
 
 
 @pytest.mark.parametrize("origin", ORIGINS)
@@ -76,7 +87,10 @@ def test_an_origin_has_scheme_host_and_port(origin: str) -> None:
     assert parse_origin(origin) == origin
 
 
-@pytest.mark.parametrize("origin", ["null", "*", "https://app.example.com/x", "app.example.com", "https://*.example.com", *EVERY_WRONG_ONE])
+@pytest.mark.parametrize(
+    "origin",
+    ["null", "*", "https://app.example.com/x", "app.example.com", "https://*.example.com", *EVERY_WRONG_ONE],
+)
 def test_what_no_browser_would_send_is_refused(origin: str) -> None:
     """§2: `PYLON_TRUSTED_ORIGINS` are compared byte for byte, so one that can never match is a fault."""
     with pytest.raises(InvalidIssuer):
@@ -98,10 +112,17 @@ def test_what_no_browser_would_send_is_refused(origin: str) -> None:
 def test_an_issuer_has_a_path_and_an_origin(issuer: str, path: str, origin: str, loopback: bool) -> None:
     """§2, §5: the cookie's path and the origin of the same-origin check are parts of the issuer."""
     assert parse_issuer(issuer) == issuer
-    assert (issuer_path(issuer), issuer_origin(issuer), is_loopback_issuer(issuer)) == (path, origin, loopback)
+    assert (issuer_path(issuer), issuer_origin(issuer), is_loopback_issuer(issuer)) == (
+        path,
+        origin,
+        loopback,
+    )
 
 
-@given(st.sampled_from(["https://id.example.com", "https://id.example.com:8443"]), st.from_regex(r"(/[a-z@:;=]{1,6}){0,3}", fullmatch=True))
+@given(
+    st.sampled_from(["https://id.example.com", "https://id.example.com:8443"]),
+    st.from_regex(r"(/[a-z@:;=]{1,6}){0,3}", fullmatch=True),
+)
 def test_origin_and_path_make_the_issuer_again(origin: str, path: str) -> None:
     """§3: every URL is built from the issuer: nothing of it is lost in its parts."""
     try:

@@ -1,0 +1,219 @@
+"""Contract §1, as real processes: a wrong configuration never starts, and `check` makes no file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.settings.reading import STRONG
+from tests.support.gunicorn import PROJECT, Gunicorn, clean_environment, rsa_pem, start_expecting_failure
+
+CANARY = "canary7f3a"
+# What is set, and every line that must be there, by its beginning.
+WRONG: dict[str, tuple[dict[str, str], list[str]]] = {
+    "one": ({"PYLON_JWT_SECRET": CANARY}, ["PYLON_JWT_SECRET: "]),
+    "several": (
+        {
+            "PYLON_JWT_SECRET": CANARY,
+            "PYLON_JWT_ALG": "RS256",
+            "PYLON_OIDC_ISSUER": "https://id.example.com/",
+            "DATABASE_URL": f"mysql://u:{CANARY}@h/n",
+            "PYLON_ADMIN_TOKEN_FILE": "/nowhere",
+        },
+        [
+            "PYLON_OIDC_ISSUER: ",
+            "PYLON_JWT_SECRET: ",
+            "PYLON_JWT_ALG: ",
+            "DATABASE_URL: ",
+            "PYLON_ADMIN_TOKEN_FILE: ",
+        ],
+    ),
+    "crossed": ({"PYLON_DEV_MODE": "1", "PYLON_OIDC_ISSUER": "https://id.example.com"}, ["PYLON_DEV_MODE: "]),
+}
+
+
+def _check(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "service", "check", *arguments],
+        env=clean_environment(**({"PYLON_DATA_DIR": str(folder / "data")} | environ)),
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(("environ", "lines"), WRONG.values(), ids=WRONG.keys())
+def test_gunicorn_does_not_start_with_a_wrong_configuration(
+    environ: dict[str, str], lines: list[str]
+) -> None:
+    """§1: the process exits non-zero before it binds, printing every fault, one line each; no traceback,
+    no secret.
+    """
+    code, output = start_expecting_failure(**environ)
+    assert code != 0
+    assert "Traceback" not in output
+    assert CANARY not in output
+    told = output.splitlines()
+    for line in lines:
+        (found,) = [each for each in told if each.startswith(line)]
+        assert "; " in found
+
+
+@pytest.mark.parametrize(("environ", "lines"), WRONG.values(), ids=WRONG.keys())
+def test_check_prints_the_same(tmp_path: Path, environ: dict[str, str], lines: list[str]) -> None:
+    """§1: `pylon-oidc check` prints the same; exit 2 for wrong configuration."""
+    _, output = start_expecting_failure(**environ)
+    result = _check(tmp_path, **environ)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    faults = [line for line in result.stderr.splitlines() if line.startswith(tuple(lines))]
+    assert len(faults) == len(lines)
+    assert [line for line in output.splitlines() if line.startswith(tuple(lines))] == faults
+
+
+def test_a_wrong_configuration_makes_no_file(tmp_path: Path) -> None:
+    """§1: a wrong configuration never starts: neither database nor key is left behind."""
+    key = tmp_path / "key.pem"
+    code, _ = start_expecting_failure(
+        PYLON_DATA_DIR=str(tmp_path / "data"), PYLON_OIDC_KEY_PATH=str(key), PYLON_LOG_LEVEL="loud"
+    )
+    assert code != 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("environ", [{}, {"PYLON_LOG_LEVEL": "loud"}, {"PYLON_JWT_SECRET": STRONG}])
+def test_check_makes_no_file(tmp_path: Path, environ: dict[str, str]) -> None:
+    """§1: and makes no file: neither data folder, database nor key."""
+    result = _check(tmp_path, PYLON_OIDC_KEY_PATH=str(tmp_path / "keys" / "key.pem"), **environ)
+    assert result.returncode == (2 if "PYLON_LOG_LEVEL" in environ else 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_leaves_a_database_as_it_is(tmp_path: Path) -> None:
+    """§1: and makes no file beside a database that is there, and changes nothing in it."""
+    data = tmp_path / "data"
+    environment = clean_environment(PYLON_DATA_DIR=str(data))
+    subprocess.run(
+        [sys.executable, "-m", "service", "migrate"], env=environment, cwd=PROJECT, check=True, timeout=60
+    )
+    before = {path: path.read_bytes() for path in data.iterdir()}
+    assert _check(tmp_path).returncode == 0
+    assert {path: path.read_bytes() for path in data.iterdir()} == before
+
+
+def test_check_of_a_file_that_is_no_database_is_a_fault(tmp_path: Path) -> None:
+    """§1: what is wrong; what to write instead."""
+    path = tmp_path / "x.db"
+    path.write_bytes(b"no database, but longer than a header of one hundred bytes" * 10)
+    result = _check(tmp_path, DATABASE_URL=f"sqlite:///{path}")
+    assert result.returncode == 2
+    assert result.stderr.startswith("DATABASE_URL: ") and "; " in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+ON = {"PYLON_DEV_MODE": "1"}
+
+
+@pytest.mark.parametrize(
+    ("bind", "switched_on"),
+    [
+        ("0.0.0.0:1", ON),
+        (":1", ON),
+        ("[::]:1", ON),
+        ("unix:{folder}/s", ON),
+        ("0.0.0.0:1", {"PYLON_DEV_MODE": "true"}),
+        ("unix:{folder}/s", {"PYLON_DEV_MODE_FILE": "file"}),
+    ],
+)
+def test_dev_mode_is_not_bound_to_what_others_reach(
+    tmp_path: Path, bind: str, switched_on: dict[str, str]
+) -> None:
+    """§2: refused by `deploy/gunicorn.conf.py` with a non-loopback or Unix-socket bind, however it was
+    switched on.
+    """
+    (tmp_path / "on").write_text("1\n")
+    environ = {
+        name: str(tmp_path / "on") if value == "file" else value for name, value in switched_on.items()
+    }
+    address = bind.format(folder=tmp_path)
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "-c",
+            "deploy/gunicorn.conf.py",
+            "--bind",
+            address,
+            "service.wsgi:app",
+        ],
+        env=clean_environment(PYLON_DATA_DIR=str(tmp_path / "data"), **environ),
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode not in {0, None}
+    (line,) = [each for each in result.stderr.splitlines() if each.startswith("PYLON_DEV_MODE: ")]
+    assert "; " in line
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "s").exists()
+
+
+def test_dev_mode_on_a_port_of_a_paas_is_refused(tmp_path: Path) -> None:
+    """§1, §2: `$PORT` binds `0.0.0.0:$PORT`, which dev mode must never be bound to."""
+    result = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "-c", "deploy/gunicorn.conf.py", "service.wsgi:app"],
+        env=clean_environment(PYLON_DATA_DIR=str(tmp_path / "data"), PYLON_DEV_MODE="1", PORT="1"),
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode != 0
+    assert "PYLON_DEV_MODE: " in result.stderr
+
+
+def test_dev_mode_on_loopback_starts(gunicorn: Callable[..., Gunicorn]) -> None:
+    """§2: dev mode on a loopback bind is what it is for."""
+    server = gunicorn(PYLON_DEV_MODE="1")
+    answer = server.call("GET", "/.well-known/openid-configuration")
+    assert answer.json()["issuer"] == f"http://127.0.0.1:{server.port}"
+
+
+def test_a_sound_configuration_is_said_to_be_so(tmp_path: Path) -> None:
+    """§1: exit 0 ok; warnings and notes do not keep the service from starting."""
+    result = _check(tmp_path, PYLON_JWT_SECRET=STRONG, PYLON_FOO="1")
+    assert result.returncode == 0
+    assert "warning: PYLON_FOO" in result.stdout
+    assert (
+        "note: " in result.stdout and "RS256" in result.stdout
+    )  # HS256 alone is not what OpenID Connect asks for
+    assert STRONG not in result.stdout + result.stderr
+
+
+def test_a_key_file_is_made_at_the_start_and_its_kid_logged(
+    tmp_path: Path, gunicorn: Callable[..., Gunicorn]
+) -> None:
+    """§2: made when the file is missing; its kid logged."""
+    path = tmp_path / "keys" / "key.pem"
+    server = gunicorn(PYLON_OIDC_KEY_PATH=str(path), PYLON_JWT_ALG="RS256")
+    (key,) = server.call("GET", "/oidc/jwks").json()["keys"]
+    assert key["kid"] in server.output()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_key_in_the_environment_is_never_printed(gunicorn: Callable[..., Gunicorn]) -> None:
+    """S41: nor any part of it, at the most talkative level."""
+    server = gunicorn(PYLON_OIDC_PRIVATE_KEY=rsa_pem(), PYLON_JWT_SECRET=STRONG, PYLON_LOG_LEVEL="debug")
+    server.call("GET", "/oidc/jwks")
+    assert STRONG not in server.output()
+    assert not any(line in server.output() for line in rsa_pem().splitlines()[1:-1])

@@ -1,0 +1,314 @@
+"""Contract §2: every setting: its default, good values, and each kind of bad one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.settings import NAMES
+from tests.settings.reading import STRONG, modulus, named, read
+from tests.support.gunicorn import rsa_pem
+
+DEFAULTS: dict[str, Any] = {
+    "PYLON_OIDC_ISSUER": None,
+    "PYLON_ALLOWED_HOSTS": (),
+    "PYLON_DEV_MODE": False,
+    "PYLON_JWT_SECRET": None,
+    "PYLON_JWT_ALG": "HS256",
+    "PYLON_JWT_ISSUER": None,
+    "PYLON_JWT_AUDIENCE": None,
+    "PYLON_JWT_LIFETIME_SECS": 3600,
+    "PYLON_OIDC_JWKS_RSA_N": None,
+    "PYLON_OIDC_JWKS_RSA_E": 65537,
+    "PYLON_OIDC_JWKS_KID": None,
+    "PYLON_OIDC_PRIVATE_KEY": None,
+    "PYLON_OIDC_KEY_PATH": None,
+    "DATABASE_URL": None,
+    "PYLON_DATA_DIR": Path("data"),
+    "PYLON_ADMIN_TOKEN": None,
+    "PYLON_TRUSTED_SECRET": None,
+    "PYLON_TRUSTED_ORIGINS": frozenset(),
+    "PYLON_SESSION_LIFETIME_SECS": 2_592_000,
+    "PYLON_COOKIE_NAME": "pylon_session",
+    "PYLON_COOKIE_DOMAIN": None,
+    "PYLON_COOKIE_SAME_SITE": "lax",
+    "PYLON_LOG_LEVEL": "info",
+    "PYLON_LOG_FORMAT": None,
+    "FORWARDED_ALLOW_IPS": ("127.0.0.1", "::1"),
+}
+
+GOOD: dict[str, list[str]] = {
+    "PYLON_OIDC_ISSUER": [
+        "https://id.example.com",
+        "https://id.example.com:8443/tenant",
+        "http://localhost:4321",
+    ],
+    "PYLON_ALLOWED_HOSTS": ["id.example.com", "id.example.com, .example.org:*,a:8443", ",,a,,"],
+    "PYLON_DEV_MODE": ["0", "1"],
+    "PYLON_JWT_SECRET": [STRONG, STRONG * 100, "correct horse battery staple and more"],
+    "PYLON_JWT_ALG": ["HS256"],
+    "PYLON_JWT_ISSUER": ["https://id.example.com/", "urn:app", "my app"],
+    "PYLON_JWT_AUDIENCE": ["https://api.example.com", "api"],
+    "PYLON_JWT_LIFETIME_SECS": ["1", "60", "86400"],
+    "PYLON_OIDC_JWKS_RSA_N": ["<modulus>"],
+    "PYLON_OIDC_JWKS_RSA_E": ["AQAB", "Aw", "EQ"],
+    "PYLON_OIDC_JWKS_KID": ["k", "2026-11", "a" * 255],
+    "PYLON_OIDC_PRIVATE_KEY": ["<pem>", "<pem in one line>"],
+    "PYLON_OIDC_KEY_PATH": ["<missing>", "<key file>"],
+    "DATABASE_URL": [
+        "sqlite:///<folder>/x.db",
+        "postgresql://u:p@h/n",
+        "postgres://h/n",
+        "postgresql:///n?host=/run/x",
+    ],
+    "PYLON_DATA_DIR": ["<folder>", "<folder>/new/and/deep"],
+    "PYLON_ADMIN_TOKEN": [STRONG, "a1B2~._-+/=" + STRONG],
+    "PYLON_TRUSTED_SECRET": [STRONG, "пароль-который-никто-не-знает-1234"],
+    "PYLON_TRUSTED_ORIGINS": ["https://app.example.com", "https://a.example, http://localhost:3000,"],
+    "PYLON_SESSION_LIFETIME_SECS": ["1", "2592000", "7776000"],
+    "PYLON_COOKIE_NAME": ["sid", "__Host-sid", "__Secure-sid", "a.b!c"],
+    "PYLON_COOKIE_DOMAIN": ["example.com", ".example.com", "Example.COM", "a.b.example.com"],
+    "PYLON_COOKIE_SAME_SITE": ["lax", "strict", "none"],
+    "PYLON_LOG_LEVEL": ["debug", "info", "warning", "error"],
+    "PYLON_LOG_FORMAT": ["json", "console"],
+    "FORWARDED_ALLOW_IPS": ["127.0.0.1", "10.0.0.0/8, ::1", "*", "192.0.2.1,2001:db8::/32"],
+}
+
+NO_SECONDS = [
+    "0",
+    "-1",
+    "+1",
+    "1.5",
+    "1e3",
+    "0x10",
+    "one",
+    " 60",
+    "60 ",
+    "60s",
+    "1_000",
+    "٦٠",
+    "9" * 13,
+    "\u00b2",
+]
+NO_HOST = [
+    "https://a.example",
+    "*",
+    "*.example.com",
+    "a b",
+    "a,b/c",
+    "a:0",
+    "a:99999",
+    "a_b",
+    "[::1",
+    "..a",
+    "1.2.3",
+]
+BAD: dict[str, list[str]] = {
+    "PYLON_OIDC_ISSUER": [
+        "id.example.com",
+        "https://id.example.com/",
+        "http://id.example.com",
+        "https://ID.example.com",
+        "https://id.example.com:443",
+        "https://u@id.example.com",
+        "https://id.example.com?x",
+        "x",
+    ],
+    "PYLON_ALLOWED_HOSTS": NO_HOST,
+    "PYLON_DEV_MODE": ["2", "yes", "on", "-1", " ", "01", "0 "],
+    "PYLON_JWT_SECRET": ["short", "a" * 64, "changeme-changeme-changeme-changeme", STRONG[:31], "<pem>"],
+    "PYLON_JWT_ALG": ["none", "None", "hs256", "HS512", "RS512", "ES256K", "RSA", " HS256"],
+    "PYLON_JWT_ISSUER": ["a\nb", "a\tb", "\x7f", "a" * 256, "\x00"],
+    "PYLON_JWT_AUDIENCE": ["a\nb", "\u202e\u0000", "a" * 256],
+    "PYLON_JWT_LIFETIME_SECS": [*NO_SECONDS, "86401"],
+    "PYLON_OIDC_JWKS_RSA_N": [
+        "AQAB",
+        "<modulus>=",
+        "<modulus>+",
+        "AA<modulus>",
+        "<even modulus>",
+        "<1024>",
+        "0x10",
+        "12345",
+    ],
+    "PYLON_OIDC_JWKS_RSA_E": ["AQ", "Ag", "BA", "AAEAAQ", "65537", "AQAB=", "_" * 40, "é"],
+    "PYLON_OIDC_JWKS_KID": ["a b", "é", "a" * 256, "a\n", "\x00"],
+    "PYLON_OIDC_PRIVATE_KEY": ["x", "<1024 pem>", "<pem cut>", "-----BEGIN PRIVATE KEY-----"],
+    "PYLON_OIDC_KEY_PATH": ["<folder>", "<readable by others>", "<empty file>", "<file>/key.pem", "a\x00b"],
+    "DATABASE_URL": [
+        "mysql://u:p@h/n",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///:memory:",
+        "sqlite:///<folder>",
+        "sqlite:///<file>/x.db",
+        "x",
+        "postgresql://h:port/n",
+        "<folder>/x.db",
+        "sqlite:///x?mode=memory",
+        "oracle://",
+    ],
+    "PYLON_DATA_DIR": ["<file>", "<file>/data", "a\x00b", "a\nb"],
+    "PYLON_ADMIN_TOKEN": [
+        "short",
+        STRONG[:31],
+        f"{STRONG} {STRONG}",
+        STRONG + "é",
+        "a" * 64,
+        STRONG + "\n",
+        "changeme-" * 5,
+    ],
+    "PYLON_TRUSTED_SECRET": ["short", STRONG[:31], "0" * 64, "placeholder-placeholder-placeholder"],
+    "PYLON_TRUSTED_ORIGINS": [
+        "*",
+        "null",
+        "app.example.com",
+        "https://app.example.com/",
+        "https://app.example.com/x",
+        "http://app.example.com",
+        "https://A.example",
+        "https://a.example,https://b.example/",
+    ],
+    "PYLON_SESSION_LIFETIME_SECS": [*NO_SECONDS, "7776001"],
+    "PYLON_COOKIE_NAME": ["a b", "a=b", "a;b", "a,b", "é", "a\n", '"a"', "a/b", "(a)", "a@b"],
+    "PYLON_COOKIE_DOMAIN": [
+        "https://example.com",
+        "example.com:8443",
+        "a b",
+        "192.0.2.1",
+        "[::1]",
+        "*.example.com",
+        "example.com/",
+        "a;b",
+        ".",
+    ],
+    "PYLON_COOKIE_SAME_SITE": ["Lax", "off", "None", "lax "],
+    "PYLON_LOG_LEVEL": ["INFO", "trace", "critical", "10"],
+    "PYLON_LOG_FORMAT": ["text", "JSON", "yaml"],
+    "FORWARDED_ALLOW_IPS": ["localhost", "10.0.0.0/33", "10.0.0.1/8", "a", "*,a", "1.2.3"],
+}
+
+
+def _write(folder: Path, value: str) -> str:
+    """Put what a row means in the place of its `<…>`."""
+    key_file, file = folder / "key.pem", folder / "file"
+    key_file.write_text(rsa_pem())
+    key_file.chmod(0o600)
+    file.write_text("")
+    file.chmod(0o600)
+    readable = folder / "readable.pem"
+    readable.write_text(rsa_pem())
+    readable.chmod(0o640)
+    whole = {
+        "<pem>": rsa_pem,
+        "<pem in one line>": lambda: rsa_pem().replace("\n", "\\n"),
+        "<pem cut>": lambda: rsa_pem()[:-200],
+        "<1024 pem>": lambda: rsa_pem(1024),
+        "<1024>": lambda: modulus(rsa_pem(1024)),
+        "<even modulus>": lambda: modulus()[:-1] + "A",
+        "<key file>": lambda: str(key_file),
+        "<missing>": lambda: str(folder / "new" / "key.pem"),
+        "<readable by others>": lambda: str(readable),
+        "<empty file>": lambda: str(file),
+    }
+    if value in whole:
+        return whole[value]()
+    value = value.replace("<modulus>", modulus()) if "<modulus>" in value else value
+    return value.replace("<folder>", str(folder)).replace("<file>", str(file))
+
+
+def test_these_tables_are_of_every_setting() -> None:
+    """A setting without a good value and a bad one here is a setting untested."""
+    assert set(NAMES) == set(GOOD) == set(BAD) == set(DEFAULTS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_unset_it_has_its_default(name: str) -> None:
+    """§2: the default column."""
+    from service.settings import read_settings
+
+    value = getattr(read_settings({}).settings, NAMES[name])
+    assert value == DEFAULTS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in GOOD.items() for value in values]
+)
+def test_a_good_value_is_taken(tmp_path: Path, name: str, value: str) -> None:
+    """§2: the meaning column: what is allowed."""
+    reading = read(tmp_path, **{name: _write(tmp_path, value)})
+    assert reading.faults == []
+    if name not in {"PYLON_DEV_MODE", "PYLON_JWT_ALG"}:
+        assert getattr(reading.settings, NAMES[name]) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in BAD.items() for value in values]
+)
+def test_a_bad_value_is_one_fault_with_its_remedy(tmp_path: Path, name: str, value: str) -> None:
+    """§1: one line each, `NAME: what is wrong; what to write instead`."""
+    written = _write(tmp_path, value)
+    reading = read(tmp_path, **{name: written})
+    assert named(reading) == [name]
+    line = str(reading.faults[0])
+    assert line.startswith(f"{name}: ")
+    assert "\n" not in line and line.isprintable()
+    wrong, separator, remedy = reading.faults[0].text.partition("; ")
+    assert wrong and separator and remedy
+    if len(written) > 12 and name != "PYLON_OIDC_ISSUER" and not name.endswith(("PATH", "DIR", "ORIGINS")):
+        assert written not in line
+
+
+VALUES: list[tuple[str, str, Any]] = [
+    ("PYLON_DEV_MODE", "1", True),
+    ("PYLON_DEV_MODE", "0", False),
+    ("PYLON_JWT_LIFETIME_SECS", "60", 60),
+    ("PYLON_SESSION_LIFETIME_SECS", "7776000", 7_776_000),
+    ("PYLON_OIDC_JWKS_RSA_E", "Aw", 3),
+    ("PYLON_COOKIE_DOMAIN", ".Example.COM", "example.com"),
+    (
+        "PYLON_TRUSTED_ORIGINS",
+        " https://a.example ,https://b.example",
+        frozenset({"https://a.example", "https://b.example"}),
+    ),
+    ("FORWARDED_ALLOW_IPS", "10.0.0.0/8, ::1", ("10.0.0.0/8", "::1")),
+    ("PYLON_OIDC_ISSUER", "https://id.example.com/T", "https://id.example.com/T"),
+    ("PYLON_JWT_ISSUER", "https://id.example.com/", "https://id.example.com/"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "parsed"), VALUES)
+def test_a_value_is_read_as_what_it_says(tmp_path: Path, name: str, value: str, parsed: Any) -> None:
+    """§2: parsed once, into the value that the program uses; the issuers byte for byte."""
+    assert getattr(read(tmp_path, **{name: value}).settings, NAMES[name]) == parsed
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_value_is_unset(name: str) -> None:
+    """§1: an empty value counts as unset, of `NAME` and of `NAME_FILE`."""
+    from service.settings import read_settings
+
+    for environ in ({name: ""}, {f"{name}_FILE": ""}, {name: "", f"{name}_FILE": ""}):
+        reading = read_settings(environ)
+        assert reading.faults == []
+        assert getattr(reading.settings, NAMES[name]) == DEFAULTS[name]
+
+
+@pytest.mark.parametrize(
+    "url", ["postgres://u:p@h/n", "postgresql://u:p@h/n", "postgresql+psycopg://u:p@h/n"]
+)
+def test_postgresql_may_be_written_as_paas_do(tmp_path: Path, url: str) -> None:
+    """§2: `postgresql://…` (`postgres://` accepted)."""
+    database = read(tmp_path, DATABASE_URL=url).settings.database
+    assert (database.is_sqlite, database.url) == (False, "postgresql://u:p@h/n")
+
+
+def test_the_database_is_a_file_in_the_data_folder(tmp_path: Path) -> None:
+    """§2: `DATABASE_URL`: SQLite file in the data folder."""
+    assert read(tmp_path).settings.database.path.parent == tmp_path / "data"
+    relative = read(tmp_path, DATABASE_URL="sqlite:///x.db").settings.database
+    assert relative.path == Path("x.db")
+    absolute = read(tmp_path, DATABASE_URL=f"sqlite:///{tmp_path}/x%20y.db").settings.database
+    assert absolute.path == tmp_path / "x y.db"

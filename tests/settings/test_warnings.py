@@ -1,0 +1,109 @@
+"""Contract §2: what is allowed, and odd, is warned of; it does not keep the service from starting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.settings import NAMES
+from tests.settings.reading import STRONG, modulus, read
+
+QUIET = {"PYLON_OIDC_ISSUER": "https://id.example.com"}
+
+
+def _warnings(folder: Path, **environ: str) -> list[str]:
+    reading = read(folder, **environ)
+    assert reading.faults == []
+    return reading.warnings
+
+
+@pytest.mark.parametrize(
+    ("unknown", "meant"),
+    [
+        ("PYLON_JWT_SECRT", "PYLON_JWT_SECRET"),
+        ("PYLON_JWT_SECRETS", "PYLON_JWT_SECRET"),
+        ("PYLON_JWT_KEY_SECRET", "PYLON_JWT_SECRET"),
+        ("PYLON_OIDC_ISSUERS", "PYLON_OIDC_ISSUER"),
+        ("PYLON_OIDC_PRIVATE_KEY_PATH", "PYLON_OIDC_PRIVATE_KEY"),
+        ("PYLON_ALLOWED_HOST", "PYLON_ALLOWED_HOSTS"),
+        ("PYLON_DATABASE_URL", "DATABASE_URL"),
+        ("PYLON_JWT_SECRET_FIL", "PYLON_JWT_SECRET_FILE"),
+        ("PYLON_LOGLEVEL", "PYLON_LOG_LEVEL"),
+        ("PYLON_SESSION_LIFETIME", "PYLON_SESSION_LIFETIME_SECS"),
+        ("PYLON_jwt_secret", "PYLON_JWT_SECRET"),
+    ],
+)
+def test_an_unknown_name_is_warned_of_with_the_nearest(tmp_path: Path, unknown: str, meant: str) -> None:
+    """§2: an unknown `PYLON_*` name is warned of at start-up with the nearest known name ("did you mean")."""
+    (warning,) = _warnings(tmp_path, **QUIET, **{unknown: STRONG})
+    assert warning.startswith(f"{unknown} ")
+    assert f"did you mean {meant}?" in warning
+    assert STRONG not in warning
+
+
+@pytest.mark.parametrize("unknown", ["PYLON_ZZZZZZZZ", "PYLON_", "PYLON_%%%%"])
+def test_an_unknown_name_like_no_other_is_warned_of_too(tmp_path: Path, unknown: str) -> None:
+    """§2: an unknown `PYLON_*` name is warned of."""
+    (warning,) = _warnings(tmp_path, **QUIET, **{unknown: "x"})
+    assert unknown in warning
+
+
+def test_every_unknown_name_is_warned_of(tmp_path: Path) -> None:
+    """§2: each of them."""
+    warnings = _warnings(tmp_path, **QUIET, PYLON_FOO="1", PYLON_BAR="2")
+    assert [warning.split()[0] for warning in warnings] == ["PYLON_BAR", "PYLON_FOO"]
+
+
+@pytest.mark.parametrize("name", ["HOME", "PORT", "WEB_CONCURRENCY", "XPYLON_FOO", "pylon_foo", "PYLON"])
+def test_names_of_others_are_not_ours_to_judge(tmp_path: Path, name: str) -> None:
+    """§2: an unknown `PYLON_*` name; the rest of the environment is not ours."""
+    assert _warnings(tmp_path, **QUIET, **{name: "x"}) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_known_name_is_not_warned_of(tmp_path: Path, name: str) -> None:
+    """§2: known names, in both forms."""
+    for each in (name, f"{name}_FILE"):
+        assert not any("is not a setting" in warning for warning in read(tmp_path, **{each: "x"}).warnings)
+
+
+@pytest.mark.parametrize(
+    ("environ", "warned"), [({}, True), ({"PYLON_DEV_MODE": "1"}, False), (QUIET, False)]
+)
+def test_an_unset_issuer_is_warned_of_outside_dev_mode(
+    tmp_path: Path, environ: dict[str, str], warned: bool
+) -> None:
+    """§2: unset outside dev mode: a warning, because an internal address would be the `iss`."""
+    assert (
+        any(warning.startswith("PYLON_OIDC_ISSUER") for warning in _warnings(tmp_path, **environ)) is warned
+    )
+
+
+@pytest.mark.parametrize(
+    ("jwt_issuer", "warned"),
+    [("https://other.example", True), ("https://id.example.com/", True), ("https://id.example.com", False)],
+)
+def test_another_jwt_issuer_is_warned_of(tmp_path: Path, jwt_issuer: str, warned: bool) -> None:
+    """§2: another value than the issuer is allowed, and warned of at start-up."""
+    warnings = _warnings(tmp_path, **QUIET, PYLON_JWT_ISSUER=jwt_issuer)
+    assert any("PYLON_JWT_ISSUER" in warning for warning in warnings) is warned
+
+
+def test_settings_without_effect_are_warned_of(tmp_path: Path) -> None:
+    """§2: the allow-list is used only while the issuer is derived; a kid names a key that is there."""
+    assert any(
+        "PYLON_ALLOWED_HOSTS" in each for each in _warnings(tmp_path, **QUIET, PYLON_ALLOWED_HOSTS="a")
+    )
+    assert any(
+        "PYLON_OIDC_JWKS_KID" in each for each in _warnings(tmp_path, **QUIET, PYLON_OIDC_JWKS_KID="a")
+    )
+    with_key = _warnings(tmp_path, **QUIET, PYLON_OIDC_JWKS_KID="a", PYLON_OIDC_JWKS_RSA_N=modulus())
+    assert with_key == []
+
+
+def test_a_faulty_issuer_is_not_warned_of_as_unset(tmp_path: Path) -> None:
+    """§1: one line each: what is set, and wrong, is not unset."""
+    reading = read(tmp_path, PYLON_OIDC_ISSUER="x")
+    assert [fault.name for fault in reading.faults] == ["PYLON_OIDC_ISSUER"]
+    assert reading.warnings == []
