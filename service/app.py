@@ -31,12 +31,19 @@ from service.startup import prepare
 from service.storage.interface import Store
 from service.web.auth import AdminAuth
 from service.web.errors import add_error_handlers
-from service.web.middleware import CredentialedCors, IssuerOfRequest, KnownMethods, RequestLog
+from service.web.middleware import CredentialedCors, IssuerOfRequest, KnownMethods, OpenCors, RequestLog
 from service.web.pages import Stylesheet
 from service.web.routing import ExactRouter
 
 Application = falcon.App[falcon.Request, falcon.Response]
 HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
+#: Routes whose identifier others choose: it may hold slashes.
+NAMED_BY_OTHERS = (
+    "/api/auth/users/{user_id}/sessions",
+    "/api/auth/users/{user_id}",
+    "/api/oidc/clients/{client_id}/secret",
+    "/api/oidc/clients/{client_id}",
+)
 WELL_KNOWN = ("/.well-known/openid-configuration", "/.well-known/oauth-authorization-server")
 
 
@@ -65,9 +72,10 @@ def create_app(
                 indifferent=HEALTH_PATHS,
             ),
             CredentialedCors(settings.trusted_origins, prefix=f"{prefix}/api/auth/"),
+            OpenCors(),
             KnownMethods(),
         ],
-        router=ExactRouter(identifier="user_id", between=(f"{prefix}/api/auth/users/", "/sessions")),
+        router=ExactRouter(with_slashes=[prefix + path for path in NAMED_BY_OTHERS]),
     )
     add_error_handlers(app)
     for path, resource in routes(settings, store, keyring, sessions_source, clock).items():
@@ -199,7 +207,7 @@ def get_app() -> Application:
 
 
 def _derive_head(resource: Any) -> None:
-    if hasattr(resource, "on_get") and not hasattr(resource, "on_head"):
+    if hasattr(resource, "on_get") and getattr(resource, "head_is_get", True):
         resource.on_head = resource.on_get
 
 

@@ -20,8 +20,17 @@ REPLAY_MARKER_S: Final = 601
 _NEVER: Final = 1 << 53
 #: Sessions first: what is counted. A signed-out user's codes and access tokens end with his session.
 _FALLS_WITH_SESSION: Final = (Kind.SESSION, Kind.PROVIDER_SESSION, Kind.CODE, Kind.ACCESS_TOKEN)
-#: Grants first, for a refresh that runs beside it waits for, or finds, the grant's row.
-_FALLS_WITH_USER: Final = (Kind.GRANT, Kind.REFRESH_TOKEN, Kind.CONSENT)
+#: Sessions first, as above; then grants, before what hangs on them: who redeems or refreshes locks the grant's row
+#: first, and two who lock in different orders would wait for each other.
+_FALLS_WITH_USER: Final = (
+    Kind.SESSION,
+    Kind.GRANT,
+    Kind.PROVIDER_SESSION,
+    Kind.CODE,
+    Kind.ACCESS_TOKEN,
+    Kind.REFRESH_TOKEN,
+    Kind.CONSENT,
+)
 _TOKEN_PREFIX_LENGTH: Final = len("pylon_") + 6
 
 
@@ -80,7 +89,8 @@ class LocalSessions:
             acr=sign_in.acr,
             amr=sign_in.amr,
         )
-        self.remember_user(sign_in)
+        if sign_in.given:
+            self.remember_user(sign_in)
         records = [_to_record(session)]
         if single_use_proof is not None:
             records.insert(
@@ -97,6 +107,8 @@ class LocalSessions:
         record = Record(Kind.USER, hash_handle(user.user_id), _NEVER, user.user_id, body=body)
         if body:
             record = self._store.merge(record)
+        else:
+            record = self._store.get(Kind.USER, record.id_hash, now=0) or record
         known = record.body
         return User(
             user.user_id, known.get("claims", {}), tuple(known.get("roles", ())), known.get("tenant_id")
@@ -157,7 +169,7 @@ class LocalSessions:
 
     def lock_out(self, user_id: str, *, now: int) -> int:
         """End all sessions of the user, and every grant that he has given; how many sessions there were."""
-        return self._store.delete(*_FALLS_WITH_SESSION, *_FALLS_WITH_USER, subject=user_id, now=now)
+        return self._store.delete(*_FALLS_WITH_USER, subject=user_id, now=now)
 
 
 def _to_record(session: Session) -> Record:

@@ -24,7 +24,7 @@ def clients() -> None:
 @contextlib.contextmanager
 def _directory() -> Iterator[Clients]:
     settings = read_settings().settings
-    with configured_store() as store:
+    with configured_store("PYLON_OIDC_CLIENTS", "PYLON_JWT_AUDIENCE") as store:
         try:
             yield Clients(settings.clients, store, minted_audience=settings.jwt_audience)
         except InvalidClientMetadata as error:
@@ -78,7 +78,7 @@ def _json_object(text: str | None) -> dict[str, Any]:
         return {}
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise click.UsageError("--metadata is no JSON object.")

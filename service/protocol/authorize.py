@@ -427,7 +427,9 @@ def _unmet_by_session(
     if session is None:
         return OAuthError("login_required", "Nobody is signed in.")
     fresh = _is_fresh(session, progress)
-    if {"login", "select_account"} & request.prompt and not fresh:
+    # max_age=0 is prompt=login (OpenID Connect Core §3.1.2.1).
+    anew = request.max_age == 0 or {"login", "select_account"} & request.prompt
+    if anew and not fresh:
         return OAuthError("login_required", "The user did not sign in anew.")
     if request.max_age is not None and not fresh and now - session.auth_time > request.max_age:
         return OAuthError("login_required", "The user signed in too long ago.")

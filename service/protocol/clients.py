@@ -18,7 +18,9 @@ from service.protocol.handles import hash_handle
 SCOPES: Final = ("openid", "profile", "email", "address", "phone", "offline_access", "roles")
 MIN_SECRET_CHARS: Final = 32
 _CLIENT_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_HARMLESS_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _VISIBLE_URI = re.compile(r"[\x21\x23-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e]{1,2048}")
+_PLAIN_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _AUTH_METHODS = ("client_secret_basic", "client_secret_post", "none")
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
@@ -151,9 +153,9 @@ def parse_client(metadata: Mapping[str, Any], *, source: Literal["environment", 
     """
     for member in metadata:
         if member not in _MEMBERS:
-            near = difflib.get_close_matches(str(member), _MEMBERS, n=1)
+            near = difflib.get_close_matches(member, _MEMBERS, n=1)
             raise InvalidClientMetadata(
-                str(member)[:64],
+                member if _HARMLESS_NAME.fullmatch(member) else "a member",
                 "is not known" + (f"; did you mean {near[0]}?" if near else "; leave it out"),
             )
     values = {member: _MEMBERS[member](member, value) for member, value in metadata.items()}
@@ -285,8 +287,9 @@ def _split(member: str, uri: str) -> Any:
         parts.port  # noqa: B018 - raises on a port that is no number
     except ValueError:
         raise InvalidClientMetadata(member, "is no URI; write https://…") from None
-    if "@" in parts.netloc or "*" in parts.netloc:
-        raise InvalidClientMetadata(member, "has user info or a wildcard; write the plain host")
+    # A logo's host gets into the policy of a page: it must be a host and nothing else.
+    if parts.netloc and not _PLAIN_HOST.fullmatch(parts.netloc):
+        raise InvalidClientMetadata(member, "has user info, a wildcard or no host name; write the plain host")
     return parts
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import falcon
 
@@ -223,6 +222,8 @@ def send_error(
 class Authorize:
     """`/oidc/authorize`."""
 
+    head_is_get = False  # nobody looks at this without doing it
+
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
 
@@ -241,10 +242,6 @@ class Authorize:
         if request is not None:
             interaction = self._flow.begin(req, resp, request, None, now=now)
             send_redirect(resp, wanted_by_app(interaction)["return_to"])
-
-    def on_head(self, _req: falcon.Request, _resp: falcon.Response) -> None:
-        """Refuse: nobody looks at this without doing it."""
-        raise falcon.HTTPMethodNotAllowed(["GET", "POST"])
 
     def _checked(
         self,
@@ -277,6 +274,8 @@ class Authorize:
 
 class OpenInteraction:
     """`/oidc/interaction/{id}`: where the browser comes back to, and where the built-in consent form is."""
+
+    head_is_get = False  # nobody looks at this without doing it
 
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
@@ -335,10 +334,6 @@ class OpenInteraction:
         interaction = self._consent(request, interaction, session, request.disclosed, remember=True, now=now)
         flow.go_on(req, resp, request, interaction, session, now=now)
 
-    def on_head(self, _req: falcon.Request, _resp: falcon.Response, **_: Any) -> None:
-        """Refuse: nobody looks at this without doing it."""
-        raise falcon.HTTPMethodNotAllowed(["GET", "POST"])
-
     def _opened(
         self, req: falcon.Request, resp: falcon.Response, interaction_id: str, *, now: int
     ) -> tuple[Interaction, AuthorizationRequest] | None:
@@ -348,6 +343,7 @@ class OpenInteraction:
         if interaction is None or not flow.browser.began(req, interaction):
             flow.browser.show_error(req, resp, _OVER)
             return None
+        flow.browser.drop_oldest(req, resp, interaction)
         asked = flow.asked(Parameters(interaction.parameters), issuer=interaction.issuer, now=now)
         try:  # a client may have changed, or gone, meanwhile
             rules.check_request(asked, rules.BEFORE_TRUST + rules.AFTER_TRUST)
@@ -378,6 +374,8 @@ class OpenInteraction:
         if report.scope is None or session is None or session.sid != interaction.asked_sid:
             return interaction, session
         scope = tuple(word for word in request.disclosed if word in report.scope)
+        if not scope:  # to nothing of what was asked: that is no consent
+            return interaction, session
         return self._consent(request, interaction, session, scope, remember=report.remember, now=now), session
 
     def _consent(

@@ -111,13 +111,18 @@ class Browser:
         self, req: falcon.Request, resp: falcon.Response, interaction: Interaction, cookie: str, *, now: int
     ) -> None:
         """Bind an interaction to this browser, by a cookie of its own; the oldest beyond eight are dropped."""
-        names = [name for name in req.cookies if name.startswith(_INTERACTION_COOKIE)]
-        for name in names[: max(0, len(names) - _MAX_INTERACTIONS + 1)]:
-            self._set_cookie(req, resp, name, "", path="/oidc", max_age_s=0)
+        self.drop_oldest(req, resp, interaction)
         max_age_s = interaction.expires_at - now
         self._set_cookie(
             req, resp, _INTERACTION_COOKIE + interaction.id, cookie, path="/oidc", max_age_s=max_age_s
         )
+
+    def drop_oldest(self, req: falcon.Request, resp: falcon.Response, interaction: Interaction) -> None:
+        """Leave seven besides this one: a POST from another site, which shows none, may have begun any number."""
+        others = [name for name in req.cookies if name.startswith(_INTERACTION_COOKIE)]
+        others = [name for name in others if name != _INTERACTION_COOKIE + interaction.id]
+        for name in others[: max(0, len(others) - _MAX_INTERACTIONS + 1)]:
+            self._set_cookie(req, resp, name, "", path="/oidc", max_age_s=0)
 
     def unbind(self, req: falcon.Request, resp: falcon.Response, interaction: Interaction) -> None:
         """Drop the cookie of an interaction that is over."""

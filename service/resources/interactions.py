@@ -135,7 +135,7 @@ class ReportConsent(_Base):
         if interaction.step != Step.CONSENT.value:
             raise ApiError("WRONG_STEP")
         scope = SCOPES if "scope" not in consent.model_fields_set else tuple(consent.scope.split())
-        if not set(scope) <= {*SCOPES, *interaction.parameters.get("scope", "").split()}:
+        if not scope or not set(scope) <= {*SCOPES, *interaction.parameters.get("scope", "").split()}:
             raise ApiError("INVALID_BODY", field="scope")
         self._answer(resp, interaction, Report(scope=scope, remember=consent.remember), now=now)
 

@@ -6,7 +6,7 @@ Spec: OpenID Connect RP-Initiated Logout 1.0 §2, §3
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import falcon
 
@@ -25,6 +25,7 @@ from service.web.redirects import send_redirect, with_parameters
 _FORM_S = 600
 _DONE = "signed_out"
 _MALFORMED = "The request is malformed."
+_UNFIT = "The request to sign you out does not fit its service."
 _KEPT = ("id_token_hint", "client_id", "post_logout_redirect_uri", "state", "logout_hint", "ui_locales")
 
 
@@ -79,15 +80,16 @@ class Logout:
             self._browser.show_error(req, resp, _MALFORMED)
             return
         if _DONE in parameters.values:  # back from the app's own sign-out page
-            self._browser.show(req, resp, "logged_out.html", issuer=req.context.issuer, signed_out=True)
+            nobody = self._browser.session(req, now=now) is None
+            self._browser.show(req, resp, "logged_out.html", issuer=req.context.issuer, signed_out=nobody)
             return
         wish = None if parameters.repeated else self._wish(req, parameters.values, now=now)
         if wish is None:
-            self._browser.show_error(req, resp, "The request to sign you out does not fit its service.")
+            self._browser.show_error(req, resp, _UNFIT)
             return
         session = self._browser.session(req, prefer_sid=wish.sid, now=now)
-        if session is None:
-            self._leave(req, resp, wish)
+        if session is None:  # without a hint nobody is sent on unasked (§2)
+            self._leave(req, resp, wish if wish.subject is not None else replace(wish, return_to=None))
         elif wish.subject == session.user_id:
             self._sign_out(req, resp, wish, session, now=now)
         else:
@@ -101,15 +103,14 @@ class Logout:
         except MalformedParameters:
             self._browser.show_error(req, resp, _MALFORMED)
             return
+        if form.repeated:
+            self._browser.show_error(req, resp, _UNFIT)
+            return
         if "form_token" not in form.values:
-            kept = {
-                name: form.values[name] for name in _KEPT if name in form.values and name not in form.repeated
-            }
+            kept = {name: form.values[name] for name in _KEPT if name in form.values}
             send_redirect(resp, with_parameters(f"{req.context.issuer}/oidc/logout", kept))
             return
-        asked = self._browser.store.take(
-            Kind.VERIFIER, hash_handle(form.values["form_token"].encode("utf-8", "replace")), now=now
-        )
+        asked = self._browser.store.take(Kind.VERIFIER, _form_hash(form.values["form_token"]), now=now)
         session = self._browser.session(req, now=now)
         if asked is None or not is_own_form(req) or (session is not None and asked.session_id != session.sid):
             self._browser.show_error(req, resp, "This page is too old.", status=403)
@@ -168,7 +169,7 @@ class Logout:
         self._browser.store.put(
             Record(
                 Kind.VERIFIER,
-                hash_handle(token),
+                _form_hash(token),
                 now + _FORM_S,
                 session_id=session.sid,
                 body={"parameters": kept},
@@ -201,3 +202,8 @@ class Logout:
             send_redirect(resp, wish.return_to)
         else:
             self._browser.show(req, resp, "logged_out.html", issuer=issuer, signed_out=True)
+
+
+def _form_hash(unverified_token: str) -> str:
+    """The id of a form's token, which no verifier of an interaction has."""
+    return hash_handle(b"logout form\n" + unverified_token.encode("utf-8", "replace"))

@@ -18,7 +18,7 @@ from service.protocol.token_status import TokenStatus
 from service.web.auth import AdminAuth, bearer_token
 from service.web.caching import send_preflight
 from service.web.errors import ApiError
-from service.web.oauth import allow_any_origin, form_parameters, send_bearer_error, send_oauth_error
+from service.web.oauth import form_parameters, send_bearer_error, send_oauth_error
 from service.web.render import send_json
 
 Clock = Callable[[], float]
@@ -27,12 +27,13 @@ Clock = Callable[[], float]
 class Token:
     """`POST /oidc/token`."""
 
+    any_origin = True
+
     def __init__(self, clients: Clients, tokens: TokenIssuer, clock: Clock) -> None:
         self._clients = clients
         self._tokens = tokens
         self._clock = clock
 
-    @allow_any_origin
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Authenticate the client, then exchange what it shows."""
         now = int(self._clock())
@@ -66,16 +67,16 @@ class Token:
 class Userinfo:
     """`/oidc/userinfo`: the token in the header, or in the body of a POST; never in the query."""
 
+    any_origin = True
+
     def __init__(self, status: TokenStatus, clock: Clock) -> None:
         self._status = status
         self._clock = clock
 
-    @allow_any_origin
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer with the claims."""
         self._answer(req, resp, bearer_token(req))
 
-    @allow_any_origin
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer with the claims; two tokens at once are refused (RFC 6750 §2)."""
         in_header, in_body = bearer_token(req), None
@@ -142,12 +143,13 @@ class Introspect:
 class Revoke:
     """`POST /oidc/revoke`: a client ends its own tokens; about any other it is told nothing."""
 
+    any_origin = True
+
     def __init__(self, clients: Clients, status: TokenStatus, clock: Clock) -> None:
         self._clients = clients
         self._status = status
         self._clock = clock
 
-    @allow_any_origin
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """200, whatever the token was."""
         now = int(self._clock())

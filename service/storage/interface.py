@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 class Kind(StrEnum):
     """What a record is. One table each."""
 
-    #: A signed-in user on one device; id: hash of the session token; grant: the `sid`.
+    #: A signed-in user on one device; id: hash of the session token; session: its `sid`.
     SESSION = "session"
     #: A browser that signed in here through the app's backend; id: hash of the provider's own cookie.
     PROVIDER_SESSION = "provider_session"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Index, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, Index, MetaData, String, Table, Text, text
 
 from service.storage.interface import Kind
 
@@ -21,7 +21,8 @@ def _table(kind: Kind) -> Table:
         Column("id_hash", String(64), primary_key=True),
         Column("subject", String(255), nullable=False),
         Column("grant_id", String(64), nullable=False),
-        Column("session_id", String(64), nullable=False),
+        # The default is for the version before, which does not know the column, in a rolling deployment.
+        Column("session_id", String(64), nullable=False, server_default=text("''")),
         Column("spent_at", BigInteger, nullable=True),
         Column("expires_at", BigInteger, nullable=False),
         Column("body", Text, nullable=False),

@@ -43,7 +43,7 @@ ERRORS: Final[Mapping[str, tuple[int, str]]] = {
     "CLIENT_READ_ONLY": (409, "This client stands in the environment, and is changed there."),
     "WRONG_STEP": (409, "The interaction does not wait for this."),
     "BODY_TOO_LARGE": (413, "The body is larger than 64 KiB."),
-    "UNSUPPORTED_MEDIA_TYPE": (415, "The body must be application/json."),
+    "UNSUPPORTED_MEDIA_TYPE": (415, "The body is of another media type than this endpoint takes."),
     "INTERNAL": (500, "Something went wrong here. The log tells more under the request id."),
     "JWT_NOT_CONFIGURED": (501, "There is no key to sign tokens with."),
     "NOT_IMPLEMENTED": (501, "This part of the service is not built yet."),

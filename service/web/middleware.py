@@ -155,6 +155,25 @@ class CredentialedCors:
             resp.complete = True
 
 
+class OpenCors:
+    """Lets scripts of any origin read the answers of a resource with `any_origin`, errors too: no cookie counts there.
+
+    Spec: Fetch §3.2
+    """
+
+    def process_resource(
+        self, _req: falcon.Request, resp: falcon.Response, resource: object, _params: dict[str, Any]
+    ) -> None:
+        """Allow every origin, without credentials."""
+        if getattr(resource, "any_origin", False):
+            resp.set_headers(
+                {
+                    "Access-Control-Allow-Origin": "*",
+                    "Access-Control-Expose-Headers": "WWW-Authenticate, X-Request-Id",
+                }
+            )
+
+
 class KnownMethods:
     """Answers 405 to a method that HTTP does not know, where Falcon says 400."""
 

@@ -1,12 +1,9 @@
-"""Answers in the shapes of OAuth 2.0, and the CORS of endpoints where no cookie counts.
+"""Answers in the shapes of OAuth 2.0.
 
 Spec: RFC 6749 §5.1, §5.2; RFC 6750 §3
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
 
 import falcon
 
@@ -50,18 +47,3 @@ def send_bearer_error(resp: falcon.Response, error: OAuthError | None) -> None:
     resp.set_header(
         "WWW-Authenticate", f'Bearer error="{error.error}", error_description="{error.description}"'
     )
-
-
-def allow_any_origin(responder: Callable[..., None]) -> Callable[..., None]:
-    """Let scripts of any origin read the answer, errors too: nothing here depends on a cookie."""
-
-    def respond(self: Any, req: falcon.Request, resp: falcon.Response, **params: Any) -> None:
-        resp.set_headers(
-            {
-                "Access-Control-Allow-Origin": "*",
-                "Access-Control-Expose-Headers": "WWW-Authenticate, X-Request-Id",
-            }
-        )
-        responder(self, req, resp, **params)
-
-    return respond

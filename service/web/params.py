@@ -66,7 +66,7 @@ def read_form(req: falcon.Request) -> Parameters:
     body = read_body(req)
     media_type = (req.content_type or "").partition(";")[0].strip().lower()
     if media_type != "application/x-www-form-urlencoded":
-        raise ApiError("UNSUPPORTED_MEDIA_TYPE")
+        raise ApiError("UNSUPPORTED_MEDIA_TYPE", hint="Send application/x-www-form-urlencoded.")
     try:
         return parse_parameters(body.decode("utf-8"))
     except UnicodeDecodeError:

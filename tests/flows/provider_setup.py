@@ -73,7 +73,7 @@ class Provider:
         self.app, self.party = App(), RelyingParty(SECRETS)
         self.app.provider = self.party.issuer = self.issuer
         self._argv, self._module = argv, module
-        self._settings = {
+        self._settings: dict[str, Any] = {
             "DATABASE_URL": database_url,
             "PYLON_ADMIN_TOKEN": ADMIN,
             "PYLON_OIDC_ISSUER": self.issuer,
@@ -263,7 +263,7 @@ def staged(
         app.provider, app.cookie_domain, app.secure = f"http://127.0.0.1:{port}", "example.test", True
         party.issuer, party.verify, party.landing = site.origin, str(certificates.ca), f"{landing}/landed"
         migrate(postgres_url)
-        given = {name: value.replace("{app}", app.origin) for name, value in settings.items()}
+        given: dict[str, Any] = {name: value.replace("{app}", app.origin) for name, value in settings.items()}
         server = stack.enter_context(
             Gunicorn(
                 port=port,

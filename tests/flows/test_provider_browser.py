@@ -304,6 +304,17 @@ def test_prompt_login_asks_again(stage: Stage, user: str) -> None:
     assert request.claims["sub"] == second
 
 
+def test_a_posted_prompt_login_asks_again(stage: Stage, user: str) -> None:
+    """A request that comes by POST shows no session; the one that the user has does not pass for a fresh one."""
+    sign_in(stage, user)
+    stage.land()
+    request, parameters = stage.party.authorization(OWN, prompt="login")
+    stage.browser.open(with_query(f"{stage.party.origin}/post", parameters))
+    stage.browser.click("button")
+    stage.browser.wait_for(f"{stage.app.origin}/sign-in")
+    assert not request.answer
+
+
 def test_a_link_in_another_browser_ends_in_a_page(stage: Stage, user: str) -> None:
     """Whoever begins and lets another browser finish gets nothing: the other one sees a page, and no code (S28)."""
     request, url = stage.party.begin(OWN)

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ class House:
         self.browser.write("[name=user_id]", "ada")
         self.browser.write("[name=name]", name)
         self.browser.click("main form button")
-        self.browser.wait_for(f"{self.issuer}/")
+        self.browser.wait_for_title("pylon-oidc")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         }
         long = client_metadata(LONG, None, party.origin, first_party=False)
         clients = [*usual_clients(party.origin), long | addresses | {"client_name": LONG_NAME}]
-        settings = {
+        settings: dict[str, Any] = {
             "PYLON_DEV_MODE": "1",
             "PYLON_ADMIN_TOKEN": ADMIN,
             "PYLON_OIDC_PRIVATE_KEY": rsa_pem(),

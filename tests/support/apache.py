@@ -18,14 +18,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.support.gunicorn import clean_environment
-from tests.support.nginx import free_port
+from tests.support.gunicorn import clean_environment, hold_port
 
 MODULES = Path("/usr/lib/apache2/modules")
 _START_S = 20.0
 _STOP_S = 10.0
 _POLL_S = 0.02
-_PORT_TRIES = 5
 _LOADED = (
     "mpm_event",
     "authn_core",
@@ -100,7 +98,8 @@ class Apache:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="pylon-a-"))
         self.folder.chmod(0o755)
-        self.port = free_port()
+        self._holder = hold_port()
+        self.port: int = self._holder.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -182,6 +181,7 @@ class Apache:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        self._holder.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:

@@ -188,7 +188,7 @@ class App(Site):
 
     # Its backend
 
-    def call(self, method: str, path: str, body: object = None) -> Any:
+    def call(self, method: str, path: str, body: Any = None) -> Any:
         """Ask the provider's API with the admin token.
 
         Raises:
@@ -341,7 +341,8 @@ class RelyingParty(Site):
             client_id: Who asks.
             more: More parameters, or others; `scope` is all of a usual client's.
         """
-        request = Request(*(secrets.token_urlsafe(32) for _ in range(3)), client_id)
+        state, nonce, code_verifier = (secrets.token_urlsafe(32) for _ in range(3))
+        request = Request(state, nonce, code_verifier, client_id)
         self.requests[request.state] = request
         digest = hashlib.sha256(request.code_verifier.encode()).digest()
         return request, {

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -93,7 +94,7 @@ class Browser:
             time.sleep(_POLL_S)
         raise BrowserError(f"chromedriver did not start:\n{log_path.read_text(errors='replace')}")
 
-    def _call(self, method: str, path: str, body: object = None) -> Any:
+    def _call(self, method: str, path: str, body: Any = None) -> Any:
         """Give the driver a command; its value."""
         data = None if method != "POST" else (body or {})
         answer = self._http.request(method, self._base + self._session + path, json=data, timeout=60)
@@ -155,31 +156,34 @@ class Browser:
         return str(self.run("return document.body.innerText"))
 
     def wait_for(self, url_start: str) -> str:
-        """Wait until it is at an address that begins so, with the page loaded; the address.
-
-        Raises:
-            BrowserError: When it is somewhere else after 20 s.
-        """
-        end = time.monotonic() + _WAIT_S
-        while time.monotonic() < end:
-            url = self.url
-            if url.startswith(url_start) and self.run("return document.readyState") == "complete":
-                return url
-            time.sleep(_POLL_S)
-        raise BrowserError(f"it is at {self.url}, not at {url_start}:\n{self.text}")
+        """Wait until it is at an address that begins so, with the page loaded; the address."""
+        self._wait(
+            lambda: self.url.startswith(url_start) and self.run("return document.readyState") == "complete",
+            url_start,
+        )
+        return self.url
 
     def wait_for_title(self, start: str) -> None:
-        """Wait until the page's title begins so.
+        """Wait until the page's title begins so."""
+        self._wait(lambda: self.title.startswith(start), start)
+
+    def wait_for_text(self, part: str) -> None:
+        """Wait until the page says this, among other things."""
+        self._wait(lambda: part in self.text, part)
+
+    def _wait(self, ask: Callable[[], bool], what: str) -> None:
+        """Ask until the answer is yes.
 
         Raises:
-            BrowserError: When it does not after 20 s.
+            BrowserError: When it is still no after 20 s.
         """
         end = time.monotonic() + _WAIT_S
         while time.monotonic() < end:
-            if self.title.startswith(start):
-                return
+            with contextlib.suppress(BrowserError):  # between two pages there is none to be asked about
+                if ask():
+                    return
             time.sleep(_POLL_S)
-        raise BrowserError(f"it shows {self.title!r}, not {start!r}:\n{self.text}")
+        raise BrowserError(f"waited for {what!r}, but it is at {self.url}, {self.title!r}:\n{self.text}")
 
     # What its user does
 

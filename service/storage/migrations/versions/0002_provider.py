@@ -26,7 +26,9 @@ NEW = (
 def upgrade() -> None:
     """Give the old tables the two columns of the one shape, and make the new ones."""
     for name in OLD:
-        op.add_column(name, sa.Column("session_id", sa.String(64), nullable=False, server_default=""))
+        op.add_column(
+            name, sa.Column("session_id", sa.String(64), nullable=False, server_default=sa.text("''"))
+        )
         op.add_column(name, sa.Column("spent_at", sa.BigInteger, nullable=True))
         op.create_index(f"ix_{name}_grant_id", name, ["grant_id"])
         op.create_index(f"ix_{name}_session_id", name, ["session_id"])
@@ -38,7 +40,7 @@ def upgrade() -> None:
             sa.Column("id_hash", sa.String(64), primary_key=True),
             sa.Column("subject", sa.String(255), nullable=False),
             sa.Column("grant_id", sa.String(64), nullable=False),
-            sa.Column("session_id", sa.String(64), nullable=False),
+            sa.Column("session_id", sa.String(64), nullable=False, server_default=sa.text("''")),
             sa.Column("spent_at", sa.BigInteger, nullable=True),
             sa.Column("expires_at", sa.BigInteger, nullable=False),
             sa.Column("body", sa.Text, nullable=False),
