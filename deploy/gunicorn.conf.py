@@ -7,9 +7,8 @@ import os
 import sys
 
 
-def _whole_number(name, least, most):
-    """The number in the environment, None where it is unset; anything else ends the start, as any wrong setting does."""
-    value = os.environ.get(name)
+def _whole_number(name, value, least, most):
+    """The number, None where it is unset; anything else ends the start, as any wrong setting does."""
     if not value:
         return None
     if not (value.isascii() and value.isdigit() and least <= int(value) <= most):
@@ -18,14 +17,16 @@ def _whole_number(name, least, most):
     return int(value)
 
 
-_port = _whole_number("PORT", 1, 65535)
+_port = _whole_number("PORT", os.environ.get("PORT"), 1, 65535)
 
 # A PaaS gives the port and sends its router there; without one only this machine may ask.
 bind = [f"0.0.0.0:{_port}" if _port else "127.0.0.1:4321"]
 
 # A mint is CPU for a few hundred microseconds: a worker a core, and two at least so that one slow request does not
 # stop the service.
-workers = _whole_number("WEB_CONCURRENCY", 1, 1024) or max(2, len(os.sched_getaffinity(0)))
+workers = _whole_number("WEB_CONCURRENCY", os.environ.get("WEB_CONCURRENCY"), 1, 1024) or max(
+    2, len(os.sched_getaffinity(0))
+)
 
 # The whole application is loaded once, before the workers are forked: a wrong configuration ends here, before the
 # port opens, and the workers share the memory. No database connection is open at the fork.
