@@ -28,6 +28,18 @@ workers = _whole_number("WEB_CONCURRENCY", os.environ.get("WEB_CONCURRENCY"), 1,
     2, len(os.sched_getaffinity(0))
 )
 
+if _port:
+    # No nginx of ours stands in front: a client that sends slowly must hold a thread, not a worker. What threads cost
+    # (each read of SQLite hands the interpreter lock over) is the price of that. Without reuse_port one worker takes
+    # nearly all connections.
+    worker_class = "gthread"
+    threads = 8
+    reuse_port = True
+    keepalive = 75
+else:
+    # nginx holds the slow and the idle clients: one request at a time is the least CPU for one.
+    worker_class = "sync"
+
 # The whole application is loaded once, before the workers are forked: a wrong configuration ends here, before the
 # port opens, and the workers share the memory. No database connection is open at the fork.
 preload_app = True
