@@ -3,6 +3,7 @@
 gunicorn -c deploy/gunicorn.conf.py service.wsgi:app
 """
 
+import gc
 import os
 import sys
 
@@ -30,11 +31,9 @@ workers = _whole_number("WEB_CONCURRENCY", os.environ.get("WEB_CONCURRENCY"), 1,
 
 if _port:
     # No nginx of ours stands in front: a client that sends slowly must hold a thread, not a worker. What threads cost
-    # (each read of SQLite hands the interpreter lock over) is the price of that. Without reuse_port one worker takes
-    # nearly all connections.
+    # (each read of SQLite hands the interpreter lock over) is the price of that.
     worker_class = "gthread"
-    threads = 8
-    reuse_port = True
+    threads = 16
     keepalive = 75
 else:
     # nginx holds the slow and the idle clients: one request at a time is the least CPU for one.
@@ -87,3 +86,9 @@ def on_starting(server):
                 file=sys.stderr,
             )
             sys.exit(2)
+
+
+def when_ready(_server):
+    """Put what is loaded out of the collector's reach, so that the workers go on sharing its memory."""
+    gc.collect()
+    gc.freeze()
