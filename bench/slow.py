@@ -28,6 +28,10 @@ KINDS: dict[str, tuple[str, str]] = {
         "Content-Type: application/json\r\nContent-Length: 99\r\n\r\n",
         "{" + " " * 98,
     ),
+    "is answered, does not close": (
+        f"GET {servers.DISCOVERY} HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n",
+        "",
+    ),
 }
 
 Connect = Callable[[], socket.socket]

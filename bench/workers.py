@@ -63,7 +63,8 @@ DIRECTLY = [
 BEHIND_NGINX = [SYNC, *(gthread(n, alive) for n in (1, 2, 4) for alive in (0, 15)), GRANIAN]
 DAWDLED_AT = [
     SYNC,
-    *(gthread(n) for n in (4, 8, 16, 32)),
+    *(gthread(n) for n in (8, 16, 32)),
+    *(gthread(n, 5, reuse_port=True) for n in (8, 16, 32)),
     GRANIAN,
 ]
 

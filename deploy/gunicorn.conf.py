@@ -3,13 +3,13 @@
 gunicorn -c deploy/gunicorn.conf.py service.wsgi:app
 """
 
+import gc
 import os
 import sys
 
 
-def _whole_number(name, least, most):
-    """The number in the environment, None where it is unset; anything else ends the start, as any wrong setting does."""
-    value = os.environ.get(name)
+def _whole_number(name, value, least, most):
+    """The number, None where it is unset; anything else ends the start, as any wrong setting does."""
     if not value:
         return None
     if not (value.isascii() and value.isdigit() and least <= int(value) <= most):
@@ -18,14 +18,26 @@ def _whole_number(name, least, most):
     return int(value)
 
 
-_port = _whole_number("PORT", 1, 65535)
+_port = _whole_number("PORT", os.environ.get("PORT"), 1, 65535)
 
 # A PaaS gives the port and sends its router there; without one only this machine may ask.
 bind = [f"0.0.0.0:{_port}" if _port else "127.0.0.1:4321"]
 
 # A mint is CPU for a few hundred microseconds: a worker a core, and two at least so that one slow request does not
 # stop the service.
-workers = _whole_number("WEB_CONCURRENCY", 1, 1024) or max(2, len(os.sched_getaffinity(0)))
+workers = _whole_number("WEB_CONCURRENCY", os.environ.get("WEB_CONCURRENCY"), 1, 1024) or max(
+    2, len(os.sched_getaffinity(0))
+)
+
+if _port:
+    # No nginx of ours stands in front: a client that sends slowly must hold a thread, not a worker. What threads cost
+    # (each read of SQLite hands the interpreter lock over) is the price of that.
+    worker_class = "gthread"
+    threads = 16
+    keepalive = 75
+else:
+    # nginx holds the slow and the idle clients: one request at a time is the least CPU for one.
+    worker_class = "sync"
 
 # The whole application is loaded once, before the workers are forked: a wrong configuration ends here, before the
 # port opens, and the workers share the memory. No database connection is open at the fork.
@@ -74,3 +86,9 @@ def on_starting(server):
                 file=sys.stderr,
             )
             sys.exit(2)
+
+
+def when_ready(_server):
+    """Put what is loaded out of the collector's reach, so that the workers go on sharing its memory."""
+    gc.collect()
+    gc.freeze()

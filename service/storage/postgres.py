@@ -31,8 +31,9 @@ class PostgresDatabase:
             creator=self._connect,
             poolclass=QueuePool,
             pool_pre_ping=True,
-            pool_size=2,
-            max_overflow=8,
+            # Besides the connection that each thread keeps for reads: plans of hosted databases are small.
+            pool_size=1,
+            max_overflow=3,
             pool_timeout=CONNECT_TIMEOUT_S,
             hide_parameters=True,
         )
