@@ -36,6 +36,7 @@ from service.web.pages import Stylesheet
 from service.web.routing import ExactRouter
 
 Application = falcon.App[falcon.Request, falcon.Response]
+DEV_SIGN_IN = "/dev/sign-in"
 HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
 #: Routes whose identifier others choose: it may hold slashes.
 NAMED_BY_OTHERS = (
@@ -149,12 +150,15 @@ def _provider(
         keyring,
         settings.lifetimes,
         clock,
-        login_url=settings.login_url,
+        login_url=settings.login_url or (DEV_SIGN_IN if settings.dev_mode else None),
         consent_url=settings.consent_url,
     )
     tokens = TokenIssuer(store, keyring, settings.lifetimes)
     status = TokenStatus(
-        tokens, lambda user_id, sid, now: sessions_source.of_sid(user_id, sid, now=now), settings.jwt_issuer
+        tokens,
+        lambda user_id, sid, now: sessions_source.of_sid(user_id, sid, now=now),
+        settings.jwt_issuer,
+        directory,
     )
     reports = (waiting, directory, sessions_source, admin, clock)
     interaction = "/api/oidc/interactions/{interaction_id}"
@@ -183,7 +187,7 @@ def _provider(
     if settings.dev_mode:
         table |= {
             "/": dev.Home(browser, clock),
-            "/dev/sign-in": dev.DevSignIn(browser, sessions_source, clock),
+            DEV_SIGN_IN: dev.DevSignIn(browser, sessions_source, clock),
         }
     return table
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from service.protocol.clients import Client, ClientSecret, InvalidClientMetadata, check_client, parse_client
+from service.protocol.clients import Client, ClientSecret, InvalidClientMetadata, parse_client
+from service.protocol.grants import FALLS_WITH_GRANT
 from service.protocol.handles import hash_handle, new_handle, new_id
 from service.storage.interface import Kind, Record, Store
 
@@ -100,12 +101,11 @@ class Clients:
             raise InvalidClientMetadata(
                 "token_endpoint_auth_method", "cannot become public; register another client"
             )
-        bare = {name: value for name, value in metadata.items() if name != "token_endpoint_auth_method"}
-        parsed = parse_client({**bare, "client_id": client_id}, source="database")
-        method = metadata.get("token_endpoint_auth_method")
-        client = self._checked(
-            check_client(replace(parsed, secrets=current.secrets, token_endpoint_auth_method=method))
-        )
+        # What a GET shows may be sent back: where it was registered is told, not asked.
+        given = {name: value for name, value in metadata.items() if name != "source"} | {
+            "client_id": client_id
+        }
+        client = self._checked(parse_client(given, source="database", kept_secrets=current.secrets))
         return client if self._replace(client, now=now) else None
 
     def rotate_secret(self, client_id: str, *, now: int) -> str | None:
@@ -138,6 +138,13 @@ class Clients:
         """
         if self._own(client_id, now=now) is None:
             return False
+        # A client that comes under the same id one day must not find what this one held.
+        for grant in self._store.list(Kind.GRANT, now=now):
+            if grant.body["client_id"] == client_id:
+                self._store.delete(*FALLS_WITH_GRANT, grant_id=grant.grant_id, now=now)
+        for consent in self._store.list(Kind.CONSENT, now=now):
+            if consent.body["client_id"] == client_id:
+                self._store.take(Kind.CONSENT, consent.id_hash, now=now)
         return self._store.take(Kind.CLIENT, hash_handle(client_id), now=now) is not None
 
     def _own(self, client_id: str, *, now: int) -> Client | None:

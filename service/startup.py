@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from service import keyring as keys
 from service.keyring import Keyring
+from service.protocol.handles import hash_handle
 from service.settings import ConfigurationError, Fault, Reading, Settings, read_settings
-from service.storage.interface import StoreUnavailable
+from service.storage.interface import Kind, StoreUnavailable
 from service.storage.sql import SqlStore
 
 
@@ -53,8 +55,9 @@ def prepare(environ: Mapping[str, str] | None = None) -> Prepared:
         raise ConfigurationError([Fault("PYLON_OIDC_KEY_PATH", str(error))]) from None
     finally:
         store.close()
+    shadowed = _shadowed_clients(settings, store)
     key_made = settings.key_file is not None and settings.key_file.key is None
-    return Prepared(settings, keyring, store, reading.warnings + schema_warnings, key_made)
+    return Prepared(settings, keyring, store, reading.warnings + schema_warnings + shadowed, key_made)
 
 
 def inspect(environ: Mapping[str, str] | None = None) -> tuple[Settings, list[Fault], list[str]]:
@@ -149,3 +152,18 @@ def _sqlite_faults(settings: Settings, store: SqlStore, *, migrate: bool) -> lis
             )
         ]
     return []
+
+
+def _shadowed_clients(settings: Settings, store: SqlStore) -> list[str]:
+    """A word about each client of the environment that stands in the database too."""
+    now = int(time.time())
+    try:
+        return [
+            f"PYLON_OIDC_CLIENTS: the client {client.client_id} is in the database too; the environment wins"
+            for client in settings.clients
+            if store.get(Kind.CLIENT, hash_handle(client.client_id), now=now) is not None
+        ]
+    except StoreUnavailable:
+        return []  # told by the check of the store already
+    finally:
+        store.close()

@@ -123,9 +123,8 @@ class Client:
                 continue
             shown[item.name] = list(value) if isinstance(value, tuple) else value
         shown["scope"] = " ".join(self.scope)
-        shown["token_endpoint_auth_method"] = self.token_endpoint_auth_method or (
-            "none" if self.is_public else "client_secret_basic"
-        )
+        if self.is_public:
+            shown["token_endpoint_auth_method"] = "none"
         return shown
 
 
@@ -141,12 +140,18 @@ def _without_loopback_port(uri: str) -> str | None:
 # --- reading metadata ---
 
 
-def parse_client(metadata: Mapping[str, Any], *, source: Literal["environment", "database"]) -> Client:
+def parse_client(
+    metadata: Mapping[str, Any],
+    *,
+    source: Literal["environment", "database"],
+    kept_secrets: tuple[ClientSecret, ...] = (),
+) -> Client:
     """Check the metadata of one client.
 
     Args:
         metadata: with `client_id`, and `client_secret` unless it is public.
         source: where it was registered.
+        kept_secrets: what it has already, where the metadata names none.
 
     Raises:
         InvalidClientMetadata: naming the first member that is unknown, missing or not allowed.
@@ -163,7 +168,7 @@ def parse_client(metadata: Mapping[str, Any], *, source: Literal["environment", 
         if member not in values:
             raise InvalidClientMetadata(member, "is missing; every client has it")
     secret = values.pop("client_secret", None)
-    values["secrets"] = () if secret is None else (ClientSecret(hash_handle(secret)),)
+    values["secrets"] = kept_secrets if secret is None else (ClientSecret(hash_handle(secret)),)
     return check_client(Client(**values, source=source))
 
 

@@ -24,7 +24,7 @@ from service.protocol.sealing import Unreadable, seal, unseal
 from service.storage.interface import Kind, Record, Store
 
 _GRACE: Final = "refresh answer"
-_FALLS_WITH_GRANT: Final = (Kind.GRANT, Kind.CODE, Kind.ACCESS_TOKEN, Kind.REFRESH_TOKEN)
+FALLS_WITH_GRANT: Final = (Kind.GRANT, Kind.CODE, Kind.ACCESS_TOKEN, Kind.REFRESH_TOKEN)
 
 
 def _invalid_grant() -> OAuthError:
@@ -183,7 +183,7 @@ class TokenIssuer:
 
     def revoke_grant(self, grant_id: str, *, now: int) -> None:
         """End a grant and all that hangs on it; the grant's row first, which a refresh beside it waits for."""
-        self.store.delete(*_FALLS_WITH_GRANT, grant_id=grant_id, now=now)
+        self.store.delete(*FALLS_WITH_GRANT, grant_id=grant_id, now=now)
 
     def end_grant(self, grant: Record, *, now: int) -> None:
         """End a grant at the operator's wish; the user is asked again before the next one."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.keyring import InvalidToken
+from service.protocol.client_auth import ClientDirectory
 from service.protocol.clients import Client
 from service.protocol.errors import OAuthError
 from service.protocol.grants import TokenIssuer
@@ -29,11 +30,13 @@ class TokenStatus:
         tokens: the issuer of codes and tokens.
         session_of: finds the live session of a user and `sid`.
         minted_issuer: `iss` of minted tokens where it is not the issuer.
+        clients: who is registered: the tokens of a client that is gone are worth nothing.
     """
 
     tokens: TokenIssuer
     session_of: Callable[[str, str, int], Session | None]
     minted_issuer: str | None
+    clients: ClientDirectory
 
     def userinfo(self, unverified_token: str | None, *, issuer: str, now: int) -> dict[str, Any]:
         """The claims that an access token gives.
@@ -81,7 +84,9 @@ class TokenStatus:
             return None
         # Every token is checked against its grant: revoking that reaches all of it at once.
         grant = self.tokens.store.get(Kind.GRANT, hash_handle(record.grant_id), now=now)
-        return None if grant is None else record
+        if grant is None or self.clients.find(record.body["client_id"], now=now) is None:
+            return None
+        return record
 
     @staticmethod
     def _is_current(record: Record, now: int) -> bool:

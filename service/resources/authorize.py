@@ -26,6 +26,7 @@ from service.web.redirects import send_authorization_response, send_redirect, wi
 
 _OVER = "This sign-in is over, or was begun in another browser."
 _MALFORMED = "The request is malformed."
+_NO_PAGE = "This server cannot sign people in to other services: it has no sign-in page."
 _NO_KEY = "This server cannot sign people in to other services: it has no key for that."
 
 
@@ -40,7 +41,7 @@ class Flow:
         keyring: reads hints; without a signing key nothing begins.
         lifetimes: of codes.
         clock: Unix s.
-        login_url: the app's sign-in page; None means the built-in one of dev mode.
+        login_url: the app's sign-in page, or the path of a page of ours; None: nobody can sign in.
         consent_url: the app's consent page; None means the built-in one.
     """
 
@@ -94,7 +95,7 @@ class Flow:
         if interaction is None:
             interaction = self.begin(req, resp, request, session, now=now)
         if step is Step.LOGIN or session is None:
-            self._send_to_login(resp, interaction, now=now)
+            self._send_to_login(req, resp, interaction, now=now)
         else:
             self._ask_consent(req, resp, request, interaction, session, now=now)
 
@@ -142,7 +143,8 @@ class Flow:
         now: int,
     ) -> None:
         if interaction is not None and interaction.progress.consented_scope is not None:
-            agreed = interaction.progress.consented_scope
+            # That he is known to the client at all is what every sign-in is about: openid is not taken out.
+            agreed = tuple({"openid": None} | dict.fromkeys(interaction.progress.consented_scope))
             scope = tuple(word for word in request.scope if word in agreed)
             request = replace(request, scope=scope, disclosed=agreed)
         issuer = req.context.issuer
@@ -162,11 +164,18 @@ class Flow:
             response_mode=request.response_mode,
         )
 
-    def _send_to_login(self, resp: falcon.Response, interaction: Interaction, *, now: int) -> None:
+    def _send_to_login(
+        self, req: falcon.Request, resp: falcon.Response, interaction: Interaction, *, now: int
+    ) -> None:
+        if self.login_url is None:  # clients of the database alone: the start could not know of them
+            self.browser.show_error(req, resp, _NO_PAGE, detail="PYLON_LOGIN_URL is unset", status=501)
+            return
         attempts = interaction.progress.sign_in_attempts + 1
         interaction = replace(advance(interaction, sign_in_attempts=attempts), step=Step.LOGIN.value)
         self.interactions.save(interaction, now=now)
-        login_url = self.login_url or f"{interaction.issuer}/dev/sign-in"
+        login_url = self.login_url
+        if login_url.startswith("/"):
+            login_url = interaction.issuer + login_url
         send_redirect(resp, with_parameters(login_url, wanted_by_app(interaction)))
 
     def _ask_consent(

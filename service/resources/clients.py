@@ -30,7 +30,7 @@ def _metadata(req: falcon.Request) -> dict[str, Any]:
 
 
 def _refused(error: InvalidClientMetadata) -> ApiError:
-    return ApiError("INVALID_CLIENT_METADATA", field=error.member, hint=f"{error.member} {error.reason}.")
+    return ApiError("INVALID_CLIENT_METADATA", field=error.member, hint=f"{error.member}: {error.reason}")
 
 
 class AllClients:

@@ -12,7 +12,7 @@ import falcon
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from service.clients import Clients
-from service.protocol.authorize import Step
+from service.protocol.authorize import Asked, Step, build_request
 from service.protocol.clients import SCOPES, Client
 from service.protocol.interactions import Interaction, Interactions, Report
 from service.resources.browser import wanted_by_app
@@ -86,7 +86,8 @@ class OneInteraction(_Base):
 
 def _shown(interaction: Interaction, client: Client) -> dict[str, Any]:
     asked = interaction.parameters
-    scope = [word for word in asked.get("scope", "").split() if word in client.scope]
+    # What the user has to agree to: also the scopes whose claims are asked for one by one.
+    scope = build_request(Asked(asked, frozenset(), client)).disclosed
     return {
         "id": interaction.id,
         "client": {

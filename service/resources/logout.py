@@ -56,6 +56,10 @@ class Logout:
         logout_url: the app's own sign-out page, gone to afterwards.
     """
 
+    head_is_get = False  # nobody looks at this without doing it
+
+    head_is_get = False  # nobody looks at this without doing it
+
     def __init__(
         self,
         browser: Browser,
@@ -124,10 +128,6 @@ class Logout:
             self._leave(req, resp, wish)
         else:
             self._sign_out(req, resp, wish, session, now=now)
-
-    def on_head(self, _req: falcon.Request, _resp: falcon.Response) -> None:
-        """Refuse: nobody looks at this without doing it."""
-        raise falcon.HTTPMethodNotAllowed(["GET", "POST"])
 
     def _wish(self, req: falcon.Request, values: Mapping[str, str], *, now: int) -> _Wish | None:
         """What may be believed of a request; None when its parts contradict each other."""

@@ -1,4 +1,4 @@
-"""What the rest of the program may ask of the store: nine verbs over frozen records.
+"""What the rest of the program may ask of the store: eleven verbs over frozen records.
 
 A record has one shape whatever its kind: a hashed id, the subject that it is about, the grant that it hangs on,
 when it ends, and a body. What is given out (a token) never reaches the store, only its hash does.

@@ -46,7 +46,6 @@ ERRORS: Final[Mapping[str, tuple[int, str]]] = {
     "UNSUPPORTED_MEDIA_TYPE": (415, "The body is of another media type than this endpoint takes."),
     "INTERNAL": (500, "Something went wrong here. The log tells more under the request id."),
     "JWT_NOT_CONFIGURED": (501, "There is no key to sign tokens with."),
-    "NOT_IMPLEMENTED": (501, "This part of the service is not built yet."),
     "STORE_UNAVAILABLE": (503, "The database cannot be reached. Try again shortly."),
 }
 
