@@ -27,7 +27,7 @@ from service.resources.signed_in import SessionCookie, SignedIn
 from service.resources.users import OneUser
 from service.sessions import LocalSessions
 from service.settings import Secret, Settings
-from service.startup import prepare
+from service.startup import prepare, shadowed_clients
 from service.storage.interface import Store
 from service.web.auth import AdminAuth
 from service.web.errors import add_error_handlers
@@ -187,13 +187,17 @@ def _provider(
     if settings.dev_mode:
         table |= {
             "/": dev.Home(browser, clock),
+            "/dev/quickstart": dev.Quickstart(),
             DEV_SIGN_IN: dev.DevSignIn(browser, sessions_source, clock),
         }
     return table
 
 
-def get_app() -> Application:
+def get_app(clock: Callable[[], float] = time.time) -> Application:
     """The application of this process's environment, for a WSGI server.
+
+    Args:
+        clock: Unix s.
 
     Raises:
         ConfigurationError: with every fault, before any port is open.
@@ -202,12 +206,13 @@ def get_app() -> Application:
     settings = prepared.settings
     configure_logging(settings.log_level, settings.log_format)
     log = structlog.get_logger("startup")
-    for warning in prepared.warnings:
+    shadowed = shadowed_clients(settings, prepared.store, now=int(clock()))
+    for warning in [*prepared.warnings, *shadowed]:
         log.warning("configuration", detail=warning)
     for key in prepared.keyring.published:
         log.info("key_made" if prepared.key_made else "key_loaded", kid=key.kid, alg=key.alg)
     sessions_source = LocalSessions(prepared.store, lifetime_s=settings.session_lifetime_s)
-    return create_app(settings, prepared.store, prepared.keyring, sessions_source)
+    return create_app(settings, prepared.store, prepared.keyring, sessions_source, clock)
 
 
 def _derive_head(resource: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -55,9 +54,8 @@ def prepare(environ: Mapping[str, str] | None = None) -> Prepared:
         raise ConfigurationError([Fault("PYLON_OIDC_KEY_PATH", str(error))]) from None
     finally:
         store.close()
-    shadowed = _shadowed_clients(settings, store)
     key_made = settings.key_file is not None and settings.key_file.key is None
-    return Prepared(settings, keyring, store, reading.warnings + schema_warnings + shadowed, key_made)
+    return Prepared(settings, keyring, store, reading.warnings + schema_warnings, key_made)
 
 
 def inspect(environ: Mapping[str, str] | None = None) -> tuple[Settings, list[Fault], list[str]]:
@@ -154,9 +152,8 @@ def _sqlite_faults(settings: Settings, store: SqlStore, *, migrate: bool) -> lis
     return []
 
 
-def _shadowed_clients(settings: Settings, store: SqlStore) -> list[str]:
+def shadowed_clients(settings: Settings, store: SqlStore, *, now: int) -> list[str]:
     """A word about each client of the environment that stands in the database too."""
-    now = int(time.time())
     try:
         return [
             f"PYLON_OIDC_CLIENTS: the client {client.client_id} is in the database too; the environment wins"

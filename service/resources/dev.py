@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import falcon
@@ -63,6 +64,7 @@ class Home:
         links = [
             ("Discovery", f"{issuer}/.well-known/openid-configuration", "what a relying party reads first"),
             ("JWKS", f"{issuer}/oidc/jwks", "the public keys that verify tokens"),
+            ("Quickstart", f"{issuer}/dev/quickstart", "from here to a relying party of your own"),
             ("Readiness", "/readyz", "whether database and keys are well"),
         ]
         self._browser.show(
@@ -75,6 +77,22 @@ class Home:
             signed_in_as=None if session is None else session.user_id,
             sign_in_url=f"{issuer}/dev/sign-in",
         )
+
+
+class Quickstart:
+    """`/dev/quickstart`: the quickstart of the checkout that this runs from, as text."""
+
+    def __init__(self) -> None:
+        page = Path(__file__).parents[2] / "docs" / "quickstart.md"
+        self._text = page.read_bytes() if page.is_file() else None
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Show it; an installed package brings no docs."""
+        require_local(req)
+        if self._text is None:
+            raise ApiError("NOT_FOUND")
+        resp.content_type = "text/plain; charset=utf-8"
+        resp.data = self._text
 
 
 class DevSignIn:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -113,58 +112,21 @@ GOOD: dict[str, list[str]] = {
 }
 
 NO_SECONDS = [
-    "0",
-    "-1",
-    "+1",
-    "1.5",
-    "1e3",
-    "0x10",
-    "one",
-    " 60",
-    "60 ",
-    "60s",
-    "1_000",
-    "٦٠",
-    "9" * 13,
-    "\u00b2",
-]
+    "0", "-1", "+1", "1.5", "1e3", "0x10", "one", " 60", "60 ", "60s", "1_000", "٦٠", "9" * 13, "\u00b2",
+]  # fmt: skip
 NO_PAGE = [
-    "app.example.com/sign-in",
-    "//app.example.com/sign-in",
-    "/sign-in",
-    "http://app.example.com/sign-in",
-    "http://192.0.2.1/",
-    "HTTPS://app.example.com/sign-in",
-    "ftp://app.example.com/",
-    "javascript:alert(1)",
-    "https:app.example.com",
-    "https://",
-    "https:///sign-in",
-    "https://?x",
-    "https://u@app.example.com/sign-in",
-    "https://app.example.com@evil.example/",
-    "https://app.example.com\\@evil.example/",
-    "https://*.example.com/",
-    "https://app.example.com:0/",
-    "https://app.example.com/sign-in#x",
-    "https://app.example.com/sign in",
-    "https://app.example.com/\n",
-    "https://app.example.com/é",
-    "\x00",
-]
+    "a.example/sign-in", "//a.example/sign-in", "/sign-in", "http://app.example.com/sign-in",
+    "http://192.0.2.1/", "HTTPS://app.example.com/sign-in", "ftp://app.example.com/", "javascript:alert(1)",
+    "https:app.example.com", "https://", "https:///sign-in", "https://?x",
+    "https://u@app.example.com/sign-in", "https://app.example.com@evil.example/",
+    "https://app.example.com\\@evil.example/", "https://*.example.com/", "https://app.example.com:0/",
+    "https://app.example.com/sign-in#x", "https://app.example.com/sign in", "https://app.example.com/\n",
+    "https://app.example.com/é", "\x00",
+]  # fmt: skip
 NO_HOST = [
-    "https://a.example",
-    "*",
-    "*.example.com",
-    "a b",
-    "a,b/c",
-    "a:0",
-    "a:99999",
-    "a_b",
-    "[::1",
-    "..a",
+    "https://a.example", "*", "*.example.com", "a b", "a,b/c", "a:0", "a:99999", "a_b", "[::1", "..a",
     "1.2.3",
-]
+]  # fmt: skip
 BAD: dict[str, list[str]] = {
     "PYLON_OIDC_ISSUER": [
         "id.example.com",
@@ -409,4 +371,6 @@ def test_the_lifetimes_of_what_the_provider_gives_out(tmp_path: Path) -> None:
     given = {name: str(number) for number, name in enumerate(names, 11)}
     reading = read(tmp_path, **given, PYLON_OIDC_INTERACTION_LIFETIME_SECS="61")
     assert reading.faults == []
-    assert astuple(reading.settings.lifetimes) == (11, 12, 13, 14, 15, 16, 61)
+    kept = reading.settings.lifetimes
+    assert (kept.code_s, kept.id_token_s, kept.access_token_s, kept.refresh_idle_s) == (11, 12, 13, 14)
+    assert (kept.refresh_max_s, kept.refresh_grace_s, kept.interaction_s) == (15, 16, 61)
