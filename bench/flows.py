@@ -19,7 +19,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from bench import clients, machine, report, starts, usage, wrk
@@ -33,7 +32,7 @@ FLOWS = ("code exchange", "refresh", "userinfo")
 _USERINFO_S = 1.0
 _LIMIT_S = 40.0
 _PEERS = Path(__file__).with_name("peers")
-_LOGIN_URL = "http://app.localhost/login"
+_LOGIN_URL = "http://localhost:9/login"
 _CLAIMS = {"name": "Ada Byron", "email": "ada@example.com", "email_verified": True}
 
 

@@ -103,7 +103,7 @@ class Userinfo:
 
     def on_options(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Answer a preflight."""
-        send_preflight(resp, "GET, POST, OPTIONS")
+        send_preflight(resp, "GET, HEAD, POST, OPTIONS")
 
 
 class Introspect:

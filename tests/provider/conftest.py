@@ -14,10 +14,10 @@ from tests.support.gunicorn import rsa_pem
 
 ServeProvider = Callable[..., Provider]
 
-_FIRST = {"client_secret": SECRET, "first_party": True, "redirect_uris": [CALLBACK]}
+_FIRST: Final[dict[str, Any]] = {"client_secret": SECRET, "first_party": True, "redirect_uris": [CALLBACK]}
 
 #: One client for each way of being registered.
-CLIENTS: Final[Sequence[Mapping[str, Any]]] = (
+CLIENTS: Final[Sequence[dict[str, Any]]] = (
     _FIRST | {"client_id": "c-basic", "client_name": "Basic", "post_logout_redirect_uris": [SIGNED_OUT]},
     _FIRST | {"client_id": "c-post", "token_endpoint_auth_method": "client_secret_post"},
     _FIRST | {"client_id": "c-only-basic", "token_endpoint_auth_method": "client_secret_basic"},

@@ -1,24 +1,23 @@
-"""A browser, the app and relying parties around one provider: WebTest, a real SQLite store, a clock that tests move.
+"""The app and relying parties around one provider: WebTest, a real SQLite store, a clock that tests move.
 
-Nothing here knows the provider's inside: the browser keeps cookies and follows redirects within the issuer, the app has
-the admin token and a sign-in page at `LOGIN_URL`, a relying party verifies with PyJWT what `/oidc/jwks` publishes.
+Nothing here knows the provider's inside: the app has the admin token and a sign-in page at `LOGIN_URL`, a relying
+party verifies with PyJWT what `/oidc/jwks` publishes.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import html.parser
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from http.cookies import SimpleCookie
+from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote_plus, unquote, urlencode, urlsplit
+from urllib.parse import quote_plus, urlencode, urlsplit
 
 import jwt as pyjwt
 
 from tests.http.driver import House
+from tests.provider.browser import FORM, Browser, Landing, query_of
 from tests.support.gunicorn import Answer
 
 ISSUER: Final = "https://id.example.com"
@@ -26,7 +25,6 @@ LOGIN_URL: Final = "https://app.example.com/sign-in"
 CALLBACK: Final = "https://rp.example.org/callback"
 SIGNED_OUT: Final = "https://rp.example.org/signed-out"
 SECRET: Final = hashlib.sha256(b"tests: client secret").hexdigest()
-FORM: Final = "application/x-www-form-urlencoded"
 OTHER_CALLBACK: Final = "https://other.example.org/callback"
 _MOST_STEPS: Final = 12
 
@@ -41,158 +39,15 @@ CLAIMS: Final[Mapping[str, Any]] = {
 }  # fmt: skip
 
 
-def query_of(url: str) -> dict[str, str]:
-    """The query of an address."""
-    return dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
-
-
-@dataclass
-class Cookie:
-    """One cookie, as the browser keeps it."""
-
-    name: str
-    value: str
-    path: str
-    expires_at: float
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-
-    def goes_to(self, path: str) -> bool:
-        """Whether it is sent to this path (RFC 6265 §5.1.4)."""
-        return path == self.path or path.startswith(self.path.rstrip("/") + "/")
-
-
-class _Forms(html.parser.HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.action, self.fields, self.found = "", {}, False
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = dict(attrs)
-        if tag == "form":
-            self.action, self.found = values.get("action") or "", True
-        if tag == "input" and values.get("name"):
-            self.fields[str(values["name"])] = values.get("value") or ""
-
-
-@dataclass
-class Landing:
-    """Where a browser came to rest: a page of the provider's, or an address elsewhere that was not opened."""
-
-    url: str
-    answer: Answer
-
-    @property
-    def parameters(self) -> dict[str, str]:
-        """The query of the address, or the fields of the form_post page."""
-        return self.fields if self.answer.status == 200 else query_of(self.url)
-
-    @property
-    def fields(self) -> dict[str, str]:
-        """The fields of the page's form."""
-        return self._forms.fields
-
-    @property
-    def action(self) -> str:
-        """Where the page's form goes; empty without a form."""
-        return self._forms.action
-
-    @property
-    def text(self) -> str:
-        """The page."""
-        return self.answer.body.decode()
-
-    @property
-    def _forms(self) -> _Forms:
-        forms = _Forms()
-        forms.feed(self.text)
-        return forms
-
-    def is_at(self, url: str) -> bool:
-        """Whether the browser was sent to this address, whatever its query."""
-        return self.answer.status == 303 and self.url.partition("?")[0] == url
-
-    def is_page(self, status: int = 200) -> bool:
-        """Whether it rests on a page of the provider's."""
-        kind = self.answer.headers.get("Content-Type", "")
-        return self.answer.status == status and kind == "text/html; charset=utf-8" and "Location" not in self.answer.headers
-
-
-class Browser:
-    """Keeps cookies by path, security and age, and follows redirects within the issuer."""
-
-    def __init__(self, house: House, host: str | None = None) -> None:
-        self._house = house
-        self.issuer = house.settings.issuer or f"https://{host}"
-        self.cookies: dict[tuple[str, str], Cookie] = {}
-        self.seen: list[tuple[str, Answer]] = []
-
-    def set_cookie(self, name: str, value: str, *, path: str = "/", max_age_s: float = 86_400) -> None:
-        """A cookie from elsewhere, as the app's under a shared domain."""
-        self.cookies[name, path] = Cookie(name, value, path, self._house.clock() + max_age_s)
-
-    def cookie_names(self, prefix: str = "") -> list[str]:
-        """The names of the live cookies that begin so."""
-        now = self._house.clock()
-        return [cookie.name for cookie in self.cookies.values() if cookie.expires_at > now and cookie.name.startswith(prefix)]
-
-    def ask(
-        self, method: str, url: str, *, form: Mapping[str, str] | None = None, cross_site: bool = False,
-        headers: Mapping[str, str] | None = None,
-    ) -> Answer:  # fmt: skip
-        """One request to the issuer. A POST from another site carries no `Lax` cookie."""
-        parts, now = urlsplit(url), self._house.clock()
-        held = [cookie for cookie in self.cookies.values() if cookie.expires_at > now and cookie.goes_to(parts.path)]
-        header = "; ".join(f"{cookie.name}={cookie.value}" for cookie in held)
-        answer = self._house.ask(
-            method,
-            unquote(parts.path),
-            host=parts.netloc,
-            query=parts.query,
-            body=None if form is None else urlencode(form).encode(),
-            content_type=None if form is None else FORM,
-            cookie=header if header and not (cross_site and method == "POST") else None,
-            headers=headers,
-        )
-        for line in answer.headers.all("Set-Cookie"):
-            self._keep(line)
-        self.seen.append((url, answer))
-        return answer
-
-    def _keep(self, line: str) -> None:
-        (morsel,) = SimpleCookie(line).values()
-        path = morsel["path"] or "/"
-        assert morsel["secure"] or self.issuer.startswith("http:"), line
-        attributes = {name: value for name, value in morsel.items() if value}
-        expires_at = self._house.clock() + int(morsel["max-age"])
-        self.cookies[morsel.key, path] = Cookie(morsel.key, morsel.value, path, expires_at, attributes)
-
-    def go(
-        self, url: str, *, form: Mapping[str, str] | None = None, cross_site: bool = False,
-        headers: Mapping[str, str] | None = None,
-    ) -> Landing:  # fmt: skip
-        """Open an address, or post a form to it, and follow every redirect that stays at the issuer."""
-        answer = self.ask("GET" if form is None else "POST", url, form=form, cross_site=cross_site, headers=headers)
-        for _ in range(_MOST_STEPS):
-            location = answer.headers.get("Location")
-            if location is None:
-                return Landing(url, answer)
-            if not location.startswith(f"{self.issuer}/"):
-                return Landing(location, answer)
-            url, answer = location, self.ask("GET", location)
-        raise AssertionError(f"too many redirects, at {url}")
-
-    def submit(self, landing: Landing, **fields: str) -> Landing:
-        """Press a button of the page's form."""
-        return self.go(landing.action, form=landing.fields | fields, headers={"Sec-Fetch-Site": "same-origin"})
-
-
 class App:
     """The app beside the provider: its backend has the admin token."""
 
     def __init__(self, house: House) -> None:
         self._house = house
 
-    def call(self, method: str, path: str, body: Any = None, *, host: str | None = None, query: str = "") -> Answer:
+    def call(
+        self, method: str, path: str, body: Any = None, *, host: str | None = None, query: str = ""
+    ) -> Answer:
         """Ask the admin API."""
         host = host or urlsplit(self._house.settings.issuer or ISSUER).netloc
         extra: dict[str, Any] = {} if body is None else {"json": body}
@@ -233,7 +88,9 @@ class App:
 
     def grants(self, user: str = "ada") -> list[dict[str, Any]]:
         """What a user let clients have."""
-        listed: list[dict[str, Any]] = self.call("GET", "/api/oidc/grants", query=f"user_id={user}").json()["grants"]
+        listed: list[dict[str, Any]] = self.call("GET", "/api/oidc/grants", query=f"user_id={user}").json()[
+            "grants"
+        ]
         return listed
 
 
@@ -271,7 +128,7 @@ class RelyingParty:
     def request(self, **changes: str | None) -> Request:
         """A fresh request: `scope=openid`, a state of 128 characters, PKCE; None takes a parameter out."""
         verifier = secrets.token_urlsafe(48)
-        parameters: dict[str, str | None] = {
+        usual = {
             "response_type": "code",
             "client_id": self.client_id,
             "redirect_uri": self.redirect_uri,
@@ -280,7 +137,8 @@ class RelyingParty:
             "nonce": secrets.token_urlsafe(32),
             "code_challenge": challenge_of(verifier),
             "code_challenge_method": "S256",
-        } | changes
+        }
+        parameters = {**usual, **changes}
         given = {name: value for name, value in parameters.items() if value is not None}
         return Request(given, verifier if "code_challenge" in given else None, self.issuer)
 
@@ -295,16 +153,19 @@ class RelyingParty:
             if self.secret is not None:
                 form["client_secret"] = self.secret
         host = urlsplit(self.issuer).netloc
-        return self._house.ask("POST", path, host=host, body=urlencode(form).encode(), content_type=FORM, headers=headers)
+        return self._house.ask(
+            "POST", path, host=host, body=urlencode(form).encode(), content_type=FORM, headers=headers
+        )
 
     def redeem(self, request: Request, code: str, **changes: str | None) -> Answer:
         """Exchange a code; None takes a parameter out."""
-        form: dict[str, str | None] = {
+        usual = {
             "grant_type": "authorization_code",
             "code": code,
             "redirect_uri": request.parameters["redirect_uri"],
             "code_verifier": request.code_verifier,
-        } | changes
+        }
+        form = {**usual, **changes}
         return self.post("/oidc/token", {name: value for name, value in form.items() if value is not None})
 
     def refresh(self, token: str, **more: str) -> Answer:
@@ -379,7 +240,9 @@ class Provider:
         }
         return RelyingParty(self.house, client_id, **usual | options)
 
-    def finish(self, browser: Browser, landing: Landing, *, user: str = "ada", way: str = "backend", **fields: Any) -> Landing:
+    def finish(
+        self, browser: Browser, landing: Landing, *, user: str = "ada", way: str = "backend", **fields: Any
+    ) -> Landing:
         """Sign in and agree wherever that is asked, until the browser stands elsewhere or on an error page."""
         for _ in range(_MOST_STEPS):
             if landing.is_at(LOGIN_URL):
@@ -415,7 +278,9 @@ class Provider:
         """A whole flow, from the request to verified tokens."""
         rp = self.rp(client_id)
         request = rp.request(**parameters)
-        code = self.authorize(browser or self.browser(), request, user=user, way=way, **(fields or {}))["code"]
+        code = self.authorize(browser or self.browser(), request, user=user, way=way, **(fields or {}))[
+            "code"
+        ]
         answer = rp.redeem(request, code)
         assert answer.status == 200, answer
         tokens = answer.json()

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.http.driver import refused
-from tests.provider.driver import CALLBACK, CLAIMS, Provider, query_of
+from tests.provider.browser import query_of
+from tests.provider.driver import CALLBACK, CLAIMS, Provider
 
 GRANTS = "/api/oidc/grants"
 STEPS = pytest.mark.parametrize("what", ["login", "consent", "reject"])
@@ -23,7 +24,13 @@ def _path(interaction: str, what: str = "") -> str:
 
 def test_an_interaction_has_exactly_these_members(op: Provider) -> None:
     """Contract §8: `GET /api/oidc/interactions/{id}`: what the app's page should show."""
-    asked = {"prompt": "login consent", "max_age": "60", "acr_values": "gold silver", "login_hint": "ada@x", "ui_locales": "de en"}
+    asked = {
+        "prompt": "login consent",
+        "max_age": "60",
+        "acr_values": "gold silver",
+        "login_hint": "ada@x",
+        "ui_locales": "de en",
+    }
     interaction = _begun(op, "c-third", scope="email openid nonsense", **asked)
     answer = op.app.call("GET", _path(interaction))
     assert answer.status == 200
@@ -44,7 +51,9 @@ def test_an_interaction_has_exactly_these_members(op: Provider) -> None:
 def test_what_was_not_asked_is_null(op: Provider) -> None:
     """Contract §8: every member is there; absent ones are null."""
     shown = op.app.call("GET", _path(_begun(op, "c-post"))).json()
-    assert [shown[name] for name in ("prompt", "max_age", "acr_values", "login_hint", "ui_locales")] == [None] * 5
+    assert [shown[name] for name in ("prompt", "max_age", "acr_values", "login_hint", "ui_locales")] == [
+        None
+    ] * 5
     assert shown["client"]["client_name"] is None and shown["client"]["logo_uri"] is None
     assert shown["client"]["first_party"] is True
 
@@ -119,7 +128,16 @@ def test_a_rejection_goes_to_the_client(op: Provider, body: Any, error: str) -> 
 
 
 @pytest.mark.parametrize(
-    "body", [{"error": ""}, {"error": 'a"b'}, {"error": "é"}, {"error": 1}, {"error_description": "a\nb"}, {"error_description": "\\"}, {"x": 1}]
+    "body",
+    [
+        {"error": ""},
+        {"error": 'a"b'},
+        {"error": "é"},
+        {"error": 1},
+        {"error_description": "a\nb"},
+        {"error_description": "\\"},
+        {"x": 1},
+    ],
 )
 def test_a_rejection_is_printable(op: Provider, body: dict[str, Any]) -> None:
     """Line 0.17: what the app says goes into the redirect: only the characters that may stand there (RFC 6749 §4.1.2.1)."""
@@ -171,9 +189,10 @@ def test_an_unknown_grant_is_not_found(op: Provider, grant_id: str) -> None:
 def test_a_field_left_out_stays(op: Provider) -> None:
     """Contract §8: `PUT /api/auth/users/{user_id}`: 200 the record; what is given is replaced, the rest stays."""
     path = "/api/auth/users/ada"
-    everything = {"claims": dict(CLAIMS), "roles": ["dev"], "tenant_id": "acme"}
+    everything: dict[str, Any] = {"claims": dict(CLAIMS), "roles": ["dev"], "tenant_id": "acme"}
+    changes: list[dict[str, Any]] = [{"roles": []}, {"claims": {"name": "A"}}, {"tenant_id": "other"}, {}]
     assert op.app.call("PUT", path, everything).json() == {"user_id": "ada"} | everything
-    for change in ({"roles": []}, {"claims": {"name": "A"}}, {"tenant_id": "other"}, {}):
+    for change in changes:
         everything |= change
         answer = op.app.call("PUT", path, change)
         assert (answer.status, answer.json()) == (200, {"user_id": "ada"} | everything)
@@ -181,7 +200,12 @@ def test_a_field_left_out_stays(op: Provider) -> None:
 
 def test_a_new_user_has_empty_fields(op: Provider) -> None:
     """Contract §8: a user of whom nothing was said before."""
-    assert op.app.call("PUT", "/api/auth/users/new", {}).json() == {"user_id": "new", "claims": {}, "roles": [], "tenant_id": None}
+    assert op.app.call("PUT", "/api/auth/users/new", {}).json() == {
+        "user_id": "new",
+        "claims": {},
+        "roles": [],
+        "tenant_id": None,
+    }
 
 
 def test_a_session_request_replaces_what_it_gives(op: Provider) -> None:

@@ -10,7 +10,8 @@ from urllib.parse import urlencode
 import pytest
 
 from service.protocol import authorize as rules
-from tests.provider.driver import CALLBACK, Landing, Provider, challenge_of
+from tests.provider.browser import Landing
+from tests.provider.driver import CALLBACK, Provider, challenge_of
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,10 @@ CASES: dict[str, list[Case]] = {
         Case("invalid_scope", {"scope": None}),
         Case("invalid_scope", {"scope": "phone address"}, client="c-narrow"),
     ],
-    "check_prompt": [Case("invalid_request", {"prompt": "create"}), Case("invalid_request", {"prompt": "consent none"})],
+    "check_prompt": [
+        Case("invalid_request", {"prompt": "create"}),
+        Case("invalid_request", {"prompt": "consent none"}),
+    ],
     "check_max_age": [
         Case("invalid_request", {"max_age": value}) for value in ("-1", "1.5", "+1", "x", "٣", "99999999999")
     ],
@@ -87,7 +91,10 @@ CASES: dict[str, list[Case]] = {
         Case("invalid_request", {"code_challenge": None, "code_challenge_method": None}),
         Case("invalid_request", {"code_challenge": None, "code_challenge_method": None}, client="c-public"),
     ],
-    "check_claims": [Case("invalid_request", {"claims": "[]"}), Case("invalid_request", {"claims": '{"id_token":1}'})],
+    "check_claims": [
+        Case("invalid_request", {"claims": "[]"}),
+        Case("invalid_request", {"claims": '{"id_token":1}'}),
+    ],
     "check_id_token_hint": [Case("invalid_request", {"id_token_hint": "a.b.c"})],
 }
 ALL = [(name, case) for name, cases in CASES.items() for case in cases]
@@ -146,7 +153,9 @@ def test_before_the_cut_it_is_a_page_and_after_it_a_redirect(op: Provider, name:
 @pytest.mark.parametrize("case", [case for name, case in ALL if name not in BEFORE])
 def test_no_later_error_is_told_to_an_untrusted_redirect_uri(op: Provider, case: Case) -> None:
     """S21: unsupported response types, scopes and all the others are a page while the redirect URI is not registered."""
-    wrong = Case(case.told, case.changes | {"redirect_uri": "https://evil.example/"}, case.client, case.repeated)
+    wrong = Case(
+        case.told, case.changes | {"redirect_uri": "https://evil.example/"}, case.client, case.repeated
+    )
     assert _send(op, wrong).is_page(400)
 
 
@@ -165,14 +174,32 @@ def test_a_repeated_response_mode_is_answered_by_query(op: Provider) -> None:
 def test_an_empty_parameter_counts_as_absent(op: Provider) -> None:
     """S22: parameters without a value are as if they were left out (RFC 6749 §3.1)."""
     empty: dict[str, str | None] = dict.fromkeys(
-        ["prompt", "max_age", "claims", "id_token_hint", "request", "request_uri", "response_mode", "display", "registration"], ""
+        [
+            "prompt",
+            "max_age",
+            "claims",
+            "id_token_hint",
+            "request",
+            "request_uri",
+            "response_mode",
+            "display",
+            "registration",
+        ],
+        "",
     )
     shown = op.authorize(op.browser(), op.rp().request(**empty))
     assert "code" in shown
 
 
 @pytest.mark.parametrize(
-    "query", ["client_id=%FF", "client_id=c-basic&state=%ED%A0%80", "&".join(f"p{n}=1" for n in range(201)), "%00=%00", ""]
+    "query",
+    [
+        "client_id=%FF",
+        "client_id=c-basic&state=%ED%A0%80",
+        "&".join(f"p{n}=1" for n in range(201)),
+        "%00=%00",
+        "",
+    ],
 )
 def test_a_malformed_query_is_a_page(op: Provider, query: str) -> None:
     """S21: what is not UTF-8, or too much, is shown here (RFC 6749 Appendix B)."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
-from service.protocol import clients as client_rules
+from tests.provider.browser import FORM
 from tests.provider.conftest import CLIENTS, ServeProvider
-from tests.provider.driver import FORM, SECRET, Provider
+from tests.provider.driver import SECRET, Provider
 from tests.support.gunicorn import Answer
 
 ENDPOINTS = pytest.mark.parametrize("path", ["/oidc/token", "/oidc/introspect", "/oidc/revoke"])
@@ -23,7 +22,7 @@ def basic(client_id: str, secret: str) -> str:
     return "Basic " + base64.b64encode(f"{client_id}:{secret}".encode()).decode()
 
 
-def _ask(op: Provider, path: str, form: Mapping[str, str], authorization: str | None = None) -> Answer:
+def _ask(op: Provider, path: str, form: dict[str, str], authorization: str | None = None) -> Answer:
     headers = {} if authorization is None else {"Authorization": authorization}
     return op.ask("POST", path, headers=headers, body=urlencode(GRANT | form).encode(), content_type=FORM)
 
@@ -104,14 +103,19 @@ def test_secrets_are_compared_in_constant_time(op: Provider, monkeypatch: pytest
         compared.append((one, two))
         return one == two
 
-    monkeypatch.setattr(client_rules.hmac, "compare_digest", spy)
+    monkeypatch.setattr("service.protocol.clients.hmac.compare_digest", spy)
     _is_invalid_client(_ask(op, "/oidc/token", {"client_id": "c-basic", "client_secret": "short"}))
     assert [(len(one), len(two)) for one, two in compared] == [(64, 64)]
 
 
 def test_an_unsupported_grant_type_is_told(op: Provider) -> None:
     """RFC 6749 §5.2: unsupported_grant_type; client_credentials and password are none of ours here."""
-    for grant_type in ("client_credentials", "password", "implicit", "urn:ietf:params:oauth:grant-type:device_code"):
+    for grant_type in (
+        "client_credentials",
+        "password",
+        "implicit",
+        "urn:ietf:params:oauth:grant-type:device_code",
+    ):
         answer = op.rp().post("/oidc/token", {"grant_type": grant_type})
         assert (answer.status, answer.json()["error"]) == (400, "unsupported_grant_type")
 
@@ -131,14 +135,20 @@ def test_the_log_names_the_client_and_no_secret(op: Provider) -> None:
     line = [line for line in op.house.requests_logged if line["route"] == "/oidc/token"][-1]
     assert line["client_id"] == "c-basic"
     text = op.house.log.getvalue()
-    for secret in (SECRET, signed.code, *map(str, (signed.tokens[name] for name in ("access_token", "refresh_token", "id_token")))):
+    for secret in (
+        SECRET,
+        signed.code,
+        *map(str, (signed.tokens[name] for name in ("access_token", "refresh_token", "id_token"))),
+    ):
         assert secret not in text
 
 
 @pytest.mark.parametrize("length", [31, 32])
 def test_a_secret_has_32_characters_at_least(serve_provider: ServeProvider, length: int) -> None:
     """Contract §8: secrets have 32 characters at least."""
-    client: dict[str, Any] = dict(CLIENTS[0]) | {"client_secret": "s3cret-"[:7] + "x1y2" * 6 + "z" * (length - 31)}
+    client: dict[str, Any] = dict(CLIENTS[0]) | {
+        "client_secret": "s3cret-"[:7] + "x1y2" * 6 + "z" * (length - 31)
+    }
     assert len(client["client_secret"]) == length
     if length < 32:
         with pytest.raises(AssertionError, match="client_secret"):

@@ -46,7 +46,9 @@ def test_registering_answers_metadata_and_a_secret_once(op: Provider) -> None:
     assert {name: made[name] for name in DEFAULTS} == DEFAULTS
     assert made["redirect_uris"] == [CALLBACK]
     shown = op.app.call("GET", f"{ALL}/{made['client_id']}")
-    assert shown.status == 200 and shown.json() == {name: value for name, value in made.items() if name != "client_secret"}
+    assert shown.status == 200 and shown.json() == {
+        name: value for name, value in made.items() if name != "client_secret"
+    }
     assert made["client_secret"] not in op.app.call("GET", ALL).body.decode()
 
 
@@ -87,8 +89,12 @@ def test_the_list_has_both_sources(op: Provider) -> None:
     answer = op.app.call("GET", ALL)
     sources = {client["client_id"]: client["source"] for client in answer.json()["clients"]}
     assert list(answer.json()) == ["clients"]
-    assert sources == {str(client["client_id"]): "environment" for client in CLIENTS} | {made["client_id"]: "database"}
-    assert SECRET not in answer.body.decode() and "secret" not in {name for client in answer.json()["clients"] for name in client}
+    assert sources == {str(client["client_id"]): "environment" for client in CLIENTS} | {
+        made["client_id"]: "database"
+    }
+    assert SECRET not in answer.body.decode() and "secret" not in {
+        name for client in answer.json()["clients"] for name in client
+    }
 
 
 @pytest.mark.parametrize(
@@ -112,7 +118,11 @@ def test_the_list_has_both_sources(op: Provider) -> None:
         ({"grant_types": ["implicit"]}, "grant_types", "authorization_code"),
         ({"grant_types": ["client_credentials"]}, "grant_types", ""),
         ({"response_types": ["token"]}, "response_types", "code"),
-        ({"token_endpoint_auth_method": "private_key_jwt"}, "token_endpoint_auth_method", "client_secret_basic"),
+        (
+            {"token_endpoint_auth_method": "private_key_jwt"},
+            "token_endpoint_auth_method",
+            "client_secret_basic",
+        ),
         ({"token_endpoint_auth_method": "none", "client_secret": SECRET}, "client_secret", "public"),
         ({"token_endpoint_auth_method": "none", "require_pkce": False}, "require_pkce", "public"),
         ({"id_token_signed_response_alg": "none"}, "id_token_signed_response_alg", "RS256"),
@@ -123,9 +133,13 @@ def test_the_list_has_both_sources(op: Provider) -> None:
         ({"resource_ids": [""]}, "resource_ids", ""),
     ],
 )
-def test_wrong_metadata_is_told_by_its_member(op: Provider, metadata: dict[str, Any], member: str, hint: str) -> None:
+def test_wrong_metadata_is_told_by_its_member(
+    op: Provider, metadata: dict[str, Any], member: str, hint: str
+) -> None:
     """Contract §8: 400 `INVALID_CLIENT_METADATA` naming the member, an unknown one with a did-you-mean (RFC 7591 §3.2.2)."""
-    error = refused(op.app.call("POST", ALL, {"redirect_uris": [CALLBACK]} | metadata), 400, "INVALID_CLIENT_METADATA")
+    error = refused(
+        op.app.call("POST", ALL, {"redirect_uris": [CALLBACK]} | metadata), 400, "INVALID_CLIENT_METADATA"
+    )
     assert error["message"].endswith(f"See the field {member}.")
     assert error["hint"].startswith(member) and hint in error["hint"]
     assert SECRET not in str(error)
@@ -148,12 +162,12 @@ def test_a_body_that_is_no_object_is_refused(op: Provider, body: str) -> None:
 def test_a_taken_id_is_a_conflict(op: Provider, client_id: str) -> None:
     """Contract §8: 409 `CLIENT_EXISTS`, for one of either source."""
     _add(op, client_id="taken")
-    refused(op.app.call("POST", ALL, {"redirect_uris": [CALLBACK], "client_id": client_id}), 409, "CLIENT_EXISTS")
+    refused(
+        op.app.call("POST", ALL, {"redirect_uris": [CALLBACK], "client_id": client_id}), 409, "CLIENT_EXISTS"
+    )
 
 
-@pytest.mark.parametrize(
-    ("method", "tail"), [("PUT", ""), ("DELETE", ""), ("POST", "/secret")]
-)
+@pytest.mark.parametrize(("method", "tail"), [("PUT", ""), ("DELETE", ""), ("POST", "/secret")])
 def test_the_environments_are_read_only(op: Provider, method: str, tail: str) -> None:
     """Contract §8: 409 `CLIENT_READ_ONLY` for one of the environment."""
     body = {"redirect_uris": [CALLBACK]} if method == "PUT" else None
@@ -171,7 +185,9 @@ def test_an_unknown_client_is_not_found(op: Provider, client_id: str, method: st
 def test_changing_replaces_the_metadata_and_keeps_the_secret(op: Provider) -> None:
     """Contract §8: `PUT`: 200 with the metadata; what is left out is at its default again (RFC 7592 §2.2)."""
     made = _add(op, client_name="Old", first_party=True)
-    answer = op.app.call("PUT", f"{ALL}/{made['client_id']}", {"redirect_uris": [CALLBACK], "client_name": "New"})
+    answer = op.app.call(
+        "PUT", f"{ALL}/{made['client_id']}", {"redirect_uris": [CALLBACK], "client_name": "New"}
+    )
     assert answer.status == 200
     assert (answer.json()["client_name"], answer.json()["first_party"]) == ("New", False)
     assert answer.json() == op.app.call("GET", f"{ALL}/{made['client_id']}").json()
@@ -236,7 +252,12 @@ def test_a_public_client_has_no_secret_to_rotate(op: Provider) -> None:
 def test_of_an_id_in_both_the_environment_wins(op: Provider, serve_provider: ServeProvider) -> None:
     """Contract §8: the environment's metadata and secret count, and it is read-only."""
     made = _add(op, client_id="both", client_name="stored")
-    fixed = {"client_id": "both", "client_secret": SECRET, "client_name": "fixed", "redirect_uris": [CALLBACK]}
+    fixed = {
+        "client_id": "both",
+        "client_secret": SECRET,
+        "client_name": "fixed",
+        "redirect_uris": [CALLBACK],
+    }
     later = serve_provider([fixed], PYLON_DATA_DIR=str(op.house.settings.data_dir))
     (shown,) = later.app.call("GET", ALL).json()["clients"]
     assert (shown["client_name"], shown["source"]) == ("fixed", "environment")

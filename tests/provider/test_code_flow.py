@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
+from tests.provider.browser import query_of
 from tests.provider.conftest import CLIENTS, ServeProvider
-from tests.provider.driver import CALLBACK, LOGIN_URL, SECRET, Provider, Request, query_of
+from tests.provider.driver import CALLBACK, LOGIN_URL, SECRET, Provider, Request
 
 ODD_ID, ODD_SECRET = "c+odd:%41/&=~", "s+e%20c:r&e=t/ ~" + "x" * 24
 
@@ -45,7 +47,9 @@ def test_a_missing_response_type_is_told_to_the_client(op: Provider) -> None:
     assert op.answered(request, op.browser().go(request.url))["error"] == "invalid_request"
 
 
-@pytest.mark.parametrize("response_type", ["token", "id_token", "code id_token", "code token", "none", "CODE", "code code"])
+@pytest.mark.parametrize(
+    "response_type", ["token", "id_token", "code id_token", "code token", "none", "CODE", "code code"]
+)
 def test_other_response_types_are_refused(op: Provider, response_type: str) -> None:
     """Line 2.3: only `code` (RFC 6749 §3.1.1)."""
     request = op.rp().request(response_type=response_type)
@@ -115,9 +119,16 @@ def test_the_log_tells_where_the_redirect_uri_differs(op: Provider) -> None:
 @pytest.mark.parametrize("port", ["", ":1", ":49152", ":65535"])
 def test_only_a_loopback_address_may_have_any_port(op: Provider, port: str) -> None:
     """S20: the port of a loopback IP is free (RFC 8252 §7.3); not that of `localhost`, and nothing else is."""
-    landing = op.browser().go(op.rp("c-public").request(redirect_uri=f"http://127.0.0.1{port}/cb", prompt="none").url)
+    landing = op.browser().go(
+        op.rp("c-public").request(redirect_uri=f"http://127.0.0.1{port}/cb", prompt="none").url
+    )
     assert landing.is_at(f"http://127.0.0.1{port}/cb")
-    for other in (f"http://localhost{port}/cb", f"http://127.0.0.1{port}/cb/", f"http://127.0.0.2{port}/cb", f"http://[::1]{port}/cb"):
+    for other in (
+        f"http://localhost{port}/cb",
+        f"http://127.0.0.1{port}/cb/",
+        f"http://127.0.0.2{port}/cb",
+        f"http://[::1]{port}/cb",
+    ):
         assert op.browser().go(op.rp("c-public").request(redirect_uri=other).url).is_page(400), other
 
 
@@ -136,7 +147,9 @@ def test_a_posted_request_is_the_same_as_a_get(op: Provider, cross_site: bool) -
     """Line 2.31: POST is taken as GET is; 303 to a GET of ours, where `Lax` cookies come along (Core §3.1.2.1; contract §8)."""
     browser, request = op.browser(), op.rp().request()
     op.app.sign_in(browser)
-    posted = browser.ask("POST", f"{op.issuer}/oidc/authorize", form=request.parameters, cross_site=cross_site)
+    posted = browser.ask(
+        "POST", f"{op.issuer}/oidc/authorize", form=request.parameters, cross_site=cross_site
+    )
     assert posted.status == 303
     assert posted.headers["Location"].startswith(f"{op.issuer}/oidc/interaction/")
     assert "code" in op.answered(request, browser.go(posted.headers["Location"]))
@@ -207,9 +220,11 @@ def test_without_openid_there_is_no_id_token(op: Provider) -> None:
 
 
 @pytest.mark.parametrize("client_id", ["c-basic", "c-public"])
-def test_pkce_is_asked_of_everybody_but_the_confidential_client_that_opted_out(op: Provider, client_id: str) -> None:
+def test_pkce_is_asked_of_everybody_but_the_confidential_client_that_opted_out(
+    op: Provider, client_id: str
+) -> None:
     """Line 2.37; S24: `require_pkce` is the default; PKCE is not forced on a client registered without (RFC 9700 §2.1.1)."""
-    plain: dict[str, str | None] = {"code_challenge": None, "code_challenge_method": None}
+    plain: dict[str, Any] = {"code_challenge": None, "code_challenge_method": None}
     request = op.rp(client_id).request(**plain)
     assert op.answered(request, op.browser().go(request.url))["error"] == "invalid_request"
     assert op.sign_in(client_id="c-loose", **plain).claims["sub"] == "ada"
@@ -226,5 +241,8 @@ def test_the_sign_in_page_is_told_the_interaction_and_the_way_back(op: Provider)
     landing = op.browser().go(op.rp().request().url)
     assert landing.is_at(LOGIN_URL)
     told = query_of(landing.url)
-    assert told == {"interaction": told["interaction"], "return_to": f"{op.issuer}/oidc/interaction/{told['interaction']}"}
+    assert told == {
+        "interaction": told["interaction"],
+        "return_to": f"{op.issuer}/oidc/interaction/{told['interaction']}",
+    }
     assert SECRET not in landing.url

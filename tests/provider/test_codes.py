@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 
+from tests.provider.browser import FORM
 from tests.provider.conftest import ServeProvider
-from tests.provider.driver import CALLBACK, FORM, SECRET, Provider, RelyingParty, Request
+from tests.provider.driver import CALLBACK, SECRET, Provider, RelyingParty, Request
 from tests.support.gunicorn import Answer
 
 
-def _code(op: Provider, client_id: str = "c-basic", **parameters: str | None) -> tuple[RelyingParty, Request, str]:
+def _code(
+    op: Provider, client_id: str = "c-basic", **parameters: str | None
+) -> tuple[RelyingParty, Request, str]:
     rp = op.rp(client_id)
     request = rp.request(**parameters)
     return rp, request, op.authorize(op.browser(), request)["code"]
@@ -69,7 +72,9 @@ def test_a_verifier_without_a_challenge_fails(op: Provider) -> None:
     assert rp.redeem(request, code).status == 200
 
 
-@pytest.mark.parametrize("uri", [None, "", f"{CALLBACK}/", f"{CALLBACK}?x", "https://evil.example/", CALLBACK.upper()])
+@pytest.mark.parametrize(
+    "uri", [None, "", f"{CALLBACK}/", f"{CALLBACK}?x", "https://evil.example/", CALLBACK.upper()]
+)
 def test_a_wrong_redirect_uri_spends_nothing(op: Provider, uri: str | None) -> None:
     """S25; contract §8: redirect_uri is the one of the request, exactly; the code stays good (RFC 6749 §4.1.3)."""
     rp, request, code = _code(op)
@@ -129,9 +134,14 @@ def test_a_made_up_code_is_invalid_grant(op: Provider, code: str) -> None:
 def test_a_code_of_another_issuer_is_invalid_grant(serve_provider: ServeProvider) -> None:
     """Contract §8: what is granted stores its issuer: a code or refresh token under another one is invalid_grant."""
     op = serve_provider([], PYLON_OIDC_ISSUER=None, PYLON_LOGIN_URL=None)
-    made = op.app.call("POST", "/api/oidc/clients", {"client_id": "c-db", "redirect_uris": [CALLBACK], "first_party": True})
+    made = op.app.call(
+        "POST", "/api/oidc/clients", {"client_id": "c-db", "redirect_uris": [CALLBACK], "first_party": True}
+    )
     secret = made.json()["client_secret"]
-    here, there = (RelyingParty(op.house, "c-db", secret=secret, issuer=f"https://{name}.example.com") for name in ("id", "other"))
+    here, there = (
+        RelyingParty(op.house, "c-db", secret=secret, issuer=f"https://{name}.example.com")
+        for name in ("id", "other")
+    )
     browser = op.browser()
     op.app.sign_in(browser)
     request = here.request(scope="openid offline_access")
@@ -162,7 +172,9 @@ def test_parameters_of_the_query_do_not_count(op: Provider) -> None:
         (FORM, b"x=" + b"y" * 65_536, 413),
     ],
 )
-def test_only_forms_of_a_decent_size_are_taken(op: Provider, content_type: str | None, body: bytes, status: int) -> None:
+def test_only_forms_of_a_decent_size_are_taken(
+    op: Provider, content_type: str | None, body: bytes, status: int
+) -> None:
     """S32; contract §7: another content type is 415, a body above 64 KiB 413 (RFC 6749 §3.2)."""
     answer = op.ask("POST", "/oidc/token", content_type=content_type, body=body)
     assert answer.status == status
@@ -173,7 +185,11 @@ def test_only_forms_of_a_decent_size_are_taken(op: Provider, content_type: str |
 def test_a_repeated_parameter_is_refused(op: Provider, name: str) -> None:
     """S22: at the token endpoint too, known or not; and nothing is spent (RFC 6749 §3.2)."""
     rp, request, code = _code(op, "c-public")
-    form: dict[str, Any] = {"grant_type": "authorization_code", "code": code, "code_verifier": request.code_verifier}
+    form: dict[str, Any] = {
+        "grant_type": "authorization_code",
+        "code": code,
+        "code_verifier": request.code_verifier,
+    }
     form |= {"redirect_uri": CALLBACK, "client_id": "c-public", "unknown": "x"}
     body = "&".join(f"{key}={value}" for key, value in [*form.items(), (name, form[name])])
     answer = op.ask("POST", "/oidc/token", content_type=FORM, body=body.encode())

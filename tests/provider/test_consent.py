@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tests.http.driver import refused
+from tests.provider.browser import Browser, Landing, query_of
 from tests.provider.conftest import ServeProvider
-from tests.provider.driver import OTHER_CALLBACK, Browser, Landing, Provider, query_of
+from tests.provider.driver import OTHER_CALLBACK, Provider
 
 CONSENT_URL = "https://app.example.com/consent"
 
@@ -28,7 +29,11 @@ def _page(op: Provider, browser: Browser, **parameters: Any) -> Landing:
 
 def test_a_first_party_client_is_not_asked_for(op: Provider, browser: Browser) -> None:
     """Contract §8: `first_party` skips consent."""
-    assert browser.ask("GET", op.rp().request(scope="openid email").url).headers["Location"].startswith("https://rp.")
+    assert (
+        browser.ask("GET", op.rp().request(scope="openid email").url)
+        .headers["Location"]
+        .startswith("https://rp.")
+    )
 
 
 def test_prompt_consent_always_shows_it(op: Provider, browser: Browser) -> None:
@@ -92,7 +97,8 @@ def test_anything_but_a_yes_is_a_no(op: Provider, browser: Browser, decision: st
 
 
 @pytest.mark.parametrize(
-    "headers", [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}]
+    "headers",
+    [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}],
 )
 def test_another_site_cannot_say_yes(op: Provider, browser: Browser, headers: dict[str, str]) -> None:
     """S26: the form passes a same-origin check, even with its token."""
@@ -101,15 +107,22 @@ def test_another_site_cannot_say_yes(op: Provider, browser: Browser, headers: di
     assert not op.app.grants()
 
 
-@pytest.mark.parametrize("headers", [{}, {"Origin": "null"}, {"Origin": "https://id.example.com"}, {"Sec-Fetch-Site": "same-origin"}])
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"Origin": "null"}, {"Origin": "https://id.example.com"}, {"Sec-Fetch-Site": "same-origin"}],
+)
 def test_a_browser_that_says_little_may(op: Provider, browser: Browser, headers: dict[str, str]) -> None:
     """S26: the check does not break on `Origin: null`: the one-time token decides."""
     page = _page(op, browser)
-    assert browser.go(page.action, form=page.fields | {"decision": "allow"}, headers=headers).is_at(OTHER_CALLBACK)
+    assert browser.go(page.action, form=page.fields | {"decision": "allow"}, headers=headers).is_at(
+        OTHER_CALLBACK
+    )
 
 
 @pytest.mark.parametrize("token", [None, "", "x", "é"])
-def test_without_the_forms_token_nothing_is_agreed_to(op: Provider, browser: Browser, token: str | None) -> None:
+def test_without_the_forms_token_nothing_is_agreed_to(
+    op: Provider, browser: Browser, token: str | None
+) -> None:
     """S26: the form answers its one-time token."""
     page = _page(op, browser)
     form = {"decision": "allow"} | ({} if token is None else {"form_token": token})
@@ -163,7 +176,9 @@ def test_the_app_may_grant_a_part(apart: Provider) -> None:
     """Contract §8: `{scope?}`: what the user left out is not granted."""
     browser = apart.browser()
     request, landing = _asked(apart, browser, scope="openid email phone")
-    landing = browser.go(apart.app.report(apart.app.interaction(landing), "consent", {"scope": "openid phone"}))
+    landing = browser.go(
+        apart.app.report(apart.app.interaction(landing), "consent", {"scope": "openid phone"})
+    )
     tokens = apart.rp("c-third").redeem(request, apart.answered(request, landing)["code"]).json()
     assert tokens["scope"] == "openid phone"
 
@@ -180,7 +195,16 @@ def test_the_app_says_whether_it_is_remembered(apart: Provider, remember: bool) 
 
 @pytest.mark.parametrize(
     "body",
-    [{"scope": ""}, {"scope": "nonsense"}, {"scope": ["openid"]}, {"remember": "yes"}, {"other": 1}, {"scope": None}, [], "x"],
+    [
+        {"scope": ""},
+        {"scope": "nonsense"},
+        {"scope": ["openid"]},
+        {"remember": "yes"},
+        {"other": 1},
+        {"scope": None},
+        [],
+        "x",
+    ],
 )
 def test_a_malformed_consent_is_refused(apart: Provider, body: Any) -> None:
     """Contract §5, §8: 400 INVALID_BODY, and nothing is agreed to: an empty scope is no consent."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.provider.driver import FORM, Provider
+from tests.provider.browser import FORM
+from tests.provider.driver import Provider
 from tests.support.gunicorn import Answer
 
 ORIGIN = {"Origin": "https://spa.example.net"}
@@ -19,7 +20,10 @@ def _is_open(answer: Answer) -> None:
 @pytest.mark.parametrize("path", OPEN)
 def test_a_preflight_is_answered(op: Provider, path: str) -> None:
     """S42; contract §8: `OPTIONS` with `*`, the methods, and `Authorization` (Fetch §3.2.3)."""
-    asked = ORIGIN | {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    asked = ORIGIN | {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization",
+    }
     answer = op.ask("OPTIONS", path, headers=asked)
     assert answer.status in {200, 204}
     _is_open(answer)
@@ -30,7 +34,8 @@ def test_a_preflight_is_answered(op: Provider, path: str) -> None:
 
 @pytest.mark.parametrize("path", OPEN)
 @pytest.mark.parametrize(
-    ("body", "content_type"), [(b"x=1", FORM), (b"x=1&x=1", FORM), (b"{}", "application/json"), (b"x" * 70_000, FORM), (b"\xff", FORM)]
+    ("body", "content_type"),
+    [(b"x=1", FORM), (b"x=1&x=1", FORM), (b"{}", "application/json"), (b"x" * 70_000, FORM), (b"\xff", FORM)],
 )
 def test_errors_can_be_read(op: Provider, path: str, body: bytes, content_type: str) -> None:
     """S42; contract §8: 400, 401, 413, 415: a script sees what was wrong."""
@@ -71,7 +76,9 @@ def test_successes_can_be_read(op: Provider) -> None:
 )  # fmt: skip
 def test_nothing_else_is_open(op: Provider, method: str, path: str) -> None:
     """S42: no CORS where a cookie or the admin token counts."""
-    answer = op.ask(method, path, headers=ORIGIN, **({"body": b"", "content_type": FORM} if method == "POST" else {}))
+    answer = op.ask(
+        method, path, headers=ORIGIN, **({"body": b"", "content_type": FORM} if method == "POST" else {})
+    )
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from tests.http.driver import refused
+from tests.provider.browser import Browser, Landing, query_of
 from tests.provider.conftest import ServeProvider
-from tests.provider.driver import CALLBACK, Browser, Landing, Provider, query_of
+from tests.provider.driver import CALLBACK, Provider
 
 LOCAL = "http://localhost:4321"
 PEERS = pytest.mark.parametrize(
@@ -62,8 +63,12 @@ def test_a_whole_flow_with_the_dev_page(dev: Provider, browser: LocalBrowser) ->
 
 
 @PEERS
-@pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("GET", "/dev/sign-in"), ("POST", "/dev/sign-in")])
-def test_it_answers_this_machine_alone(dev: Provider, environ: dict[str, str], method: str, path: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/"), ("GET", "/dev/sign-in"), ("POST", "/dev/sign-in")]
+)
+def test_it_answers_this_machine_alone(
+    dev: Provider, environ: dict[str, str], method: str, path: str
+) -> None:
     """Contract §2: to a loopback peer without forwarding headers; anybody else finds nothing."""
     answer = dev.ask(method, path, environ={"REMOTE_ADDR": "127.0.0.1"} | environ)
     refused(answer, 404, "NOT_FOUND")
@@ -93,7 +98,10 @@ def test_the_form_answers_its_token(dev: Provider, browser: LocalBrowser, change
     assert landing.is_page() and not browser.cookie_names("pylon_session")
 
 
-@pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}])
+@pytest.mark.parametrize(
+    "headers",
+    [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}],
+)
 def test_another_site_cannot_sign_in(dev: Provider, browser: LocalBrowser, headers: dict[str, str]) -> None:
     """S26: the form passes a same-origin check."""
     page = browser.go(f"{LOCAL}/dev/sign-in")

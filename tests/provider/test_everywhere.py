@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 import jwt as pyjwt
 import pytest
 
-from tests.provider.driver import CALLBACK, CLAIMS, Provider, query_of
+from tests.provider.browser import query_of
+from tests.provider.driver import CALLBACK, CLAIMS, Provider
 
 #: RFC 6749 §4.1.2.1
 PRINTABLE = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]+")
@@ -64,7 +65,9 @@ def test_every_published_key_has_a_kid_and_no_private_part(op: Provider) -> None
 
 @pytest.mark.parametrize("state", ["s" * 128, "a b&c=d#e%2F+é~\"'<>\\/?", "0"])
 @pytest.mark.parametrize("prompt", [None, "none"])
-def test_the_state_comes_back_byte_for_byte_in_the_query(op: Provider, state: str, prompt: str | None) -> None:
+def test_the_state_comes_back_byte_for_byte_in_the_query(
+    op: Provider, state: str, prompt: str | None
+) -> None:
     """Line 0.3: `state` is echoed exactly, on success and on error, in the query and never in a fragment (RFC 6749 §4.1.2)."""
     browser = op.browser()
     landing = op.finish(browser, browser.go(op.rp().request(state=state, prompt=prompt).url))
@@ -146,7 +149,9 @@ def test_standard_claims_have_their_json_types(op: Provider) -> None:
     told = op.rp().userinfo(signed.access_token).json()
     for shown in (told, signed.claims):
         assert {name: shown[name] for name in CLAIMS} == CLAIMS
-        assert {name: type(shown[name]) for name in CLAIMS} == {name: type(value) for name, value in CLAIMS.items()}
+        assert {name: type(shown[name]) for name in CLAIMS} == {
+            name: type(value) for name, value in CLAIMS.items()
+        }
 
 
 def test_at_hash_is_the_left_half_of_the_access_tokens_hash(op: Provider) -> None:
@@ -199,7 +204,9 @@ def test_an_error_goes_back_by_redirect(op: Provider, changes: dict[str, str | N
         ({"grant_type": "refresh_token", "refresh_token": "\x00"}, 400, "invalid_grant"),
     ],
 )
-def test_an_error_of_the_token_endpoint_is_json(op: Provider, form: dict[str, str], status: int, error: str) -> None:
+def test_an_error_of_the_token_endpoint_is_json(
+    op: Provider, form: dict[str, str], status: int, error: str
+) -> None:
     """Line 0.18: JSON with error and a printable description, `no-store`, nothing of the input (RFC 6749 §5.2)."""
     answer = op.rp().post("/oidc/token", form)
     assert (answer.status, answer.headers["Content-Type"]) == (status, "application/json")

@@ -44,14 +44,18 @@ def test_the_only_script_is_plain_and_allowed_by_its_hash(op: Provider) -> None:
 
 def test_values_are_escaped(op: Provider) -> None:
     """Line 3.1: values are HTML-escaped, and come back byte for byte (Form Post Response Mode §4). S26"""
-    landing = op.browser().go(op.rp().request(response_mode="form_post", prompt="none", state=HOSTILE_STATE).url)
+    landing = op.browser().go(
+        op.rp().request(response_mode="form_post", prompt="none", state=HOSTILE_STATE).url
+    )
     assert landing.fields["state"] == HOSTILE_STATE
     assert html.escape("<script>alert") in landing.text and "<script>alert" not in landing.text
 
 
 @pytest.mark.parametrize(("changes", "error"), [case for case in REFUSED if "response_mode" not in case[0]])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_errors_come_by_form_too(op: Provider, method: str, changes: dict[str, str | None], error: str) -> None:
+def test_errors_come_by_form_too(
+    op: Provider, method: str, changes: dict[str, str | None], error: str
+) -> None:
     """Line 3.2: every error after the cut uses form_post where it was asked for (Form Post Response Mode §2)."""
     request, browser = op.rp().request(response_mode="form_post", **changes), op.browser()
     url = f"{op.issuer}/oidc/authorize"
@@ -72,7 +76,9 @@ def test_the_users_no_comes_by_form(op: Provider) -> None:
 
 def test_a_registered_query_is_kept_in_the_forms_address(op: Provider) -> None:
     """Line 3.1: the redirect URI is posted to as it is registered; no parameter of ours in its query (RFC 6749 §3.1.2)."""
-    request = op.rp("c-third", redirect_uri=f"{CALLBACK}?kept=1").request(response_mode="form_post", prompt="none")
+    request = op.rp("c-third", redirect_uri=f"{CALLBACK}?kept=1").request(
+        response_mode="form_post", prompt="none"
+    )
     assert op.browser().go(request.url).action == f"{CALLBACK}?kept=1"
 
 

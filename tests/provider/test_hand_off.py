@@ -7,8 +7,9 @@ import sqlite3
 import pytest
 
 from tests.http.driver import refused
+from tests.provider.browser import Browser, Landing, query_of
 from tests.provider.conftest import CLIENTS, ServeProvider
-from tests.provider.driver import CALLBACK, LOGIN_URL, OTHER_CALLBACK, Browser, Landing, Provider, query_of
+from tests.provider.driver import CALLBACK, LOGIN_URL, OTHER_CALLBACK, Provider
 
 CONSENT_URL = "https://app.example.com/consent"
 PREFIX = "pylon_interaction_"
@@ -21,7 +22,11 @@ def _begun(op: Provider, browser: Browser, client_id: str = "c-basic", **paramet
 
 
 def _has_no_code(landing: Landing) -> bool:
-    return "code" not in query_of(landing.url) and not landing.is_at(CALLBACK) and not landing.is_at(OTHER_CALLBACK)
+    return (
+        "code" not in query_of(landing.url)
+        and not landing.is_at(CALLBACK)
+        and not landing.is_at(OTHER_CALLBACK)
+    )
 
 
 def test_another_who_signs_in_by_the_backend_gives_the_first_browser_nothing(op: Provider) -> None:
@@ -65,7 +70,12 @@ def test_another_who_agrees_on_the_built_in_page_gives_nothing(op: Provider) -> 
     op.sign_in(other, user="victim")
     page = first.go(op.rp("c-third").request().url)
     assert other.submit(page, decision="allow").is_page(400)
-    assert not [grant for user in ("ada", "victim") for grant in op.app.grants(user) if grant["client_id"] == "c-third"]
+    assert not [
+        grant
+        for user in ("ada", "victim")
+        for grant in op.app.grants(user)
+        if grant["client_id"] == "c-third"
+    ]
 
 
 def test_who_is_asked_must_be_who_agrees(op: Provider) -> None:
@@ -160,7 +170,11 @@ def test_an_interaction_lives_60_minutes(op: Provider, way: str, age_s: int, goo
         return
     interaction = op.app.interaction(landing)
     refused(op.app.call("GET", f"/api/oidc/interactions/{interaction}"), 404, "NOT_FOUND")
-    refused(op.app.call("POST", f"/api/oidc/interactions/{interaction}/login", {"user_id": "ada"}), 404, "NOT_FOUND")
+    refused(
+        op.app.call("POST", f"/api/oidc/interactions/{interaction}/login", {"user_id": "ada"}),
+        404,
+        "NOT_FOUND",
+    )
     assert browser.go(query_of(landing.url)["return_to"]).is_page(400)
 
 
@@ -181,7 +195,11 @@ def test_a_browser_keeps_eight_interactions(op: Provider, method: str) -> None:
     for _ in range(11):
         request = op.rp().request()
         url = f"{op.issuer}/oidc/authorize"
-        landing = browser.go(request.url) if method == "GET" else browser.go(url, form=request.parameters, cross_site=True)
+        landing = (
+            browser.go(request.url)
+            if method == "GET"
+            else browser.go(url, form=request.parameters, cross_site=True)
+        )
         begun.append(query_of(landing.url)["interaction"])
         assert len(browser.cookie_names(PREFIX)) <= 8, method
     assert browser.cookie_names(PREFIX) == [PREFIX + interaction for interaction in begun[-8:]]
@@ -192,10 +210,22 @@ def test_the_cookies_are_for_this_host_and_no_script(op: Provider) -> None:
     browser = op.browser()
     interaction, _ = _begun(op, browser)
     cookie = browser.cookies[PREFIX + interaction, "/oidc"]
-    assert cookie.attributes == {"path": "/oidc", "max-age": "3600", "httponly": True, "secure": True, "samesite": "Lax"}
+    assert cookie.attributes == {
+        "path": "/oidc",
+        "max-age": "3600",
+        "httponly": True,
+        "secure": True,
+        "samesite": "Lax",
+    }
     browser.go(op.app.report(interaction, "login", {"user_id": "ada", "expires_in": 500}))
     provider = browser.cookies["pylon_provider", "/"]
-    assert provider.attributes == {"path": "/", "max-age": "500", "httponly": True, "secure": True, "samesite": "Lax"}
+    assert provider.attributes == {
+        "path": "/",
+        "max-age": "500",
+        "httponly": True,
+        "secure": True,
+        "samesite": "Lax",
+    }
 
 
 def test_the_provider_session_is_new_at_each_sign_in(op: Provider) -> None:
@@ -227,7 +257,9 @@ def test_what_was_asked_cannot_change_on_the_way(op: Provider) -> None:
     request = rp.request()
     landing = browser.go(request.url)
     redirect_to = op.app.report(op.app.interaction(landing), "login", {"user_id": "ada"})
-    landing = browser.go(f"{redirect_to}&scope=openid+phone&redirect_uri=https://evil.example/&code_challenge=x&state=y")
+    landing = browser.go(
+        f"{redirect_to}&scope=openid+phone&redirect_uri=https://evil.example/&code_challenge=x&state=y"
+    )
     tokens = rp.redeem(request, op.answered(request, landing)["code"]).json()
     assert tokens["scope"] == "openid"
 
@@ -253,7 +285,11 @@ def test_nothing_that_is_given_out_is_kept_readable(op: Provider) -> None:
     signed = op.sign_in(browser, scope="openid offline_access")
     refreshed = rp.refresh(signed.tokens["refresh_token"]).json()
     given_out = [verifier, signed.code, *(cookie.value for cookie in browser.cookies.values())]
-    given_out += [tokens[name] for tokens in (signed.tokens, refreshed) for name in ("access_token", "refresh_token", "id_token")]
+    given_out += [
+        tokens[name]
+        for tokens in (signed.tokens, refreshed)
+        for name in ("access_token", "refresh_token", "id_token")
+    ]
     with sqlite3.connect(op.house.settings.data_dir / "pylon.db") as database:
         dump = "\n".join(database.iterdump())
     assert "ada" in dump

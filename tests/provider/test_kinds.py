@@ -8,10 +8,28 @@ from typing import Any
 import pytest
 
 from tests.http.driver import refused
+from tests.provider.browser import FORM
 from tests.provider.conftest import ServeProvider
-from tests.provider.driver import CALLBACK, CLAIMS, FORM, Provider, Signed
+from tests.provider.driver import CALLBACK, CLAIMS, Provider, Signed
 
-OURS = ["iss", "sub", "aud", "exp", "iat", "nbf", "jti", "nonce", "azp", "acr", "amr", "auth_time", "sid", "cnf", "client_id", "scope"]
+OURS = [
+    "iss",
+    "sub",
+    "aud",
+    "exp",
+    "iat",
+    "nbf",
+    "jti",
+    "nonce",
+    "azp",
+    "acr",
+    "amr",
+    "auth_time",
+    "sid",
+    "cnf",
+    "client_id",
+    "scope",
+]
 
 
 @pytest.fixture
@@ -23,11 +41,17 @@ def every(serve_provider: ServeProvider) -> tuple[Provider, Signed, dict[str, st
     signed = op.sign_in(browser, way="cookie", scope="openid offline_access")
     minted = op.ask("POST", "/api/auth/jwt", token=session).json()["token"]
     kinds = {"id token": signed.tokens["id_token"], "access token": signed.access_token, "code": signed.code}
-    return op, signed, kinds | {"refresh token": signed.tokens["refresh_token"], "minted": minted, "session": session}
+    return (
+        op,
+        signed,
+        kinds | {"refresh token": signed.tokens["refresh_token"], "minted": minted, "session": session},
+    )
 
 
 @pytest.mark.parametrize("kind", ["id token", "code", "refresh token", "minted", "session"])
-def test_only_an_access_token_opens_userinfo(every: tuple[Provider, Signed, dict[str, str]], kind: str) -> None:
+def test_only_an_access_token_opens_userinfo(
+    every: tuple[Provider, Signed, dict[str, str]], kind: str
+) -> None:
     """S15: 401 invalid_token for any other kind (RFC 8725 §3.12)."""
     op, _, tokens = every
     answer = op.rp().userinfo(tokens[kind])
@@ -35,8 +59,18 @@ def test_only_an_access_token_opens_userinfo(every: tuple[Provider, Signed, dict
 
 
 @pytest.mark.parametrize("kind", ["id token", "access token", "code", "refresh token", "minted"])
-@pytest.mark.parametrize(("method", "path"), [("GET", "/api/auth/me"), ("POST", "/api/auth/jwt"), ("POST", "/api/auth/refresh"), ("DELETE", "/api/auth/session")])
-def test_only_a_session_token_is_a_session(every: tuple[Provider, Signed, dict[str, str]], kind: str, method: str, path: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/auth/me"),
+        ("POST", "/api/auth/jwt"),
+        ("POST", "/api/auth/refresh"),
+        ("DELETE", "/api/auth/session"),
+    ],
+)
+def test_only_a_session_token_is_a_session(
+    every: tuple[Provider, Signed, dict[str, str]], kind: str, method: str, path: str
+) -> None:
     """S15: a token for others is not good for the app's own API (RFC 9700 §2.3)."""
     op, _, tokens = every
     refused(op.ask(method, path, token=tokens[kind]), 401, "AUTH_REQUIRED")
@@ -51,11 +85,15 @@ def test_only_an_id_token_is_a_hint(every: tuple[Provider, Signed, dict[str, str
 
 
 @pytest.mark.parametrize("kind", ["id token", "code", "session"])
-def test_introspection_knows_neither_id_tokens_nor_codes(every: tuple[Provider, Signed, dict[str, str]], kind: str) -> None:
+def test_introspection_knows_neither_id_tokens_nor_codes(
+    every: tuple[Provider, Signed, dict[str, str]], kind: str
+) -> None:
     """S15: not even for the operator: what is no access token is inactive (RFC 7662 §2.2)."""
     op, _, tokens = every
     body = f"token={tokens[kind]}".encode()
-    assert op.ask("POST", "/oidc/introspect", admin=True, body=body, content_type=FORM).json() == {"active": False}
+    assert op.ask("POST", "/oidc/introspect", admin=True, body=body, content_type=FORM).json() == {
+        "active": False
+    }
     assert op.rp("c-resource").introspect(tokens[kind]).json() == {"active": False}
 
 
@@ -94,7 +132,9 @@ def test_a_minted_token_never_has_a_clients_name(serve_provider: ServeProvider) 
     """S35: a minted audience can never be a client id: refused when minting, as when registering."""
     op = serve_provider(PYLON_JWT_ALG="RS256", PYLON_JWT_AUDIENCE="api")
     session = op.app.session()["token"]
-    refused(op.ask("POST", "/api/auth/jwt", token=session, json={"audience": "c-basic"}), 400, "UNKNOWN_AUDIENCE")
+    refused(
+        op.ask("POST", "/api/auth/jwt", token=session, json={"audience": "c-basic"}), 400, "UNKNOWN_AUDIENCE"
+    )
 
 
 def test_userinfos_subject_is_the_users(op: Provider) -> None:

@@ -9,8 +9,9 @@ import jwt as pyjwt
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from tests.provider.browser import Browser, Landing, query_of
 from tests.provider.conftest import CLIENTS, ServeProvider
-from tests.provider.driver import CALLBACK, SIGNED_OUT, Browser, Landing, Provider, Signed, query_of
+from tests.provider.driver import CALLBACK, SIGNED_OUT, Provider, Signed
 from tests.support.gunicorn import rsa_pem
 
 STATE = "s" * 128
@@ -80,7 +81,9 @@ def test_a_posted_request_comes_back_as_a_get(op: Provider, browser: Browser, si
 
 def test_without_state_the_redirect_has_none(op: Provider, browser: Browser, signed: Signed) -> None:
     """Line 5.3: no state is made up; the session is gone (Logout §3)."""
-    landing = _logout(op, browser, id_token_hint=signed.tokens["id_token"], post_logout_redirect_uri=SIGNED_OUT)
+    landing = _logout(
+        op, browser, id_token_hint=signed.tokens["id_token"], post_logout_redirect_uri=SIGNED_OUT
+    )
     assert landing.url == SIGNED_OUT
     assert _is_signed_out(op, browser)
 
@@ -90,7 +93,9 @@ def test_without_state_the_redirect_has_none(op: Provider, browser: Browser, sig
     [f"{SIGNED_OUT}?foo=bar", f"{SIGNED_OUT}/", SIGNED_OUT.upper(), f"{SIGNED_OUT}#", CALLBACK, "https://evil.example/", "javascript:alert(1)",
      "https://other.example.org/out"],
 )  # fmt: skip
-def test_an_unregistered_address_is_never_gone_to(op: Provider, browser: Browser, signed: Signed, uri: str) -> None:
+def test_an_unregistered_address_is_never_gone_to(
+    op: Provider, browser: Browser, signed: Signed, uri: str
+) -> None:
     """Lines 5.4, 5.5; S44: exact match with one registered for this very client; else an error page (Logout §3)."""
     landing = _logout(op, browser, id_token_hint=signed.tokens["id_token"], post_logout_redirect_uri=uri)
     assert landing.is_page(400)
@@ -104,7 +109,10 @@ def test_a_forged_hint_does_not_count(
     op: Provider, browser: Browser, signed: Signed, how: str, client_id: str | None, live: bool
 ) -> None:
     """Lines 5.6, 5.7; S44: alg none, another's key: no redirect, and nobody is signed out unasked (Logout §4)."""
-    parameters = {"id_token_hint": _forged(signed.tokens["id_token"], how), "post_logout_redirect_uri": SIGNED_OUT}
+    parameters = {
+        "id_token_hint": _forged(signed.tokens["id_token"], how),
+        "post_logout_redirect_uri": SIGNED_OUT,
+    }
     if client_id is not None:
         parameters["client_id"] = client_id
     landing = _logout(op, browser if live else op.browser(), **parameters)
@@ -130,14 +138,18 @@ def test_without_a_hint_nobody_is_sent_on_unasked(
     op: Provider, browser: Browser, signed: Signed, client_id: str | None, live: bool
 ) -> None:
     """Line 5.8: post_logout_redirect_uri without id_token_hint: no automatic redirect (Logout §2)."""
-    parameters = {"post_logout_redirect_uri": SIGNED_OUT} | ({} if client_id is None else {"client_id": client_id})
+    parameters = {"post_logout_redirect_uri": SIGNED_OUT} | (
+        {} if client_id is None else {"client_id": client_id}
+    )
     landing = _logout(op, browser if live else op.browser(), **parameters)
     assert landing.is_page(200)
     assert bool(landing.action) is live
     assert not _is_signed_out(op, browser)
 
 
-def test_after_a_yes_the_client_that_was_named_is_gone_back_to(op: Provider, browser: Browser, signed: Signed) -> None:
+def test_after_a_yes_the_client_that_was_named_is_gone_back_to(
+    op: Provider, browser: Browser, signed: Signed
+) -> None:
     """Line 5.8; contract §8: with `client_id` and a registered address, the confirm page's yes goes there (Logout §2)."""
     landing = _logout(op, browser, client_id="c-basic", post_logout_redirect_uri=SIGNED_OUT, state="x y&z")
     assert "Basic" in landing.text
@@ -147,7 +159,9 @@ def test_after_a_yes_the_client_that_was_named_is_gone_back_to(op: Provider, bro
 
 
 @WAYS
-def test_without_parameters_the_user_is_asked_and_signed_out(op: Provider, browser: Browser, way: str) -> None:
+def test_without_parameters_the_user_is_asked_and_signed_out(
+    op: Provider, browser: Browser, way: str
+) -> None:
     """Line 5.9: no parameters: a confirm page, then signed out; prompt=none fails (Logout §2)."""
     op.sign_in(browser, way=way)
     landing = _logout(op, browser)
@@ -165,7 +179,9 @@ def test_a_no_on_the_confirm_page_changes_nothing(op: Provider, browser: Browser
 
 
 @pytest.mark.parametrize("state", [None, STATE])
-def test_a_hint_without_an_address_ends_on_our_page(op: Provider, browser: Browser, signed: Signed, state: str | None) -> None:
+def test_a_hint_without_an_address_ends_on_our_page(
+    op: Provider, browser: Browser, signed: Signed, state: str | None
+) -> None:
     """Line 5.10: id_token_hint and state, no post_logout_redirect_uri: the logged-out page (Logout §2)."""
     parameters = {"id_token_hint": signed.tokens["id_token"]} | ({} if state is None else {"state": state})
     landing = _logout(op, browser, **parameters)
@@ -183,22 +199,37 @@ def test_only_a_state_redirects_nowhere(op: Provider, browser: Browser, signed: 
 def test_an_expired_hint_counts(op: Provider, browser: Browser, signed: Signed) -> None:
     """Line 5.12; S44: an expired, genuine ID token is a good hint (Logout §4)."""
     op.clock.advance(86_400)
-    landing = _logout(op, browser, id_token_hint=signed.tokens["id_token"], post_logout_redirect_uri=SIGNED_OUT)
+    landing = _logout(
+        op, browser, id_token_hint=signed.tokens["id_token"], post_logout_redirect_uri=SIGNED_OUT
+    )
     assert landing.is_at(SIGNED_OUT) and _is_signed_out(op, browser)
 
 
 def test_post_logout_addresses_are_registered(op: Provider) -> None:
     """Line 5.13: `post_logout_redirect_uris` is client metadata, and follows the redirect URIs' rules (Logout §3.1)."""
-    made = op.app.call("POST", "/api/oidc/clients", {"redirect_uris": [CALLBACK], "post_logout_redirect_uris": [SIGNED_OUT]})
+    made = op.app.call(
+        "POST", "/api/oidc/clients", {"redirect_uris": [CALLBACK], "post_logout_redirect_uris": [SIGNED_OUT]}
+    )
     assert made.json()["post_logout_redirect_uris"] == [SIGNED_OUT]
-    for wrong in ("http://rp.example.org/out", "javascript:alert(1)", f"{SIGNED_OUT}#x", "https://u@rp.example.org/"):
-        answer = op.app.call("POST", "/api/oidc/clients", {"redirect_uris": [CALLBACK], "post_logout_redirect_uris": [wrong]})
+    for wrong in (
+        "http://rp.example.org/out",
+        "javascript:alert(1)",
+        f"{SIGNED_OUT}#x",
+        "https://u@rp.example.org/",
+    ):
+        answer = op.app.call(
+            "POST", "/api/oidc/clients", {"redirect_uris": [CALLBACK], "post_logout_redirect_uris": [wrong]}
+        )
         assert answer.status == 400 and "post_logout_redirect_uris" in json.dumps(answer.json())
 
 
 def test_signing_out_twice_is_no_mistake(op: Provider, browser: Browser, signed: Signed) -> None:
     """S44: idempotent: with nobody signed in, a hint still leads back, and no parameters to the logged-out page."""
-    parameters = {"id_token_hint": signed.tokens["id_token"], "post_logout_redirect_uri": SIGNED_OUT, "state": "x"}
+    parameters = {
+        "id_token_hint": signed.tokens["id_token"],
+        "post_logout_redirect_uri": SIGNED_OUT,
+        "state": "x",
+    }
     assert [_logout(op, browser, **parameters).url for _ in range(3)] == [f"{SIGNED_OUT}?state=x"] * 3
     assert "You are signed out" in _logout(op, browser).text
 
@@ -211,10 +242,14 @@ def test_a_hint_of_another_user_asks_first(op: Provider, browser: Browser, signe
     assert not _is_signed_out(op, browser)
 
 
-def test_the_hints_client_must_still_be_one(op: Provider, signed: Signed, serve_provider: ServeProvider) -> None:
+def test_the_hints_client_must_still_be_one(
+    op: Provider, signed: Signed, serve_provider: ServeProvider
+) -> None:
     """Contract §8: the `aud` of the hint must be a client."""
     later = serve_provider(CLIENTS[1:], PYLON_DATA_DIR=str(op.house.settings.data_dir))
-    landing = _logout(later, later.browser(), id_token_hint=signed.tokens["id_token"], post_logout_redirect_uri=SIGNED_OUT)
+    landing = _logout(
+        later, later.browser(), id_token_hint=signed.tokens["id_token"], post_logout_redirect_uri=SIGNED_OUT
+    )
     assert landing.is_page(400)
 
 
@@ -228,9 +263,16 @@ def test_client_id_must_be_the_hints(op: Provider, browser: Browser, signed: Sig
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("name", ["id_token_hint", "post_logout_redirect_uri", "state", "unknown"])
-def test_a_repeated_parameter_is_refused(op: Provider, browser: Browser, signed: Signed, name: str, method: str) -> None:
+def test_a_repeated_parameter_is_refused(
+    op: Provider, browser: Browser, signed: Signed, name: str, method: str
+) -> None:
     """S22; contract §8: an error page, and nothing happens."""
-    values = {"id_token_hint": signed.tokens["id_token"], "post_logout_redirect_uri": SIGNED_OUT, "state": "x", "unknown": "y"}
+    values = {
+        "id_token_hint": signed.tokens["id_token"],
+        "post_logout_redirect_uri": SIGNED_OUT,
+        "state": "x",
+        "unknown": "y",
+    }
     query = urlencode([*values.items(), (name, values[name])])
     url, form = f"{op.issuer}/oidc/logout", "application/x-www-form-urlencoded"
     if method == "GET":
@@ -243,7 +285,9 @@ def test_a_repeated_parameter_is_refused(op: Provider, browser: Browser, signed:
 
 def test_hints_that_need_not_be_obeyed_are_accepted(op: Provider, browser: Browser, signed: Signed) -> None:
     """Contract §8: `logout_hint` and `ui_locales` (Logout §2)."""
-    landing = _logout(op, browser, id_token_hint=signed.tokens["id_token"], logout_hint="ada", ui_locales="se")
+    landing = _logout(
+        op, browser, id_token_hint=signed.tokens["id_token"], logout_hint="ada", ui_locales="se"
+    )
     assert "You are signed out" in landing.text
 
 

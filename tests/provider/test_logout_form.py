@@ -6,7 +6,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.provider.driver import FORM, Browser, Landing, Provider, query_of
+from tests.provider.browser import FORM, Browser, Landing, query_of
+from tests.provider.driver import Provider
 
 YES = {"decision": "allow"}
 
@@ -35,7 +36,9 @@ def _is_signed_in(op: Provider, browser: Browser) -> bool:
     [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"},
      {"Sec-Fetch-Site": "cross-site", "Origin": "null"}, {"Origin": "https://id.example.com.evil.example"}],
 )  # fmt: skip
-def test_another_site_cannot_press_the_button(op: Provider, browser: Browser, headers: dict[str, str]) -> None:
+def test_another_site_cannot_press_the_button(
+    op: Provider, browser: Browser, headers: dict[str, str]
+) -> None:
     """S26: the form passes a same-origin check, besides its one-time token."""
     page = _page(op, browser)
     assert browser.go(page.action, form=page.fields | YES, headers=headers).is_page(403)
@@ -43,7 +46,8 @@ def test_another_site_cannot_press_the_button(op: Provider, browser: Browser, he
 
 
 @pytest.mark.parametrize(
-    "headers", [{}, {"Origin": "null"}, {"Sec-Fetch-Site": "same-origin"}, {"Origin": "https://id.example.com"}]
+    "headers",
+    [{}, {"Origin": "null"}, {"Sec-Fetch-Site": "same-origin"}, {"Origin": "https://id.example.com"}],
 )
 def test_a_browser_that_says_little_may(op: Provider, browser: Browser, headers: dict[str, str]) -> None:
     """S26: the check does not break on `Origin: null`, nor without both headers."""
@@ -104,7 +108,9 @@ def test_the_page_after_the_apps_says_what_is_true(op: Provider, browser: Browse
     assert _is_signed_in(op, browser)
 
 
-@pytest.mark.parametrize(("body", "status"), [(b"\xff", 400), (b"x" * 70_000, 413), (b"&".join([b"a=1"] * 300), 400)])
+@pytest.mark.parametrize(
+    ("body", "status"), [(b"\xff", 400), (b"x" * 70_000, 413), (b"&".join([b"a=1"] * 300), 400)]
+)
 def test_a_malformed_form_is_refused(op: Provider, body: bytes, status: int) -> None:
     """Contract §7: a page, or 413; never 500."""
     assert op.ask("POST", "/oidc/logout", body=body, content_type=FORM).status == status

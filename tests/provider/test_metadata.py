@@ -94,7 +94,9 @@ def test_claims_and_scopes_are_listed(document: dict[str, Any]) -> None:
     scopes = "openid profile email address phone offline_access roles"
     assert document["scopes_supported"] == scopes.split()
     assert all(re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]+", scope) for scope in document["scopes_supported"])
-    assert {"sub", "iss", "auth_time", "name", "email", "address", "phone_number", "roles"} <= set(document["claims_supported"])
+    assert {"sub", "iss", "auth_time", "name", "email", "address", "phone_number", "roles"} <= set(
+        document["claims_supported"]
+    )
 
 
 def test_grant_types_are_listed(document: dict[str, Any]) -> None:

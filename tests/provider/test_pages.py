@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.http.driver import check_standing_headers
-from tests.provider.driver import CALLBACK, FORM, LOGIN_URL, Browser, Landing, Provider
+from tests.provider.browser import FORM, Browser, Landing
+from tests.provider.driver import CALLBACK, LOGIN_URL, Provider
 
 POLICY = "default-src 'none'; style-src 'self'; img-src 'self'{}; frame-ancestors 'none'; base-uri 'none'"
 LOGO = " https://logo.example.net:8443"
@@ -28,11 +29,17 @@ def test_every_page_has_exactly_these_headers(op: Provider) -> None:
     for name, landing in _pages(op, op.browser()).items():
         headers = landing.answer.headers
         assert headers["Content-Type"] == "text/html; charset=utf-8", name
-        assert headers["Content-Security-Policy"] == POLICY.format(LOGO if "with a logo" in name else ""), name
+        assert headers["Content-Security-Policy"] == POLICY.format(LOGO if "with a logo" in name else ""), (
+            name
+        )
         assert headers["Cache-Control"] == "no-store", name
         assert headers["Referrer-Policy"] == "same-origin", name
         check_standing_headers(landing.answer)
-        assert "<script" not in landing.text and " style=" not in landing.text and " on" + "click" not in landing.text
+        assert (
+            "<script" not in landing.text
+            and " style=" not in landing.text
+            and " on" + "click" not in landing.text
+        )
 
 
 def test_every_page_loads_its_one_stylesheet(op: Provider) -> None:
@@ -91,8 +98,13 @@ def test_an_unknown_interaction_is_a_page(op: Provider, interaction: str, method
     assert "Location" not in answer.headers
 
 
-@pytest.mark.parametrize(("body", "content_type", "status"), [(b"{}", "application/json", 415), (b"x" * 70_000, FORM, 413), (b"\xff", FORM, 400)])
-def test_a_posted_request_is_a_form_of_decent_size(op: Provider, body: bytes, content_type: str, status: int) -> None:
+@pytest.mark.parametrize(
+    ("body", "content_type", "status"),
+    [(b"{}", "application/json", 415), (b"x" * 70_000, FORM, 413), (b"\xff", FORM, 400)],
+)
+def test_a_posted_request_is_a_form_of_decent_size(
+    op: Provider, body: bytes, content_type: str, status: int
+) -> None:
     """S32; contract §7: 415, 413, and an error page for what is not UTF-8."""
     assert op.ask("POST", "/oidc/authorize", body=body, content_type=content_type).status == status
 
@@ -102,7 +114,12 @@ def test_nobody_is_sent_anywhere_that_is_not_registered(op: Provider) -> None:
     browser = op.browser()
     op.sign_in(browser)
     op.sign_in(browser, client_id="c-third", prompt="login")
-    known = (f"{op.issuer}/oidc/interaction/", f"{LOGIN_URL}?", CALLBACK, "https://other.example.org/callback?")
+    known = (
+        f"{op.issuer}/oidc/interaction/",
+        f"{LOGIN_URL}?",
+        CALLBACK,
+        "https://other.example.org/callback?",
+    )
     for _, answer in browser.seen:
         assert answer.headers.get("Location", CALLBACK).startswith(known)
 
@@ -113,14 +130,23 @@ def test_nobody_is_sent_anywhere_that_is_not_registered(op: Provider) -> None:
 def test_a_clients_addresses_are_web_addresses(op: Provider, member: str, uri: str) -> None:
     """S45: `javascript:`, `data:` and anything but https is refused at registration, naming the member."""
     if uri.startswith("https://x.example/;"):  # harmless: the origin alone gets into the policy
-        assert op.app.call("POST", "/api/oidc/clients", {"redirect_uris": [CALLBACK], member: uri}).status in {201, 400}
+        assert op.app.call(
+            "POST", "/api/oidc/clients", {"redirect_uris": [CALLBACK], member: uri}
+        ).status in {201, 400}
         return
     answer = op.app.call("POST", "/api/oidc/clients", {"redirect_uris": [CALLBACK], member: uri})
     assert answer.status == 400 and member in answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("host", ["x.example;script-src", "x.example%20*", "x.example'", "x.example,y.example", "x.example:99999", "[::1"])
+@pytest.mark.parametrize(
+    "host",
+    ["x.example;script-src", "x.example%20*", "x.example'", "x.example,y.example", "x.example:99999", "[::1"],
+)
 def test_a_logo_cannot_change_the_policy(op: Provider, host: str) -> None:
     """S26, S45: what stands for the logo's host in the policy is a host and nothing else."""
-    made = op.app.call("POST", "/api/oidc/clients", {"redirect_uris": [CALLBACK], "logo_uri": f"https://{host}/a.png", "first_party": False})
+    made = op.app.call(
+        "POST",
+        "/api/oidc/clients",
+        {"redirect_uris": [CALLBACK], "logo_uri": f"https://{host}/a.png", "first_party": False},
+    )
     assert made.status == 400, made

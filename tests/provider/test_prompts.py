@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from tests.provider.driver import LOGIN_URL, Browser, Landing, Provider, query_of
+from tests.provider.browser import Browser, Landing, query_of
+from tests.provider.driver import LOGIN_URL, Provider
 
 WAYS = pytest.mark.parametrize("way", ["backend", "cookie"])
 SILENT_REFUSALS = {"login_required", "interaction_required", "consent_required", "account_selection_required"}
@@ -94,7 +95,11 @@ def test_prompt_none_with_a_session_gives_a_code_at_once(op: Provider, way: str)
     assert answer.status == 303
     tokens = rp.redeem(request, query_of(answer.headers["Location"])["code"]).json()
     second = rp.verified(tokens["id_token"])
-    assert (second["sub"], second["auth_time"], second["sid"]) == (first["sub"], first["auth_time"], first["sid"])
+    assert (second["sub"], second["auth_time"], second["sid"]) == (
+        first["sub"],
+        first["auth_time"],
+        first["sid"],
+    )
 
 
 def test_prompt_none_is_for_each_client(op: Provider) -> None:

@@ -34,11 +34,25 @@ def test_a_refresh_gives_everything_anew(op: Provider, signed: Signed) -> None:
     rp = op.rp()
     op.clock.advance(100)
     answer = rp.refresh(signed.tokens["refresh_token"])
-    assert (answer.status, answer.headers["Cache-Control"], answer.headers["Pragma"]) == (200, "no-store", "no-cache")
+    assert (answer.status, answer.headers["Cache-Control"], answer.headers["Pragma"]) == (
+        200,
+        "no-store",
+        "no-cache",
+    )
     fresh = answer.json()
     assert set(fresh) == {"access_token", "token_type", "expires_in", "scope", "id_token", "refresh_token"}
     assert fresh["token_type"] == "Bearer" and fresh["scope"] == signed.tokens["scope"]
-    assert len({fresh["access_token"], fresh["refresh_token"], signed.access_token, signed.tokens["refresh_token"]}) == 4
+    assert (
+        len(
+            {
+                fresh["access_token"],
+                fresh["refresh_token"],
+                signed.access_token,
+                signed.tokens["refresh_token"],
+            }
+        )
+        == 4
+    )
     assert rp.userinfo(fresh["access_token"]).status == 200
     claims = rp.verified(fresh["id_token"])
     for name in ("iss", "sub", "aud", "auth_time", "sid"):
@@ -57,7 +71,9 @@ def test_a_refresh_gives_everything_anew(op: Provider, signed: Signed) -> None:
         ("c-no-refresh", OFFLINE, False),
     ],
 )
-def test_a_refresh_token_comes_only_with_offline_access(op: Provider, client_id: str, scope: str, has_one: bool) -> None:
+def test_a_refresh_token_comes_only_with_offline_access(
+    op: Provider, client_id: str, scope: str, has_one: bool
+) -> None:
     """Line 2.36; contract §8: only with offline_access, granted, to a client that may refresh (Core §11)."""
     assert ("refresh_token" in op.sign_in(client_id=client_id, scope=scope).tokens) is has_one
 
@@ -165,7 +181,9 @@ def test_the_grace_survives_a_restart(op: Provider, signed: Signed, serve_provid
 
 
 @pytest.mark.parametrize(("age_s", "good"), [(30 * DAY_S - 1, True), (30 * DAY_S, False)])
-def test_an_idle_refresh_token_ends_after_30_days(op: Provider, signed: Signed, age_s: int, good: bool) -> None:
+def test_an_idle_refresh_token_ends_after_30_days(
+    op: Provider, signed: Signed, age_s: int, good: bool
+) -> None:
     """Contract §8: 30 days idle, to the second."""
     op.clock.advance(age_s)
     assert (op.rp().refresh(signed.tokens["refresh_token"]).status == 200) is good
@@ -199,7 +217,9 @@ def test_lifetimes_are_settings(serve_provider: ServeProvider, name: str, value:
     tokens = op.sign_in(scope=OFFLINE).tokens
 
     def works() -> bool:
-        answer: Any = op.rp().userinfo(tokens[check]) if check == "access_token" else op.rp().refresh(tokens[check])
+        answer: Any = (
+            op.rp().userinfo(tokens[check]) if check == "access_token" else op.rp().refresh(tokens[check])
+        )
         return bool(answer.status == 200)
 
     op.clock.advance(100)

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from service.app import get_app
 from service.settings import read_settings
-from service.startup import inspect, prepare
+from service.startup import inspect
 from tests.provider.conftest import CLIENTS, ServeProvider
 from tests.provider.driver import CALLBACK, ISSUER, LOGIN_URL, SECRET
 from tests.support.gunicorn import rsa_pem
@@ -18,13 +19,14 @@ GOOD = dict(CLIENTS[0])
 
 
 def _environ(tmp_path: Path, **changes: str | None) -> dict[str, str]:
-    given: dict[str, str | None] = {
+    usual = {
         "PYLON_DATA_DIR": str(tmp_path),
         "PYLON_OIDC_ISSUER": ISSUER,
         "PYLON_OIDC_PRIVATE_KEY": rsa_pem(),
         "PYLON_LOGIN_URL": LOGIN_URL,
         "PYLON_OIDC_CLIENTS": json.dumps([GOOD]),
-    } | changes
+    }
+    given = {**usual, **changes}
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -43,7 +45,11 @@ def test_these_settings_are_enough(tmp_path: Path) -> None:
         ({"PYLON_OIDC_ISSUER": None}, "PYLON_OIDC_ISSUER", "there are clients"),
         ({"PYLON_LOGIN_URL": None}, "PYLON_LOGIN_URL", "sign-in page"),
         ({"PYLON_OIDC_PRIVATE_KEY": None}, "PYLON_OIDC_CLIENTS", "PYLON_OIDC_KEY_PATH"),
-        ({"PYLON_OIDC_PRIVATE_KEY": None, "PYLON_JWT_SECRET": "s3cr3t-1f8a9c0b7d6e5f4a3b2c1d0e9f8a7b6c"}, "PYLON_OIDC_CLIENTS", "asymmetric"),
+        (
+            {"PYLON_OIDC_PRIVATE_KEY": None, "PYLON_JWT_SECRET": "s3cr3t-1f8a9c0b7d6e5f4a3b2c1d0e9f8a7b6c"},
+            "PYLON_OIDC_CLIENTS",
+            "asymmetric",
+        ),
         ({"PYLON_COOKIE_SAME_SITE": "strict"}, "PYLON_COOKIE_SAME_SITE", "lax"),
         ({"PYLON_JWT_AUDIENCE": "c-basic"}, "PYLON_JWT_AUDIENCE", "id of a client"),
         ({"PYLON_LOGIN_URL": "http://app.example.com/"}, "PYLON_LOGIN_URL", "https"),
@@ -55,7 +61,9 @@ def test_these_settings_are_enough(tmp_path: Path) -> None:
         ({"PYLON_OIDC_REFRESH_GRACE_SECS": "-1"}, "PYLON_OIDC_REFRESH_GRACE_SECS", "0"),
     ],
 )
-def test_a_wrong_setting_is_a_fault_of_its_own(tmp_path: Path, changes: dict[str, str | None], name: str, said: str) -> None:
+def test_a_wrong_setting_is_a_fault_of_its_own(
+    tmp_path: Path, changes: dict[str, str | None], name: str, said: str
+) -> None:
     """Contract §1, §8: one line `NAME: what is wrong; what to write instead`, and no other."""
     (fault,) = _faults(tmp_path, **changes)
     assert fault.startswith(f"{name}: ") and said in fault and "; " in fault
@@ -63,7 +71,13 @@ def test_a_wrong_setting_is_a_fault_of_its_own(tmp_path: Path, changes: dict[str
 
 def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
     """Contract §1: a fault of one setting never hides another's."""
-    wrong = _faults(tmp_path, PYLON_OIDC_ISSUER=None, PYLON_LOGIN_URL=None, PYLON_OIDC_PRIVATE_KEY=None, PYLON_COOKIE_SAME_SITE="strict")
+    wrong = _faults(
+        tmp_path,
+        PYLON_OIDC_ISSUER=None,
+        PYLON_LOGIN_URL=None,
+        PYLON_OIDC_PRIVATE_KEY=None,
+        PYLON_COOKIE_SAME_SITE="strict",
+    )
     names = {fault.partition(":")[0] for fault in wrong}
     assert names == {"PYLON_OIDC_ISSUER", "PYLON_LOGIN_URL", "PYLON_OIDC_CLIENTS", "PYLON_COOKIE_SAME_SITE"}
 
@@ -94,7 +108,9 @@ def test_what_is_no_array_of_clients_is_a_fault(tmp_path: Path, value: str) -> N
         ({"logo_uri": "javascript:alert(1)"}, "logo_uri: "),
     ],
 )
-def test_a_wrong_client_is_told_by_number_and_member(tmp_path: Path, change: dict[str, Any], member: str) -> None:
+def test_a_wrong_client_is_told_by_number_and_member(
+    tmp_path: Path, change: dict[str, Any], member: str
+) -> None:
     """Contract §1, §8: which client, which member, what to write instead; never its secret."""
     second = GOOD | {"client_id": "second"} | change
     (fault,) = _faults(tmp_path, PYLON_OIDC_CLIENTS=json.dumps([GOOD, second]))
@@ -104,20 +120,26 @@ def test_a_wrong_client_is_told_by_number_and_member(tmp_path: Path, change: dic
 
 def test_a_confidential_client_that_has_no_secret_is_a_fault(tmp_path: Path) -> None:
     """Contract §8: no secret means public; a secret method without one contradicts itself."""
-    client = {"client_id": "x", "redirect_uris": [CALLBACK], "token_endpoint_auth_method": "client_secret_basic"}
+    client = {
+        "client_id": "x",
+        "redirect_uris": [CALLBACK],
+        "token_endpoint_auth_method": "client_secret_basic",
+    }
     (fault,) = _faults(tmp_path, PYLON_OIDC_CLIENTS=json.dumps([client]))
     assert "token_endpoint_auth_method" in fault
 
 
-def test_an_id_in_both_is_warned_of(serve_provider: ServeProvider) -> None:
-    """Contract §8: the environment wins, with a warning at start-up and in `check`, which names the id."""
+def test_an_id_in_both_is_warned_of(
+    serve_provider: ServeProvider, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Contract §8: the environment wins, with a warning at start-up that names the id."""
     op = serve_provider([])
     for client_id in ("c-basic", "c-own"):
         op.app.call("POST", "/api/oidc/clients", {"client_id": client_id, "redirect_uris": [CALLBACK]})
-    environ = _environ(op.house.settings.data_dir)
-    for warnings in (prepare(environ).warnings, inspect(environ)[2]):
-        (warning,) = [text for text in warnings if "client" in text]
-        assert "c-basic" in warning and "environment" in warning
+    monkeypatch.setattr("os.environ", _environ(op.house.settings.data_dir) | {"PYLON_LOG_FORMAT": "json"})
+    get_app(op.clock)
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "PYLON_OIDC_CLIENTS" in line]
+    assert '"warning"' in line and "c-basic" in line and "environment" in line
 
 
 def test_check_makes_no_file(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.http.driver import refused
-from tests.provider.driver import Browser, Provider, Signed
+from tests.provider.browser import Browser
+from tests.provider.driver import Provider, Signed
 
 OFFLINE = "openid offline_access"
 ENDS = pytest.mark.parametrize("how", ["own deletion", "deletion by sid", "others deleted", "logout"])

@@ -7,8 +7,9 @@ from urllib.parse import urlencode
 
 import pytest
 
+from tests.provider.browser import FORM
 from tests.provider.conftest import ServeProvider
-from tests.provider.driver import FORM, Provider, Signed
+from tests.provider.driver import Provider, Signed
 from tests.support.gunicorn import Answer
 
 INACTIVE = {"active": False}
@@ -21,7 +22,9 @@ def _hinted(hint: str | None) -> dict[str, str]:
 
 
 def _by_admin(op: Provider, token: str) -> Answer:
-    return op.ask("POST", "/oidc/introspect", admin=True, body=urlencode({"token": token}).encode(), content_type=FORM)
+    return op.ask(
+        "POST", "/oidc/introspect", admin=True, body=urlencode({"token": token}).encode(), content_type=FORM
+    )
 
 
 @pytest.fixture
@@ -112,7 +115,9 @@ def test_a_minted_token_without_audience_is_for_nobody(serve_provider: ServeProv
 
 
 @pytest.mark.parametrize("how", ["signed out", "locked out", "expired session", "expired token"])
-def test_a_minted_token_is_active_only_while_its_session_lives(serve_provider: ServeProvider, how: str) -> None:
+def test_a_minted_token_is_active_only_while_its_session_lives(
+    serve_provider: ServeProvider, how: str
+) -> None:
     """S33; contract §8: signing out, locking out or the end of the session end it, though its signature stays good."""
     op = serve_provider(PYLON_JWT_ALG="RS256", PYLON_JWT_AUDIENCE="api", PYLON_JWT_LIFETIME_SECS="100")
     session = op.app.session(expires_in=50 if how == "expired session" else 5000)
@@ -156,7 +161,9 @@ def test_revoking_a_refresh_token_ends_the_grant(op: Provider, signed: Signed, h
 
 
 @pytest.mark.parametrize("client_id", ["c-post", "c-public", "c-third"])
-def test_another_clients_token_is_not_revoked_and_not_told_of(op: Provider, signed: Signed, client_id: str) -> None:
+def test_another_clients_token_is_not_revoked_and_not_told_of(
+    op: Provider, signed: Signed, client_id: str
+) -> None:
     """S33: a client's own tokens only; the answer is that for an unknown token, byte for byte (RFC 7009 §2.1)."""
     unknown = op.rp(client_id).revoke("unknown")
     assert unknown.status == 200

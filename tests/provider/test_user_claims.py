@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.http.driver import refused
-from tests.provider.driver import CLAIMS, FORM, Provider
+from tests.provider.browser import FORM
+from tests.provider.driver import CLAIMS, Provider
 
 SCOPES = {
     "profile": [
@@ -47,7 +48,13 @@ def test_userinfo_takes_the_token_in_three_ways(op: Provider, how: str) -> None:
 
 @pytest.mark.parametrize(
     ("line", "scopes"),
-    [("2.10", ["profile"]), ("2.11", ["email"]), ("2.12", ["address"]), ("2.13", ["phone"]), ("2.14", list(SCOPES))],
+    [
+        ("2.10", ["profile"]),
+        ("2.11", ["email"]),
+        ("2.12", ["address"]),
+        ("2.13", ["phone"]),
+        ("2.14", list(SCOPES)),
+    ],
 )
 def test_a_scope_gives_its_claims_at_userinfo(op: Provider, line: str, scopes: list[str]) -> None:
     """Lines 2.10, 2.11, 2.12, 2.13, 2.14: exactly the scope's claims, of their JSON types (Core §5.4)."""
@@ -67,12 +74,19 @@ def test_roles_and_tenant_are_a_scope_of_ours(op: Provider) -> None:
 
 def test_an_unknown_claim_is_left_out(op: Provider) -> None:
     """Line 2.10: a claim that is not known is omitted, never null or empty (Core §5.3.2)."""
-    signed = op.sign_in(scope="openid profile email", fields={"claims": {"name": "Ada", "email_verified": False}})
-    assert op.rp().userinfo(signed.access_token).json() == {"sub": "ada", "name": "Ada", "email_verified": False}
+    signed = op.sign_in(
+        scope="openid profile email", fields={"claims": {"name": "Ada", "email_verified": False}}
+    )
+    assert op.rp().userinfo(signed.access_token).json() == {
+        "sub": "ada",
+        "name": "Ada",
+        "email_verified": False,
+    }
 
 
 @pytest.mark.parametrize(
-    "detail", [None, {"essential": True}, {"essential": False}, {"value": "x"}, {"values": ["x"]}, {"unknown": 1}]
+    "detail",
+    [None, {"essential": True}, {"essential": False}, {"value": "x"}, {"values": ["x"]}, {"unknown": 1}],
 )
 def test_a_claim_can_be_asked_for_alone(op: Provider, detail: Any) -> None:
     """Line 2.35: `claims` asks for one at userinfo, or in the ID token, without its scope (Core §5.5)."""
@@ -85,7 +99,9 @@ def test_a_claim_can_be_asked_for_alone(op: Provider, detail: Any) -> None:
     assert op.rp().userinfo(in_token.access_token).json() == {"sub": "ada"}
 
 
-@pytest.mark.parametrize("asked", ["{}", '{"userinfo":null}', '{"userinfo":{"nonsense":null}}', '{"other":{"x":1}}'])
+@pytest.mark.parametrize(
+    "asked", ["{}", '{"userinfo":null}', '{"userinfo":{"nonsense":null}}', '{"other":{"x":1}}']
+)
 def test_a_claims_request_for_the_unknown_does_no_harm(op: Provider, asked: str) -> None:
     """Line 2.35: claims that are not understood are ignored (Core §5.5.1)."""
     assert op.rp().userinfo(op.sign_in(claims=asked).access_token).json() == {"sub": "ada"}
@@ -114,7 +130,9 @@ def test_a_claims_request_gives_no_more_than_the_clients_scope(op: Provider) -> 
 def test_what_the_app_says_last_counts(op: Provider) -> None:
     """Contract §8: the user record, as last told, feeds userinfo and refreshed ID tokens."""
     asked = json.dumps({"id_token": {"name": None}})
-    signed = op.sign_in(scope="openid profile offline_access", claims=asked, fields={"claims": {"name": "Ada"}})
+    signed = op.sign_in(
+        scope="openid profile offline_access", claims=asked, fields={"claims": {"name": "Ada"}}
+    )
     op.app.call("PUT", "/api/auth/users/ada", {"claims": {"name": "Countess"}})
     assert op.rp().userinfo(signed.access_token).json()["name"] == "Countess"
     fresh = op.rp().refresh(signed.tokens["refresh_token"]).json()
@@ -125,7 +143,9 @@ def test_what_the_app_says_last_counts(op: Provider) -> None:
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_bad_token_is_invalid_token(op: Provider, method: str, token: str) -> None:
     """Contract §7: 401 with error in `WWW-Authenticate: Bearer` and in JSON, nothing echoed (RFC 6750 §3, §3.1)."""
-    answer = op.ask(method, "/oidc/userinfo", headers={"Authorization": f"Bearer {token}".encode().decode("latin-1")})
+    answer = op.ask(
+        method, "/oidc/userinfo", headers={"Authorization": f"Bearer {token}".encode().decode("latin-1")}
+    )
     assert (answer.status, answer.json()["error"]) == (401, "invalid_token")
     challenge = answer.headers["WWW-Authenticate"]
     assert challenge.startswith('Bearer error="invalid_token", error_description="')
@@ -135,7 +155,9 @@ def test_a_bad_token_is_invalid_token(op: Provider, method: str, token: str) -> 
 @pytest.mark.parametrize("authorization", [None, "Basic eDp5", "bearer", "Token x"])
 def test_without_a_token_the_challenge_says_no_error(op: Provider, authorization: str | None) -> None:
     """Contract §7: no credentials: 401 with a bare `Bearer` (RFC 6750 §3.1)."""
-    answer = op.ask("GET", "/oidc/userinfo", headers={} if authorization is None else {"Authorization": authorization})
+    answer = op.ask(
+        "GET", "/oidc/userinfo", headers={} if authorization is None else {"Authorization": authorization}
+    )
     assert answer.status == 401
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
