@@ -21,7 +21,8 @@ _CLIENT_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _HARMLESS_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _VISIBLE_URI = re.compile(r"[\x21\x23-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e]{1,2048}")
 _PLAIN_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
-_AUTH_METHODS = ("client_secret_basic", "client_secret_post", "none")
+_SECRET_METHODS = ("client_secret_basic", "client_secret_post")
+_AUTH_METHODS = (*_SECRET_METHODS, "none")
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -94,7 +95,8 @@ class Client:
         """Whether it may authenticate by this method."""
         if self.is_public:
             return method == "none"
-        return method in (self.token_endpoint_auth_method or "client_secret_basic client_secret_post")
+        named = self.token_endpoint_auth_method
+        return method == named if named is not None else method in _SECRET_METHODS
 
     def has_secret(self, unverified_secret: str, *, now: int) -> bool:
         """Whether the secret is one of its own; takes the same time whatever is shown."""

@@ -100,9 +100,9 @@ class Landing:
 class Browser:
     """Keeps cookies by path, security and age, and follows redirects within the issuer."""
 
-    def __init__(self, house: House, host: str | None = None) -> None:
+    def __init__(self, house: House, issuer: str) -> None:
         self._house = house
-        self.issuer = house.settings.issuer or f"https://{host}"
+        self.issuer = issuer
         self.cookies: dict[tuple[str, str], Cookie] = {}
         self.seen: list[tuple[str, Answer]] = []
 

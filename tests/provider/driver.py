@@ -49,9 +49,11 @@ class App:
         self, method: str, path: str, body: Any = None, *, host: str | None = None, query: str = ""
     ) -> Answer:
         """Ask the admin API."""
-        host = host or urlsplit(self._house.settings.issuer or ISSUER).netloc
+        issuer = urlsplit(self._house.settings.issuer or ISSUER)
         extra: dict[str, Any] = {} if body is None else {"json": body}
-        return self._house.ask(method, path, host=host, admin=True, query=query, **extra)
+        return self._house.ask(
+            method, issuer.path + path, host=host or issuer.netloc, admin=True, query=query, **extra
+        )
 
     def interaction(self, landing: Landing) -> str:
         """The id that the sign-in page is told."""
@@ -152,10 +154,11 @@ class RelyingParty:
             form["client_id"] = self.client_id
             if self.secret is not None:
                 form["client_secret"] = self.secret
-        host = urlsplit(self.issuer).netloc
-        return self._house.ask(
-            "POST", path, host=host, body=urlencode(form).encode(), content_type=FORM, headers=headers
-        )
+        return self._ask("POST", path, body=urlencode(form).encode(), content_type=FORM, headers=headers)
+
+    def _ask(self, method: str, path: str, **options: Any) -> Answer:
+        issuer = urlsplit(self.issuer)
+        return self._house.ask(method, issuer.path + path, host=issuer.netloc, **options)
 
     def redeem(self, request: Request, code: str, **changes: str | None) -> Answer:
         """Exchange a code; None takes a parameter out."""
@@ -174,7 +177,7 @@ class RelyingParty:
 
     def userinfo(self, access_token: str) -> Answer:
         """Userinfo, by GET and the header."""
-        return self._house.ask("GET", "/oidc/userinfo", host=urlsplit(self.issuer).netloc, token=access_token)
+        return self._ask("GET", "/oidc/userinfo", token=access_token)
 
     def introspect(self, token: str, **more: str) -> Answer:
         """Ask what a token is worth."""
@@ -186,7 +189,7 @@ class RelyingParty:
 
     def verified(self, id_token: str) -> dict[str, Any]:
         """The claims of an ID token, verified by the published keys; its times against the test's clock."""
-        answer = self._house.ask("GET", "/oidc/jwks", host=urlsplit(self.issuer).netloc)
+        answer = self._ask("GET", "/oidc/jwks")
         header = pyjwt.get_unverified_header(id_token)
         key = pyjwt.PyJWKSet.from_dict(answer.json())[header["kid"]]
         options: Any = {"verify_exp": False, "verify_iat": False}
@@ -225,9 +228,9 @@ class Provider:
         """One bare request to the issuer's host."""
         return self.house.ask(method, path, **({"host": self.host} | options))
 
-    def browser(self) -> Browser:
+    def browser(self, issuer: str | None = None) -> Browser:
         """A fresh browser."""
-        return Browser(self.house)
+        return Browser(self.house, issuer or self.issuer)
 
     def rp(self, client_id: str = "c-basic", **options: Any) -> RelyingParty:
         """One of the clients of the environment."""

@@ -142,6 +142,21 @@ def test_the_query_of_a_registered_redirect_uri_is_kept(op: Provider) -> None:
     assert op.browser().go(op.rp("c-third").request(redirect_uri=f"{CALLBACK}?kept=2").url).is_page(400)
 
 
+@pytest.mark.parametrize("way", ["backend", "cookie"])
+def test_everything_is_under_the_issuers_path(serve_provider: ServeProvider, way: str) -> None:
+    """Contract §3: an issuer with a path serves the whole flow under it; its cookies go there alone."""
+    op = serve_provider(PYLON_OIDC_ISSUER="https://id.example.com/tenant")
+    browser = op.browser()
+    request = op.rp().request(response_mode="form_post")
+    landing = browser.go(request.url)
+    assert [cookie.path for cookie in browser.cookies.values()] == ["/tenant/oidc"]
+    code = op.answered(request, op.finish(browser, landing, way=way))["code"]
+    assert all(cookie.path.startswith("/tenant") for cookie in browser.cookies.values() if cookie.attributes)
+    assert op.ask("POST", "/tenant/oidc/token").status != 404
+    assert op.ask("GET", "/oidc/authorize").status == 404
+    assert code
+
+
 @pytest.mark.parametrize("cross_site", [True, False])
 def test_a_posted_request_is_the_same_as_a_get(op: Provider, cross_site: bool) -> None:
     """Line 2.31: POST is taken as GET is; 303 to a GET of ours, where `Lax` cookies come along (Core §3.1.2.1; contract §8)."""

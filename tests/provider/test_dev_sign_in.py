@@ -43,7 +43,7 @@ def dev(serve_provider: ServeProvider) -> Provider:
 @pytest.fixture
 def browser(dev: Provider) -> LocalBrowser:
     """A browser on this machine."""
-    return LocalBrowser(dev.house)
+    return LocalBrowser(dev.house, LOCAL)
 
 
 def _sign_in(dev: Provider, browser: Browser, landing: Landing, **fields: str) -> Landing:

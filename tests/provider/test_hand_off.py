@@ -9,7 +9,7 @@ import pytest
 from tests.http.driver import refused
 from tests.provider.browser import Browser, Landing, query_of
 from tests.provider.conftest import CLIENTS, ServeProvider
-from tests.provider.driver import CALLBACK, LOGIN_URL, OTHER_CALLBACK, Provider
+from tests.provider.driver import CALLBACK, ISSUER, LOGIN_URL, OTHER_CALLBACK, Provider
 
 CONSENT_URL = "https://app.example.com/consent"
 PREFIX = "pylon_interaction_"
@@ -176,6 +176,34 @@ def test_an_interaction_lives_60_minutes(op: Provider, way: str, age_s: int, goo
         "NOT_FOUND",
     )
     assert browser.go(query_of(landing.url)["return_to"]).is_page(400)
+
+
+def test_how_long_it_lives_is_a_setting(serve_provider: ServeProvider) -> None:
+    """Contract §8: `PYLON_OIDC_INTERACTION_LIFETIME_SECS`."""
+    op = serve_provider(PYLON_OIDC_INTERACTION_LIFETIME_SECS="60")
+    browser = op.browser()
+    landing = browser.go(op.rp().request().url)
+    op.clock.advance(60)
+    assert browser.go(query_of(landing.url)["return_to"]).is_page(400)
+
+
+def test_an_interaction_of_another_issuer_is_none(serve_provider: ServeProvider) -> None:
+    """Contract §8: what is asked stores its issuer: under another one there is no such interaction."""
+    op = serve_provider([], PYLON_OIDC_ISSUER=None)
+    op.app.call("POST", "/api/oidc/clients", {"client_id": "c-db", "redirect_uris": [CALLBACK]})
+    browser = op.browser(ISSUER)
+    landing = browser.go(op.rp("c-db").request().url)
+    there = query_of(landing.url)["return_to"].replace("//id.", "//other.")
+    assert browser.ask("GET", there).status == 400
+    assert browser.go(query_of(landing.url)["return_to"]).is_at(LOGIN_URL)
+
+
+def test_the_provider_session_stays_on_its_host(serve_provider: ServeProvider) -> None:
+    """Contract §8: a host-only cookie, even where the app's cookie has a domain."""
+    op = serve_provider(PYLON_COOKIE_DOMAIN="example.com")
+    browser = op.browser()
+    op.sign_in(browser)
+    assert "domain" not in browser.cookies["pylon_provider", "/"].attributes
 
 
 def test_a_finished_interaction_is_over(op: Provider) -> None:

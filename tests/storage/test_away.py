@@ -169,15 +169,15 @@ def test_more_callers_than_connections_is_an_outage(postgres_url: str) -> None:
             seen.release()
 
     with (
-        ThreadPoolExecutor(12) as threads,
+        ThreadPoolExecutor(6) as threads,
         psycopg.connect(postgres_url) as holder,
     ):
         holder.execute("LOCK TABLE session IN ACCESS EXCLUSIVE MODE")
-        futures = [threads.submit(put, number) for number in range(12)]
+        futures = [threads.submit(put, number) for number in range(6)]
         assert seen.acquire(timeout=20)
         assert seen.acquire(timeout=20)
         holder.rollback()
         for future in futures:
             future.result(timeout=20)
-    assert sorted(results) == ["put"] * 10 + ["unavailable"] * 2
+    assert sorted(results) == ["put"] * 4 + ["unavailable"] * 2  # of a pool of four connections
     store.close()
