@@ -1,12 +1,14 @@
 """The benchmark: ratios between things measured side by side in one run, because figures of two runs do not compare.
 
     python -m bench            the service beside a bare Falcon answer, a file and the raw signature; writes results/
+    python -m bench flows      code exchange, refresh and userinfo beside npm oidc-provider; a part of the run above
     python -m bench workers    gunicorn's worker classes beside each other, and what slow clients do to them;
                                --record puts the tables into the decision record too
     python -m bench profile    where the microseconds of a mint go, in one process and without a server
 
 Everything listens on loopback, ends by its own process id, and runs for a bounded time. The environment sets how
-long: BENCH_SECONDS (4) a case and round, BENCH_ROUNDS (3), BENCH_CALLS (20,000) of the profile.
+long: BENCH_SECONDS (4) a case and round, BENCH_ROUNDS (3), BENCH_CALLS (20,000) of the profile,
+BENCH_FLOWS (320) exchanges and refreshes a round.
 
     machine    what it was measured on
     wrk        the load generator
@@ -16,6 +18,8 @@ long: BENCH_SECONDS (4) a case and round, BENCH_ROUNDS (3), BENCH_CALLS (20,000)
     signatures the raw signature rate
     starts     cold start, and memory after load
     ratios     the run itself: cases, rounds, targets
+    flows      code exchange, refresh, userinfo beside a peer
+    clients    relying parties that ask for them
     workers    the comparison of worker classes
     slow       clients that dawdle
     profile    timing in process

@@ -1,4 +1,4 @@
-"""`python -m bench [workers [--record]|profile]`."""
+"""`python -m bench [flows|workers [--record]|profile]`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ def main(arguments: list[str]) -> int:
             from bench import ratios
 
             return ratios.main()
+        case ["flows"]:
+            from bench import flows
+
+            return flows.main()
         case ["workers"] | ["workers", "--record"]:
             from bench import workers
 
@@ -24,7 +28,7 @@ def main(arguments: list[str]) -> int:
             from bench import profile
 
             return profile.main()
-    print("usage: python -m bench [workers [--record]|profile]", file=sys.stderr)
+    print("usage: python -m bench [flows|workers [--record]|profile]", file=sys.stderr)
     return 2
 
 

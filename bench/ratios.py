@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import machine, report, servers, starts, usage, wrk
+from bench import flows, machine, report, servers, starts, usage, wrk
 from bench.signatures import Signer
 from tests.support.gunicorn import Gunicorn
 from tests.support.nginx import NginxSite
@@ -139,8 +139,10 @@ def main() -> int:
         _say("cold start")
         cold = starts.cold_start(folder)
         raw, results = _rounds(folder)
+        beside_peer = flows.run(folder)
     goals = _goals(described["cores"], raw, results, memory, cold)
     text = _text(described, raw, results, memory, cold, goals)
+    text += f"\n\n## Code exchange, refresh and userinfo\n\n{flows.section(beside_peer)}"
     print(text)
     data = {
         "seconds": SECONDS,
@@ -149,6 +151,7 @@ def main() -> int:
         "cases": {case: [_flat(result) for result in rounds] for case, rounds in results.items()},
         "memory": {alg: asdict(one) for alg, one in memory.items()},
         "cold_start": asdict(cold),
+        "flows": asdict(beside_peer),
         "targets": [asdict(goal) | {"reached": goal.reached} for goal in goals],
     }
     path = report.write("", described, data, text)

@@ -9,25 +9,42 @@ from typing import Any
 import falcon
 import structlog
 
+from service.clients import Clients
 from service.issuer import IssuerResolver, issuer_path
 from service.keyring import Keyring
 from service.logs import configure_logging
+from service.protocol.grants import TokenIssuer
+from service.protocol.interactions import Interactions
 from service.protocol.metadata import ENDPOINTS
-from service.resources import health, not_built_yet, sessions
+from service.protocol.token_status import TokenStatus
+from service.resources import clients, dev, health, interactions, sessions, token
+from service.resources.authorize import Authorize, Flow, OpenInteraction
+from service.resources.browser import STYLESHEET_PATH, Browser
 from service.resources.discovery import Discovery, Jwks
+from service.resources.logout import Logout
 from service.resources.mint import Mint
 from service.resources.signed_in import SessionCookie, SignedIn
+from service.resources.users import OneUser
 from service.sessions import LocalSessions
 from service.settings import Secret, Settings
-from service.startup import prepare
+from service.startup import prepare, shadowed_clients
 from service.storage.interface import Store
 from service.web.auth import AdminAuth
 from service.web.errors import add_error_handlers
-from service.web.middleware import CredentialedCors, IssuerOfRequest, KnownMethods, RequestLog
+from service.web.middleware import CredentialedCors, IssuerOfRequest, KnownMethods, OpenCors, RequestLog
+from service.web.pages import Stylesheet
 from service.web.routing import ExactRouter
 
 Application = falcon.App[falcon.Request, falcon.Response]
+DEV_SIGN_IN = "/dev/sign-in"
 HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
+#: Routes whose identifier others choose: it may hold slashes.
+NAMED_BY_OTHERS = (
+    "/api/auth/users/{user_id}/sessions",
+    "/api/auth/users/{user_id}",
+    "/api/oidc/clients/{client_id}/secret",
+    "/api/oidc/clients/{client_id}",
+)
 WELL_KNOWN = ("/.well-known/openid-configuration", "/.well-known/oauth-authorization-server")
 
 
@@ -56,9 +73,10 @@ def create_app(
                 indifferent=HEALTH_PATHS,
             ),
             CredentialedCors(settings.trusted_origins, prefix=f"{prefix}/api/auth/"),
+            OpenCors(),
             KnownMethods(),
         ],
-        router=ExactRouter(identifier="user_id", between=(f"{prefix}/api/auth/users/", "/sessions")),
+        router=ExactRouter(with_slashes=[prefix + path for path in NAMED_BY_OTHERS]),
     )
     add_error_handlers(app)
     for path, resource in routes(settings, store, keyring, sessions_source, clock).items():
@@ -91,8 +109,6 @@ def routes(
         WELL_KNOWN[0]: discovery,
         WELL_KNOWN[1]: discovery,
         ENDPOINTS["jwks_uri"]: Jwks(keyring),
-        ENDPOINTS["authorization_endpoint"]: not_built_yet.Authorize(),
-        ENDPOINTS["token_endpoint"]: not_built_yet.Token(),
         "/api/auth/jwt": mint,
         "/api/auth/me": sessions.Me(signed_in, clock),
         "/api/auth/refresh": sessions.Refresh(sessions_source, signed_in, clock),
@@ -104,6 +120,7 @@ def routes(
         "/api/auth/sessions/{sid}": sessions.OwnSession(sessions_source, signed_in, clock),
         "/api/auth/users/{user_id}/sessions": sessions.UserSessions(sessions_source, admin, clock),
     }
+    under_issuer |= _provider(settings, store, keyring, sessions_source, signed_in, admin, clock)
     prefix = issuer_path(settings.issuer or "")
     table: dict[str, Any] = {prefix + path: resource for path, resource in under_issuer.items()}
     table |= {"/healthz": health.Alive(), "/readyz": health.Ready(store, keyring)}
@@ -112,8 +129,75 @@ def routes(
     return table
 
 
-def get_app() -> Application:
+def _provider(
+    settings: Settings,
+    store: Store,
+    keyring: Keyring,
+    sessions_source: LocalSessions,
+    signed_in: SignedIn,
+    admin: AdminAuth,
+    clock: Callable[[], float],
+) -> dict[str, Any]:
+    """The routes of the authorization-code provider."""
+    directory = Clients(settings.clients, store, minted_audience=settings.jwt_audience)
+    stylesheet = Stylesheet()
+    browser = Browser(store, sessions_source, signed_in, stylesheet.version)
+    waiting = Interactions(store, settings.lifetimes)
+    flow = Flow(
+        browser,
+        directory,
+        waiting,
+        keyring,
+        settings.lifetimes,
+        clock,
+        login_url=settings.login_url or (DEV_SIGN_IN if settings.dev_mode else None),
+        consent_url=settings.consent_url,
+    )
+    tokens = TokenIssuer(store, keyring, settings.lifetimes)
+    status = TokenStatus(
+        tokens,
+        lambda user_id, sid, now: sessions_source.of_sid(user_id, sid, now=now),
+        settings.jwt_issuer,
+        directory,
+    )
+    reports = (waiting, directory, sessions_source, admin, clock)
+    interaction = "/api/oidc/interactions/{interaction_id}"
+    table: dict[str, Any] = {
+        ENDPOINTS["authorization_endpoint"]: Authorize(flow),
+        "/oidc/interaction/{interaction_id}": OpenInteraction(flow),
+        ENDPOINTS["token_endpoint"]: token.Token(directory, tokens, clock),
+        ENDPOINTS["userinfo_endpoint"]: token.Userinfo(status, clock),
+        ENDPOINTS["introspection_endpoint"]: token.Introspect(directory, status, admin, clock),
+        ENDPOINTS["revocation_endpoint"]: token.Revoke(directory, status, clock),
+        ENDPOINTS["end_session_endpoint"]: Logout(
+            browser, directory, keyring, clock, logout_url=settings.logout_url
+        ),
+        STYLESHEET_PATH: stylesheet,
+        "/api/oidc/clients": clients.AllClients(directory, admin, clock),
+        "/api/oidc/clients/{client_id}": clients.OneClient(directory, admin, clock),
+        "/api/oidc/clients/{client_id}/secret": clients.ClientSecretRotation(directory, admin, clock),
+        "/api/oidc/grants": clients.AllGrants(tokens, admin, clock),
+        "/api/oidc/grants/{grant_id}": clients.OneGrant(tokens, admin, clock),
+        interaction: interactions.OneInteraction(*reports),
+        f"{interaction}/login": interactions.ReportLogin(*reports),
+        f"{interaction}/consent": interactions.ReportConsent(*reports),
+        f"{interaction}/reject": interactions.ReportRejection(*reports),
+        "/api/auth/users/{user_id}": OneUser(sessions_source, admin),
+    }
+    if settings.dev_mode:
+        table |= {
+            "/": dev.Home(browser, clock),
+            "/dev/quickstart": dev.Quickstart(),
+            DEV_SIGN_IN: dev.DevSignIn(browser, sessions_source, clock),
+        }
+    return table
+
+
+def get_app(clock: Callable[[], float] = time.time) -> Application:
     """The application of this process's environment, for a WSGI server.
+
+    Args:
+        clock: Unix s.
 
     Raises:
         ConfigurationError: with every fault, before any port is open.
@@ -122,16 +206,17 @@ def get_app() -> Application:
     settings = prepared.settings
     configure_logging(settings.log_level, settings.log_format)
     log = structlog.get_logger("startup")
-    for warning in prepared.warnings:
+    shadowed = shadowed_clients(settings, prepared.store, now=int(clock()))
+    for warning in [*prepared.warnings, *shadowed]:
         log.warning("configuration", detail=warning)
     for key in prepared.keyring.published:
         log.info("key_made" if prepared.key_made else "key_loaded", kid=key.kid, alg=key.alg)
     sessions_source = LocalSessions(prepared.store, lifetime_s=settings.session_lifetime_s)
-    return create_app(settings, prepared.store, prepared.keyring, sessions_source)
+    return create_app(settings, prepared.store, prepared.keyring, sessions_source, clock)
 
 
 def _derive_head(resource: Any) -> None:
-    if hasattr(resource, "on_get") and not hasattr(resource, "on_head"):
+    if hasattr(resource, "on_get") and getattr(resource, "head_is_get", True):
         resource.on_head = resource.on_get
 
 

@@ -89,6 +89,11 @@ class Keyring:
         """Whether there is a key for `mint_alg`."""
         return (self.secret if self.mint_alg == "HS256" else self.private_key) is not None
 
+    @property
+    def can_sign_id_tokens(self) -> bool:
+        """Whether there is an asymmetric key: no relying party could verify an ID token of another."""
+        return self.private_key is not None
+
     @cached_property
     def signing_kid(self) -> str:
         """The kid of the RSA signing key: the one under which it is published."""

@@ -10,13 +10,27 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from service.protocol.handles import hash_handle, is_session_token, new_id, new_session_token
-from service.protocol.models import Session, SignIn
+from service.protocol.models import Session, SignIn, User
 from service.storage.interface import Kind, Record, Store
 
 #: However often it is refreshed, a session ends this long after it began.
 MAX_AGE_S: Final = 90 * 86_400
 #: A timestamp may be 300 s ahead and is fresh until 300 s after, that second included: the marker outlives both.
 REPLAY_MARKER_S: Final = 601
+_NEVER: Final = 1 << 53
+#: Sessions first: what is counted. A signed-out user's codes and access tokens end with his session.
+_FALLS_WITH_SESSION: Final = (Kind.SESSION, Kind.PROVIDER_SESSION, Kind.CODE, Kind.ACCESS_TOKEN)
+#: Sessions first, as above; then grants, before what hangs on them: who redeems or refreshes locks the grant's row
+#: first, and two who lock in different orders would wait for each other.
+_FALLS_WITH_USER: Final = (
+    Kind.SESSION,
+    Kind.GRANT,
+    Kind.PROVIDER_SESSION,
+    Kind.CODE,
+    Kind.ACCESS_TOKEN,
+    Kind.REFRESH_TOKEN,
+    Kind.CONSENT,
+)
 _TOKEN_PREFIX_LENGTH: Final = len("pylon_") + 6
 
 
@@ -75,6 +89,8 @@ class LocalSessions:
             acr=sign_in.acr,
             amr=sign_in.amr,
         )
+        if sign_in.given:
+            self.remember_user(sign_in)
         records = [_to_record(session)]
         if single_use_proof is not None:
             records.insert(
@@ -83,6 +99,20 @@ class LocalSessions:
         if not self._store.put(*records, now=now):
             raise Replayed
         return NewSession(token, session)
+
+    def remember_user(self, user: SignIn) -> User:
+        """Replace what is known of a user by what the app gave; the rest stays as it is."""
+        fields = {"claims": dict(user.claims), "roles": list(user.roles), "tenant_id": user.tenant_id}
+        body = {name: value for name, value in fields.items() if name in user.given}
+        record = Record(Kind.USER, hash_handle(user.user_id), _NEVER, user.user_id, body=body)
+        if body:
+            record = self._store.merge(record)
+        else:
+            record = self._store.get(Kind.USER, record.id_hash, now=0) or record
+        known = record.body
+        return User(
+            user.user_id, known.get("claims", {}), tuple(known.get("roles", ())), known.get("tenant_id")
+        )
 
     def find(self, unverified_token: str | None, *, now: int) -> Session | None:
         """The live session of a token, None for anything else. One read of the store."""
@@ -109,8 +139,10 @@ class LocalSessions:
         return NewSession(token, successor)
 
     def end(self, unverified_token: str, *, now: int) -> None:
-        """End the session of a token, if there is one."""
-        self._store.take(Kind.SESSION, hash_handle(unverified_token), now=now)
+        """End the session of a token, if there is one, and what hangs on it."""
+        record = self._store.get(Kind.SESSION, hash_handle(unverified_token), now=now)
+        if record is not None:
+            self.end_one(record.subject, record.session_id, now=now)
 
     def list(self, user_id: str, *, now: int) -> list[Session]:
         """The user's live sessions, the newest first."""
@@ -119,13 +151,25 @@ class LocalSessions:
         ]
         return sorted(sessions, key=lambda session: session.created_at, reverse=True)
 
+    def of_sid(self, user_id: str, sid: str, *, now: int) -> Session | None:
+        """The user's live session of that `sid`."""
+        records = self._store.list(Kind.SESSION, subject=user_id, session_id=sid, now=now)
+        return _from_record(records[0]) if records else None
+
     def end_one(self, user_id: str, sid: str, *, now: int) -> bool:
-        """End one session of the user; whether there was such a one."""
-        return self._store.delete(Kind.SESSION, subject=user_id, grant_id=sid, now=now) > 0
+        """End one session of the user, and what hangs on it; whether there was such a one."""
+        return self._store.delete(*_FALLS_WITH_SESSION, subject=user_id, session_id=sid, now=now) > 0
 
     def end_all(self, user_id: str, *, keep_sid: str | None = None, now: int) -> int:
-        """End all sessions of the user, but the one to keep; how many there were."""
-        return self._store.delete(Kind.SESSION, subject=user_id, keep=keep_sid, now=now)
+        """End all sessions of the user but the one to keep, and what hangs on them; how many there were.
+
+        Offline grants stay: they do not hang on a session.
+        """
+        return self._store.delete(*_FALLS_WITH_SESSION, subject=user_id, keep_session_id=keep_sid, now=now)
+
+    def lock_out(self, user_id: str, *, now: int) -> int:
+        """End all sessions of the user, and every grant that he has given; how many sessions there were."""
+        return self._store.delete(*_FALLS_WITH_USER, subject=user_id, now=now)
 
 
 def _to_record(session: Session) -> Record:
@@ -141,14 +185,21 @@ def _to_record(session: Session) -> Record:
         "acr": session.acr,
         "amr": session.amr,
     }
-    return Record(Kind.SESSION, session.token_hash, session.expires_at, session.user_id, session.sid, body)
+    return Record(
+        Kind.SESSION,
+        session.token_hash,
+        session.expires_at,
+        session.user_id,
+        session_id=session.sid,
+        body=body,
+    )
 
 
 def _from_record(record: Record) -> Session:
     body = dict(record.body)
     body["roles"], body["amr"] = tuple(body["roles"]), tuple(body["amr"])
     return Session(
-        sid=record.grant_id,
+        sid=record.session_id,
         token_hash=record.id_hash,
         user_id=record.subject,
         expires_at=record.expires_at,

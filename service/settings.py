@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import json
 import os
 import re
 import stat
@@ -23,6 +24,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from service import issuer as issuers
 from service import keyring as keys
+from service.protocol.clients import Client, InvalidClientMetadata, parse_client
+from service.protocol.models import Lifetimes
 from service.storage.urls import DatabaseUrl, parse_database_url
 
 MAX_SESSION_SECS: Final = 90 * 86_400
@@ -189,6 +192,40 @@ def _path(value: str) -> Path:
     return Path(value)
 
 
+def _clients(value: str) -> tuple[Client, ...]:
+    try:
+        entries = json.loads(value)
+    except (ValueError, RecursionError):
+        entries = None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError('is no JSON array of clients; write [{"client_id": "…", "redirect_uris": ["…"]}]')
+    clients: dict[str, Client] = {}
+    for number, entry in enumerate(entries, 1):
+        try:
+            client = parse_client(entry, source="environment")
+        except InvalidClientMetadata as error:
+            raise ValueError(f"client {number}, {error}") from None
+        if client.client_id in clients:
+            raise ValueError(f"client {number}, client_id: is the id of another one; write each once")
+        clients[client.client_id] = client
+    return tuple(clients.values())
+
+
+def _page_url(value: str) -> str:
+    """An address of the app's that browsers are sent to: https, or http on this machine."""
+    example = "write it as https://app.example.com/sign-in"
+    if not _VISIBLE.fullmatch(value) or "#" in value or "@" in value.split("?", maxsplit=1)[0]:
+        raise ValueError(f"is no plain address; {example}")
+    scheme, separator, rest = value.partition("://")
+    try:
+        host = issuers.parse_host(re.split(r"[/?]", rest, maxsplit=1)[0])
+    except issuers.InvalidHost:
+        raise ValueError(f"has no well-formed host; {example}") from None
+    if not separator or scheme not in {"https", "http"} or (scheme == "http" and not host.is_loopback):
+        raise ValueError(f"is not https; {example}")
+    return value
+
+
 @dataclass(frozen=True, slots=True)
 class KeyFile:
     """The file of the signing key, and the key in it; None while the file is missing and still to be made."""
@@ -270,6 +307,31 @@ class Settings(BaseSettings):
     cookie_same_site: Annotated[
         Literal["lax", "strict", "none"], PlainValidator(_one_of("lax", "strict", "none"))
     ] = Field("lax", alias="PYLON_COOKIE_SAME_SITE")
+    clients: Annotated[tuple[Client, ...], PlainValidator(_clients)] = Field(
+        (), alias="PYLON_OIDC_CLIENTS", repr=False
+    )
+    login_url: Annotated[str | None, PlainValidator(_page_url)] = Field(None, alias="PYLON_LOGIN_URL")
+    consent_url: Annotated[str | None, PlainValidator(_page_url)] = Field(None, alias="PYLON_CONSENT_URL")
+    logout_url: Annotated[str | None, PlainValidator(_page_url)] = Field(None, alias="PYLON_LOGOUT_URL")
+    code_s: Annotated[int, PlainValidator(_integer(1, 60))] = Field(60, alias="PYLON_OIDC_CODE_LIFETIME_SECS")
+    id_token_s: Annotated[int, PlainValidator(_integer(1, 86_400))] = Field(
+        600, alias="PYLON_OIDC_ID_TOKEN_LIFETIME_SECS"
+    )
+    access_token_s: Annotated[int, PlainValidator(_integer(1, 86_400))] = Field(
+        3600, alias="PYLON_OIDC_ACCESS_TOKEN_LIFETIME_SECS"
+    )
+    refresh_idle_s: Annotated[int, PlainValidator(_integer(1, 31_536_000))] = Field(
+        2_592_000, alias="PYLON_OIDC_REFRESH_IDLE_LIFETIME_SECS"
+    )
+    refresh_max_s: Annotated[int, PlainValidator(_integer(1, 31_536_000))] = Field(
+        7_776_000, alias="PYLON_OIDC_REFRESH_MAX_LIFETIME_SECS"
+    )
+    interaction_s: Annotated[int, PlainValidator(_integer(60, 86_400))] = Field(
+        3600, alias="PYLON_OIDC_INTERACTION_LIFETIME_SECS"
+    )
+    refresh_grace_s: Annotated[int, PlainValidator(_integer(0, 300))] = Field(
+        30, alias="PYLON_OIDC_REFRESH_GRACE_SECS"
+    )
     log_level: Annotated[str, PlainValidator(_one_of("debug", "info", "warning", "error"))] = Field(
         "info", alias="PYLON_LOG_LEVEL"
     )
@@ -291,6 +353,19 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take what `read_settings` gives, and nothing else: it has resolved `NAME_FILE` and dropped blanks."""
         return (init_settings,)
+
+    @property
+    def lifetimes(self) -> Lifetimes:
+        """How long what the provider gives out lives."""
+        return Lifetimes(
+            code_s=self.code_s,
+            id_token_s=self.id_token_s,
+            access_token_s=self.access_token_s,
+            refresh_idle_s=self.refresh_idle_s,
+            refresh_max_s=self.refresh_max_s,
+            refresh_grace_s=self.refresh_grace_s,
+            interaction_s=self.interaction_s,
+        )
 
     @property
     def database(self) -> DatabaseUrl:
@@ -526,6 +601,48 @@ def _has_prefix(settings: Settings, *prefixes: str) -> bool:
 def _database_can_be_made(settings: Settings) -> Iterator[Fault]:
     if settings.database_url is not None:
         yield from _sqlite_faults("DATABASE_URL", settings.database)
+
+
+@_cross_check("PYLON_OIDC_CLIENTS", "PYLON_OIDC_ISSUER", "PYLON_DEV_MODE")
+def _clients_need_an_issuer(settings: Settings) -> Iterator[Fault]:
+    if settings.clients and not settings.dev_mode and settings.issuer is None:
+        yield Fault(
+            "PYLON_OIDC_ISSUER",
+            "is unset, and there are clients; write the public address, as https://id.example.com",
+        )
+
+
+@_cross_check("PYLON_OIDC_CLIENTS", "PYLON_LOGIN_URL", "PYLON_DEV_MODE")
+def _clients_need_a_sign_in_page(settings: Settings) -> Iterator[Fault]:
+    if settings.clients and not settings.dev_mode and settings.login_url is None:
+        yield Fault(
+            "PYLON_LOGIN_URL", "is unset, and there are clients; write the address of the app's sign-in page"
+        )
+
+
+@_cross_check("PYLON_OIDC_CLIENTS", "PYLON_OIDC_PRIVATE_KEY", "PYLON_OIDC_KEY_PATH", "PYLON_DEV_MODE")
+def _clients_need_a_key(settings: Settings) -> Iterator[Fault]:
+    has_key = settings.private_key is not None or settings.key_file is not None
+    if settings.clients and not settings.dev_mode and not has_key:
+        yield Fault(
+            "PYLON_OIDC_CLIENTS",
+            "needs an asymmetric signing key; give PYLON_OIDC_PRIVATE_KEY (a PEM) or PYLON_OIDC_KEY_PATH (a file, made when missing)",
+        )
+
+
+@_cross_check("PYLON_OIDC_CLIENTS", "PYLON_COOKIE_SAME_SITE")
+def _strict_cookies_never_arrive(settings: Settings) -> Iterator[Fault]:
+    if settings.clients and settings.cookie_same_site == "strict":
+        yield Fault(
+            "PYLON_COOKIE_SAME_SITE", "strict cookies do not come along from a client's site; write lax"
+        )
+
+
+@_cross_check("PYLON_OIDC_CLIENTS", "PYLON_JWT_AUDIENCE")
+def _minted_audience_is_no_client(settings: Settings) -> Iterator[Fault]:
+    # An ID token would be forged by a minted one (RFC 9700 §4.15).
+    if any(client.client_id == settings.jwt_audience for client in settings.clients):
+        yield Fault("PYLON_JWT_AUDIENCE", "is the id of a client; write another name for the audience")
 
 
 @_cross_check("PYLON_DATA_DIR", "DATABASE_URL")

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from service import keyring as keys
 from service.keyring import Keyring
+from service.protocol.handles import hash_handle
 from service.settings import ConfigurationError, Fault, Reading, Settings, read_settings
-from service.storage.interface import StoreUnavailable
+from service.storage.interface import Kind, StoreUnavailable
 from service.storage.sql import SqlStore
 
 
@@ -149,3 +150,17 @@ def _sqlite_faults(settings: Settings, store: SqlStore, *, migrate: bool) -> lis
             )
         ]
     return []
+
+
+def shadowed_clients(settings: Settings, store: SqlStore, *, now: int) -> list[str]:
+    """A word about each client of the environment that stands in the database too."""
+    try:
+        return [
+            f"PYLON_OIDC_CLIENTS: the client {client.client_id} is in the database too; the environment wins"
+            for client in settings.clients
+            if store.get(Kind.CLIENT, hash_handle(client.client_id), now=now) is not None
+        ]
+    except StoreUnavailable:
+        return []  # told by the check of the store already
+    finally:
+        store.close()

@@ -22,14 +22,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 
 
 @contextlib.contextmanager
-def configured_store() -> Iterator[SqlStore]:
+def configured_store(*also: str) -> Iterator[SqlStore]:
     """The store that the environment names; ends the command when it cannot be used.
 
-    Only faults of the database's own settings count: an operator may look after the sessions of a service whose keys
-    are wrong.
+    Only faults of the database's own settings count, and of those that the command needs `also`: an operator may look
+    after the sessions of a service whose keys are wrong.
     """
     reading = read_settings()
-    concerned = ("DATABASE_URL", "PYLON_DATA_DIR")
+    concerned = ("DATABASE_URL", "PYLON_DATA_DIR", *also)
     faults = [fault for fault in reading.faults if fault.name.startswith(concerned)]
     if faults:
         fail_configuration(faults)

@@ -44,5 +44,5 @@ def list_sessions(user: str, *, as_json: bool) -> None:
 def revoke_sessions(user: str) -> None:
     """Sign a user out everywhere."""
     with configured_store() as store:
-        count = LocalSessions(store, lifetime_s=0).end_all(user, now=int(time.time()))
+        count = LocalSessions(store, lifetime_s=0).lock_out(user, now=int(time.time()))
     click.echo(f"Revoked {count} sessions.")

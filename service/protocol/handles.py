@@ -27,6 +27,16 @@ def new_id() -> str:
     return secrets.token_urlsafe(16)
 
 
+def new_handle() -> str:
+    """A fresh secret handle of 256 random bits, base64url: a code, an access or refresh token, a verifier, a cookie."""
+    return secrets.token_urlsafe(32)
+
+
+def new_nonce_bytes(length: int) -> bytes:
+    """Random bytes that must not repeat under one key (AES-GCM)."""
+    return secrets.token_bytes(length)
+
+
 def new_request_id() -> str:
     """A random request id of 64 bits, in hex: long enough to find a line of the log."""
     return secrets.token_hex(8)

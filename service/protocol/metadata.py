@@ -8,15 +8,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from service.protocol.authorize import PROMPTS, RESPONSE_MODES
+from service.protocol.clients import SCOPES
+from service.protocol.id_tokens import SCOPE_CLAIMS
+
 #: Metadata member -> path under the issuer. The route table of `app` mounts exactly these.
 ENDPOINTS: Final = {
     "authorization_endpoint": "/oidc/authorize",
     "token_endpoint": "/oidc/token",
     "jwks_uri": "/oidc/jwks",
+    "userinfo_endpoint": "/oidc/userinfo",
+    "introspection_endpoint": "/oidc/introspect",
+    "revocation_endpoint": "/oidc/revoke",
+    "end_session_endpoint": "/oidc/logout",
 }
 
-#: What minted tokens carry.
-MINTED_CLAIMS: Final = ("iss", "sub", "aud", "exp", "iat", "jti", "sid", "tenant_id", "roles")
+#: What ID tokens, userinfo and minted tokens may carry.
+CLAIMS: Final = (
+    "iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "at_hash", "sid", "jti",
+    *(name for names in SCOPE_CLAIMS.values() for name in names),
+)  # fmt: skip
+_SECRET_METHODS: Final = ["client_secret_basic", "client_secret_post"]
 
 
 def build_metadata(issuer: str, *, algs: Sequence[str]) -> dict[str, Any]:
@@ -29,13 +41,23 @@ def build_metadata(issuer: str, *, algs: Sequence[str]) -> dict[str, Any]:
     return {
         "issuer": issuer,
         **{member: issuer + path for member, path in ENDPOINTS.items()},
-        "scopes_supported": ["openid"],
+        "scopes_supported": list(SCOPES),
         "response_types_supported": ["code"],
-        "grant_types_supported": ["authorization_code"],
+        "response_modes_supported": list(RESPONSE_MODES),
+        "grant_types_supported": ["authorization_code", "refresh_token"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": list(algs),
-        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
-        "claims_supported": list(MINTED_CLAIMS),
+        "token_endpoint_auth_methods_supported": [*_SECRET_METHODS, "none"],
+        "introspection_endpoint_auth_methods_supported": _SECRET_METHODS,
+        "revocation_endpoint_auth_methods_supported": [*_SECRET_METHODS, "none"],
+        "code_challenge_methods_supported": ["S256"],
+        "prompt_values_supported": list(PROMPTS),
+        "display_values_supported": ["page", "popup"],
+        "claim_types_supported": ["normal"],
+        "claims_supported": list(CLAIMS),
+        "claims_parameter_supported": True,
+        "request_parameter_supported": False,
         # Absent would mean true (Discovery §3).
         "request_uri_parameter_supported": False,
+        "authorization_response_iss_parameter_supported": True,
     }

@@ -8,6 +8,30 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long things live, in s."""
+
+    code_s: int = 60
+    id_token_s: int = 600
+    access_token_s: int = 3600
+    refresh_idle_s: int = 30 * 86_400
+    refresh_max_s: int = 90 * 86_400
+    refresh_grace_s: int = 30
+    interaction_s: int = 3600
+    verifier_s: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """What was last said of a user by the app."""
+
+    user_id: str
+    claims: Mapping[str, Any] = field(default_factory=dict)
+    roles: tuple[str, ...] = ()
+    tenant_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SignIn:
     """What the app says of a user it has just signed in.
 
@@ -21,6 +45,7 @@ class SignIn:
         acr: authentication context class.
         amr: authentication methods (RFC 8176).
         expires_in: lifetime in s; None means the configured one.
+        given: which of `claims`, `roles` and `tenant_id` the app gave, so that they replace what is known of the user.
     """
 
     user_id: str
@@ -32,6 +57,7 @@ class SignIn:
     acr: str | None = None
     amr: tuple[str, ...] = ()
     expires_in: int | None = None
+    given: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

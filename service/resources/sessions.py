@@ -221,5 +221,5 @@ class UserSessions:
     def on_delete(self, req: falcon.Request, resp: falcon.Response, user_id: str) -> None:
         """End them all."""
         self._admin.require(req)
-        count = 0 if "\0" in user_id else self._sessions.end_all(user_id, now=int(self._clock()))
+        count = 0 if "\0" in user_id else self._sessions.lock_out(user_id, now=int(self._clock()))
         send_json(resp, {"revoked_count": count})

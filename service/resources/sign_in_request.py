@@ -11,11 +11,16 @@ from service.protocol.models import SignIn
 from service.web.errors import ApiError
 
 UserId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$")]
-_Word = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+Word = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 _CLOCK_SKEW_S = 60
 
 
-def _standard(claims: dict[str, Any]) -> dict[str, Any]:
+def standard_claims(claims: dict[str, Any]) -> dict[str, Any]:
+    """Check the claims of a body.
+
+    Raises:
+        ApiError: `INVALID_BODY`, naming the claim.
+    """
     try:
         check_claims(claims)
     except InvalidClaim as error:
@@ -29,13 +34,13 @@ class SignInRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     user_id: UserId
-    tenant_id: _Word = Field(default=None)  # type: ignore[assignment]
-    roles: list[_Word] = Field(default_factory=list)
-    claims: Annotated[dict[str, Any], AfterValidator(_standard)] = Field(default_factory=dict)
+    tenant_id: Word = Field(default=None)  # type: ignore[assignment]
+    roles: list[Word] = Field(default_factory=list)
+    claims: Annotated[dict[str, Any], AfterValidator(standard_claims)] = Field(default_factory=dict)
     device: Annotated[str, StringConstraints(min_length=1, max_length=512)] = Field(default=None)  # type: ignore[assignment]
     auth_time: Annotated[int, Field(ge=0)] = Field(default=None)  # type: ignore[assignment]
-    acr: _Word = Field(default=None)  # type: ignore[assignment]
-    amr: list[_Word] = Field(default_factory=list)
+    acr: Word = Field(default=None)  # type: ignore[assignment]
+    amr: list[Word] = Field(default_factory=list)
     expires_in: Annotated[int, Field(ge=1)] = Field(default=None)  # type: ignore[assignment]
 
     def sign_in(self, *, now: int, max_lifetime_s: int) -> SignIn:
@@ -58,10 +63,11 @@ class SignInRequest(BaseModel):
             acr=self.acr,
             amr=tuple(self.amr),
             expires_in=self.expires_in,
+            given=frozenset(self.model_fields_set & {"claims", "roles", "tenant_id"}),
         )
 
 
 class TrustedMintRequest(SignInRequest):
     """The same, and whatever makes two bodies differ that say the same."""
 
-    nonce: _Word = Field(default=None)  # type: ignore[assignment]
+    nonce: Word = Field(default=None)  # type: ignore[assignment]

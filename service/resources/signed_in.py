@@ -87,6 +87,11 @@ class SignedIn:
             self._check_same_origin(req)
         return credential.unverified_token
 
+    def cookie_value(self, req: falcon.Request) -> str | None:
+        """What the cookie holds, whatever else the request shows: for pages that only browsers open."""
+        values = set(req.get_cookie_values(self._cookie.name) or ())
+        return values.pop() if len(values) == 1 else None
+
     def came_by_cookie(self, req: falcon.Request) -> bool:
         """Whether the session token of the request came in the cookie."""
         return session_credential(req, self._cookie.name).by_cookie

@@ -1,4 +1,4 @@
-"""What the rest of the program may ask of the store: nine verbs over frozen records.
+"""What the rest of the program may ask of the store: eleven verbs over frozen records.
 
 A record has one shape whatever its kind: a hashed id, the subject that it is about, the grant that it hangs on,
 when it ends, and a body. What is given out (a token) never reaches the store, only its hash does.
@@ -8,7 +8,7 @@ Atomicity is the store's promise, and it stands in each verb's docstring: the ca
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, Protocol
@@ -17,10 +17,30 @@ from typing import Any, Literal, Protocol
 class Kind(StrEnum):
     """What a record is. One table each."""
 
-    #: A signed-in user on one device; id: hash of the session token; grant: the `sid`.
+    #: A signed-in user on one device; id: hash of the session token; session: its `sid`.
     SESSION = "session"
+    #: A browser that signed in here through the app's backend; id: hash of the provider's own cookie.
+    PROVIDER_SESSION = "provider_session"
     #: What was seen once and must not be again (a trusted-mint MAC); id: its hash.
     REPLAY_MARKER = "replay_marker"
+    #: The last known claims, roles and tenant of a user; id: hash of the user id; never ends.
+    USER = "user_record"
+    #: A client that was registered here; id: hash of the client id; never ends.
+    CLIENT = "client"
+    #: An authorization request that waits for its user; id: hash of its id.
+    INTERACTION = "interaction"
+    #: How an interaction goes on, once; id: hash of the verifier; grant: the interaction.
+    VERIFIER = "verifier"
+    #: What a user allowed a client and wants remembered; id: hash of user, client and issuer.
+    CONSENT = "consent"
+    #: What codes and tokens hang on and fall with; id: hash of its id.
+    GRANT = "grant_record"
+    #: An authorization code; spent once, kept until its grant ends.
+    CODE = "authorization_code"
+    #: An access token.
+    ACCESS_TOKEN = "access_token"
+    #: A refresh token; spent once, kept until its grant ends.
+    REFRESH_TOKEN = "refresh_token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +52,9 @@ class Record:
         id_hash: SHA-256, in hex, of the handle that finds it.
         expires_at: Unix s; from then on no verb but `delete_expired` sees it.
         subject: the user id that it is about.
-        grant_id: what it hangs on, and falls with.
+        grant_id: the grant that it hangs on, and falls with.
+        session_id: the `sid` of the session that it hangs on, and falls with.
+        spent_at: Unix s of its one use, None before; only for kinds that are spent.
         body: whatever else its kind needs; JSON.
     """
 
@@ -41,7 +63,22 @@ class Record:
     expires_at: int
     subject: str = ""
     grant_id: str = ""
+    session_id: str = ""
+    spent_at: int | None = None
     body: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What became of `Store.spend`.
+
+    Attributes:
+        won: whether this call spent it.
+        record: the record as it is now; None where it, or its grant, is gone.
+    """
+
+    won: bool
+    record: Record | None
 
 
 class StoreUnavailable(Exception):
@@ -65,8 +102,40 @@ class Store(Protocol):
         """The live record of that id. One statement; the hot path."""
         ...
 
-    def take(self, kind: Kind, id_hash: str, *, now: int) -> Record | None:
-        """Remove the live record of that id and return it; of any number of callers one gets it."""
+    def take(self, kind: Kind, id_hash: str, *, put: Sequence[Record] = (), now: int) -> Record | None:
+        """Remove the live record of that id and return it; of any number of callers one gets it.
+
+        `put` is stored in the same transaction, by the one who gets it.
+        """
+        ...
+
+    def spend(
+        self,
+        kind: Kind,
+        id_hash: str,
+        *,
+        grant: Record,
+        body: Mapping[str, Any],
+        put: Sequence[Record],
+        now: int,
+    ) -> Spent:
+        """Mark the live record of that id as spent, once, and store what comes of it: one transaction.
+
+        Of any number of callers one spends it. The record stays, with its new body, to be recognised when it comes
+        back.
+
+        Args:
+            kind: of which kind.
+            id_hash: its id.
+            grant: the grant that it hangs on, as it shall be from now on; where that is gone, nothing happens.
+            body: the record's body from now on.
+            put: what comes of it.
+            now: Unix s.
+        """
+        ...
+
+    def merge(self, record: Record) -> Record:
+        """Store a record, or replace in the one that is there the members of `body` that this one has."""
         ...
 
     def replace(self, kind: Kind, id_hash: str, successor: Record, *, now: int) -> bool:
@@ -80,24 +149,36 @@ class Store(Protocol):
         """
         ...
 
-    def list(self, kind: Kind, *, subject: str, now: int) -> list[Record]:
-        """The live records about a subject, the one that ends last first."""
+    def list(
+        self, kind: Kind, *, subject: str | None = None, session_id: str | None = None, now: int
+    ) -> list[Record]:
+        """The live records about a subject, of a session, or all; the one that ends last first."""
         ...
 
     def delete(
-        self, kind: Kind, *, subject: str, grant_id: str | None = None, keep: str | None = None, now: int
+        self,
+        *kinds: Kind,
+        subject: str | None = None,
+        grant_id: str | None = None,
+        session_id: str | None = None,
+        keep_session_id: str | None = None,
+        now: int,
     ) -> int:
-        """Remove the live records about a subject.
+        """Remove the live records of these kinds that fit everything that is said of them: one transaction.
 
         Args:
-            kind: of which kind.
+            kinds: of which kinds; they are emptied in this order.
             subject: about whom.
-            grant_id: only those of this grant.
-            keep: not those of this grant.
+            grant_id: those of this grant.
+            session_id: those of this session.
+            keep_session_id: not those of this session.
             now: Unix s.
 
         Returns:
-            How many there were.
+            How many of the first kind there were.
+
+        Raises:
+            ValueError: when nothing is said of them: that would be all.
         """
         ...
 

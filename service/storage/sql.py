@@ -9,16 +9,29 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
 import structlog
-from sqlalchemy import Connection, Engine, Row, bindparam, delete, insert, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    Table,
+    bindparam,
+    delete,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from service.storage.interface import Kind, Record, StoreUnavailable
+from service.storage.interface import Kind, Record, Spent, StoreUnavailable
 from service.storage.schema import HEAD, TABLES
 
 SWEEP_EVERY_S: Final = 300
@@ -71,7 +84,14 @@ class SqlStore:
         engine = database.engine()
         self._get_sql = {
             kind: str(
-                select(table.c.subject, table.c.grant_id, table.c.expires_at, table.c.body)
+                select(
+                    table.c.subject,
+                    table.c.grant_id,
+                    table.c.session_id,
+                    table.c.spent_at,
+                    table.c.expires_at,
+                    table.c.body,
+                )
                 .where(table.c.id_hash == bindparam("id_hash"), table.c.expires_at > bindparam("now"))
                 .compile(engine)
             )
@@ -87,8 +107,8 @@ class SqlStore:
         row = self._read_kept(self._get_sql[kind], parameters)
         if row is None:
             return None
-        subject, grant_id, expires_at, body = row
-        return Record(kind, id_hash, expires_at, subject, grant_id, json.loads(body))
+        subject, grant_id, session_id, spent_at, expires_at, body = row
+        return Record(kind, id_hash, expires_at, subject, grant_id, session_id, spent_at, json.loads(body))
 
     def _read_kept(self, sql: str, parameters: Any) -> Any:
         try:
@@ -124,12 +144,14 @@ class SqlStore:
         if connection is not None:
             connection.close()
 
-    def list(self, kind: Kind, *, subject: str, now: int) -> list[Record]:
+    def list(
+        self, kind: Kind, *, subject: str | None = None, session_id: str | None = None, now: int
+    ) -> list[Record]:
         """See `Store.list`."""
         table = TABLES[kind]
         query = (
             select(table)
-            .where(table.c.subject == subject, table.c.expires_at > now)
+            .where(table.c.expires_at > now, *_fitting(table, subject=subject, session_id=session_id))
             .order_by(table.c.expires_at.desc(), table.c.id_hash)
         )
         with self._transaction(read_only=True) as connection:
@@ -146,14 +168,13 @@ class SqlStore:
         """See `Store.put`."""
         try:
             with self._transaction() as connection:
-                for record in records:
-                    connection.execute(insert(TABLES[record.kind]).values(_columns(record)))
+                _insert(connection, records)
         except IntegrityError:
             return False
         self._sweep_sometimes(now)
         return True
 
-    def take(self, kind: Kind, id_hash: str, *, now: int) -> Record | None:
+    def take(self, kind: Kind, id_hash: str, *, put: Sequence[Record] = (), now: int) -> Record | None:
         """See `Store.take`."""
         table = TABLES[kind]
         statement = (
@@ -161,7 +182,65 @@ class SqlStore:
         )
         with self._transaction() as connection:
             row = connection.execute(statement).one_or_none()
+            if row is not None:
+                _insert(connection, put)
         return None if row is None else _record(kind, row)
+
+    def spend(
+        self,
+        kind: Kind,
+        id_hash: str,
+        *,
+        grant: Record,
+        body: Mapping[str, Any],
+        put: Sequence[Record],
+        now: int,
+    ) -> Spent:
+        """See `Store.spend`."""
+        table, grants = TABLES[kind], TABLES[grant.kind]
+        lock_grant = (
+            update(grants)
+            .where(grants.c.id_hash == grant.id_hash, grants.c.expires_at > now)
+            .values(_columns(grant))
+            .returning(grants.c.id_hash)
+        )
+        once = (
+            update(table)
+            .where(table.c.id_hash == id_hash, table.c.expires_at > now, table.c.spent_at.is_(None))
+            .values(spent_at=now, body=_encode(body))
+            .returning(*table.c)
+        )
+        as_it_is = select(table).where(table.c.id_hash == id_hash, table.c.expires_at > now)
+        with self._transaction() as connection:
+            # The grant's row first, by everyone: whoever revokes it waits, or has been.
+            if connection.execute(lock_grant).one_or_none() is None:
+                return Spent(False, None)
+            row = connection.execute(once).one_or_none()
+            if row is not None:
+                _insert(connection, put)
+                return Spent(True, _record(kind, row))
+            row = connection.execute(as_it_is).one_or_none()
+            return Spent(False, None if row is None else _record(kind, row))
+
+    def merge(self, record: Record) -> Record:
+        """See `Store.merge`."""
+        table = TABLES[record.kind]
+        known = select(table).where(table.c.id_hash == record.id_hash).with_for_update()
+        for _ in range(2):  # of two who store the first one, one finds it at the second attempt
+            try:
+                with self._transaction() as connection:
+                    row = connection.execute(known).one_or_none()
+                    if row is None:
+                        _insert(connection, [record])
+                        return record
+                    merged = replace(record, body={**json.loads(row.body), **record.body})
+                    connection.execute(
+                        update(table).where(table.c.id_hash == record.id_hash).values(_columns(merged))
+                    )
+                    return merged
+            except IntegrityError:
+                continue
+        raise StoreUnavailable
 
     def replace(self, kind: Kind, id_hash: str, successor: Record, *, now: int) -> bool:
         """See `Store.replace`."""
@@ -176,17 +255,27 @@ class SqlStore:
             return connection.execute(statement).one_or_none() is not None
 
     def delete(
-        self, kind: Kind, *, subject: str, grant_id: str | None = None, keep: str | None = None, now: int
+        self,
+        *kinds: Kind,
+        subject: str | None = None,
+        grant_id: str | None = None,
+        session_id: str | None = None,
+        keep_session_id: str | None = None,
+        now: int,
     ) -> int:
         """See `Store.delete`."""
-        table = TABLES[kind]
-        statement = delete(table).where(table.c.subject == subject, table.c.expires_at > now)
-        if grant_id is not None:
-            statement = statement.where(table.c.grant_id == grant_id)
-        if keep is not None:
-            statement = statement.where(table.c.grant_id != keep)
+        if subject is None and grant_id is None and session_id is None:
+            raise ValueError("nothing is said of what to delete")
+        counts = []
         with self._transaction() as connection:
-            return connection.execute(statement).rowcount
+            for kind in kinds:
+                table = TABLES[kind]
+                fitting = _fitting(table, subject=subject, grant_id=grant_id, session_id=session_id)
+                statement = delete(table).where(table.c.expires_at > now, *fitting)
+                if keep_session_id is not None:
+                    statement = statement.where(table.c.session_id != keep_session_id)
+                counts.append(connection.execute(statement).rowcount)
+        return counts[0]
 
     def delete_expired(self, *, now: int, limit: int) -> int:
         """See `Store.delete_expired`."""
@@ -274,15 +363,39 @@ def _schema_state(connection: Connection) -> Literal["current", "behind", "ahead
     return "behind" if revision is None or revision < HEAD else "ahead"
 
 
+def _insert(connection: Connection, records: Iterable[Record]) -> None:
+    for record in records:
+        connection.execute(insert(TABLES[record.kind]).values(_columns(record)))
+
+
+def _fitting(table: Table, **wanted: str | None) -> Iterator[ColumnElement[bool]]:
+    return (table.c[name] == value for name, value in wanted.items() if value is not None)
+
+
+def _encode(body: Mapping[str, Any]) -> str:
+    return json.dumps(body, separators=(",", ":"))
+
+
 def _columns(record: Record) -> dict[str, Any]:
     return {
         "id_hash": record.id_hash,
         "subject": record.subject,
         "grant_id": record.grant_id,
+        "session_id": record.session_id,
+        "spent_at": record.spent_at,
         "expires_at": record.expires_at,
-        "body": json.dumps(record.body, separators=(",", ":")),
+        "body": _encode(record.body),
     }
 
 
 def _record(kind: Kind, row: Row[Any]) -> Record:
-    return Record(kind, row.id_hash, row.expires_at, row.subject, row.grant_id, json.loads(row.body))
+    return Record(
+        kind,
+        row.id_hash,
+        row.expires_at,
+        row.subject,
+        row.grant_id,
+        row.session_id,
+        row.spent_at,
+        json.loads(row.body),
+    )

@@ -40,6 +40,11 @@ def _bearer(authorization: str) -> str | None:
     return token.strip(" ") if scheme.lower() == "bearer" else None
 
 
+def bearer_token(req: falcon.Request) -> str | None:
+    """What `Authorization: Bearer` holds, None where there is no such header (RFC 6750 §2.1)."""
+    return _bearer(req.env.get("HTTP_AUTHORIZATION", ""))
+
+
 class AdminAuth:
     """The admin token of the settings, kept as a hash.
 

@@ -71,7 +71,7 @@ def check_json_type(req: falcon.Request) -> None:
     media_type, _, parameters = (req.content_type or "").partition(";")
     charset = parameters.replace(" ", "").replace('"', "").lower()
     if media_type.strip().lower() != "application/json" or charset not in {"", "charset=utf-8"}:
-        raise ApiError("UNSUPPORTED_MEDIA_TYPE")
+        raise ApiError("UNSUPPORTED_MEDIA_TYPE", hint="Send application/json in UTF-8.")
 
 
 def parse_json_object(body: bytes) -> dict[str, Any]:

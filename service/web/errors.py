@@ -27,6 +27,7 @@ ERRORS: Final[Mapping[str, tuple[int, str]]] = {
     "INVALID_HOST": (400, "The Host header is missing, malformed, or names a host that is not served here."),
     "INVALID_BODY": (400, "The body is not the JSON object that this endpoint takes."),
     "INVALID_REQUEST": (400, "The request is malformed."),
+    "INVALID_CLIENT_METADATA": (400, "A member of the client's metadata is missing, unknown or not allowed."),
     "UNKNOWN_AUDIENCE": (400, "Tokens are not minted for this audience."),
     "AUTH_REQUIRED": (401, "A live session is required."),
     "MISSING_TIMESTAMP": (401, "The header X-Pylon-Trusted-Timestamp is missing."),
@@ -38,11 +39,13 @@ ERRORS: Final[Mapping[str, tuple[int, str]]] = {
     "CROSS_SITE": (403, "A change made with the session cookie must come from the same origin."),
     "NOT_FOUND": (404, "There is nothing here."),
     "METHOD_NOT_ALLOWED": (405, "This method is not allowed here."),
+    "CLIENT_EXISTS": (409, "There is a client of this id already."),
+    "CLIENT_READ_ONLY": (409, "This client stands in the environment, and is changed there."),
+    "WRONG_STEP": (409, "The interaction does not wait for this."),
     "BODY_TOO_LARGE": (413, "The body is larger than 64 KiB."),
-    "UNSUPPORTED_MEDIA_TYPE": (415, "The body must be application/json."),
+    "UNSUPPORTED_MEDIA_TYPE": (415, "The body is of another media type than this endpoint takes."),
     "INTERNAL": (500, "Something went wrong here. The log tells more under the request id."),
     "JWT_NOT_CONFIGURED": (501, "There is no key to sign tokens with."),
-    "NOT_IMPLEMENTED": (501, "This part of the service is not built yet."),
     "STORE_UNAVAILABLE": (503, "The database cannot be reached. Try again shortly."),
 }
 

@@ -57,9 +57,9 @@ class RequestLog:
             "size": 0 if req.method == "HEAD" or resp.data is None else len(resp.data),
             "ip": self._client_address.of(req.env),
         }
-        user = getattr(context, "user", None)
-        if user is not None:
-            line["user"] = user
+        for name in ("client_id", "user"):
+            if (value := getattr(context, name, None)) is not None:
+                line[name] = value
         _access_log.info("request", **line)
 
 
@@ -153,6 +153,25 @@ class CredentialedCors:
             )
             resp.status_code = 204
             resp.complete = True
+
+
+class OpenCors:
+    """Lets scripts of any origin read the answers of a resource with `any_origin`, errors too: no cookie counts there.
+
+    Spec: Fetch §3.2
+    """
+
+    def process_resource(
+        self, _req: falcon.Request, resp: falcon.Response, resource: object, _params: dict[str, Any]
+    ) -> None:
+        """Allow every origin, without credentials."""
+        if getattr(resource, "any_origin", False):
+            resp.set_headers(
+                {
+                    "Access-Control-Allow-Origin": "*",
+                    "Access-Control-Expose-Headers": "WWW-Authenticate, X-Request-Id",
+                }
+            )
 
 
 class KnownMethods:

@@ -1,40 +1,81 @@
-"""The few HTML pages, rendered with autoescape."""
+"""The few HTML pages, rendered with autoescape, and their stylesheet."""
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
+from importlib.resources import files
 from typing import Any
+from urllib.parse import urlsplit
 
 import falcon
 from jinja2 import Environment, PackageLoader, StrictUndefined
-
-#: Nothing loads but our own stylesheet; no page of ours may be framed.
-_CSP = "default-src 'none'; style-src 'self'; img-src 'self'; frame-ancestors 'none'; base-uri 'none'"
 
 
 @cache
 def _environment() -> Environment:
     return Environment(
-        loader=PackageLoader("service"), autoescape=True, undefined=StrictUndefined, auto_reload=False
+        loader=PackageLoader("service"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        auto_reload=False,
+        trim_blocks=True,
     )
 
 
-def send_page(resp: falcon.Response, template: str, *, status: int = 200, **values: Any) -> None:
+def render(template: str, **values: Any) -> bytes:
+    """A template of `templates/` with values, which are escaped."""
+    return _environment().get_template(template).render(**values).encode()
+
+
+def send_page(
+    resp: falcon.Response,
+    template: str,
+    *,
+    stylesheet: str,
+    status: int = 200,
+    logo_uri: str | None = None,
+    **values: Any,
+) -> None:
     """Answer with a page.
 
     Args:
         resp: the answer.
         template: its name in `templates/`.
+        stylesheet: path of the stylesheet under the issuer.
         status: HTTP status.
+        logo_uri: a client's logo, whose origin alone may give images besides us.
         values: what the template shows; escaped.
     """
+    image_origins = "'self'"
+    if logo_uri is not None:
+        parts = urlsplit(logo_uri)
+        image_origins += f" {parts.scheme}://{parts.netloc}"  # registered without user info
     resp.status_code = status
     resp.content_type = "text/html; charset=utf-8"
     resp.set_headers(
         {
             "Cache-Control": "no-store",
-            "Content-Security-Policy": _CSP,
+            # No form-action: Chromium applies it to the redirects behind a form too, and those go to clients.
+            "Content-Security-Policy": (
+                f"default-src 'none'; style-src 'self'; img-src {image_origins}; "
+                "frame-ancestors 'none'; base-uri 'none'"
+            ),
             "Referrer-Policy": "same-origin",
         }
     )
-    resp.data = _environment().get_template(template).render(**values).encode()
+    resp.data = render(template, stylesheet=stylesheet, logo_uri=logo_uri, **values)
+
+
+class Stylesheet:
+    """`/oidc/style.css`: prepared bytes, named by its content, so that it may be kept for a year."""
+
+    def __init__(self) -> None:
+        self._data = files("service").joinpath("static/style.css").read_bytes()
+        self.version = hashlib.sha256(self._data).hexdigest()[:12]
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer with the stylesheet."""
+        resp.content_type = "text/css; charset=utf-8"
+        resp.set_header("Cache-Control", "public, max-age=31536000, immutable")
+        resp.data = self._data

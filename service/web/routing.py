@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import falcon
@@ -15,15 +17,15 @@ class ExactRouter(CompiledRouter):
     no other spelling of it. And a parameter never holds a slash, which a WSGI server has decoded from `%2F`; a user
     id may, and whoever was signed in under it must be found under it.
 
+    An id that goes on as another route does is that route's: `a/sessions` is the sessions of `a`.
+
     Args:
-        identifier: the name of the parameter that may hold slashes.
-        between: what its route has before and after it.
+        with_slashes: routes of one parameter that may hold slashes; of two that fit, the first counts.
     """
 
-    def __init__(self, *, identifier: str, between: tuple[str, str]) -> None:
+    def __init__(self, *, with_slashes: Iterable[str]) -> None:
         super().__init__()
-        self._identifier = identifier
-        self._before, self._after = between
+        self._with_slashes = [re.split(r"{(\w+)}", template) for template in with_slashes]
 
     def find(
         self, uri: str, req: falcon.Request | None = None
@@ -32,10 +34,13 @@ class ExactRouter(CompiledRouter):
         if uri.startswith("//"):
             return None
         found = super().find(uri, req)
-        if found is not None or not (uri.startswith(self._before) and uri.endswith(self._after)):
+        if found is not None:
             return found
-        identifier = uri[len(self._before) : -len(self._after)]
-        found = super().find(f"{self._before}_{self._after}", req)
-        if found is not None and identifier:
-            found[2][self._identifier] = identifier
-        return found
+        for before, name, after in self._with_slashes:
+            identifier = uri.removeprefix(before).removesuffix(after)
+            if identifier and uri == before + identifier + after:
+                found = super().find(f"{before}_{after}", req)
+                if found is not None:
+                    found[2][name] = identifier
+                return found
+        return None

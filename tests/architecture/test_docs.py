@@ -7,21 +7,31 @@ as it is gives no complaint, and a page that lacks a line, or has one too many, 
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import re
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
+import jwt
 import pytest
-from falcon import HTTP_METHODS
+from falcon import HTTP_METHODS, HTTPMethodNotAllowed
+from pydantic import BaseModel
 
-from service.app import routes
+from service.app import _derive_head, routes
 from service.cli import main
-from service.keyring import build_keyring
-from service.protocol.metadata import MINTED_CLAIMS, build_metadata
+from service.keyring import build_keyring, load_private_key
+from service.protocol import authorize, clients
+from service.protocol.errors import OAuthError
+from service.protocol.id_tokens import SCOPE_CLAIMS, mint_id_token
+from service.protocol.metadata import build_metadata
+from service.protocol.models import Session, User
+from service.protocol.tokens import mint_token
+from service.resources import interactions, users
 from service.resources.sign_in_request import SignInRequest, TrustedMintRequest
 from service.sessions import LocalSessions
 from service.settings import NAMES, read_settings
@@ -41,6 +51,7 @@ from tests.docs.markdown import (
     rows,
     section,
 )
+from tests.support.gunicorn import rsa_pem
 
 
 def complaints(documented: Iterable[str], real: Iterable[str]) -> list[str]:
@@ -57,22 +68,43 @@ def complaints(documented: Iterable[str], real: Iterable[str]) -> list[str]:
 
 
 def names_read_by(path: Path) -> set[str]:
-    """The environment names that a file of Python reads: `os.environ[NAME]`, `os.environ.get(NAME)` and the like."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        arguments: list[ast.expr] = []
-        if isinstance(node, ast.Call) and "environ" in (function := ast.unparse(node.func)):
-            arguments = node.args[:1] if function.endswith(".get") else []
-        elif isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("environ"):
-            arguments = [node.slice]
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("getenv"):
-            arguments = node.args[:1]
-        found |= {str(arg.value) for arg in arguments if isinstance(arg, ast.Constant)}
+    """The environment names that a file of Python reads: `os.environ[NAME]`, `os.environ.get(NAME)` and the like.
+
+    A function of the file that reads the name which it is given counts as one of these.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    helpers = {
+        function.name
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef) and function.args.args
+        for asked in names_asked(function)
+        if isinstance(asked, ast.Name) and asked.id == function.args.args[0].arg
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in helpers:
+            node.func.id = "getenv"
+    found = {str(asked.value) for asked in names_asked(tree) if isinstance(asked, ast.Constant)}
     return {name.removesuffix("_FILE") for name in found}
 
 
+def names_asked(tree: ast.AST) -> Iterator[ast.expr]:
+    """What a tree asks the environment for."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            function = ast.unparse(node.func)
+            if function.endswith("getenv") or ("environ" in function and function.endswith(".get")):
+                yield from node.args[:1]
+        elif isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("environ"):
+            yield node.slice
+
+
+def is_setting(row: list[str]) -> bool:
+    """Whether a row of the settings' page is about a setting, and not about a member of a client's metadata."""
+    return any(code == code.upper() for code in codes(row[0]))
+
+
 def setting_complaints(text: str) -> list[str]:
-    documented = [code for row in rows(text) for code in codes(row[0]) if code == code.upper()]
+    documented = [code for row in rows(text) if is_setting(row) for code in codes(row[0])]
     return complaints(documented, {*NAMES, *names_read_by(PROJECT / "deploy/gunicorn.conf.py")})
 
 
@@ -82,7 +114,7 @@ def default_complaints(text: str) -> list[str]:
     found = []
     value: object
     real: object
-    for name, shown, *_ in (row for row in rows(text) if codes(row[0])):
+    for name, shown, *_ in (row for row in rows(text) if is_setting(row)):
         name, field = name.strip("`"), NAMES.get(name.strip("`"))
         if field is None:  # read by gunicorn's configuration: no default of its own
             value, real = shown, "unset"
@@ -105,20 +137,114 @@ def mention_complaints(text: str) -> list[str]:
     return [f"{name} is mentioned and absent" for name in sorted(mentioned - known)]
 
 
+# --- clients ---
+
+
+def member_complaints(text: str) -> list[str]:
+    """Members of a client's metadata, and what they are when they are left out."""
+    documented = rows(section(text, "Client metadata"))
+    bare = clients.parse_client(
+        {"client_id": "a", "client_secret": "s" * 32, "redirect_uris": ["https://a.example/"]},
+        source="environment",
+    )
+    found = complaints((code for row in documented for code in codes(row[0])), clients._MEMBERS)
+    for cell, shown, *_ in documented:
+        name = cell.strip("`")
+        if name not in clients._MEMBERS or shown == "required" or name == "client_secret":
+            continue
+        real: Any = getattr(bare, name)
+        if isinstance(real, tuple):
+            real = " ".join(real) if name == "scope" else list(real)
+        if (None if shown == "unset" else json.loads(shown.strip("`"))) != real:
+            found.append(f"{name} has another default")
+    return found
+
+
+def example_client_complaints(text: str) -> list[str]:
+    """What the service says against the example of clients, with a secret where it leaves one out."""
+    example = blocks(text)["clients"].code.replace('"…"', f'"{"s" * 32}"')
+    reading = read_settings({"PYLON_OIDC_CLIENTS": example})
+    return [str(fault) for fault in reading.faults if fault.text.startswith(("client ", "is no JSON"))]
+
+
+# --- the ordered checks ---
+
+
+def oauth_errors_of(function: Callable[..., object]) -> set[str]:
+    """The OAuth errors that a function of the authorization rules names, itself or in one that it calls."""
+    tree = ast.parse(inspect.getsource(function))
+    calls = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    ]
+    found = errors_named_in(tree)
+    for call in calls:
+        assert isinstance(call.func, ast.Name)
+        called = getattr(authorize, call.func.id, None)
+        if inspect.isfunction(called) and called is not function:
+            found |= oauth_errors_of(called)
+    return found
+
+
+def errors_named_in(tree: ast.AST) -> set[str]:
+    """The OAuth errors that stand in a tree by name: `OAuthError("…", …)` and `{"error": "…"}`."""
+    found = set()
+    for node in ast.walk(tree):
+        value: ast.expr | None = None
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "OAuthError":
+            value = node.args[0]
+        elif isinstance(node, ast.Dict) and node.keys and ast.unparse(node.keys[0] or node) == "'error'":
+            value = node.values[0]
+        if isinstance(value, ast.Constant):
+            found.add(str(value.value))
+    return found
+
+
+def check_complaints(text: str) -> list[str]:
+    """The table of the ordered checks: each with its errors and with how it answers, in the order of the code."""
+    table = rows(section(text, "The ordered checks of an authorization request"))
+    documented = [code for row in table for code in codes(row[0])]
+    checks = [*authorize.BEFORE_TRUST, *authorize.AFTER_TRUST]
+    found = complaints(documented, [check.__name__ for check in checks])
+    if not found and documented != [check.__name__ for check in checks]:
+        return ["the checks are in another order"]
+    by_name = {check.__name__: check for check in checks}
+    for name, _, errors, answer, _ in table:
+        check = by_name.get(name.strip("`"))
+        if check is None:
+            continue
+        if set(codes(errors)) != oauth_errors_of(check):
+            found.append(f"{check.__name__} has other errors")
+        if answer != ("page" if check in authorize.BEFORE_TRUST else "redirect"):
+            found.append(f"{check.__name__} answers otherwise")
+    return found
+
+
 # --- routes, discovery, fields ---
 
 
 def mounted() -> set[str]:
-    """`METHOD path` of every route without a configured issuer; `HEAD` goes with each `GET`."""
-    settings = read_settings({}).settings
+    """`METHOD path` of every route in dev mode, without a configured issuer."""
+    settings = read_settings({"PYLON_DEV_MODE": "1"}).settings
     store = open_store(settings)
     keyring = build_keyring(mint_alg=settings.jwt_alg)
     table = routes(settings, store, keyring, LocalSessions(store, lifetime_s=1), clock=lambda: 0.0)
     found = set()
     for path, resource in table.items():
+        _derive_head(resource)
         methods = {method for method in HTTP_METHODS if hasattr(resource, f"on_{method.lower()}")}
-        found |= {f"{method} {path}" for method in methods | ({"HEAD"} if "GET" in methods else set())}
+        found |= {f"{method} {path}" for method in methods if method != "HEAD" or serves_head(resource)}
     return found
+
+
+def serves_head(resource: Any) -> bool:
+    """Whether `HEAD` is more than a refusal."""
+    if resource.on_head == getattr(resource, "on_get", None):
+        return True
+    try:
+        resource.on_head(None, None)
+    except HTTPMethodNotAllowed:
+        return False
+    return True
 
 
 def route_complaints(text: str) -> list[str]:
@@ -138,9 +264,78 @@ def discovery_complaints(text: str) -> list[str]:
     return found
 
 
+SESSION = Session(
+    sid="s",
+    token_hash="",
+    token_prefix="",
+    user_id="ada",
+    created_at=0,
+    expires_at=9,
+    lifetime_s=9,
+    auth_time=0,
+    tenant_id="acme",
+    roles=("admin",),
+)
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    """The claims of a token that this file has made."""
+    claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+    return claims
+
+
 def minted_claim_complaints(text: str) -> list[str]:
+    """Claims of a minted token that has all of them."""
+    ring = build_keyring(mint_alg="RS256", private_key=load_private_key(rsa_pem()))
+    minted = mint_token(SESSION, ring, issuer="i", audience="a", lifetime_s=9, now=0)
     mint = section(text, "`POST /api/auth/jwt`")
-    return complaints([name for name in first_codes(mint) if name != "audience"], MINTED_CLAIMS)
+    return complaints([name for name in first_codes(mint) if name != "audience"], claims_of(minted.token))
+
+
+def id_token_claim_complaints(text: str) -> list[str]:
+    """Claims of an ID token that has all of them, but those of the user."""
+    made = mint_id_token(
+        build_keyring(mint_alg="HS256", private_key=load_private_key(rsa_pem())),
+        User("ada"),
+        {"auth_time": 0, "sid": "s", "nonce": "n", "acr": "1", "amr": ["pwd"]},
+        issuer="i",
+        client_id="c",
+        access_token="t",
+        lifetime_s=9,
+        now=0,
+    )
+    requests = {"authorization_code", "refresh_token"}  # of the table above the claims'
+    documented = first_codes(section(text, "`POST, OPTIONS /oidc/token`"))
+    return complaints([name for name in documented if name not in requests], claims_of(made))
+
+
+def scope_complaints(text: str) -> list[str]:
+    """Scopes, and the claims that each gives."""
+    table = rows(section(text, "Scopes and claims"))
+    documented = [
+        f"{code} with {claim}" for row in table for code in codes(row[0]) for claim in codes(row[1])
+    ]
+    real = [f"{scope} with {claim}" for scope, names in SCOPE_CLAIMS.items() for claim in names]
+    return complaints(documented, [*real, "openid with sub"]) + complaints(
+        (code for row in table for code in codes(row[0])), clients.SCOPES
+    )
+
+
+#: What else takes a JSON body of its own.
+BODIES: dict[str, type[BaseModel]] = {
+    "`POST /api/oidc/interactions/{interaction_id}/consent`": interactions._ConsentRequest,
+    "`POST /api/oidc/interactions/{interaction_id}/reject`": interactions._Rejection,
+    "`PUT /api/auth/users/{user_id}`": users._UserRequest,
+}
+
+
+def body_field_complaints(text: str) -> list[str]:
+    """Fields of those bodies."""
+    return [
+        complaint
+        for heading, model in BODIES.items()
+        for complaint in complaints(first_codes(section(text, heading)), model.model_fields)
+    ]
 
 
 def sign_in_field_complaints(text: str) -> list[str]:
@@ -173,10 +368,22 @@ def proxy_error_complaints(text: str) -> list[str]:
     )
 
 
+#: Where errors are raised that go to the redirect URI; those of every other file are answered as JSON.
+REDIRECTED = {PROJECT / "service/protocol/authorize.py", PROJECT / "service/resources/authorize.py"}
+
+
 def oauth_error_complaints(text: str) -> list[str]:
-    sources = (path.read_text(encoding="utf-8") for path in (PROJECT / "service").rglob("*.py"))
-    real = {error for source in sources for error in re.findall(r'"error": "([a-z_]+)"', source)}
-    return complaints(first_codes(section(text, "OAuth errors")), real)
+    """OAuth errors: those by redirect, and those as JSON with their status."""
+    redirected: set[str] = set()
+    answered: set[str] = set()
+    for path in (PROJECT / "service").rglob("*.py"):
+        named = errors_named_in(ast.parse(path.read_text(encoding="utf-8")))
+        (redirected if path in REDIRECTED else answered).update(named)
+    as_json = rows(section(text, "Answered as JSON"))
+    return complaints(first_codes(section(text, "Sent to the redirect URI")), redirected) + complaints(
+        (f"{code} {row[1]}" for row in as_json for code in codes(row[0])),
+        (f"{error} {OAuthError(error, '').status}" for error in answered),
+    )
 
 
 def endpoint_error_complaints(text: str) -> list[str]:
@@ -191,7 +398,11 @@ def endpoint_error_complaints(text: str) -> list[str]:
 def commands(command: click.Command, name: str = "pylon-oidc") -> Iterator[tuple[str, set[str]]]:
     """Every command with its options; `--help`, which all have, stands with the first one only."""
     context = click.Context(command, info_name=name, help_option_names=["-h", "--help"])
-    options = {opt for param in command.params for opt in (*param.opts, *param.secondary_opts)}
+    options = {
+        name.upper() if isinstance(param, click.Argument) else name
+        for param in command.params
+        for name in (*param.opts, *param.secondary_opts)
+    }
     yield name, options | ({*context.help_option_names} if name == "pylon-oidc" else set())
     if isinstance(command, click.Group):
         for child_name, child in command.commands.items():
@@ -242,7 +453,7 @@ def reference_complaints(text: str) -> list[str]:
     """Files of the project that are named in backticks exist, and `file.py::Name` is defined in its file."""
     found = []
     for code in codes(text):
-        match = re.fullmatch(r"((?:service|deploy|nginx|tests|bench)/[\w./-]+)(?:::([\w.]+))?", code)
+        match = re.fullmatch(r"((?:service|deploy|nginx|tests|bench|examples)/[\w./-]+)(?:::([\w.]+))?", code)
         if match is None:
             continue
         path = PROJECT / match[1]
@@ -319,6 +530,21 @@ def test_settings_that_pages_mention_exist() -> None:
     assert [(name, found) for name, text in pages().items() if (found := mention_complaints(text))] == []
 
 
+def test_every_member_of_a_client_is_documented_with_its_default() -> None:
+    """docs/settings.md has a row for each member of a client's metadata, and what it is when it is left out."""
+    assert member_complaints(page("settings.md")) == []
+
+
+def test_the_example_of_clients_is_taken() -> None:
+    """The service has nothing to say against the clients that docs/settings.md shows."""
+    assert example_client_complaints(page("settings.md")) == []
+
+
+def test_the_ordered_checks_are_documented_in_their_order() -> None:
+    """docs/architecture.md has the checks of an authorization request in order, with their errors and answers."""
+    assert check_complaints(page("architecture.md")) == []
+
+
 def test_every_route_and_method_is_documented_and_none_that_is_absent() -> None:
     """docs/endpoints.md has a heading for each path with its methods, and no other."""
     assert route_complaints(page("endpoints.md")) == []
@@ -332,6 +558,21 @@ def test_documented_discovery_is_the_discovery_that_is_served() -> None:
 def test_documented_claims_are_those_of_minted_tokens() -> None:
     """docs/endpoints.md has a row for each claim of a minted token, and no other."""
     assert minted_claim_complaints(page("endpoints.md")) == []
+
+
+def test_documented_claims_are_those_of_id_tokens() -> None:
+    """docs/endpoints.md has a row for each claim of an ID token, and no other."""
+    assert id_token_claim_complaints(page("endpoints.md")) == []
+
+
+def test_documented_scopes_give_the_claims_that_they_give() -> None:
+    """docs/endpoints.md has a row for each scope with its claims, and no other."""
+    assert scope_complaints(page("endpoints.md")) == []
+
+
+def test_documented_fields_of_bodies_are_those_that_are_taken() -> None:
+    """docs/endpoints.md has a row for each field of the bodies that report and change, and no other."""
+    assert body_field_complaints(page("endpoints.md")) == []
 
 
 def test_documented_fields_are_those_of_a_sign_in() -> None:
@@ -350,7 +591,7 @@ def test_every_refusal_of_nginx_is_documented_and_none_that_is_absent() -> None:
 
 
 def test_every_oauth_error_is_documented_and_none_that_is_absent() -> None:
-    """docs/errors.md has a row for each OAuth error that the service answers with, and no other."""
+    """docs/errors.md has each OAuth error where it is answered, with its status where it has one, and no other."""
     assert oauth_error_complaints(page("errors.md")) == []
 
 
@@ -429,8 +670,13 @@ LACKING: list[tuple[Checker, str, str, str]] = [
         "POST /api/auth/jwt is undocumented",
     ),
     (discovery_complaints, "endpoints.md", "| `jwks_uri`", "jwks_uri is undocumented"),
-    (minted_claim_complaints, "endpoints.md", "| `sid`", "sid is undocumented"),
-    (sign_in_field_complaints, "endpoints.md", "| `acr`", "acr is undocumented"),
+    (minted_claim_complaints, "endpoints.md", "| `jti`", "jti is undocumented"),
+    (id_token_claim_complaints, "endpoints.md", "| `at_hash`", "at_hash is undocumented"),
+    (scope_complaints, "endpoints.md", "| `address` |", "address is undocumented"),
+    (body_field_complaints, "endpoints.md", "| `remember`", "remember is undocumented"),
+    (sign_in_field_complaints, "endpoints.md", "| `expires_in`", "expires_in is undocumented"),
+    (member_complaints, "settings.md", "| `tos_uri`", "tos_uri is undocumented"),
+    (check_complaints, "architecture.md", "| `check_scope`", "check_scope is undocumented"),
     (error_complaints, "errors.md", "| `REPLAYED`", "REPLAYED 401 is undocumented"),
     (proxy_error_complaints, "errors.md", "| `PROXY_REFUSED`", "PROXY_REFUSED is undocumented"),
     (proxy_error_complaints, "errors.md", "| 421", "421 is undocumented"),
@@ -438,10 +684,12 @@ LACKING: list[tuple[Checker, str, str, str]] = [
         oauth_error_complaints,
         "errors.md",
         "| `unsupported_grant_type`",
-        "unsupported_grant_type is undocumented",
+        "unsupported_grant_type 400 is undocumented",
     ),
+    (oauth_error_complaints, "errors.md", "| `consent_required`", "consent_required is undocumented"),
     (cli_complaints, "cli.md", "## `pylon-oidc sweep`", "pylon-oidc sweep is undocumented"),
     (cli_complaints, "cli.md", "| `--version`", "pylon-oidc: --version is undocumented"),
+    (cli_complaints, "cli.md", "| `--public`", "pylon-oidc clients add: --public is undocumented"),
     (dependency_complaints, "decisions/0001-dependencies.md", "| `click`", "click is undocumented"),
 ]
 
@@ -489,10 +737,33 @@ TOO_MUCH: list[tuple[Checker, str, str, str, str]] = [
         "registration_endpoint is documented and absent",
     ),
     (minted_claim_complaints, "endpoints.md", "| `jti`", "| `nbf` | |", "nbf is documented and absent"),
+    (id_token_claim_complaints, "endpoints.md", "| `at_hash`", "| `azp` | |", "azp is documented and absent"),
+    (
+        scope_complaints,
+        "endpoints.md",
+        "| `address` |",
+        "| `shoe` | `size` |",
+        "shoe with size is documented and absent",
+    ),
+    (body_field_complaints, "endpoints.md", "| `remember`", "| `shoe` | |", "shoe is documented and absent"),
+    (
+        member_complaints,
+        "settings.md",
+        "| `tos_uri`",
+        "| `shoe_uri` | |",
+        "shoe_uri is documented and absent",
+    ),
+    (
+        check_complaints,
+        "architecture.md",
+        "| `check_scope`",
+        "| `check_shoe` | | | redirect | |",
+        "check_shoe is documented and absent",
+    ),
     (
         sign_in_field_complaints,
         "endpoints.md",
-        "| `acr`",
+        "| `expires_in`",
         "| `shoe` | string | |",
         "shoe is documented and absent",
     ),
@@ -508,8 +779,8 @@ TOO_MUCH: list[tuple[Checker, str, str, str, str]] = [
         oauth_error_complaints,
         "errors.md",
         "| `unsupported_grant_type`",
-        "| `invalid_shoe` | 400 | | |",
-        "invalid_shoe is documented and absent",
+        "| `invalid_shoe` | 400 | | | |",
+        "invalid_shoe 400 is documented and absent",
     ),
     (
         endpoint_error_complaints,
@@ -609,6 +880,51 @@ def test_another_default_is_found(shown: str, wrong: str) -> None:
     assert len(default_complaints(text.replace(shown, wrong))) == 1
 
 
+@pytest.mark.parametrize(
+    ("shown", "wrong"),
+    [
+        ("| `first_party` | `false` |", "| `first_party` | `true` |"),
+        ("| `client_name` | unset |", '| `client_name` | `"wiki"` |'),
+        ('| `response_types` | `["code"]` |', "| `response_types` | unset |"),
+    ],
+)
+def test_another_default_of_a_client_is_found(shown: str, wrong: str) -> None:
+    """A default of a client's metadata that is not the code's is told."""
+    text = page("settings.md")
+    assert shown in text
+    assert len(member_complaints(text.replace(shown, wrong))) == 1
+
+
+def test_an_example_of_clients_that_is_refused_is_found() -> None:
+    """An example that the service would not start with is told, with the member at fault."""
+    text = page("settings.md").replace('"client_name": "The wiki"', '"client_nam": "The wiki"')
+    (complaint,) = example_client_complaints(text)
+    assert complaint.startswith("PYLON_OIDC_CLIENTS: client 1, client_nam: is not known; did you mean")
+
+
+@pytest.mark.parametrize(
+    ("shown", "wrong", "complaint"),
+    [
+        ("`check_scope`", "`check_prompt`", "check_scope is undocumented"),
+        ("`invalid_scope` | redirect", "`invalid_scope` | page", "check_scope answers otherwise"),
+        ("`invalid_scope` | redirect", "`invalid_request` | redirect", "check_scope has other errors"),
+    ],
+)
+def test_another_table_of_checks_is_found(shown: str, wrong: str, complaint: str) -> None:
+    """A table that says something else of a check than the code does is told so."""
+    text = page("architecture.md")
+    assert shown in text
+    assert complaint in check_complaints(text.replace(shown, wrong))
+
+
+def test_checks_in_another_order_are_found() -> None:
+    """Two checks that have changed places are told."""
+    lines = page("architecture.md").splitlines(keepends=True)
+    (at,) = (number for number, line in enumerate(lines) if line.startswith("| `check_scope`"))
+    lines[at : at + 2] = reversed(lines[at : at + 2])
+    assert check_complaints("".join(lines)) == ["the checks are in another order"]
+
+
 def test_another_example_of_discovery_is_found() -> None:
     """An example that the service would not serve is told."""
     text = page("endpoints.md").replace('"request_uri_parameter_supported": false', '"shoe": false')
@@ -657,6 +973,7 @@ def test_a_mark_without_its_block_is_refused() -> None:
     [
         ("import os\nos.environ.get('A_FILE', '') or os.environ['B']", {"A", "B"}),
         ("from os import getenv, environ\ngetenv('C')\nenviron.get('D')", {"C", "D"}),
+        ("import os\ndef number(name):\n    return int(os.environ.get(name))\nnumber('E_FILE')", {"E"}),
     ],
 )
 def test_names_that_a_file_reads_are_found(source: str, names: set[str], tmp_path: Path) -> None:

@@ -25,7 +25,9 @@ REQUESTS = frozenset({"req", "_req", "request"})
 #: Where each may be used at all.
 ENVIRONMENT = frozenset({"settings.py"})
 RANDOMNESS = frozenset({"protocol/handles.py"})
-WALL_CLOCK = frozenset({"app.py", "logs.py", "cli/sessions.py", "cli/sweep.py"})
+WALL_CLOCK = frozenset({"app.py", "logs.py", "cli/clients.py", "cli/sessions.py", "cli/sweep.py"})
+#: Dev mode's pages look at forwarding headers only to refuse: whoever came by a proxy did not come from this machine.
+ONLY_TO_REFUSE = {"resources/dev.py": frozenset({"HTTP_X_FORWARDED_HOST"})}
 
 Finder = Callable[[ast.Module, str], Iterator[str]]
 
@@ -56,7 +58,7 @@ def _used(tree: ast.Module) -> Iterator[str]:
     )
 
 
-def believing_headers(tree: ast.Module, _file: str) -> Iterator[str]:
+def believing_headers(tree: ast.Module, file: str) -> Iterator[str]:
     """Uses of request properties that believe anybody."""
     for name in _used(tree):
         base, _, attribute = name.rpartition(".")
@@ -67,7 +69,7 @@ def believing_headers(tree: ast.Module, _file: str) -> Iterator[str]:
             yield from {node.attr} - {"forwarded_allow_ips"}
         # `X-Forwarded-For` is for the log alone, of trusted peers alone.
         if isinstance(node, ast.Constant) and str(node.value).startswith("HTTP_X_FORWARDED"):
-            yield from {node.value} - {"HTTP_X_FORWARDED_FOR"}
+            yield from {node.value} - {"HTTP_X_FORWARDED_FOR"} - ONLY_TO_REFUSE.get(file, frozenset())
 
 
 def deprecated_jose(tree: ast.Module, _file: str) -> Iterator[str]:

@@ -1,78 +1,33 @@
-"""The recipes of the documentation, run as a reader would run them: copied from the page, against a real gunicorn.
-
-A recipe is a fenced block below a comment `<!-- recipe: name.ending -->`; its ending says what runs it.
-"""
+"""The recipes of the documentation, run as a reader would run them: copied from the page, against a real gunicorn."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import shutil
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 
 import jwt
 import pytest
 
-from tests.docs.markdown import PROJECT, Block, blocks, pages
-from tests.support.gunicorn import ADMIN, SECRET, TRUSTED, Gunicorn, clean_environment, hold_port, rsa_pem
+from tests.docs.markdown import PROJECT, blocks, page
+from tests.docs.recipes import (
+    CLIENTS,
+    HAND_OVERS,
+    RECIPES,
+    SHELL,
+    SIGN_INS,
+    VERIFIERS,
+    direct_environment,
+    run_recipe,
+)
+from tests.support.gunicorn import ADMIN, SECRET, TRUSTED, Gunicorn, hold_port, rsa_pem
 
 AUDIENCE = "api"
-JS = PROJECT / "tests/js"
-
-RECIPES: dict[str, Block] = {
-    block.name: block
-    for text in pages().values()
-    for block in blocks(text).values()
-    if block.kind == "recipe"
-}
-VERIFIERS = sorted(name for name in RECIPES if name.startswith(("verify-", "readme-")))
-SIGN_INS = ["sign-in.py", "trusted-mint.py"]
-SHELL = ["quickstart.sh", "three-lines.sh"]
-
-
-def run_recipe(
-    name: str, *argv: str, folder: Path, environment: Mapping[str, str]
-) -> subprocess.CompletedProcess[str]:
-    """Save a recipe and run it.
-
-    Args:
-        name: The recipe's.
-        argv: Its arguments.
-        folder: Where it is saved; it has the npm packages of the tests.
-        environment: What it finds besides the environment of the tests; no proxy stands before this machine.
-
-    Returns:
-        Its exit code and what it printed.
-    """
-    file = folder / name
-    file.write_text(RECIPES[name].code, encoding="utf-8")
-    if file.suffix == ".mjs":
-        (folder / "node_modules").symlink_to(JS / "node_modules")
-        own = JS / "node_modules/.bin/node"
-        program = str(own) if own.exists() else shutil.which("node")
-        assert program, "no Node here: run tests/js/install"
-    else:
-        program = {".py": sys.executable, ".sh": "/bin/sh"}[file.suffix]
-    return subprocess.run(
-        [program, str(file), *argv],
-        cwd=folder,
-        env={**direct_environment(), **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def direct_environment() -> dict[str, str]:
-    """The environment of the tests, without settings of ours and without proxies."""
-    return {name: value for name, value in clean_environment().items() if not name.lower().endswith("_proxy")}
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +90,7 @@ def verify(
 
 def test_every_recipe_is_run_by_a_test() -> None:
     """No block is marked as a recipe without being run here, and none that is run here has vanished."""
-    assert sorted(RECIPES) == sorted([*VERIFIERS, *SIGN_INS, *SHELL])
+    assert sorted(RECIPES) == sorted([*VERIFIERS, *SIGN_INS, *SHELL, *HAND_OVERS, *CLIENTS])
     assert {"hs256.py", "rs256.py", "rs256.mjs"} <= {name.split("-", 1)[1] for name in VERIFIERS}
 
 
@@ -293,6 +248,12 @@ def test_the_quickstart_signs_a_user_in(developers_machine: tuple[Path, int, str
     answer = json.loads(ran.stdout)
     assert answer["token"].startswith("pylon_")
     assert answer["user_id"] == "alice"
+
+
+def test_the_quickstart_starts_the_example_as_its_readme_does() -> None:
+    """The clients of the quickstart are those that the relying party of `examples/` says it needs."""
+    ours = blocks(page("quickstart.md"))["quickstart-clients"].code
+    assert ours in (PROJECT / "examples/relying_party/README.md").read_text(encoding="utf-8")
 
 
 def paste(name: str, machine: tuple[Path, int, str]) -> subprocess.CompletedProcess[str]:

@@ -18,7 +18,9 @@ class BrokenStore:
     def _fail(self, *_: Any, **__: Any) -> NoReturn:
         raise self._error
 
-    put = get = take = replace = list = delete = delete_expired = migrate = schema_state = _fail
+    put = get = take = spend = merge = replace = list = delete = delete_expired = migrate = schema_state = (
+        _fail
+    )
 
     def close(self) -> None:
         """Nothing is open."""

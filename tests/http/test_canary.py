@@ -23,6 +23,8 @@ SECRET = "canary0secret-" + "x9K" * 12
 ADMIN = "canary0admin-" + "q7P" * 12
 TRUSTED = "canary0trusted-" + "w5L" * 12
 GUESS = "canary0guess-" + "0a1b" * 10
+BASIC = {"Authorization": "Basic " + base64.b64encode(f"x:{GUESS}".encode()).decode()}
+FORM = {"method": "POST", "content_type": "application/x-www-form-urlencoded"}
 UNKNOWN = "pylon_" + "c0ffee0" * 9 + "a"
 QUERY = "code=canary0query-abcdefghijklmnop"
 BODY = b'{"user_id": "user-1", "nonce": "canary0nonce"}'
@@ -72,10 +74,34 @@ def _requests(token: str) -> list[dict[str, Any]]:
         {"method": "DELETE", "path": f"/api/auth/sessions/{GUESS}", "token": token},
         {"method": "GET", "path": "/oidc/authorize", "query": QUERY},
         {
+            "method": "GET",
+            "path": "/oidc/authorize",
+            "query": f"client_id=x&state={GUESS}&id_token_hint={GUESS}",
+        },
+        {"method": "GET", "path": f"/oidc/interaction/{GUESS}", "query": f"verifier={GUESS}"},
+        {"method": "GET", "path": "/oidc/logout", "query": f"id_token_hint={GUESS}", "cookie": token},
+        {"method": "GET", "path": "/oidc/userinfo", "token": GUESS, "query": f"access_token={GUESS}"},
+        {
             "method": "POST",
             "path": "/oidc/token",
             "body": f"client_secret={GUESS}".encode(),
             "content_type": "a/b",
+        },
+        {**FORM, "path": "/oidc/token", "body": f"client_id=x&client_secret={GUESS}&code={GUESS}".encode()},
+        {**FORM, "path": "/oidc/revoke", "body": f"token={GUESS}&client_id=x".encode(), "headers": BASIC},
+        {**FORM, "path": "/oidc/introspect", "body": f"token={token}".encode(), "headers": admin},
+        {
+            "method": "POST",
+            "path": "/api/oidc/clients",
+            "headers": admin,
+            "json": {"redirect_uris": ["https://rp.example"], "client_secret": GUESS},
+        },
+        {"method": "POST", "path": f"/api/oidc/clients/{GUESS}/secret", "headers": admin},
+        {
+            "method": "PUT",
+            "path": f"/api/auth/users/{GUESS}",
+            "headers": admin,
+            "json": {"claims": {"name": GUESS}},
         },
         {"method": "GET", "path": "/api/auth/sessions", "token": token, "host": GUESS + "_"},
         {"method": "POST", "path": "/api/auth/refresh", "cookie": token},

@@ -16,6 +16,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:Unknown REQUEST_METHOD")
 OPENID = "/.well-known/openid-configuration"
 OAUTH = "/.well-known/oauth-authorization-server"
 BOTH = pytest.mark.parametrize("path", [OPENID, OAUTH])
+#: Of the tokens themselves, then by scope (OpenID Connect Core §5.4), then ours.
+CLAIMS = [
+    "iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "at_hash", "sid", "jti",
+    "name", "family_name", "given_name", "middle_name", "nickname", "preferred_username", "profile", "picture",
+    "website", "gender", "birthdate", "zoneinfo", "locale", "updated_at",
+    "email", "email_verified", "address", "phone_number", "phone_number_verified",
+    "roles", "tenant_id",
+]  # fmt: skip
 
 
 def _document(issuer: str, algs: list[str]) -> dict[str, object]:
@@ -24,14 +32,28 @@ def _document(issuer: str, algs: list[str]) -> dict[str, object]:
         "authorization_endpoint": f"{issuer}/oidc/authorize",
         "token_endpoint": f"{issuer}/oidc/token",
         "jwks_uri": f"{issuer}/oidc/jwks",
-        "scopes_supported": ["openid"],
+        "userinfo_endpoint": f"{issuer}/oidc/userinfo",
+        "introspection_endpoint": f"{issuer}/oidc/introspect",
+        "revocation_endpoint": f"{issuer}/oidc/revoke",
+        "end_session_endpoint": f"{issuer}/oidc/logout",
+        "scopes_supported": ["openid", "profile", "email", "address", "phone", "offline_access", "roles"],
         "response_types_supported": ["code"],
-        "grant_types_supported": ["authorization_code"],
+        "response_modes_supported": ["query", "form_post"],
+        "grant_types_supported": ["authorization_code", "refresh_token"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": algs,
-        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
-        "claims_supported": ["iss", "sub", "aud", "exp", "iat", "jti", "sid", "tenant_id", "roles"],
+        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+        "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        "revocation_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+        "code_challenge_methods_supported": ["S256"],
+        "prompt_values_supported": ["none", "login", "consent", "select_account"],
+        "display_values_supported": ["page", "popup"],
+        "claim_types_supported": ["normal"],
+        "claims_supported": CLAIMS,
+        "claims_parameter_supported": True,
+        "request_parameter_supported": False,
         "request_uri_parameter_supported": False,
+        "authorization_response_iss_parameter_supported": True,
     }
 
 
@@ -193,6 +215,12 @@ def test_an_issuer_with_a_path_serves_everything_under_it(serve: Serve, prefix: 
         "/oidc/jwks",
         "/oidc/authorize",
         "/oidc/token",
+        "/oidc/userinfo",
+        "/oidc/logout",
+        "/oidc/style.css",
+        "/oidc/interaction/x",
+        "/api/oidc/clients",
+        "/api/auth/users/u",
         "/api/auth/me",
         "/api/auth/jwt",
         "/tenant",
@@ -231,7 +259,7 @@ def test_every_endpoint_of_the_document_is_mounted(serve: Serve) -> None:
         prefix = issuer.removeprefix("https://id.example.com")
         document = house.ask("GET", prefix + OPENID).json()
         urls = [value for member, value in document.items() if member.endswith(("_endpoint", "_uri"))]
-        assert len(urls) == 3
+        assert len(urls) == 7
         for url in urls:
             path = url.removeprefix("https://id.example.com")
             assert house.ask("GET", path).status != 404

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -11,16 +12,39 @@ from service.storage.interface import StoreUnavailable
 from tests.http.broken_store import BrokenStore
 from tests.http.conftest import Serve
 from tests.http.driver import House, check_standing_headers, refused
+from tests.support.gunicorn import rsa_pem
 
 pytestmark = pytest.mark.filterwarnings("ignore:Unknown REQUEST_METHOD")
+FORM = "application/x-www-form-urlencoded"
+WITH_CLIENTS = {
+    "PYLON_OIDC_ISSUER": "https://id.example.test",
+    "PYLON_OIDC_PRIVATE_KEY": rsa_pem(),
+    "PYLON_LOGIN_URL": "https://app.example.test/sign-in",
+}
 
-# Path, methods. HEAD goes with GET, OPTIONS with every route.
+# Path, methods. HEAD goes with GET where looking does nothing, OPTIONS with every route.
 ROUTES: dict[str, set[str]] = {
     "/.well-known/openid-configuration": {"GET"},
     "/.well-known/oauth-authorization-server": {"GET"},
     "/oidc/jwks": {"GET"},
     "/oidc/authorize": {"GET", "POST"},
+    "/oidc/interaction/some-id": {"GET", "POST"},
     "/oidc/token": {"POST"},
+    "/oidc/userinfo": {"GET", "POST"},
+    "/oidc/introspect": {"POST"},
+    "/oidc/revoke": {"POST"},
+    "/oidc/logout": {"GET", "POST"},
+    "/oidc/style.css": {"GET"},
+    "/api/oidc/clients": {"GET", "POST"},
+    "/api/oidc/clients/some-client": {"GET", "PUT", "DELETE"},
+    "/api/oidc/clients/some-client/secret": {"POST"},
+    "/api/oidc/grants": {"GET"},
+    "/api/oidc/grants/some-grant": {"DELETE"},
+    "/api/oidc/interactions/some-id": {"GET"},
+    "/api/oidc/interactions/some-id/login": {"POST"},
+    "/api/oidc/interactions/some-id/consent": {"POST"},
+    "/api/oidc/interactions/some-id/reject": {"POST"},
+    "/api/auth/users/user-1": {"PUT"},
     "/api/auth/session": {"POST", "DELETE"},
     "/api/auth/sessions": {"GET", "DELETE"},
     "/api/auth/sessions/trusted-mint": {"POST"},
@@ -49,14 +73,21 @@ METHODS = [
 ]
 
 
-def _allowed(methods: set[str]) -> set[str]:
-    return methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
+#: Looking at these does something: a code is given, a user signed out.
+NO_HEAD = {"/oidc/authorize", "/oidc/interaction/some-id", "/oidc/logout"}
+#: Another name under these, with a slash at its end or anything else, is another user or client.
+NAMES = ("/api/auth/users/", "/api/oidc/clients/")
+
+
+def _allowed(path: str) -> set[str]:
+    head = {"HEAD"} if "GET" in ROUTES[path] and path not in NO_HEAD else set()
+    return ROUTES[path] | {"OPTIONS"} | head
 
 
 @pytest.mark.parametrize("path", ROUTES)
 def test_another_method_is_405_with_allow(house: House, path: str) -> None:
     """§7: 405 (`METHOD_NOT_ALLOWED`) with `Allow` (RFC 9110 §15.5.6), in the `/api` shape everywhere."""
-    allowed = _allowed(ROUTES[path])
+    allowed = _allowed(path)
     for method in METHODS:
         if method in allowed:
             continue
@@ -73,12 +104,20 @@ def test_a_405_needs_no_credential(house: House, path: str) -> None:
     refused(house.ask("PATCH", path, body=b"{", content_type="text/plain"), 405, "METHOD_NOT_ALLOWED")
 
 
+def test_head_of_what_acts_is_refused(house: House) -> None:
+    """§7: nobody looks at these without doing it: HEAD is 405, and `Allow` does not name it."""
+    for path in NO_HEAD:
+        answer = house.ask("HEAD", path)
+        assert answer.status == 405
+        assert "HEAD" not in answer.headers["Allow"].split(", ")
+
+
 @pytest.mark.parametrize("path", ROUTES)
 def test_options_names_the_methods(house: House, path: str) -> None:
     """RFC 9110 §9.3.7: OPTIONS tells what may be done; with the headers of every answer."""
     answer = house.ask("OPTIONS", path)
     assert answer.status in {200, 204}
-    assert set(answer.headers["Allow"].split(", ")) | {"OPTIONS"} == _allowed(ROUTES[path])
+    assert set(answer.headers["Allow"].split(", ")) | {"OPTIONS"} == _allowed(path)
     check_standing_headers(answer)
 
 
@@ -134,6 +173,8 @@ def test_no_route_has_a_second_spelling(house: House, path: str) -> None:
     ):
         if other == "/api/auth/sessions/":  # that is an empty sid, and nobody's
             continue
+        if other.startswith(NAMES) or other in {"/api/oidc/clients/", "/api/oidc/grants/"}:
+            continue
         for method in ("GET", "POST", "DELETE"):
             refused(house.ask(method, other, admin=True), 404, "NOT_FOUND")
 
@@ -177,7 +218,13 @@ ONE_OF_EACH: list[tuple[int, dict[str, Any]]] = [
     (204, {"method": "OPTIONS", "path": "/oidc/jwks"}),
     (304, {"method": "GET", "path": "/oidc/jwks", "headers": {"If-None-Match": "*"}}),
     (400, {"method": "GET", "path": "/oidc/jwks", "host": "a b"}),
-    (400, {"method": "POST", "path": "/oidc/token"}),
+    (400, {"method": "POST", "path": "/oidc/token", "body": b"", "content_type": FORM}),
+    (400, {"method": "GET", "path": "/oidc/interaction/nobodys"}),
+    (401, {"method": "GET", "path": "/oidc/userinfo"}),
+    (401, {"method": "POST", "path": "/oidc/introspect", "body": b"token=x", "content_type": FORM}),
+    (403, {"method": "GET", "path": "/api/oidc/clients"}),
+    (409, {"method": "PUT", "path": "/api/oidc/clients/fixed", "admin": True, "json": {}}),
+    (415, {"method": "POST", "path": "/oidc/token"}),
     (401, {"method": "GET", "path": "/api/auth/me"}),
     (403, {"method": "POST", "path": "/api/auth/session"}),
     (404, {"method": "GET", "path": "/nothing"}),
@@ -193,11 +240,13 @@ ONE_OF_EACH: list[tuple[int, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("status", "request_of"), ONE_OF_EACH, ids=lambda value: str(value)[:30])
 def test_every_answer_has_a_request_id_and_nosniff(
-    house: House, status: int, request_of: dict[str, Any]
+    serve: Serve, status: int, request_of: dict[str, Any]
 ) -> None:
     """§7: every answer has `X-Request-Id` and `X-Content-Type-Options: nosniff`, and says what may be
     stored.
     """
+    fixed = json.dumps([{"client_id": "fixed", "redirect_uris": ["https://rp.example/cb"]}])
+    house = serve(**WITH_CLIENTS, PYLON_OIDC_CLIENTS=fixed) if status == 409 else serve()
     answer = house.ask(**request_of)
     assert answer.status == status
     check_standing_headers(answer)
@@ -223,13 +272,34 @@ NEEDS_STORE: list[dict[str, Any]] = [
     {"method": "DELETE", "path": "/api/auth/sessions", "token": "pylon_" + "a" * 64},
     {"method": "GET", "path": "/api/auth/users/u/sessions", "admin": True},
     {"method": "DELETE", "path": "/api/auth/users/u/sessions", "admin": True},
+    {"method": "PUT", "path": "/api/auth/users/u", "admin": True, "json": {"roles": ["a"]}},
+    {"method": "GET", "path": "/api/oidc/clients", "admin": True},
+    {
+        "method": "POST",
+        "path": "/api/oidc/clients",
+        "admin": True,
+        "json": {"redirect_uris": ["https://a.example"]},
+    },
+    {"method": "GET", "path": "/api/oidc/clients/c", "admin": True},
+    {"method": "POST", "path": "/api/oidc/clients/c/secret", "admin": True},
+    {"method": "GET", "path": "/api/oidc/grants", "query": "user_id=u", "admin": True},
+    {"method": "DELETE", "path": "/api/oidc/grants/g", "admin": True},
+    {"method": "GET", "path": "/api/oidc/interactions/i", "admin": True},
+    {"method": "POST", "path": "/api/oidc/interactions/i/login", "admin": True, "json": {"user_id": "u"}},
+    {"method": "GET", "path": "/oidc/authorize", "query": "client_id=c"},
+    {"method": "GET", "path": "/oidc/interaction/i"},
+    {"method": "GET", "path": "/oidc/logout", "cookie": "pylon_session=pylon_" + "a" * 64},
+    {"method": "GET", "path": "/oidc/userinfo", "token": "a" * 43},
+    {"method": "POST", "path": "/oidc/token", "body": b"grant_type=x&client_id=c", "content_type": FORM},
+    {"method": "POST", "path": "/oidc/introspect", "body": b"token=x&client_id=c", "content_type": FORM},
+    {"method": "POST", "path": "/oidc/revoke", "body": b"token=x&client_id=c", "content_type": FORM},
 ]
 
 
 @pytest.mark.parametrize("request_of", NEEDS_STORE, ids=lambda row: f"{row['method']} {row['path']}")
 def test_a_store_that_cannot_be_reached_is_503(serve: Serve, request_of: dict[str, Any]) -> None:
     """§7: a store that cannot be reached is 503 `STORE_UNAVAILABLE` with `Retry-After`."""
-    house = serve(store_of=lambda _: BrokenStore(StoreUnavailable()))
+    house = serve(store_of=lambda _: BrokenStore(StoreUnavailable()), PYLON_OIDC_PRIVATE_KEY=rsa_pem())
     answer = house.ask(**request_of)
     refused(answer, 503, "STORE_UNAVAILABLE")
     assert 1 <= int(answer.headers["Retry-After"]) <= 60
@@ -241,7 +311,9 @@ def test_an_unknown_failure_is_500_and_tells_nothing(serve: Serve, request_of: d
     """§7: an unknown failure is 500 `INTERNAL`, its cause in the log under the request id; no stack, no
     secret.
     """
-    house = serve(store_of=lambda _: BrokenStore(ZeroDivisionError("peculiar")))
+    house = serve(
+        store_of=lambda _: BrokenStore(ZeroDivisionError("peculiar")), PYLON_OIDC_PRIVATE_KEY=rsa_pem()
+    )
     answer = house.ask(**request_of, headers={"X-Request-Id": "my-request-1"})
     error = refused(answer, 500, "INTERNAL")
     assert "peculiar" not in answer.body.decode() and "ZeroDivisionError" not in answer.body.decode()
@@ -267,7 +339,8 @@ def test_whatever_is_raised_the_shape_is_kept(serve: Serve, error: Exception) ->
 
 
 @pytest.mark.parametrize(
-    "path", ["/healthz", "/oidc/jwks", "/.well-known/openid-configuration", "/oidc/authorize"]
+    "path",
+    ["/healthz", "/oidc/jwks", "/.well-known/openid-configuration", "/oidc/authorize", "/oidc/style.css"],
 )
 def test_what_needs_no_store_answers_without_one(serve: Serve, path: str) -> None:
     """Issue acceptance: with the database gone, JWKS and discovery answer."""

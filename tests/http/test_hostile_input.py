@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.http.conftest import Serve
-from tests.http.driver import House, check_standing_headers, well_shaped
-from tests.support.gunicorn import Answer
+from tests.http.driver import HOST, House, check_standing_headers, well_shaped
+from tests.support.gunicorn import Answer, rsa_pem
 
 ONE_HOUSE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 LATIN_1 = st.binary(max_size=60).map(lambda raw: raw.decode("latin-1"))
@@ -38,6 +39,18 @@ SEGMENTS = st.sampled_from(
         "healthz",
         ".well-known",
         "trusted-mint",
+        "authorize",
+        "token",
+        "userinfo",
+        "introspect",
+        "revoke",
+        "logout",
+        "interaction",
+        "interactions",
+        "clients",
+        "grants",
+        "secret",
+        "login",
     ]
 )
 PATHS = HEADER.map(lambda text: "/" + text) | st.lists(SEGMENTS, max_size=6).map(
@@ -84,8 +97,19 @@ READABLE = {"GET": ["/api/auth/me", "/api/auth/sessions"], "POST": ["/api/auth/r
 
 @pytest.fixture
 def house(serve: Serve) -> House:
-    """The application with something of each kind configured."""
-    return serve(PYLON_JWT_AUDIENCE="api", PYLON_TRUSTED_ORIGINS="https://app.example.test")
+    """The application with something of each kind configured; its issuer comes from `Host`."""
+    return serve(
+        PYLON_JWT_AUDIENCE="api",
+        PYLON_TRUSTED_ORIGINS="https://app.example.test",
+        PYLON_OIDC_PRIVATE_KEY=rsa_pem(),
+        PYLON_LOGIN_URL="https://app.example.test/sign-in",
+    )
+
+
+OAUTH_ERRORS = {
+    "invalid_request", "invalid_client", "invalid_grant", "invalid_token", "unauthorized_client",
+    "unsupported_grant_type",
+}  # fmt: skip
 
 
 def keeps_the_shape(answer: Answer, *, method: str = "GET") -> None:
@@ -96,7 +120,8 @@ def keeps_the_shape(answer: Answer, *, method: str = "GET") -> None:
         if isinstance(answer.json()["error"], dict):
             well_shaped(answer)
         else:
-            assert answer.json()["error"] == "unsupported_grant_type"
+            assert answer.json()["error"] in OAUTH_ERRORS
+            assert set(answer.json()) == {"error", "error_description"}
 
 
 @ONE_HOUSE
@@ -199,6 +224,13 @@ NAMES = st.sampled_from(
             "/healthz",
             "/oidc/authorize",
             "/oidc/token",
+            "/oidc/userinfo",
+            "/oidc/introspect",
+            "/oidc/revoke",
+            "/oidc/logout",
+            "/oidc/interaction/x",
+            "/api/oidc/clients",
+            "/api/oidc/interactions/x/login",
             "/nothing",
         ]
     ),
@@ -211,3 +243,61 @@ def test_no_header_makes_a_500(
 ) -> None:
     """§7: every answer keeps the shape, whatever the headers are."""
     keeps_the_shape(house.ask(method, path, headers=headers, environ=environ), method=method)
+
+
+PARAMETERS = st.dictionaries(
+    st.sampled_from(
+        [
+            "grant_type", "code", "refresh_token", "client_id", "client_secret", "redirect_uri", "code_verifier", "token",
+            "access_token", "response_type", "scope", "state", "nonce", "prompt", "max_age", "claims", "id_token_hint",
+            "response_mode", "code_challenge", "post_logout_redirect_uri", "form_token", "decision", "verifier",
+        ]
+    ),
+    HEADER | st.sampled_from(["", "authorization_code", "code", "openid", "none", "{}", '{"userinfo": []}', "-1", "\0"]),
+    max_size=6,
+)  # fmt: skip
+
+
+@ONE_HOUSE
+@given(
+    parameters=PARAMETERS | HEADER,
+    method=st.sampled_from(["GET", "POST"]),
+    path=st.sampled_from(
+        ["authorize", "token", "userinfo", "introspect", "revoke", "logout", "interaction/x"]
+    ),
+    authorization=st.none() | HEADER.map(lambda text: f"Basic {text}") | st.just("Basic Og=="),
+)
+def test_no_parameters_make_a_500(
+    house: House, parameters: dict[str, str] | str, method: str, path: str, authorization: str | None
+) -> None:
+    """§7: what a client or a browser sends is answered as a page, a redirect, or an error in its shape."""
+    text = parameters if isinstance(parameters, str) else urlencode(parameters, encoding="latin-1")
+    answer = house.ask(
+        method,
+        f"/oidc/{path}",
+        query=text if method == "GET" else "",
+        body=text.encode("latin-1") if method == "POST" else None,
+        content_type="application/x-www-form-urlencoded" if method == "POST" else None,
+        headers={} if authorization is None else {"Authorization": authorization},
+    )
+    keeps_the_shape(answer)
+    location = answer.headers.get("Location", "")
+    assert location.isascii() and location.isprintable()
+    assert not location or location.startswith(f"https://{HOST}/")
+
+
+@ONE_HOUSE
+@given(
+    body=BODIES | st.dictionaries(st.text(max_size=8), VALUES).map(lambda value: json.dumps(value).encode()),
+    target=st.sampled_from(
+        [
+            ("PUT", "/api/auth/users/u"),
+            ("POST", "/api/oidc/clients"),
+            ("PUT", "/api/oidc/clients/c"),
+            ("POST", "/api/oidc/interactions/i/consent"),
+        ]
+    ),
+)
+def test_no_body_of_the_admin_api_makes_a_500(house: House, body: bytes, target: tuple[str, str]) -> None:
+    """§5: a body is taken, or refused in the shape."""
+    keeps_the_shape(house.ask(*target, admin=True, body=body))

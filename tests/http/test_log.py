@@ -59,6 +59,12 @@ def test_the_user_is_named_once_known(house: House) -> None:
     [
         ("DELETE", "/api/auth/sessions/secret-sid", "/api/auth/sessions/{sid}"),
         ("GET", "/api/auth/users/user-9/sessions", "/api/auth/users/{user_id}/sessions"),
+        ("PUT", "/api/auth/users/user-9/and/more", "/api/auth/users/{user_id}"),
+        ("GET", "/api/oidc/clients/https://user-9/", "/api/oidc/clients/{client_id}"),
+        ("POST", "/api/oidc/clients/user-9/x/secret", "/api/oidc/clients/{client_id}/secret"),
+        ("GET", "/api/oidc/interactions/user-9", "/api/oidc/interactions/{interaction_id}"),
+        ("GET", "/oidc/interaction/secret-sid", "/oidc/interaction/{interaction_id}"),
+        ("DELETE", "/api/oidc/grants/secret-sid", "/api/oidc/grants/{grant_id}"),
         ("GET", "/nothing-of-this", None),
         ("PUT", "/healthz", "/healthz"),
     ],

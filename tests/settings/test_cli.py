@@ -3,56 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from service.cli import main
 from service.protocol.models import SignIn
 from service.sessions import LocalSessions
-from service.storage.sql import SqlStore
-from service.storage.sqlite import SqliteDatabase
+from tests.settings.conftest import Run
 from tests.settings.reading import STRONG, modulus
 from tests.support.gunicorn import PROJECT, clean_environment
 
-Run = Callable[..., Result]
 EVERY = [
     ["check"],
     ["migrate"],
     ["sessions", "list", "--user", "u"],
     ["sessions", "revoke", "--user", "u"],
     ["sweep"],
+    ["clients", "add", "--redirect-uri", "https://rp.example/cb"],
+    ["clients", "list"],
 ]
 ON_THE_STORE = EVERY[1:]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command in an environment of nothing but a data folder and what is given."""
-    for name in list(os.environ):
-        if name.startswith("PYLON_") or name in {"DATABASE_URL", "FORWARDED_ALLOW_IPS"}:
-            monkeypatch.delenv(name)
-
-    def call(*arguments: str, **environ: str) -> Result:
-        env = {"PYLON_DATA_DIR": str(tmp_path / "data")} | environ
-        return CliRunner().invoke(main, list(arguments), env=env)
-
-    return call
-
-
-@pytest.fixture
-def sessions(tmp_path: Path, run: Run) -> Iterator[LocalSessions]:
-    """The sessions of the migrated store that the commands will find."""
-    assert run("migrate").exit_code == 0
-    store = SqlStore(SqliteDatabase(tmp_path / "data" / "pylon.db"))
-    yield LocalSessions(store, lifetime_s=3600)
-    store.close()
 
 
 def _sign_in(

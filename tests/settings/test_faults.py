@@ -17,6 +17,19 @@ PUBLIC = "https://id.example.com"
 NEW_KEY = "<missing key file>"
 PEM, OTHER_MODULUS, MODULUS = "<pem>", "<other modulus>", "<modulus>"
 PG = "postgresql://u:p@db/pylon"
+LOGIN = "https://app.example.com/sign-in"
+CLIENTS = '[{"client_id": "c-1", "redirect_uris": ["https://rp.example/cb"]}]'
+PROVIDER = {
+    "PYLON_OIDC_CLIENTS": CLIENTS,
+    "PYLON_OIDC_ISSUER": PUBLIC,
+    "PYLON_LOGIN_URL": LOGIN,
+    "PYLON_OIDC_PRIVATE_KEY": PEM,
+}
+
+
+def _provider_without(name: str) -> dict[str, str]:
+    return {each: value for each, value in PROVIDER.items() if each != name}
+
 
 # What is set, and the names of the faults, one a fault, in the order of the settings.
 WRONG: dict[str, tuple[dict[str, str], list[str]]] = {
@@ -130,6 +143,37 @@ WRONG: dict[str, tuple[dict[str, str], list[str]]] = {
         {"PYLON_OIDC_KEY_PATH": NEW_KEY, "DATABASE_URL": PG, "PYLON_OIDC_PRIVATE_KEY": PEM},
         ["PYLON_OIDC_KEY_PATH", "PYLON_OIDC_KEY_PATH"],
     ),
+    "clients without an issuer": (_provider_without("PYLON_OIDC_ISSUER"), ["PYLON_OIDC_ISSUER"]),
+    "clients without a sign-in page": (_provider_without("PYLON_LOGIN_URL"), ["PYLON_LOGIN_URL"]),
+    "clients without a key": (_provider_without("PYLON_OIDC_PRIVATE_KEY"), ["PYLON_OIDC_CLIENTS"]),
+    "clients with a published key alone": (
+        _provider_without("PYLON_OIDC_PRIVATE_KEY") | {"PYLON_OIDC_JWKS_RSA_N": MODULUS},
+        ["PYLON_OIDC_CLIENTS"],
+    ),
+    "clients with a secret alone": (
+        _provider_without("PYLON_OIDC_PRIVATE_KEY") | {"PYLON_JWT_SECRET": STRONG},
+        ["PYLON_OIDC_CLIENTS"],
+    ),
+    "clients alone": (
+        {"PYLON_OIDC_CLIENTS": CLIENTS},
+        ["PYLON_OIDC_ISSUER", "PYLON_OIDC_CLIENTS", "PYLON_LOGIN_URL"],
+    ),
+    "clients and strict cookies": (
+        PROVIDER | {"PYLON_COOKIE_SAME_SITE": "strict"},
+        ["PYLON_COOKIE_SAME_SITE"],
+    ),
+    "strict cookies in dev mode": (
+        {"PYLON_DEV_MODE": "1", "PYLON_OIDC_CLIENTS": CLIENTS, "PYLON_COOKIE_SAME_SITE": "strict"},
+        ["PYLON_COOKIE_SAME_SITE"],
+    ),
+    "a client called as the minted audience": (
+        PROVIDER | {"PYLON_JWT_AUDIENCE": "c-1"},
+        ["PYLON_JWT_AUDIENCE"],
+    ),
+    "the minted audience in dev mode": (
+        {"PYLON_DEV_MODE": "1", "PYLON_OIDC_CLIENTS": CLIENTS, "PYLON_JWT_AUDIENCE": "c-1"},
+        ["PYLON_JWT_AUDIENCE"],
+    ),
     "seven at once": (
         {
             "PYLON_OIDC_ISSUER": "https://id.example.com/",
@@ -187,19 +231,26 @@ def test_what_agrees_is_no_fault(tmp_path: Path, issuer: str | None, path: str) 
         {"PYLON_OIDC_KEY_PATH": str(tmp_path / path), "PYLON_JWT_ALG": "RS256"},
         {"PYLON_OIDC_PRIVATE_KEY": rsa_pem(), "DATABASE_URL": PG},
     ]
+    good += [{"PYLON_COOKIE_SAME_SITE": "strict", "PYLON_OIDC_CLIENTS": "[]"}, {"PYLON_LOGIN_URL": LOGIN}]
+    if issuer is not None:
+        good += [PROVIDER | base, PROVIDER | base | {"PYLON_JWT_AUDIENCE": "c-2"}]
+        good += [_provider_without("PYLON_OIDC_PRIVATE_KEY") | base | {"PYLON_OIDC_KEY_PATH": NEW_KEY}]
     if issuer == PUBLIC:
         good += [{"PYLON_COOKIE_DOMAIN": domain} for domain in ("id.example.com", "example.com")]
         good += [{"PYLON_COOKIE_SAME_SITE": "none"}, {"PYLON_COOKIE_NAME": "__Host-sid"}]
     else:
-        good += [{"PYLON_DEV_MODE": "1"}]
+        good += [{"PYLON_DEV_MODE": "1"}, {"PYLON_DEV_MODE": "1", "PYLON_OIDC_CLIENTS": CLIENTS}]
     for environ in good:
-        assert named(read(tmp_path, **base, **environ)) == []
+        assert named(read(tmp_path, **_written(tmp_path, base | environ))) == []
 
 
 def test_rs256_without_a_key_names_the_ways_to_give_one(tmp_path: Path) -> None:
     """§2: `PYLON_JWT_ALG=RS256` without a private key is a start-up fault that names the ways to give one."""
     (fault,) = read(tmp_path, PYLON_JWT_ALG="RS256").faults
     for way in ("PYLON_OIDC_PRIVATE_KEY", "PYLON_OIDC_PRIVATE_KEY_FILE", "PYLON_OIDC_KEY_PATH"):
+        assert way in fault.text
+    (fault,) = read(tmp_path, **_provider_without("PYLON_OIDC_PRIVATE_KEY")).faults
+    for way in ("PYLON_OIDC_PRIVATE_KEY", "PYLON_OIDC_KEY_PATH"):
         assert way in fault.text
 
 
@@ -226,6 +277,17 @@ FAULTY: dict[str, str] = {
     "PYLON_COOKIE_NAME": " ",
     "PYLON_COOKIE_DOMAIN": " ",
     "PYLON_COOKIE_SAME_SITE": "x",
+    "PYLON_OIDC_CLIENTS": "x",
+    "PYLON_LOGIN_URL": "x",
+    "PYLON_CONSENT_URL": "x",
+    "PYLON_LOGOUT_URL": "x",
+    "PYLON_OIDC_CODE_LIFETIME_SECS": "61",
+    "PYLON_OIDC_ID_TOKEN_LIFETIME_SECS": "0",
+    "PYLON_OIDC_ACCESS_TOKEN_LIFETIME_SECS": "0",
+    "PYLON_OIDC_REFRESH_IDLE_LIFETIME_SECS": "0",
+    "PYLON_OIDC_REFRESH_MAX_LIFETIME_SECS": "0",
+    "PYLON_OIDC_INTERACTION_LIFETIME_SECS": "0",
+    "PYLON_OIDC_REFRESH_GRACE_SECS": "-1",
     "PYLON_LOG_LEVEL": "x",
     "PYLON_LOG_FORMAT": "x",
     "FORWARDED_ALLOW_IPS": "x",
@@ -261,6 +323,10 @@ def test_no_fault_hides_a_disagreement_of_two_others(tmp_path: Path, other: str,
         return  # a key is there, and wrong: that there is none would be untrue
     if other == "PYLON_OIDC_ISSUER" and crossed == "same-site none in dev mode":
         return  # an issuer is there, and wrong: whether it is https cannot be told
+    if "PYLON_OIDC_CLIENTS" in environ and (other == "PYLON_DEV_MODE" or other in names):
+        return  # whether it is dev mode cannot be told; and what is there, and wrong, is not missing
+    if "PYLON_OIDC_CLIENTS" in names and other in {"PYLON_OIDC_PRIVATE_KEY", "PYLON_OIDC_KEY_PATH"}:
+        return  # a key is there, and wrong
     told = named(read(tmp_path, **_written(tmp_path, environ), **{other: FAULTY[other]}))
     assert sorted(told) == sorted([*names, other])
 
@@ -279,6 +345,8 @@ WITH_CANARY: dict[str, str] = {
     "PYLON_LOG_LEVEL": CANARY,
     "PYLON_JWT_LIFETIME_SECS": CANARY,
     "PYLON_ALLOWED_HOSTS": CANARY + "_",
+    "PYLON_OIDC_CLIENTS": f'[{{"client_id": "a", "client_secret": "{CANARY}"}}]',
+    "PYLON_LOGIN_URL": f"https://user:{CANARY}@app.example.com/",
 }
 
 

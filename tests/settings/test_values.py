@@ -34,11 +34,31 @@ DEFAULTS: dict[str, Any] = {
     "PYLON_COOKIE_NAME": "pylon_session",
     "PYLON_COOKIE_DOMAIN": None,
     "PYLON_COOKIE_SAME_SITE": "lax",
+    "PYLON_OIDC_CLIENTS": (),
+    "PYLON_LOGIN_URL": None,
+    "PYLON_CONSENT_URL": None,
+    "PYLON_LOGOUT_URL": None,
+    "PYLON_OIDC_CODE_LIFETIME_SECS": 60,
+    "PYLON_OIDC_ID_TOKEN_LIFETIME_SECS": 600,
+    "PYLON_OIDC_ACCESS_TOKEN_LIFETIME_SECS": 3600,
+    "PYLON_OIDC_REFRESH_IDLE_LIFETIME_SECS": 2_592_000,
+    "PYLON_OIDC_REFRESH_MAX_LIFETIME_SECS": 7_776_000,
+    "PYLON_OIDC_INTERACTION_LIFETIME_SECS": 3600,
+    "PYLON_OIDC_REFRESH_GRACE_SECS": 30,
     "PYLON_LOG_LEVEL": "info",
     "PYLON_LOG_FORMAT": None,
     "FORWARDED_ALLOW_IPS": ("127.0.0.1", "::1"),
 }
 
+PAGES = [
+    "https://app.example.com/sign-in",
+    "https://app.example.com",
+    "https://app.example.com:8443/a/b?tenant=t&x=",
+    "http://localhost:3000/sign-in",
+    "http://127.0.0.1:3000/",
+    "http://[::1]:3000",
+    "https://app.example.com/?to=a@b.example",
+]
 GOOD: dict[str, list[str]] = {
     "PYLON_OIDC_ISSUER": [
         "https://id.example.com",
@@ -71,40 +91,42 @@ GOOD: dict[str, list[str]] = {
     "PYLON_COOKIE_NAME": ["sid", "__Host-sid", "__Secure-sid", "a.b!c"],
     "PYLON_COOKIE_DOMAIN": ["example.com", ".example.com", "Example.COM", "a.b.example.com"],
     "PYLON_COOKIE_SAME_SITE": ["lax", "strict", "none"],
+    "PYLON_OIDC_CLIENTS": [
+        "[]",
+        '[{"client_id": "a", "redirect_uris": ["https://rp.example/cb"]}]',
+        f'[{{"client_id": "a", "redirect_uris": ["https://rp.example/cb"], "client_secret": "{STRONG}"}}]',
+    ],
+    "PYLON_LOGIN_URL": PAGES,
+    "PYLON_CONSENT_URL": PAGES,
+    "PYLON_LOGOUT_URL": PAGES,
+    "PYLON_OIDC_CODE_LIFETIME_SECS": ["1", "60"],
+    "PYLON_OIDC_ID_TOKEN_LIFETIME_SECS": ["1", "86400"],
+    "PYLON_OIDC_ACCESS_TOKEN_LIFETIME_SECS": ["1", "86400"],
+    "PYLON_OIDC_REFRESH_IDLE_LIFETIME_SECS": ["1", "31536000"],
+    "PYLON_OIDC_REFRESH_MAX_LIFETIME_SECS": ["1", "31536000"],
+    "PYLON_OIDC_INTERACTION_LIFETIME_SECS": ["60", "86400"],
+    "PYLON_OIDC_REFRESH_GRACE_SECS": ["0", "300"],
     "PYLON_LOG_LEVEL": ["debug", "info", "warning", "error"],
     "PYLON_LOG_FORMAT": ["json", "console"],
     "FORWARDED_ALLOW_IPS": ["127.0.0.1", "10.0.0.0/8, ::1", "*", "192.0.2.1,2001:db8::/32"],
 }
 
 NO_SECONDS = [
-    "0",
-    "-1",
-    "+1",
-    "1.5",
-    "1e3",
-    "0x10",
-    "one",
-    " 60",
-    "60 ",
-    "60s",
-    "1_000",
-    "٦٠",
-    "9" * 13,
-    "\u00b2",
-]
+    "0", "-1", "+1", "1.5", "1e3", "0x10", "one", " 60", "60 ", "60s", "1_000", "٦٠", "9" * 13, "\u00b2",
+]  # fmt: skip
+NO_PAGE = [
+    "a.example/sign-in", "//a.example/sign-in", "/sign-in", "http://app.example.com/sign-in",
+    "http://192.0.2.1/", "HTTPS://app.example.com/sign-in", "ftp://app.example.com/", "javascript:alert(1)",
+    "https:app.example.com", "https://", "https:///sign-in", "https://?x",
+    "https://u@app.example.com/sign-in", "https://app.example.com@evil.example/",
+    "https://app.example.com\\@evil.example/", "https://*.example.com/", "https://app.example.com:0/",
+    "https://app.example.com/sign-in#x", "https://app.example.com/sign in", "https://app.example.com/\n",
+    "https://app.example.com/é", "\x00",
+]  # fmt: skip
 NO_HOST = [
-    "https://a.example",
-    "*",
-    "*.example.com",
-    "a b",
-    "a,b/c",
-    "a:0",
-    "a:99999",
-    "a_b",
-    "[::1",
-    "..a",
+    "https://a.example", "*", "*.example.com", "a b", "a,b/c", "a:0", "a:99999", "a_b", "[::1", "..a",
     "1.2.3",
-]
+]  # fmt: skip
 BAD: dict[str, list[str]] = {
     "PYLON_OIDC_ISSUER": [
         "id.example.com",
@@ -185,6 +207,29 @@ BAD: dict[str, list[str]] = {
         ".",
     ],
     "PYLON_COOKIE_SAME_SITE": ["Lax", "off", "None", "lax "],
+    "PYLON_OIDC_CLIENTS": [
+        "x",
+        "{}",
+        "null",
+        "1",
+        '""',
+        '["a"]',
+        "[null]",
+        "[[]]",
+        "[",
+        "[{}]",
+        "[" * 100_000,
+    ],
+    "PYLON_LOGIN_URL": NO_PAGE,
+    "PYLON_CONSENT_URL": NO_PAGE,
+    "PYLON_LOGOUT_URL": NO_PAGE,
+    "PYLON_OIDC_CODE_LIFETIME_SECS": [*NO_SECONDS, "61"],
+    "PYLON_OIDC_ID_TOKEN_LIFETIME_SECS": [*NO_SECONDS, "86401"],
+    "PYLON_OIDC_ACCESS_TOKEN_LIFETIME_SECS": [*NO_SECONDS, "86401"],
+    "PYLON_OIDC_REFRESH_IDLE_LIFETIME_SECS": [*NO_SECONDS, "31536001"],
+    "PYLON_OIDC_REFRESH_MAX_LIFETIME_SECS": [*NO_SECONDS, "31536001"],
+    "PYLON_OIDC_INTERACTION_LIFETIME_SECS": [*NO_SECONDS, "59", "86401"],
+    "PYLON_OIDC_REFRESH_GRACE_SECS": [*NO_SECONDS[1:], "301"],
     "PYLON_LOG_LEVEL": ["INFO", "trace", "critical", "10"],
     "PYLON_LOG_FORMAT": ["text", "JSON", "yaml"],
     "FORWARDED_ALLOW_IPS": ["localhost", "10.0.0.0/33", "10.0.0.1/8", "a", "*,a", "1.2.3"],
@@ -238,7 +283,8 @@ def test_unset_it_has_its_default(name: str) -> None:
 )
 def test_a_good_value_is_taken(tmp_path: Path, name: str, value: str) -> None:
     """§2: the meaning column: what is allowed."""
-    reading = read(tmp_path, **{name: _write(tmp_path, value)})
+    beside = {"PYLON_DEV_MODE": "1"} if name == "PYLON_OIDC_CLIENTS" else {}  # or clients need more settings
+    reading = read(tmp_path, **beside, **{name: _write(tmp_path, value)})
     assert reading.faults == []
     if name not in {"PYLON_DEV_MODE", "PYLON_JWT_ALG"}:
         assert getattr(reading.settings, NAMES[name]) is not None
@@ -276,6 +322,8 @@ VALUES: list[tuple[str, str, Any]] = [
     ("FORWARDED_ALLOW_IPS", "10.0.0.0/8, ::1", ("10.0.0.0/8", "::1")),
     ("PYLON_OIDC_ISSUER", "https://id.example.com/T", "https://id.example.com/T"),
     ("PYLON_JWT_ISSUER", "https://id.example.com/", "https://id.example.com/"),
+    ("PYLON_LOGIN_URL", "https://app.example.com/Sign?x=%20", "https://app.example.com/Sign?x=%20"),
+    ("PYLON_OIDC_REFRESH_GRACE_SECS", "0", 0),
 ]
 
 
@@ -312,3 +360,17 @@ def test_the_database_is_a_file_in_the_data_folder(tmp_path: Path) -> None:
     assert relative.path == Path("x.db")
     absolute = read(tmp_path, DATABASE_URL=f"sqlite:///{tmp_path}/x%20y.db").settings.database
     assert absolute.path == tmp_path / "x y.db"
+
+
+def test_the_lifetimes_of_what_the_provider_gives_out(tmp_path: Path) -> None:
+    """§2: each of the seven is the setting of its own name."""
+    names = [
+        f"PYLON_OIDC_{what}_LIFETIME_SECS" for what in ("CODE", "ID_TOKEN", "ACCESS_TOKEN", "REFRESH_IDLE")
+    ]
+    names += ["PYLON_OIDC_REFRESH_MAX_LIFETIME_SECS", "PYLON_OIDC_REFRESH_GRACE_SECS"]
+    given = {name: str(number) for number, name in enumerate(names, 11)}
+    reading = read(tmp_path, **given, PYLON_OIDC_INTERACTION_LIFETIME_SECS="61")
+    assert reading.faults == []
+    kept = reading.settings.lifetimes
+    assert (kept.code_s, kept.id_token_s, kept.access_token_s, kept.refresh_idle_s) == (11, 12, 13, 14)
+    assert (kept.refresh_max_s, kept.refresh_grace_s, kept.interaction_s) == (15, 16, 61)

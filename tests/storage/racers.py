@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 from service.protocol.models import SignIn
 from service.sessions import LocalSessions, Replayed
-from service.storage.interface import Kind
+from service.storage.interface import Kind, Record
 from service.storage.sql import SqlStore
 from tests.storage.stores import NOW, open_url, record
 
@@ -35,6 +35,27 @@ def _wins_replace(store: SqlStore, handle: str, racer: str) -> bool:
     return store.replace(Kind.SESSION, old, record(f"{handle} by {racer}", subject=handle), now=NOW)
 
 
+def grant_of(handle: str) -> Record:
+    """The grant that the code `handle` hangs on."""
+    return record(f"grant of {handle}", kind=Kind.GRANT, subject=handle, grant_id=handle)
+
+
+def _wins_spend(store: SqlStore, handle: str, racer: str) -> bool:
+    token = record(f"{handle} by {racer}", kind=Kind.ACCESS_TOKEN, subject=handle, grant_id=handle)
+    code = record(handle).id_hash
+    return store.spend(Kind.CODE, code, grant=grant_of(handle), body={"by": racer}, put=[token], now=NOW).won
+
+
+def _wins_take_and_put(store: SqlStore, handle: str, racer: str) -> bool:
+    successor = record(f"{handle} by {racer}", subject=handle)
+    return store.take(Kind.INTERACTION, record(handle).id_hash, put=[successor], now=NOW) is not None
+
+
+def _wins_merge(store: SqlStore, handle: str, racer: str) -> bool:
+    merged = store.merge(record(handle, kind=Kind.USER, subject=handle, body={racer: 1}))
+    return racer in merged.body
+
+
 def _wins_trusted_mint(store: SqlStore, handle: str, _racer: str) -> bool:
     sessions = LocalSessions(store, lifetime_s=60)
     try:
@@ -54,7 +75,10 @@ def _wins_refresh(store: SqlStore, token: str, _racer: str) -> bool:
 RACES: Final[Mapping[str, Callable[[SqlStore, str, str], bool]]] = {
     "put": _wins_put,
     "take": _wins_take,
+    "take and put": _wins_take_and_put,
     "replace": _wins_replace,
+    "spend": _wins_spend,
+    "merge": _wins_merge,
     "trusted mint": _wins_trusted_mint,
     "refresh": _wins_refresh,
 }

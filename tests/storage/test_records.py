@@ -14,7 +14,13 @@ ONE = hash_handle("one")
 
 def test_what_was_put_is_got_as_it_was(store: SqlStore) -> None:
     """`get` returns the record that `put` stored, field by field."""
-    stored = record(subject="alice", grant_id="sid-1", body={"roles": ["a"], "n": 1, "none": None, "f": 0.5})
+    stored = record(
+        subject="alice",
+        grant_id="grant-1",
+        session_id="sid-1",
+        spent_at=NOW - 1,
+        body={"roles": ["a"], "n": 1, "none": None, "f": 0.5},
+    )
     assert store.put(stored, now=NOW) is True
     assert store.get(Kind.SESSION, ONE, now=NOW) == stored
 
@@ -163,8 +169,8 @@ def test_list_orders_equal_ends_the_same_way_each_time(store: SqlStore) -> None:
 
 def _three_of_alice(store: SqlStore) -> None:
     for handle in ("a", "b", "c"):
-        store.put(record(handle, subject="alice", grant_id=f"g-{handle}"), now=NOW)
-    store.put(record("bob", subject="bob", grant_id="g-a"), now=NOW)
+        store.put(record(handle, subject="alice", grant_id=f"g-{handle}", session_id=f"s-{handle}"), now=NOW)
+    store.put(record("bob", subject="bob", grant_id="g-a", session_id="s-a"), now=NOW)
 
 
 def _grants(store: SqlStore, subject: str) -> set[str]:
@@ -187,18 +193,46 @@ def test_delete_of_a_grant_removes_that_grant(store: SqlStore) -> None:
     assert _grants(store, "bob") == {"g-a"}
 
 
-def test_delete_keeps_the_grant_to_keep(store: SqlStore) -> None:
-    """`delete` with `keep` removes all of the subject but that grant's."""
+def test_delete_of_a_grant_needs_no_subject(store: SqlStore) -> None:
+    """`delete` with `grant_id` alone removes that grant's records, whoever they are about."""
     _three_of_alice(store)
-    assert store.delete(Kind.SESSION, subject="alice", keep="g-b", now=NOW) == 2
+    assert store.delete(Kind.SESSION, grant_id="g-a", now=NOW) == 2
+    assert _grants(store, "alice") == {"g-b", "g-c"}
+    assert _grants(store, "bob") == set()
+
+
+def test_delete_of_a_session_removes_what_hangs_on_it(store: SqlStore) -> None:
+    """`delete` with `session_id` removes that session's records, of that subject where one is named."""
+    _three_of_alice(store)
+    assert store.delete(Kind.SESSION, subject="alice", session_id="s-a", now=NOW) == 1
+    assert _grants(store, "alice") == {"g-b", "g-c"}
+    assert store.delete(Kind.SESSION, session_id="s-a", now=NOW) == 1
+    assert _grants(store, "bob") == set()
+
+
+def test_delete_keeps_the_session_to_keep(store: SqlStore) -> None:
+    """`delete` with `keep_session_id` removes all of the subject but that session's."""
+    _three_of_alice(store)
+    assert store.delete(Kind.SESSION, subject="alice", keep_session_id="s-b", now=NOW) == 2
     assert _grants(store, "alice") == {"g-b"}
 
 
-def test_delete_of_a_kept_grant_removes_nothing(store: SqlStore) -> None:
-    """`grant_id` and `keep` hold both at once."""
+def test_delete_of_a_kept_session_removes_nothing(store: SqlStore) -> None:
+    """`session_id` and `keep_session_id` hold both at once, as all that is said of records does."""
     _three_of_alice(store)
-    assert store.delete(Kind.SESSION, subject="alice", grant_id="g-a", keep="g-a", now=NOW) == 0
+    both = {"session_id": "s-a", "keep_session_id": "s-a"}
+    assert store.delete(Kind.SESSION, subject="alice", **both, now=NOW) == 0
+    assert store.delete(Kind.SESSION, subject="alice", grant_id="g-a", session_id="s-b", now=NOW) == 0
     assert _grants(store, "alice") == {"g-a", "g-b", "g-c"}
+
+
+@pytest.mark.parametrize("said", [{}, {"keep_session_id": "s-a"}], ids=["nothing", "what to keep alone"])
+def test_delete_of_everything_is_refused(store: SqlStore, said: dict[str, str]) -> None:
+    """`delete` raises `ValueError` when nothing is said of the records: that would be all. Nothing is removed."""
+    _three_of_alice(store)
+    with pytest.raises(ValueError, match="nothing is said"):
+        store.delete(Kind.SESSION, **said, now=NOW)
+    assert len(store.list(Kind.SESSION, now=NOW)) == 4
 
 
 def test_delete_of_an_unknown_subject_counts_nothing(store: SqlStore) -> None:
@@ -212,6 +246,38 @@ def test_delete_keeps_to_its_kind(store: SqlStore) -> None:
     store.put(record(subject="alice"), record(kind=Kind.REPLAY_MARKER, subject="alice"), now=NOW)
     assert store.delete(Kind.SESSION, subject="alice", now=NOW) == 1
     assert store.get(Kind.REPLAY_MARKER, ONE, now=NOW) is not None
+
+
+def test_delete_of_several_kinds_counts_the_first(store: SqlStore) -> None:
+    """`delete` of several kinds removes what fits of each, and says how many of the first there were."""
+    for number, kind in enumerate((Kind.GRANT, Kind.CODE, Kind.ACCESS_TOKEN, Kind.REFRESH_TOKEN)):
+        for handle in range(number + 1):
+            store.put(record(f"{handle}", kind=kind, subject="alice", grant_id="g"), now=NOW)
+    store.put(record("0", kind=Kind.CONSENT, subject="alice", grant_id="g"), now=NOW)
+    kinds = (Kind.CODE, Kind.GRANT, Kind.ACCESS_TOKEN)
+    assert store.delete(*kinds, grant_id="g", now=NOW) == 2
+    left = {kind: len(store.list(kind, now=NOW)) for kind in Kind}
+    assert {kind: count for kind, count in left.items() if count} == {Kind.REFRESH_TOKEN: 4, Kind.CONSENT: 1}
+
+
+def test_list_by_session(store: SqlStore) -> None:
+    """`list` with `session_id` has that session's live records, of that subject where one is named too."""
+    _three_of_alice(store)
+    store.put(record("ended", subject="alice", session_id="s-a", expires_at=NOW), now=NOW - 1)
+    of_both = store.list(Kind.SESSION, session_id="s-a", now=NOW)
+    assert {each.subject for each in of_both} == {"alice", "bob"}
+    (of_one,) = store.list(Kind.SESSION, subject="alice", session_id="s-a", now=NOW)
+    assert of_one.id_hash == hash_handle("a")
+    assert store.list(Kind.SESSION, subject="alice", session_id="unknown", now=NOW) == []
+
+
+def test_list_of_nothing_said_is_all(store: SqlStore) -> None:
+    """`list` with neither has every live record of the kind."""
+    _three_of_alice(store)
+    store.put(record(kind=Kind.REPLAY_MARKER), record("ended", expires_at=NOW), now=NOW - 1)
+    assert {each.id_hash for each in store.list(Kind.SESSION, now=NOW)} == {
+        hash_handle(handle) for handle in ("a", "b", "c", "bob")
+    }
 
 
 def test_delete_expired_removes_what_has_ended(store: SqlStore) -> None:
@@ -229,7 +295,9 @@ def test_delete_expired_keeps_to_its_limit(store: SqlStore) -> None:
     for number in range(7):
         pair = [record(f"{number}", kind=kind, expires_at=NOW) for kind in Kind]
         store.put(*pair, now=0)
-    assert [store.delete_expired(now=NOW, limit=3) for _ in range(4)] == [6, 6, 2, 0]
+    assert [store.delete_expired(now=NOW, limit=3) for _ in range(4)] == [
+        len(Kind) * removed for removed in (3, 3, 1, 0)
+    ]
 
 
 def test_a_swept_id_is_free_again(store: SqlStore) -> None:
@@ -271,8 +339,10 @@ def test_a_body_comes_back_as_it_was(store: SqlStore, name: str) -> None:
 
 
 def test_the_largest_fields_fit(store: SqlStore) -> None:
-    """A subject of 255 characters, a grant id of 64 and an end far beyond 2038 come back as they were."""
-    large = record(subject="~" * 255, grant_id="g" * 64, expires_at=2**40)
+    """A subject of 255 characters, ids of 64 and times far beyond 2038 come back as they were."""
+    large = record(
+        subject="~" * 255, grant_id="g" * 64, session_id="s" * 64, spent_at=2**40, expires_at=2**53
+    )
     store.put(large, now=NOW)
     assert store.get(Kind.SESSION, ONE, now=NOW) == large
     assert store.list(Kind.SESSION, subject="~" * 255, now=NOW) == [large]
@@ -285,4 +355,8 @@ def test_hostile_text_is_only_text(store: SqlStore) -> None:
     assert store.get(Kind.SESSION, hostile, now=NOW) is None
     assert store.list(Kind.SESSION, subject=hostile, now=NOW) == []
     assert store.delete(Kind.SESSION, subject=hostile, now=NOW) == 0
+    assert store.list(Kind.SESSION, session_id=hostile, now=NOW) == []
+    assert (
+        store.delete(Kind.SESSION, subject="alice", keep_session_id=hostile, grant_id=hostile, now=NOW) == 0
+    )
     assert store.get(Kind.SESSION, ONE, now=NOW) == Record(Kind.SESSION, ONE, NOW + 60, "alice")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -12,6 +14,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, text
 
 import service.storage
+from service.protocol.handles import hash_handle, new_session_token
+from service.sessions import LocalSessions
 from service.storage.interface import Kind, StoreUnavailable
 from service.storage.schema import HEAD, metadata
 from service.storage.sql import SqlStore
@@ -66,6 +70,81 @@ def test_another_version_s_schema_is_told(
     """An older revision is behind, one that a newer version made is ahead."""
     _set_revision(database_url, revision)
     assert store.schema_state() == state
+
+
+def _migrated_to(url: str, revision: str) -> None:
+    """Bring an empty database to a revision."""
+    engine = _engine(url)
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(Path(service.storage.__file__).with_name("migrations")))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
+
+
+OLD_SESSION = text(
+    "INSERT INTO session (id_hash, subject, grant_id, expires_at, body)"
+    " VALUES (:id_hash, :subject, :grant_id, :expires_at, :body)"
+)
+
+
+def _put_as_0001(url: str, token: str, sid: str) -> None:
+    """Store a session as the version of revision 0001 does."""
+    body = {
+        "token_prefix": token[:12],
+        "created_at": NOW,
+        "lifetime_s": 60,
+        "auth_time": NOW,
+        "tenant_id": None,
+        "roles": ["a"],
+        "claims": {"name": "Ada"},
+        "device": "Firefox",
+        "acr": None,
+        "amr": ["pwd"],
+    }
+    row = {
+        "id_hash": hash_handle(token),
+        "subject": "alice",
+        "grant_id": sid,
+        "expires_at": NOW + 60,
+        "body": json.dumps(body),
+    }
+    engine = _engine(url)
+    with engine.begin() as connection:
+        connection.execute(OLD_SESSION, row)
+    engine.dispose()
+
+
+def test_sessions_outlive_the_upgrade_from_0001(unmigrated_store: SqlStore, database_url: str) -> None:
+    """Who is signed in stays signed in, under the same `sid`, which is where what hangs on the session is found."""
+    _migrated_to(database_url, "0001")
+    assert unmigrated_store.schema_state() == "behind"
+    tokens = {new_session_token(): f"sid-{number}" for number in range(3)}
+    for token, sid in tokens.items():
+        _put_as_0001(database_url, token, sid)
+    unmigrated_store.migrate()
+    assert unmigrated_store.schema_state() == "current"
+    sessions = LocalSessions(unmigrated_store, lifetime_s=60)
+    for token, sid in tokens.items():
+        kept = unmigrated_store.get(Kind.SESSION, hash_handle(token), now=NOW)
+        assert kept is not None
+        assert (kept.session_id, kept.grant_id, kept.spent_at) == (sid, "", None)
+        session = sessions.find(token, now=NOW)
+        assert session is not None
+        assert (session.sid, session.user_id, session.claims) == (sid, "alice", {"name": "Ada"})
+    assert {each.sid for each in sessions.list("alice", now=NOW)} == set(tokens.values())
+    assert sessions.end_one("alice", "sid-1", now=NOW) is True
+    assert {each.sid for each in sessions.list("alice", now=NOW)} == {"sid-0", "sid-2"}
+
+
+def test_the_version_before_still_signs_in_after_the_upgrade(store: SqlStore, database_url: str) -> None:
+    """In the middle of a rolling deployment the version of revision 0001 goes on writing, and is read."""
+    token = new_session_token()
+    _put_as_0001(database_url, token, "sid-1")
+    found = LocalSessions(store, lifetime_s=60).find(token, now=NOW)
+    assert found is not None
+    assert found.user_id == "alice"
 
 
 def test_a_schema_ahead_still_serves(store: SqlStore, database_url: str) -> None:

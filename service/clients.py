@@ -1,0 +1,178 @@
+"""Which clients there are: those of the environment, then those of the database.
+
+Owns: the client's record, ids and secrets of new clients, rotation.
+Never touches: requests, the metadata's rules (`protocol.clients`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from service.protocol.clients import Client, ClientSecret, InvalidClientMetadata, parse_client
+from service.protocol.grants import FALLS_WITH_GRANT
+from service.protocol.handles import hash_handle, new_handle, new_id
+from service.storage.interface import Kind, Record, Store
+
+#: A rotated secret is good for so long, in s: the client's developers have an hour.
+ROTATION_OVERLAP_S: Final = 3600
+_NEVER: Final = 1 << 53
+
+
+class ClientExists(Exception):
+    """The client id is taken."""
+
+
+class ClientReadOnly(Exception):
+    """The client stands in the environment, and is changed there."""
+
+
+class Clients:
+    """The directory of clients.
+
+    Args:
+        from_environment: those of `PYLON_OIDC_CLIENTS`; they win over the database.
+        store: where the others live.
+        minted_audience: the `aud` of minted tokens: no client may be called that, an ID token would be forged by it.
+    """
+
+    def __init__(
+        self, from_environment: Iterable[Client], store: Store, *, minted_audience: str | None
+    ) -> None:
+        self._fixed = {client.client_id: client for client in from_environment}
+        self._store = store
+        self._minted_audience = minted_audience
+
+    def find(self, client_id: str, *, now: int) -> Client | None:
+        """The client of that id."""
+        if client_id in self._fixed:
+            return self._fixed[client_id]
+        record = self._store.get(Kind.CLIENT, hash_handle(client_id.encode("utf-8", "replace")), now=now)
+        return None if record is None else _from_body(record.body)
+
+    def list(self, *, now: int) -> list[Client]:
+        """Every client, by id."""
+        stored = [_from_body(record.body) for record in self._store.list(Kind.CLIENT, now=now)]
+        known = {client.client_id: client for client in stored} | self._fixed
+        return [known[client_id] for client_id in sorted(known)]
+
+    def add(self, metadata: Mapping[str, Any], *, now: int) -> tuple[Client, str | None]:
+        """Register a client.
+
+        Args:
+            metadata: with or without a `client_id`; without `client_secret` one is made, unless it names `none`.
+            now: Unix s.
+
+        Returns:
+            The client, and its secret where one was made: shown now and never again.
+
+        Raises:
+            InvalidClientMetadata: see `protocol.clients.parse_client`.
+            ClientExists: when the id is taken.
+        """
+        made: str | None = None
+        given = {"client_id": f"c_{new_id()}", **metadata}
+        if "client_secret" not in given and given.get("token_endpoint_auth_method") != "none":
+            made = given["client_secret"] = new_handle()
+        client = self._checked(parse_client(given, source="database"))
+        if client.client_id in self._fixed or not self._store.put(_record(client), now=now):
+            raise ClientExists
+        return client, made
+
+    def change(self, client_id: str, metadata: Mapping[str, Any], *, now: int) -> Client | None:
+        """Replace a client's metadata; its secrets stay.
+
+        Returns:
+            None when there is no such client.
+
+        Raises:
+            InvalidClientMetadata: also when it would change the id, or name a secret.
+            ClientReadOnly: for one of the environment.
+        """
+        current = self._own(client_id, now=now)
+        if current is None:
+            return None
+        if metadata.get("client_id", client_id) != client_id:
+            raise InvalidClientMetadata("client_id", "cannot be changed; leave it out")
+        if "client_secret" in metadata:
+            raise InvalidClientMetadata("client_secret", "is not set here; rotate it")
+        if metadata.get("token_endpoint_auth_method") == "none" and not current.is_public:
+            raise InvalidClientMetadata(
+                "token_endpoint_auth_method", "cannot become public; register another client"
+            )
+        # What a GET shows may be sent back: where it was registered is told, not asked.
+        given = {name: value for name, value in metadata.items() if name != "source"} | {
+            "client_id": client_id
+        }
+        client = self._checked(parse_client(given, source="database", kept_secrets=current.secrets))
+        return client if self._replace(client, now=now) else None
+
+    def rotate_secret(self, client_id: str, *, now: int) -> str | None:
+        """Give a client a new secret; the old one is good for an hour more.
+
+        Returns:
+            The new secret, or None when there is no such confidential client.
+
+        Raises:
+            ClientReadOnly: for one of the environment.
+        """
+        current = self._own(client_id, now=now)
+        if current is None or current.is_public:
+            return None
+        secret = new_handle()
+        until = now + ROTATION_OVERLAP_S
+        old = [
+            ClientSecret(kept.hash, until if kept.valid_until is None else kept.valid_until)
+            for kept in current.secrets
+            if kept.valid_until is None or now < kept.valid_until
+        ]
+        changed = replace(current, secrets=(ClientSecret(hash_handle(secret)), *old[:1]))
+        return secret if self._replace(changed, now=now) else None
+
+    def remove(self, client_id: str, *, now: int) -> bool:
+        """Remove a client; whether there was such a one.
+
+        Raises:
+            ClientReadOnly: for one of the environment.
+        """
+        if self._own(client_id, now=now) is None:
+            return False
+        # A client that comes under the same id one day must not find what this one held.
+        for grant in self._store.list(Kind.GRANT, now=now):
+            if grant.body["client_id"] == client_id:
+                self._store.delete(*FALLS_WITH_GRANT, grant_id=grant.grant_id, now=now)
+        for consent in self._store.list(Kind.CONSENT, now=now):
+            if consent.body["client_id"] == client_id:
+                self._store.take(Kind.CONSENT, consent.id_hash, now=now)
+        return self._store.take(Kind.CLIENT, hash_handle(client_id), now=now) is not None
+
+    def _own(self, client_id: str, *, now: int) -> Client | None:
+        if client_id in self._fixed:
+            raise ClientReadOnly
+        return self.find(client_id, now=now)
+
+    def _checked(self, client: Client) -> Client:
+        if client.client_id == self._minted_audience:
+            raise InvalidClientMetadata("client_id", "is the audience of minted tokens; choose another")
+        return client
+
+    def _replace(self, client: Client, *, now: int) -> bool:
+        return self._store.replace(Kind.CLIENT, hash_handle(client.client_id), _record(client), now=now)
+
+
+def _record(client: Client) -> Record:
+    body = client.public_metadata() | {
+        "secrets": [[secret.hash, secret.valid_until] for secret in client.secrets],
+        "token_endpoint_auth_method": client.token_endpoint_auth_method,
+        "scope": list(client.scope),
+    }
+    return Record(Kind.CLIENT, hash_handle(client.client_id), _NEVER, body=body)
+
+
+def _from_body(body: Mapping[str, Any]) -> Client:
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in body.items()
+    }
+    values["secrets"] = tuple(ClientSecret(*secret) for secret in body["secrets"])
+    return Client(**values)

@@ -1,0 +1,465 @@
+"""The authorization request: ordered checks, cut where the redirect URI becomes trusted, and the decision.
+
+`BEFORE_TRUST` and `AFTER_TRUST` are the endpoint: each check is named, does one thing, and only refuses. Before the
+cut an error is a page; after it, a redirect with `state` and `iss`.
+
+Spec: RFC 6749 §3.1, §4.1.1; OpenID Connect Core 1.0 §3.1.2, §5.5; RFC 9700 §2.1; RFC 9207
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, NoReturn
+
+from service.protocol.clients import SCOPES, Client
+from service.protocol.errors import NotOurClient, OAuthError
+from service.protocol.id_tokens import SCOPE_CLAIMS
+from service.protocol.models import Session
+from service.protocol.pkce import is_challenge
+
+PROMPTS: Final = ("none", "login", "consent", "select_account")
+RESPONSE_MODES: Final = ("query", "form_post")
+#: A sign-in that the app reports may have happened this long before the request came here.
+SIGN_IN_LEEWAY_S: Final = 30
+#: How often a user is sent to sign in before the client is told that it did not help.
+MAX_SIGN_IN_ATTEMPTS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What came in, and what is known about it.
+
+    Attributes:
+        parameters: each one's single value; empty ones are absent.
+        repeated: names that came more than once.
+        client: the client of `client_id`, where there is one.
+        hint_subject: the `sub` of a genuine `id_token_hint`; None without one, empty when it is not genuine.
+    """
+
+    parameters: Mapping[str, str]
+    repeated: frozenset[str]
+    client: Client | None
+    hint_subject: str | None = None
+
+    def get(self, name: str) -> str | None:
+        """The parameter's value."""
+        return self.parameters.get(name)
+
+
+Check = Callable[[Asked], None]
+
+
+# --- before the redirect URI is trusted ---
+
+
+def check_client_id(asked: Asked) -> None:
+    """A request names one client."""
+    if "client_id" in asked.repeated or asked.get("client_id") is None:
+        raise NotOurClient("The request does not say which service it comes from.")
+
+
+def check_client_known(asked: Asked) -> None:
+    """The client is registered here."""
+    if asked.client is None:
+        raise NotOurClient(
+            "The service that sent you here is not known to this server.", "client_id is not registered"
+        )
+
+
+def check_redirect_uri_given(asked: Asked) -> None:
+    """A request says, once, where the answer goes (OpenID Connect Core §3.1.2.1: REQUIRED)."""
+    if "redirect_uri" in asked.repeated or asked.get("redirect_uri") is None:
+        raise NotOurClient("The request does not say where to send you back to.")
+
+
+def check_redirect_uri_registered(asked: Asked) -> None:
+    """Authorization servers MUST compare redirect URIs by exact string matching (RFC 9700 §2.1)."""
+    uri, client = asked.parameters["redirect_uri"], _client(asked)
+    if not client.knows_redirect_uri(uri):
+        raise NotOurClient(
+            "The address to send you back to is not registered for this service.",
+            f"redirect_uri differs from the nearest registered one at character {_first_difference(uri, client)}",
+        )
+
+
+def _first_difference(uri: str, client: Client) -> int:
+    def common(registered: str) -> int:
+        return next(
+            (index for index, (a, b) in enumerate(zip(uri, registered, strict=False)) if a != b),
+            min(len(uri), len(registered)),
+        )
+
+    return max((common(registered) for registered in client.redirect_uris), default=0)
+
+
+# --- after ---
+
+
+def check_no_repeats(asked: Asked) -> None:
+    """Parameters MUST NOT be included more than once (RFC 6749 §3.1)."""
+    if asked.repeated:
+        raise OAuthError("invalid_request", "A parameter is repeated.")
+
+
+def check_no_request_object(asked: Asked) -> None:
+    """`request` is answered with its own error (OpenID Connect Core §3.1.2.6)."""
+    if asked.get("request") is not None:
+        raise OAuthError("request_not_supported", "Request objects are not supported.")
+
+
+def check_no_request_uri(asked: Asked) -> None:
+    """`request_uri` likewise."""
+    if asked.get("request_uri") is not None:
+        raise OAuthError("request_uri_not_supported", "Request objects by reference are not supported.")
+
+
+def check_no_registration(asked: Asked) -> None:
+    """`registration` likewise."""
+    if asked.get("registration") is not None:
+        raise OAuthError("registration_not_supported", "Self-issued registration is not supported.")
+
+
+def check_response_type(asked: Asked) -> None:
+    """Only `code`."""
+    if asked.get("response_type") is None:
+        raise OAuthError("invalid_request", "The parameter response_type is missing.")
+    if asked.get("response_type") != "code":
+        raise OAuthError("unsupported_response_type", "Only the response type code is supported.")
+
+
+def check_response_mode(asked: Asked) -> None:
+    """`query` or `form_post` (OAuth 2.0 Multiple Response Types §2.1, Form Post Response Mode)."""
+    if asked.get("response_mode") not in (None, *RESPONSE_MODES):
+        raise OAuthError("invalid_request", "Only the response modes query and form_post are supported.")
+
+
+def check_grant_type(asked: Asked) -> None:
+    """The client may use the code flow."""
+    if "authorization_code" not in _client(asked).grant_types:
+        raise OAuthError("unauthorized_client", "This client may not use the code flow.")
+
+
+def check_scope(asked: Asked) -> None:
+    """Something is asked for that the client may have (RFC 6749 §3.3)."""
+    if not _granted_scope(asked):
+        raise OAuthError("invalid_scope", "No scope is asked for that this client may have.")
+
+
+def check_prompt(asked: Asked) -> None:
+    """Known words; `none` alone (OpenID Connect Core §3.1.2.1)."""
+    words = (asked.get("prompt") or "").split()
+    if any(word not in PROMPTS for word in words):
+        raise OAuthError("invalid_request", "The parameter prompt holds an unknown word.")
+    if "none" in words and len(words) > 1:
+        raise OAuthError("invalid_request", "The prompt none stands alone.")
+
+
+def check_max_age(asked: Asked) -> None:
+    """Seconds, not negative."""
+    value = asked.get("max_age")
+    if value is not None and not (value.isascii() and value.isdigit() and len(value) <= 10):
+        raise OAuthError("invalid_request", "The parameter max_age is not a number of seconds.")
+
+
+def check_pkce_method(asked: Asked) -> None:
+    """S256, said aloud: a challenge without a method would mean plain (RFC 7636 §4.3, RFC 9700 §2.1.1)."""
+    challenge, method = asked.get("code_challenge"), asked.get("code_challenge_method")
+    if (challenge is not None or method is not None) and method != "S256":
+        raise OAuthError("invalid_request", "The code_challenge_method must be S256.")
+
+
+def check_pkce_challenge(asked: Asked) -> None:
+    """43 characters of base64url; and none is no challenge for a method."""
+    challenge = asked.get("code_challenge")
+    if challenge is None and asked.get("code_challenge_method") is not None:
+        raise OAuthError("invalid_request", "The parameter code_challenge is missing.")
+    if challenge is not None and not is_challenge(challenge):
+        raise OAuthError("invalid_request", "The code_challenge is not an S256 challenge.")
+
+
+def check_pkce_present(asked: Asked) -> None:
+    """PKCE, but for a confidential client that was registered without (RFC 9700 §2.1.1)."""
+    if _client(asked).require_pkce and asked.get("code_challenge") is None:
+        raise OAuthError(
+            "invalid_request", "PKCE is required: send code_challenge and code_challenge_method."
+        )
+
+
+def check_claims(asked: Asked) -> None:
+    """A JSON object of the known form (OpenID Connect Core §5.5)."""
+    if asked.get("claims") is not None:
+        _parse_claims(asked.parameters["claims"])
+
+
+def check_id_token_hint(asked: Asked) -> None:
+    """A hint, expired or not, is an ID token of ours (OpenID Connect Core §3.1.2.1)."""
+    if asked.hint_subject == "":
+        raise OAuthError("invalid_request", "The id_token_hint is not an ID token of this issuer.")
+
+
+BEFORE_TRUST: Final[tuple[Check, ...]] = (
+    check_client_id,
+    check_client_known,
+    check_redirect_uri_given,
+    check_redirect_uri_registered,
+)
+AFTER_TRUST: Final[tuple[Check, ...]] = (
+    check_no_repeats,
+    check_no_request_object,
+    check_no_request_uri,
+    check_no_registration,
+    check_response_type,
+    check_response_mode,
+    check_grant_type,
+    check_scope,
+    check_prompt,
+    check_max_age,
+    check_pkce_method,
+    check_pkce_challenge,
+    check_pkce_present,
+    check_claims,
+    check_id_token_hint,
+)
+
+
+# --- the request, once it has passed ---
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRequest:
+    """What `claims` says of one claim: whether it is essential, and which values will do (none: any)."""
+
+    essential: bool = False
+    values: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationRequest:
+    """A checked request; times are in s.
+
+    `scope` is what will be granted if the user agrees, and `disclosed` what he has to agree to: the same, and the
+    scopes whose claims are asked for one by one.
+    """
+
+    client: Client
+    redirect_uri: str
+    scope: tuple[str, ...]
+    disclosed: tuple[str, ...]
+    state: str | None
+    nonce: str | None
+    response_mode: str
+    prompt: frozenset[str]
+    max_age: int | None
+    code_challenge: str | None
+    acr_values: tuple[str, ...]
+    hint_subject: str | None
+    id_token_claims: Mapping[str, ClaimRequest]
+    userinfo_claims: Mapping[str, ClaimRequest]
+    parameters: Mapping[str, str]
+
+
+def return_address(asked: Asked) -> tuple[str, str | None, str]:
+    """Where an error after the cut goes: redirect URI, `state`, response mode."""
+    state = None if "state" in asked.repeated else asked.get("state")
+    mode = (
+        "form_post"
+        if asked.get("response_mode") == "form_post" and "response_mode" not in asked.repeated
+        else "query"
+    )
+    return asked.parameters["redirect_uri"], state, mode
+
+
+def check_request(asked: Asked, checks: tuple[Check, ...]) -> None:
+    """Run the checks in their order; the first that refuses raises."""
+    for check in checks:
+        check(asked)
+
+
+def build_request(asked: Asked) -> AuthorizationRequest:
+    """The request as a value; it has passed every check."""
+    claims = _parse_claims(asked.get("claims") or "{}")
+    max_age = asked.get("max_age")
+    return AuthorizationRequest(
+        client=_client(asked),
+        redirect_uri=asked.parameters["redirect_uri"],
+        scope=_granted_scope(asked),
+        disclosed=_disclosed(asked, {*claims["id_token"], *claims["userinfo"]}),
+        state=asked.get("state"),
+        nonce=asked.get("nonce"),
+        response_mode=asked.get("response_mode") or "query",
+        prompt=frozenset((asked.get("prompt") or "").split()),
+        max_age=None if max_age is None else int(max_age),
+        code_challenge=asked.get("code_challenge"),
+        acr_values=tuple((asked.get("acr_values") or "").split()),
+        hint_subject=asked.hint_subject,
+        id_token_claims=claims["id_token"],
+        userinfo_claims=claims["userinfo"],
+        parameters=dict(asked.parameters),
+    )
+
+
+def _client(asked: Asked) -> Client:
+    if asked.client is None:  # checks stand in their order; without a client none of the later ones runs
+        raise NotOurClient("The service that sent you here is not known to this server.")
+    return asked.client
+
+
+def _granted_scope(asked: Asked) -> tuple[str, ...]:
+    wanted = set((asked.get("scope") or "").split())
+    return tuple(word for word in SCOPES if word in wanted and word in _client(asked).scope)
+
+
+def _disclosed(asked: Asked, claim_names: set[str]) -> tuple[str, ...]:
+    granted, allowed = _granted_scope(asked), _client(asked).scope
+    return tuple(
+        word
+        for word in SCOPES
+        if word in granted or (word in allowed and claim_names.intersection(SCOPE_CLAIMS.get(word, ())))
+    )
+
+
+def _parse_claims(text: str) -> dict[str, dict[str, ClaimRequest]]:
+    def refuse() -> NoReturn:
+        raise OAuthError(
+            "invalid_request", "The parameter claims is not of the form of OpenID Connect Core 5.5."
+        )
+
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        refuse()
+    if type(value) is not dict:
+        refuse()
+    parsed: dict[str, dict[str, ClaimRequest]] = {"id_token": {}, "userinfo": {}}
+    for place, wanted in parsed.items():
+        members = value.get(place)
+        if members is None:
+            continue
+        if type(members) is not dict:
+            refuse()
+        for name, detail in members.items():
+            if detail is None:
+                wanted[name] = ClaimRequest()
+                continue
+            if type(detail) is not dict or type(detail.get("essential", False)) is not bool:
+                refuse()
+            values = detail.get("values", [detail["value"]] if "value" in detail else [])
+            if type(values) is not list:
+                refuse()
+            wanted[name] = ClaimRequest(detail.get("essential", False), tuple(values))
+    return parsed
+
+
+# --- what happens next ---
+
+
+class Step(StrEnum):
+    """What the user has to do, or that there is nothing left."""
+
+    LOGIN = "login"
+    CONSENT = "consent"
+    ISSUE = "issue"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What has happened in this interaction so far.
+
+    Attributes:
+        began_at: Unix s of the request.
+        sign_in_attempts: how often the user was sent to sign in.
+        sid_before: the session that the browser had when it began.
+        signed_in_sid: the session that the app's backend reported for this very interaction.
+        consented_scope: what the user agreed to in it; None before he was asked.
+    """
+
+    began_at: int
+    sign_in_attempts: int = 0
+    sid_before: str | None = None
+    signed_in_sid: str | None = None
+    consented_scope: tuple[str, ...] | None = None
+
+
+def next_step(
+    request: AuthorizationRequest,
+    progress: Progress,
+    session: Session | None,
+    remembered_scope: tuple[str, ...],
+    *,
+    now: int,
+) -> Step:
+    """Decide from what is known; nothing is stored here.
+
+    Args:
+        request: what was asked.
+        progress: what has happened.
+        session: who is signed in in this browser.
+        remembered_scope: what this user let this client remember.
+        now: Unix s.
+
+    Raises:
+        OAuthError: when nothing that the user could do would satisfy the request.
+
+    Spec: OpenID Connect Core §3.1.2.3, §3.1.2.4, §5.5.1.1
+    """
+    silent = "none" in request.prompt
+    unmet = _unmet_by_session(request, progress, session, now)
+    if unmet is not None or session is None:
+        if silent or progress.sign_in_attempts >= MAX_SIGN_IN_ATTEMPTS:
+            raise unmet or OAuthError("login_required", "Nobody is signed in.")
+        return Step.LOGIN
+    if progress.consented_scope is not None:
+        return Step.ISSUE
+    asked_before = set(request.disclosed) <= set(remembered_scope)
+    if "consent" in request.prompt or not (request.client.first_party or asked_before):
+        if silent:
+            raise OAuthError("consent_required", "The user has not agreed to this yet.")
+        return Step.CONSENT
+    return Step.ISSUE
+
+
+def _unmet_by_session(
+    request: AuthorizationRequest, progress: Progress, session: Session | None, now: int
+) -> OAuthError | None:
+    if session is None:
+        return OAuthError("login_required", "Nobody is signed in.")
+    fresh = _is_fresh(session, progress)
+    # max_age=0 is prompt=login (OpenID Connect Core §3.1.2.1).
+    anew = request.max_age == 0 or {"login", "select_account"} & request.prompt
+    if anew and not fresh:
+        return OAuthError("login_required", "The user did not sign in anew.")
+    if request.max_age is not None and not fresh and now - session.auth_time > request.max_age:
+        return OAuthError("login_required", "The user signed in too long ago.")
+    if not _is_asked_user(request, session.user_id):
+        return OAuthError("login_required", "Another user is signed in.")
+    if not _meets_essential_acr(request, session.acr):
+        return OAuthError("unmet_authentication_requirements", "The sign-in was not by the required means.")
+    return None
+
+
+def _is_asked_user(request: AuthorizationRequest, user_id: str) -> bool:
+    wanted = request.id_token_claims.get("sub")
+    return request.hint_subject in (None, user_id) and (
+        wanted is None or not wanted.values or user_id in wanted.values
+    )
+
+
+def _meets_essential_acr(request: AuthorizationRequest, acr: str | None) -> bool:
+    wanted = request.id_token_claims.get("acr")
+    if wanted is None or not wanted.essential:
+        return True
+    return acr is not None and (not wanted.values or acr in wanted.values)
+
+
+def _is_fresh(session: Session, progress: Progress) -> bool:
+    """Whether the user signed in for this interaction.
+
+    Reported by the app's backend for it, or through the shared cookie a session that began after it did; unless
+    its `auth_time` lies well before the interaction.
+    """
+    reported = progress.signed_in_sid == session.sid
+    begun_since = session.created_at >= progress.began_at and session.sid != progress.sid_before
+    return (reported or begun_since) and session.auth_time >= progress.began_at - SIGN_IN_LEEWAY_S

@@ -1,0 +1,102 @@
+"""Which client asks: by Basic, by the body, or by its name alone.
+
+Spec: RFC 6749 §2.3, §3.2.1, §5.2; OpenID Connect Core 1.0 §9
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import unquote_to_bytes
+
+from service.protocol.clients import Client
+from service.protocol.errors import OAuthError
+
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}", re.ASCII)
+
+
+class ClientDirectory(Protocol):
+    """Finds clients."""
+
+    def find(self, client_id: str, *, now: int) -> Client | None:
+        """The client of that id."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ShownCredentials:
+    """What a request shows of its client, not yet believed."""
+
+    method: str
+    client_id: str
+    unverified_secret: str
+
+
+def authenticate_client(
+    authorization: str | None, parameters: Mapping[str, str], clients: ClientDirectory, *, now: int
+) -> Client:
+    """Find and authenticate the client of a request.
+
+    Args:
+        authorization: the `Authorization` header.
+        parameters: of the body.
+        clients: who is registered.
+        now: Unix s.
+
+    Raises:
+        OAuthError: `invalid_request` for two methods at once, else `invalid_client`, one answer for all.
+    """
+    shown = _shown(authorization, parameters)
+    client = clients.find(shown.client_id, now=now)
+    if client is None or not client.accepts_method(shown.method):
+        raise _invalid_client()
+    if not client.is_public and not client.has_secret(shown.unverified_secret, now=now):
+        raise _invalid_client()
+    return client
+
+
+def _invalid_client() -> OAuthError:
+    return OAuthError(
+        "invalid_client", "The client is unknown, or did not authenticate as it is registered to."
+    )
+
+
+def _shown(authorization: str | None, parameters: Mapping[str, str]) -> ShownCredentials:
+    in_body = "client_secret" in parameters
+    if authorization is not None:
+        shown = _basic(authorization)
+        # RFC 6749 §2.3: MUST NOT use more than one authentication method in each request.
+        if in_body:
+            raise OAuthError("invalid_request", "Two ways of client authentication at once.")
+        if parameters.get("client_id", shown.client_id) != shown.client_id:
+            raise OAuthError("invalid_request", "The client_id is not the one that authenticates.")
+        return shown
+    client_id = parameters.get("client_id")
+    if client_id is None:
+        raise _invalid_client()
+    return ShownCredentials(
+        "client_secret_post" if in_body else "none", client_id, parameters.get("client_secret", "")
+    )
+
+
+def _basic(authorization: str) -> ShownCredentials:
+    """Strict base64, then each half form-urldecoded (RFC 6749 §2.3.1)."""
+    scheme, _, encoded = authorization.partition(" ")
+    if scheme.lower() != "basic" or not _BASE64.fullmatch(encoded) or len(encoded) % 4:
+        raise _invalid_client()
+    try:
+        user, colon, password = base64.b64decode(encoded, validate=True).decode("utf-8").partition(":")
+        client_id, secret = _form_decoded(user), _form_decoded(password)
+    except (binascii.Error, ValueError):
+        raise _invalid_client() from None
+    if not colon:
+        raise _invalid_client()
+    return ShownCredentials("client_secret_basic", client_id, secret)
+
+
+def _form_decoded(value: str) -> str:
+    return unquote_to_bytes(value.replace("+", " ")).decode("utf-8")

@@ -1,0 +1,323 @@
+"""Clients: what their metadata may say, and how a redirect URI is matched.
+
+Spec: RFC 7591 §2, RFC 9700 §2.1, §4.1.3, RFC 8252 §7, OpenID Connect RP-Initiated Logout 1.0 §3.1
+"""
+
+from __future__ import annotations
+
+import difflib
+import hmac
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+from service.protocol.handles import hash_handle
+
+SCOPES: Final = ("openid", "profile", "email", "address", "phone", "offline_access", "roles")
+MIN_SECRET_CHARS: Final = 32
+_CLIENT_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_HARMLESS_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_VISIBLE_URI = re.compile(r"[\x21\x23-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e]{1,2048}")
+_PLAIN_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_SECRET_METHODS = ("client_secret_basic", "client_secret_post")
+_AUTH_METHODS = (*_SECRET_METHODS, "none")
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+class InvalidClientMetadata(ValueError):
+    """A member that a client may not have.
+
+    Args:
+        member: its name.
+        reason: what is wrong; what to write instead.
+    """
+
+    def __init__(self, member: str, reason: str) -> None:
+        super().__init__(f"{member}: {reason}")
+        self.member = member
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSecret:
+    """A secret, as it is kept: its hash, and when it stops being good (Unix s; None: never)."""
+
+    hash: str
+    valid_until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A registered client. Names are those of RFC 7591; the last three are ours.
+
+    Attributes:
+        secrets: none for a public client; two for an hour after a rotation.
+        token_endpoint_auth_method: the one that it named, `none` for a public client, or None: both secret methods.
+        first_party: belongs to the app itself, so that nobody is asked to consent.
+        require_pkce: whether a request without a code challenge is refused.
+        resource_ids: audiences that it serves and may introspect.
+    """
+
+    client_id: str
+    redirect_uris: tuple[str, ...]
+    source: Literal["environment", "database"]
+    secrets: tuple[ClientSecret, ...] = ()
+    token_endpoint_auth_method: str | None = None
+    grant_types: tuple[str, ...] = ("authorization_code", "refresh_token")
+    response_types: tuple[str, ...] = ("code",)
+    scope: tuple[str, ...] = SCOPES
+    client_name: str | None = None
+    client_uri: str | None = None
+    logo_uri: str | None = None
+    policy_uri: str | None = None
+    tos_uri: str | None = None
+    contacts: tuple[str, ...] = ()
+    post_logout_redirect_uris: tuple[str, ...] = ()
+    id_token_signed_response_alg: str = "RS256"
+    application_type: str = "web"
+    first_party: bool = False
+    require_pkce: bool = True
+    resource_ids: tuple[str, ...] = ()
+
+    @property
+    def is_public(self) -> bool:
+        """Whether it has no secret to prove itself by (RFC 6749 §2.1)."""
+        return not self.secrets
+
+    @property
+    def name(self) -> str:
+        """What its users know it by."""
+        return self.client_name or self.client_id
+
+    def accepts_method(self, method: str) -> bool:
+        """Whether it may authenticate by this method."""
+        if self.is_public:
+            return method == "none"
+        named = self.token_endpoint_auth_method
+        return method == named if named is not None else method in _SECRET_METHODS
+
+    def has_secret(self, unverified_secret: str, *, now: int) -> bool:
+        """Whether the secret is one of its own; takes the same time whatever is shown."""
+        shown = hash_handle(unverified_secret.encode("utf-8", "surrogateescape"))
+        good = [hmac.compare_digest(shown, secret.hash) and _is_valid(secret, now) for secret in self.secrets]
+        return any(good)
+
+    def knows_redirect_uri(self, uri: str) -> bool:
+        """Whether the URI is registered: as an exact string, but for the port of a loopback address.
+
+        Spec: RFC 9700 §2.1, RFC 8252 §7.3
+        """
+        if uri in self.redirect_uris:
+            return True
+        portless = _without_loopback_port(uri)
+        return portless is not None and any(
+            _without_loopback_port(registered) == portless for registered in self.redirect_uris
+        )
+
+    def public_metadata(self) -> dict[str, Any]:
+        """Its metadata, never with a secret."""
+        shown: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name == "secrets" or value is None:
+                continue
+            shown[item.name] = list(value) if isinstance(value, tuple) else value
+        shown["scope"] = " ".join(self.scope)
+        if self.is_public:
+            shown["token_endpoint_auth_method"] = "none"
+        return shown
+
+
+def _is_valid(secret: ClientSecret, now: int) -> bool:
+    return secret.valid_until is None or now < secret.valid_until
+
+
+def _without_loopback_port(uri: str) -> str | None:
+    match = re.fullmatch(r"http://(127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?(/[^#]*)?", uri, re.ASCII)
+    return None if match is None else f"{match[1]}{match[2] or ''}"
+
+
+# --- reading metadata ---
+
+
+def parse_client(
+    metadata: Mapping[str, Any],
+    *,
+    source: Literal["environment", "database"],
+    kept_secrets: tuple[ClientSecret, ...] = (),
+) -> Client:
+    """Check the metadata of one client.
+
+    Args:
+        metadata: with `client_id`, and `client_secret` unless it is public.
+        source: where it was registered.
+        kept_secrets: what it has already, where the metadata names none.
+
+    Raises:
+        InvalidClientMetadata: naming the first member that is unknown, missing or not allowed.
+    """
+    for member in metadata:
+        if member not in _MEMBERS:
+            near = difflib.get_close_matches(member, _MEMBERS, n=1)
+            raise InvalidClientMetadata(
+                member if _HARMLESS_NAME.fullmatch(member) else "a member",
+                "is not known" + (f"; did you mean {near[0]}?" if near else "; leave it out"),
+            )
+    values = {member: _MEMBERS[member](member, value) for member, value in metadata.items()}
+    for member in ("client_id", "redirect_uris"):
+        if member not in values:
+            raise InvalidClientMetadata(member, "is missing; every client has it")
+    secret = values.pop("client_secret", None)
+    values["secrets"] = kept_secrets if secret is None else (ClientSecret(hash_handle(secret)),)
+    return check_client(Client(**values, source=source))
+
+
+def check_client(client: Client) -> Client:
+    """Check what the members of a client must agree on.
+
+    Raises:
+        InvalidClientMetadata: naming the member.
+    """
+    method = client.token_endpoint_auth_method
+    if client.is_public and method not in (None, "none"):
+        raise InvalidClientMetadata(
+            "token_endpoint_auth_method", "needs a client_secret; write none for a public client"
+        )
+    if not client.is_public and method == "none":
+        raise InvalidClientMetadata("client_secret", "a public client has none; leave it out")
+    if client.is_public and not client.require_pkce:
+        raise InvalidClientMetadata("require_pkce", "a public client cannot do without; leave it out")
+    if client.response_types != ("code",):
+        raise InvalidClientMetadata("response_types", "only code is supported; leave it out")
+    if "authorization_code" in client.grant_types and not client.redirect_uris:
+        raise InvalidClientMetadata("redirect_uris", "is empty; write at least one")
+    return client
+
+
+def _text(member: str, value: Any) -> str:
+    if type(value) is not str or not 1 <= len(value) <= 255 or not value.isprintable():
+        raise InvalidClientMetadata(member, "is not a line of text; write 1 to 255 characters")
+    return value
+
+
+def _client_id(member: str, value: Any) -> str:
+    if type(value) is not str or not _CLIENT_ID.fullmatch(value):
+        raise InvalidClientMetadata(member, "is no client id; write 1 to 128 visible ASCII characters")
+    return value
+
+
+def _secret(member: str, value: Any) -> str:
+    if (
+        type(value) is not str
+        or len(value) < MIN_SECRET_CHARS
+        or not all(" " <= char <= "~" for char in value)
+    ):
+        raise InvalidClientMetadata(
+            member, f"is too weak; write {MIN_SECRET_CHARS} random ASCII characters at least"
+        )
+    return value
+
+
+def _flag(member: str, value: Any) -> bool:
+    if type(value) is not bool:
+        raise InvalidClientMetadata(member, "is neither true nor false; write true or false")
+    return value
+
+
+def _list_of(item: Callable[[str, Any], str]) -> Callable[[str, Any], tuple[str, ...]]:
+    def parse(member: str, value: Any) -> tuple[str, ...]:
+        if type(value) is not list or len(value) > 100:
+            raise InvalidClientMetadata(member, "is not a list; write a JSON array of strings")
+        return tuple(item(member, entry) for entry in value)
+
+    return parse
+
+
+def _one_of(*choices: str) -> Callable[[str, Any], str]:
+    def parse(member: str, value: Any) -> str:
+        if value not in choices:
+            raise InvalidClientMetadata(member, f"is not supported; write {' or '.join(choices)}")
+        return str(value)
+
+    return parse
+
+
+def _scope(member: str, value: Any) -> tuple[str, ...]:
+    words = tuple(_text(member, value).split())
+    for word in words:
+        if word not in SCOPES:
+            raise InvalidClientMetadata(member, f"holds an unknown scope; write some of {' '.join(SCOPES)}")
+    return words
+
+
+def _redirect_uri(member: str, value: Any) -> str:
+    """An absolute URI that a browser may be sent to with a code.
+
+    https; http for this machine only; an app's own scheme when it holds a dot, as a reversed domain name does.
+    """
+    uri = _uri(member, value)
+    parts = _split(member, uri)
+    if parts.scheme == "https" and parts.hostname:
+        return uri
+    if parts.scheme == "http":
+        if parts.hostname in _LOOPBACK_NAMES:
+            return uri
+        raise InvalidClientMetadata(member, "http is for this machine only; write https")
+    if "." in parts.scheme and not parts.netloc and parts.path.startswith("/"):
+        return uri
+    raise InvalidClientMetadata(
+        member, "is no redirect URI; write https://…, http://localhost…, or com.example.app:/…"
+    )
+
+
+def _web_uri(member: str, value: Any) -> str:
+    uri = _uri(member, value)
+    parts = _split(member, uri)
+    if (parts.scheme == "https" and parts.hostname) or (
+        parts.scheme == "http" and parts.hostname in _LOOPBACK_NAMES
+    ):
+        return uri
+    raise InvalidClientMetadata(member, "is no web address; write https://…")
+
+
+def _uri(member: str, value: Any) -> str:
+    if type(value) is not str or not _VISIBLE_URI.fullmatch(value) or "#" in value:
+        raise InvalidClientMetadata(member, "is no absolute URI without a fragment; write https://…")
+    return value
+
+
+def _split(member: str, uri: str) -> Any:
+    try:
+        parts = urlsplit(uri)
+        parts.port  # noqa: B018 - raises on a port that is no number
+    except ValueError:
+        raise InvalidClientMetadata(member, "is no URI; write https://…") from None
+    # A logo's host gets into the policy of a page: it must be a host and nothing else.
+    if parts.netloc and not _PLAIN_HOST.fullmatch(parts.netloc):
+        raise InvalidClientMetadata(member, "has user info, a wildcard or no host name; write the plain host")
+    return parts
+
+
+_MEMBERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
+    "client_id": _client_id,
+    "client_secret": _secret,
+    "redirect_uris": _list_of(_redirect_uri),
+    "post_logout_redirect_uris": _list_of(_redirect_uri),
+    "token_endpoint_auth_method": _one_of(*_AUTH_METHODS),
+    "grant_types": _list_of(_one_of("authorization_code", "refresh_token")),
+    "response_types": _list_of(_one_of("code")),
+    "scope": _scope,
+    "client_name": _text,
+    "client_uri": _web_uri,
+    "logo_uri": _web_uri,
+    "policy_uri": _web_uri,
+    "tos_uri": _web_uri,
+    "contacts": _list_of(_text),
+    "id_token_signed_response_alg": _one_of("RS256"),
+    "application_type": _one_of("web", "native"),
+    "first_party": _flag,
+    "require_pkce": _flag,
+    "resource_ids": _list_of(_text),
+}

@@ -1,0 +1,51 @@
+"""Errors of the protocol: one tree, a constant public description each.
+
+    OAuthError            what a client is told, RFC 6749 §5.2 and §4.1.2.1
+    NotOurClient          before the redirect URI is trusted: only a page may say it
+
+Descriptions keep to %x20-21 / %x23-5B / %x5D-7E (RFC 6749 §4.1.2.1) and repeat nothing of the request.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Error -> status at the token endpoint and its neighbours.
+_STATUS: Final = {"invalid_client": 401, "invalid_token": 401, "insufficient_scope": 403}
+
+
+class OAuthError(Exception):
+    """An error of OAuth 2.0 or OpenID Connect.
+
+    Args:
+        error: its registered code.
+        description: constant words for the client's developer.
+    """
+
+    def __init__(self, error: str, description: str) -> None:
+        super().__init__(error)
+        self.error = error
+        self.description = description
+
+    @property
+    def status(self) -> int:
+        """The HTTP status where it is answered as JSON."""
+        return _STATUS.get(self.error, 400)
+
+    def parameters(self) -> dict[str, str]:
+        """The members of the answer."""
+        return {"error": self.error, "error_description": self.description}
+
+
+class NotOurClient(Exception):
+    """The request cannot be sent back: its client or redirect URI is not known. Told on a page, never by redirect.
+
+    Args:
+        reason: constant words for the visitor.
+        detail: for the log: what the operator must compare; nothing secret.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail

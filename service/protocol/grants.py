@@ -1,0 +1,290 @@
+"""Grants, and what hangs on them: codes, access tokens, refresh tokens.
+
+Spending a code or a refresh token and storing what comes of it is one transaction of the store; whoever comes second is
+told by what is kept of the first.
+
+Spec: RFC 6749 §4.1.2, §4.1.3, §5, §6, §10.4; RFC 9700 §2.2.2, §4.14; OpenID Connect Core 1.0 §3.1.3, §12
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from service.keyring import Keyring
+from service.protocol.authorize import AuthorizationRequest
+from service.protocol.clients import Client
+from service.protocol.errors import OAuthError
+from service.protocol.handles import hash_handle, new_handle, new_id
+from service.protocol.id_tokens import claims_of_scope, mint_id_token
+from service.protocol.models import Lifetimes, Session, User
+from service.protocol.pkce import verifies
+from service.protocol.sealing import Unreadable, seal, unseal
+from service.storage.interface import Kind, Record, Store
+
+_GRACE: Final = "refresh answer"
+FALLS_WITH_GRANT: Final = (Kind.GRANT, Kind.CODE, Kind.ACCESS_TOKEN, Kind.REFRESH_TOKEN)
+
+
+def _invalid_grant() -> OAuthError:
+    # One answer for all: it must not tell a code that is known from one that is not.
+    return OAuthError(
+        "invalid_grant", "The code or refresh token is invalid, expired, used, or not for this client."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NewCode:
+    """A code, given out once, and the records that it stands on, to be stored together."""
+
+    code: str
+    records: tuple[Record, ...]
+
+
+def new_code(
+    request: AuthorizationRequest, session: Session, *, issuer: str, lifetimes: Lifetimes, now: int
+) -> NewCode:
+    """Make a grant and its code.
+
+    Args:
+        request: what the user agreed to.
+        session: who he is.
+        issuer: under which issuer it is good.
+        lifetimes: of the code and of all that may come of it.
+        now: Unix s.
+    """
+    code, grant_id = new_handle(), new_id()
+    offline = "offline_access" in request.scope and "refresh_token" in request.client.grant_types
+    ends_at = now + (lifetimes.refresh_max_s if offline else lifetimes.access_token_s + lifetimes.code_s)
+    context: dict[str, Any] = {
+        "client_id": request.client.client_id,
+        "issuer": issuer,
+        "scope": list(request.scope),
+        "auth_time": session.auth_time,
+        "sid": session.sid,
+        "acr": session.acr,
+        "amr": list(session.amr),
+        "id_token_claims": _agreed(request.id_token_claims, request.disclosed),
+        "userinfo_claims": _agreed(request.userinfo_claims, request.disclosed),
+        "offline": offline,
+        "created_at": now,
+        "last_used_at": now,
+    }
+    grant = Record(
+        Kind.GRANT, hash_handle(grant_id), ends_at, session.user_id, grant_id, session.sid, body=context
+    )
+    body = {
+        "redirect_uri": request.redirect_uri,
+        "code_challenge": request.code_challenge,
+        "nonce": request.nonce,
+        "valid_until": now + lifetimes.code_s,
+    }
+    # Kept until the grant ends, to be recognised when it comes back.
+    record = Record(Kind.CODE, hash_handle(code), ends_at, session.user_id, grant_id, session.sid, body=body)
+    return NewCode(code, (grant, record))
+
+
+@dataclass(frozen=True)
+class TokenIssuer:
+    """Turns codes and refresh tokens into tokens.
+
+    Attributes:
+        store: where they live.
+        keyring: signs ID tokens.
+        lifetimes: how long they live.
+    """
+
+    store: Store
+    keyring: Keyring
+    lifetimes: Lifetimes
+
+    def redeem_code(
+        self, parameters: Mapping[str, str], client: Client, *, issuer: str, now: int
+    ) -> dict[str, Any]:
+        """Exchange a code.
+
+        Raises:
+            OAuthError: `invalid_request`, or `invalid_grant`. By another client, or with a wrong verifier or redirect
+                URI, nothing is spent; a code that comes a second time ends what came of the first.
+        """
+        code = _required(parameters, "code")
+        record = self.store.get(Kind.CODE, hash_handle(code), now=now)
+        grant = None if record is None else self._grant(record.grant_id, now=now)
+        if record is None or grant is None or not _belongs(grant, client, issuer):
+            raise _invalid_grant()
+        if parameters.get("redirect_uri") != record.body["redirect_uri"]:
+            raise _invalid_grant()
+        if not verifies(parameters.get("code_verifier"), record.body["code_challenge"]):
+            raise _invalid_grant()
+        if record.spent_at is None and now < record.body["valid_until"]:
+            context = {**grant.body, "nonce": record.body["nonce"]}
+            answer, records = self._tokens(grant, context, client, tuple(grant.body["scope"]), now=now)
+            spent = self.store.spend(
+                Kind.CODE, record.id_hash, grant=_used(grant, now), body=record.body, put=records, now=now
+            )
+            if spent.won:
+                return answer
+            record = spent.record
+        if record is not None and record.spent_at is not None:
+            self.revoke_grant(grant.grant_id, now=now)  # RFC 6749 §4.1.2: a code that comes twice was stolen
+        raise _invalid_grant()
+
+    def refresh(
+        self, parameters: Mapping[str, str], client: Client, *, issuer: str, now: int
+    ) -> dict[str, Any]:
+        """Exchange a refresh token for the next one.
+
+        Within the grace the immediate predecessor gets the same answer again; any other reuse ends the grant.
+
+        Raises:
+            OAuthError: `invalid_request`, `invalid_scope` or `invalid_grant`.
+        """
+        token = _required(parameters, "refresh_token")
+        record = self.store.get(Kind.REFRESH_TOKEN, hash_handle(token), now=now)
+        grant = None if record is None else self._grant(record.grant_id, now=now)
+        if record is None or grant is None or not _belongs(grant, client, issuer):
+            raise _invalid_grant()
+        scope = _narrowed(parameters.get("scope"), grant.body["scope"])
+        if record.spent_at is not None:
+            return self._again(token, record, scope, now=now)
+        if now >= record.body["valid_until"]:
+            raise _invalid_grant()
+        answer, records = self._tokens(grant, grant.body, client, scope, now=now)
+        successor = records[-1]
+        body = {
+            **record.body,
+            "scope": list(scope),
+            "successor": successor.id_hash,
+            "answer": seal(answer, token, purpose=_GRACE),
+        }
+        spent = self.store.spend(
+            Kind.REFRESH_TOKEN, record.id_hash, grant=_used(grant, now), body=body, put=records, now=now
+        )
+        if spent.won:
+            return answer
+        if spent.record is None:
+            raise _invalid_grant()
+        return self._again(token, spent.record, scope, now=now)
+
+    def _again(self, token: str, spent: Record, scope: tuple[str, ...], *, now: int) -> dict[str, Any]:
+        """The same answer, while its successor is unused and the grace lasts; else the end of the grant."""
+        successor = self.store.get(Kind.REFRESH_TOKEN, spent.body.get("successor", ""), now=now)
+        within = spent.spent_at is not None and now < spent.spent_at + self.lifetimes.refresh_grace_s
+        if within and successor is not None and successor.spent_at is None:
+            if list(scope) != spent.body["scope"]:
+                raise _invalid_grant()
+            try:
+                return unseal(spent.body["answer"], token, purpose=_GRACE)
+            except Unreadable:
+                raise _invalid_grant() from None
+        self.revoke_grant(spent.grant_id, now=now)
+        raise _invalid_grant()
+
+    def revoke_grant(self, grant_id: str, *, now: int) -> None:
+        """End a grant and all that hangs on it; the grant's row first, which a refresh beside it waits for."""
+        self.store.delete(*FALLS_WITH_GRANT, grant_id=grant_id, now=now)
+
+    def end_grant(self, grant: Record, *, now: int) -> None:
+        """End a grant at the operator's wish; the user is asked again before the next one."""
+        self.revoke_grant(grant.grant_id, now=now)
+        self.store.take(
+            Kind.CONSENT, consent_id(grant.subject, grant.body["client_id"], grant.body["issuer"]), now=now
+        )
+
+    def user(self, user_id: str, *, now: int) -> User:
+        """What is known of the user."""
+        record = self.store.get(Kind.USER, hash_handle(user_id), now=now)
+        body = {} if record is None else record.body
+        return User(user_id, body.get("claims", {}), tuple(body.get("roles", ())), body.get("tenant_id"))
+
+    def _grant(self, grant_id: str, *, now: int) -> Record | None:
+        return self.store.get(Kind.GRANT, hash_handle(grant_id), now=now)
+
+    def _tokens(
+        self, grant: Record, context: Mapping[str, Any], client: Client, scope: tuple[str, ...], *, now: int
+    ) -> tuple[dict[str, Any], list[Record]]:
+        """The answer, and the records of the tokens in it; the refresh token's, where there is one, comes last."""
+        lifetimes, sid = self.lifetimes, grant.session_id
+        access_token = new_handle()
+        lives_until = min(now + lifetimes.access_token_s, grant.expires_at)
+        answer: dict[str, Any] = {
+            "access_token": access_token,
+            "token_type": "Bearer",
+            "expires_in": lives_until - now,
+            "scope": " ".join(scope),
+        }
+        body = {"scope": list(scope), "client_id": client.client_id, "issuer": context["issuer"], "iat": now}
+        records = [
+            Record(
+                Kind.ACCESS_TOKEN,
+                hash_handle(access_token),
+                lives_until,
+                grant.subject,
+                grant.grant_id,
+                sid,
+                body={**body, "userinfo_claims": context["userinfo_claims"]},
+            )
+        ]
+        if "openid" in scope:
+            answer["id_token"] = mint_id_token(
+                self.keyring,
+                self.user(grant.subject, now=now),
+                context,
+                issuer=context["issuer"],
+                client_id=client.client_id,
+                access_token=access_token,
+                lifetime_s=lifetimes.id_token_s,
+                now=now,
+            )
+        if context["offline"]:
+            refresh_token = new_handle()
+            answer["refresh_token"] = refresh_token
+            valid_until = min(now + lifetimes.refresh_idle_s, grant.expires_at)
+            # It does not hang on the session: that is what offline means.
+            records.append(
+                Record(
+                    Kind.REFRESH_TOKEN,
+                    hash_handle(refresh_token),
+                    grant.expires_at,
+                    grant.subject,
+                    grant.grant_id,
+                    body={**body, "valid_until": valid_until},
+                )
+            )
+        return answer, records
+
+
+def consent_id(user_id: str, client_id: str, issuer: str) -> str:
+    """The id of what a user let a client remember under an issuer."""
+    return hash_handle("\n".join((user_id, client_id, issuer)))
+
+
+def _agreed(names: Iterable[str], disclosed: tuple[str, ...]) -> list[str]:
+    """Of the claims asked for one by one, those of scopes that the user agreed to."""
+    known = set(claims_of_scope(disclosed))
+    return [name for name in names if name in known]
+
+
+def _required(parameters: Mapping[str, str], name: str) -> str:
+    value = parameters.get(name)
+    if value is None:
+        raise OAuthError("invalid_request", f"The parameter {name} is missing.")
+    return value
+
+
+def _belongs(grant: Record, client: Client, issuer: str) -> bool:
+    return bool(grant.body["client_id"] == client.client_id and grant.body["issuer"] == issuer)
+
+
+def _used(grant: Record, now: int) -> Record:
+    return replace(grant, body={**grant.body, "last_used_at": now})
+
+
+def _narrowed(wanted: str | None, granted: list[str]) -> tuple[str, ...]:
+    if wanted is None:
+        return tuple(granted)
+    words = wanted.split()
+    if not words or not set(words) <= set(granted):
+        raise OAuthError("invalid_scope", "A scope is asked for that was not granted.")
+    return tuple(word for word in granted if word in words)

@@ -1,0 +1,211 @@
+"""Interactions: an authorization request that waits for its user, bound to the browser that began it.
+
+What was asked stays on the server between the steps. Going on takes the interaction's cookie, and where the app's
+backend reported something, also the verifier that only the browser which the app saw was given.
+
+Spec: OpenID Connect Core 1.0 §3.1.2.3; RFC 9700 §4.7 (the browser that begins is the browser that ends)
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from service.protocol.authorize import Progress, Step
+from service.protocol.grants import NewCode, consent_id
+from service.protocol.handles import hash_handle, new_handle, new_id
+from service.protocol.models import Lifetimes
+from service.storage.interface import Kind, Record, Store
+
+_NEVER: Final = 1 << 53
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """One waiting request.
+
+    Attributes:
+        id: names it to the app; not secret.
+        issuer: under which issuer it began.
+        parameters: what was asked, as it came.
+        browser_hash: hash of the cookie of the browser that began it.
+        step: what the user has to do now.
+        progress: what has happened so far.
+        asked_sid: the session whose user is asked to consent; nobody else's answer counts.
+        form_token_hash: hash of the one-time token of the consent form that was shown last.
+        expires_at: Unix s.
+    """
+
+    id: str
+    issuer: str
+    parameters: Mapping[str, str]
+    browser_hash: str
+    expires_at: int
+    progress: Progress
+    step: str = Step.LOGIN.value
+    asked_sid: str = ""
+    form_token_hash: str = ""
+
+    def is_browser(self, unverified_cookie: str | None) -> bool:
+        """Whether the cookie is the one of the browser that began it."""
+        return unverified_cookie is not None and hmac.compare_digest(
+            hash_handle(unverified_cookie), self.browser_hash
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the app's backend reported; taken once by the browser that holds the verifier."""
+
+    sid: str | None = None
+    user_id: str | None = None
+    scope: tuple[str, ...] | None = None
+    remember: bool = True
+    error: Mapping[str, str] = field(default_factory=dict)
+
+
+class Interactions:
+    """Keeps interactions.
+
+    Args:
+        store: where they live.
+        lifetimes: how long.
+    """
+
+    def __init__(self, store: Store, lifetimes: Lifetimes) -> None:
+        self._store = store
+        self._lifetimes = lifetimes
+
+    def begin(
+        self, parameters: Mapping[str, str], *, issuer: str, sid_before: str | None, now: int
+    ) -> tuple[Interaction, str]:
+        """Keep a request.
+
+        Returns:
+            The interaction, and the value of its cookie, known only now.
+        """
+        cookie = new_handle()
+        interaction = Interaction(
+            id=new_id(),
+            issuer=issuer,
+            parameters=parameters,
+            browser_hash=hash_handle(cookie),
+            expires_at=now + self._lifetimes.interaction_s,
+            progress=Progress(began_at=now, sid_before=sid_before),
+        )
+        self._store.put(_to_record(interaction), now=now)
+        return interaction, cookie
+
+    def find(self, interaction_id: str, *, issuer: str | None, now: int) -> Interaction | None:
+        """The live interaction of that id, under that issuer unless it is None."""
+        record = self._store.get(Kind.INTERACTION, _hash(interaction_id), now=now)
+        if record is None or issuer not in (None, record.body["issuer"]):
+            return None
+        return _from_record(record)
+
+    def save(self, interaction: Interaction, *, now: int) -> None:
+        """Keep what has changed; nothing where it is over."""
+        self._store.replace(Kind.INTERACTION, _hash(interaction.id), _to_record(interaction), now=now)
+
+    def finish(self, interaction: Interaction, code: NewCode | None, *, now: int) -> bool:
+        """End it, and store the code that came of it, in one transaction; False when it is over already."""
+        put = () if code is None else code.records
+        return self._store.take(Kind.INTERACTION, _hash(interaction.id), put=put, now=now) is not None
+
+    def report(self, interaction: Interaction, report: Report, *, now: int) -> str:
+        """Keep what the backend reports; returns the verifier that the browser shall bring."""
+        verifier = new_handle()
+        body = {
+            "sid": report.sid,
+            "user_id": report.user_id,
+            "scope": None if report.scope is None else list(report.scope),
+            "remember": report.remember,
+            "error": dict(report.error),
+        }
+        expires_at = now + self._lifetimes.verifier_s
+        self._store.put(
+            Record(Kind.VERIFIER, hash_handle(verifier), expires_at, grant_id=interaction.id, body=body),
+            now=now,
+        )
+        return verifier
+
+    def take_report(self, interaction: Interaction, unverified_verifier: str, *, now: int) -> Report | None:
+        """What was reported, once. A verifier of another interaction is left alone."""
+        id_hash = _hash(unverified_verifier)
+        record = self._store.get(Kind.VERIFIER, id_hash, now=now)
+        if record is None or record.grant_id != interaction.id:
+            return None
+        record = self._store.take(Kind.VERIFIER, id_hash, now=now)
+        if record is None:
+            return None
+        body = record.body
+        scope = None if body["scope"] is None else tuple(body["scope"])
+        return Report(body["sid"], body["user_id"], scope, body["remember"], body["error"])
+
+    # --- what a user lets a client remember ---
+
+    def remembered_scope(self, user_id: str, client_id: str, issuer: str, *, now: int) -> tuple[str, ...]:
+        """What the user agreed to for this client before."""
+        record = self._store.get(Kind.CONSENT, consent_id(user_id, client_id, issuer), now=now)
+        return () if record is None else tuple(record.body["scope"])
+
+    def remember(
+        self, user_id: str, client_id: str, issuer: str, scope: tuple[str, ...], *, now: int
+    ) -> None:
+        """Remember it, besides what was remembered before."""
+        known = self.remembered_scope(user_id, client_id, issuer, now=now)
+        body = {"client_id": client_id, "scope": [*known, *(word for word in scope if word not in known)]}
+        self._store.merge(
+            Record(Kind.CONSENT, consent_id(user_id, client_id, issuer), _NEVER, user_id, body=body)
+        )
+
+
+def advance(interaction: Interaction, **progress: Any) -> Interaction:
+    """The interaction with its progress changed."""
+    return replace(interaction, progress=replace(interaction.progress, **progress))
+
+
+def _hash(unverified: str) -> str:
+    return hash_handle(unverified.encode("utf-8", "replace"))
+
+
+def _to_record(interaction: Interaction) -> Record:
+    progress = interaction.progress
+    body = {
+        "id": interaction.id,
+        "issuer": interaction.issuer,
+        "parameters": dict(interaction.parameters),
+        "browser_hash": interaction.browser_hash,
+        "step": interaction.step,
+        "asked_sid": interaction.asked_sid,
+        "form_token_hash": interaction.form_token_hash,
+        "progress": [
+            progress.began_at,
+            progress.sign_in_attempts,
+            progress.sid_before,
+            progress.signed_in_sid,
+            None if progress.consented_scope is None else list(progress.consented_scope),
+        ],
+    }
+    return Record(Kind.INTERACTION, _hash(interaction.id), interaction.expires_at, body=body)
+
+
+def _from_record(record: Record) -> Interaction:
+    body = record.body
+    began_at, attempts, sid_before, signed_in_sid, scope = body["progress"]
+    progress = Progress(
+        began_at, attempts, sid_before, signed_in_sid, None if scope is None else tuple(scope)
+    )
+    return Interaction(
+        id=body["id"],
+        issuer=body["issuer"],
+        parameters=body["parameters"],
+        browser_hash=body["browser_hash"],
+        expires_at=record.expires_at,
+        progress=progress,
+        step=body["step"],
+        asked_sid=body["asked_sid"],
+        form_token_hash=body["form_token_hash"],
+    )

@@ -1,0 +1,130 @@
+"""What a token is worth now: userinfo, introspection, revocation.
+
+Spec: OpenID Connect Core 1.0 §5.3; RFC 6750 §3.1; RFC 7662 §2; RFC 7009 §2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from service.keyring import InvalidToken
+from service.protocol.client_auth import ClientDirectory
+from service.protocol.clients import Client
+from service.protocol.errors import OAuthError
+from service.protocol.grants import TokenIssuer
+from service.protocol.handles import hash_handle
+from service.protocol.id_tokens import claims_of_scope, user_claims
+from service.protocol.models import Session
+from service.storage.interface import Kind, Record
+
+_INACTIVE = {"active": False}
+
+
+@dataclass(frozen=True)
+class TokenStatus:
+    """Answers about tokens.
+
+    Attributes:
+        tokens: the issuer of codes and tokens.
+        session_of: finds the live session of a user and `sid`.
+        minted_issuer: `iss` of minted tokens where it is not the issuer.
+        clients: who is registered: the tokens of a client that is gone are worth nothing.
+    """
+
+    tokens: TokenIssuer
+    session_of: Callable[[str, str, int], Session | None]
+    minted_issuer: str | None
+    clients: ClientDirectory
+
+    def userinfo(self, unverified_token: str | None, *, issuer: str, now: int) -> dict[str, Any]:
+        """The claims that an access token gives.
+
+        Raises:
+            OAuthError: `invalid_token`, or `insufficient_scope` without `openid`.
+        """
+        record = self._live(Kind.ACCESS_TOKEN, unverified_token, issuer, now)
+        if record is None:
+            raise OAuthError("invalid_token", "The access token is invalid, expired or revoked.")
+        if "openid" not in record.body["scope"]:
+            raise OAuthError("insufficient_scope", "The scope openid was not granted.")
+        user = self.tokens.user(record.subject, now=now)
+        names = [*claims_of_scope(record.body["scope"]), *record.body["userinfo_claims"]]
+        return {**user_claims(user, names), "sub": record.subject}
+
+    def introspect(
+        self, unverified_token: str, asker: Client | None, *, issuer: str, now: int
+    ) -> Mapping[str, Any]:
+        """What RFC 7662 tells of a token; `asker` is None for the operator, who may ask about any."""
+        for kind in (Kind.ACCESS_TOKEN, Kind.REFRESH_TOKEN):
+            record = self._live(kind, unverified_token, issuer, now)
+            if record is not None:
+                return self._of_record(record, asker) if self._is_current(record, now) else _INACTIVE
+        return self._of_minted(unverified_token, asker, issuer, now)
+
+    def revoke(self, unverified_token: str, client: Client, *, issuer: str, now: int) -> None:
+        """End a token of this client; with a refresh token its whole grant. Silent about any other."""
+        record = self._live(Kind.ACCESS_TOKEN, unverified_token, issuer, now)
+        if record is not None:
+            if record.body["client_id"] == client.client_id:
+                self.tokens.store.take(Kind.ACCESS_TOKEN, record.id_hash, now=now)
+            return
+        record = self._live(Kind.REFRESH_TOKEN, unverified_token, issuer, now)
+        if record is not None and record.body["client_id"] == client.client_id:
+            self.tokens.revoke_grant(record.grant_id, now=now)
+
+    def _live(self, kind: Kind, unverified_token: str | None, issuer: str, now: int) -> Record | None:
+        if not unverified_token:
+            return None
+        record = self.tokens.store.get(
+            kind, hash_handle(unverified_token.encode("utf-8", "replace")), now=now
+        )
+        if record is None or record.body["issuer"] != issuer:
+            return None
+        # Every token is checked against its grant: revoking that reaches all of it at once.
+        grant = self.tokens.store.get(Kind.GRANT, hash_handle(record.grant_id), now=now)
+        if grant is None or self.clients.find(record.body["client_id"], now=now) is None:
+            return None
+        return record
+
+    @staticmethod
+    def _is_current(record: Record, now: int) -> bool:
+        return record.spent_at is None and now < record.body.get("valid_until", record.expires_at)
+
+    @staticmethod
+    def _of_record(record: Record, asker: Client | None) -> Mapping[str, Any]:
+        body = record.body
+        if asker is not None and body["client_id"] != asker.client_id:
+            return _INACTIVE
+        return {
+            "active": True,
+            "scope": " ".join(body["scope"]),
+            "client_id": body["client_id"],
+            "sub": record.subject,
+            "iss": body["issuer"],
+            "iat": body["iat"],
+            "exp": body.get("valid_until", record.expires_at),
+            **({"token_type": "Bearer"} if record.kind is Kind.ACCESS_TOKEN else {}),
+        }
+
+    def _of_minted(
+        self, unverified_token: str, asker: Client | None, issuer: str, now: int
+    ) -> Mapping[str, Any]:
+        """A minted token is active while its session lives."""
+        keyring = self.tokens.keyring
+        try:
+            claims = keyring.verify(unverified_token, alg=keyring.mint_alg)
+        except (InvalidToken, LookupError):
+            return _INACTIVE
+        if (
+            claims.get("iss") != (self.minted_issuer or issuer)
+            or "at_hash" in claims
+            or claims.get("exp", 0) <= now
+        ):
+            return _INACTIVE
+        if asker is not None and claims.get("aud") not in asker.resource_ids:
+            return _INACTIVE
+        if self.session_of(str(claims.get("sub")), str(claims.get("sid")), now) is None:
+            return _INACTIVE
+        return {"active": True, "token_type": "Bearer", **claims}

@@ -1,0 +1,420 @@
+"""`/oidc/authorize` and `/oidc/interaction/{id}`: from a request to a code, through the app's own sign-in.
+
+A responder parses, asks the rules what comes next, and does that one thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import falcon
+
+from service.clients import Clients
+from service.keyring import Keyring
+from service.protocol import authorize as rules
+from service.protocol.authorize import Asked, AuthorizationRequest, Progress, Step
+from service.protocol.errors import NotOurClient, OAuthError
+from service.protocol.grants import new_code
+from service.protocol.handles import hash_handle, new_handle
+from service.protocol.id_tokens import read_hint
+from service.protocol.interactions import Interaction, Interactions, Report, advance
+from service.protocol.models import Lifetimes, Session
+from service.resources.browser import Browser, wanted_by_app
+from service.web.params import MalformedParameters, Parameters, read_form, read_query
+from service.web.redirects import send_authorization_response, send_redirect, with_parameters
+
+_OVER = "This sign-in is over, or was begun in another browser."
+_MALFORMED = "The request is malformed."
+_NO_PAGE = "This server cannot sign people in to other services: it has no sign-in page."
+_NO_KEY = "This server cannot sign people in to other services: it has no key for that."
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Takes a request one step further; what `Authorize` and `OpenInteraction` share.
+
+    Attributes:
+        browser: who is in front of us.
+        clients: who is registered.
+        interactions: what waits.
+        keyring: reads hints; without a signing key nothing begins.
+        lifetimes: of codes.
+        clock: Unix s.
+        login_url: the app's sign-in page, or the path of a page of ours; None: nobody can sign in.
+        consent_url: the app's consent page; None means the built-in one.
+    """
+
+    browser: Browser
+    clients: Clients
+    interactions: Interactions
+    keyring: Keyring
+    lifetimes: Lifetimes
+    clock: Callable[[], float]
+    login_url: str | None
+    consent_url: str | None
+
+    def asked(self, parameters: Parameters, *, issuer: str, now: int) -> Asked:
+        """What came in, and what is known about it."""
+        values = parameters.values
+        client = self.clients.find(values["client_id"], now=now) if "client_id" in values else None
+        hint_subject = None
+        if "id_token_hint" in values:
+            hint = read_hint(self.keyring, values["id_token_hint"], issuer=issuer)
+            hint_subject = "" if hint is None else hint["sub"]
+        return Asked(values, parameters.repeated, client, hint_subject)
+
+    def go_on(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        request: AuthorizationRequest,
+        interaction: Interaction | None,
+        session: Session | None,
+        *,
+        now: int,
+    ) -> None:
+        """Do what the rules say comes next: sign in, consent, or the code."""
+        sid = None if session is None else session.sid
+        if interaction is not None and interaction.progress.sign_in_attempts == 0:
+            interaction = advance(interaction, sid_before=sid)  # a POST began it, which showed no session
+        progress = Progress(began_at=now, sid_before=sid) if interaction is None else interaction.progress
+        issuer = req.context.issuer
+        remembered: tuple[str, ...] = ()
+        if session is not None:
+            client_id = request.client.client_id
+            remembered = self.interactions.remembered_scope(session.user_id, client_id, issuer, now=now)
+        try:
+            step = rules.next_step(request, progress, session, remembered, now=now)
+        except OAuthError as error:
+            self.refuse(req, resp, request, error, interaction, now=now)
+            return
+        if step is Step.ISSUE and session is not None:
+            self._issue(req, resp, request, interaction, session, now=now)
+            return
+        if interaction is None:
+            interaction = self.begin(req, resp, request, session, now=now)
+        if step is Step.LOGIN or session is None:
+            self._send_to_login(req, resp, interaction, now=now)
+        else:
+            self._ask_consent(req, resp, request, interaction, session, now=now)
+
+    def begin(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        request: AuthorizationRequest,
+        session: Session | None,
+        *,
+        now: int,
+    ) -> Interaction:
+        """Keep the request, bound to this browser."""
+        sid = None if session is None else session.sid
+        interaction, cookie = self.interactions.begin(
+            request.parameters, issuer=req.context.issuer, sid_before=sid, now=now
+        )
+        self.browser.bind(req, resp, interaction, cookie, now=now)
+        return interaction
+
+    def refuse(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        request: AuthorizationRequest,
+        error: OAuthError,
+        interaction: Interaction | None,
+        *,
+        now: int,
+    ) -> None:
+        """Send the error to the client; the interaction is over."""
+        if interaction is not None:
+            self.interactions.finish(interaction, None, now=now)
+            self.browser.unbind(req, resp, interaction)
+        send_error(req, resp, error, (request.redirect_uri, request.state, request.response_mode))
+
+    def _issue(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        request: AuthorizationRequest,
+        interaction: Interaction | None,
+        session: Session,
+        *,
+        now: int,
+    ) -> None:
+        if interaction is not None and interaction.progress.consented_scope is not None:
+            # That he is known to the client at all is what every sign-in is about: openid is not taken out.
+            agreed = tuple({"openid": None} | dict.fromkeys(interaction.progress.consented_scope))
+            scope = tuple(word for word in request.scope if word in agreed)
+            request = replace(request, scope=scope, disclosed=agreed)
+        issuer = req.context.issuer
+        new = new_code(request, session, issuer=issuer, lifetimes=self.lifetimes, now=now)
+        if interaction is None:
+            self.browser.store.put(*new.records, now=now)
+        elif self.interactions.finish(interaction, new, now=now):
+            self.browser.unbind(req, resp, interaction)
+        else:
+            self.browser.show_error(req, resp, _OVER)
+            return
+        state = {} if request.state is None else {"state": request.state}
+        send_authorization_response(
+            resp,
+            request.redirect_uri,
+            {"code": new.code, **state, "iss": issuer},
+            response_mode=request.response_mode,
+        )
+
+    def _send_to_login(
+        self, req: falcon.Request, resp: falcon.Response, interaction: Interaction, *, now: int
+    ) -> None:
+        if self.login_url is None:  # clients of the database alone: the start could not know of them
+            self.browser.show_error(req, resp, _NO_PAGE, detail="PYLON_LOGIN_URL is unset", status=501)
+            return
+        attempts = interaction.progress.sign_in_attempts + 1
+        interaction = replace(advance(interaction, sign_in_attempts=attempts), step=Step.LOGIN.value)
+        self.interactions.save(interaction, now=now)
+        login_url = self.login_url
+        if login_url.startswith("/"):
+            login_url = interaction.issuer + login_url
+        send_redirect(resp, with_parameters(login_url, wanted_by_app(interaction)))
+
+    def _ask_consent(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        request: AuthorizationRequest,
+        interaction: Interaction,
+        session: Session,
+        *,
+        now: int,
+    ) -> None:
+        interaction = replace(interaction, step=Step.CONSENT.value, asked_sid=session.sid)
+        here = wanted_by_app(interaction)["return_to"]
+        opened_here = (req.uri_template or "").endswith(
+            "/oidc/interaction/{interaction_id}"
+        ) and not req.query_string
+        if self.consent_url is not None or not opened_here:
+            self.interactions.save(interaction, now=now)
+            consent_url = self.consent_url
+            send_redirect(
+                resp,
+                here if consent_url is None else with_parameters(consent_url, wanted_by_app(interaction)),
+            )
+            return
+        token = new_handle()
+        self.interactions.save(replace(interaction, form_token_hash=hash_handle(token)), now=now)
+        client = request.client
+        self.browser.show(
+            req,
+            resp,
+            "consent.html",
+            client=client,
+            logo_uri=client.logo_uri,
+            scope=request.disclosed,
+            user_name=session.claims.get("name") or session.user_id,
+            form_token=token,
+            action=here,
+        )
+
+
+def send_error(
+    req: falcon.Request, resp: falcon.Response, error: OAuthError, to: tuple[str, str | None, str]
+) -> None:
+    """Send an error to a trusted redirect URI (URI, `state`, response mode): always with `state` and `iss`."""
+    redirect_uri, state, response_mode = to
+    parameters = (
+        error.parameters() | ({} if state is None else {"state": state}) | {"iss": req.context.issuer}
+    )
+    send_authorization_response(resp, redirect_uri, parameters, response_mode=response_mode)
+
+
+class Authorize:
+    """`/oidc/authorize`."""
+
+    head_is_get = False  # nobody looks at this without doing it
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Check the request, and go on with it."""
+        now = int(self._flow.clock())
+        request = self._checked(req, resp, read_query, now=now)
+        if request is not None:
+            session = self._flow.browser.session(req, now=now)
+            self._flow.go_on(req, resp, request, None, session, now=now)
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Check the request, keep it, and come back with a GET, where `Lax` cookies come along."""
+        now = int(self._flow.clock())
+        request = self._checked(req, resp, read_form, now=now)
+        if request is not None:
+            interaction = self._flow.begin(req, resp, request, None, now=now)
+            send_redirect(resp, wanted_by_app(interaction)["return_to"])
+
+    def _checked(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        read: Callable[[falcon.Request], Parameters],
+        *,
+        now: int,
+    ) -> AuthorizationRequest | None:
+        flow = self._flow
+        if not flow.keyring.can_sign_id_tokens:
+            flow.browser.show_error(req, resp, _NO_KEY, status=501)
+            return None
+        try:
+            asked = flow.asked(read(req), issuer=req.context.issuer, now=now)
+            rules.check_request(asked, rules.BEFORE_TRUST)
+        except MalformedParameters:
+            flow.browser.show_error(req, resp, _MALFORMED)
+            return None
+        except NotOurClient as error:
+            flow.browser.show_error(req, resp, error.reason, detail=error.detail)
+            return None
+        try:
+            rules.check_request(asked, rules.AFTER_TRUST)
+        except OAuthError as error:
+            send_error(req, resp, error, rules.return_address(asked))
+            return None
+        return rules.build_request(asked)
+
+
+class OpenInteraction:
+    """`/oidc/interaction/{id}`: where the browser comes back to, and where the built-in consent form is."""
+
+    head_is_get = False  # nobody looks at this without doing it
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, interaction_id: str) -> None:
+        """Go on, for the browser that began it."""
+        flow, now = self._flow, int(self._flow.clock())
+        opened = self._opened(req, resp, interaction_id, now=now)
+        if opened is None:
+            return
+        interaction, request = opened
+        try:
+            verifier = read_query(req).values.get("verifier")
+        except MalformedParameters:
+            flow.browser.show_error(req, resp, _MALFORMED)
+            return
+        session = None
+        if verifier is not None:
+            report = flow.interactions.take_report(interaction, verifier, now=now)
+            if report is None:
+                flow.browser.show_error(req, resp, _OVER)
+                return
+            if report.error:
+                error = OAuthError(report.error["error"], report.error["error_description"])
+                flow.refuse(req, resp, request, error, interaction, now=now)
+                return
+            interaction, session = self._apply(req, resp, request, interaction, report, now=now)
+        if session is None:
+            session = flow.browser.session(req, prefer_sid=interaction.progress.signed_in_sid, now=now)
+        flow.go_on(req, resp, request, interaction, session, now=now)
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, interaction_id: str) -> None:
+        """Take the answer of the built-in consent form."""
+        flow, now = self._flow, int(self._flow.clock())
+        opened = self._opened(req, resp, interaction_id, now=now)
+        if opened is None:
+            return
+        interaction, request = opened
+        try:
+            form = read_form(req).values
+        except MalformedParameters:
+            flow.browser.show_error(req, resp, _MALFORMED)
+            return
+        if not is_own_form(req) or not answers_form(form.get("form_token"), interaction.form_token_hash):
+            flow.browser.show_error(req, resp, _OVER, status=403)
+            return
+        session = flow.browser.session(req, prefer_sid=interaction.asked_sid, now=now)
+        interaction = replace(interaction, form_token_hash="")
+        if session is None or session.sid != interaction.asked_sid:  # somebody else was asked
+            flow.go_on(req, resp, request, interaction, session, now=now)
+            return
+        if form.get("decision") != "allow":
+            denied = OAuthError("access_denied", "The user said no.")
+            flow.refuse(req, resp, request, denied, interaction, now=now)
+            return
+        interaction = self._consent(request, interaction, session, request.disclosed, remember=True, now=now)
+        flow.go_on(req, resp, request, interaction, session, now=now)
+
+    def _opened(
+        self, req: falcon.Request, resp: falcon.Response, interaction_id: str, *, now: int
+    ) -> tuple[Interaction, AuthorizationRequest] | None:
+        """The interaction, for the browser that began it alone, and its request, checked again."""
+        flow = self._flow
+        interaction = flow.interactions.find(interaction_id, issuer=req.context.issuer, now=now)
+        if interaction is None or not flow.browser.began(req, interaction):
+            flow.browser.show_error(req, resp, _OVER)
+            return None
+        flow.browser.drop_oldest(req, resp, interaction)
+        asked = flow.asked(Parameters(interaction.parameters), issuer=interaction.issuer, now=now)
+        try:  # a client may have changed, or gone, meanwhile
+            rules.check_request(asked, rules.BEFORE_TRUST + rules.AFTER_TRUST)
+        except (NotOurClient, OAuthError):
+            flow.browser.show_error(req, resp, _OVER)
+            return None
+        return interaction, rules.build_request(asked)
+
+    def _apply(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        request: AuthorizationRequest,
+        interaction: Interaction,
+        report: Report,
+        *,
+        now: int,
+    ) -> tuple[Interaction, Session | None]:
+        flow = self._flow
+        if report.sid is not None and report.user_id is not None:
+            session = flow.browser.sessions.of_sid(report.user_id, report.sid, now=now)
+            if session is not None:
+                flow.browser.sign_in(req, resp, session, now=now)
+            interaction = advance(interaction, signed_in_sid=report.sid)
+            flow.interactions.save(interaction, now=now)
+            return interaction, session
+        session = flow.browser.session(req, prefer_sid=interaction.asked_sid, now=now)
+        if report.scope is None or session is None or session.sid != interaction.asked_sid:
+            return interaction, session
+        scope = tuple(word for word in request.disclosed if word in report.scope)
+        if not scope:  # to nothing of what was asked: that is no consent
+            return interaction, session
+        return self._consent(request, interaction, session, scope, remember=report.remember, now=now), session
+
+    def _consent(
+        self,
+        request: AuthorizationRequest,
+        interaction: Interaction,
+        session: Session,
+        scope: tuple[str, ...],
+        *,
+        remember: bool,
+        now: int,
+    ) -> Interaction:
+        interaction = advance(interaction, consented_scope=scope)
+        self._flow.interactions.save(interaction, now=now)
+        if remember:
+            self._flow.interactions.remember(
+                session.user_id, request.client.client_id, interaction.issuer, scope, now=now
+            )
+        return interaction
+
+
+def is_own_form(req: falcon.Request) -> bool:
+    """Whether a form was posted by a page of ours. `Origin: null` is what a private window may say: the one-time token decides."""
+    site, origin = req.env.get("HTTP_SEC_FETCH_SITE"), req.env.get("HTTP_ORIGIN")
+    if site is not None:
+        return site in {"same-origin", "none"}
+    own = req.context.issuer.split("/")[:3]
+    return origin in (None, "null", "/".join(own))
+
+
+def answers_form(unverified_token: str | None, token_hash: str) -> bool:
+    """Whether the one-time token is the one of the form that was shown last."""
+    return bool(token_hash) and unverified_token is not None and hash_handle(unverified_token) == token_hash

@@ -1,0 +1,179 @@
+"""The browser in front of us: its session, its cookies, the pages it is shown.
+
+The provider keeps a session of its own for those whom the app's backend signed in: its cookie goes to this host alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import falcon
+import structlog
+
+from service.issuer import issuer_path
+from service.protocol.handles import hash_handle, new_handle
+from service.protocol.interactions import Interaction
+from service.protocol.models import Session
+from service.resources.signed_in import SignedIn
+from service.sessions import LocalSessions
+from service.storage.interface import Kind, Record, Store
+from service.web.pages import send_page
+
+PROVIDER_COOKIE: Final = "pylon_provider"
+_INTERACTION_COOKIE: Final = "pylon_interaction_"
+_MAX_INTERACTIONS: Final = 8
+_MAX_EARLIER: Final = 20
+STYLESHEET_PATH: Final = "/oidc/style.css"
+
+_log = structlog.get_logger("browser")
+
+
+@dataclass(frozen=True)
+class Browser:
+    """What we know of browsers.
+
+    Attributes:
+        store: where the provider's own sessions live.
+        sessions: who is signed in.
+        signed_in: finds the app's session by the app's cookie.
+        stylesheet_version: part of the stylesheet's address.
+    """
+
+    store: Store
+    sessions: LocalSessions
+    signed_in: SignedIn
+    stylesheet_version: str
+
+    # --- who is signed in ---
+
+    def session(self, req: falcon.Request, *, prefer_sid: str | None = None, now: int) -> Session | None:
+        """The session of this browser: the app's, by the shared cookie, or the provider's own.
+
+        Of two live ones the preferred one counts, else the one that signed in last.
+        """
+        found = [session for session in (self._app_session(req, now), self._own_session(req, now)) if session]
+        for session in found:
+            if session.sid == prefer_sid:
+                return session
+        return max(found, key=lambda session: session.auth_time, default=None)
+
+    def _app_session(self, req: falcon.Request, now: int) -> Session | None:
+        return self.sessions.find(self.signed_in.cookie_value(req), now=now)
+
+    def _own_session(self, req: falcon.Request, now: int) -> Session | None:
+        record = self._own_record(req, now)
+        return None if record is None else self.sessions.of_sid(record.subject, record.session_id, now=now)
+
+    def _own_record(self, req: falcon.Request, now: int) -> Record | None:
+        handle = one_cookie(req, PROVIDER_COOKIE)
+        if handle is None:
+            return None
+        record = self.store.get(
+            Kind.PROVIDER_SESSION, hash_handle(handle.encode("utf-8", "replace")), now=now
+        )
+        return None if record is None or record.body["issuer"] != req.context.issuer else record
+
+    def sign_in(self, req: falcon.Request, resp: falcon.Response, session: Session, *, now: int) -> None:
+        """Give the browser a provider session of its own, new at each sign-in; it remembers the ones before."""
+        before = self._own_record(req, now)
+        earlier = [] if before is None else [*before.body["earlier"], [before.subject, before.session_id]]
+        handle = new_handle()
+        self.store.put(
+            Record(
+                Kind.PROVIDER_SESSION,
+                hash_handle(handle),
+                session.expires_at,
+                session.user_id,
+                session_id=session.sid,
+                body={"issuer": req.context.issuer, "earlier": earlier[-_MAX_EARLIER:]},
+            ),
+            now=now,
+        )
+        self._set_cookie(req, resp, PROVIDER_COOKIE, handle, path="/", max_age_s=session.expires_at - now)
+
+    def end(self, req: falcon.Request, session: Session, *, now: int) -> None:
+        """End the session, and those that this browser had before it signed in anew."""
+        record = self._own_record(req, now)
+        for user_id, sid in [] if record is None else record.body["earlier"]:
+            self.sessions.end_one(user_id, sid, now=now)
+        self.sessions.end_one(session.user_id, session.sid, now=now)
+
+    def sign_out(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Take both session cookies from the browser."""
+        self._set_cookie(req, resp, PROVIDER_COOKIE, "", path="/", max_age_s=0)
+        self.signed_in.clear_cookie(req, resp)
+
+    # --- which interactions it began ---
+
+    def bind(
+        self, req: falcon.Request, resp: falcon.Response, interaction: Interaction, cookie: str, *, now: int
+    ) -> None:
+        """Bind an interaction to this browser, by a cookie of its own; the oldest beyond eight are dropped."""
+        self.drop_oldest(req, resp, interaction)
+        max_age_s = interaction.expires_at - now
+        self._set_cookie(
+            req, resp, _INTERACTION_COOKIE + interaction.id, cookie, path="/oidc", max_age_s=max_age_s
+        )
+
+    def drop_oldest(self, req: falcon.Request, resp: falcon.Response, interaction: Interaction) -> None:
+        """Leave seven besides this one: a POST from another site, which shows none, may have begun any number."""
+        others = [name for name in req.cookies if name.startswith(_INTERACTION_COOKIE)]
+        others = [name for name in others if name != _INTERACTION_COOKIE + interaction.id]
+        for name in others[: max(0, len(others) - _MAX_INTERACTIONS + 1)]:
+            self._set_cookie(req, resp, name, "", path="/oidc", max_age_s=0)
+
+    def unbind(self, req: falcon.Request, resp: falcon.Response, interaction: Interaction) -> None:
+        """Drop the cookie of an interaction that is over."""
+        self._set_cookie(req, resp, _INTERACTION_COOKIE + interaction.id, "", path="/oidc", max_age_s=0)
+
+    def began(self, req: falcon.Request, interaction: Interaction) -> bool:
+        """Whether this browser began the interaction."""
+        return interaction.is_browser(one_cookie(req, _INTERACTION_COOKIE + interaction.id))
+
+    def _set_cookie(
+        self, req: falcon.Request, resp: falcon.Response, name: str, value: str, *, path: str, max_age_s: int
+    ) -> None:
+        issuer = req.context.issuer
+        full_path = (issuer_path(issuer) + path).removesuffix("/") or "/"
+        secure = "" if issuer.startswith("http:") else "; Secure"
+        resp.append_header(
+            "Set-Cookie",
+            f"{name}={value}; Path={full_path}; Max-Age={max_age_s}; HttpOnly{secure}; SameSite=Lax",
+        )
+
+    # --- what it is shown ---
+
+    def show(
+        self, req: falcon.Request, resp: falcon.Response, template: str, *, status: int = 200, **values: Any
+    ) -> None:
+        """Show a page."""
+        base = issuer_path(req.context.issuer)
+        stylesheet = f"{base}{STYLESHEET_PATH}?v={self.stylesheet_version}"
+        send_page(
+            resp, template, stylesheet=stylesheet, status=status, request_id=req.context.request_id, **values
+        )
+
+    def show_error(
+        self, req: falcon.Request, resp: falcon.Response, text: str, *, detail: str = "", status: int = 400
+    ) -> None:
+        """Show the error page; the operator finds the detail in the log by the request id that it names."""
+        _log.warning(
+            "refused", request_id=req.context.request_id, route=req.uri_template, detail=detail or text
+        )
+        self.show(req, resp, "error.html", status=status, title="This did not work", text=text)
+
+
+def one_cookie(req: falcon.Request, name: str) -> str | None:
+    """The value of a cookie; None without it, or where it comes with two values."""
+    values = set(req.get_cookie_values(name) or ())
+    return values.pop() if len(values) == 1 else None
+
+
+def wanted_by_app(interaction: Interaction) -> Mapping[str, str]:
+    """What the app's pages are told of an interaction in their address."""
+    return {
+        "interaction": interaction.id,
+        "return_to": f"{interaction.issuer}/oidc/interaction/{interaction.id}",
+    }

@@ -1,0 +1,175 @@
+"""`/api/oidc/clients` and `/api/oidc/grants`: for the admin token.
+
+Spec: RFC 7591 §2 (names), RFC 7592 §2 (in spirit)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import falcon
+
+from service.clients import ClientExists, ClientReadOnly, Clients
+from service.protocol.clients import Client, InvalidClientMetadata
+from service.protocol.grants import TokenIssuer
+from service.protocol.handles import hash_handle
+from service.storage.interface import Kind
+from service.web.auth import AdminAuth
+from service.web.bodies import check_json_type, parse_json_object, read_body
+from service.web.errors import ApiError
+from service.web.render import send_json
+
+Clock = Callable[[], float]
+
+
+def _metadata(req: falcon.Request) -> dict[str, Any]:
+    body = read_body(req)
+    check_json_type(req)
+    return parse_json_object(body)
+
+
+def _refused(error: InvalidClientMetadata) -> ApiError:
+    return ApiError("INVALID_CLIENT_METADATA", field=error.member, hint=f"{error.member}: {error.reason}")
+
+
+class AllClients:
+    """`/api/oidc/clients`."""
+
+    def __init__(self, clients: Clients, admin: AdminAuth, clock: Clock) -> None:
+        self._clients = clients
+        self._admin = admin
+        self._clock = clock
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """List them, without secrets."""
+        self._admin.require(req)
+        found = self._clients.list(now=int(self._clock()))
+        send_json(resp, {"clients": [client.public_metadata() for client in found]})
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Register one; its secret is shown now and never again."""
+        self._admin.require(req)
+        try:
+            client, secret = self._clients.add(_metadata(req), now=int(self._clock()))
+        except InvalidClientMetadata as error:
+            raise _refused(error) from None
+        except ClientExists:
+            raise ApiError("CLIENT_EXISTS") from None
+        shown = {} if secret is None else {"client_secret": secret}
+        send_json(resp, client.public_metadata() | shown, status=201)
+
+
+class OneClient:
+    """`/api/oidc/clients/{client_id}`."""
+
+    def __init__(self, clients: Clients, admin: AdminAuth, clock: Clock) -> None:
+        self._clients = clients
+        self._admin = admin
+        self._clock = clock
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
+        """Its metadata, without secrets."""
+        self._admin.require(req)
+        send_json(resp, _known(self._clients.find(client_id, now=int(self._clock()))).public_metadata())
+
+    def on_put(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
+        """Replace its metadata; its secrets stay."""
+        self._admin.require(req)
+        try:
+            changed = self._clients.change(client_id, _metadata(req), now=int(self._clock()))
+        except InvalidClientMetadata as error:
+            raise _refused(error) from None
+        except ClientReadOnly:
+            raise ApiError("CLIENT_READ_ONLY") from None
+        send_json(resp, _known(changed).public_metadata())
+
+    def on_delete(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
+        """Remove it: what it holds is worth nothing from now on."""
+        self._admin.require(req)
+        try:
+            removed = self._clients.remove(client_id, now=int(self._clock()))
+        except ClientReadOnly:
+            raise ApiError("CLIENT_READ_ONLY") from None
+        if not removed:
+            raise ApiError("NOT_FOUND")
+        resp.status_code = 204
+
+
+class ClientSecretRotation:
+    """`POST /api/oidc/clients/{client_id}/secret`."""
+
+    def __init__(self, clients: Clients, admin: AdminAuth, clock: Clock) -> None:
+        self._clients = clients
+        self._admin = admin
+        self._clock = clock
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
+        """Give it a new secret; the old one is good for an hour."""
+        self._admin.require(req)
+        try:
+            secret = self._clients.rotate_secret(client_id, now=int(self._clock()))
+        except ClientReadOnly:
+            raise ApiError("CLIENT_READ_ONLY") from None
+        if secret is None:
+            raise ApiError("NOT_FOUND")
+        send_json(resp, {"client_id": client_id, "client_secret": secret})
+
+
+def _known(client: Client | None) -> Client:
+    if client is None:
+        raise ApiError("NOT_FOUND")
+    return client
+
+
+class AllGrants:
+    """`GET /api/oidc/grants?user_id=`: what a user has let clients do."""
+
+    def __init__(self, tokens: TokenIssuer, admin: AdminAuth, clock: Clock) -> None:
+        self._tokens = tokens
+        self._admin = admin
+        self._clock = clock
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """List them; none for an unknown user."""
+        self._admin.require(req)
+        user_id = req.params.get("user_id")
+        if not isinstance(user_id, str) or not user_id:
+            raise ApiError("INVALID_REQUEST", hint="Name one user: ?user_id=")
+        if "\0" in user_id:
+            send_json(resp, {"grants": []})
+            return
+        records = self._tokens.store.list(Kind.GRANT, subject=user_id, now=int(self._clock()))
+        send_json(
+            resp, {"grants": [_grant(record.grant_id, record.subject, record.body) for record in records]}
+        )
+
+
+def _grant(grant_id: str, user_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": grant_id,
+        "client_id": body["client_id"],
+        "user_id": user_id,
+        "scope": " ".join(body["scope"]),
+        "created_at": body["created_at"],
+        "last_used_at": body["last_used_at"],
+    }
+
+
+class OneGrant:
+    """`DELETE /api/oidc/grants/{grant_id}`."""
+
+    def __init__(self, tokens: TokenIssuer, admin: AdminAuth, clock: Clock) -> None:
+        self._tokens = tokens
+        self._admin = admin
+        self._clock = clock
+
+    def on_delete(self, req: falcon.Request, resp: falcon.Response, grant_id: str) -> None:
+        """End it, and everything that hangs on it."""
+        self._admin.require(req)
+        now = int(self._clock())
+        grant = self._tokens.store.get(Kind.GRANT, hash_handle(grant_id.encode("utf-8", "replace")), now=now)
+        if grant is None:
+            raise ApiError("NOT_FOUND")
+        self._tokens.end_grant(grant, now=now)
+        resp.status_code = 204

@@ -1,0 +1,180 @@
+"""Dev mode alone: a page that says what runs here, and a sign-in page where anyone is whoever he says.
+
+Both answer only a browser on this machine that came without a proxy.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import falcon
+
+from service import __version__
+from service.protocol.claims import InvalidClaim, check_claims
+from service.protocol.handles import new_handle
+from service.protocol.models import SignIn
+from service.resources.authorize import is_own_form
+from service.resources.browser import Browser, one_cookie
+from service.sessions import LocalSessions
+from service.web.errors import ApiError
+from service.web.params import MalformedParameters, read_form, read_query
+from service.web.redirects import send_redirect
+
+_FORM_COOKIE = "pylon_dev_form"
+_FORWARDING = (
+    "HTTP_X_FORWARDED_FOR",
+    "HTTP_FORWARDED",
+    "HTTP_X_REAL_IP",
+    "HTTP_X_FORWARDED_HOST",
+    "HTTP_VIA",
+)
+_USER_ID = frozenset(map(chr, range(0x21, 0x7F)))
+
+
+def require_local(req: falcon.Request) -> None:
+    """Demand a peer on this machine, without a proxy between.
+
+    Raises:
+        ApiError: `NOT_FOUND`, as if the page were not there.
+    """
+    try:
+        local = ipaddress.ip_address(req.env.get("REMOTE_ADDR", "")).is_loopback
+    except ValueError:
+        local = False
+    if not local or any(name in req.env for name in _FORWARDING):
+        raise ApiError("NOT_FOUND")
+
+
+class Home:
+    """`/`: what runs here."""
+
+    def __init__(self, browser: Browser, clock: Callable[[], float]) -> None:
+        self._browser = browser
+        self._clock = clock
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Show it."""
+        require_local(req)
+        issuer = req.context.issuer
+        session = self._browser.session(req, now=int(self._clock()))
+        links = [
+            ("Discovery", f"{issuer}/.well-known/openid-configuration", "what a relying party reads first"),
+            ("JWKS", f"{issuer}/oidc/jwks", "the public keys that verify tokens"),
+            ("Quickstart", f"{issuer}/dev/quickstart", "from here to a relying party of your own"),
+            ("Readiness", "/readyz", "whether database and keys are well"),
+        ]
+        self._browser.show(
+            req,
+            resp,
+            "home.html",
+            issuer=issuer,
+            version=__version__,
+            links=links,
+            signed_in_as=None if session is None else session.user_id,
+            sign_in_url=f"{issuer}/dev/sign-in",
+        )
+
+
+class Quickstart:
+    """`/dev/quickstart`: the quickstart of the checkout that this runs from, as text."""
+
+    def __init__(self) -> None:
+        page = Path(__file__).parents[2] / "docs" / "quickstart.md"
+        self._text = page.read_bytes() if page.is_file() else None
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Show it; an installed package brings no docs."""
+        require_local(req)
+        if self._text is None:
+            raise ApiError("NOT_FOUND")
+        resp.content_type = "text/plain; charset=utf-8"
+        resp.data = self._text
+
+
+class DevSignIn:
+    """`/dev/sign-in`: stands in for the app's sign-in page, and finishes as it would by the shared cookie."""
+
+    def __init__(self, browser: Browser, sessions: LocalSessions, clock: Callable[[], float]) -> None:
+        self._browser = browser
+        self._sessions = sessions
+        self._clock = clock
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Show the form."""
+        require_local(req)
+        try:
+            asked = read_query(req).values
+        except MalformedParameters:
+            asked = {}
+        self._show(req, resp, asked.get("interaction"), asked.get("return_to"), error=None)
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Sign the user in, and go back to where he came from."""
+        require_local(req)
+        try:
+            form = read_form(req).values
+        except MalformedParameters:
+            form = {}
+        token, cookie = form.get("form_token", ""), one_cookie(req, _FORM_COOKIE) or ""
+        if not is_own_form(req) or not token or not hmac.compare_digest(token.encode(), cookie.encode()):
+            self._show(
+                req, resp, form.get("interaction"), form.get("return_to"), error="Please try once more."
+            )
+            return
+        user_id = form.get("user_id", "")
+        claims = {name: form[name] for name in ("name", "email") if name in form}
+        if not user_id or len(user_id) > 255 or not set(user_id) <= _USER_ID or not _are_claims(claims):
+            self._show(
+                req,
+                resp,
+                form.get("interaction"),
+                form.get("return_to"),
+                error="A user id has no spaces: try alice.",
+            )
+            return
+        now = int(self._clock())
+        given = frozenset({"claims"} if claims else ())
+        new = self._sessions.create(SignIn(user_id, claims=claims, amr=("dev",), given=given), now=now)
+        self._browser.signed_in.set_cookie(req, resp, new.token, max_age_s=new.session.expires_at - now)
+        issuer = req.context.issuer
+        back = form.get("return_to", "")
+        own = back.startswith(f"{issuer}/oidc/interaction/")  # nobody is sent anywhere else from here
+        send_redirect(resp, back if own else f"{issuer}/")
+
+    def _show(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        interaction: Any,
+        return_to: Any,
+        *,
+        error: str | None,
+    ) -> None:
+        token = new_handle()
+        secure = "" if req.context.issuer.startswith("http:") else "; Secure"
+        resp.append_header(
+            "Set-Cookie", f"{_FORM_COOKIE}={token}; Path=/; Max-Age=3600; HttpOnly{secure}; SameSite=Strict"
+        )
+        self._browser.show(
+            req,
+            resp,
+            "dev_sign_in.html",
+            interaction=interaction,
+            return_to=return_to,
+            form_token=token,
+            action=f"{req.context.issuer}/dev/sign-in",
+            error=error,
+            users=["alice", "bob"],
+        )
+
+
+def _are_claims(claims: dict[str, str]) -> bool:
+    try:
+        check_claims(claims)
+    except InvalidClaim:
+        return False
+    return True

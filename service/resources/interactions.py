@@ -1,0 +1,155 @@
+"""`/api/oidc/interactions/{id}`: how the app's backend says what its user did. For the admin token.
+
+Every answer is an address for the browser which the app has in front of it; the verifier in it is good once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import falcon
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from service.clients import Clients
+from service.protocol.authorize import Asked, Step, build_request
+from service.protocol.clients import SCOPES, Client
+from service.protocol.interactions import Interaction, Interactions, Report
+from service.resources.browser import wanted_by_app
+from service.resources.sign_in_request import SignInRequest
+from service.sessions import LocalSessions
+from service.web.auth import AdminAuth
+from service.web.bodies import check_json_type, parse_model, read_body, read_json
+from service.web.errors import ApiError
+from service.web.redirects import with_parameters
+from service.web.render import send_json
+
+# RFC 6749 §4.1.2.1: %x20-21 / %x23-5B / %x5D-7E
+_Printable = Annotated[str, StringConstraints(pattern=r"^[\x20\x21\x23-\x5b\x5d-\x7e]{1,255}$")]
+
+
+class _ConsentRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    scope: Annotated[str, StringConstraints(max_length=1024)] = Field(default=None)  # type: ignore[assignment]
+    remember: bool = True
+
+
+class _Rejection(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    error: _Printable = "access_denied"
+    error_description: _Printable = "The user, or the app for him, said no."
+
+
+class _Base:
+    def __init__(
+        self,
+        interactions: Interactions,
+        clients: Clients,
+        sessions: LocalSessions,
+        admin: AdminAuth,
+        clock: Callable[[], float],
+    ) -> None:
+        self._interactions = interactions
+        self._clients = clients
+        self._sessions = sessions
+        self._admin = admin
+        self._clock = clock
+
+    def _opened(self, req: falcon.Request, interaction_id: str, *, now: int) -> Interaction:
+        self._admin.require(req)
+        # The backend may call over an internal address: the interaction knows under which issuer it began.
+        interaction = self._interactions.find(interaction_id, issuer=None, now=now)
+        if interaction is None:
+            raise ApiError("NOT_FOUND")
+        return interaction
+
+    def _answer(self, resp: falcon.Response, interaction: Interaction, report: Report, *, now: int) -> None:
+        verifier = self._interactions.report(interaction, report, now=now)
+        here = wanted_by_app(interaction)["return_to"]
+        send_json(resp, {"redirect_to": with_parameters(here, {"verifier": verifier})})
+
+
+class OneInteraction(_Base):
+    """`GET /api/oidc/interactions/{id}`: what the app's page should show."""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, interaction_id: str) -> None:
+        """What was asked, and by whom."""
+        now = int(self._clock())
+        interaction = self._opened(req, interaction_id, now=now)
+        client = self._clients.find(interaction.parameters["client_id"], now=now)
+        if client is None:
+            raise ApiError("NOT_FOUND")
+        send_json(resp, _shown(interaction, client))
+
+
+def _shown(interaction: Interaction, client: Client) -> dict[str, Any]:
+    asked = interaction.parameters
+    # What the user has to agree to: also the scopes whose claims are asked for one by one.
+    scope = build_request(Asked(asked, frozenset(), client)).disclosed
+    return {
+        "id": interaction.id,
+        "client": {
+            "client_id": client.client_id,
+            "client_name": client.client_name,
+            "logo_uri": client.logo_uri,
+            "policy_uri": client.policy_uri,
+            "tos_uri": client.tos_uri,
+            "first_party": client.first_party,
+        },
+        "scope": " ".join(scope),
+        "prompt": asked.get("prompt"),
+        "max_age": int(asked["max_age"]) if "max_age" in asked else None,
+        "acr_values": asked.get("acr_values"),
+        "login_hint": asked.get("login_hint"),
+        "ui_locales": asked.get("ui_locales"),
+        "expires_at": interaction.expires_at,
+        "step": interaction.step,
+    }
+
+
+class ReportLogin(_Base):
+    """`POST …/login`: the app has signed a user in for this interaction."""
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, interaction_id: str) -> None:
+        """Begin his session; its token is never shown."""
+        now = int(self._clock())
+        interaction = self._opened(req, interaction_id, now=now)
+        sign_in = read_json(req, SignInRequest).sign_in(now=now, max_lifetime_s=self._sessions.lifetime_s)
+        req.context.user = sign_in.user_id
+        session = self._sessions.create(sign_in, now=now).session
+        self._answer(resp, interaction, Report(sid=session.sid, user_id=session.user_id), now=now)
+
+
+class ReportConsent(_Base):
+    """`POST …/consent`: the user has agreed on the app's own page."""
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, interaction_id: str) -> None:
+        """To all that was asked, or to a part of it."""
+        now = int(self._clock())
+        interaction = self._opened(req, interaction_id, now=now)
+        body = read_body(req)
+        if body:
+            check_json_type(req)
+        consent = parse_model(_ConsentRequest, body or b"{}")
+        if interaction.step != Step.CONSENT.value:
+            raise ApiError("WRONG_STEP")
+        scope = SCOPES if "scope" not in consent.model_fields_set else tuple(consent.scope.split())
+        if not scope or not set(scope) <= {*SCOPES, *interaction.parameters.get("scope", "").split()}:
+            raise ApiError("INVALID_BODY", field="scope")
+        self._answer(resp, interaction, Report(scope=scope, remember=consent.remember), now=now)
+
+
+class ReportRejection(_Base):
+    """`POST …/reject`: nobody signed in, or nobody agreed."""
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, interaction_id: str) -> None:
+        """Send the client an error."""
+        now = int(self._clock())
+        interaction = self._opened(req, interaction_id, now=now)
+        body = read_body(req)
+        if body:
+            check_json_type(req)
+        rejection = parse_model(_Rejection, body or b"{}")
+        self._answer(resp, interaction, Report(error=rejection.model_dump()), now=now)

@@ -1,0 +1,181 @@
+"""`/oidc/token`, `/oidc/userinfo`, `/oidc/introspect`, `/oidc/revoke`: for clients, without a browser.
+
+Spec: RFC 6749 §3.2, OpenID Connect Core 1.0 §5.3, RFC 7662, RFC 7009
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import falcon
+
+from service.clients import Clients
+from service.protocol.client_auth import authenticate_client
+from service.protocol.clients import Client
+from service.protocol.errors import OAuthError
+from service.protocol.grants import TokenIssuer
+from service.protocol.token_status import TokenStatus
+from service.web.auth import AdminAuth, bearer_token
+from service.web.caching import send_preflight
+from service.web.errors import ApiError
+from service.web.oauth import form_parameters, send_bearer_error, send_oauth_error
+from service.web.render import send_json
+
+Clock = Callable[[], float]
+
+
+class Token:
+    """`POST /oidc/token`."""
+
+    any_origin = True
+
+    def __init__(self, clients: Clients, tokens: TokenIssuer, clock: Clock) -> None:
+        self._clients = clients
+        self._tokens = tokens
+        self._clock = clock
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Authenticate the client, then exchange what it shows."""
+        now = int(self._clock())
+        try:
+            values = form_parameters(req).values
+            if not self._tokens.keyring.can_sign_id_tokens:
+                raise OAuthError("unsupported_grant_type", "This server has no key to sign ID tokens with.")
+            client = authenticated(req, values, self._clients, now=now)
+            exchange = {
+                "authorization_code": self._tokens.redeem_code,
+                "refresh_token": self._tokens.refresh,
+            }.get(values.get("grant_type", ""))
+            if "grant_type" not in values:
+                raise OAuthError("invalid_request", "The parameter grant_type is missing.")
+            if exchange is None:
+                raise OAuthError("unsupported_grant_type", "This grant type is not supported.")
+            if values["grant_type"] not in client.grant_types:
+                raise OAuthError("unauthorized_client", "This client may not use this grant type.")
+            answer = exchange(values, client, issuer=req.context.issuer, now=now)
+        except OAuthError as error:
+            send_oauth_error(req, resp, error)
+            return
+        send_json(resp, answer)
+        resp.set_header("Pragma", "no-cache")
+
+    def on_options(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer a preflight."""
+        send_preflight(resp, "POST, OPTIONS")
+
+
+class Userinfo:
+    """`/oidc/userinfo`: the token in the header, or in the body of a POST; never in the query."""
+
+    any_origin = True
+
+    def __init__(self, status: TokenStatus, clock: Clock) -> None:
+        self._status = status
+        self._clock = clock
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer with the claims."""
+        self._answer(req, resp, bearer_token(req))
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer with the claims; two tokens at once are refused (RFC 6750 §2)."""
+        in_header, in_body = bearer_token(req), None
+        try:
+            if (req.content_type or "").lower().startswith("application/x-www-form-urlencoded"):
+                in_body = form_parameters(req).values.get("access_token")
+            if in_header is not None and in_body is not None:
+                raise OAuthError("invalid_request", "Two access tokens at once.")
+        except OAuthError as error:
+            send_bearer_error(resp, error)
+            return
+        self._answer(req, resp, in_header or in_body)
+
+    def _answer(self, req: falcon.Request, resp: falcon.Response, token: str | None) -> None:
+        if token is None:
+            send_bearer_error(resp, None)
+            return
+        try:
+            claims = self._status.userinfo(token, issuer=req.context.issuer, now=int(self._clock()))
+        except OAuthError as error:
+            send_bearer_error(resp, error)
+            return
+        send_json(resp, claims)
+
+    def on_options(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer a preflight."""
+        send_preflight(resp, "GET, HEAD, POST, OPTIONS")
+
+
+class Introspect:
+    """`POST /oidc/introspect`: for confidential clients, and for the operator's admin token."""
+
+    def __init__(self, clients: Clients, status: TokenStatus, admin: AdminAuth, clock: Clock) -> None:
+        self._clients = clients
+        self._status = status
+        self._admin = admin
+        self._clock = clock
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Tell what a token is worth; `token_type_hint` changes nothing."""
+        now = int(self._clock())
+        try:
+            values = form_parameters(req).values
+            asker = self._asker(req, values, now=now)
+            answer = self._status.introspect(_token(values), asker, issuer=req.context.issuer, now=now)
+        except OAuthError as error:
+            send_oauth_error(req, resp, error)
+            return
+        send_json(resp, answer)
+
+    def _asker(self, req: falcon.Request, values: Mapping[str, str], *, now: int) -> Client | None:
+        if bearer_token(req) is not None:
+            try:
+                self._admin.require(req)
+            except ApiError:
+                raise OAuthError("invalid_client", "The admin token is wrong.") from None
+            return None
+        client = authenticated(req, values, self._clients, now=now)
+        if client.is_public:
+            raise OAuthError("unauthorized_client", "A public client may not ask about tokens.")
+        return client
+
+
+class Revoke:
+    """`POST /oidc/revoke`: a client ends its own tokens; about any other it is told nothing."""
+
+    any_origin = True
+
+    def __init__(self, clients: Clients, status: TokenStatus, clock: Clock) -> None:
+        self._clients = clients
+        self._status = status
+        self._clock = clock
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """200, whatever the token was."""
+        now = int(self._clock())
+        try:
+            values = form_parameters(req).values
+            client = authenticated(req, values, self._clients, now=now)
+            self._status.revoke(_token(values), client, issuer=req.context.issuer, now=now)
+        except OAuthError as error:
+            send_oauth_error(req, resp, error)
+            return
+        send_json(resp, {})
+
+    def on_options(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer a preflight."""
+        send_preflight(resp, "POST, OPTIONS")
+
+
+def authenticated(req: falcon.Request, values: Mapping[str, str], clients: Clients, *, now: int) -> Client:
+    """The client of the request, authenticated; named in the log."""
+    client = authenticate_client(req.env.get("HTTP_AUTHORIZATION"), values, clients, now=now)
+    req.context.client_id = client.client_id
+    return client
+
+
+def _token(values: Mapping[str, str]) -> str:
+    token: str | None = values.get("token")
+    if token is None:
+        raise OAuthError("invalid_request", "The parameter token is missing.")
+    return token

@@ -1,0 +1,61 @@
+"""`PUT /api/auth/users/{user_id}`: what the app knows of a user, for userinfo and ID tokens. For the admin token."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import falcon
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from service.protocol.models import SignIn
+from service.resources.sign_in_request import UserId, Word, standard_claims
+from service.sessions import LocalSessions
+from service.web.auth import AdminAuth
+from service.web.bodies import read_json
+from service.web.errors import ApiError
+from service.web.render import send_json
+
+_USER_ID: TypeAdapter[str] = TypeAdapter(UserId)
+
+
+class _UserRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    claims: Annotated[dict[str, Any], AfterValidator(standard_claims)] = Field(default_factory=dict)
+    roles: list[Word] = Field(default_factory=list)
+    tenant_id: Word = Field(default=None)  # type: ignore[assignment]
+
+
+class OneUser:
+    """The user's record."""
+
+    def __init__(self, sessions: LocalSessions, admin: AdminAuth) -> None:
+        self._sessions = sessions
+        self._admin = admin
+
+    def on_put(self, req: falcon.Request, resp: falcon.Response, user_id: str) -> None:
+        """Replace the fields that are given; the rest stays as it is."""
+        self._admin.require(req)
+        wanted = read_json(req, _UserRequest)
+        try:
+            _USER_ID.validate_python(user_id)
+        except ValidationError:
+            raise ApiError("NOT_FOUND") from None
+        user = self._sessions.remember_user(
+            SignIn(
+                user_id,
+                wanted.tenant_id,
+                tuple(wanted.roles),
+                wanted.claims,
+                given=frozenset(wanted.model_fields_set),
+            )
+        )
+        send_json(
+            resp,
+            {
+                "user_id": user_id,
+                "claims": user.claims,
+                "roles": list(user.roles),
+                "tenant_id": user.tenant_id,
+            },
+        )

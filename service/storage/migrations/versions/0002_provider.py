@@ -1,0 +1,62 @@
+"""The provider: users, clients, interactions, grants, and what hangs on a grant or a session."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+OLD = ("session", "replay_marker")
+NEW = (
+    "provider_session",
+    "user_record",
+    "client",
+    "interaction",
+    "verifier",
+    "consent",
+    "grant_record",
+    "authorization_code",
+    "access_token",
+    "refresh_token",
+)
+
+
+def upgrade() -> None:
+    """Give the old tables the two columns of the one shape, and make the new ones."""
+    for name in OLD:
+        op.add_column(
+            name, sa.Column("session_id", sa.String(64), nullable=False, server_default=sa.text("''"))
+        )
+        op.add_column(name, sa.Column("spent_at", sa.BigInteger, nullable=True))
+        op.create_index(f"ix_{name}_grant_id", name, ["grant_id"])
+        op.create_index(f"ix_{name}_session_id", name, ["session_id"])
+    # A session is no grant: what falls with it is found by its sid.
+    op.execute("UPDATE session SET session_id = grant_id, grant_id = ''")
+    for name in NEW:
+        op.create_table(
+            name,
+            sa.Column("id_hash", sa.String(64), primary_key=True),
+            sa.Column("subject", sa.String(255), nullable=False),
+            sa.Column("grant_id", sa.String(64), nullable=False),
+            sa.Column("session_id", sa.String(64), nullable=False, server_default=sa.text("''")),
+            sa.Column("spent_at", sa.BigInteger, nullable=True),
+            sa.Column("expires_at", sa.BigInteger, nullable=False),
+            sa.Column("body", sa.Text, nullable=False),
+        )
+        for column in ("subject", "grant_id", "session_id", "expires_at"):
+            op.create_index(f"ix_{name}_{column}", name, [column])
+
+
+def downgrade() -> None:
+    """Drop the new tables: every grant ends."""
+    for name in reversed(NEW):
+        op.drop_table(name)
+    op.execute("UPDATE session SET grant_id = session_id")
+    for name in OLD:
+        op.drop_index(f"ix_{name}_session_id", name)
+        op.drop_index(f"ix_{name}_grant_id", name)
+        with op.batch_alter_table(name) as table:
+            table.drop_column("spent_at")
+            table.drop_column("session_id")

@@ -1,0 +1,49 @@
+"""Answers in the shapes of OAuth 2.0.
+
+Spec: RFC 6749 §5.1, §5.2; RFC 6750 §3
+"""
+
+from __future__ import annotations
+
+import falcon
+
+from service.protocol.errors import OAuthError
+from service.web.params import MalformedParameters, Parameters, read_form
+from service.web.render import send_json
+
+
+def form_parameters(req: falcon.Request) -> Parameters:
+    """The parameters of a form body; those of the query never count (RFC 6749 §3.2).
+
+    Raises:
+        ApiError: 413, 415.
+        OAuthError: `invalid_request` for a malformed or a repeated one.
+    """
+    try:
+        parameters = read_form(req)
+    except MalformedParameters:
+        raise OAuthError("invalid_request", "The form is malformed.") from None
+    if parameters.repeated:
+        raise OAuthError("invalid_request", "A parameter is repeated.")
+    return parameters
+
+
+def send_oauth_error(req: falcon.Request, resp: falcon.Response, error: OAuthError) -> None:
+    """Answer with an error; a client that tried Basic is told the scheme (RFC 6749 §5.2)."""
+    send_json(resp, error.parameters(), status=error.status)
+    if error.error == "invalid_client":
+        resp.set_header("WWW-Authenticate", 'Basic realm="pylon-oidc"')
+
+
+def send_bearer_error(resp: falcon.Response, error: OAuthError | None) -> None:
+    """Answer 401 or 403 to a request with a bad token, or with none (RFC 6750 §3)."""
+    if error is None:
+        send_json(
+            resp, {"error": "invalid_token", "error_description": "An access token is required."}, status=401
+        )
+        resp.set_header("WWW-Authenticate", "Bearer")
+        return
+    send_json(resp, error.parameters(), status=error.status)
+    resp.set_header(
+        "WWW-Authenticate", f'Bearer error="{error.error}", error_description="{error.description}"'
+    )

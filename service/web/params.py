@@ -1,0 +1,73 @@
+"""Query and form parameters, read strictly: each has one value, or is known to be repeated.
+
+Spec: RFC 6749 §3.1, §3.2 (a parameter without a value is omitted), Appendix B
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import parse_qsl
+
+import falcon
+
+from service.web.bodies import read_body
+from service.web.errors import ApiError
+
+_MAX_PARAMETERS: Final = 200
+
+
+class MalformedParameters(ValueError):
+    """Not `application/x-www-form-urlencoded` in UTF-8."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Parsed parameters: the values that are not empty, and the names that came more than once."""
+
+    values: Mapping[str, str] = field(default_factory=dict)
+    repeated: frozenset[str] = frozenset()
+
+
+def parse_parameters(text: str) -> Parameters:
+    """Parse a query string or a form.
+
+    Raises:
+        MalformedParameters: when it is not UTF-8, or holds more than 200 parameters.
+    """
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MAX_PARAMETERS)
+    except ValueError:
+        raise MalformedParameters from None
+    names = [name for name, _ in pairs]
+    return Parameters(
+        {name: value for name, value in pairs if value},
+        frozenset(name for name in names if names.count(name) > 1),
+    )
+
+
+def read_query(req: falcon.Request) -> Parameters:
+    """The parameters of the query.
+
+    Raises:
+        MalformedParameters: see `parse_parameters`.
+    """
+    return parse_parameters(req.query_string)
+
+
+def read_form(req: falcon.Request) -> Parameters:
+    """The parameters of the body.
+
+    Raises:
+        ApiError: `BODY_TOO_LARGE`, or `UNSUPPORTED_MEDIA_TYPE` for anything but a form.
+        MalformedParameters: see `parse_parameters`.
+    """
+    body = read_body(req)
+    media_type = (req.content_type or "").partition(";")[0].strip().lower()
+    if media_type != "application/x-www-form-urlencoded":
+        raise ApiError("UNSUPPORTED_MEDIA_TYPE", hint="Send application/x-www-form-urlencoded.")
+    try:
+        return parse_parameters(body.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise MalformedParameters from None

@@ -1,0 +1,37 @@
+"""The service as tests load it into gunicorn: told to, a worker hangs in the middle of a token request.
+
+In the folder that `HANG_FOLDER` names, the file `before` lets the next transaction hang at its commit, `after` lets the
+next answer of the token endpoint hang when all is done. Whoever hangs says so in the file `hangs`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, event
+
+from service.wsgi import app as service
+
+
+def _hang(when: str) -> None:
+    folder = os.environ.get("HANG_FOLDER")
+    if folder and (Path(folder) / when).exists():
+        (Path(folder) / "hangs").touch()
+        threading.Event().wait()
+
+
+@event.listens_for(Engine, "commit")
+def _before_commit(_connection: object) -> None:
+    _hang("before")
+
+
+def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    """The service."""
+    answer: Iterable[bytes] = service(environ, start_response)
+    if environ["PATH_INFO"] == "/oidc/token":
+        _hang("after")
+    return answer

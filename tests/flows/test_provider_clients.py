@@ -1,0 +1,183 @@
+"""Clients that others wrote sign a user in through us: npm's openid-client, and Authlib's."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import jwt
+import pytest
+from authlib.common.security import generate_token
+from authlib.integrations.requests_client import OAuth2Session
+
+from tests.flows.provider_setup import Provider, Visitor, client_metadata, fresh_database
+from tests.support.app import App, query_of, with_query
+from tests.support.gunicorn import PROJECT, clean_environment
+
+JS = PROJECT / "tests" / "js"
+SECRET = "a-secret-of-the-clients-that-others-wrote"
+#: A client for each way to authenticate, named after it.
+METHODS = ("client_secret_basic", "client_secret_post", "none")
+SCOPE = "openid profile email offline_access"
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def provider(request: pytest.FixtureRequest) -> Iterator[Provider]:
+    """A provider of two workers."""
+    with fresh_database(request, request.param) as url, Provider(url, clients=_clients) as running:
+        yield running
+
+
+def _clients(origin: str) -> list[dict[str, Any]]:
+    return [
+        client_metadata(
+            method, None if method == "none" else SECRET, origin, token_endpoint_auth_method=method
+        )
+        for method in METHODS
+    ]
+
+
+def _secret(method: str) -> str | None:
+    return None if method == "none" else SECRET
+
+
+def find_node() -> str:
+    """The Node that the packages of `tests/js` bring, or the one on PATH."""
+    own = next(JS.glob("node_modules/node-linux-*/bin/node"), None)
+    node = str(own) if own else shutil.which("node")
+    assert node, "no Node here: run tests/js/install"
+    return node
+
+
+def openid_client(provider: Provider, visitor: Visitor, user_id: str, method: str) -> dict[str, Any]:
+    """Let openid-client go through the flow; what it did."""
+    asked = {
+        "issuer": provider.issuer,
+        "client_id": method,
+        "client_secret": _secret(method),
+        "method": method,
+        "redirect_uri": provider.party.redirect_uri,
+        "post_logout_redirect_uri": f"{provider.party.origin}/out",
+    }
+    process = subprocess.Popen(
+        [find_node(), JS / "code_flow.mjs", json.dumps(asked)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=clean_environment(http_proxy=None, https_proxy=None, HTTP_PROXY=None, HTTPS_PROXY=None),
+    )
+    try:
+        assert process.stdout is not None
+        begun = process.stdout.readline().strip()
+        assert begun, process.communicate(timeout=20)[1]
+        waiting = visitor.begin(begun)
+        came_back = visitor.follow(provider.app.login(waiting, user_id), provider.party.redirect_uri)
+        output, errors = process.communicate(f"{came_back}\n", timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, errors
+    done: dict[str, Any] = json.loads(output)
+    return done
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_openid_client_completes_the_code_flow(provider: Provider, method: str) -> None:
+    """Discovery, PKCE, ID token, userinfo, refresh, introspection, revocation and logout, by each authentication."""
+    user_id, visitor = f"node-{method}", Visitor(provider)
+    done = openid_client(provider, visitor, user_id, method)
+    assert done["claims"]["sub"] == done["userinfo"]["sub"] == user_id
+    assert done["userinfo"]["email"] == "ada@example.com"
+    assert done["rotated"] is True
+    assert (done["activeBefore"], done["activeAfter"]) == (
+        (None, None) if method == "none" else (True, False)
+    )
+    out = f"{provider.party.origin}/out"
+    assert query_of(visitor.follow(done["endSessionUrl"], out)) == {"state": "bye"}
+    assert provider.app.sessions(user_id) == []
+
+
+class Authlib:
+    """Authlib's client in front of the provider, as its documentation has it."""
+
+    def __init__(self, provider: Provider, method: str) -> None:
+        self.provider, self.visitor = provider, Visitor(provider)
+        self.metadata = provider.party.get("/.well-known/openid-configuration").json()
+        self.client = OAuth2Session(
+            method,
+            _secret(method),
+            token_endpoint_auth_method=method,
+            revocation_endpoint_auth_method=method,
+            scope=SCOPE,
+            redirect_uri=provider.party.redirect_uri,
+            code_challenge_method="S256",
+            token_endpoint=self.metadata["token_endpoint"],
+        )
+        self.client.trust_env = False
+
+    def sign_in(self, user_id: str) -> dict[str, Any]:
+        """Go through the flow; the tokens."""
+        verifier, nonce = generate_token(48), generate_token()
+        url, state = self.client.create_authorization_url(
+            self.metadata["authorization_endpoint"], code_verifier=verifier, nonce=nonce
+        )
+        redirect_to = self.provider.app.login(self.visitor.begin(url), user_id)
+        came_back = self.visitor.follow(redirect_to, self.provider.party.redirect_uri)
+        tokens: dict[str, Any] = self.client.fetch_token(
+            authorization_response=came_back, state=state, code_verifier=verifier
+        )
+        claims = jwt.decode(tokens["id_token"], options={"verify_signature": False})
+        assert (claims["sub"], claims["nonce"]) == (user_id, nonce)
+        return tokens
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_authlib_completes_the_code_flow(provider: Provider, method: str) -> None:
+    """PKCE, ID token, userinfo, refresh, introspection and revocation, by each authentication."""
+    user_id, authlib = f"authlib-{method}", Authlib(provider, method)
+    client, metadata = authlib.client, authlib.metadata
+    first = authlib.sign_in(user_id)
+    assert client.get(metadata["userinfo_endpoint"]).json()["sub"] == user_id
+    second = client.refresh_token()
+    assert second["refresh_token"] != first["refresh_token"]
+    told = client.introspect_token(metadata["introspection_endpoint"], token=second["access_token"])
+    assert told.json().get("active") is (None if method == "none" else True)
+    revoked = client.revoke_token(metadata["revocation_endpoint"], token=second["refresh_token"])
+    assert revoked.status_code == 200
+    assert client.get(metadata["userinfo_endpoint"]).status_code == 401
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_authlib_signs_its_user_out(provider: Provider, method: str) -> None:
+    """The end-session URL with the ID token as the hint ends the session and comes back."""
+    user_id, authlib = f"leaving-{method}", Authlib(provider, method)
+    hint, out = authlib.sign_in(user_id)["id_token"], f"{provider.party.origin}/out"
+    asked = {"id_token_hint": hint, "post_logout_redirect_uri": out, "state": "bye"}
+    url = with_query(authlib.metadata["end_session_endpoint"], asked)
+    assert query_of(authlib.visitor.follow(url, out)) == {"state": "bye"}
+    assert provider.app.sessions(user_id) == []
+
+
+def test_a_client_of_one_method_is_refused_by_another(provider: Provider) -> None:
+    """A client that names `client_secret_post` may not come by `Basic` (RFC 7591 §2)."""
+    authlib = Authlib(provider, "client_secret_post")
+    authlib.client.token_endpoint_auth_method = "client_secret_basic"
+    with pytest.raises(Exception, match="invalid_client"):
+        authlib.sign_in("nobody")
+
+
+def test_the_app_reads_what_its_page_should_show(provider: Provider) -> None:
+    """The backend is told who asks for what, before it signs anybody in."""
+    app: App = provider.app
+    url = with_query(
+        f"{provider.issuer}/oidc/authorize",
+        provider.party.authorization("none", login_hint="ada", acr_values="high", max_age="60")[1],
+    )
+    shown = app.interaction(Visitor(provider).begin(url))
+    assert shown["client"]["client_name"] == "The none client"
+    expected = {"login_hint": "ada", "acr_values": "high", "max_age": 60, "scope": SCOPE, "step": "login"}
+    assert shown.items() >= expected.items()

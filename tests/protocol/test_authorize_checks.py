@@ -1,0 +1,293 @@
+"""The authorization request's rules without HTTP: the ordered checks, and what happens next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.protocol.authorize import (
+    AFTER_TRUST,
+    BEFORE_TRUST,
+    MAX_SIGN_IN_ATTEMPTS,
+    Asked,
+    AuthorizationRequest,
+    Check,
+    Progress,
+    Step,
+    build_request,
+    check_request,
+    next_step,
+    return_address,
+)
+from service.protocol.clients import Client, ClientSecret
+from service.protocol.errors import NotOurClient, OAuthError
+from service.protocol.models import Session
+
+NOW = 1_800_000_000
+URI = "https://rp.example.org/cb"
+CLIENT = Client("c", (URI,), "environment", secrets=(ClientSecret("h"),), first_party=True)
+THIRD = replace(CLIENT, first_party=False)
+GOOD = {
+    "client_id": "c",
+    "redirect_uri": URI,
+    "response_type": "code",
+    "scope": "openid email",
+    "state": "s",
+    "code_challenge": "x" * 43,
+    "code_challenge_method": "S256",
+}
+SESSION = Session("sid-1", "0" * 64, "pylon_0", "ada", NOW - 100, NOW + 9_000, 9_100, NOW - 100)
+ALL = BEFORE_TRUST + AFTER_TRUST
+
+
+def _asked(
+    client: Client | None = CLIENT,
+    repeated: tuple[str, ...] = (),
+    hint: str | None = None,
+    **changes: str | None,
+) -> Asked:
+    given = {name: value for name, value in {**GOOD, **changes}.items() if value is not None}
+    return Asked(given, frozenset(repeated), client, hint)
+
+
+def _request(client: Client = CLIENT, hint: str | None = None, **changes: Any) -> AuthorizationRequest:
+    asked = _asked(client, hint=hint, **changes)
+    check_request(asked, ALL)
+    return build_request(asked)
+
+
+def _refuses(check: Check, asked: Asked) -> bool:
+    try:
+        check(asked)
+    except (NotOurClient, OAuthError):
+        return True
+    return False
+
+
+#: One request for each check that it refuses, and no other check does.
+ALONE: Mapping[str, Asked] = {
+    "check_client_id": _asked(repeated=("client_id",)),
+    "check_client_known": _asked(None),
+    "check_redirect_uri_given": _asked(repeated=("redirect_uri",)),
+    "check_redirect_uri_registered": _asked(redirect_uri=URI + "x"),
+    "check_no_repeats": _asked(repeated=("state",)),
+    "check_no_request_object": _asked(request="x"),
+    "check_no_request_uri": _asked(request_uri="x"),
+    "check_no_registration": _asked(registration="x"),
+    "check_response_type": _asked(response_type="token"),
+    "check_response_mode": _asked(response_mode="fragment"),
+    "check_grant_type": _asked(replace(CLIENT, grant_types=("refresh_token",))),
+    "check_scope": _asked(scope="nothing"),
+    "check_prompt": _asked(prompt="none login"),
+    "check_max_age": _asked(max_age="-1"),
+    "check_pkce_method": _asked(code_challenge_method="plain"),
+    "check_pkce_challenge": _asked(code_challenge="short"),
+    "check_pkce_present": _asked(code_challenge=None, code_challenge_method=None),
+    "check_claims": _asked(claims="[]"),
+    "check_id_token_hint": _asked(hint=""),
+}
+
+
+def test_a_good_request_passes_every_check() -> None:
+    """Issue 4: the checks only refuse."""
+    check_request(_asked(), ALL)
+
+
+def test_every_check_has_a_request_of_its_own() -> None:
+    """Issue 4: the table below is of every check, in their order."""
+    assert list(ALONE) == [check.__name__ for check in ALL]
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_a_check_is_needed(name: str) -> None:
+    """Issue 4: the request is refused with the check, and passes all the others without it."""
+    with pytest.raises((NotOurClient, OAuthError)):
+        check_request(ALONE[name], ALL)
+    others = [check for check in ALL if check.__name__ != name]
+    assert [check.__name__ for check in others if _may_run(check, name) and _refuses(check, ALONE[name])] in (
+        [],
+        ["check_no_repeats"],  # which sees every repeated name, after the cut
+    )
+
+
+def _may_run(check: Check, missing: str) -> bool:
+    # Without a client none of the later checks can run; they stand in their order.
+    return missing != "check_client_known" or check in BEFORE_TRUST[:2]
+
+
+def test_the_cut_is_where_the_redirect_uri_is_trusted() -> None:
+    """S21: before it a page (NotOurClient), after it a redirect (OAuthError): never the other way round."""
+    for check in ALL:
+        expected = NotOurClient if check in BEFORE_TRUST else OAuthError
+        with pytest.raises(expected):
+            check(ALONE[check.__name__])
+
+
+def test_the_first_that_refuses_speaks() -> None:
+    """Issue 4: the order is the tuple's: a faulty redirect URI hides every later fault."""
+    with pytest.raises(NotOurClient):
+        check_request(_asked(redirect_uri="https://evil.example/", scope="nothing", response_type="x"), ALL)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*GOOD, "prompt", "max_age", "claims", "response_mode"]), st.text(max_size=30)
+    )
+)
+def test_no_input_breaks_a_check(changes: dict[str, str]) -> None:
+    """S21: whatever comes, the outcome is a request or one of the two refusals."""
+    given: dict[str, Any] = {name: value or None for name, value in changes.items()}
+    asked = _asked(**given)
+    try:
+        check_request(asked, ALL)
+    except (NotOurClient, OAuthError):
+        return
+    build_request(asked)
+
+
+@pytest.mark.parametrize(
+    ("repeated", "changes", "expected"),
+    [
+        ((), {}, (URI, "s", "query")),
+        ((), {"response_mode": "form_post"}, (URI, "s", "form_post")),
+        ((), {"response_mode": "nonsense"}, (URI, "s", "query")),
+        ((), {"state": None}, (URI, None, "query")),
+        (("state",), {}, (URI, None, "query")),
+        (("response_mode",), {"response_mode": "form_post"}, (URI, "s", "query")),
+    ],
+)
+def test_where_an_error_goes(
+    repeated: tuple[str, ...], changes: dict[str, Any], expected: tuple[str, str | None, str]
+) -> None:
+    """S22: of what is repeated nothing is believed (RFC 6749 §3.1, §4.1.2.1)."""
+    assert return_address(_asked(repeated=repeated, **changes)) == expected
+
+
+def test_scope_is_what_may_be_granted() -> None:
+    """Contract §8: known scopes that the client may have; what `claims` asks for stands beside as its scope."""
+    narrow = replace(CLIENT, scope=("openid", "email"))
+    request = _request(
+        narrow, scope="email phone openid x", claims='{"userinfo":{"phone_number":null,"email":null}}'
+    )
+    assert (request.scope, request.disclosed) == (("openid", "email"), ("openid", "email"))
+    asked = _request(scope="openid", claims='{"id_token":{"phone_number":null}}')
+    assert (asked.scope, set(asked.disclosed)) == (("openid",), {"openid", "phone"})
+
+
+# --- what happens next ---
+
+
+def _step(
+    request: AuthorizationRequest,
+    session: Session | None = SESSION,
+    remembered: tuple[str, ...] = (),
+    **progress: Any,
+) -> str:
+    """The next step, or the error's code."""
+    try:
+        return next_step(request, Progress(NOW, **progress), session, remembered, now=NOW).value
+    except OAuthError as error:
+        return error.error
+
+
+@pytest.mark.parametrize(
+    ("client", "prompt", "session", "remembered", "expected"),
+    [
+        (CLIENT, None, SESSION, (), "issue"),
+        (CLIENT, None, None, (), "login"),
+        (CLIENT, "none", None, (), "login_required"),
+        (CLIENT, "none", SESSION, (), "issue"),
+        (CLIENT, "login", SESSION, (), "login"),
+        (CLIENT, "select_account", SESSION, (), "login"),
+        (CLIENT, "consent", SESSION, ("openid", "email"), "consent"),
+        (THIRD, None, SESSION, (), "consent"),
+        (THIRD, None, SESSION, ("openid",), "consent"),
+        (THIRD, None, SESSION, ("openid", "email", "phone"), "issue"),
+        (THIRD, "none", SESSION, ("openid",), "consent_required"),
+        (THIRD, "none", SESSION, ("openid", "email"), "issue"),
+        (THIRD, "none", None, ("openid", "email"), "login_required"),
+        (THIRD, "login consent", SESSION, (), "login"),
+    ],
+)
+def test_what_comes_next(
+    client: Client, prompt: str | None, session: Session | None, remembered: tuple[str, ...], expected: str
+) -> None:
+    """Core §3.1.2.1, §3.1.2.3, §3.1.2.4: sign in, then consent, then the code; prompt=none shows nothing."""
+    assert _step(_request(client, prompt=prompt), session, remembered) == expected
+
+
+@pytest.mark.parametrize(
+    ("attempts", "expected"), [(0, "login"), (1, "login"), (2, "login_required"), (9, "login_required")]
+)
+def test_after_one_more_try_the_client_is_told(attempts: int, expected: str) -> None:
+    """S27; contract §8: unmet after one more try: login_required."""
+    assert MAX_SIGN_IN_ATTEMPTS == 2
+    assert _step(_request(prompt="login"), sign_in_attempts=attempts) == expected
+    assert _step(_request(), None, sign_in_attempts=attempts) == expected
+
+
+@pytest.mark.parametrize(
+    ("session", "progress", "fresh"),
+    [
+        ({}, {}, False),
+        ({"created_at": NOW, "auth_time": NOW}, {}, True),
+        ({"created_at": NOW, "auth_time": NOW}, {"sid_before": "sid-1"}, False),
+        ({"created_at": NOW - 1, "auth_time": NOW}, {}, False),
+        ({"created_at": NOW, "auth_time": NOW - 30}, {}, True),
+        ({"created_at": NOW, "auth_time": NOW - 31}, {}, False),
+        ({"auth_time": NOW}, {"signed_in_sid": "sid-1"}, True),
+        ({"auth_time": NOW - 31}, {"signed_in_sid": "sid-1"}, False),
+        ({"auth_time": NOW}, {"signed_in_sid": "sid-2"}, False),
+    ],
+)
+@pytest.mark.parametrize("wish", [{"prompt": "login"}, {"max_age": "0"}])
+def test_what_is_a_new_sign_in(
+    session: dict[str, Any], progress: dict[str, Any], fresh: bool, wish: dict[str, Any]
+) -> None:
+    """S27; contract §8: reported for this interaction, or begun after it, and authenticated 30 s before it at most."""
+    assert _step(_request(**wish), replace(SESSION, **session), **progress) == ("issue" if fresh else "login")
+
+
+@pytest.mark.parametrize(
+    ("max_age", "expected"), [("99", "login"), ("100", "issue"), ("9999999999", "issue")]
+)
+def test_max_age_is_counted_from_auth_time(max_age: str, expected: str) -> None:
+    """S27; Core §3.1.2.1: re-authentication when more than max_age has gone by."""
+    assert _step(_request(max_age=max_age)) == expected
+
+
+@pytest.mark.parametrize(
+    ("claims", "acr", "expected"),
+    [
+        ('{"id_token":{"acr":{"essential":true,"value":"gold"}}}', "gold", "issue"),
+        (
+            '{"id_token":{"acr":{"essential":true,"value":"gold"}}}',
+            "lead",
+            "unmet_authentication_requirements",
+        ),
+        ('{"id_token":{"acr":{"essential":true,"values":["a","gold"]}}}', "gold", "issue"),
+        ('{"id_token":{"acr":{"essential":true}}}', None, "unmet_authentication_requirements"),
+        ('{"id_token":{"acr":{"value":"gold"}}}', "lead", "issue"),
+        ('{"id_token":{"acr":null}}', None, "issue"),
+    ],
+)
+def test_an_essential_acr_must_be_met(claims: str, acr: str | None, expected: str) -> None:
+    """S27; Core §5.5.1.1: essential and unmet is an error of its own; voluntary is not."""
+    assert _step(_request(claims=claims), replace(SESSION, acr=acr), sign_in_attempts=2) == expected
+
+
+@pytest.mark.parametrize(("hint", "expected"), [(None, "issue"), ("ada", "issue"), ("bob", "login_required")])
+def test_a_hint_asks_for_its_user(hint: str | None, expected: str) -> None:
+    """Core §3.1.2.2: no answer for another than the user of id_token_hint."""
+    assert _step(_request(hint=hint, prompt="none")) == expected
+
+
+def test_a_consent_does_not_replace_a_sign_in() -> None:
+    """S27: who agreed must still meet what was asked of the sign-in."""
+    assert _step(_request(THIRD, prompt="login"), consented_scope=("openid",)) == "login"
+    assert _step(_request(THIRD), consented_scope=("openid",)) == Step.ISSUE.value

@@ -1,0 +1,213 @@
+"""Clients: the rules of redirect URIs (RFC 8252, RFC 9700), methods and secrets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.protocol.clients import Client, ClientSecret, InvalidClientMetadata, parse_client
+from service.protocol.handles import hash_handle
+
+NOW = 1_800_000_000
+SECRET = "k" * 40
+
+
+def _client(**metadata: Any) -> Client:
+    return parse_client(
+        {"client_id": "c", "redirect_uris": ["https://rp.example.org/cb"]} | metadata, source="database"
+    )
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://rp.example.org/cb",
+        "https://rp.example.org:8443/cb?x=1&y=2",
+        "https://rp.example.org",
+        "https://xn--bcher-kva.example/cb",
+        "https://[2001:db8::1]/cb",
+        "http://localhost/cb",
+        "http://localhost:8080/cb",
+        "http://127.0.0.1/cb",
+        "http://127.0.0.1:49152/cb",
+        "http://[::1]/cb",
+        "com.example.app:/oauth2redirect",
+        "org.example.app.x:/a/b?c=d",
+    ],
+)
+def test_a_redirect_uri_that_may_be_registered(uri: str) -> None:
+    """RFC 8252 §7.1, §7.3; RFC 9700 §2.6: https, http for this machine, a reversed domain name as scheme."""
+    assert _client(redirect_uris=[uri]).redirect_uris == (uri,)
+    assert _client(redirect_uris=[uri]).knows_redirect_uri(uri)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://rp.example.org/cb",
+        "http://127.0.0.2/cb",
+        "http://0.0.0.0/cb",
+        "http://localhost.evil.example/cb",
+        "http://127.0.0.1.evil.example/cb",
+        "http://localhost@evil.example/cb",
+        "https://rp.example.org/cb#",
+        "https://rp.example.org/cb#f",
+        "https://user@rp.example.org/cb",
+        "https://u:p@rp.example.org/cb",
+        "https://*.example.org/cb",
+        "https://rp.example.org:99999/cb",
+        "https://rp.example.org:x/cb",
+        "https:///cb",
+        "https://",
+        "https:rp.example.org",
+        "//rp.example.org/cb",
+        "/cb",
+        "cb",
+        "",
+        " https://rp.example.org/cb",
+        "https://rp.example.org/c b",
+        "https://rp.example.org/cb\n",
+        "https://rp.example.org\\cb",
+        "https://rp.example.org/é",
+        "https://rp.example.org/<x>",
+        "javascript:alert(1)",
+        "javascript://x.y/%0aalert(1)",
+        "data:text/html,x",
+        "vbscript:x",
+        "file:///etc/passwd",
+        "ftp://rp.example.org/",
+        "myapp:/cb",
+        "myapp://cb",
+        "urn:ietf:wg:oauth:2.0:oob",
+        "com.example.app:x",
+        "com.example.app://host/cb",
+        "https://rp.example.org;x/cb",
+        "https://rp.example.org,evil.example/cb",
+        "https://rp.example.org'/cb",
+        "https://rp.example.org/" + "x" * 2048,
+    ],
+)
+def test_one_that_may_not(uri: str) -> None:
+    """RFC 8252 §8.4; RFC 9700 §2.1, §4.1: no plain http elsewhere, fragment, user info, wildcard, script or bare scheme."""
+    for member in ("redirect_uris", "post_logout_redirect_uris"):
+        with pytest.raises(InvalidClientMetadata) as refusal:
+            _client(**{member: [uri]})
+        assert refusal.value.member == member
+        assert len(uri) < 10 or uri not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("registered", "shown", "known"),
+    [
+        ("http://127.0.0.1/cb", "http://127.0.0.1:51004/cb", True),
+        ("http://127.0.0.1:8000/cb", "http://127.0.0.1:51004/cb", True),
+        ("http://127.0.0.1:8000/cb", "http://127.0.0.1/cb", True),
+        ("http://[::1]/cb", "http://[::1]:51004/cb", True),
+        ("http://127.0.0.1/cb?x=1", "http://127.0.0.1:5/cb?x=1", True),
+        ("http://127.0.0.1", "http://127.0.0.1:5", True),
+        ("http://localhost/cb", "http://localhost:51004/cb", False),
+        ("http://127.0.0.1/cb", "http://localhost:51004/cb", False),
+        ("http://localhost/cb", "http://127.0.0.1/cb", False),
+        ("http://127.0.0.1/cb", "http://[::1]/cb", False),
+        ("http://127.0.0.1/cb", "https://127.0.0.1:5/cb", False),
+        ("http://127.0.0.1/cb", "http://127.0.0.1:5/cb/", False),
+        ("http://127.0.0.1/cb", "http://127.0.0.1:5/CB", False),
+        ("http://127.0.0.1/cb", "http://127.0.0.1:5/cb?x", False),
+        ("http://127.0.0.1/cb", "http://127.0.0.1:5/cb#f", False),
+        ("http://127.0.0.1/cb", "http://127.0.0.1:5@evil.example/cb", False),
+        ("http://127.0.0.1/cb", "http://127.0.0.1:/cb", False),
+        ("http://127.0.0.1/cb", "http://127.0.0.1:x/cb", False),
+        ("http://127.0.0.1/cb", "http://127.0.0.1:123456/cb", False),
+        ("http://127.0.0.1/cb", "HTTP://127.0.0.1:5/cb", False),
+        ("https://rp.example.org/cb", "https://rp.example.org:8443/cb", False),
+        ("com.example.app:/cb", "com.example.app:/cb/", False),
+    ],
+)
+def test_only_a_loopback_addresss_port_is_free(registered: str, shown: str, known: bool) -> None:
+    """S20; RFC 8252 §7.3, §8.3: any port for the loopback IP literals; all else is the exact string (RFC 9700 §2.1)."""
+    assert _client(redirect_uris=[registered]).knows_redirect_uri(shown) is known
+
+
+@given(st.text(max_size=40), st.integers(0, 25))
+def test_one_more_or_one_less_is_another(extra: str, at: int) -> None:
+    """S20; RFC 9700 §2.1: a registered URI with anything put in or left out is not registered."""
+    uri = "https://rp.example.org/cb"
+    client = _client(redirect_uris=[uri])
+    assert client.knows_redirect_uri(uri[:at] + extra + uri[at:]) is (extra == "")
+    assert not client.knows_redirect_uri(uri[:at] + uri[at + 1 :]) or at >= len(uri)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "basic", "post", "none"),
+    [
+        ({"client_secret": SECRET}, True, True, False),
+        ({"client_secret": SECRET, "token_endpoint_auth_method": "client_secret_basic"}, True, False, False),
+        ({"client_secret": SECRET, "token_endpoint_auth_method": "client_secret_post"}, False, True, False),
+        ({}, False, False, True),
+        ({"token_endpoint_auth_method": "none"}, False, False, True),
+    ],
+)
+def test_which_methods_a_client_may_use(
+    metadata: dict[str, Any], basic: bool, post: bool, none: bool
+) -> None:
+    """Contract §8: both secret methods for a confidential client unless it names one; no secret = public."""
+    client = _client(**metadata)
+    assert client.is_public is none
+    methods = ("client_secret_basic", "client_secret_post", "none")
+    assert [client.accepts_method(method) for method in methods] == [basic, post, none]
+    assert not client.accepts_method("") and not client.accepts_method("client_secret")
+
+
+def test_a_secret_is_good_until_its_end() -> None:
+    """Contract §8: after a rotation the old one is good for an hour; the new one for ever."""
+    old, new = ClientSecret(hash_handle("old" * 12), NOW), ClientSecret(hash_handle("new" * 12))
+    client = Client("c", ("https://rp.example.org/cb",), "database", secrets=(new, old))
+    assert client.has_secret("old" * 12, now=NOW - 1) and not client.has_secret("old" * 12, now=NOW)
+    assert client.has_secret("new" * 12, now=NOW * 2)
+
+
+@given(st.text(max_size=60))
+def test_no_other_secret_is_good(shown: str) -> None:
+    """S31: only the very secret; a public client has none, so none is good."""
+    assert _client(client_secret=SECRET).has_secret(shown, now=NOW) is (shown == SECRET)
+    assert not _client().has_secret(shown, now=NOW)
+
+
+def test_no_secret_is_kept_or_shown() -> None:
+    """S31: neither the value, nor its hash in the metadata."""
+    client = _client(client_secret=SECRET)
+    assert SECRET not in repr(client)
+    shown = client.public_metadata()
+    assert not {"secrets", "client_secret"} & set(shown) and hash_handle(SECRET) not in str(shown)
+
+
+@pytest.mark.parametrize("member", ["client_id", "redirect_uris"])
+def test_what_every_client_has(member: str) -> None:
+    """Contract §8: at least `client_id` and `redirect_uris`."""
+    metadata = {"client_id": "c", "redirect_uris": ["https://rp.example.org/cb"]}
+    del metadata[member]
+    with pytest.raises(InvalidClientMetadata) as refusal:
+        parse_client(metadata, source="environment")
+    assert refusal.value.member == member
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [
+        ("redirect_url", "redirect_uris"),
+        ("clientid", "client_id"),
+        ("secret", "client_secret"),
+        ("post_logout_uris", "post_logout_redirect_uris"),
+        ("requirepkce", "require_pkce"),
+        ("resources", "resource_ids"),
+        ("grant_type", "grant_types"),
+    ],
+)
+def test_a_slip_is_told_with_what_was_meant(slip: str, meant: str) -> None:
+    """Contract §8: unknown metadata is refused with a did-you-mean."""
+    with pytest.raises(InvalidClientMetadata, match=f"{slip}: is not known; did you mean {meant}") as refusal:
+        _client(**{slip: "x"})
+    assert refusal.value.member == slip

@@ -1,0 +1,293 @@
+"""The admin API for clients: `/api/oidc/clients`."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+import pytest
+
+from tests.http.driver import refused
+from tests.provider.conftest import CLIENTS, ServeProvider
+from tests.provider.driver import CALLBACK, SECRET, Provider, RelyingParty
+
+ALL = "/api/oidc/clients"
+FULL: dict[str, Any] = {
+    "client_name": "Wiki", "redirect_uris": [CALLBACK], "post_logout_redirect_uris": ["https://rp.example.org/out"],
+    "client_uri": "https://rp.example.org", "logo_uri": "https://rp.example.org/logo.png", "policy_uri": "https://rp.example.org/p",
+    "tos_uri": "https://rp.example.org/t", "contacts": ["ops@example.org"], "scope": "openid email", "first_party": True,
+    "grant_types": ["authorization_code"], "response_types": ["code"], "token_endpoint_auth_method": "client_secret_post",
+    "id_token_signed_response_alg": "RS256", "application_type": "web", "require_pkce": False, "resource_ids": ["api"],
+}  # fmt: skip
+DEFAULTS: dict[str, Any] = {
+    "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"], "first_party": False, "require_pkce": True,
+    "resource_ids": [], "scope": "openid profile email address phone offline_access roles", "source": "database",
+}  # fmt: skip
+
+
+def _add(op: Provider, **metadata: Any) -> dict[str, Any]:
+    answer = op.app.call("POST", ALL, {"redirect_uris": [CALLBACK]} | metadata)
+    assert answer.status == 201, answer
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+def _signs_in(op: Provider, client_id: str, secret: str | None, method: str = "client_secret_basic") -> bool:
+    rp = RelyingParty(op.house, client_id, secret=secret, method=method)
+    request = rp.request()
+    code = op.authorize(op.browser(), request)["code"]
+    return rp.redeem(request, code).status == 200
+
+
+def test_registering_answers_metadata_and_a_secret_once(op: Provider) -> None:
+    """Contract §8: 201 metadata with `client_id` (it starts with `c_`) and, once, `client_secret` (RFC 7591 §3.2.1)."""
+    made = _add(op)
+    assert made["client_id"].startswith("c_") and len(made["client_secret"]) >= 32
+    assert {name: made[name] for name in DEFAULTS} == DEFAULTS
+    assert made["redirect_uris"] == [CALLBACK]
+    shown = op.app.call("GET", f"{ALL}/{made['client_id']}")
+    assert shown.status == 200 and shown.json() == {
+        name: value for name, value in made.items() if name != "client_secret"
+    }
+    assert made["client_secret"] not in op.app.call("GET", ALL).body.decode()
+
+
+def test_every_member_comes_back_as_it_was_given(op: Provider) -> None:
+    """Contract §8: clients carry RFC 7591 names, and ours (RFC 7591 §2)."""
+    made = _add(op, **FULL)
+    assert {name: made[name] for name in FULL} == FULL
+
+
+def test_a_registered_client_signs_in(op: Provider) -> None:
+    """Contract §8: the database adds clients: confidential ones by either method, and public ones."""
+    made = _add(op)
+    assert _signs_in(op, made["client_id"], made["client_secret"])
+    assert _signs_in(op, made["client_id"], made["client_secret"], "client_secret_post")
+    public = _add(op, token_endpoint_auth_method="none")
+    assert "client_secret" not in public and public["token_endpoint_auth_method"] == "none"
+    assert _signs_in(op, public["client_id"], None)
+
+
+def test_an_id_and_a_secret_of_ones_own_are_taken(op: Provider) -> None:
+    """Contract §8: `client_id` and `client_secret` may be given, as in `PYLON_OIDC_CLIENTS`."""
+    assert _add(op, client_id="wiki", client_secret=SECRET)["client_id"] == "wiki"
+    assert _signs_in(op, "wiki", SECRET)
+
+
+def test_a_secret_is_a_hash_at_rest(op: Provider) -> None:
+    """S31; contract §8: secrets are kept as one fast hash, and never logged."""
+    made = _add(op)
+    with sqlite3.connect(op.house.settings.data_dir / "pylon.db") as database:
+        dump = "\n".join(database.iterdump())
+    assert made["client_id"] in dump and made["client_secret"] not in dump
+    assert made["client_secret"] not in op.house.log.getvalue()
+
+
+def test_the_list_has_both_sources(op: Provider) -> None:
+    """Contract §8: `{"clients": [metadata]}`; `source` is `environment` or `database`; never a secret."""
+    made = _add(op)
+    answer = op.app.call("GET", ALL)
+    sources = {client["client_id"]: client["source"] for client in answer.json()["clients"]}
+    assert list(answer.json()) == ["clients"]
+    assert sources == {str(client["client_id"]): "environment" for client in CLIENTS} | {
+        made["client_id"]: "database"
+    }
+    assert SECRET not in answer.body.decode() and "secret" not in {
+        name for client in answer.json()["clients"] for name in client
+    }
+
+
+@pytest.mark.parametrize(
+    ("metadata", "member", "hint"),
+    [
+        ({"redirect_uri": [CALLBACK]}, "redirect_uri", "redirect_uris"),
+        ({"client_nam": "x"}, "client_nam", "client_name"),
+        ({"frist_party": True}, "frist_party", "first_party"),
+        ({"scopes": "openid"}, "scopes", "scope"),
+        ({"jwks_uri": "https://x.example/"}, "jwks_uri", ""),
+        ({"redirect_uris": None}, "redirect_uris", "JSON array"),
+        ({"redirect_uris": []}, "redirect_uris", "at least one"),
+        ({"redirect_uris": [1]}, "redirect_uris", ""),
+        ({"client_id": ""}, "client_id", ""),
+        ({"client_id": "a b"}, "client_id", "visible ASCII"),
+        ({"client_secret": "short"}, "client_secret", "32"),
+        ({"client_secret": 1}, "client_secret", ""),
+        ({"first_party": "yes"}, "first_party", "true or false"),
+        ({"scope": "openid nonsense"}, "scope", "openid"),
+        ({"scope": ["openid"]}, "scope", ""),
+        ({"grant_types": ["implicit"]}, "grant_types", "authorization_code"),
+        ({"grant_types": ["client_credentials"]}, "grant_types", ""),
+        ({"response_types": ["token"]}, "response_types", "code"),
+        (
+            {"token_endpoint_auth_method": "private_key_jwt"},
+            "token_endpoint_auth_method",
+            "client_secret_basic",
+        ),
+        ({"token_endpoint_auth_method": "none", "client_secret": SECRET}, "client_secret", "public"),
+        ({"token_endpoint_auth_method": "none", "require_pkce": False}, "require_pkce", "public"),
+        ({"id_token_signed_response_alg": "none"}, "id_token_signed_response_alg", "RS256"),
+        ({"application_type": "service"}, "application_type", "web"),
+        ({"client_name": "a\nb"}, "client_name", ""),
+        ({"client_name": "x" * 256}, "client_name", "255"),
+        ({"contacts": "ops@example.org"}, "contacts", ""),
+        ({"resource_ids": [""]}, "resource_ids", ""),
+    ],
+)
+def test_wrong_metadata_is_told_by_its_member(
+    op: Provider, metadata: dict[str, Any], member: str, hint: str
+) -> None:
+    """Contract §8: 400 `INVALID_CLIENT_METADATA` naming the member, an unknown one with a did-you-mean (RFC 7591 §3.2.2)."""
+    error = refused(
+        op.app.call("POST", ALL, {"redirect_uris": [CALLBACK]} | metadata), 400, "INVALID_CLIENT_METADATA"
+    )
+    assert error["message"].endswith(f"See the field {member}.")
+    assert error["hint"].startswith(member) and hint in error["hint"]
+    assert SECRET not in str(error)
+
+
+def test_a_hostile_member_is_not_repeated(op: Provider) -> None:
+    """Contract §7: no echo of hostile input: an odd name is not named."""
+    answer = op.app.call("POST", ALL, {"redirect_uris": [CALLBACK], "<script>alert(1)</script>": 1})
+    error = refused(answer, 400, "INVALID_CLIENT_METADATA")
+    assert "script" not in str(error)
+
+
+@pytest.mark.parametrize("body", ["[]", '"x"', '{"a":1,"a":2}', "{", '{"x":NaN}', "null"])
+def test_a_body_that_is_no_object_is_refused(op: Provider, body: str) -> None:
+    """Contract §5: 400 INVALID_BODY."""
+    refused(op.ask("POST", ALL, admin=True, body=body.encode()), 400, "INVALID_BODY")
+
+
+@pytest.mark.parametrize("client_id", ["c-basic", "taken"])
+def test_a_taken_id_is_a_conflict(op: Provider, client_id: str) -> None:
+    """Contract §8: 409 `CLIENT_EXISTS`, for one of either source."""
+    _add(op, client_id="taken")
+    refused(
+        op.app.call("POST", ALL, {"redirect_uris": [CALLBACK], "client_id": client_id}), 409, "CLIENT_EXISTS"
+    )
+
+
+@pytest.mark.parametrize(("method", "tail"), [("PUT", ""), ("DELETE", ""), ("POST", "/secret")])
+def test_the_environments_are_read_only(op: Provider, method: str, tail: str) -> None:
+    """Contract §8: 409 `CLIENT_READ_ONLY` for one of the environment."""
+    body = {"redirect_uris": [CALLBACK]} if method == "PUT" else None
+    refused(op.app.call(method, f"{ALL}/c-basic{tail}", body), 409, "CLIENT_READ_ONLY")
+
+
+@pytest.mark.parametrize(("method", "tail"), [("GET", ""), ("PUT", ""), ("DELETE", ""), ("POST", "/secret")])
+@pytest.mark.parametrize("client_id", ["nobody", "\0", "x" * 500])
+def test_an_unknown_client_is_not_found(op: Provider, client_id: str, method: str, tail: str) -> None:
+    """Contract §8: 404 `NOT_FOUND`."""
+    body = {"redirect_uris": [CALLBACK]} if method == "PUT" else None
+    refused(op.app.call(method, f"{ALL}/{client_id}{tail}", body), 404, "NOT_FOUND")
+
+
+def test_changing_replaces_the_metadata_and_keeps_the_secret(op: Provider) -> None:
+    """Contract §8: `PUT`: 200 with the metadata; what is left out is at its default again (RFC 7592 §2.2)."""
+    made = _add(op, client_name="Old", first_party=True)
+    answer = op.app.call(
+        "PUT", f"{ALL}/{made['client_id']}", {"redirect_uris": [CALLBACK], "client_name": "New"}
+    )
+    assert answer.status == 200
+    assert (answer.json()["client_name"], answer.json()["first_party"]) == ("New", False)
+    assert answer.json() == op.app.call("GET", f"{ALL}/{made['client_id']}").json()
+    assert _signs_in(op, made["client_id"], made["client_secret"])
+
+
+@pytest.mark.parametrize(
+    ("change", "member"),
+    [({"client_id": "other"}, "client_id"), ({"client_secret": SECRET}, "client_secret"), ({"token_endpoint_auth_method": "none"}, "token_endpoint_auth_method"),
+     ({"redirect_uris": ["http://rp.example.org/"]}, "redirect_uris"), ({"nonsense": 1}, "nonsense")],
+)  # fmt: skip
+def test_a_wrong_change_changes_nothing(op: Provider, change: dict[str, Any], member: str) -> None:
+    """Contract §8: 400 naming the member; id and secret are not changed here."""
+    made = _add(op)
+    answer = op.app.call("PUT", f"{ALL}/{made['client_id']}", {"redirect_uris": [CALLBACK]} | change)
+    assert member in refused(answer, 400, "INVALID_CLIENT_METADATA")["message"]
+    assert _signs_in(op, made["client_id"], made["client_secret"])
+
+
+def test_removing_ends_it(op: Provider) -> None:
+    """Contract §8: `DELETE` 204 without a body; 404 afterwards; its tokens are worth nothing."""
+    made = _add(op)
+    rp = RelyingParty(op.house, made["client_id"], secret=made["client_secret"])
+    request = rp.request(scope="openid offline_access")
+    tokens = rp.redeem(request, op.authorize(op.browser(), request)["code"]).json()
+    answer = op.app.call("DELETE", f"{ALL}/{made['client_id']}")
+    assert (answer.status, answer.body) == (204, b"")
+    refused(op.app.call("GET", f"{ALL}/{made['client_id']}"), 404, "NOT_FOUND")
+    assert rp.refresh(tokens["refresh_token"]).json()["error"] == "invalid_client"
+    assert rp.userinfo(tokens["access_token"]).status == 401
+    assert op.browser().go(request.url).is_page(400)
+
+
+@pytest.mark.parametrize(("age_s", "old_is_good"), [(0, True), (3599, True), (3600, False)])
+def test_a_rotated_secret_overlaps_for_an_hour(op: Provider, age_s: int, old_is_good: bool) -> None:
+    """Contract §8: 200 with the new secret, the old one good for an hour, to the second."""
+    made = _add(op)
+    answer = op.app.call("POST", f"{ALL}/{made['client_id']}/secret")
+    assert answer.status == 200
+    new = answer.json()["client_secret"]
+    assert answer.json()["client_id"] == made["client_id"] and new != made["client_secret"]
+    op.clock.advance(age_s)
+    assert _signs_in(op, made["client_id"], new)
+    assert _signs_in(op, made["client_id"], made["client_secret"]) is old_is_good
+
+
+def test_a_second_rotation_leaves_the_second_last_its_hour(op: Provider) -> None:
+    """Contract §8: the one before the new one is good for an hour more; the one before that is over."""
+    made = _add(op)
+    path = f"{ALL}/{made['client_id']}/secret"
+    second, third = (op.app.call("POST", path).json()["client_secret"] for _ in range(2))
+    assert _signs_in(op, made["client_id"], second) and _signs_in(op, made["client_id"], third)
+    assert not _signs_in(op, made["client_id"], made["client_secret"])
+
+
+def test_a_public_client_has_no_secret_to_rotate(op: Provider) -> None:
+    """Contract §8: there is nothing to rotate."""
+    made = _add(op, token_endpoint_auth_method="none")
+    refused(op.app.call("POST", f"{ALL}/{made['client_id']}/secret"), 404, "NOT_FOUND")
+
+
+def test_of_an_id_in_both_the_environment_wins(op: Provider, serve_provider: ServeProvider) -> None:
+    """Contract §8: the environment's metadata and secret count, and it is read-only."""
+    made = _add(op, client_id="both", client_name="stored")
+    fixed = {
+        "client_id": "both",
+        "client_secret": SECRET,
+        "client_name": "fixed",
+        "redirect_uris": [CALLBACK],
+    }
+    later = serve_provider([fixed], PYLON_DATA_DIR=str(op.house.settings.data_dir))
+    (shown,) = later.app.call("GET", ALL).json()["clients"]
+    assert (shown["client_name"], shown["source"]) == ("fixed", "environment")
+    assert _signs_in(later, "both", SECRET) and not _signs_in(later, "both", made["client_secret"])
+    refused(later.app.call("DELETE", f"{ALL}/both"), 409, "CLIENT_READ_ONLY")
+
+
+def test_a_client_is_never_called_as_the_minted_audience(serve_provider: ServeProvider) -> None:
+    """S35; contract §2, §6: an ID token would be forged by a minted one: refused at registration."""
+    op = serve_provider(PYLON_JWT_AUDIENCE="api")
+    answer = op.app.call("POST", ALL, {"client_id": "api", "redirect_uris": [CALLBACK]})
+    assert "client_id" in refused(answer, 400, "INVALID_CLIENT_METADATA")["message"]
+
+
+@pytest.mark.parametrize("client_id", ["https://rp.example.org/", "a/b", "a/secrets"])
+def test_an_id_may_be_an_address(op: Provider, client_id: str) -> None:
+    """Contract §8: an id is visible ASCII, slashes too: it is found under its own name."""
+    _add(op, client_id=client_id)
+    assert op.app.call("GET", f"{ALL}/{client_id}").json()["client_id"] == client_id
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", ALL), ("POST", ALL), ("GET", f"{ALL}/c-basic"), ("PUT", f"{ALL}/c-basic"), ("DELETE", f"{ALL}/c-basic"),
+     ("POST", f"{ALL}/c-basic/secret"), ("GET", "/api/oidc/grants"), ("DELETE", "/api/oidc/grants/x"), ("PUT", "/api/auth/users/ada"),
+     ("GET", "/api/oidc/interactions/x"), ("POST", "/api/oidc/interactions/x/login"), ("POST", "/api/oidc/interactions/x/consent"),
+     ("POST", "/api/oidc/interactions/x/reject")],
+)  # fmt: skip
+@pytest.mark.parametrize("token", [None, "x" * 40, SECRET])
+def test_the_admin_token_comes_first(op: Provider, method: str, path: str, token: str | None) -> None:
+    """Contract §5: 403 `FORBIDDEN` without the admin token, before body and id are looked at; a session's token is none."""
+    refused(op.ask(method, path, token=token, body=b"nonsense"), 403, "FORBIDDEN")
+    assert op.ask(method, path, token=op.app.session()["token"], body=b"x").status == 403

@@ -1,0 +1,236 @@
+"""Consent: the built-in page, the app's own, and who is never asked."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.http.driver import refused
+from tests.provider.browser import Browser, Landing, query_of
+from tests.provider.conftest import ServeProvider
+from tests.provider.driver import OTHER_CALLBACK, Provider
+
+CONSENT_URL = "https://app.example.com/consent"
+
+
+@pytest.fixture
+def browser(op: Provider) -> Browser:
+    """A browser whose user is signed in."""
+    browser = op.browser()
+    op.app.sign_in(browser, claims={"name": "Ada <i>B</i>"})
+    return browser
+
+
+def _page(op: Provider, browser: Browser, **parameters: Any) -> Landing:
+    return browser.go(op.rp("c-third").request(**parameters).url)
+
+
+def test_a_first_party_client_is_not_asked_for(op: Provider, browser: Browser) -> None:
+    """Contract §8: `first_party` skips consent."""
+    assert (
+        browser.ask("GET", op.rp().request(scope="openid email").url)
+        .headers["Location"]
+        .startswith("https://rp.")
+    )
+
+
+def test_prompt_consent_always_shows_it(op: Provider, browser: Browser) -> None:
+    """Contract §8: prompt=consent shows the page even for a first party, and after a remembered yes (Core §3.1.2.1)."""
+    for client_id in ("c-basic", "c-third", "c-third"):
+        request = op.rp(client_id).request(prompt="consent")
+        page = browser.go(request.url)
+        assert page.is_page() and page.action
+        assert "code" in op.answered(request, browser.submit(page, decision="allow"))
+
+
+def test_the_page_says_who_asks_for_what(op: Provider, browser: Browser) -> None:
+    """S45; contract §8; line 4.7: name, logo, links, user and scopes in words, all escaped; two buttons; no script."""
+    page = _page(op, browser, scope="openid email offline_access")
+    assert page.is_page()
+    assert "&lt;b&gt;Third &amp; Co&lt;/b&gt;" in page.text and "<b>Third" not in page.text
+    assert "Ada &lt;i&gt;B&lt;/i&gt;" in page.text and "<i>B" not in page.text
+    for shown in ("https://logo.example.net:8443/a.png", "https://third.example.org/privacy", "https://third.example.org/terms",
+                  "see your email address", "stay connected"):  # fmt: skip
+        assert shown in page.text
+    assert "phone" not in page.text
+    assert 'name="decision" value="allow"' in page.text and 'name="decision" value="deny"' in page.text
+    assert "<script" not in page.text and "javascript:" not in page.text
+
+
+def test_claims_asked_for_alone_are_said_too(op: Provider, browser: Browser) -> None:
+    """Contract §8: what `claims` asks for is agreed to as its scope is, and not given without (Core §5.5)."""
+    request = op.rp("c-third").request(claims=json.dumps({"userinfo": {"email": None}}))
+    page = browser.go(request.url)
+    assert "see your email address" in page.text
+    code = op.answered(request, browser.submit(page, decision="allow"))["code"]
+    assert op.rp("c-third").redeem(request, code).json()["scope"] == "openid"
+
+
+def test_a_yes_gives_the_code_and_is_remembered(op: Provider, browser: Browser) -> None:
+    """Contract §8: remembered grants skip the page, for this client and these scopes or fewer."""
+    rp = op.rp("c-third")
+    request = rp.request(scope="openid email")
+    assert "code" in op.answered(request, browser.submit(browser.go(request.url), decision="allow"))
+    fewer = rp.request(prompt="none", scope="openid")
+    assert "code" in op.answered(fewer, browser.go(fewer.url))
+    more = rp.request(prompt="none", scope="openid email phone")
+    assert op.answered(more, browser.go(more.url))["error"] == "consent_required"
+
+
+def test_consent_is_each_users_own(op: Provider, browser: Browser) -> None:
+    """Contract §8: what one user allowed, another is asked for."""
+    browser.submit(_page(op, browser), decision="allow")
+    other = op.browser()
+    op.app.sign_in(other, "bob")
+    assert _page(op, other).is_page()
+
+
+@pytest.mark.parametrize("decision", ["deny", "", "Allow", "yes"])
+def test_anything_but_a_yes_is_a_no(op: Provider, browser: Browser, decision: str) -> None:
+    """Line 2.18; contract §8: access_denied with state and iss; nothing is remembered (RFC 6749 §4.1.2.1)."""
+    request = op.rp("c-third").request()
+    landing = browser.submit(browser.go(request.url), decision=decision)
+    assert op.answered(request, landing)["error"] == "access_denied"
+    assert not op.app.grants() and _page(op, browser).is_page()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}],
+)
+def test_another_site_cannot_say_yes(op: Provider, browser: Browser, headers: dict[str, str]) -> None:
+    """S26: the form passes a same-origin check, even with its token."""
+    page = _page(op, browser)
+    assert browser.go(page.action, form=page.fields | {"decision": "allow"}, headers=headers).is_page(403)
+    assert not op.app.grants()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"Origin": "null"}, {"Origin": "https://id.example.com"}, {"Sec-Fetch-Site": "same-origin"}],
+)
+def test_a_browser_that_says_little_may(op: Provider, browser: Browser, headers: dict[str, str]) -> None:
+    """S26: the check does not break on `Origin: null`: the one-time token decides."""
+    page = _page(op, browser)
+    assert browser.go(page.action, form=page.fields | {"decision": "allow"}, headers=headers).is_at(
+        OTHER_CALLBACK
+    )
+
+
+@pytest.mark.parametrize("token", [None, "", "x", "é"])
+def test_without_the_forms_token_nothing_is_agreed_to(
+    op: Provider, browser: Browser, token: str | None
+) -> None:
+    """S26: the form answers its one-time token."""
+    page = _page(op, browser)
+    form = {"decision": "allow"} | ({} if token is None else {"form_token": token})
+    assert browser.go(page.action, form=form).is_page(403)
+    assert not op.app.grants()
+
+
+def test_only_the_page_shown_last_counts(op: Provider, browser: Browser) -> None:
+    """S26: one-time: showing the page again makes the first form's token worthless, and a second press is too late."""
+    first = _page(op, browser)
+    second = browser.go(first.action)
+    assert browser.submit(first, decision="allow").is_page(403)
+    assert browser.submit(second, decision="allow").is_at(OTHER_CALLBACK)
+    assert browser.submit(second, decision="allow").is_page(400)
+
+
+def test_the_page_outlives_a_sign_in_by_the_backend(op: Provider) -> None:
+    """Contract §8: after way (b) the consent page is shown at its own address, without the verifier in it."""
+    browser = op.browser()
+    landing = _page(op, browser)
+    landing = op.app.by_backend(browser, landing)
+    assert landing.is_page() and "verifier" not in landing.url
+    assert browser.submit(landing, decision="allow").is_at(OTHER_CALLBACK)
+
+
+# --- the app's own page ---
+
+
+@pytest.fixture
+def apart(serve_provider: ServeProvider) -> Provider:
+    """A provider whose app asks for consent itself."""
+    return serve_provider(PYLON_CONSENT_URL=CONSENT_URL)
+
+
+def _asked(op: Provider, browser: Browser, **parameters: Any) -> tuple[Any, Landing]:
+    op.app.sign_in(browser)
+    request = op.rp("c-third").request(**parameters)
+    return request, browser.go(request.url)
+
+
+def test_the_apps_page_has_the_same_hand_off(apart: Provider) -> None:
+    """Contract §8: `PYLON_CONSENT_URL` with `interaction` and `return_to`; `…/consent` answers where to go on."""
+    browser = apart.browser()
+    request, landing = _asked(apart, browser)
+    assert landing.is_at(CONSENT_URL) and set(query_of(landing.url)) == {"interaction", "return_to"}
+    landing = browser.go(apart.app.report(apart.app.interaction(landing), "consent", {}))
+    assert "code" in apart.answered(request, landing)
+
+
+def test_the_app_may_grant_a_part(apart: Provider) -> None:
+    """Contract §8: `{scope?}`: what the user left out is not granted."""
+    browser = apart.browser()
+    request, landing = _asked(apart, browser, scope="openid email phone")
+    landing = browser.go(
+        apart.app.report(apart.app.interaction(landing), "consent", {"scope": "openid phone"})
+    )
+    tokens = apart.rp("c-third").redeem(request, apart.answered(request, landing)["code"]).json()
+    assert tokens["scope"] == "openid phone"
+
+
+@pytest.mark.parametrize("remember", [True, False])
+def test_the_app_says_whether_it_is_remembered(apart: Provider, remember: bool) -> None:
+    """Contract §8: `{remember?}`."""
+    browser = apart.browser()
+    _, landing = _asked(apart, browser)
+    browser.go(apart.app.report(apart.app.interaction(landing), "consent", {"remember": remember}))
+    again = browser.go(apart.rp("c-third").request().url)
+    assert again.is_at(OTHER_CALLBACK if remember else CONSENT_URL)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"scope": ""},
+        {"scope": "nonsense"},
+        {"scope": ["openid"]},
+        {"remember": "yes"},
+        {"other": 1},
+        {"scope": None},
+        [],
+        "x",
+    ],
+)
+def test_a_malformed_consent_is_refused(apart: Provider, body: Any) -> None:
+    """Contract §5, §8: 400 INVALID_BODY, and nothing is agreed to: an empty scope is no consent."""
+    _, landing = _asked(apart, apart.browser())
+    answer = apart.app.call("POST", f"/api/oidc/interactions/{apart.app.interaction(landing)}/consent", body)
+    refused(answer, 400, "INVALID_BODY")
+
+
+def test_a_consent_to_nothing_that_was_asked_is_none(apart: Provider) -> None:
+    """Contract §8: agreed to `phone` where `openid` was asked: no code without a scope comes of it."""
+    browser = apart.browser()
+    _, landing = _asked(apart, browser)
+    landing = browser.go(apart.app.report(apart.app.interaction(landing), "consent", {"scope": "phone"}))
+    assert landing.is_at(CONSENT_URL) and not apart.app.grants()
+
+
+def test_consent_comes_after_sign_in(apart: Provider) -> None:
+    """Contract §8: an interaction that waits for its sign-in takes no consent."""
+    landing = apart.browser().go(apart.rp("c-third").request().url)
+    answer = apart.app.call("POST", f"/api/oidc/interactions/{apart.app.interaction(landing)}/consent", {})
+    refused(answer, 409, "WRONG_STEP")
+
+
+def test_a_no_by_the_app_is_told_to_the_client(apart: Provider) -> None:
+    """Contract §8: `…/reject` from the consent step."""
+    browser = apart.browser()
+    request, landing = _asked(apart, browser)
+    landing = browser.go(apart.app.report(apart.app.interaction(landing), "reject", {}))
+    assert apart.answered(request, landing)["error"] == "access_denied"

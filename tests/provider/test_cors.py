@@ -1,0 +1,90 @@
+"""CORS: `*` without credentials on token, userinfo and revoke, for errors too; nowhere that a cookie counts."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.provider.browser import FORM
+from tests.provider.driver import Provider
+from tests.support.gunicorn import Answer
+
+ORIGIN = {"Origin": "https://spa.example.net"}
+OPEN = ["/oidc/token", "/oidc/userinfo", "/oidc/revoke"]
+
+
+def _is_open(answer: Answer) -> None:
+    assert answer.headers.all("Access-Control-Allow-Origin") == ["*"]
+    assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+@pytest.mark.parametrize("path", OPEN)
+def test_a_preflight_is_answered(op: Provider, path: str) -> None:
+    """S42; contract §8: `OPTIONS` with `*`, the methods, and `Authorization` (Fetch §3.2.3)."""
+    asked = ORIGIN | {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization",
+    }
+    answer = op.ask("OPTIONS", path, headers=asked)
+    assert answer.status in {200, 204}
+    _is_open(answer)
+    assert "POST" in answer.headers["Access-Control-Allow-Methods"]
+    assert "authorization" in answer.headers["Access-Control-Allow-Headers"].lower()
+    assert "content-type" in answer.headers["Access-Control-Allow-Headers"].lower()
+
+
+@pytest.mark.parametrize("path", OPEN)
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [(b"x=1", FORM), (b"x=1&x=1", FORM), (b"{}", "application/json"), (b"x" * 70_000, FORM), (b"\xff", FORM)],
+)
+def test_errors_can_be_read(op: Provider, path: str, body: bytes, content_type: str) -> None:
+    """S42; contract §8: 400, 401, 413, 415: a script sees what was wrong."""
+    answer = op.ask("POST", path, headers=ORIGIN, body=body, content_type=content_type)
+    assert answer.status >= 400
+    _is_open(answer)
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
+@pytest.mark.parametrize("path", OPEN)
+def test_a_wrong_method_can_be_read_too(op: Provider, path: str, method: str) -> None:
+    """S42; contract §8: `*` for errors too, 405 included."""
+    answer = op.ask(method, path, headers=ORIGIN)
+    assert answer.status == 405
+    _is_open(answer)
+
+
+def test_successes_can_be_read(op: Provider) -> None:
+    """S42; contract §8: token, userinfo and revoke answer a single-page app; `WWW-Authenticate` may be read."""
+    rp = op.rp("c-public")
+    request = rp.request()
+    tokens = rp.redeem(request, op.authorize(op.browser(), request)["code"])
+    _is_open(tokens)
+    told = rp.userinfo(tokens.json()["access_token"])
+    _is_open(told)
+    assert "WWW-Authenticate" in told.headers["Access-Control-Expose-Headers"]
+    _is_open(rp.revoke(tokens.json()["access_token"]))
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/oidc/authorize"), ("POST", "/oidc/authorize"), ("GET", "/oidc/logout"), ("POST", "/oidc/logout"),
+        ("GET", "/oidc/interaction/x"), ("POST", "/oidc/introspect"), ("GET", "/api/oidc/clients"), ("GET", "/api/oidc/grants"),
+        ("GET", "/api/oidc/interactions/x"), ("PUT", "/api/auth/users/x"), ("OPTIONS", "/oidc/authorize"), ("OPTIONS", "/oidc/logout"),
+        ("OPTIONS", "/oidc/introspect"), ("OPTIONS", "/api/oidc/clients"),
+    ],
+)  # fmt: skip
+def test_nothing_else_is_open(op: Provider, method: str, path: str) -> None:
+    """S42: no CORS where a cookie or the admin token counts."""
+    answer = op.ask(
+        method, path, headers=ORIGIN, **({"body": b"", "content_type": FORM} if method == "POST" else {})
+    )
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+def test_the_cookie_counts_for_nothing_there(op: Provider) -> None:
+    """S42: neither the app's cookie nor the provider's opens userinfo."""
+    browser = op.browser()
+    op.sign_in(browser, way="cookie")
+    op.sign_in(browser, prompt="login")
+    assert browser.ask("GET", f"{op.issuer}/oidc/userinfo").status == 401

@@ -1,0 +1,213 @@
+"""Section 2 of the behaviours: who is asked to sign in again, and who is not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.provider.browser import Browser, Landing, query_of
+from tests.provider.driver import LOGIN_URL, Provider
+
+WAYS = pytest.mark.parametrize("way", ["backend", "cookie"])
+SILENT_REFUSALS = {"login_required", "interaction_required", "consent_required", "account_selection_required"}
+
+
+def _post(op: Provider, browser: Browser, parameters: dict[str, str]) -> Landing:
+    return browser.go(f"{op.issuer}/oidc/authorize", form=parameters, cross_site=True)
+
+
+@WAYS
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("prompt", ["login", "select_account", "login consent"])
+@pytest.mark.parametrize("wait_s", [0, 1])
+def test_prompt_login_asks_again(op: Provider, way: str, method: str, prompt: str, wait_s: int) -> None:
+    """Line 2.17: prompt=login re-prompts with a live session; auth_time is later, sub the same (Core §3.1.2.1)."""
+    rp, browser = op.rp(), op.browser()
+    first = op.sign_in(browser, way=way).claims
+    op.clock.advance(wait_s)
+    request = rp.request(prompt=prompt)
+    landing = browser.go(request.url) if method == "GET" else _post(op, browser, request.parameters)
+    assert landing.is_at(LOGIN_URL)
+    op.clock.advance(1)
+    code = op.answered(request, op.finish(browser, landing, way=way))["code"]
+    second = rp.verified(rp.redeem(request, code).json()["id_token"])
+    assert second["sub"] == first["sub"]
+    assert second["auth_time"] > first["auth_time"]
+    assert second["sid"] != first["sid"]
+
+
+@WAYS
+def test_coming_back_without_signing_in_anew_does_not_do(op: Provider, way: str) -> None:
+    """S27: prompt=login is proven by a new sign-in; unmet after one more try it is login_required (contract §8)."""
+    browser, request = op.browser(), op.rp().request(prompt="login")
+    op.sign_in(browser, way=way)
+    landing = browser.go(request.url)
+    landing = browser.go(query_of(landing.url)["return_to"])
+    assert landing.is_at(LOGIN_URL)
+    landing = browser.go(query_of(landing.url)["return_to"])
+    assert op.answered(request, landing)["error"] == "login_required"
+
+
+@pytest.mark.parametrize(("ago_s", "good"), [(0, True), (30, True), (31, False), (86_400, False)])
+@WAYS
+def test_a_reported_sign_in_is_fresh_unless_it_lies_well_before_the_interaction(
+    op: Provider, way: str, ago_s: int, good: bool
+) -> None:
+    """S27: re-authentication is proven by auth_time: at most 30 s before the interaction began (contract §8; Core §3.1.2.1)."""
+    request = op.rp().request(prompt="login")
+    shown = op.authorize(op.browser(), request, way=way, auth_time=int(op.clock()) - ago_s)
+    assert ("code" in shown) is good
+    assert good or shown["error"] == "login_required"
+
+
+def test_by_the_cookie_only_a_session_that_began_since_counts(op: Provider) -> None:
+    """S27: by way (a) a session from before the interaction is not a new sign-in, whatever its auth_time (contract §8)."""
+    browser, request = op.browser(), op.rp().request(prompt="login")
+    before = op.app.session(auth_time=int(op.clock()) + 60)
+    op.clock.advance(60)
+    landing = browser.go(request.url)
+    browser.set_cookie("pylon_session", before["token"])
+    for _ in range(2):
+        landing = browser.go(query_of(landing.url)["return_to"])
+    assert op.answered(request, landing)["error"] == "login_required"
+
+
+@pytest.mark.parametrize("mode", ["query", "form_post"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_prompt_none_without_a_session_is_told_to_the_client(op: Provider, mode: str, method: str) -> None:
+    """Line 2.18: no page: login_required with the 128-character state, no code (Core §3.1.2.6)."""
+    browser, request = op.browser(), op.rp().request(prompt="none", response_mode=mode)
+    landing = browser.go(request.url) if method == "GET" else _post(op, browser, request.parameters)
+    shown = op.answered(request, landing)
+    assert shown["error"] in SILENT_REFUSALS and shown["error"] == "login_required"
+    assert len(shown["state"]) == 128 and "code" not in shown
+
+
+@WAYS
+def test_prompt_none_with_a_session_gives_a_code_at_once(op: Provider, way: str) -> None:
+    """Line 2.19: no page; auth_time and sub are those of the first token (Core §3.1.2.1)."""
+    rp, browser = op.rp(), op.browser()
+    first = op.sign_in(browser, way=way).claims
+    op.clock.advance(100)
+    request = rp.request(prompt="none")
+    answer = browser.ask("GET", request.url)
+    assert answer.status == 303
+    tokens = rp.redeem(request, query_of(answer.headers["Location"])["code"]).json()
+    second = rp.verified(tokens["id_token"])
+    assert (second["sub"], second["auth_time"], second["sid"]) == (
+        first["sub"],
+        first["auth_time"],
+        first["sid"],
+    )
+
+
+def test_prompt_none_is_for_each_client(op: Provider) -> None:
+    """Line 2.19: whoever signed in for one client is signed in for the next (Core §3.1.2.3)."""
+    browser, request = op.browser(), op.rp("c-post").request(prompt="none")
+    op.sign_in(browser)
+    assert "code" in op.answered(request, browser.go(request.url))
+
+
+@WAYS
+def test_max_age_asks_again_when_it_is_over(op: Provider, way: str) -> None:
+    """Line 2.20: max_age=1 after more than 1 s: a new sign-in, auth_time later and recent (Core §3.1.2.1)."""
+    rp, browser = op.rp(), op.browser()
+    first = op.sign_in(browser, way=way).claims
+    op.clock.advance(2)
+    request = rp.request(max_age="1")
+    landing = browser.go(request.url)
+    assert landing.is_at(LOGIN_URL)
+    op.clock.advance(20)
+    code = op.answered(request, op.finish(browser, landing, way=way))["code"]
+    second = rp.verified(rp.redeem(request, code).json()["id_token"])
+    assert first["auth_time"] < second["auth_time"] == int(op.clock())
+
+
+def test_max_age_lets_a_young_sign_in_be(op: Provider) -> None:
+    """Line 2.21: max_age=15000, then 10000: no second sign-in, auth_time in both and identical (Core §3.1.2.1)."""
+    rp, browser = op.rp(), op.browser()
+    first = op.sign_in(browser, max_age="15000").claims
+    op.clock.advance(9_000)
+    request = rp.request(max_age="10000")
+    code = op.answered(request, browser.go(request.url))["code"]
+    assert rp.verified(rp.redeem(request, code).json()["id_token"])["auth_time"] == first["auth_time"]
+
+
+@pytest.mark.parametrize(("age_s", "again"), [(60, False), (61, True)])
+def test_max_age_ends_to_the_second(op: Provider, age_s: int, again: bool) -> None:
+    """Line 2.20: re-authentication when more than max_age has gone by (Core §3.1.2.1)."""
+    browser = op.browser()
+    op.sign_in(browser)
+    op.clock.advance(age_s)
+    assert browser.go(op.rp().request(max_age="60").url).is_at(LOGIN_URL) is again
+
+
+def test_max_age_0_is_prompt_login(op: Provider) -> None:
+    """Line 2.20: max_age=0 asks again even within the same second (Core §3.1.2.1, errata set 2)."""
+    browser = op.browser()
+    op.sign_in(browser)
+    assert browser.go(op.rp().request(max_age="0").url).is_at(LOGIN_URL)
+
+
+def test_an_old_session_under_max_age_and_prompt_none_is_login_required(op: Provider) -> None:
+    """Lines 2.18, 2.20; S27: with prompt=none nobody is asked (Core §3.1.2.6)."""
+    browser, request = op.browser(), op.rp().request(max_age="10", prompt="none")
+    op.sign_in(browser)
+    op.clock.advance(11)
+    assert op.answered(request, browser.go(request.url))["error"] == "login_required"
+
+
+def test_an_expired_id_token_is_a_good_hint(op: Provider) -> None:
+    """Line 2.23: prompt=none with the first ID token, even long expired, succeeds for the same user (Core §3.1.2.1)."""
+    browser = op.browser()
+    first = op.sign_in(browser)
+    for wait_s in (0, 86_400):
+        op.clock.advance(wait_s)
+        request = op.rp().request(prompt="none", id_token_hint=first.tokens["id_token"])
+        assert "code" in op.answered(request, browser.go(request.url))
+
+
+def test_a_hint_of_another_user_asks_for_him(op: Provider) -> None:
+    """Line 2.23: whoever is signed in must be the one of the hint: else login_required, and no code (Core §3.1.2.2)."""
+    browser = op.browser()
+    hint = op.sign_in(user="bob").tokens["id_token"]
+    op.sign_in(browser)
+    silent = op.rp().request(prompt="none", id_token_hint=hint)
+    assert op.answered(silent, browser.go(silent.url))["error"] == "login_required"
+    request = op.rp().request(id_token_hint=hint)
+    assert op.authorize(browser, request, user="ada")["error"] == "login_required"
+    assert "code" in op.authorize(browser, op.rp().request(id_token_hint=hint), user="bob")
+
+
+def test_a_claims_request_may_name_the_user(op: Provider) -> None:
+    """Line 2.23: `sub` with a value in `claims` asks for that user alone (Core §5.5.1)."""
+    browser = op.browser()
+    op.sign_in(browser)
+    for user, good in (("ada", True), ("bob", False)):
+        asked = json.dumps({"id_token": {"sub": {"value": user}}})
+        request = op.rp().request(prompt="none", claims=asked)
+        assert ("code" in op.answered(request, browser.go(request.url))) is good
+
+
+@WAYS
+def test_an_essential_acr_sends_to_the_sign_in_page(op: Provider, way: str) -> None:
+    """S27: an essential acr that the session lacks is a new sign-in; unmet after one more try, its own error (Core §5.5.1.1)."""
+    browser = op.browser()
+    op.sign_in(browser, way=way)
+    request = op.rp().request(claims='{"id_token":{"acr":{"essential":true,"values":["gold"]}}}')
+    landing = browser.go(request.url)
+    assert landing.is_at(LOGIN_URL)
+    sign_in = op.app.by_backend if way == "backend" else op.app.by_cookie
+    landing = sign_in(browser, landing, acr="lead")
+    assert landing.is_at(LOGIN_URL)
+    assert "code" in op.answered(request, sign_in(browser, landing, acr="gold"))
+
+
+def test_a_session_that_ended_is_no_session(op: Provider) -> None:
+    """Line 2.18: after the session's own end prompt=none is login_required (Core §3.1.2.6)."""
+    browser = op.browser()
+    op.sign_in(browser, fields={"expires_in": 100})
+    op.clock.advance(100)
+    request = op.rp().request(prompt="none")
+    assert op.answered(request, browser.go(request.url))["error"] == "login_required"

@@ -1,0 +1,154 @@
+"""What start-up refuses, and warns of, once there are clients."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.app import get_app
+from service.settings import read_settings
+from service.startup import inspect
+from tests.provider.conftest import CLIENTS, ServeProvider
+from tests.provider.driver import CALLBACK, ISSUER, LOGIN_URL, SECRET
+from tests.support.gunicorn import rsa_pem
+
+GOOD = dict(CLIENTS[0])
+
+
+def _environ(tmp_path: Path, **changes: str | None) -> dict[str, str]:
+    usual = {
+        "PYLON_DATA_DIR": str(tmp_path),
+        "PYLON_OIDC_ISSUER": ISSUER,
+        "PYLON_OIDC_PRIVATE_KEY": rsa_pem(),
+        "PYLON_LOGIN_URL": LOGIN_URL,
+        "PYLON_OIDC_CLIENTS": json.dumps([GOOD]),
+    }
+    given = {**usual, **changes}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _faults(tmp_path: Path, **changes: str | None) -> list[str]:
+    return [str(fault) for fault in read_settings(_environ(tmp_path, **changes)).faults]
+
+
+def test_these_settings_are_enough(tmp_path: Path) -> None:
+    """Contract §8: clients need an issuer, a sign-in page and a key; nothing else."""
+    assert _faults(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "said"),
+    [
+        ({"PYLON_OIDC_ISSUER": None}, "PYLON_OIDC_ISSUER", "there are clients"),
+        ({"PYLON_LOGIN_URL": None}, "PYLON_LOGIN_URL", "sign-in page"),
+        ({"PYLON_OIDC_PRIVATE_KEY": None}, "PYLON_OIDC_CLIENTS", "PYLON_OIDC_KEY_PATH"),
+        (
+            {"PYLON_OIDC_PRIVATE_KEY": None, "PYLON_JWT_SECRET": "s3cr3t-1f8a9c0b7d6e5f4a3b2c1d0e9f8a7b6c"},
+            "PYLON_OIDC_CLIENTS",
+            "asymmetric",
+        ),
+        ({"PYLON_COOKIE_SAME_SITE": "strict"}, "PYLON_COOKIE_SAME_SITE", "lax"),
+        ({"PYLON_JWT_AUDIENCE": "c-basic"}, "PYLON_JWT_AUDIENCE", "id of a client"),
+        ({"PYLON_LOGIN_URL": "http://app.example.com/"}, "PYLON_LOGIN_URL", "https"),
+        ({"PYLON_LOGIN_URL": "javascript:alert(1)"}, "PYLON_LOGIN_URL", "https"),
+        ({"PYLON_CONSENT_URL": "https://app.example.com/#x"}, "PYLON_CONSENT_URL", "address"),
+        ({"PYLON_LOGOUT_URL": "https://u@app.example.com/"}, "PYLON_LOGOUT_URL", "address"),
+        ({"PYLON_OIDC_CODE_LIFETIME_SECS": "61"}, "PYLON_OIDC_CODE_LIFETIME_SECS", "60"),
+        ({"PYLON_OIDC_CODE_LIFETIME_SECS": "0"}, "PYLON_OIDC_CODE_LIFETIME_SECS", "1"),
+        ({"PYLON_OIDC_REFRESH_GRACE_SECS": "-1"}, "PYLON_OIDC_REFRESH_GRACE_SECS", "0"),
+    ],
+)
+def test_a_wrong_setting_is_a_fault_of_its_own(
+    tmp_path: Path, changes: dict[str, str | None], name: str, said: str
+) -> None:
+    """Contract §1, §8: one line `NAME: what is wrong; what to write instead`, and no other."""
+    (fault,) = _faults(tmp_path, **changes)
+    assert fault.startswith(f"{name}: ") and said in fault and "; " in fault
+
+
+def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
+    """Contract §1: a fault of one setting never hides another's."""
+    wrong = _faults(
+        tmp_path,
+        PYLON_OIDC_ISSUER=None,
+        PYLON_LOGIN_URL=None,
+        PYLON_OIDC_PRIVATE_KEY=None,
+        PYLON_COOKIE_SAME_SITE="strict",
+    )
+    names = {fault.partition(":")[0] for fault in wrong}
+    assert names == {"PYLON_OIDC_ISSUER", "PYLON_LOGIN_URL", "PYLON_OIDC_CLIENTS", "PYLON_COOKIE_SAME_SITE"}
+
+
+def test_in_dev_mode_the_issuer_and_the_page_are_built_in(tmp_path: Path) -> None:
+    """Contract §8: outside dev mode alone these are faults."""
+    assert _faults(tmp_path, PYLON_DEV_MODE="1", PYLON_OIDC_ISSUER=None, PYLON_LOGIN_URL=None) == []
+
+
+@pytest.mark.parametrize("value", ["{", "{}", '"x"', "[1]", "null", "[" * 5000])
+def test_what_is_no_array_of_clients_is_a_fault(tmp_path: Path, value: str) -> None:
+    """Contract §8: `PYLON_OIDC_CLIENTS` is a JSON array."""
+    (fault,) = _faults(tmp_path, PYLON_OIDC_CLIENTS=value)
+    assert fault.startswith("PYLON_OIDC_CLIENTS: ") and "JSON array" in fault
+
+
+@pytest.mark.parametrize(
+    ("change", "member"),
+    [
+        ({"redirect_uri": [CALLBACK]}, "redirect_uri: is not known; did you mean redirect_uris?"),
+        ({"redirect_uris": ["http://rp.example.org/cb"]}, "redirect_uris: "),
+        ({"redirect_uris": None}, "redirect_uris: "),
+        ({"client_secret": "hush-hush-hush"}, "client_secret: "),
+        ({"client_id": ""}, "client_id: "),
+        ({"client_id": GOOD["client_id"]}, "client_id: "),
+        ({"token_endpoint_auth_method": "none"}, "client_secret: "),
+        ({"scope": "everything"}, "scope: "),
+        ({"logo_uri": "javascript:alert(1)"}, "logo_uri: "),
+    ],
+)
+def test_a_wrong_client_is_told_by_number_and_member(
+    tmp_path: Path, change: dict[str, Any], member: str
+) -> None:
+    """Contract §1, §8: which client, which member, what to write instead; never its secret."""
+    second = GOOD | {"client_id": "second"} | change
+    (fault,) = _faults(tmp_path, PYLON_OIDC_CLIENTS=json.dumps([GOOD, second]))
+    assert fault.startswith(f"PYLON_OIDC_CLIENTS: client 2, {member}")
+    assert SECRET not in fault and "hush" not in fault and "alert" not in fault
+
+
+def test_a_confidential_client_that_has_no_secret_is_a_fault(tmp_path: Path) -> None:
+    """Contract §8: no secret means public; a secret method without one contradicts itself."""
+    client = {
+        "client_id": "x",
+        "redirect_uris": [CALLBACK],
+        "token_endpoint_auth_method": "client_secret_basic",
+    }
+    (fault,) = _faults(tmp_path, PYLON_OIDC_CLIENTS=json.dumps([client]))
+    assert "token_endpoint_auth_method" in fault
+
+
+def test_an_id_in_both_is_warned_of(
+    serve_provider: ServeProvider, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Contract §8: the environment wins, with a warning at start-up that names the id."""
+    op = serve_provider([])
+    for client_id in ("c-basic", "c-own"):
+        op.app.call("POST", "/api/oidc/clients", {"client_id": client_id, "redirect_uris": [CALLBACK]})
+    monkeypatch.setattr("os.environ", _environ(op.house.settings.data_dir) | {"PYLON_LOG_FORMAT": "json"})
+    get_app(op.clock)
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "PYLON_OIDC_CLIENTS" in line]
+    assert '"warning"' in line and "c-basic" in line and "environment" in line
+
+
+def test_check_makes_no_file(tmp_path: Path) -> None:
+    """Contract §1: `check` makes no file, with clients too."""
+    inspect(_environ(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_never_show_a_secret(tmp_path: Path) -> None:
+    """S41: neither the settings' `repr` nor a client's holds the secret."""
+    settings = read_settings(_environ(tmp_path)).settings
+    assert SECRET not in repr(settings) + repr(settings.clients)

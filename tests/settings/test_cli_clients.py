@@ -1,0 +1,247 @@
+"""Contract §1: `pylon-oidc clients`: who may sign users in; a secret is shown once."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.clients import Clients
+from service.storage.sql import SqlStore
+from service.storage.sqlite import SqliteDatabase
+from tests.settings.conftest import Run
+from tests.settings.reading import STRONG
+
+CALLBACK = "https://rp.example/cb"
+ADD = ("clients", "add", "--redirect-uri", CALLBACK)
+FIXED = json.dumps([{"client_id": "fixed", "redirect_uris": [CALLBACK], "client_secret": STRONG}])
+IN_DEV = {"PYLON_OIDC_CLIENTS": FIXED, "PYLON_DEV_MODE": "1"}
+
+
+@pytest.fixture
+def run(run: Run) -> Run:
+    """Runs commands on a migrated store."""
+    assert run("migrate").exit_code == 0
+    return run
+
+
+def _json(run: Run, *arguments: str, **environ: str) -> Any:
+    result = run(*arguments, **environ)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def _is_good(folder: Path, client_id: str, secret: str, *, later_s: int = 0) -> bool:
+    """Whether the service takes the secret of that client."""
+    store = SqlStore(SqliteDatabase(folder / "data" / "pylon.db"))
+    now = int(time.time())
+    client = Clients([], store, minted_audience=None).find(client_id, now=now)
+    store.close()
+    return client is not None and client.has_secret(secret, now=now + later_s)
+
+
+def test_add_shows_id_and_secret(tmp_path: Path, run: Run) -> None:
+    """§1: `clients add`: an id and a secret are made, printed now, and good."""
+    lines = dict(line.split() for line in run(*ADD).output.splitlines())
+    assert set(lines) == {"client_id", "client_secret"}
+    assert len(lines["client_secret"]) >= 43  # 256 bits in base64url
+    assert _is_good(tmp_path, lines["client_id"], lines["client_secret"])
+    assert not _is_good(tmp_path, lines["client_id"], lines["client_secret"] + "x")
+
+
+def test_add_takes_every_member(run: Run) -> None:
+    """§1: the members have options, and `--metadata` takes any other; `--json` prints them all."""
+    shown = _json(
+        run,
+        *ADD,
+        *(
+            "--redirect-uri",
+            "http://localhost:3000/cb",
+            "--client-id",
+            "https://rp.example/",
+            "--name",
+            "Zoë",
+        ),
+        *("--first-party", "--scope", "openid email", "--post-logout-redirect-uri", "https://rp.example/out"),
+        *(
+            "--metadata",
+            '{"resource_ids": ["api"], "token_endpoint_auth_method": "client_secret_post"}',
+            "--json",
+        ),
+    )
+    secret = shown.pop("client_secret")
+    assert len(secret) >= 43
+    assert shown == _json(run, "clients", "show", "https://rp.example/")
+    assert shown["redirect_uris"] == [CALLBACK, "http://localhost:3000/cb"]
+    assert shown["post_logout_redirect_uris"] == ["https://rp.example/out"]
+    assert (shown["client_id"], shown["client_name"]) == ("https://rp.example/", "Zoë")
+    assert (shown["first_party"], shown["scope"], shown["source"]) == (True, "openid email", "database")
+    assert (shown["resource_ids"], shown["token_endpoint_auth_method"]) == (["api"], "client_secret_post")
+
+
+def test_a_public_client_has_no_secret(run: Run) -> None:
+    """§1: `--public`: it cannot keep one, so none is made."""
+    assert "client_secret" not in run(*ADD, "--public").output
+    shown = _json(run, *ADD, "--public", "--json")
+    assert "client_secret" not in shown
+    assert shown["token_endpoint_auth_method"] == "none"
+
+
+def test_a_secret_of_ones_own_is_not_shown(tmp_path: Path, run: Run) -> None:
+    """§1: what was given need not be told again."""
+    metadata = json.dumps({"client_secret": STRONG})
+    result = run(*ADD, "--client-id", "a", "--metadata", metadata)
+    assert (result.exit_code, STRONG in result.output) == (0, False)
+    assert _is_good(tmp_path, "a", STRONG)
+
+
+def test_no_command_shows_a_secret_again(run: Run) -> None:
+    """§1: a secret is printed once; neither it nor its hash is told later."""
+    made = _json(run, *ADD, "--json")
+    rotated = run("clients", "rotate-secret", made["client_id"]).output.split()[-1]
+    outputs = [
+        run("clients", "list").output,
+        run("clients", "list", "--json").output,
+        run("clients", "show", made["client_id"]).output,
+        run(*ADD, "--client-id", made["client_id"]).output,
+        run("clients", "show", "fixed", **IN_DEV).output,
+        run("clients", "list", "--json", **IN_DEV).output,
+        run("clients", "remove", made["client_id"]).output,
+    ]
+    for output in outputs:
+        assert not any(secret in output for secret in (made["client_secret"], rotated, STRONG))
+        assert '"secrets"' not in output and '"client_secret"' not in output
+
+
+def test_list_shows_the_clients_of_both_places(run: Run) -> None:
+    """§1: `clients list`, a table or JSON: those of the environment and of the database, by id."""
+    assert _json(run, "clients", "list", "--json") == {"clients": []}
+    for name in ("b", "a", "z"):
+        assert run(*ADD, "--client-id", name).exit_code == 0
+    rows = _json(run, "clients", "list", "--json", **IN_DEV)["clients"]
+    assert [(row["client_id"], row["source"]) for row in rows] == [
+        ("a", "database"),
+        ("b", "database"),
+        ("fixed", "environment"),
+        ("z", "database"),
+    ]
+    head, *lines = run("clients", "list", **IN_DEV).output.splitlines()
+    assert head.startswith("client id")
+    assert [line.split()[0] for line in lines] == ["a", "b", "fixed", "z"]
+
+
+def test_show_of_an_unknown_client_is_a_failure(run: Run) -> None:
+    """§1: exit 1 a failed operation, in one line."""
+    for command in (
+        ("show", "nobody"),
+        ("rotate-secret", "nobody"),
+        ("remove", "nobody"),
+        ("show", "\udcff"),
+    ):
+        result = run("clients", *command)
+        assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+        assert result.stdout == ""
+
+
+def test_rotation_leaves_the_old_secret_an_hour(tmp_path: Path, run: Run) -> None:
+    """§1: `clients rotate-secret`: the new secret is good at once, the old one for an hour more."""
+    made = _json(run, *ADD, "--json")
+    client_id, old = made["client_id"], made["client_secret"]
+    result = run("clients", "rotate-secret", client_id)
+    assert result.exit_code == 0
+    new = result.output.split()[-1]
+    assert _is_good(tmp_path, client_id, new) and _is_good(tmp_path, client_id, old)
+    assert not _is_good(tmp_path, client_id, old, later_s=3601)
+    assert _is_good(tmp_path, client_id, new, later_s=3601)
+
+
+def test_a_public_client_has_nothing_to_rotate(run: Run) -> None:
+    """§1: exit 1 a failed operation."""
+    assert run(*ADD, "--public", "--client-id", "p").exit_code == 0
+    assert run("clients", "rotate-secret", "p").exit_code == 1
+
+
+def test_a_removed_client_is_gone(tmp_path: Path, run: Run) -> None:
+    """§1: `clients remove`: gone at once; a second time there is nothing to remove. Its id is free again."""
+    made = _json(run, *ADD, "--client-id", "a", "--json")
+    assert run("clients", "remove", "a").exit_code == 0
+    assert not _is_good(tmp_path, "a", made["client_secret"])
+    assert run("clients", "show", "a").exit_code == 1
+    assert run("clients", "remove", "a").exit_code == 1
+    assert run(*ADD, "--client-id", "a").exit_code == 0
+
+
+@pytest.mark.parametrize("command", [("rotate-secret", "fixed"), ("remove", "fixed")], ids=lambda row: row[0])
+def test_a_client_of_the_environment_is_changed_there(run: Run, command: tuple[str, ...]) -> None:
+    """§1: exit 1; it is where the environment is that it must be changed."""
+    result = run("clients", *command, **IN_DEV)
+    assert (result.exit_code, "PYLON_OIDC_CLIENTS" in result.stderr) == (1, True)
+
+
+def test_an_id_is_taken_once(run: Run) -> None:
+    """§1: exit 1 for an id that is there, in the database or in the environment; what is there stays."""
+    assert run(*ADD, "--client-id", "a", "--name", "first").exit_code == 0
+    assert run(*ADD, "--client-id", "a", "--name", "second").exit_code == 1
+    assert run(*ADD, "--client-id", "fixed", **IN_DEV).exit_code == 1
+    assert _json(run, "clients", "show", "a")["client_name"] == "first"
+
+
+def test_no_client_is_called_as_the_minted_audience(run: Run) -> None:
+    """§1: exit 2: an ID token for it would be forged by a minted one."""
+    result = run(*ADD, "--client-id", "api", PYLON_JWT_AUDIENCE="api")
+    assert (result.exit_code, "audience" in result.stderr) == (2, True)
+
+
+WRONG = [
+    ("clients",),
+    ("clients", "unknown"),
+    ("clients", "add"),
+    ("clients", "add", "--redirect-uri"),
+    ("clients", "add", "--redirect-uri", "http://rp.example/cb"),
+    ("clients", "add", "--redirect-uri", "*"),
+    (*ADD, "--client-id", "a b"),
+    (*ADD, "--scope", "admin"),
+    (*ADD, "--name", "x" * 256),
+    (*ADD, "--post-logout-redirect-uri", "/out"),
+    (*ADD, "--metadata", "[]"),
+    (*ADD, "--metadata", "{"),
+    (*ADD, "--metadata", "[" * 100_000),
+    (*ADD, "--metadata", '{"redirect_uri": "x"}'),
+    (*ADD, "--metadata", '{"client_secret": "canary7f3a"}'),
+    (*ADD, "--public", "--metadata", f'{{"client_secret": "canary7f3a{STRONG}"}}'),
+    ("clients", "show"),
+    ("clients", "show", "a", "b"),
+    ("clients", "remove"),
+    ("clients", "rotate-secret"),
+    ("clients", "list", "extra"),
+]
+
+
+@pytest.mark.parametrize("arguments", WRONG, ids=lambda row: " ".join(row)[:60])
+def test_wrong_usage_is_exit_2(run: Run, arguments: tuple[str, ...]) -> None:
+    """§1: 2 wrong usage, of a member too; nothing is registered, and no secret repeated."""
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output and result.exception.__class__ is SystemExit
+    assert "canary7f3a" not in result.output
+    assert _json(run, "clients", "list", "--json") == {"clients": []}
+
+
+@pytest.mark.parametrize(
+    "command", [ADD, ("clients", "list"), ("clients", "show", "a")], ids=lambda row: row[1]
+)
+def test_wrong_clients_of_the_environment_are_told(run: Run, command: tuple[str, ...]) -> None:
+    """§1: exit 2: who does not know which clients there are can neither list nor change them."""
+    result = run(*command, PYLON_OIDC_CLIENTS='[{"client_id": "a", "client_secret": "canary7f3a"}]')
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("PYLON_OIDC_CLIENTS: ")
+    assert "canary7f3a" not in result.output
+
+
+def test_a_name_moves_no_terminal(run: Run) -> None:
+    """S41: a client's name is text of strangers; what is not printable is refused."""
+    assert run(*ADD, "--name", "\x1b[31mred").exit_code == 2
+    assert run(*ADD, "--name", "a\nb").exit_code == 2

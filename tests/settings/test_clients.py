@@ -1,0 +1,249 @@
+"""Contract §2, `PYLON_OIDC_CLIENTS`: the members of a client, and that no fault repeats a secret."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.protocol.clients import Client
+from service.protocol.handles import hash_handle
+from tests.settings.reading import STRONG, named, read
+
+CALLBACK = "https://rp.example/cb"
+PLAIN: dict[str, Any] = {"client_id": "c-1", "redirect_uris": [CALLBACK]}
+CONFIDENTIAL = PLAIN | {"client_secret": STRONG}
+
+
+def _clients(folder: Path, *entries: object) -> tuple[Client, ...]:
+    reading = read(folder, PYLON_OIDC_CLIENTS=json.dumps(entries), PYLON_DEV_MODE="1")
+    assert reading.faults == []
+    return reading.settings.clients
+
+
+def _fault(folder: Path, value: str) -> str:
+    reading = read(folder, PYLON_OIDC_CLIENTS=value, PYLON_DEV_MODE="1")
+    assert named(reading) == ["PYLON_OIDC_CLIENTS"]
+    text = reading.faults[0].text
+    wrong, separator, remedy = text.partition("; ")
+    assert wrong and separator and remedy and text.isprintable() and len(text) < 300
+    return text
+
+
+def test_a_plain_client_is_a_public_one_with_every_scope(tmp_path: Path) -> None:
+    """§2: without `client_secret` it is public; what is left out has its default."""
+    (client,) = _clients(tmp_path, PLAIN)
+    assert (client.client_id, client.redirect_uris, client.is_public) == ("c-1", (CALLBACK,), True)
+    assert (client.source, client.name, client.first_party, client.require_pkce) == (
+        "environment",
+        "c-1",
+        False,
+        True,
+    )
+    assert client.grant_types == ("authorization_code", "refresh_token")
+    assert set(client.scope) == {"openid", "profile", "email", "address", "phone", "offline_access", "roles"}
+
+
+def test_of_a_secret_only_the_hash_is_kept(tmp_path: Path) -> None:
+    """§2: with `client_secret` it is confidential; the secret itself is nowhere."""
+    (client,) = _clients(tmp_path, CONFIDENTIAL)
+    assert not client.is_public
+    assert [secret.hash for secret in client.secrets] == [hash_handle(STRONG)]
+    assert client.has_secret(STRONG, now=0) and not client.has_secret(STRONG[:-1], now=0)
+    assert STRONG not in repr(client) and "secret" not in json.dumps(client.public_metadata()).replace(
+        "client_secret_basic", ""
+    )
+
+
+def test_clients_keep_their_order(tmp_path: Path) -> None:
+    """§2: a JSON array of clients."""
+    entries = [PLAIN | {"client_id": name} for name in ("b", "a", "https://rp.example/")]
+    assert [client.client_id for client in _clients(tmp_path, *entries)] == ["b", "a", "https://rp.example/"]
+
+
+GOOD: dict[str, list[Any]] = {
+    "client_id": ["a", "~" * 128, "https://rp.example/app"],
+    "client_secret": ["x" * 32, STRONG * 10, 'with blanks and "quotes" of 32 and more'],
+    "redirect_uris": [
+        ["https://rp.example"],
+        ["https://rp.example:8443/cb?x=1&y=%20"],
+        ["http://localhost:3000/cb", "http://127.0.0.1/cb", "http://[::1]:9/cb"],
+        ["com.example.app:/callback"],
+    ],
+    "post_logout_redirect_uris": [[], ["https://rp.example/out", "com.example.app:/out"]],
+    "token_endpoint_auth_method": ["client_secret_basic", "client_secret_post"],
+    "grant_types": [["authorization_code"], ["authorization_code", "refresh_token"]],
+    "response_types": [["code"]],
+    "scope": ["openid", "openid profile email address phone offline_access roles"],
+    "client_name": ["Zoë", "x" * 255],
+    "client_uri": ["https://rp.example/"],
+    "logo_uri": ["https://rp.example/logo.png", "http://localhost:3000/logo.png"],
+    "policy_uri": ["https://rp.example/privacy"],
+    "tos_uri": ["https://rp.example/terms"],
+    "contacts": [["ops@rp.example"]],
+    "id_token_signed_response_alg": ["RS256"],
+    "application_type": ["web", "native"],
+    "first_party": [True, False],
+    "require_pkce": [True, False],
+    "resource_ids": [["https://api.example", "api"]],
+}
+NO_TEXT: list[Any] = [None, 1, True, "", "a\nb", "a\u202eb", "x" * 256, ["a"], {}]
+NO_FLAG: list[Any] = [None, 0, 1, "true", [], {}]
+NO_URI = [
+    None,
+    1,
+    "",
+    "/cb",
+    "rp.example/cb",
+    "//rp.example/cb",
+    "https:",
+    "https://",
+    "https:///cb",
+    "https://rp.example/cb#",
+    "https://rp.example/cb#x",
+    "https://rp.example/a b",
+    "https://rp.example/\u00e9",
+    "https://rp.example/\n",
+    "https://rp.example/<x>",
+    "https://rp.example/\\x",
+    "https://u:p@rp.example/cb",
+    "https://*.rp.example/cb",
+    "https://rp.example:port/cb",
+    "https://rp.example:99999/cb",
+    "https://[::1/cb",
+    "http://rp.example/cb",
+    "http://localhost.rp.example/cb",
+    "http://127.0.0.2/cb",
+    "javascript:alert(1)",
+    "data:text/html,x",
+    "myapp:/cb",
+    "myapp://cb",
+    "com.example.app:cb",
+    "com.example.app://host/cb",
+    "https://rp.example/" + "x" * 2048,
+]
+BAD: dict[str, list[Any]] = {
+    "client_id": [None, 1, "", "a b", "é", "a\n", "a" * 129, ["a"]],
+    "client_secret": [None, 1, "", "x" * 31, "x" * 31 + "é", "x" * 40 + "\n", ["x" * 32]],
+    "redirect_uris": [None, CALLBACK, {}, [], [None], *([uri] for uri in NO_URI), [CALLBACK] * 101],
+    "post_logout_redirect_uris": [None, CALLBACK, *([uri] for uri in NO_URI)],
+    "token_endpoint_auth_method": [
+        None,
+        "private_key_jwt",
+        "Client_Secret_Basic",
+        ["client_secret_basic"],
+        {},
+    ],
+    "grant_types": [None, "authorization_code", ["implicit"], ["client_credentials"], [None], [["a"]]],
+    "response_types": [None, "code", [], ["token"], ["code", "code"], ["code id_token"]],
+    "scope": [*NO_TEXT, ["openid"], "openid admin", "openid,profile", "OpenID"],
+    "client_name": NO_TEXT,
+    "client_uri": [*NO_URI, "com.example.app:/x"],
+    "logo_uri": [*NO_URI, "com.example.app:/x", "data:image/png;base64,AA=="],
+    "policy_uri": [*NO_URI, "com.example.app:/x"],
+    "tos_uri": [*NO_URI, "com.example.app:/x"],
+    "contacts": [None, "ops@rp.example", [None], [""]],
+    "id_token_signed_response_alg": [None, "none", "HS256", "ES256", ["RS256"]],
+    "application_type": [None, "browser", 1],
+    "first_party": NO_FLAG,
+    "require_pkce": NO_FLAG,
+    "resource_ids": [None, "api", [None], [""]],
+}
+
+
+@pytest.mark.parametrize("member", GOOD)
+def test_a_good_member_is_taken(tmp_path: Path, member: str) -> None:
+    """§2: the members of a client."""
+    for value in GOOD[member]:
+        (client,) = _clients(tmp_path, CONFIDENTIAL | {member: value})
+        if member != "client_secret":
+            assert client.public_metadata()[member] == value
+
+
+@pytest.mark.parametrize("member", BAD)
+def test_a_bad_member_is_told_by_its_name(tmp_path: Path, member: str) -> None:
+    """§2: the fault says which client and which member, what is wrong, and what to write instead."""
+    for value in BAD[member]:
+        text = _fault(tmp_path, json.dumps([PLAIN | {"client_id": "c-0"}, CONFIDENTIAL | {member: value}]))
+        assert text.startswith(f"client 2, {member}: "), (value, text)
+
+
+def test_these_tables_are_of_every_member() -> None:
+    """A member without a good value and a bad one here is a member untested."""
+    from service.protocol.clients import _MEMBERS
+
+    assert set(GOOD) == set(BAD) == set(_MEMBERS)
+
+
+@pytest.mark.parametrize(
+    ("entry", "member"),
+    [
+        ({"redirect_uris": [CALLBACK]}, "client_id"),
+        ({"client_id": "a"}, "redirect_uris"),
+        (PLAIN | {"token_endpoint_auth_method": "client_secret_basic"}, "token_endpoint_auth_method"),
+        (CONFIDENTIAL | {"token_endpoint_auth_method": "none"}, "client_secret"),
+        (PLAIN | {"require_pkce": False}, "require_pkce"),
+        (PLAIN | {"source": "database"}, "source"),
+        (PLAIN | {"secrets": []}, "secrets"),
+    ],
+)
+def test_what_members_must_agree_on(tmp_path: Path, entry: dict[str, Any], member: str) -> None:
+    """§2: what is missing, what a public client cannot have, and what is not for clients to say."""
+    assert _fault(tmp_path, json.dumps([entry])).startswith(f"client 1, {member}: ")
+
+
+def test_a_member_with_a_slip_is_told_with_the_nearest(tmp_path: Path) -> None:
+    """§2: an unknown member is told, with the nearest known name."""
+    text = _fault(tmp_path, json.dumps([PLAIN | {"redirect_uri": CALLBACK}]))
+    assert text.startswith("client 1, redirect_uri: ") and "did you mean redirect_uris?" in text
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[31m", "<script>", "x" * 65, "", "a b", "\u202e"])
+def test_a_hostile_member_name_is_not_repeated(tmp_path: Path, name: str) -> None:
+    """§1: one line each; no echo of what is not harmless."""
+    assert _fault(tmp_path, json.dumps([PLAIN | {name: 1}])).startswith("client 1, a member: is not known")
+
+
+def test_two_clients_of_one_id_are_a_fault(tmp_path: Path) -> None:
+    """§2: each `client_id` once."""
+    assert _fault(tmp_path, json.dumps([PLAIN, CONFIDENTIAL])).startswith("client 2, client_id: ")
+
+
+CANARY = "canary7f3a"
+LONG = CANARY * 4
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f'[{{"client_id": "a", "client_secret": "{LONG}"',
+        f'{{"client_id": "a", "redirect_uris": ["{CALLBACK}"], "client_secret": "{LONG}"}}',
+        f'["{LONG}"]',
+        f"{LONG}",
+        json.dumps([PLAIN | {"client_secret": CANARY}]),
+        json.dumps([PLAIN | {"client_secret": [LONG]}]),
+        json.dumps([PLAIN | {"client_secret": LONG + "é"}]),
+        json.dumps([PLAIN | {"client_secrets": LONG}]),
+        json.dumps([PLAIN | {"client_secret": LONG, "scope": LONG}]),
+        json.dumps([PLAIN | {"client_secret": LONG, "redirect_uris": [f"https://u:{LONG}@rp.example"]}]),
+        json.dumps([{"client_id": "a", "client_secret": LONG}]),
+        json.dumps([CONFIDENTIAL, CONFIDENTIAL | {"client_secret": LONG}]),
+        json.dumps([PLAIN | {"client_secret": LONG, "token_endpoint_auth_method": "none"}]),
+    ],
+)
+def test_no_secret_of_a_client_is_in_a_fault(tmp_path: Path, value: str) -> None:
+    """§1: no secret's value, wherever in the clients the fault is."""
+    assert CANARY not in _fault(tmp_path, value)
+    reading = read(tmp_path, PYLON_OIDC_CLIENTS=value)
+    assert CANARY not in repr(reading) + str(reading.faults) + str(reading.warnings)
+
+
+def test_clients_may_be_a_file(tmp_path: Path) -> None:
+    """§2: `NAME_FILE`: clients have secrets in them."""
+    file = tmp_path / "clients.json"
+    file.write_text(json.dumps([CONFIDENTIAL], indent=2) + "\n")
+    reading = read(tmp_path, PYLON_OIDC_CLIENTS_FILE=str(file), PYLON_DEV_MODE="1")
+    assert reading.faults == []
+    assert [client.client_id for client in reading.settings.clients] == ["c-1"]
