@@ -48,7 +48,9 @@ class Clients:
         """The client of that id."""
         if client_id in self._fixed:
             return self._fixed[client_id]
-        if client_id == self._minted_audience:  # named so before the audience was: an ID token would be forged by it
+        if (
+            client_id == self._minted_audience
+        ):  # named so before the audience was: an ID token would be forged by it
             return None
         record = self._store.get(Kind.CLIENT, hash_handle(client_id.encode("utf-8", "replace")), now=now)
         return None if record is None else _from_body(record.body)
