@@ -9,7 +9,7 @@ import pytest
 from tests.http.driver import refused
 from tests.provider.browser import Browser, Landing, query_of
 from tests.provider.conftest import CLIENTS, ServeProvider
-from tests.provider.driver import CALLBACK, ISSUER, LOGIN_URL, OTHER_CALLBACK, Provider
+from tests.provider.driver import CALLBACK, ISSUER, LOGIN_URL, OTHER_CALLBACK, Provider, RelyingParty
 
 CONSENT_URL = "https://app.example.com/consent"
 PREFIX = "pylon_interaction_"
@@ -323,3 +323,18 @@ def test_nothing_that_is_given_out_is_kept_readable(op: Provider) -> None:
     assert "ada" in dump
     for secret in filter(None, given_out):
         assert secret not in dump and secret not in op.house.log.getvalue()
+
+
+def test_the_provider_session_is_of_its_issuer(serve_provider: ServeProvider) -> None:
+    """Contract §8: a provider session of one issuer is none under another, wherever its cookie is shown."""
+    op = serve_provider([], PYLON_OIDC_ISSUER=None)
+    made = op.app.call(
+        "POST", "/api/oidc/clients", {"client_id": "c-db", "redirect_uris": [CALLBACK], "first_party": True}
+    )
+    browser = op.browser()
+    landing = browser.go(RelyingParty(op.house, "c-db", secret=made.json()["client_secret"]).request().url)
+    assert op.app.by_backend(browser, landing).is_at(CALLBACK)
+    there = op.browser("https://other.example.com")
+    there.cookies = browser.cookies
+    request = RelyingParty(op.house, "c-db", issuer=there.issuer).request(prompt="none")
+    assert query_of(there.go(request.url).url)["error"] == "login_required"
