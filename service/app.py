@@ -59,7 +59,7 @@ def create_app(
 
     Args:
         settings: the settings.
-        store: answers for state; used by `readyz` alone, everything else goes through `sessions_source`.
+        store: where state lives.
         keyring: the keys.
         sessions_source: who is signed in.
         clock: Unix s.

@@ -13,11 +13,10 @@ from typing import Any, Final
 from service.protocol.clients import Client, ClientSecret, InvalidClientMetadata, parse_client
 from service.protocol.grants import FALLS_WITH_GRANT
 from service.protocol.handles import hash_handle, new_handle, new_id
-from service.storage.interface import Kind, Record, Store
+from service.storage.interface import NEVER, Kind, Record, Store
 
 #: A rotated secret is good for so long, in s: the client's developers have an hour.
 ROTATION_OVERLAP_S: Final = 3600
-_NEVER: Final = 1 << 53
 
 
 class ClientExists(Exception):
@@ -48,9 +47,8 @@ class Clients:
         """The client of that id."""
         if client_id in self._fixed:
             return self._fixed[client_id]
-        if (
-            client_id == self._minted_audience
-        ):  # named so before the audience was: an ID token would be forged by it
+        # Registered before the audience was called so: its ID tokens would be forged by minted ones.
+        if client_id == self._minted_audience:
             return None
         record = self._store.get(Kind.CLIENT, hash_handle(client_id.encode("utf-8", "replace")), now=now)
         return None if record is None else _from_body(record.body)
@@ -171,7 +169,7 @@ def _record(client: Client) -> Record:
         "token_endpoint_auth_method": client.token_endpoint_auth_method,
         "scope": list(client.scope),
     }
-    return Record(Kind.CLIENT, hash_handle(client.client_id), _NEVER, body=body)
+    return Record(Kind.CLIENT, hash_handle(client.client_id), NEVER, body=body)
 
 
 def _from_body(body: Mapping[str, Any]) -> Client:

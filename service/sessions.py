@@ -11,13 +11,12 @@ from typing import Any, Final
 
 from service.protocol.handles import hash_handle, is_session_token, new_id, new_session_token
 from service.protocol.models import Session, SignIn, User
-from service.storage.interface import Kind, Record, Store
+from service.storage.interface import NEVER, Kind, Record, Store
 
 #: However often it is refreshed, a session ends this long after it began.
 MAX_AGE_S: Final = 90 * 86_400
 #: A timestamp may be 300 s ahead and is fresh until 300 s after, that second included: the marker outlives both.
 REPLAY_MARKER_S: Final = 601
-_NEVER: Final = 1 << 53
 #: Sessions first: what is counted. A signed-out user's codes and access tokens end with his session.
 _FALLS_WITH_SESSION: Final = (Kind.SESSION, Kind.PROVIDER_SESSION, Kind.CODE, Kind.ACCESS_TOKEN)
 #: Sessions first, as above; then grants, before what hangs on them: who redeems or refreshes locks the grant's row
@@ -104,15 +103,12 @@ class LocalSessions:
         """Replace what is known of a user by what the app gave; the rest stays as it is."""
         fields = {"claims": dict(user.claims), "roles": list(user.roles), "tenant_id": user.tenant_id}
         body = {name: value for name, value in fields.items() if name in user.given}
-        record = Record(Kind.USER, hash_handle(user.user_id), _NEVER, user.user_id, body=body)
+        record = Record(Kind.USER, hash_handle(user.user_id), NEVER, user.user_id, body=body)
         if body:
             record = self._store.merge(record)
         else:
             record = self._store.get(Kind.USER, record.id_hash, now=0) or record
-        known = record.body
-        return User(
-            user.user_id, known.get("claims", {}), tuple(known.get("roles", ())), known.get("tenant_id")
-        )
+        return User.of_body(user.user_id, record.body)
 
     def find(self, unverified_token: str | None, *, now: int) -> Session | None:
         """The live session of a token, None for anything else. One read of the store."""

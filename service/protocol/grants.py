@@ -195,8 +195,7 @@ class TokenIssuer:
     def user(self, user_id: str, *, now: int) -> User:
         """What is known of the user."""
         record = self.store.get(Kind.USER, hash_handle(user_id), now=now)
-        body = {} if record is None else record.body
-        return User(user_id, body.get("claims", {}), tuple(body.get("roles", ())), body.get("tenant_id"))
+        return User.of_body(user_id, {} if record is None else record.body)
 
     def _grant(self, grant_id: str, *, now: int) -> Record | None:
         return self.store.get(Kind.GRANT, hash_handle(grant_id), now=now)

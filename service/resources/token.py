@@ -54,7 +54,7 @@ class Token:
                 raise OAuthError("unauthorized_client", "This client may not use this grant type.")
             answer = exchange(values, client, issuer=req.context.issuer, now=now)
         except OAuthError as error:
-            send_oauth_error(req, resp, error)
+            send_oauth_error(resp, error)
             return
         send_json(resp, answer)
         resp.set_header("Pragma", "no-cache")
@@ -123,7 +123,7 @@ class Introspect:
             asker = self._asker(req, values, now=now)
             answer = self._status.introspect(_token(values), asker, issuer=req.context.issuer, now=now)
         except OAuthError as error:
-            send_oauth_error(req, resp, error)
+            send_oauth_error(resp, error)
             return
         send_json(resp, answer)
 
@@ -158,7 +158,7 @@ class Revoke:
             client = authenticated(req, values, self._clients, now=now)
             self._status.revoke(_token(values), client, issuer=req.context.issuer, now=now)
         except OAuthError as error:
-            send_oauth_error(req, resp, error)
+            send_oauth_error(resp, error)
             return
         send_json(resp, {})
 

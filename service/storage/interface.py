@@ -11,7 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
+
+#: `expires_at` of what does not end: Unix s that no clock will show.
+NEVER: Final = 1 << 53
 
 
 class Kind(StrEnum):
