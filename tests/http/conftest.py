@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 import shutil
@@ -15,7 +16,7 @@ import structlog
 from service.app import create_app
 from service.logs import configure_logging
 from service.sessions import LocalSessions
-from service.settings import read_settings
+from service.settings import Settings, read_settings
 from service.startup import load_keyring, open_store
 from service.storage.interface import Store
 from service.storage.sql import SqlStore
@@ -55,6 +56,25 @@ def log() -> Iterator[io.StringIO]:
         logger.setLevel(level)
 
 
+def _settings(environ: dict[str, str]) -> Settings:
+    reading = read_settings(environ)
+    assert not reading.faults, reading.faults
+    return reading.settings
+
+
+@functools.lru_cache(maxsize=32)
+def _kept_settings(environ: frozenset[tuple[str, str]]) -> Settings:
+    """Settings are frozen: what one environment says is read once. A private key takes 30 ms, most tests less."""
+    return _settings(dict(environ))
+
+
+def settings_of(environ: dict[str, str], folder: Path) -> Settings:
+    """The settings of an environment, with that data folder; read anew where a file has a part in it."""
+    if any(name.endswith(("_FILE", "_PATH", "_DIR")) for name in environ):
+        return _settings({"PYLON_DATA_DIR": str(folder)} | environ)
+    return _kept_settings(frozenset(environ.items())).model_copy(update={"data_dir": folder})
+
+
 @pytest.fixture
 def serve(tmp_path: Path, migrated_database: Path, log: io.StringIO) -> Iterator[Serve]:
     """Make the application of an environment: `serve(PYLON_OIDC_ISSUER="https://id.example.com")`.
@@ -68,14 +88,12 @@ def serve(tmp_path: Path, migrated_database: Path, log: io.StringIO) -> Iterator
         folder.mkdir()
         shutil.copy(migrated_database, folder / "pylon.db")
         given: dict[str, Any] = {
-            "PYLON_DATA_DIR": str(folder),
             "PYLON_JWT_SECRET": SECRET,
             "PYLON_ADMIN_TOKEN": ADMIN,
             "PYLON_TRUSTED_SECRET": TRUSTED,
         } | environ
-        reading = read_settings({name: value for name, value in given.items() if value is not None})
-        assert not reading.faults, reading.faults
-        settings, clock = reading.settings, Clock()
+        settings = settings_of({name: value for name, value in given.items() if value is not None}, folder)
+        clock = Clock()
         real_store = open_store(settings)
         begun.append(real_store)
         store = store_of(real_store)
