@@ -17,7 +17,8 @@ from service.storage.interface import NEVER, Kind, Record, Store
 MAX_AGE_S: Final = 90 * 86_400
 #: A timestamp may be 300 s ahead and is fresh until 300 s after, that second included: the marker outlives both.
 REPLAY_MARKER_S: Final = 601
-#: Sessions first: what is counted. A signed-out user's codes and access tokens end with his session.
+#: Sessions first: what is counted. A signed-out user's codes and access tokens end with his session; a code that was
+#: redeemed is kept, for its reuse must still end the offline grant that came of it (RFC 6749 §4.1.2).
 _FALLS_WITH_SESSION: Final = (Kind.SESSION, Kind.PROVIDER_SESSION, Kind.CODE, Kind.ACCESS_TOKEN)
 #: Sessions first, as above; then grants, before what hangs on them: who redeems or refreshes locks the grant's row
 #: first, and two who lock in different orders would wait for each other.
@@ -154,14 +155,19 @@ class LocalSessions:
 
     def end_one(self, user_id: str, sid: str, *, now: int) -> bool:
         """End one session of the user, and what hangs on it; whether there was such a one."""
-        return self._store.delete(*_FALLS_WITH_SESSION, subject=user_id, session_id=sid, now=now) > 0
+        ended = self._store.delete(
+            *_FALLS_WITH_SESSION, subject=user_id, session_id=sid, keep_spent=True, now=now
+        )
+        return ended > 0
 
     def end_all(self, user_id: str, *, keep_sid: str | None = None, now: int) -> int:
         """End all sessions of the user but the one to keep, and what hangs on them; how many there were.
 
         Offline grants stay: they do not hang on a session.
         """
-        return self._store.delete(*_FALLS_WITH_SESSION, subject=user_id, keep_session_id=keep_sid, now=now)
+        return self._store.delete(
+            *_FALLS_WITH_SESSION, subject=user_id, keep_session_id=keep_sid, keep_spent=True, now=now
+        )
 
     def lock_out(self, user_id: str, *, now: int) -> int:
         """End all sessions of the user, and every grant that he has given; how many sessions there were."""

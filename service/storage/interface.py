@@ -165,6 +165,7 @@ class Store(Protocol):
         grant_id: str | None = None,
         session_id: str | None = None,
         keep_session_id: str | None = None,
+        keep_spent: bool = False,
         now: int,
     ) -> int:
         """Remove the live records of these kinds that fit everything that is said of them: one transaction.
@@ -175,6 +176,7 @@ class Store(Protocol):
             grant_id: those of this grant.
             session_id: those of this session.
             keep_session_id: not those of this session.
+            keep_spent: not those that were spent: they are still to be recognised when they come back.
             now: Unix s.
 
         Returns:

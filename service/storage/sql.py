@@ -262,6 +262,7 @@ class SqlStore:
         grant_id: str | None = None,
         session_id: str | None = None,
         keep_session_id: str | None = None,
+        keep_spent: bool = False,
         now: int,
     ) -> int:
         """See `Store.delete`."""
@@ -275,6 +276,8 @@ class SqlStore:
                 statement = delete(table).where(table.c.expires_at > now, *fitting)
                 if keep_session_id is not None:
                     statement = statement.where(table.c.session_id != keep_session_id)
+                if keep_spent:
+                    statement = statement.where(table.c.spent_at.is_(None))
                 counts.append(connection.execute(statement).rowcount)
         return counts[0]
 
