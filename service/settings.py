@@ -24,7 +24,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from service import issuer as issuers
 from service import keyring as keys
-from service.protocol.clients import Client, InvalidClientMetadata, parse_client
+from service.protocol.clients import Client, client_faults, parse_client
 from service.protocol.models import Lifetimes
 from service.storage.urls import DatabaseUrl, parse_database_url
 
@@ -199,16 +199,20 @@ def _clients(value: str) -> tuple[Client, ...]:
         entries = None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError('is no JSON array of clients; write [{"client_id": "…", "redirect_uris": ["…"]}]')
-    clients: dict[str, Client] = {}
-    for number, entry in enumerate(entries, 1):
-        try:
-            client = parse_client(entry, source="environment")
-        except InvalidClientMetadata as error:
-            raise ValueError(f"client {number}, {error}") from None
-        if client.client_id in clients:
-            raise ValueError(f"client {number}, client_id: is the id of another one; write each once")
-        clients[client.client_id] = client
-    return tuple(clients.values())
+    faults = [
+        f"client {number}, {fault}"
+        for number, entry in enumerate(entries, 1)
+        for fault in client_faults(entry)
+    ]
+    ids = [entry.get("client_id") for entry in entries]
+    faults += [
+        f"client {number}, client_id: is the id of another one; write each once"
+        for number, client_id in enumerate(ids, 1)
+        if client_id is not None and client_id in ids[: number - 1]
+    ]
+    if faults:
+        raise ValueError("\n".join(faults))
+    return tuple(parse_client(entry, source="environment") for entry in entries)
 
 
 def _page_url(value: str) -> str:
@@ -441,8 +445,9 @@ def _parse(values: dict[str, str]) -> tuple[Settings, list[Fault]]:
         return Settings(**values), []  # type: ignore[arg-type]
     except ValidationError as error:
         faults = [
-            Fault(str(detail["loc"][0]), str(detail.get("ctx", {}).get("error", detail["msg"])))
+            Fault(str(detail["loc"][0]), text)
             for detail in error.errors()
+            for text in str(detail.get("ctx", {}).get("error", detail["msg"])).split("\n")  # one fault a line
         ]
     wrong = {fault.name for fault in faults}
     return Settings(**{name: value for name, value in values.items() if name not in wrong}), faults  # type: ignore[arg-type]

@@ -211,6 +211,25 @@ def test_two_clients_of_one_id_are_a_fault(tmp_path: Path) -> None:
     assert _fault(tmp_path, json.dumps([PLAIN, CONFIDENTIAL])).startswith("client 2, client_id: ")
 
 
+def test_every_fault_of_every_client_is_told(tmp_path: Path) -> None:
+    """§1: every fault at once, one line each: of two clients, and of two members of one."""
+    wrong = [
+        {"client_id": "a", "redirect_uris": ["http://rp.example/cb"], "client_nam": "A"},
+        PLAIN | {"client_id": "b"},
+        {"client_id": "c", "scope": 5},
+    ]
+    reading = read(tmp_path, PYLON_OIDC_CLIENTS=json.dumps(wrong))
+    told = [fault.text for fault in reading.faults if fault.name == "PYLON_OIDC_CLIENTS"]
+    members = [
+        "client 1, redirect_uris",
+        "client 1, client_nam",
+        "client 3, scope",
+        "client 3, redirect_uris",
+    ]
+    assert [text.partition(":")[0] for text in told] == members
+    assert all("; " in text and "\n" not in text for text in told)
+
+
 CANARY = "canary7f3a"
 LONG = CANARY * 4
 

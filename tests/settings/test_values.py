@@ -217,7 +217,7 @@ BAD: dict[str, list[str]] = {
         "[null]",
         "[[]]",
         "[",
-        "[{}]",
+        '[{"client_id": "a"}]',
         "[" * 100_000,
     ],
     "PYLON_LOGIN_URL": NO_PAGE,
