@@ -23,7 +23,9 @@ from pydantic import Field, PlainValidator, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service import issuer as issuers
-from service import keyring as keys
+from service import key_material as keys
+from service.key_file import read_key_file
+from service.keyring import MINT_ALGS
 from service.protocol.clients import Client, InvalidClientMetadata, parse_client
 from service.protocol.models import Lifetimes
 from service.storage.urls import DatabaseUrl, parse_database_url
@@ -237,7 +239,7 @@ class KeyFile:
 def _key_file(value: str) -> KeyFile:
     path = _path(value)
     try:
-        return KeyFile(path, keys.read_key_file(path))
+        return KeyFile(path, read_key_file(path))
     except FileNotFoundError:
         if fault := _folder_fault(path.parent):
             raise ValueError(
@@ -267,7 +269,7 @@ class Settings(BaseSettings):
     jwt_secret: Annotated[OctKey | None, PlainValidator(_jwt_secret)] = Field(
         None, alias="PYLON_JWT_SECRET", repr=False
     )
-    jwt_alg: Annotated[str, PlainValidator(_one_of(*keys.MINT_ALGS))] = Field("HS256", alias="PYLON_JWT_ALG")
+    jwt_alg: Annotated[str, PlainValidator(_one_of(*MINT_ALGS))] = Field("HS256", alias="PYLON_JWT_ALG")
     jwt_issuer: Annotated[str | None, PlainValidator(_text)] = Field(None, alias="PYLON_JWT_ISSUER")
     jwt_audience: Annotated[str | None, PlainValidator(_text)] = Field(None, alias="PYLON_JWT_AUDIENCE")
     jwt_lifetime_s: Annotated[int, PlainValidator(_integer(1, 86_400))] = Field(

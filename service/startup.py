@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from service import keyring as keys
-from service.keyring import Keyring
+from service.key_file import create_key_file
+from service.key_material import KeyFault, load_public_key
+from service.keyring import Keyring, build_keyring
 from service.protocol.handles import hash_handle
 from service.settings import ConfigurationError, Fault, Reading, Settings, read_settings
 from service.storage.interface import Kind, StoreUnavailable
@@ -50,7 +51,7 @@ def prepare(environ: Mapping[str, str] | None = None) -> Prepared:
     settings = reading.settings
     try:
         keyring = load_keyring(settings, make_key_file=True)
-    except keys.KeyFault as error:
+    except KeyFault as error:
         raise ConfigurationError([Fault("PYLON_OIDC_KEY_PATH", str(error))]) from None
     finally:
         store.close()
@@ -79,11 +80,11 @@ def load_keyring(settings: Settings, *, make_key_file: bool) -> Keyring:
     if settings.key_file is not None:
         private_key = settings.key_file.key
         if private_key is None and make_key_file:
-            private_key = keys.create_key_file(settings.key_file.path)
+            private_key = create_key_file(settings.key_file.path)
     public_key = None
     if settings.jwks_rsa_n is not None:
-        public_key = keys.load_public_key(settings.jwks_rsa_n, settings.jwks_rsa_e)
-    return keys.build_keyring(
+        public_key = load_public_key(settings.jwks_rsa_n, settings.jwks_rsa_e)
+    return build_keyring(
         mint_alg=settings.jwt_alg,
         secret=settings.jwt_secret,
         private_key=private_key,

@@ -10,7 +10,7 @@ import click
 
 from service.cli.common import WRONG_CONFIGURATION, json_option
 from service.issuer import FALLBACK_ISSUER
-from service.keyring import KeyFault
+from service.key_material import KeyFault
 from service.protocol.metadata import build_metadata
 from service.settings import Fault, Settings
 from service.startup import inspect, load_keyring
