@@ -302,6 +302,7 @@ def id_token_claim_complaints(text: str) -> list[str]:
         issuer="i",
         client_id="c",
         access_token="t",
+        alg="RS256",
         lifetime_s=9,
         now=0,
     )

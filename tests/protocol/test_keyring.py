@@ -330,4 +330,4 @@ def test_a_key_that_does_not_verify_what_it_signs_is_a_fault() -> None:
     from service import keyring
 
     with pytest.raises(KeyFault):
-        keyring._try_key(_Broken("HS256", load_secret(SECRET.encode())), "HS256")
+        keyring.try_key(_Broken("HS256", load_secret(SECRET.encode())), "HS256")
