@@ -6,7 +6,7 @@ Never touches: requests, the metadata's rules (`protocol.clients`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -33,12 +33,19 @@ class Clients:
     Args:
         from_environment: those of `PYLON_OIDC_CLIENTS`; they win over the database.
         store: where the others live.
+        id_token_algs: what ID tokens can be signed by here.
         minted_audience: the `aud` of minted tokens: no client may be called that, an ID token would be forged by it.
     """
 
     def __init__(
-        self, from_environment: Iterable[Client], store: Store, *, minted_audience: str | None
+        self,
+        from_environment: Iterable[Client],
+        store: Store,
+        *,
+        minted_audience: str | None,
+        id_token_algs: Sequence[str] = ("RS256",),
     ) -> None:
+        self._id_token_algs = id_token_algs
         self._fixed = {client.client_id: client for client in from_environment}
         self._store = store
         self._minted_audience = minted_audience
@@ -157,6 +164,11 @@ class Clients:
     def _checked(self, client: Client) -> Client:
         if client.client_id == self._minted_audience:
             raise InvalidClientMetadata("client_id", "is the audience of minted tokens; choose another")
+        if client.id_token_signed_response_alg not in self._id_token_algs:
+            raise InvalidClientMetadata(
+                "id_token_signed_response_alg",
+                f"there is no key for it; write {' or '.join(self._id_token_algs)}",
+            )
         return client
 
     def _replace(self, client: Client, *, now: int) -> bool:

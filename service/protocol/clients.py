@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from service.protocol.handles import hash_handle
+from service.protocol.key_ring import ASYMMETRIC_ALGS
 
 SCOPES: Final = ("openid", "profile", "email", "address", "phone", "offline_access", "roles")
 MIN_SECRET_CHARS: Final = 32
@@ -337,7 +338,7 @@ _MEMBERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "policy_uri": _web_uri,
     "tos_uri": _web_uri,
     "contacts": _list_of(_text),
-    "id_token_signed_response_alg": _one_of("RS256"),
+    "id_token_signed_response_alg": _one_of(*ASYMMETRIC_ALGS),
     "application_type": _one_of("web", "native"),
     "first_party": _flag,
     "require_pkce": _flag,

@@ -12,7 +12,7 @@ import falcon
 
 from service.clients import Clients
 from service.issuer import issuer_origin
-from service.keyring import Keyring
+from service.keyring import Keys
 from service.protocol import authorize as rules
 from service.protocol.authorize import Asked, AuthorizationRequest, Progress, Step
 from service.protocol.errors import NotOurClient, OAuthError
@@ -49,7 +49,7 @@ class Flow:
     browser: Browser
     clients: Clients
     interactions: Interactions
-    keyring: Keyring
+    keyring: Keys
     lifetimes: Lifetimes
     clock: Callable[[], float]
     login_url: str | None
@@ -262,7 +262,7 @@ class Authorize:
         now: int,
     ) -> AuthorizationRequest | None:
         flow = self._flow
-        if not flow.keyring.can_sign_id_tokens:
+        if not flow.keyring.current().can_sign_id_tokens:
             flow.browser.show_error(req, resp, _NO_KEY, status=501)
             return None
         try:

@@ -39,7 +39,8 @@ class Token:
         now = int(self._clock())
         try:
             values = form_parameters(req).values
-            if not self._tokens.keyring.can_sign_id_tokens:
+            keyring = self._tokens.keyring.current()
+            if not keyring.can_sign_id_tokens:
                 raise OAuthError("unsupported_grant_type", "This server has no key to sign ID tokens with.")
             client = authenticated(req, values, self._clients, now=now)
             exchange = {
@@ -52,6 +53,8 @@ class Token:
                 raise OAuthError("unsupported_grant_type", "This grant type is not supported.")
             if values["grant_type"] not in client.grant_types:
                 raise OAuthError("unauthorized_client", "This client may not use this grant type.")
+            if not keyring.can_sign_id_tokens_by(client.id_token_signed_response_alg):
+                raise OAuthError("unauthorized_client", "This server has no key for this client's ID tokens.")
             answer = exchange(values, client, issuer=req.context.issuer, now=now)
         except OAuthError as error:
             send_oauth_error(resp, error)

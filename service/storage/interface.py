@@ -44,6 +44,8 @@ class Kind(StrEnum):
     ACCESS_TOKEN = "access_token"
     #: A refresh token; spent once, kept until its grant ends.
     REFRESH_TOKEN = "refresh_token"
+    #: The ring of signing keys, one document whose id says its version; and the id of this database. Neither ends.
+    KEY_RING = "key_ring"
 
 
 @dataclass(frozen=True, slots=True)

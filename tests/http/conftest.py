@@ -14,10 +14,11 @@ import pytest
 import structlog
 
 from service.app import create_app
+from service.keyring import Keys
 from service.logs import configure_logging
 from service.sessions import LocalSessions
 from service.settings import Settings, read_settings
-from service.startup import load_keyring, open_store
+from service.startup import load_keyring, load_managed_keys, open_store
 from service.storage.interface import Store
 from service.storage.sql import SqlStore
 from service.storage.sqlite import SqliteDatabase
@@ -97,7 +98,9 @@ def serve(tmp_path: Path, migrated_database: Path, log: io.StringIO) -> Iterator
         real_store = open_store(settings)
         begun.append(real_store)
         store = store_of(real_store)
-        keyring = load_keyring(settings, make_key_file=True)
+        keyring: Keys = load_keyring(settings, make_key_file=True)
+        if settings.managed:
+            keyring, _ = load_managed_keys(settings, store, settings.margins, clock)
         sessions = LocalSessions(store, lifetime_s=settings.session_lifetime_s)
         return House(create_app(settings, store, keyring, sessions, clock), settings, clock, log)
 

@@ -18,7 +18,13 @@ CONFIDENTIAL = PLAIN | {"client_secret": STRONG}
 
 
 def _clients(folder: Path, *entries: object) -> tuple[Client, ...]:
-    reading = read(folder, PYLON_OIDC_CLIENTS=json.dumps(entries), PYLON_DEV_MODE="1")
+    reading = read(
+        folder,
+        PYLON_OIDC_CLIENTS=json.dumps(entries),
+        PYLON_DEV_MODE="1",
+        PYLON_OIDC_KEYS="managed",
+        PYLON_OIDC_ALGS="RS256,PS256,ES256,Ed25519",
+    )
     assert reading.faults == []
     return reading.settings.clients
 
@@ -83,7 +89,7 @@ GOOD: dict[str, list[Any]] = {
     "policy_uri": ["https://rp.example/privacy"],
     "tos_uri": ["https://rp.example/terms"],
     "contacts": [["ops@rp.example"]],
-    "id_token_signed_response_alg": ["RS256"],
+    "id_token_signed_response_alg": ["RS256", "PS256", "ES256", "Ed25519"],
     "application_type": ["web", "native"],
     "first_party": [True, False],
     "require_pkce": [True, False],
@@ -145,7 +151,7 @@ BAD: dict[str, list[Any]] = {
     "policy_uri": [*NO_URI, "com.example.app:/x"],
     "tos_uri": [*NO_URI, "com.example.app:/x"],
     "contacts": [None, "ops@rp.example", [None], [""]],
-    "id_token_signed_response_alg": [None, "none", "HS256", "ES256", ["RS256"]],
+    "id_token_signed_response_alg": [None, "none", "HS256", "EdDSA", ["RS256"]],
     "application_type": [None, "browser", 1],
     "first_party": NO_FLAG,
     "require_pkce": NO_FLAG,
