@@ -357,7 +357,7 @@ def import_key(*, file: Path, kid: str | None, pylon_kid: bool, alg: str | None,
             private, by = load_private_pem(file.read_text("utf-8", "replace"), alg)
         except OSError as error:
             _fail(f"The file cannot be read ({error.strerror}).")
-        name = kid or _usual_kid(private, opened.settings, pylon=pylon_kid)
+        name = _usual_kid(private, opened.settings, pylon=pylon_kid) if kid is None else kid
         if not (0 < len(name) <= 255 and name.isascii() and name.isprintable() and " " not in name):
             raise click.UsageError("--kid is no key id; write 1 to 255 visible ASCII characters.")
 

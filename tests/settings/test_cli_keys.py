@@ -1,0 +1,394 @@
+"""Contract §9: `pylon-oidc keys`: what will happen, steps that are refused while unsafe, and moving keys in and out."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from service.cli.key_picture import draw_svg, draw_text
+from service.protocol.key_ring import Keys, Margins, coming, published, role, rotated
+from service.protocol.sealed_keys import SealingKeys
+from service.ring_store import RingStore
+from service.storage.sql import SqlStore
+from service.storage.sqlite import SqliteDatabase
+from tests.protocol.test_key_ring import key, whole
+from tests.settings.conftest import Run
+from tests.settings.reading import modulus
+from tests.support.gunicorn import rsa_pem
+
+M = Margins()
+ONE, TWO = bytes(range(32)), bytes(range(32, 64))
+B64 = {secret: base64.b64encode(secret).decode() for secret in (ONE, TWO)}
+ENVIRON = {
+    "PYLON_OIDC_KEYS": "managed",
+    "PYLON_KEY_ENCRYPTION_KEY": B64[ONE],
+    "PYLON_OIDC_ALGS": "ES256,Ed25519",
+}
+AGO_S = 5000
+
+
+class Operator:
+    """Runs `pylon-oidc keys …` on a ring that is some time old."""
+
+    def __init__(self, run: Run, folder: Path) -> None:
+        self._run = run
+        self._path = folder / "data" / "pylon.db"
+
+    def begin(self, ago_s: int = AGO_S, *secrets: bytes) -> None:
+        """The ring as a service has made it so long ago."""
+        assert self._run("migrate").exit_code == 0
+        store = SqlStore(SqliteDatabase(self._path))
+        RingStore(store, SealingKeys(secrets or (ONE,)), ["ES256", "Ed25519"]).ensure(
+            M, now=int(time.time()) - ago_s
+        )
+        store.close()
+
+    def do(self, *arguments: str, exit_code: int = 0, **environ: str) -> Any:
+        """Run a command; its result."""
+        result = self._run("keys", *arguments, **ENVIRON | environ)
+        assert result.exit_code == exit_code, result.output
+        return result
+
+    def listed(self, *arguments: str, **environ: str) -> list[dict[str, Any]]:
+        """What `keys list` says."""
+        shown: list[dict[str, Any]] = json.loads(self.do("list", "--json", *arguments, **environ).stdout)[
+            "keys"
+        ]
+        return shown
+
+    def roles(self) -> dict[str, list[str]]:
+        """The roles of each algorithm's keys, those that are gone too."""
+        told: dict[str, list[str]] = {}
+        for each in self.listed("--all"):
+            told.setdefault(each["alg"], []).append(each["role"])
+        return told
+
+
+@pytest.fixture
+def operator(run: Run, tmp_path: Path) -> Operator:
+    """On a ring in which a rotation is safe."""
+    made = Operator(run, tmp_path)
+    made.begin()
+    return made
+
+
+def audit(result: Any) -> list[dict[str, Any]]:
+    """The audit lines."""
+    return [json.loads(line) for line in result.stderr.splitlines() if '"audit"' in line]
+
+
+# --- looking ---
+
+
+def test_list_tells_roles_and_times(operator: Operator) -> None:
+    """§9: `keys list`; a table and JSON."""
+    keys = operator.listed()
+    assert [(each["alg"], each["role"]) for each in keys] == [
+        ("ES256", "active"),
+        ("ES256", "next"),
+        ("Ed25519", "active"),
+        ("Ed25519", "next"),
+    ]
+    assert keys[0]["retires_at"] == keys[1]["signs_from"] == keys[0]["signs_from"] + M.rotation_s
+    table = operator.do("list").stdout
+    assert all(each["kid"] in table for each in keys)
+
+
+def test_without_a_ring_there_is_nothing_to_list_and_nothing_to_rotate(run: Run) -> None:
+    """§1: exit 1 for a failed operation."""
+    assert run("migrate").exit_code == 0
+    assert json.loads(run("keys", "list", "--json", **ENVIRON).stdout) == {"keys": []}
+    for command in (("plan",), ("rotate",), ("revoke", "x"), ("reseal",), ("export-public",)):
+        result = run("keys", *command, **ENVIRON)
+        assert (result.exit_code, "no ring" in result.stderr) == (1, True)
+
+
+def test_plan_tells_each_change_with_time_and_reason(operator: Operator) -> None:
+    """Issue: `keys plan` prints the timeline: a table, a picture, each change with the reason why it is safe."""
+    text = operator.do("plan").stdout
+    assert "│" in text and "█" in text and "·" in text
+    assert "its successor signs from that second on" in text
+    assert "ES256: a rotation by hand is safe now." in text
+    told = json.loads(operator.do("plan", "--json").stdout)
+    assert {change["what"] for change in told["changes"]} == {"is made", "signs", "retires", "goes"}
+    assert all(change["at"] > told["now"] and change["reason"] for change in told["changes"])
+    assert told["rotation_is_safe_at"]["ES256"] <= told["now"]
+
+
+def test_plan_draws_a_picture(operator: Operator, tmp_path: Path) -> None:
+    """Issue: `--svg FILE`; it needs nothing else, and holds a bar for each key."""
+    path = tmp_path / "plan.svg"
+    operator.do("plan", "--svg", str(path))
+    root = ElementTree.fromstring(path.read_text())
+    titles = [each.text or "" for each in root.iter("{http://www.w3.org/2000/svg}title")]
+    for each in operator.listed():
+        assert any(title.startswith(each["kid"]) for title in titles)
+    assert "http" not in path.read_text().replace("http://www.w3.org/2000/svg", "")
+
+
+def _after_a_rotation(now: int, margins: Margins) -> Keys:
+    keys = whole(now=now - 5000, margins=margins)
+    return whole(rotated(keys, "RS256", now - 2000, margins), now - 2000, margins)
+
+
+def test_the_bars_show_each_role_and_now() -> None:
+    """The picture: one bar a key, now as a line at the same column of all."""
+    now = 1_800_000_000
+    margins = Margins(rotation_s=7200)
+    keys = _after_a_rotation(now, margins)
+    shown = published(keys, now)
+    assert [role(each, now) for each in shown] == ["retired", "active", "next"]
+    lines = draw_text(shown, coming(keys, now, margins), now).splitlines()
+    assert len({line.index("│") for line in lines[1:4]}) == 1
+    assert ["░" in lines[1], "█" in lines[2], "·" in lines[3]] == [True] * 3
+
+
+def test_a_kid_is_no_markup() -> None:
+    """An imported kid may hold any visible character."""
+    now = 1_800_000_000
+    keys = (key("<script>&", published_at=now - 9, signs_from=now - 9), key("k2", published_at=now))
+    ElementTree.fromstring(draw_svg(keys, coming(keys, now, M), now))
+
+
+def test_export_public_prints_the_key_set(operator: Operator) -> None:
+    """§9: `keys export-public`: public members alone; one key, also as a PEM."""
+    exported = json.loads(operator.do("export-public").stdout)["keys"]
+    assert [each["kid"] for each in exported] == [each["kid"] for each in operator.listed()]
+    assert all("d" not in each for each in exported)
+    kid = exported[0]["kid"]
+    assert json.loads(operator.do("export-public", kid).stdout) == exported[0]
+    pem = operator.do("export-public", "--pem", kid).stdout
+    assert isinstance(load_pem_public_key(pem.encode()), ec.EllipticCurvePublicKey)
+    operator.do("export-public", "nobody", exit_code=1)
+    operator.do("export-public", "--pem", exit_code=2)
+
+
+# --- rotating ---
+
+
+def test_rotate_lets_the_next_key_sign(operator: Operator) -> None:
+    """§9: `keys rotate`; the old key stays published for the tokens that it signed; an audit line."""
+    before = operator.listed()
+    result = operator.do("rotate", "--json")
+    done = {each["alg"]: each for each in json.loads(result.stdout)["rotated"]}
+    assert set(done) == {"ES256", "Ed25519"}
+    told = done["ES256"]
+    assert (told["kid"], told["successor"]) == (before[0]["kid"], before[1]["kid"])
+    assert 0 < told["signs_from"] - time.time() <= 60
+    assert told["published_until"] == told["signs_from"] + M.longest_token_s + M.linger_s
+    assert [line["action"] for line in audit(result)] == ["keys.rotate"] * 2
+    assert operator.roles() == {alg: ["active", "next", "next"] for alg in ("ES256", "Ed25519")}
+
+
+def test_rotate_may_be_for_one_algorithm(operator: Operator) -> None:
+    """The others stay as they are."""
+    operator.do("rotate", "--alg", "ES256")
+    assert {alg: len(roles) for alg, roles in operator.roles().items()} == {"ES256": 3, "Ed25519": 2}
+    operator.do("rotate", "--alg", "RS256", exit_code=1)
+    operator.do("rotate", "--alg", "HS256", exit_code=2)
+
+
+def test_an_unsafe_rotation_is_refused_and_says_when_it_is_safe(run: Run, tmp_path: Path) -> None:
+    """Issue: `keys rotate` refuses an unsafe step and says when it will be safe; nothing has changed."""
+    operator = Operator(run, tmp_path)
+    operator.begin(100)
+    before = operator.listed()
+    result = operator.do("rotate", exit_code=1)
+    assert "Refused: a verifier may still hold a key set without the next key." in result.stderr
+    assert (
+        "It is safe from 20" in result.stderr and " in 500 s." in result.stderr
+    ) or " in 499 s." in result.stderr
+    assert operator.listed() == before
+    assert audit(result) == []
+
+
+def test_a_second_rotation_is_refused(operator: Operator) -> None:
+    """While the first is under way."""
+    operator.do("rotate")
+    assert "under way" in operator.do("rotate", exit_code=1).stderr
+
+
+def test_compromised_does_it_at_once_and_says_who_is_affected(operator: Operator) -> None:
+    """Issue: `--compromised` does it at once, says exactly who is affected until when, and writes an audit line."""
+    before = operator.listed()
+    result = operator.do("rotate", "--alg", "ES256", "--compromised", "--json")
+    (told,) = json.loads(result.stdout)["rotated"]
+    now = told["signs_from"]
+    assert told["accepted_until"] == now + M.learn_s + M.max_age_s
+    assert told["affected_until"] == now + M.longest_token_s
+    assert told["unknown_until"] == now  # it has been published for long
+    (line,) = audit(result)
+    assert (line["compromised"], line["kid"]) == (True, before[0]["kid"])
+    assert [each["role"] for each in operator.listed("--all") if each["kid"] == before[0]["kid"]] == ["gone"]
+    assert operator.listed()[0]["kid"] == before[1]["kid"]
+
+
+def test_compromised_in_words(run: Run, tmp_path: Path) -> None:
+    """For the operator in a hurry, also where verifiers cannot know the next key yet."""
+    operator = Operator(run, tmp_path)
+    operator.begin(100)
+    text = operator.do("rotate", "--compromised").stdout
+    assert "is taken away" in text and "needs a new one" in text
+    assert "published a short while ago" in text
+
+
+def test_revoke_takes_any_key_away(operator: Operator) -> None:
+    """§9: `keys revoke`: the active one is followed, the next one is replaced."""
+    active, waiting = (each["kid"] for each in operator.listed()[:2])
+    result = operator.do("revoke", waiting)
+    assert audit(result)[0]["kid"] == waiting
+    operator.do("revoke", active)
+    assert operator.roles()["ES256"] == ["active", "next", "gone", "gone"]
+    operator.do("revoke", active, exit_code=1)
+    operator.do("revoke", "nobody", exit_code=1)
+
+
+# --- the encryption key ---
+
+
+def test_reseal_moves_to_the_first_encryption_key(operator: Operator) -> None:
+    """Issue: `keys reseal`; a warning as long as another one is in use."""
+    both = {"PYLON_KEY_ENCRYPTION_KEY": f"{B64[TWO]},{B64[ONE]}"}
+    assert "4 private keys are sealed under a key that is not its first" in operator.do("list", **both).stderr
+    assert "Sealed 4 keys anew." in operator.do("reseal", **both).stdout
+    assert operator.do("list", **both).stderr == ""
+    assert "Sealed 0 keys" in operator.do("reseal", PYLON_KEY_ENCRYPTION_KEY=B64[TWO]).stdout
+
+
+def test_a_wrong_encryption_key_is_told(operator: Operator, run: Run) -> None:
+    """Acceptance: told apart; `check` says so too, and the service would not start."""
+    wrong = {"PYLON_KEY_ENCRYPTION_KEY": B64[TWO]}
+    assert "PYLON_KEY_ENCRYPTION_KEY: the key" in operator.do("reseal", exit_code=1, **wrong).stderr
+    result = run("check", **ENVIRON | wrong)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("PYLON_KEY_ENCRYPTION_KEY: the key")
+    assert run("check", **ENVIRON).exit_code == 0
+
+
+def test_check_tells_the_ring_and_leaves_it(operator: Operator, run: Run) -> None:
+    """§1: `check` makes nothing."""
+    before = operator.listed()
+    shown = run("check", **ENVIRON).stdout
+    assert all(f"published key: {each['kid']} ({each['alg']}), {each['role']}" in shown for each in before)
+    assert operator.listed() == before
+
+
+# --- moving ---
+
+
+def _pem(folder: Path, private: Any, password: bytes | None = None) -> str:
+    encryption = BestAvailableEncryption(password) if password else NoEncryption()
+    path = folder / "key.pem"
+    path.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+    return str(path)
+
+
+@pytest.fixture
+def rsa_file(tmp_path: Path) -> str:
+    """The key of `PYLON_OIDC_KEY_PATH`."""
+    path = tmp_path / "signing.pem"
+    path.write_text(rsa_pem())
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "kid"),
+    [
+        ((), {}, "thumbprint"),
+        (("--kid", "my-old-key"), {}, "my-old-key"),
+        (("--pylon-kid",), {}, "pylon"),
+        ((), {"PYLON_OIDC_KEYS": "", "PYLON_OIDC_JWKS_KID": "named"}, "named"),
+        ((), {"PYLON_OIDC_KEYS": "", "PYLON_OIDC_JWKS_RSA_N": "<modulus>"}, "pylon-default"),
+    ],
+)
+def test_an_imported_key_keeps_its_name(
+    run: Run, tmp_path: Path, rsa_file: str, arguments: tuple[str, ...], environ: dict[str, str], kid: str
+) -> None:
+    """Issue: moving from one key, and from Pylon's file, to the ring keeps the old kid published, before the ring is
+    switched on too: it goes on signing.
+    """
+    operator = Operator(run, tmp_path)
+    assert run("migrate").exit_code == 0
+    number = load_pem_private_key(rsa_pem().encode(), None).public_key().public_numbers().n  # type: ignore[union-attr]
+    names = {
+        "pylon": hashlib.sha256(number.to_bytes(256, "big")).hexdigest()[:16],
+        "thumbprint": _thumbprint(),
+    }
+    given = {name: value.replace("<modulus>", modulus()) for name, value in environ.items()}
+    operator.do("import", rsa_file, *arguments, **given)
+    key = operator.listed()[0]
+    assert (key["kid"], key["alg"], key["role"], key["imported"]) == (
+        names.get(kid, kid),
+        "RS256",
+        "active",
+        True,
+    )
+
+
+def _thumbprint() -> str:
+    text = f'{{"e":"AQAB","kty":"RSA","n":"{modulus()}"}}'
+    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+
+
+def test_an_imported_key_of_a_kept_algorithm_only_verifies(operator: Operator, tmp_path: Path) -> None:
+    """Where one signs already, it is published for the tokens that it signed; or comes next, for the way back."""
+    path = _pem(tmp_path, ec.generate_private_key(ec.SECP256R1()))
+    assert "retired" in operator.do("import", path, "--kid", "old").stdout
+    operator.do("import", path, "--kid", "old", exit_code=1)
+    path = _pem(tmp_path, ed25519.Ed25519PrivateKey.generate())
+    result = operator.do("import", path, "--kid", "mine", "--next")
+    assert audit(result)[0]["kid"] == "mine"
+    waiting = [each for each in operator.listed() if each["role"] == "next"]
+    assert next(each["kid"] for each in waiting if each["alg"] == "Ed25519") == "mine"
+
+
+def test_a_key_may_be_for_ps256(operator: Operator, rsa_file: str) -> None:
+    """`--alg`."""
+    operator.do("import", rsa_file, "--alg", "PS256")
+    assert operator.listed()[0]["alg"] == "PS256"
+
+
+def test_what_is_no_key_of_ours_is_refused(operator: Operator, tmp_path: Path, rsa_file: str) -> None:
+    """Sizes, kinds, passphrases; nothing of the file is shown."""
+    wrong = [
+        _pem(tmp_path / "a", key)
+        for key in (
+            rsa.generate_private_key(65537, 1024),
+            ec.generate_private_key(ec.SECP384R1()),
+        )
+        if (tmp_path / "a").mkdir(exist_ok=True) is None
+    ][-1:]
+    (tmp_path / "b").mkdir()
+    wrong += [_pem(tmp_path / "b", rsa.generate_private_key(65537, 1024))]
+    (tmp_path / "c").mkdir()
+    wrong += [_pem(tmp_path / "c", ed25519.Ed25519PrivateKey.generate(), b"a passphrase")]
+    (tmp_path / "text").write_text("canary7f3a")
+    for path in [*wrong, str(tmp_path / "text"), str(tmp_path / "missing")]:
+        result = operator.do("import", path, exit_code=1)
+        assert "canary7f3a" not in result.output and len(result.stderr.splitlines()) == 1
+    operator.do("import", rsa_file, "--alg", "ES256", exit_code=1)
+    operator.do("import", rsa_file, "--kid", "a", "--pylon-kid", exit_code=2)
+    for kid in ("", "a b", "é", "x" * 256):
+        assert operator.do("import", rsa_file, "--kid", kid, exit_code=2)
+
+
+def test_faults_of_the_keys_settings_end_a_command(operator: Operator) -> None:
+    """§1: exit 2 for a wrong configuration."""
+    operator.do("list", exit_code=2, PYLON_KEY_ENCRYPTION_KEY="short")
+    operator.do("list", exit_code=2, PYLON_OIDC_ALGS="HS256")
