@@ -1,4 +1,4 @@
-"""`python -m bench [flows|workers [--record]|profile]`."""
+"""`python -m bench [flows|workers [--record]|profile|rotation]`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ def main(arguments: list[str]) -> int:
             from bench import profile
 
             return profile.main()
-    print("usage: python -m bench [flows|workers [--record]|profile]", file=sys.stderr)
+        case ["rotation"]:
+            from bench import rotation
+
+            return rotation.main()
+    print("usage: python -m bench [flows|workers [--record]|profile|rotation]", file=sys.stderr)
     return 2
 
 

@@ -179,11 +179,14 @@ def private_bytes(key: AsymmetricKey) -> bytes:
 def load_private_bytes(data: bytes, alg: str) -> AsymmetricKey:
     """Import what `private_bytes` gave.
 
+    It was made or checked here, and came out of a seal that shows any change: its numbers are not checked again, which
+    would take 35 ms of an RSA key. The caller lets it sign and verify by the published part.
+
     Raises:
         KeyFault: when it is no key for the algorithm.
     """
     try:
-        key = load_der_private_key(data, None)
+        key = load_der_private_key(data, None, unsafe_skip_rsa_key_validation=True)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise KeyFault("is no private key; restore it, or revoke it") from None
     if isinstance(key, rsa.RSAPrivateKey) and alg in {"RS256", "PS256"} and key.key_size >= MIN_RSA_BITS:

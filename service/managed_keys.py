@@ -324,7 +324,9 @@ class ManagedKeys:
     def _tried(self, key: KeyRecord, ring: Ring) -> AsymmetricKey:
         private = self._rings.open(key, ring)
         try:
-            try_key(Keyring(key.alg, signing={key.alg: SigningKey(key.kid, private)}), key.alg)
+            signing = {key.alg: SigningKey(key.kid, private)}
+            verifying = {(key.kid, key.alg): self._public_key(key)}
+            try_key(Keyring(key.alg, signing=signing, verifying=verifying), key.alg)
         except KeyFault as error:
             raise Unsealable(f"of the key {key.kid}: {error}") from None
         return private
