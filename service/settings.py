@@ -176,7 +176,8 @@ def _encryption_keys(value: str) -> SealingKeys:
     secrets = []
     for number, entry in enumerate(value.split(","), 1):
         try:
-            secret = base64.b64decode(entry.strip().translate(_STANDARD_BASE64), validate=True)
+            bare = entry.strip().translate(_STANDARD_BASE64).rstrip("=")
+            secret = base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
         except (binascii.Error, ValueError):
             raise ValueError(f"key {number} is not base64; {example}") from None
         if len(secret) != KEY_BYTES:

@@ -140,7 +140,8 @@ def _environments_key(settings: Settings, rings: RingStore, margins: Margins, no
     def taken_in(ring: Ring) -> KeyRecords:
         if any(key.kid == kid for key in ring.keys):
             return ring.keys
-        return imported(ring.keys, rings.record(private, "RS256", kid, ring.database_id), now, margins)
+        record = rings.record(private, "RS256", kid, ring.database_id)
+        return imported(ring.keys, record, now, margins, kept="RS256" in rings.algs(now=now))
 
     return taken_in
 

@@ -363,7 +363,8 @@ def import_key(*, file: Path, kid: str | None, pylon_kid: bool, alg: str | None,
 
         def step(ring: Ring) -> Keys:
             record = opened.rings.record(private, by, name, ring.database_id)
-            return imported(ring.keys, record, opened.now, opened.margins, as_next=as_next)
+            kept = by in opened.rings.algs(now=opened.now)
+            return imported(ring.keys, record, opened.now, opened.margins, as_next=as_next, kept=kept)
 
         ring = opened.rings.ensure(opened.margins, now=opened.now, step=step)
         is_now = role(next(key for key in ring.keys if key.kid == name), opened.now)

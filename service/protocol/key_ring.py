@@ -222,11 +222,13 @@ def _in_line(keys: Keys, alg: str, now: int, margins: Margins) -> Keys:
     return tuple(changed.get(key.kid, key) for key in keys)
 
 
-def imported(keys: Keys, key: KeyRecord, now: int, margins: Margins, *, as_next: bool = False) -> Keys:
+def imported(
+    keys: Keys, key: KeyRecord, now: int, margins: Margins, *, as_next: bool = False, kept: bool = True
+) -> Keys:
     """The ring with a key that was made elsewhere.
 
-    The first of its algorithm goes on signing. Where there is one that signs, it is published for as long as its
-    tokens may live; or, `as_next`, it comes to sign before those that wait already.
+    The first of its algorithm goes on signing. Where there is one that signs, or the algorithm is not `kept`, it is
+    published for as long as its tokens may live; or, `as_next`, it comes to sign before those that wait already.
 
     Raises:
         UnsafeStep: when its kid is taken, or the line must not change now.
@@ -234,9 +236,9 @@ def imported(keys: Keys, key: KeyRecord, now: int, margins: Margins, *, as_next:
     if any(known.kid == key.kid for known in keys):
         raise UnsafeStep(f"the kid {key.kid} is taken")
     key = replace(key, published_at=now, imported=True)
-    if not with_role(keys, key.alg, "active", now):
+    if kept and not with_role(keys, key.alg, "active", now):
         return added(keys, key, now, margins)
-    if not as_next:
+    if not as_next or not kept:
         gone = now + margins.longest_token_s + margins.linger_s
         return (*keys, replace(key, signs_from=now, retires_at=now, gone_at=gone))
     waiting = with_role(keys, key.alg, "next", now)

@@ -243,6 +243,13 @@ def test_another_imported_key_verifies_what_it_has_signed() -> None:
     assert violations(keys, T + 5, M) == []
 
 
+def test_an_imported_key_of_an_algorithm_that_is_not_kept_only_verifies() -> None:
+    """Nothing would ever follow it."""
+    keys = imported(whole(algs=("ES256",)), key("old"), T, M, kept=False)
+    assert roles(keys, T)["old"] == "retired"
+    assert roles(keys, T + M.longest_token_s + M.linger_s)["old"] == "gone"
+
+
 @pytest.mark.parametrize("margins", [M, BY_HAND])
 def test_an_imported_key_may_be_the_next(margins: Margins) -> None:
     """Issue: moving back: the key that shall stay alone comes to sign before the one that waits."""

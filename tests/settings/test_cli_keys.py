@@ -331,7 +331,7 @@ def test_an_imported_key_keeps_its_name(
         "thumbprint": _thumbprint(),
     }
     given = {name: value.replace("<modulus>", modulus()) for name, value in environ.items()}
-    operator.do("import", rsa_file, *arguments, **given)
+    operator.do("import", rsa_file, *arguments, **{"PYLON_OIDC_ALGS": "RS256"} | given)
     key = operator.listed()[0]
     assert (key["kid"], key["alg"], key["role"], key["imported"]) == (
         names.get(kid, kid),
@@ -358,10 +358,11 @@ def test_an_imported_key_of_a_kept_algorithm_only_verifies(operator: Operator, t
     assert next(each["kid"] for each in waiting if each["alg"] == "Ed25519") == "mine"
 
 
-def test_a_key_may_be_for_ps256(operator: Operator, rsa_file: str) -> None:
-    """`--alg`."""
-    operator.do("import", rsa_file, "--alg", "PS256")
-    assert operator.listed()[0]["alg"] == "PS256"
+@pytest.mark.parametrize(("algs", "expected"), [("ES256", "retired"), ("ES256,PS256", "active")])
+def test_a_key_may_be_for_ps256(operator: Operator, rsa_file: str, algs: str, expected: str) -> None:
+    """`--alg`; it signs only where the algorithm is kept."""
+    operator.do("import", rsa_file, "--alg", "PS256", PYLON_OIDC_ALGS=algs)
+    assert [operator.listed()[0][name] for name in ("alg", "role")] == ["PS256", expected]
 
 
 def test_what_is_no_key_of_ours_is_refused(operator: Operator, tmp_path: Path, rsa_file: str) -> None:
