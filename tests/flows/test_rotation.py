@@ -249,12 +249,12 @@ def load(stand: Stand) -> Iterator[Load]:
     jose.stop()
 
 
-def rotate(rings: RingStore, margins: Margins) -> None:
-    """Rotate all algorithms as soon as that is allowed."""
+def rotate(rings: RingStore, margins: Margins, *algs: str) -> None:
+    """Rotate the algorithms, or all, as soon as that is allowed."""
 
     def step(ring: Ring) -> Keys:
         keys = ring.keys
-        for alg in ALGS:
+        for alg in algs or ALGS:
             keys = rotated(keys, alg, now, margins)
         return keys
 
