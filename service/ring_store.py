@@ -126,7 +126,7 @@ class RingStore:
         while missing := needs(keys, algs, now, margins):
             alg = missing[0]
             if not unused.get(alg):  # a race that was lost is not a reason to make another key
-                made = generate_key(alg)
+                made = _new_key(alg)
                 spare.setdefault(alg, []).append(made)
                 unused[alg] = [made]
             key = unused[alg].pop()
@@ -182,6 +182,13 @@ class RingStore:
     def sealed_otherwise(self, ring: Ring) -> int:
         """How many private parts are sealed under another key than the first."""
         return sum(1 for key in ring.keys if key.sealed is not None and not self.sealing.is_first(key.sealed))
+
+
+def _new_key(alg: str) -> AsymmetricKey:
+    """A fresh key whose kid no command takes for an option: one of 64 thumbprints begins with a hyphen."""
+    while (key := generate_key(alg)).thumbprint().startswith("-"):
+        pass
+    return key
 
 
 def _document_id(version: int) -> str:

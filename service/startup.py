@@ -135,12 +135,12 @@ def _environments_key(settings: Settings, rings: RingStore, margins: Margins, no
     if private is None:
         return None
     environment = build_keyring(mint_alg="RS256", private_key=private, public_key=settings.public_key)
-    kid = environment.published[0].kid
+    (public,) = environment.published
 
     def taken_in(ring: Ring) -> KeyRecords:
-        if any(key.kid == kid for key in ring.keys):
-            return ring.keys
-        record = rings.record(private, "RS256", kid, ring.database_id)
+        if any(key.kid == public.kid or key.jwk.get("n") == public.jwk["n"] for key in ring.keys):
+            return ring.keys  # under this name, or under the one that it was imported by
+        record = rings.record(private, "RS256", public.kid, ring.database_id)
         return imported(ring.keys, record, now, margins, kept="RS256" in rings.algs(now=now))
 
     return taken_in

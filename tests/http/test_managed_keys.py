@@ -18,6 +18,7 @@ from service.managed_keys import ManagedKeys
 from service.protocol.key_ring import DAY_S, Keys, Margins, Ring, imported, revoked, rotated
 from service.protocol.sealed_keys import SealingKeys
 from service.ring_store import RingStore
+from service.startup import load_managed_keys
 from service.storage.interface import Kind, StoreUnavailable
 from service.storage.sql import SqlStore
 from service.storage.sqlite import SqliteDatabase
@@ -466,6 +467,20 @@ def test_the_key_of_the_environment_comes_into_the_ring_under_its_kid(serve: Ser
     assert keys[0] == old[0]
     assert len(keys) == 2
     assert minted(house, house.sign_in()["token"])[1] == old[0]["kid"]
+
+
+def test_a_key_of_the_environment_that_was_imported_is_not_there_twice(serve: Serve) -> None:
+    """It keeps the name that it was imported by, although the setting has come to name it otherwise."""
+    environ = MANAGED | {"PYLON_OIDC_ALGS": "RS256", "PYLON_OIDC_PRIVATE_KEY": rsa_pem()}
+    house = serve(
+        **environ, PYLON_OIDC_JWKS_RSA_N=str(load_private_key(rsa_pem()).as_dict(private=False)["n"])
+    )
+    assert keys_of(house)[0]["kid"] == "pylon-default"
+    store = SqlStore(SqliteDatabase(Path(house.settings.data_dir) / "pylon.db"))
+    settings = house.settings.model_copy(update={"jwks_rsa_n": None})
+    keys, _ = load_managed_keys(settings, store, M, house.clock)
+    assert [key.kid for key in keys.current().published] == [key["kid"] for key in keys_of(house)]
+    store.close()
 
 
 def test_an_imported_key_verifies_on(house: House, rings: RingStore) -> None:

@@ -50,12 +50,12 @@ class Operator:
         self._run = run
         self._path = folder / "data" / "pylon.db"
 
-    def begin(self, ago_s: int = AGO_S, *secrets: bytes) -> None:
+    def begin(self, ago_s: int = AGO_S, *, margins: Margins = M) -> None:
         """The ring as a service has made it so long ago."""
         assert self._run("migrate").exit_code == 0
         store = SqlStore(SqliteDatabase(self._path))
-        RingStore(store, SealingKeys(secrets or (ONE,)), ["ES256", "Ed25519"]).ensure(
-            M, now=int(time.time()) - ago_s
+        RingStore(store, SealingKeys((ONE,)), ["ES256", "Ed25519"]).ensure(
+            margins, now=int(time.time()) - ago_s
         )
         store.close()
 
@@ -140,6 +140,20 @@ def test_plan_draws_a_picture(operator: Operator, tmp_path: Path) -> None:
     for each in operator.listed():
         assert any(title.startswith(each["kid"]) for title in titles)
     assert "http" not in path.read_text().replace("http://www.w3.org/2000/svg", "")
+
+
+def test_plan_by_hand_has_no_changes(run: Run, tmp_path: Path) -> None:
+    """§9: `PYLON_OIDC_KEY_ROTATION_DAYS` 0: nothing is to come but what an operator does."""
+    operator = Operator(run, tmp_path)
+    operator.begin(AGO_S, margins=Margins(rotation_s=0))
+    by_hand = {"PYLON_OIDC_KEY_ROTATION_DAYS": "0"}
+    assert json.loads(operator.do("plan", "--json", **by_hand).stdout)["changes"] == []
+    assert (
+        "a rotation by hand is safe now"
+        in operator.do("plan", "--svg", str(tmp_path / "x.svg"), **by_hand).stdout
+    )
+    operator.do("rotate", **by_hand)
+    assert operator.roles() == {alg: ["active", "next", "next"] for alg in ("ES256", "Ed25519")}
 
 
 def _after_a_rotation(now: int, margins: Margins) -> Keys:

@@ -48,7 +48,7 @@ from service.protocol.sealed_keys import (
     SealingKeys,
     WrongSealingKey,
 )
-from service.ring_store import RingStore
+from service.ring_store import RingStore, _new_key
 from service.storage.interface import NEVER, Kind, Record
 from service.storage.sql import SqlStore
 from tests.storage.stores import NOW, open_url, record, sqlite_path
@@ -205,6 +205,11 @@ def test_clients_keep_rs256(store: SqlStore) -> None:
     assert replace(rings, has_clients=True).algs(now=NOW) == ["RS256", "Ed25519"]
     store.put(record("c-1", kind=Kind.CLIENT), now=NOW)
     assert rings.algs(now=NOW) == ["RS256", "Ed25519"]
+
+
+def test_no_kid_looks_like_an_option() -> None:
+    """`keys revoke KID` must not take it for one; of 200 thumbprints some begin with a hyphen."""
+    assert not any(_new_key("Ed25519").thumbprint().startswith("-") for _ in range(200))
 
 
 # --- killed ---
