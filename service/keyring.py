@@ -66,11 +66,11 @@ class Keys(Protocol):
         """The keys as they are now."""
         ...
 
-    def to_sign(self) -> Keyring:
-        """The keys as they are now, to sign by.
+    def to_sign(self, alg: str) -> Keyring:
+        """The keys as they are now, to sign by an algorithm.
 
         Raises:
-            StoreUnavailable: when nobody knows whether these keys still may sign.
+            StoreUnavailable: when nobody knows whether its key still may sign.
         """
         ...
 
@@ -137,7 +137,7 @@ class Keyring:
         """See `Keys.current`: these are the keys of the environment, and stay."""
         return self
 
-    def to_sign(self) -> Keyring:
+    def to_sign(self, _alg: str) -> Keyring:
         """See `Keys.to_sign`."""
         return self
 

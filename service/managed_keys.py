@@ -19,6 +19,7 @@ import structlog
 
 from service.key_material import AsymmetricKey, KeyFault, load_public_jwk
 from service.keyring import Keyring, PublicKey, SigningKey, try_key, unverified_kid
+from service.logs import describe_error
 from service.protocol.key_ring import (
     KeyRecord,
     Margins,
@@ -52,14 +53,14 @@ class _State:
     Attributes:
         ring: the document.
         keyring: what it means now.
-        can_sign: whether the key that signs now could be opened, for every algorithm.
+        unreadable: the algorithms whose signing key could not be opened.
         seen_at: when the store last said that this is the document; Unix s.
         built_at, turns_at: between which the keyring holds.
     """
 
     ring: Ring
     keyring: Keyring
-    can_sign: bool
+    unreadable: frozenset[str]
     seen_at: float
     built_at: float
     turns_at: float
@@ -119,12 +120,12 @@ class ManagedKeys:
         """
         return self._now(self._clock()).keyring
 
-    def to_sign(self) -> Keyring:
+    def to_sign(self, alg: str) -> Keyring:
         """See `Keys.to_sign`."""
         now = self._clock()
         state = self._now(now)
         # Unseen for long, somebody may have rotated meanwhile: what we sign could outlive the key in the set.
-        if self._is_old(state, now) or not state.can_sign:
+        if alg != "HS256" and (self._is_old(state, now) or alg in state.unreadable):
             raise StoreUnavailable
         return state.keyring
 
@@ -224,6 +225,8 @@ class ManagedKeys:
             try:
                 with self._told():
                     self._look(now)
+            except Exception as error:  # nobody waits for it: the log must tell
+                _log.error("keys_look_failed", **describe_error(error))
             finally:
                 self._looking.release()
 
@@ -277,7 +280,7 @@ class ManagedKeys:
         state = _State(
             ring,
             keyring,
-            chosen == set(keyring.signing),
+            frozenset(chosen - set(keyring.signing)),
             seen_at,
             now,
             float("inf") if turns is None else turns,

@@ -227,7 +227,7 @@ class TokenIssuer:
         ]
         if "openid" in scope:
             answer["id_token"] = mint_id_token(
-                self.keyring.to_sign(),
+                self.keyring.to_sign(client.id_token_signed_response_alg),
                 self.user(grant.subject, now=now),
                 context,
                 issuer=context["issuer"],

@@ -44,7 +44,7 @@ class Ready:
         keys = "unavailable"
         told: Mapping[str, Any] = {}
         try:
-            keys = "ok" if self._keyring.to_sign().can_mint else "not configured"
+            keys = "ok" if self._keyring.to_sign(self._keyring.mint_alg).can_mint else "not configured"
             told = self._keyring.status()
         except StoreUnavailable:
             pass  # of keys in the database; told by the value above

@@ -60,7 +60,7 @@ class Mint:
         try:
             minted = mint_token(
                 session,
-                self._keyring.to_sign(),
+                self._keyring.to_sign(self._keyring.mint_alg),
                 issuer=self._issuer or req.context.issuer,
                 audience=audience,
                 lifetime_s=self._lifetime_s,

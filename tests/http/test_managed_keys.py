@@ -264,7 +264,7 @@ class Worker:
 
     def kid(self) -> str:
         """What it signs by."""
-        return self.keys.to_sign().signing["ES256"].kid
+        return self.keys.to_sign("ES256").signing["ES256"].kid
 
 
 @pytest.fixture
@@ -320,7 +320,7 @@ def test_an_unknown_kid_makes_it_look_at_once(worker: Worker) -> None:
     ring = other.ensure(M, now=now)
     (new,) = [key for key in ring.keys if key.alg == "Ed25519" and key.signs_from == now]
     signing = ManagedKeys(other, M, lambda: now, Keyring("Ed25519"))
-    token = signing.to_sign().sign({"sub": "a"}, alg="Ed25519")
+    token = signing.to_sign("Ed25519").sign({"sub": "a"}, alg="Ed25519")
     worker.clock.now = now
     assert new.kid not in [key.kid for key in worker.keys.current().published]
     assert worker.keys.knowing(token).verify(token, alg="Ed25519") == {"sub": "a"}
@@ -364,7 +364,7 @@ def test_the_ring_goes_on_by_the_clock_without_a_store(worker: Worker) -> None:
     assert worker.kid() != before
     worker.clock.advance(1)
     with pytest.raises(StoreUnavailable):
-        worker.keys.to_sign()
+        worker.keys.to_sign("ES256")
     assert len(worker.keys.current().published) == 3
     assert worker.keys.max_age_s() == 0
     worker.store.away = False
@@ -377,11 +377,11 @@ def test_a_worker_that_never_saw_the_ring_has_no_keys(worker: Worker) -> None:
     """A PostgreSQL that cannot be reached at start: 503 until it can."""
     worker.store.away = True
     keys = ManagedKeys(worker.rings, M, worker.clock, Keyring("ES256"))
-    for ask in (keys.current, keys.to_sign, keys.max_age_s, keys.status):
+    for ask in (keys.current, lambda: keys.to_sign("ES256"), keys.max_age_s, keys.status):
         with pytest.raises(StoreUnavailable):
             ask()
     worker.store.away = False
-    assert keys.to_sign().can_mint
+    assert keys.to_sign("ES256").can_mint
 
 
 def test_an_outage_asks_once_a_look_and_not_once_a_request(worker: Worker) -> None:
@@ -414,6 +414,7 @@ def test_a_key_that_cannot_be_opened_leaves_the_worker_with_what_it_has(worker: 
     with pytest.raises(StoreUnavailable):
         worker.kid()
     assert second in [key.kid for key in worker.keys.current().published]
+    assert worker.keys.to_sign("HS256")  # which has nothing to do with the ring
 
 
 # --- tokens that come back ---
@@ -422,7 +423,7 @@ def test_a_key_that_cannot_be_opened_leaves_the_worker_with_what_it_has(worker: 
 def test_a_gone_key_recognises_hints_and_a_revoked_one_nothing(worker: Worker) -> None:
     """§9: the public part of a gone key is kept to recognise logout hints; who stole a key forges none."""
     now = START + 1000
-    hint = worker.keys.to_sign().sign({"at_hash": "x"}, alg="ES256")
+    hint = worker.keys.to_sign("ES256").sign({"at_hash": "x"}, alg="ES256")
     worker.rings.ensure(M, now=now, step=lambda ring: rotated(ring.keys, "ES256", now, M))
     worker.clock.now = now + DAY_S
     keyring = worker.keys.current()
@@ -430,7 +431,7 @@ def test_a_gone_key_recognises_hints_and_a_revoked_one_nothing(worker: Worker) -
     with pytest.raises(InvalidToken):
         keyring.verify(hint, alg="ES256")
     later = int(worker.clock.now)
-    second = worker.keys.to_sign().sign({"at_hash": "y"}, alg="ES256")
+    second = worker.keys.to_sign("ES256").sign({"at_hash": "y"}, alg="ES256")
     worker.rings.ensure(M, now=later, step=lambda ring: revoked(ring.keys, worker.kid(), later, M))
     worker.clock.advance(60)
     with pytest.raises(InvalidToken):
@@ -439,7 +440,7 @@ def test_a_gone_key_recognises_hints_and_a_revoked_one_nothing(worker: Worker) -
 
 def test_a_token_names_its_key_and_its_algorithm(worker: Worker) -> None:
     """S10: the algorithm list is per key; a kid of another key, none, or another algorithm is refused."""
-    keyring = worker.keys.to_sign()
+    keyring = worker.keys.to_sign("ES256")
     signing = keyring.signing["ES256"]
     stranger = dataclasses.replace(keyring, signing={"ES256": dataclasses.replace(signing, kid="other")})
     unnamed = pyjwt.encode(

@@ -69,7 +69,7 @@ def test_an_id_token_is_signed_by_the_clients_algorithm(op: Provider, alg: str) 
 
 
 def test_discovery_names_the_algorithms(op: Provider) -> None:
-    """OpenID Connect Discovery §3: RS256 must be among them."""
+    """Contract §4, OpenID Connect Discovery §3: RS256 is among them, and first."""
     document = op.ask("GET", "/.well-known/openid-configuration").json()
     assert document["id_token_signing_alg_values_supported"] == list(ALGS)
 
@@ -78,7 +78,7 @@ def test_discovery_names_the_algorithms(op: Provider) -> None:
 def test_a_client_is_registered_for_what_is_kept(
     serve_provider: ServeProvider, alg: str, status: int
 ) -> None:
-    """Nobody is registered for ID tokens that cannot be made."""
+    """Contract §9: nobody is registered for ID tokens that cannot be made."""
     op = serve_provider(**MANAGED | {"PYLON_OIDC_ALGS": "ES256"})
     metadata = {"redirect_uris": [CALLBACK], "id_token_signed_response_alg": alg}
     answer = op.app.call("POST", "/api/oidc/clients", metadata)
@@ -97,7 +97,7 @@ def test_the_key_of_the_environment_signs_by_rs256_alone(serve_provider: ServePr
 
 
 def test_a_client_whose_algorithm_is_kept_no_more_is_told(serve_provider: ServeProvider) -> None:
-    """Rather no token than one by an algorithm that the client would refuse."""
+    """Contract §9: rather no token than one by an algorithm that the client would refuse."""
     op = serve_provider(**MANAGED | {"PYLON_OIDC_ALGS": "Ed25519"})
     metadata = {
         "client_id": "early",
@@ -138,7 +138,7 @@ def test_a_hint_is_recognised_when_its_key_is_gone(op: Provider, alg: str) -> No
 
 
 def test_a_hint_of_a_revoked_key_is_not(op: Provider) -> None:
-    """Who has a stolen key signs nobody out by it."""
+    """Contract §9, S44: who has a stolen key signs nobody out by it."""
     hint, _ = id_token(op, "c-rs256")
     kid = pyjwt.get_unverified_header(hint)["kid"]
     now = int(op.clock.now)
