@@ -28,7 +28,7 @@ from service.resources.signed_in import SessionCookie, SignedIn
 from service.resources.users import OneUser
 from service.sessions import LocalSessions
 from service.settings import Secret, Settings
-from service.startup import prepare, shadowed_clients
+from service.startup import clients_without_a_key, prepare, shadowed_clients
 from service.storage.interface import Store, StoreUnavailable
 from service.web.auth import AdminAuth
 from service.web.errors import add_error_handlers
@@ -214,7 +214,8 @@ def get_app(clock: Callable[[], float] = time.time, margins: Margins | None = No
     configure_logging(settings.log_level, settings.log_format)
     log = structlog.get_logger("startup")
     shadowed = shadowed_clients(settings, prepared.store, now=int(clock()))
-    for warning in [*prepared.warnings, *shadowed]:
+    unserved = clients_without_a_key(settings, prepared.store, now=int(clock()))
+    for warning in [*prepared.warnings, *shadowed, *unserved]:
         log.warning("configuration", detail=warning)
     for key in _published(prepared.keyring):
         log.info("key_made" if prepared.key_made else "key_loaded", kid=key.kid, alg=key.alg)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from service.clients import Clients
 from service.key_file import create_key_file
 from service.key_material import KeyFault
 from service.keyring import Keyring, Keys, build_keyring
@@ -235,6 +236,22 @@ def _sqlite_faults(settings: Settings, store: SqlStore, *, migrate: bool) -> lis
             )
         ]
     return []
+
+
+def clients_without_a_key(settings: Settings, store: SqlStore, *, now: int) -> list[str]:
+    """A word about each client of the database whose ID tokens cannot be signed; those of the environment are a fault."""
+    try:
+        known = Clients([], store, minted_audience=settings.jwt_audience).list(now=now)
+    except StoreUnavailable:
+        return []  # told by the check of the store already
+    finally:
+        store.close()
+    return [
+        f"the client {client.client_id} asks for ID tokens by {client.id_token_signed_response_alg}, and no key is kept for it; "
+        "add that to PYLON_OIDC_ALGS"
+        for client in known
+        if client.id_token_signed_response_alg not in settings.id_token_algs
+    ]
 
 
 def shadowed_clients(settings: Settings, store: SqlStore, *, now: int) -> list[str]:

@@ -16,6 +16,7 @@ from service.clients import Clients
 from service.protocol.key_ring import DAY_S, Margins, revoked
 from service.protocol.sealed_keys import SealingKeys
 from service.ring_store import RingStore
+from service.startup import clients_without_a_key
 from service.storage.sql import SqlStore
 from service.storage.sqlite import SqliteDatabase
 from tests.provider.browser import Landing
@@ -108,6 +109,7 @@ def test_a_client_whose_algorithm_is_kept_no_more_is_told(serve_provider: ServeP
     store = ring_of(op).store
     while_it_was_kept = Clients([], store, minted_audience=None, id_token_algs=ALGS)
     while_it_was_kept.add(metadata | {"id_token_signed_response_alg": "ES256"}, now=int(op.clock.now))
+    assert len(clients_without_a_key(op.house.settings, store, now=int(op.clock.now))) == 1  # start-up warns
     rp = op.rp("early", secret=SECRET)
     request = rp.request()
     answer = rp.redeem(request, op.authorize(op.browser(), request)["code"])

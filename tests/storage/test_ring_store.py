@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -24,7 +23,6 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from sqlalchemy import Engine, event
 
 from service.key_material import load_private_key, private_bytes
 from service.protocol.key_ring import (
@@ -51,18 +49,9 @@ from service.protocol.sealed_keys import (
 from service.ring_store import RingStore, _new_key
 from service.storage.interface import NEVER, Kind, Record
 from service.storage.sql import SqlStore
+from tests.storage.ring_racers import ALGS, ONE, STATEMENTS, TWO, M, rings_in, rotate
 from tests.storage.stores import NOW, open_url, record, sqlite_path
 from tests.support.gunicorn import PROJECT, clean_environment, rsa_pem
-
-ONE, TWO = bytes(range(32)), bytes(range(32, 64))
-M = Margins()
-#: Cheap to make.
-ALGS = ("ES256", "Ed25519")
-
-
-def rings_in(store: SqlStore, *secrets: bytes, algs: tuple[str, ...] = ALGS) -> RingStore:
-    """The ring of a store, under encryption keys."""
-    return RingStore(store, SealingKeys(secrets or (ONE,)), algs)
 
 
 @pytest.fixture
@@ -71,10 +60,7 @@ def rings(store: SqlStore) -> RingStore:
     return rings_in(store)
 
 
-def rotate(alg: str, now: int) -> Callable[[Ring], Keys]:
-    """The step of a rotation."""
-    return lambda ring: rotated(ring.keys, alg, now, M)
-
+RACERS = 3
 
 # --- made once ---
 
@@ -130,28 +116,14 @@ def test_of_operators_at_once_one_rotates(database_url: str, store: SqlStore) ->
     """Two rotations at once are one; the other is told that one is under way."""
     rings_in(store).ensure(M, now=NOW)
     results = _race(database_url, "rotate", NOW + 5000)
-    assert sorted(str(each) for each in results) == ["refused"] * 3 + ["rotated"]
+    assert sorted(str(each) for each in results) == ["refused"] * (RACERS - 1) + ["rotated"]
     ring = rings_in(store).load(now=NOW)
     assert ring is not None
     assert violations(ring.keys, NOW + 5000, M) == violations(ring.keys, NOW + 5060, M) == []
 
 
-def race(url: str, what: str, now: int) -> object:
-    """What one of the processes does, and what came of it; run by `_race`."""
-    with contextlib.closing(open_url(url)) as store:
-        rings = rings_in(store)
-        sys.stdin.readline()
-        if what != "rotate":
-            return [key.kid for key in rings.ensure(M, now=now).keys]
-        try:
-            rings.ensure(M, now=now, step=rotate("ES256", now))
-        except UnsafeStep:
-            return "refused"
-        return "rotated"
-
-
-def _race(url: str, what: str, now: int = NOW, count: int = 4) -> list[Any]:
-    code = f"import json; from {__name__} import race; print('ready', flush=True); print(json.dumps(race(*{(url, what, now)!r})))"
+def _race(url: str, what: str, now: int = NOW, count: int = RACERS) -> list[Any]:
+    code = f"import json; from tests.storage.ring_racers import race; print('ready', flush=True); print(json.dumps(race(*{(url, what, now)!r})))"
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", code],
@@ -214,24 +186,6 @@ def test_no_kid_looks_like_an_option() -> None:
 
 # --- killed ---
 
-STATEMENTS = {"creation": "INSERT INTO key_ring", "rotation": "UPDATE key_ring", "reseal": "UPDATE key_ring"}
-
-
-def hang_in(what: str) -> None:
-    """A module of the tests: change the ring of `DATABASE_URL`, and hang when its one statement has run."""
-
-    def hang(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if statement.startswith(STATEMENTS[what]):
-            print("in the middle", flush=True)
-            sys.stdin.readline()
-
-    event.listen(Engine, "after_cursor_execute", hang)
-    rings = rings_in(open_url(os.environ["DATABASE_URL"]), TWO, ONE)
-    if what == "reseal":
-        rings.reseal(M, now=NOW)
-    else:
-        rings.ensure(M, now=NOW + 1000, step=None if what == "creation" else rotate("ES256", NOW + 1000))
-
 
 @pytest.mark.parametrize("what", STATEMENTS)
 def test_a_change_that_is_killed_has_not_happened(database_url: str, store: SqlStore, what: str) -> None:
@@ -240,7 +194,7 @@ def test_a_change_that_is_killed_has_not_happened(database_url: str, store: SqlS
     before = None if what == "creation" else rings_in(store).ensure(M, now=NOW)
     store.close()
     process = subprocess.Popen(
-        [sys.executable, "-c", f"from {__name__} import hang_in; hang_in({what!r})"],
+        [sys.executable, "-c", f"from tests.storage.ring_racers import hang_in; hang_in({what!r})"],
         cwd=PROJECT,
         env=clean_environment(DATABASE_URL=database_url),
         stdin=subprocess.PIPE,

@@ -1,0 +1,65 @@
+"""What processes do to the ring of a database, all at once or until they are killed. Light, for each imports it anew."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from sqlalchemy import Engine, event
+
+from service.protocol.key_ring import Keys, Margins, Ring, UnsafeStep, rotated
+from service.protocol.sealed_keys import SealingKeys
+from service.ring_store import RingStore
+from service.storage.sql import SqlStore
+from tests.storage.stores import NOW, open_url
+
+ONE, TWO = bytes(range(32)), bytes(range(32, 64))
+M: Final = Margins()
+#: Cheap to make.
+ALGS: Final = ("ES256", "Ed25519")
+
+
+def rings_in(store: SqlStore, *secrets: bytes, algs: tuple[str, ...] = ALGS) -> RingStore:
+    """The ring of a store, under encryption keys."""
+    return RingStore(store, SealingKeys(secrets or (ONE,)), algs)
+
+
+def rotate(alg: str, now: int) -> Callable[[Ring], Keys]:
+    """The step of a rotation."""
+    return lambda ring: rotated(ring.keys, alg, now, M)
+
+
+def race(url: str, what: str, now: int) -> object:
+    """What one of the processes does, and what came of it; run by `_race`."""
+    with contextlib.closing(open_url(url)) as store:
+        rings = rings_in(store)
+        sys.stdin.readline()
+        if what != "rotate":
+            return [key.kid for key in rings.ensure(M, now=now).keys]
+        try:
+            rings.ensure(M, now=now, step=rotate("ES256", now))
+        except UnsafeStep:
+            return "refused"
+        return "rotated"
+
+
+STATEMENTS = {"creation": "INSERT INTO key_ring", "rotation": "UPDATE key_ring", "reseal": "UPDATE key_ring"}
+
+
+def hang_in(what: str) -> None:
+    """A module of the tests: change the ring of `DATABASE_URL`, and hang when its one statement has run."""
+
+    def hang(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith(STATEMENTS[what]):
+            print("in the middle", flush=True)
+            sys.stdin.readline()
+
+    event.listen(Engine, "after_cursor_execute", hang)
+    rings = rings_in(open_url(os.environ["DATABASE_URL"]), TWO, ONE)
+    if what == "reseal":
+        rings.reseal(M, now=NOW)
+    else:
+        rings.ensure(M, now=NOW + 1000, step=None if what == "creation" else rotate("ES256", NOW + 1000))
