@@ -186,12 +186,13 @@ class ManagedKeys:
             Unsealable: when a key cannot be opened.
         """
         now = self._clock()
-        self._look(now)
-        ring = self._now(now).ring
+        moment = int(now)
+        ring = self._rings.load(now=moment) or self._rings.ensure(self._margins, now=moment)
         for key in ring.keys:
-            if role(key, int(now)) in {"active", "next"} and key.kid not in self._private:
-                self._tried(key, ring)
-        return ring
+            if role(key, moment) in {"active", "next"}:
+                self._private[key.kid] = self._tried(key, ring)
+        self._tried_at = now
+        return self._install(ring, now, now).ring
 
     def _is_old(self, state: _State, now: float) -> bool:
         return now - state.seen_at > self._margins.learn_s + self._margins.slack_s
@@ -230,7 +231,10 @@ class ManagedKeys:
             finally:
                 self._looking.release()
 
-        self._beside(look)
+        try:
+            self._beside(look)
+        except RuntimeError:  # no thread can be started now: the next request tries again, or looks by itself
+            self._looking.release()
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
