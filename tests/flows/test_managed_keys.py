@@ -18,6 +18,7 @@ from service.protocol.sealed_keys import SealingKeys
 from service.ring_store import RingStore
 from tests.flows.polling import wait_until
 from tests.flows.rotating import MARGINS
+from tests.flows.test_js_clients import verify
 from tests.flows.test_rotation import rotate
 from tests.storage.outages import Outage, migrated_database
 from tests.storage.stores import migrate, open_url
@@ -119,6 +120,20 @@ def test_a_wrong_encryption_key_does_not_start(gunicorn: Callable[..., Gunicorn]
     assert code != 0
     (line,) = [line for line in output.splitlines() if line.startswith("PYLON_KEY_ENCRYPTION_KEY: ")]
     assert "was sealed under the key" in line and other not in output
+
+
+@pytest.mark.parametrize("alg", ["PS256", "ES256", "Ed25519"])
+def test_jose_verifies_each_algorithm(gunicorn: Callable[..., Gunicorn], alg: str) -> None:
+    """Contract §2: what is minted by each algorithm is verified by npm's `jose`, by the kid, from the key set."""
+    given = SETTINGS | {"PYLON_OIDC_ISSUER": "http://localhost:{port}", "PYLON_JWT_AUDIENCE": "api"}
+    server = gunicorn(**given | {"PYLON_OIDC_ALGS": "PS256,ES256,Ed25519", "PYLON_JWT_ALG": alg})
+    token = minted(server, server.sign_in("alice"))
+    code, verified = verify(server.origin, "api", token)
+    assert code == 0, verified
+    assert (verified["protectedHeader"]["alg"], verified["payload"]["sub"]) == (alg, "alice")
+    head, _, signature = token.rpartition(".")
+    changed = f"{head}.{'A' if signature[0] != 'A' else 'B'}{signature[1:]}"
+    assert verify(server.origin, "api", changed) == (1, "ERR_JWS_SIGNATURE_VERIFICATION_FAILED")
 
 
 def test_moving_to_the_ring_and_back_keeps_every_token_good(

@@ -28,9 +28,10 @@ from tests.support.gunicorn import SECRET, rsa_pem
 
 JWKS, READY = "/oidc/jwks", "/readyz"
 SEALING = bytes(range(32))
+B64_SEALING = base64.b64encode(SEALING).decode()
 MANAGED = {
     "PYLON_OIDC_KEYS": "managed",
-    "PYLON_KEY_ENCRYPTION_KEY": base64.b64encode(SEALING).decode(),
+    "PYLON_KEY_ENCRYPTION_KEY": B64_SEALING,
     "PYLON_OIDC_ALGS": "ES256,Ed25519",
 }
 MINTING = MANAGED | {"PYLON_JWT_ALG": "ES256"}
@@ -537,3 +538,27 @@ def test_an_overdue_rotation_is_told(serve: Serve) -> None:
     house.clock.advance(366 * DAY_S)
     told = house.ask("GET", READY).json()
     assert told["rotation_overdue"] == [key["kid"] for key in told["signing_keys"] if key["role"] == "active"]
+
+
+# --- nothing tells ---
+
+
+def test_no_key_is_in_a_log_an_answer_or_a_repr(house: House, rings: RingStore) -> None:
+    """S41: neither an encryption key nor a private part, through a rotation, a revocation and all answers."""
+    house.clock.advance(1000)
+    ring = rotate(house, rings)
+    house.clock.advance(60)
+    now = int(house.clock.now)
+    rings.ensure(M, now=now, step=lambda ring: revoked(ring.keys, ring.keys[0].kid, now, M))
+    house.clock.advance(60)
+    token = house.sign_in()["token"]
+    answers = [house.ask("GET", path) for path in (JWKS, READY, "/.well-known/openid-configuration")]
+    told = (
+        b"".join(answer.body for answer in answers).decode() + minted(house, token)[0] + house.log.getvalue()
+    )
+    told += repr(house.settings) + repr(ring) + repr(rings) + repr(rings.sealing)
+    secrets = [B64_SEALING, SEALING.hex(), repr(SEALING)]
+    secrets += [str(rings.open(key, ring).as_dict(private=True)["d"]) for key in ring.keys]
+    secrets += [str(key.sealed["data"]) for key in ring.keys if key.sealed is not None]
+    assert len(secrets) > 10
+    assert [secret for secret in secrets if secret in told] == []
