@@ -24,15 +24,14 @@ from service.protocol.key_ring import (
     KeyRecord,
     Margins,
     Ring,
-    coming,
     leaves_at,
     needs,
-    overdue,
     published,
     role,
     signer,
     turns_at,
 )
+from service.protocol.key_timeline import coming, overdue
 from service.protocol.sealed_keys import Unsealable
 from service.ring_store import RingStore
 from service.storage.interface import StoreUnavailable

@@ -12,7 +12,8 @@ from service.keyring import Keyring, Keys, build_keyring
 from service.managed_keys import ManagedKeys
 from service.protocol.handles import hash_handle
 from service.protocol.key_ring import Keys as KeyRecords
-from service.protocol.key_ring import Margins, Ring, imported, overdue
+from service.protocol.key_ring import Margins, Ring, imported
+from service.protocol.key_timeline import overdue
 from service.protocol.sealed_keys import Unsealable
 from service.ring_store import RingStore, Step
 from service.settings import ConfigurationError, Fault, Reading, Settings, read_settings

@@ -8,7 +8,8 @@ from html import escape
 from typing import Final
 
 from service.cli.common import as_date
-from service.protocol.key_ring import Change, KeyRecord, role
+from service.protocol.key_ring import KeyRecord, role
+from service.protocol.key_timeline import Change
 
 _COLUMNS: Final = 64
 _LABEL: Final = 26

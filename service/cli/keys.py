@@ -21,14 +21,12 @@ from service.keyring import DEFAULT_RSA_KID
 from service.logs import configure_logging
 from service.protocol.key_ring import (
     ASYMMETRIC_ALGS,
-    Change,
     KeyRecord,
     Keys,
     Margins,
     NoSuchKey,
     Ring,
     UnsafeStep,
-    coming,
     imported,
     published,
     revoked,
@@ -38,6 +36,7 @@ from service.protocol.key_ring import (
     signer,
     with_role,
 )
+from service.protocol.key_timeline import Change, coming
 from service.protocol.sealed_keys import Unsealable
 from service.ring_store import RingStore
 from service.settings import Settings, read_settings

@@ -18,12 +18,10 @@ from service.protocol.key_ring import (
     NoSuchKey,
     UnsafeStep,
     added,
-    coming,
     imported,
     kept_long_enough,
     leaves_at,
     needs,
-    overdue,
     published,
     rescheduled,
     revoked,
@@ -32,10 +30,10 @@ from service.protocol.key_ring import (
     rotation_is_safe_at,
     signer,
     turns_at,
-    violations,
     with_role,
     without_private_parts_of_gone,
 )
+from service.protocol.key_timeline import coming, overdue, violations
 
 T = 1_800_000_000
 M = Margins()

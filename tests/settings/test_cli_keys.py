@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from service.cli.key_picture import draw_svg, draw_text
-from service.protocol.key_ring import Keys, Margins, coming, published, role, rotated
+from service.protocol.key_ring import Keys, Margins, published, role, rotated
+from service.protocol.key_timeline import coming
 from service.protocol.sealed_keys import SealingKeys
 from service.ring_store import RingStore
 from service.storage.sql import SqlStore

@@ -36,9 +36,9 @@ from service.protocol.key_ring import (
     revoked,
     role,
     rotated,
-    violations,
     with_role,
 )
+from service.protocol.key_timeline import violations
 from service.protocol.sealed_keys import (
     NoSealingKey,
     SealBroken,

@@ -1,0 +1,108 @@
+"""What will happen to the keys of a ring, why that is safe, and whether a ring is sound: pure, as `key_ring` is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from service.protocol.key_ring import DAY_S, KeyRecord, Keys, Margins, published, role, with_role
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that will happen by the clock.
+
+    Attributes:
+        at: Unix s.
+        kid, alg: of which key; the kid is None for one that is still to be made.
+        what: `is made`, `signs`, `retires` or `goes`.
+        reason: why that is safe then.
+    """
+
+    at: int
+    alg: str
+    kid: str | None
+    what: Literal["is made", "signs", "retires", "goes"]
+    reason: str
+
+
+def coming(keys: Keys, now: int, margins: Margins) -> list[Change]:
+    """Every change that is known of, the soonest first."""
+    changes: list[Change] = []
+    for key in published(keys, now):
+        if key.signs_from is not None and key.signs_from > now:
+            known_s = key.signs_from - key.published_at
+            changes.append(
+                Change(
+                    key.signs_from,
+                    key.alg,
+                    key.kid,
+                    "signs",
+                    f"published {known_s} s before; caches keep a set without it for {margins.lead_s} s at most",
+                )
+            )
+        if key.retires_at is not None and key.retires_at > now:
+            changes.append(
+                Change(key.retires_at, key.alg, key.kid, "retires", "its successor signs from that second on")
+            )
+        if key.gone_at is not None and key.retires_at is not None:
+            over_s = key.gone_at - key.retires_at
+            changes.append(
+                Change(
+                    key.gone_at,
+                    key.alg,
+                    key.kid,
+                    "goes",
+                    f"{over_s} s after it signed; the last token of it ended after {margins.longest_token_s} s",
+                )
+            )
+    for alg in sorted({key.alg for key in keys}):
+        last = next(iter(reversed(with_role(keys, alg, "next", now))), None)
+        if last is not None and last.signs_from is not None:
+            at = max(last.signs_from - margins.made_before_s, now)
+            reason = "so that one is next when the last of these begins to sign"
+            changes.append(Change(at, alg, None, "is made", reason))
+    return sorted(changes, key=lambda change: (change.at, change.alg, change.what))
+
+
+def overdue(keys: Keys, now: int, margins: Margins) -> list[KeyRecord]:
+    """The keys that sign although another should by now; by hand, after a year."""
+    longest = margins.rotation_s + margins.lead_s if margins.rotation_s else 365 * DAY_S
+    return [
+        key
+        for key in keys
+        if role(key, now) == "active" and key.signs_from and now > key.signs_from + longest
+    ]
+
+
+def violations(keys: Keys, now: int, margins: Margins) -> list[str]:
+    """What the contract's §9 would not allow of this ring at this second; tests ask, at every step.
+
+    Exempt are what it exempts: an algorithm's first key, and one that took over from a revoked one.
+    """
+    found = []
+    if len({key.kid for key in keys}) != len(keys):
+        found.append("a kid is there twice")
+    for alg in sorted({key.alg for key in keys}):
+        of_alg = [key for key in keys if key.alg == alg]
+        found += [
+            f"{alg}: {count} keys are {wanted}"
+            for wanted, count in (("active", len(with_role(keys, alg, "active", now))),)
+            if count != 1
+        ]
+        if not with_role(keys, alg, "next", now):
+            found.append(f"{alg}: no key is next")
+        first = min(key.published_at for key in of_alg)
+        in_need = {key.revoked_at for key in of_alg if key.revoked_at is not None}
+        for key in of_alg:
+            if key.signs_from is not None and key.published_at > first and key.signs_from not in in_need:
+                early = key.signs_from - key.published_at < margins.lead_s
+                if early and not (key.imported and key.retires_at == key.signs_from):
+                    found.append(f"{key.kid} signs before verifiers know it")
+            if role(key, now) != "gone" and key.retires_at is not None:
+                least = key.retires_at + margins.longest_token_s + margins.linger_s
+                if key.gone_at is None or key.gone_at < least:
+                    found.append(f"{key.kid} goes before its tokens have ended")
+            if role(key, now) != "gone" and key.sealed is None:
+                found.append(f"{key.kid} has lost its private part")
+    return found
