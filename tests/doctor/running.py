@@ -244,7 +244,7 @@ def _apache_configuration(site: str, program: _Program) -> str:
     user = f"User #{nobody.pw_uid}\nGroup #{nobody.pw_gid}\n" if os.geteuid() == 0 else ""
     folder = program.folder
     for port, ours in ((443, program.https_port), (80, program.http_port)):
-        site = site.replace(f"<VirtualHost *:{port}>", f"<VirtualHost *:{ours}>")
+        site = re.sub(rf"<VirtualHost (\S+):{port}>", rf"<VirtualHost \1:{ours}>", site)
     return f"""{modules}{user}
 ServerRoot "{folder}"
 DefaultRuntimeDir "{folder}"
