@@ -28,7 +28,9 @@ _file_option = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--client-id", help="A client to begin a sign-in for.")
 @click.option("--client-secret-file", type=_file_option, help="Its secret, in a file.")
 @click.option("--redirect-uri", help="One that this client has registered.")
-@click.option("--session-file", type=_file_option, help="A session token, in a file: tokens are minted with it.")
+@click.option(
+    "--session-file", type=_file_option, help="A session token, in a file: tokens are minted with it."
+)
 @click.option("--admin-url", help="The application from inside: a session is made there, and ended again.")
 @click.option("--admin-token-file", type=_file_option, help="The admin token, in a file.")
 @click.option("--ca", type=_file_option, help="Further certificate authorities (PEM).")
@@ -40,8 +42,12 @@ _file_option = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Connect elsewhere for this name and port; all else stays as it is. May be repeated.",
 )
 @click.option("--source", metavar="ADDRESS", help="Ask from this address of the machine.")
-@click.option("--timeout", type=click.FloatRange(1, 120), default=10.0, show_default=True, help="Of all, in s.")
-@click.option("--html", "page", type=click.Path(dir_okay=False, path_type=Path), help="Write a page to this file.")
+@click.option(
+    "--timeout", type=click.FloatRange(1, 120), default=10.0, show_default=True, help="Of all, in s."
+)
+@click.option(
+    "--html", "page", type=click.Path(dir_okay=False, path_type=Path), help="Write a page to this file."
+)
 @click.option("--watch", is_flag=True, help="Ask again and again, until interrupted.")
 @json_option
 def doctor(

@@ -198,7 +198,9 @@ class Interview:
         progress: is told the name of each question that is answered.
     """
 
-    def __init__(self, options: Options, wire: Wire, progress: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, options: Options, wire: Wire, progress: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._options, self._wire, self._progress = options, wire, progress
         self._origin, self._path = options.origin, options.path
         self._answers: dict[str, Answer] = {}
@@ -342,7 +344,9 @@ class Interview:
         self._together({f"discovery-{n}": self._get(path + DISCOVERY) for n in (2, 3)})
 
     def _authorize(self, **parameters: str) -> str:
-        challenge = base64.urlsafe_b64encode(hashlib.sha256(self._verifier.encode()).digest()).rstrip(b"=").decode()
+        challenge = (
+            base64.urlsafe_b64encode(hashlib.sha256(self._verifier.encode()).digest()).rstrip(b"=").decode()
+        )
         asked = {
             "response_type": "code",
             "client_id": self._options.client_id or "",
@@ -363,7 +367,9 @@ class Interview:
             return self._with_minted(evidence, self._options.session)
         try:
             try:
-                begun = self._inside(inside, "POST", "/api/auth/session", {"user_id": USER, "expires_in": 300})
+                begun = self._inside(
+                    inside, "POST", "/api/auth/session", {"user_id": USER, "expires_in": 300}
+                )
                 session = begun.json_object().get("token")
                 evidence = self._with_minted(evidence, session if isinstance(session, str) else None)
                 evidence = self._with_flow(evidence, inside)
@@ -408,6 +414,8 @@ class Interview:
         self._answers["authorize-inside"] = replace(self._wire, source=None).ask(
             inside, "GET", self._authorize(), host=self._origin.host
         )
+        if begun.status in {400, 501}:
+            return replace(evidence, flow={"refused": f"{begun.status} where a sign-in begins"})
         interaction = _query(begun.location, "interaction")
         cookie = "; ".join(value.partition(";")[0] for value in begun.all("set-cookie"))
         if begun.status != 303 or not interaction or not cookie:

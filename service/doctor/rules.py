@@ -201,9 +201,7 @@ def metadata(e: Evidence) -> Iterator[Finding]:
     if wrong:
         yield _found(e, "metadata-invalid", f"missing or of another type: {', '.join(wrong)}")
         return
-    elsewhere = [
-        name for name in (*_URLS, *_MORE_URLS) if name in e.document and e.endpoint(name) is None
-    ]
+    elsewhere = [name for name in (*_URLS, *_MORE_URLS) if name in e.document and e.endpoint(name) is None]
     same = e.issuer == e.options.url
     if elsewhere and same:
         yield _found(e, "endpoint-elsewhere", f"not at {e.options.origin}: {', '.join(elsewhere)}")
@@ -297,7 +295,9 @@ def etag(e: Evidence) -> Iterator[Finding]:
     if plain is None or zipped is None or not plain.header("etag").startswith('"'):
         return
     if not zipped.header("etag").startswith('"'):
-        yield _found(e, "etag-broken-by-gzip", f"{plain.header('etag')} became {zipped.header('etag') or 'none'}")
+        yield _found(
+            e, "etag-broken-by-gzip", f"{plain.header('etag')} became {zipped.header('etag') or 'none'}"
+        )
 
 
 # --- what must arrive, and come back ---
@@ -316,9 +316,11 @@ def paths(e: Evidence) -> Iterator[Finding]:
 
 def errors(e: Evidence) -> Iterator[Finding]:
     """The service's own errors come back."""
-    token = e.reply("token")
-    if e.is_ours and token is not None and token.status in {400, 401} and token.code == "PROXY_REFUSED":
-        yield _found(e, "errors-replaced", f"{token.status} of the token endpoint is the proxy's own")
+    for name in ("token", "authorization", "userinfo"):
+        reply = e.reply(name)
+        if reply is not None and reply.status in {400, 401} and reply.code == "PROXY_REFUSED":
+            yield _found(e, "errors-replaced", f"{reply.status} of {_ASKED[name]} is the proxy's own")
+            return
 
 
 _ASKED: Final = {
@@ -352,7 +354,9 @@ def authorization(e: Evidence) -> Iterator[Finding]:
     if e.is_ours and reply is not None and reply.status == 401:
         told = reply.header("www-authenticate")
         if "invalid_token" not in told:
-            yield _found(e, "authorization-stripped", f"401 as for a request without a token: {told or 'nothing'}")
+            yield _found(
+                e, "authorization-stripped", f"401 as for a request without a token: {told or 'nothing'}"
+            )
 
 
 def sizes(e: Evidence) -> Iterator[Finding]:
@@ -540,7 +544,9 @@ def _fault(e: Evidence, token: UnverifiedToken) -> str | None:
 def flow(e: Evidence) -> Iterator[Finding]:
     """A whole sign-in comes to its end."""
     for step, seen in e.flow.items():
-        if step not in {"done", "consent"}:
+        if step == "refused":
+            yield _found(e, "client-refused", seen)
+        elif step not in {"done", "consent"}:
             yield _found(e, "flow-broken", f"{step}: {seen}")
 
 
@@ -561,7 +567,7 @@ def notes(e: Evidence) -> Iterator[Finding]:
 
 #: In the order in which causes come before what follows from them.
 RULES: Final[Sequence[Rule]] = (
-    connection, old_tls, gateway, clock, redirect, no_document, replicas_issuer, hosts, issuer, metadata, forwarded,
+    clock, connection, old_tls, gateway, redirect, no_document, replicas_issuer, hosts, issuer, metadata, forwarded,
     errors, paths, endpoints, methods, authorization, sizes, keys, token_issuer, redirects, cookies, cors, etag,
     plain_http, dev_mode, closed, security_headers, inserted, inside, tokens, flow, notes,
 )  # fmt: skip
@@ -576,7 +582,9 @@ _ISSUERS: Final = frozenset(
 )
 #: Consequence -> what it may follow from.
 FOLLOWS: Final[Mapping[str, frozenset[str]]] = {
-    **dict.fromkeys(("endpoint-unreachable", "endpoint-not-ours", "inserted-well-known-missing"), _NO_DOCUMENT),
+    **dict.fromkeys(
+        ("endpoint-unreachable", "endpoint-not-ours", "inserted-well-known-missing"), _NO_DOCUMENT
+    ),
     **dict.fromkeys(("issuer-name", "token-issuer", "issuer-trailing-slash", "endpoint-elsewhere"), _ISSUERS),
     "metadata-invalid": _ISSUERS | _NO_DOCUMENT,
     "cache-ignores-host": _ISSUERS,
@@ -585,8 +593,21 @@ FOLLOWS: Final[Mapping[str, frozenset[str]]] = {
     | {"clock-off", "authorization-stripped", "replicas-differ-keys", "jwks-cached-too-long", "path-eaten"}
     | {"path-doubled", "errors-replaced", "endpoint-not-ours", "inside-unreachable"},
     "flow-broken": _ISSUERS
-    | {"authorization-stripped", "cookies-stripped", "cookies-rewritten", "redirects-rewritten", "endpoint-not-ours"}
-    | {"path-eaten", "path-doubled", "errors-replaced", "clock-off", "inside-unreachable", "replicas-differ-keys"}
+    | {
+        "authorization-stripped",
+        "cookies-stripped",
+        "cookies-rewritten",
+        "redirects-rewritten",
+        "endpoint-not-ours",
+    }
+    | {
+        "path-eaten",
+        "path-doubled",
+        "errors-replaced",
+        "clock-off",
+        "inside-unreachable",
+        "replicas-differ-keys",
+    }
     | {"body-too-large-for-proxy", "header-too-large-for-proxy"},
     "authorization-stripped": frozenset({"errors-replaced", "endpoint-not-ours"}),
     "cors-missing": frozenset({"errors-replaced", "endpoint-not-ours", "path-eaten", "path-doubled"}),
