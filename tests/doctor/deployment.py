@@ -44,7 +44,7 @@ def shipped_files() -> Files:
 def settings_of(text: str) -> dict[str, str]:
     """The settings that a file of them holds."""
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    return {name: value for name, _, value in (line.partition("=") for line in lines)}
+    return {name.strip(): value for name, _, value in (line.partition("=") for line in lines)}
 
 
 def with_settings(text: str, settings: Mapping[str, str | bool]) -> str:
