@@ -382,6 +382,8 @@ def methods(e: Evidence) -> Iterator[Finding]:
 
 def cors(e: Evidence) -> Iterator[Finding]:
     """Scripts of any origin may read what no cookie counts for; the header comes once."""
+    if e.issuer is None:
+        return
     names = ("discovery", "jwks", "token", "userinfo")
     given = {name: reply.all("access-control-allow-origin") for name in names if (reply := e.reply(name))}
     doubled = [name for name, values in given.items() if len(values) > 1 or any("," in v for v in values)]
