@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +21,14 @@ if TYPE_CHECKING:  # what only this command needs is imported when it runs
 _COULD_NOT_ASK: Final = 2
 _WATCH_S: Final = 15
 _file_option = click.Path(exists=True, dir_okay=False, path_type=Path)
+ca_option = click.option("--ca", type=_file_option, help="Further certificate authorities (PEM).")
+connect_to_option = click.option(
+    "--connect-to",
+    "connect_to",
+    multiple=True,
+    metavar="NAME:PORT:HOST:PORT",
+    help="Connect elsewhere for this name and port; all else stays as it is. May be repeated.",
+)
 
 
 @click.command()
@@ -33,14 +41,8 @@ _file_option = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--admin-url", help="The application from inside: a session is made there, and ended again.")
 @click.option("--admin-token-file", type=_file_option, help="The admin token, in a file.")
-@click.option("--ca", type=_file_option, help="Further certificate authorities (PEM).")
-@click.option(
-    "--connect-to",
-    "connect_to",
-    multiple=True,
-    metavar="NAME:PORT:HOST:PORT",
-    help="Connect elsewhere for this name and port; all else stays as it is. May be repeated.",
-)
+@ca_option
+@connect_to_option
 @click.option("--source", metavar="ADDRESS", help="Ask from this address of the machine.")
 @click.option(
     "--timeout", type=click.FloatRange(1, 120), default=10.0, show_default=True, help="Of all, in s."
@@ -84,8 +86,9 @@ def doctor(
         if not watch:
             break
         time.sleep(_WATCH_S)
-    if not any(not isinstance(answer, Exception) for answer in evidence.answers.values()):
-        raise SystemExit(_COULD_NOT_ASK if evidence.answers["discovery"].kind in _NOBODY else FAILED)
+    error = evidence.error("discovery")
+    if error is not None and error.kind in _NOBODY and all(map(evidence.error, evidence.answers)):
+        raise SystemExit(_COULD_NOT_ASK)
     if not report.is_well:
         raise SystemExit(FAILED)
 
@@ -165,3 +168,31 @@ def _elsewhere(entry: str) -> tuple[str, tuple[str, int]]:
     if len(parts) != 3 or not parts[2].isdigit() or ":" not in parts[0]:
         raise click.UsageError("--connect-to is NAME:PORT:HOST:PORT, as id.example.com:443:10.0.0.7:8443")
     return parts[0].lower(), (parts[1].strip("[]"), int(parts[2]))
+
+
+def public_documents(
+    url: str, ca: Path | None, connect_to: tuple[str, ...]
+) -> tuple[str, Mapping[str, Any], list[Any]]:
+    """What an address answers: itself as an issuer is written, its discovery document, its keys.
+
+    Raises:
+        SystemExit: when it cannot be asked, or has no document.
+    """
+    from service.doctor.evidence import DISCOVERY, Options
+    from service.doctor.wire import Wire, WireError
+
+    asked = Options(normalised(url))
+    wire = Wire(
+        time.monotonic() + 10, dict(map(_elsewhere, connect_to)), None, None if ca is None else str(ca)
+    )
+    try:
+        document = wire.ask(asked.origin, "GET", asked.path + DISCOVERY).json_object()
+        keys = wire.ask(asked.origin, "GET", f"{asked.path}/oidc/jwks").json_object().get("keys")
+    except (WireError, TimeoutError):
+        document, keys = {}, None
+    if not document:
+        click.echo(
+            f"{asked.url} has no discovery document; pylon-oidc doctor {asked.url} says why.", err=True
+        )
+        raise SystemExit(_COULD_NOT_ASK)
+    return asked.url, document, keys if isinstance(keys, list) else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -97,7 +97,12 @@ class Finding:
     def mends(self) -> Sequence[Mend]:
         """The mends of this case, filled in."""
         return [
-            Mend(mend.proxy, *map(self.filled, (mend.file, mend.block, mend.line)), mend.tested, mend.variant)
+            replace(
+                mend,
+                file=self.filled(mend.file),
+                block=self.filled(mend.block),
+                line=self.filled(mend.line),
+            )
             for mend in self.kind.mends
             if mend.variant in {"", self.variant}
         ]

@@ -53,7 +53,7 @@ class Report:
     def _as_json(self, finding: Finding) -> dict[str, Any]:
         mends = self.mends(finding)
         first = mends[0] if mends else None
-        told = {
+        told: dict[str, Any] = {
             "id": finding.kind.id,
             "severity": finding.kind.severity,
             "title": finding.kind.title,
