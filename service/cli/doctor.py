@@ -186,7 +186,8 @@ def public_documents(
         time.monotonic() + 10, dict(map(_elsewhere, connect_to)), None, None if ca is None else str(ca)
     )
     try:
-        document = wire.ask(asked.origin, "GET", asked.path + DISCOVERY).json_object()
+        reply = wire.ask(asked.origin, "GET", asked.path + DISCOVERY)
+        document = reply.json_object() if reply.status == 200 else {}
         keys = wire.ask(asked.origin, "GET", f"{asked.path}/oidc/jwks").json_object().get("keys")
     except (WireError, TimeoutError):
         document, keys = {}, None
