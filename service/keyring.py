@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import OctKey, RSAKey
+from joserfc.jwk import JWKRegistry, OctKey, RSAKey
 from joserfc.jws import JWSRegistry
 
 MIN_RSA_BITS: Final = 2048
@@ -154,6 +154,21 @@ class Keyring:
         if key is None:  # a missing key is never "any key": fail closed
             raise LookupError(f"no key for {alg}")
         return key
+
+
+def verifies_by_jwk(unverified_token: str, jwk: Mapping[str, Any], *, alg: str) -> bool:
+    """Whether a published key vouches for a token, as its stranger sees it; not a word about its claims.
+
+    Args:
+        unverified_token: a compact JWS.
+        jwk: the key, as a JWKS gives it.
+        alg: the one algorithm that is accepted.
+    """
+    try:
+        jwt.decode(unverified_token, JWKRegistry.import_key(dict(jwk)), algorithms=[alg])
+    except (JoseError, ValueError, TypeError, KeyError):
+        return False
+    return True
 
 
 _REGISTRIES: Final = {alg: JWSRegistry(algorithms=[alg]) for alg in MINT_ALGS}

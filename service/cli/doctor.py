@@ -111,7 +111,7 @@ def _prepared(
     elsewhere = dict(map(_elsewhere, connect_to))
 
     def ask() -> tuple[Evidence, Report]:
-        wire = Wire(time.monotonic() + timeout, elsewhere, source, None if ca is None else str(ca))
+        wire = Wire(time.monotonic() + timeout, time.time, elsewhere, source, None if ca is None else str(ca))
         return examined(options, wire)
 
     return ask
@@ -183,7 +183,10 @@ def public_documents(
 
     asked = Options(normalised(url))
     wire = Wire(
-        time.monotonic() + 10, dict(map(_elsewhere, connect_to)), None, None if ca is None else str(ca)
+        time.monotonic() + 10,
+        time.time,
+        dict(map(_elsewhere, connect_to)),
+        ca=None if ca is None else str(ca),
     )
     try:
         reply = wire.ask(asked.origin, "GET", asked.path + DISCOVERY)

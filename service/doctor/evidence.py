@@ -407,7 +407,6 @@ class Interview:
         """A whole sign-in, as a browser, the app's backend and the client do it together."""
         if not (self._options.client_id and self._options.redirect_uri):
             return evidence
-        flow: dict[str, str] = {}
         begun = evidence.reply("authorize")
         if begun is None:
             return evidence
@@ -416,22 +415,25 @@ class Interview:
         )
         if begun.status in {400, 501}:
             return replace(evidence, flow={"refused": f"{begun.status} where a sign-in begins"})
+        return replace(evidence, **self._sign_in(inside, begun))
+
+    def _sign_in(self, inside: Origin, begun: Reply) -> dict[str, Any]:
+        """From the redirect to the sign-in page on; what of the evidence came of it."""
         interaction = _query(begun.location, "interaction")
         cookie = "; ".join(value.partition(";")[0] for value in begun.all("set-cookie"))
         if begun.status != 303 or not interaction or not cookie:
-            return replace(evidence, flow={"authorize": f"{begun.status}"})
+            return {"flow": {"authorize": f"{begun.status}"}}
         told = self._inside(
             inside, "POST", f"/api/oidc/interactions/{quote(interaction, safe='')}/login", {"user_id": USER}
         )
         back = _at_origin(told.json_object().get("redirect_to"), self._origin)
         if back is None:
-            return replace(evidence, flow={"login": f"{told.status} {told.code}"})
+            return {"flow": {"login": f"{told.status} {told.code}"}}
         finished = self._wire.ask(self._origin, "GET", back, [("Cookie", cookie)])
         code = _query(finished.location, "code")
         if not code:
-            flow["consent" if finished.status == 200 else "return"] = f"{finished.status}"
-            return replace(evidence, flow=flow)
-        return replace(evidence, **self._redeem(code))
+            return {"flow": {"consent" if finished.status == 200 else "return": f"{finished.status}"}}
+        return self._redeem(code)
 
     def _redeem(self, code: str) -> dict[str, Any]:
         options = self._options

@@ -6,7 +6,6 @@ stands in `FOLLOWS`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
@@ -16,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 from service.doctor.catalogue import Finding, kinds, shown
 from service.doctor.evidence import NOBODY, Evidence, UnverifiedToken
 from service.doctor.wire import Origin, Reply
+from service.keyring import verifies_by_jwk
 
 _CLOCK_S: Final = 30
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
@@ -121,7 +121,7 @@ def no_document(e: Evidence) -> Iterator[Finding]:
 
 
 def _elsewhere(e: Evidence, seen: str) -> Iterator[Finding]:
-    """The service answers, but its issuer is not this address: where is it then?"""
+    """The service answers, but its issuer is not this address: tell where it is then."""
     found = {name: _issuer(e.reply(f"discovery-{name}")) for name in ("folded", "twice", "root")}
     if found["folded"] is not None:
         yield _found(e, "issuer-case", f"{seen}; at {found['folded']} it is there")
@@ -174,21 +174,19 @@ def issuer(e: Evidence) -> Iterator[Finding]:
 
 
 def _difference(e: Evidence, given: str) -> str:
+    """The first of the ways to differ that holds."""
     url, asked, told = e.options.url, e.options.origin, Origin.of(given)
-    if e.is_derived and e.is_ours:
-        dropped = told is not None and told.name == asked.name
-        return "port-dropped" if dropped else "host-not-forwarded"
-    if given.rstrip("/") == url:
-        return "issuer-trailing-slash"
-    if given.lower() == url.lower():
-        return "issuer-case"
-    if told is None:
-        return "issuer-name"
-    if told.scheme == "http" and asked.scheme == "https":
-        return "issuer-scheme-http"
-    if told.name != asked.name:
-        return "issuer-name"
-    return "issuer-port" if told.port != asked.port else "issuer-path"
+    derived = e.is_derived and e.is_ours
+    ways = {
+        "port-dropped": derived and told is not None and told.name == asked.name,
+        "host-not-forwarded": derived,
+        "issuer-trailing-slash": given.rstrip("/") == url,
+        "issuer-case": given.lower() == url.lower(),
+        "issuer-scheme-http": told is not None and told.scheme == "http" and asked.scheme == "https",
+        "issuer-name": told is None or told.name != asked.name,
+        "issuer-port": told is not None and told.port != asked.port,
+    }
+    return next((way for way, holds in ways.items() if holds), "issuer-path")
 
 
 def metadata(e: Evidence) -> Iterator[Finding]:
@@ -225,10 +223,11 @@ def forwarded(e: Evidence) -> Iterator[Finding]:
     ):
         yield _found(e, "forwarded-host-believed", told or f"{reply.status} {reply.code or reply.location}")
     reply = e.reply("forged-proto")
-    if reply is not None and (reply.location or (_issuer(reply) or "").startswith("http://")):
-        if not (e.issuer or "").startswith("http://"):
-            seen = f"{reply.status} to {reply.location}" if reply.location else str(_issuer(reply))
-            yield _found(e, "forwarded-proto-believed", seen)
+    if reply is None or (e.issuer or "").startswith("http://"):
+        return
+    if reply.location or (_issuer(reply) or "").startswith("http://"):
+        seen = f"{reply.status} to {reply.location}" if reply.location else str(_issuer(reply))
+        yield _found(e, "forwarded-proto-believed", seen)
 
 
 def hosts(e: Evidence) -> Iterator[Finding]:
@@ -272,7 +271,7 @@ def keys(e: Evidence) -> Iterator[Finding]:
     kids = [str(key.get("kid")) for key in e.keys]
     if any(_PRIVATE_MEMBERS & key.keys() for key in e.keys):
         yield _found(e, "jwks-invalid", "a key with private members")
-    if any("kid" not in key for key in e.keys) and len(kids) > 1 or len(set(kids)) < len(kids):
+    if len(set(kids)) < len(kids) or (len(kids) > 1 and not all("kid" in key for key in e.keys)):
         yield _found(e, "jwks-invalid", "keys without a kid of their own")
     sets = [{str(key.get("kid")) for key in _keys(other)} for other in e.replies("jwks")]
     used = sorted({str(token.header["kid"]) for token in e.minted if "kid" in token.header})
@@ -424,9 +423,10 @@ def redirects(e: Evidence) -> Iterator[Finding]:
 def security_headers(e: Evidence) -> Iterator[Finding]:
     """Browsers are told to come by https alone."""
     probe = e.reply("probe")
-    if probe is not None and e.is_reached and e.options.origin.scheme == "https":
-        if not probe.header("strict-transport-security"):
-            yield _found(e, "security-headers-missing", "no Strict-Transport-Security")
+    if probe is None or not e.is_reached or e.options.origin.scheme != "https":
+        return
+    if not probe.header("strict-transport-security"):
+        yield _found(e, "security-headers-missing", "no Strict-Transport-Security")
 
 
 def inserted(e: Evidence) -> Iterator[Finding]:
@@ -531,16 +531,11 @@ def _fault(e: Evidence, token: UnverifiedToken) -> str | None:
     key = next((key for key in e.keys if key.get("kid") == token.header.get("kid")), None)
     if key is None:
         return None  # told by `keys`
-    from joserfc import jwt
-    from joserfc.errors import JoseError
-    from joserfc.jwk import JWKRegistry
-
-    try:
-        jwt.decode(token.text, JWKRegistry.import_key(dict(key)), algorithms=[alg])
-    except (JoseError, ValueError, TypeError, KeyError):
+    if not verifies_by_jwk(token.text, key, alg=alg):
         return "the signature is not that of the published key"
-    exp = token.claims.get("exp")
-    return "it has expired already" if not isinstance(exp, int) or exp < time.time() - _CLOCK_S else None
+    jwks, exp = e.reply("jwks"), token.claims.get("exp")
+    now = 0.0 if jwks is None else jwks.received_at
+    return "it has expired already" if not isinstance(exp, int) or exp < now - _CLOCK_S else None
 
 
 def flow(e: Evidence) -> Iterator[Finding]:

@@ -13,8 +13,9 @@ import socket
 import ssl
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -139,12 +140,14 @@ class Wire:
 
     Attributes:
         deadline: monotonic s, after which nothing is asked or read any more.
+        clock: tells the time, Unix s.
         connect_to: `name:port` -> the host and port to connect to instead; all else stays as it is.
         source: the address to ask from, or None.
         ca: a file of further certificate authorities, or None.
     """
 
     deadline: float
+    clock: Callable[[], float]
     connect_to: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     source: str | None = None
     ca: str | None = None
@@ -186,7 +189,7 @@ class Wire:
                     + (connection.send(h11.Data(body)) if body else b"")
                     + connection.send(h11.EndOfMessage())
                 )
-                return _read(connection, wire, end)
+                return _read(connection, wire, end, self.clock)
             except h11.ProtocolError as error:
                 raise WireError("protocol", str(error)) from None
             except TimeoutError:
@@ -213,11 +216,7 @@ class Wire:
 
     def tls_context(self) -> ssl.SSLContext:
         """TLS as relying parties speak it: TLS 1.2 at least, the chain and the name are checked."""
-        context = ssl.create_default_context()
-        if self.ca is not None:
-            context.load_verify_locations(self.ca)
-        context.set_alpn_protocols(["http/1.1"])
-        return context
+        return _tls_context(self.ca)
 
     @staticmethod
     def old_tls_context() -> ssl.SSLContext:
@@ -233,7 +232,17 @@ class Wire:
         return context
 
 
-def _read(connection: h11.Connection, wire: socket.socket, end: float) -> Reply:
+@lru_cache(maxsize=4)
+def _tls_context(ca: str | None) -> ssl.SSLContext:
+    # Reading all the authorities of a system takes longer than to ask a question.
+    context = ssl.create_default_context()
+    if ca is not None:
+        context.load_verify_locations(ca)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _read(connection: h11.Connection, wire: socket.socket, end: float, clock: Callable[[], float]) -> Reply:
     head: h11.Response | None = None
     received_at = 0.0
     body = bytearray()
@@ -248,7 +257,7 @@ def _read(connection: h11.Connection, wire: socket.socket, end: float) -> Reply:
             if interim > _MAX_INTERIM:
                 raise WireError("protocol", "interim answers without an end")
         elif isinstance(event, h11.Response):
-            head, received_at = event, time.time()
+            head, received_at = event, clock()
         elif isinstance(event, h11.Data):
             body += event.data
             if len(body) > MAX_BODY:

@@ -25,7 +25,9 @@ REQUESTS = frozenset({"req", "_req", "request"})
 #: Where each may be used at all.
 ENVIRONMENT = frozenset({"settings.py"})
 RANDOMNESS = frozenset({"protocol/handles.py"})
-WALL_CLOCK = frozenset({"app.py", "logs.py", "cli/clients.py", "cli/sessions.py", "cli/sweep.py"})
+WALL_CLOCK = frozenset(
+    {"app.py", "logs.py", "cli/clients.py", "cli/doctor.py", "cli/sessions.py", "cli/sweep.py"}
+)
 #: Dev mode's pages look at forwarding headers only to refuse: whoever came by a proxy did not come from this machine.
 ONLY_TO_REFUSE = {"resources/dev.py": frozenset({"HTTP_X_FORWARDED_HOST"})}
 
