@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # what only this command needs is imported when it runs
 
 _COULD_NOT_ASK: Final = 2
 _WATCH_S: Final = 15
+PROXIES: Final = ("nginx", "apache", "haproxy", "caddy", "traefik", "aws-alb")
 _file_option = click.Path(exists=True, dir_okay=False, path_type=Path)
 ca_option = click.option("--ca", type=_file_option, help="Further certificate authorities (PEM).")
 connect_to_option = click.option(
@@ -43,6 +44,7 @@ connect_to_option = click.option(
 @click.option("--admin-token-file", type=_file_option, help="The admin token, in a file.")
 @ca_option
 @connect_to_option
+@click.option("--proxy", type=click.Choice(PROXIES), help="What stands in front: whose line to name first.")
 @click.option("--source", metavar="ADDRESS", help="Ask from this address of the machine.")
 @click.option(
     "--timeout", type=click.FloatRange(1, 120), default=10.0, show_default=True, help="Of all, in s."
@@ -102,7 +104,14 @@ def _secret(file: Path | None) -> str | None:
 
 
 def _prepared(
-    url: str, *, connect_to: tuple[str, ...], source: str | None, ca: Path | None, timeout: float, **told: Any
+    url: str,
+    *,
+    proxy: str | None,
+    connect_to: tuple[str, ...],
+    source: str | None,
+    ca: Path | None,
+    timeout: float,
+    **told: Any,
 ) -> Callable[[], tuple[Evidence, Report]]:
     from service.doctor.evidence import Options
     from service.doctor.wire import Wire
@@ -112,12 +121,12 @@ def _prepared(
 
     def ask() -> tuple[Evidence, Report]:
         wire = Wire(time.monotonic() + timeout, time.time, elsewhere, source, None if ca is None else str(ca))
-        return examined(options, wire)
+        return examined(options, wire, proxy)
 
     return ask
 
 
-def examined(options: Options, wire: Any) -> tuple[Evidence, Report]:
+def examined(options: Options, wire: Any, proxy: str | None = None) -> tuple[Evidence, Report]:
     """Ask everything, with a word on a terminal about how far it is."""
     from service.doctor.catalogue import shown
     from service.doctor.evidence import Interview
@@ -135,7 +144,12 @@ def examined(options: Options, wire: Any) -> tuple[Evidence, Report]:
         click.echo("\r\x1b[K", err=True, nl=False)
     issuer = None if evidence.issuer is None else shown(evidence.issuer)
     report = Report(
-        options.url, issuer, _proxy(evidence), len(evidence.answers), examine(evidence), int(time.time())
+        options.url,
+        issuer,
+        proxy or _proxy(evidence),
+        len(evidence.answers),
+        examine(evidence),
+        int(time.time()),
     )
     return evidence, report
 

@@ -32,7 +32,7 @@ from tests.support.nginx import NginxSite, Reply, StubUpstream
 
 NAME = "id.example.com"
 CLIENT, REDIRECT_URI = "relying-party", "https://rp.example.net/callback"
-_SECRET = "the-secret-of-the-relying-party-of-the-deployments"
+CLIENT_SECRET = "the-secret-of-the-relying-party-of-the-deployments"
 _APACHE_MODULES = (
     "mpm_event authn_core authz_core authz_host alias headers http2 proxy proxy_http socache_shmcb ssl"
 )
@@ -58,11 +58,11 @@ class Disk:
         for name in ("tls", "secrets", "www/app", "state"):
             (folder / name).mkdir(parents=True)
         write_certificates(folder / "tls", NAME)
-        client = {"client_id": CLIENT, "client_secret": _SECRET, "redirect_uris": [REDIRECT_URI]}
+        client = {"client_id": CLIENT, "client_secret": CLIENT_SECRET, "redirect_uris": [REDIRECT_URI]}
         secrets = {
             "admin-token": ADMIN,
             "jwt-secret": SECRET,
-            "client-secret": _SECRET,
+            "client-secret": CLIENT_SECRET,
             "clients.json": json.dumps([client | {"first_party": True}]),
             "signing-key.pem": rsa_pem(),
             "signing-key-of-last-year.pem": rsa_pem(number=1),
@@ -273,13 +273,13 @@ class Running:
     Attributes:
         url: What is asked for.
         proxy: What stands in front.
-        admin_url: The first application, without the proxy.
+        inside: The first application, without the proxy.
         disk: Its disk.
     """
 
     url: str
     proxy: Proxy
-    admin_url: str
+    inside: Gunicorn
     disk: Disk
 
     def doctor_options(self) -> list[str]:
@@ -292,7 +292,12 @@ class Running:
             *("--ca", str(self.disk.ca)),
             *("--client-id", CLIENT, "--client-secret-file", str(secrets / "client-secret")),
             *("--redirect-uri", REDIRECT_URI),
-            *("--admin-url", self.admin_url, "--admin-token-file", str(secrets / "admin-token")),
+            *(
+                "--admin-url",
+                f"http://127.0.0.1:{self.inside.port}",
+                "--admin-token-file",
+                str(secrets / "admin-token"),
+            ),
         ]
 
     def ask(self, target: str) -> bytes:
@@ -362,4 +367,4 @@ def run(deployment: Deployment, files: Files, apps: Apps, disk: Disk, cache: Pat
         else:
             proxy = _Nginx(files, here, environment)
         stack.callback(proxy.stop)
-        yield Running(deployment.url, proxy, f"http://127.0.0.1:{first.port}", disk)
+        yield Running(deployment.url, proxy, first, disk)

@@ -6,15 +6,20 @@ A deployment is a file in `deployments/` (broken) or `good/`; how to read one st
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from service.doctor.catalogue import Finding, Kind, kinds
 from tests.doctor.asking import Report, ask_doctor
-from tests.doctor.deployment import Deployment, Files, mended, read_deployments
+from tests.doctor.deployment import Deployment, Files, Mend, mended, read_deployments
+from tests.doctor.mending import DoesNotFit
 from tests.doctor.running import Apps, Disk, run
 
 BROKEN, GOOD = read_deployments("deployments"), read_deployments("good")
+PROXIES = {"nginx", "apache", "haproxy"}
 _LONGEST_S = 5.0
 
 
@@ -38,7 +43,8 @@ class Ward:
     def examine(self, deployment: Deployment, files: Files) -> Report:
         """Run it, and ask `doctor`."""
         with run(deployment, files, self._apps, self._disk, self._cache) as running:
-            return ask_doctor(deployment.url, [*running.doctor_options(), *deployment.options])
+            options = [*running.doctor_options(), "--proxy", deployment.proxy, *deployment.options]
+            return ask_doctor(deployment.url, options)
 
 
 @pytest.fixture
@@ -60,7 +66,7 @@ def test_the_first_finding_is_the_cause_and_its_mend_mends_it(deployment: Deploy
     assert report.findings[0]["id"] == deployment.expect, report.faults
     assert report.exit_code == 1
     ward.empty_cache()
-    after = ward.examine(deployment, mended(files, report.mend(deployment.proxy)))
+    after = ward.examine(deployment, mended(files, report.mend()))
     assert after.faults == []
     assert after.exit_code == 0
 
@@ -74,7 +80,30 @@ def test_nothing_is_found_where_nothing_is_wrong(deployment: Deployment, ward: W
     assert report.duration_s < _LONGEST_S
 
 
+@pytest.mark.parametrize("kind", kinds().values(), ids=lambda kind: kind.id)
+def test_a_mend_that_is_called_tested_is(kind: Kind) -> None:
+    """A mend with `tested = true` changes a deployment of its finding; the test above then applies it."""
+    found = [each for each in BROKEN if each.expect == kind.id]
+    for number, mend in enumerate(kind.mends):
+        proxies = {mend.proxy} & PROXIES or PROXIES
+        fitting = [each for each in found if each.proxy in proxies and _fits(each, kind, number)]
+        assert fitting or not mend.tested, mend
+
+
+def _fits(deployment: Deployment, kind: Kind, number: int) -> bool:
+    """Whether a mend changes the deployment's files."""
+    url = urlsplit(deployment.url)
+    values = {"url": deployment.url, "path": url.path, "name": url.hostname or "", "endpoint": "/oidc/token"}
+    alone = replace(kind, mends=(replace(kind.mends[number], variant=""),))
+    (mend,) = Finding(alone, "", values).mends()
+    try:
+        mended(deployment.files(), Mend(mend.file, mend.block, mend.line))
+    except DoesNotFit:
+        return False
+    return True
+
+
 def test_enough_is_broken() -> None:
     """Issue "doctor": thirty deliberately broken deployments."""
     assert len(BROKEN) >= 30
-    assert {each.proxy for each in BROKEN} == {"nginx", "apache", "haproxy"}
+    assert {each.proxy for each in BROKEN} == PROXIES
