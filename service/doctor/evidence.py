@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
-from service.doctor.wire import Origin, Reply, Wire, WireError
+from service.doctor.wire import Origin, Reply, Wire, WireError, is_loopback
 from service.protocol.handles import new_handle
 
 DISCOVERY: Final = "/.well-known/openid-configuration"
@@ -256,7 +256,18 @@ class Interview:
             plain = replace(self._origin, scheme="http", port=80)
             questions["http"] = lambda: self._wire.ask(plain, "GET", path + DISCOVERY)
             questions["old-tls"] = self._get("/", context=self._wire.old_tls_context())
+            questions["http2"] = lambda: self._wire.handshake(self._origin)
+        for address in self._addresses():
+            questions[f"address {address}"] = self._get(path + DISCOVERY, address=address)
         self._together(questions)
+
+    def _addresses(self) -> list[str]:
+        """The addresses of the name, where it has several; each may lead to another server."""
+        try:
+            found = self._wire.addresses(self._origin)
+        except WireError:
+            return []  # told by every question
+        return [] if len(found) < 2 or all(map(is_loopback, found)) else found
 
     def _ask_elsewhere(self, evidence: Evidence) -> None:
         """Without a document: where it might be instead."""

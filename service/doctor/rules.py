@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from service.doctor.catalogue import Finding, kinds, shown
 from service.doctor.evidence import NOBODY, Evidence, UnverifiedToken
-from service.doctor.wire import Origin, Reply
+from service.doctor.wire import Origin, Reply, WireError
 from service.keyring import verifies_by_jwk
 
 _CLOCK_S: Final = 30
@@ -44,10 +44,18 @@ def _found(e: Evidence, id_: str, seen: object, *, variant: str = "", **values: 
 
 # --- the connection ---
 
-_CERTIFICATES: Final = {9: "certificate-expired", 10: "certificate-expired", 62: "certificate-wrong-name"}
+#: By OpenSSL's X509_V_ERR_… of the chain.
+_CERTIFICATES: Final = {
+    9: "certificate-expired",
+    10: "certificate-expired",
+    18: "certificate-self-signed",
+    62: "certificate-wrong-name",
+    64: "certificate-wrong-name",
+}
 _BROKEN: Final = {
     "dns": "dns-fails",
     "refused": "connection-refused",
+    "unroutable": "connection-refused",
     "timeout": "too-slow",
     "old-tls": "tls-too-old",
 }
@@ -72,6 +80,24 @@ def old_tls(e: Evidence) -> Iterator[Finding]:
     reply = e.reply("old-tls")
     if reply is not None and e.error("discovery") is None:
         yield _found(e, "tls-too-old", f"{reply.tls} is spoken too")
+
+
+def addresses(e: Evidence) -> Iterator[Finding]:
+    """All addresses of the name lead to the same service."""
+    told: dict[str, str] = {}
+    for name, answer in e.answers.items():
+        if not name.startswith("address ") or (isinstance(answer, WireError) and answer.kind == "unroutable"):
+            continue
+        if isinstance(answer, WireError):
+            told[name] = answer.detail
+        else:
+            told[name] = _issuer(answer) or f"{answer.status} {answer.media_type}"
+    usual = e.issuer or next(iter(told.values()), "")
+    for name, seen in told.items():
+        if seen != usual:
+            address = name.partition(" ")[2]
+            yield _found(e, "addresses-differ", f"{address}: {seen}; elsewhere: {usual}", address=address)
+            return
 
 
 def gateway(e: Evidence) -> Iterator[Finding]:
@@ -317,7 +343,9 @@ def errors(e: Evidence) -> Iterator[Finding]:
     """The service's own errors come back."""
     for name in ("token", "authorization", "userinfo"):
         reply = e.reply(name)
-        if reply is not None and reply.status in {400, 401} and reply.code == "PROXY_REFUSED":
+        if reply is None or reply.status not in {400, 401} or not e.is_ours:
+            continue
+        if reply.code == "PROXY_REFUSED" or (name == "token" and not _oauth_error(reply)):
             yield _found(e, "errors-replaced", f"{reply.status} of {_ASKED[name]} is the proxy's own")
             return
 
@@ -481,6 +509,9 @@ def plain_http(e: Evidence) -> Iterator[Finding]:
     reply = e.reply("http")
     if reply is None:
         return
+    # Beside another port than 443, port 80 may well be another site's.
+    if e.options.origin.port != 443 and _issuer(reply) is None:
+        return
     if reply.status < 300 or (reply.location and not reply.location.startswith("https://")):
         yield _found(e, "http-without-redirect", f"{reply.status} {reply.location}".strip())
 
@@ -560,11 +591,14 @@ def notes(e: Evidence) -> Iterator[Finding]:
         yield _found(e, "hs256-only", "HS256 alone is advertised")
     if e.is_ours and e.is_derived and e.issuer == e.options.url:
         yield _found(e, "issuer-from-host", "no-store, Vary: Host")
+    handshake = e.reply("http2")
+    if handshake is not None and handshake.alpn != "h2":
+        yield _found(e, "http2-missing", handshake.alpn or "no protocol was agreed on")
 
 
 #: In the order in which causes come before what follows from them.
 RULES: Final[Sequence[Rule]] = (
-    clock, connection, old_tls, gateway, redirect, no_document, replicas_issuer, hosts, issuer, metadata, forwarded,
+    clock, connection, old_tls, addresses, gateway, redirect, no_document, replicas_issuer, hosts, issuer, metadata, forwarded,
     errors, paths, endpoints, methods, authorization, sizes, keys, token_issuer, redirects, cookies, cors, etag,
     plain_http, dev_mode, closed, security_headers, inserted, inside, tokens, flow, notes,
 )  # fmt: skip

@@ -8,9 +8,12 @@ Spec: RFC 9110, RFC 9112
 
 from __future__ import annotations
 
+import errno
+import ipaddress
 import json
 import socket
 import ssl
+import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +29,11 @@ _MAX_HEAD: Final = 32 * 1024
 _MAX_INTERIM: Final = 5
 #: One exchange, in s; the whole run has a bound of its own.
 _EXCHANGE_S: Final = 4.0
+#: A name may have many addresses; these are asked.
+MAX_ADDRESSES: Final = 4
+_UNROUTABLE: Final = frozenset(
+    {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL}
+)
 _OLD_TLS_CIPHERS: Final = "ALL:@SECLEVEL=0"
 
 
@@ -33,7 +41,7 @@ class WireError(Exception):
     """No answer came.
 
     Args:
-        kind: `dns`, `refused`, `timeout`, `certificate`, `old-tls`, `tls` or `protocol`.
+        kind: `dns`, `refused`, `unroutable` (from here), `timeout`, `certificate`, `old-tls`, `tls` or `protocol`.
         detail: what happened, in words; may hold what the server sent.
         code: OpenSSL's code of a certificate that did not verify, else 0.
     """
@@ -134,6 +142,16 @@ class Origin:
         return f"{self.scheme}://{self.host}"
 
 
+def system_addresses(name: str, port: int) -> list[str]:
+    """The addresses of a name, in the order in which the system would try them.
+
+    Raises:
+        OSError: when it has none.
+    """
+    found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
 @dataclass(frozen=True)
 class Wire:
     """How connections are made.
@@ -144,6 +162,7 @@ class Wire:
         connect_to: `name:port` -> the host and port to connect to instead; all else stays as it is.
         source: the address to ask from, or None.
         ca: a file of further certificate authorities, or None.
+        look_up: gives the addresses of a name and port.
     """
 
     deadline: float
@@ -151,6 +170,8 @@ class Wire:
     connect_to: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     source: str | None = None
     ca: str | None = None
+    look_up: Callable[[str, int], list[str]] = system_addresses
+    _known: dict[tuple[str, int], list[str]] = field(default_factory=dict)
 
     def ask(
         self,
@@ -162,6 +183,7 @@ class Wire:
         *,
         host: str | None = None,
         context: ssl.SSLContext | None = None,
+        address: str | None = None,
     ) -> Reply:
         """Ask once, over a connection of its own.
 
@@ -173,6 +195,7 @@ class Wire:
             body: what is sent.
             host: another `Host` than the origin's.
             context: how TLS is spoken; as a relying party does, without it.
+            address: the one of the name's addresses to connect to; any that answers, without it.
 
         Raises:
             WireError: when no answer came in time.
@@ -180,7 +203,7 @@ class Wire:
         end = min(self.deadline, time.monotonic() + _EXCHANGE_S)
         length = [("Content-Length", str(len(body)))] if body or method == "POST" else []
         sent = [("Host", host or origin.host), ("User-Agent", "pylon-oidc-doctor"), ("Connection", "close")]
-        with self._connected(origin, end, context) as wire:
+        with self._connected(origin, end, context, address) as wire:
             connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
             try:
                 request = h11.Request(method=method, target=target, headers=[*sent, *headers, *length])
@@ -197,16 +220,74 @@ class Wire:
             except (OSError, ValueError) as error:
                 raise WireError("protocol", f"the connection broke: {_words(error)}") from None
 
-    def _connected(self, origin: Origin, end: float, context: ssl.SSLContext | None) -> socket.socket:
-        address = self.connect_to.get(f"{origin.name}:{origin.port}", (origin.name, origin.port))
+    def handshake(self, origin: Origin) -> Reply:
+        """A TLS handshake alone, as a browser makes it; an answer of status 0 tells what was agreed on.
+
+        Raises:
+            WireError: when there is none.
+        """
+        end = min(self.deadline, time.monotonic() + _EXCHANGE_S)
+        with self._connected(origin, end, _tls_context(self.ca, ("h2", "http/1.1"))) as wire:
+            version, alpn = _agreed(wire)
+            return Reply(0, (), b"", False, self.clock(), str(wire.getsockname()[0]), version, alpn)
+
+    def addresses(self, origin: Origin) -> list[str]:
+        """Where the name leads, in the order of the system; the operator's own address where he gave one.
+
+        Raises:
+            WireError: when it leads nowhere, or that is not told in time.
+        """
+        key = (origin.name, origin.port)
+        if (elsewhere := self.connect_to.get(f"{origin.name}:{origin.port}")) is not None:
+            key = elsewhere
+        if key not in self._known:
+            self._known[key] = self._looked_up(*key)
+        return self._known[key]
+
+    def _looked_up(self, name: str, port: int) -> list[str]:
+        """Ask the system, which has no bound of its own on how long it takes."""
+        found: list[list[str] | OSError] = []
+
+        def look_up() -> None:
+            try:
+                found.append(self.look_up(name, port))
+            except (OSError, ValueError) as error:
+                found.append(error if isinstance(error, OSError) else OSError("no name"))
+
+        asking = threading.Thread(target=look_up, daemon=True)
+        asking.start()
+        asking.join(min(_EXCHANGE_S, max(0.0, self.deadline - time.monotonic())))
+        if not found:
+            raise WireError("dns", "no answer about the name in time")
+        if isinstance(found[0], OSError):
+            raise WireError("dns", _words(found[0]))
+        return found[0][:MAX_ADDRESSES]
+
+    def _connected(
+        self, origin: Origin, end: float, context: ssl.SSLContext | None, address: str | None = None
+    ) -> socket.socket:
+        addresses = self.addresses(origin) if address is None else [address]
+        _, port = self.connect_to.get(f"{origin.name}:{origin.port}", (origin.name, origin.port))
+        refusal = WireError("dns", "no address")
+        for each in addresses:
+            try:
+                return self._connected_to(each, port, origin, end, context)
+            except WireError as error:
+                refusal = error
+                if error.kind not in {"refused", "unroutable"}:
+                    break
+        raise refusal
+
+    def _connected_to(
+        self, address: str, port: int, origin: Origin, end: float, context: ssl.SSLContext | None
+    ) -> socket.socket:
         source = None if self.source is None else (self.source, 0)
         plain = None
         try:
-            plain = socket.create_connection(address, _left(end), source)
+            plain = socket.create_connection((address, port), _left(end), source)
             if origin.scheme == "http":
                 return plain
-            tls = context or self.tls_context()
-            return tls.wrap_socket(plain, server_hostname=origin.name)
+            return (context or self.tls_context()).wrap_socket(plain, server_hostname=origin.name)
         except BaseException as error:
             if plain is not None:
                 plain.close()
@@ -216,7 +297,7 @@ class Wire:
 
     def tls_context(self) -> ssl.SSLContext:
         """TLS as relying parties speak it: TLS 1.2 at least, the chain and the name are checked."""
-        return _tls_context(self.ca)
+        return _tls_context(self.ca, ("http/1.1",))
 
     @staticmethod
     def old_tls_context() -> ssl.SSLContext:
@@ -232,13 +313,21 @@ class Wire:
         return context
 
 
+def is_loopback(address: str) -> bool:
+    """Whether it is an address of this machine to itself."""
+    try:
+        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
 @lru_cache(maxsize=4)
-def _tls_context(ca: str | None) -> ssl.SSLContext:
+def _tls_context(ca: str | None, protocols: tuple[str, ...]) -> ssl.SSLContext:
     # Reading all the authorities of a system takes longer than to ask a question.
     context = ssl.create_default_context()
     if ca is not None:
         context.load_verify_locations(ca)
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(list(protocols))
     return context
 
 
@@ -268,7 +357,6 @@ def _read(connection: h11.Connection, wire: socket.socket, end: float, clock: Ca
     if head is None:
         raise WireError("protocol", "the connection was closed without an answer")
     headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers)
-    secure = wire if isinstance(wire, ssl.SSLSocket) else None
     return Reply(
         head.status_code,
         headers,
@@ -276,9 +364,15 @@ def _read(connection: h11.Connection, wire: socket.socket, end: float, clock: Ca
         len(body) > MAX_BODY,
         received_at,
         str(wire.getsockname()[0]),
-        secure.version() if secure else None,
-        secure.selected_alpn_protocol() if secure else None,
+        *_agreed(wire),
     )
+
+
+def _agreed(wire: socket.socket) -> tuple[str | None, str | None]:
+    """The version of TLS and the protocol in it; nothing in the clear."""
+    if isinstance(wire, ssl.SSLSocket):
+        return wire.version(), wire.selected_alpn_protocol()
+    return None, None
 
 
 def _left(end: float) -> float:
@@ -299,7 +393,7 @@ def _wire_error(error: OSError) -> WireError:
         reason = error.reason or ""
         old = "UNSUPPORTED_PROTOCOL" in reason or "PROTOCOL_VERSION" in reason
         return WireError("old-tls" if old else "tls", reason.replace("_", " ").lower() or "no TLS")
-    return WireError("refused", _words(error))
+    return WireError("unroutable" if error.errno in _UNROUTABLE else "refused", _words(error))
 
 
 def _words(error: Exception) -> str:

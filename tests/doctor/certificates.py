@@ -67,7 +67,7 @@ def write_certificates(folder: Path, name: str) -> None:
     """Write `privkey.pem`, and chains for it.
 
     `fullchain.pem` is the right one. Beside it stand `cert.pem` (without the intermediate), `last-year.pem` (expired),
-    `www.pem` (of another name), `haproxy.pem` (the right one with its key), and `ca.pem`, which a client trusts.
+    `www.pem` (of another name), `snakeoil.pem` (signed by itself), `haproxy.pem` (the right one with its key), and `ca.pem`, which a client trusts.
 
     Args:
         folder: Where.
@@ -82,6 +82,7 @@ def write_certificates(folder: Path, name: str) -> None:
         "fullchain.pem": [right, between.certificate],
         "cert.pem": [right],
         "last-year.pem": [_sign([name], site_key, between, ended=True), between.certificate],
+        "snakeoil.pem": [_sign([name], site_key, None)],
         "www.pem": [_sign([f"www.{name.partition('.')[2]}"], site_key, between), between.certificate],
     }
     for file, chain in chains.items():
