@@ -18,6 +18,8 @@ from service.doctor.wire import Origin, Reply, WireError
 from service.keyring import verifies_by_jwk
 
 _CLOCK_S: Final = 30
+#: What the service says of its public documents, at most.
+_MAX_AGE_S: Final = 300
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
 _PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 _URLS: Final = ("authorization_endpoint", "token_endpoint", "jwks_uri")
@@ -245,7 +247,7 @@ def forwarded(e: Evidence) -> Iterator[Finding]:
     if reply is not None and (
         reply.code == "INVALID_HOST"
         or NOBODY in reply.location
-        or (reply.status == 200 and told is not None and told != e.issuer and NOBODY in told)
+        or (reply.status == 200 and told is not None and told not in _without_forging(e))
     ):
         yield _found(e, "forwarded-host-believed", told or f"{reply.status} {reply.code or reply.location}")
     reply = e.reply("forged-proto")
@@ -254,6 +256,11 @@ def forwarded(e: Evidence) -> Iterator[Finding]:
     if reply.location or (_issuer(reply) or "").startswith("http://"):
         seen = f"{reply.status} to {reply.location}" if reply.location else str(_issuer(reply))
         yield _found(e, "forwarded-proto-believed", seen)
+
+
+def _without_forging(e: Evidence) -> set[str | None]:
+    """The issuers that are told to who sends nothing odd: more than one where replicas differ."""
+    return {e.issuer, *(_issuer(e.reply(name)) for name in ("discovery-2", "discovery-3"))}
 
 
 def hosts(e: Evidence) -> Iterator[Finding]:
@@ -277,10 +284,7 @@ def hosts(e: Evidence) -> Iterator[Finding]:
 def clock(e: Evidence) -> Iterator[Finding]:
     """The clocks agree."""
     reply = e.reply("probe") or e.reply("discovery")
-    try:
-        there = parsedate_to_datetime(reply.header("date")).timestamp() if reply is not None else None
-    except ValueError:
-        return
+    there = None if reply is None else _date(reply)
     if reply is not None and there is not None and abs(there - reply.received_at) > _CLOCK_S:
         off = round(there - reply.received_at)
         yield _found(e, "clock-off", f"{abs(off)} s {'ahead' if off > 0 else 'behind'}")
@@ -312,6 +316,67 @@ def keys(e: Evidence) -> Iterator[Finding]:
 def _keys(reply: Reply) -> list[Mapping[str, Any]]:
     keys_ = reply.json_object().get("keys")
     return [key for key in keys_ if isinstance(key, dict)] if isinstance(keys_, list) else []
+
+
+def replicas(e: Evidence) -> Iterator[Finding]:
+    """Everybody who answers is of the same version, with the same settings."""
+    replies = [e.reply(name) for name in ("discovery", "discovery-2", "discovery-3")]
+    documents = [reply.json_object() for reply in replies if reply is not None and _issuer(reply) == e.issuer]
+    differing = sorted({key for d in documents for key, value in d.items() if value != e.document.get(key)})
+    differing += sorted({key for d in documents for key in e.document if key not in d})
+    if e.issuer is not None and differing:
+        yield _found(e, "replicas-differ", f"documents differ in {', '.join(differing)}")
+
+
+def ages(e: Evidence) -> Iterator[Finding]:
+    """No cache keeps a document longer than it may (RFC 9111 §4.2)."""
+    probe = e.reply("probe")
+    for name in ("discovery", "jwks"):
+        reply = e.reply(name)
+        if reply is None or reply.status != 200:
+            continue
+        lasts = _max_age(reply)
+        shown_age = reply.header("age")
+        ages_ = [int(shown_age)] if shown_age.isdecimal() and len(shown_age) < 12 else []
+        if probe is not None and (made := _date(reply)) and (now := _date(probe)):
+            ages_.append(round(now - made))
+        if lasts is not None and ages_ and max(ages_) > lasts + _CLOCK_S:
+            yield _found(e, "cache-too-old", f"{name}: {max(ages_)} s old, max-age={lasts}")
+            return
+
+
+def _date(reply: Reply) -> float | None:
+    """Its `Date`, Unix s."""
+    try:
+        return parsedate_to_datetime(reply.header("date")).timestamp()
+    except ValueError:
+        return None
+
+
+def _max_age(reply: Reply) -> int | None:
+    """How long it may be kept, in s; None where it does not say."""
+    directives = [part.strip().lower() for part in reply.header("cache-control").split(",")]
+    ages_ = [value for part in directives if (value := part.removeprefix("max-age=")) != part]
+    return int(ages_[0]) if len(ages_) == 1 and ages_[0].isdecimal() and len(ages_[0]) < 12 else None
+
+
+def cache_control(e: Evidence) -> Iterator[Finding]:
+    """How long an answer may be kept comes back as the service said it."""
+    if not e.is_ours or e.issuer is None:
+        return
+    wrong = []
+    for name in ("discovery", "jwks"):
+        reply = e.reply(name)
+        if reply is None or reply.status != 200 or "no-store" in reply.header("cache-control"):
+            continue
+        lasts = _max_age(reply)
+        if lasts is None or lasts > _MAX_AGE_S:
+            wrong.append(f"{name}: {reply.header('cache-control') or 'none'}")
+    token = e.reply("token")
+    if token is not None and _oauth_error(token) and "no-store" not in token.header("cache-control"):
+        wrong.append(f"token: {token.header('cache-control') or 'none'}")
+    if wrong:
+        yield _found(e, "cache-control-changed", "; ".join(wrong))
 
 
 def etag(e: Evidence) -> Iterator[Finding]:
@@ -449,12 +514,14 @@ def redirects(e: Evidence) -> Iterator[Finding]:
 
 
 def security_headers(e: Evidence) -> Iterator[Finding]:
-    """Browsers are told to come by https alone."""
+    """Browsers are told to come by https alone, and to take an answer for nothing else than it says."""
     probe = e.reply("probe")
-    if probe is None or not e.is_reached or e.options.origin.scheme != "https":
+    if probe is None or not e.is_reached:
         return
-    if not probe.header("strict-transport-security"):
-        yield _found(e, "security-headers-missing", "no Strict-Transport-Security")
+    if e.options.origin.scheme == "https" and not probe.header("strict-transport-security"):
+        yield _found(e, "security-headers-missing", "no Strict-Transport-Security", variant="not-added")
+    elif not probe.header("x-content-type-options"):
+        yield _found(e, "security-headers-missing", "no X-Content-Type-Options", variant="hidden")
 
 
 def inserted(e: Evidence) -> Iterator[Finding]:
@@ -599,7 +666,7 @@ def notes(e: Evidence) -> Iterator[Finding]:
 #: In the order in which causes come before what follows from them.
 RULES: Final[Sequence[Rule]] = (
     clock, connection, old_tls, addresses, gateway, redirect, no_document, replicas_issuer, hosts, issuer, metadata, forwarded,
-    errors, paths, endpoints, methods, authorization, sizes, keys, token_issuer, redirects, cookies, cors, etag,
+    errors, paths, endpoints, methods, authorization, sizes, keys, token_issuer, redirects, cookies, cors, replicas, ages, cache_control, etag,
     plain_http, dev_mode, closed, security_headers, inserted, inside, tokens, flow, notes,
 )  # fmt: skip
 

@@ -70,14 +70,19 @@ def unverified(alg: str = "RS256", **claims: object) -> UnverifiedToken:
 
 WELL: Mapping[str, Answer] = {
     "discovery": discovery(),
-    "probe": reply(404, {"error": {"code": "NOT_FOUND"}}, strict_transport_security="max-age=1"),
+    "probe": reply(
+        404,
+        {"error": {"code": "NOT_FOUND"}},
+        strict_transport_security="max-age=1",
+        x_content_type_options="nosniff",
+    ),
     "http": reply(308, location=f"{URL}/"),
     "http2": replace(reply(200), alpn="h2"),
     "discovery-head": reply(200),
     "discovery-options": reply(204),
     "discovery-gzip": discovery(),
-    "jwks": reply(200, {"keys": [KEY]}, **CORS),
-    "token": reply(401, {"error": "invalid_client"}, **CORS),
+    "jwks": reply(200, {"keys": [KEY]}, cache_control="public, max-age=300", **CORS),
+    "token": reply(401, {"error": "invalid_client"}, cache_control="no-store", **CORS),
     "userinfo": reply(
         401, {"error": "invalid_token"}, www_authenticate='Bearer error="invalid_token"', **CORS
     ),
@@ -98,6 +103,11 @@ def found(changes: Mapping[str, Answer | None], **more: Any) -> list[str]:
 def test_nothing_is_found_where_all_is_well() -> None:
     """The answers that the cases below change are those of a service that is well."""
     assert found({}) == []
+
+
+def everywhere(document_: Reply) -> dict[str, Answer | None]:
+    """That it is this document, however often it is asked for."""
+    return dict.fromkeys(("discovery", "discovery-2", "discovery-3"), document_)
 
 
 def only(error: WireError) -> dict[str, Answer | None]:
@@ -154,7 +164,21 @@ CASES: list[tuple[str, Mapping[str, Answer | None], dict[str, Any]]] = [
     ("token-issuer", {}, {"minted": [unverified("HS256", iss="https://app.example.com")]}),
     ("flow-broken", {}, {"flow": {"token": "400 invalid_grant"}}),
     ("client-refused", {}, {"flow": {"refused": "400 where a sign-in begins"}}),
-    ("hs256-only", {"discovery": discovery(id_token_signing_alg_values_supported=["HS256"])}, {}),
+    ("replicas-differ", {"discovery-2": discovery(scopes_supported=["openid"])}, {}),
+    ("replicas-differ", {"discovery": discovery(scopes_supported=["openid"])}, {}),
+    ("forwarded-host-believed", {"forged-forwarded": discovery(issuer=f"{URL}/doctor")}, {}),
+    ("cache-too-old", {"jwks": replace(WELL["jwks"], headers=(*WELL["jwks"].headers, ("age", "331")))}, {}),  # type: ignore[type-var, union-attr]
+    ("cache-too-old", {
+        "discovery": discovery(), "probe": replace(
+            reply(404, {"error": {"code": "NOT_FOUND"}}, date=formatdate(NOW + 331, usegmt=True),
+                  strict_transport_security="1", x_content_type_options="nosniff"),
+            received_at=NOW + 331.0,
+        )
+    }, {}),
+    ("cache-control-changed", {"token": reply(401, {"error": "invalid_client"}, **CORS)}, {}),
+    ("cache-control-changed", {"jwks": reply(200, {"keys": [KEY]}, **CORS)}, {}),
+    ("security-headers-missing", {"probe": reply(404, {"error": {"code": "X"}}, strict_transport_security="1")}, {}),
+    ("hs256-only", everywhere(discovery(id_token_signing_alg_values_supported=["HS256"])), {}),
     ("http2-missing", {"http2": reply(0)}, {}),
     ("admin-reachable", {
         "probe": replace(WELL["probe"], asked_from="127.0.0.1"),  # type: ignore[type-var]
@@ -163,10 +187,7 @@ CASES: list[tuple[str, Mapping[str, Answer | None], dict[str, Any]]] = [
     ("issuer-from-host", {
         "discovery": reply(200, document(), etag='"a"', cache_control="no-store", vary="Host", **CORS)
     }, {}),
-    ("not-ours", {
-        "probe": reply(404, b"no"),
-        "discovery": discovery(authorization_endpoint=f"{URL}/auth"),
-    }, {}),
+    ("not-ours", everywhere(discovery(authorization_endpoint=f"{URL}/auth")) | {"probe": reply(404, b"no")}, {}),
 ]  # fmt: skip
 
 
@@ -184,7 +205,12 @@ def test_a_rule_tells_what_is_wrong(
         {"probe": replace(WELL["probe"], received_at=NOW + 29.0)},  # type: ignore[type-var]
         {
             "probe": replace(
-                WELL["probe"], headers=(("date", "yesterday"), ("strict-transport-security", "1"))
+                WELL["probe"],
+                headers=(
+                    ("date", "yesterday"),
+                    ("strict-transport-security", "1"),
+                    ("x-content-type-options", "nosniff"),
+                ),
             )
         },  # type: ignore[type-var]
         {"address 192.0.2.1": discovery(), "address 2001:db8::1": WireError("unroutable", "")},
