@@ -43,6 +43,9 @@ class Ward:
     def examine(self, deployment: Deployment, files: Files) -> Report:
         """Run it, and ask `doctor`."""
         with run(deployment, files, self._apps, self._disk, self._cache) as running:
+            # nginx reads an entry of its cache anew after a start, and does not do so for two requests at once.
+            for path in deployment.asked:
+                running.ask(path)
             options = [*running.doctor_options(), "--proxy", deployment.proxy, *deployment.options]
             return ask_doctor(deployment.url, options)
 
