@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import shutil
 import sys
@@ -96,11 +97,17 @@ def doctor(
 
 
 #: Why nobody could be asked at all.
-_NOBODY: Final = frozenset({"dns", "refused", "timeout"})
+_NOBODY: Final = frozenset({"dns", "refused", "unroutable", "timeout"})
 
 
 def _secret(file: Path | None) -> str | None:
-    return None if file is None else file.read_text("utf-8", "replace").rstrip("\r\n")
+    """What the file holds, as it can stand in a header."""
+    if file is None:
+        return None
+    text = file.read_text("utf-8", "replace").rstrip("\r\n")
+    if not text.isascii() or not text.isprintable() or not text or " " in text:
+        raise click.UsageError(f"{file} holds no secret: one line of visible ASCII characters is due")
+    return text
 
 
 def _prepared(
@@ -114,8 +121,19 @@ def _prepared(
     **told: Any,
 ) -> Callable[[], tuple[Evidence, Report]]:
     from service.doctor.evidence import Options
-    from service.doctor.wire import Wire
+    from service.doctor.wire import Origin, Wire
 
+    if source is not None:
+        try:
+            ipaddress.ip_address(source)
+        except ValueError:
+            raise click.UsageError("--source is an address of this machine, as 192.0.2.7") from None
+    if (told["admin_url"] is None) != (told["admin_token"] is None):
+        raise click.UsageError("--admin-url and --admin-token-file are given together")
+    if told["admin_url"] is not None and Origin.of(told["admin_url"]) is None:
+        raise click.UsageError(
+            "--admin-url is no address that can be asked; write it as http://127.0.0.1:4321"
+        )
     options = Options(normalised(url), **told)
     elsewhere = dict(map(_elsewhere, connect_to))
 

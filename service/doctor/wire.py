@@ -213,6 +213,8 @@ class Wire:
                     + connection.send(h11.EndOfMessage())
                 )
                 return _read(connection, wire, end, self.clock)
+            except h11.LocalProtocolError:  # its words repeat what was to be sent, which may be a secret
+                raise WireError("protocol", "that cannot be asked") from None
             except h11.ProtocolError as error:
                 raise WireError("protocol", str(error)) from None
             except TimeoutError:
