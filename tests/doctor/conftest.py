@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +13,13 @@ from tests.doctor.running import Apps, Disk
 
 
 @pytest.fixture(scope="session")
-def disk(tmp_path_factory: pytest.TempPathFactory) -> Disk:
-    """Certificates, secrets and the like, written once."""
-    return Disk.write(tmp_path_factory.mktemp("disk"))
+def disk() -> Iterator[Disk]:
+    """Certificates, secrets and the like, written once, where also a proxy that is nobody reads them."""
+    folder = Path(tempfile.mkdtemp(prefix="pylon-d-"))
+    try:
+        yield Disk.write(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -144,7 +144,8 @@ def _subject(words: Sequence[str], block: Sequence[str]) -> tuple[str, ...]:
     if name in {"header", "requestheader"}:
         return (name, *[word for word in arguments if word not in _APACHE_ACTIONS][:1])
     if name in {"http-request", "http-response"}:
-        return (name, *arguments[:2])
+        # Headers are set; everything else is one rule of many.
+        return (name, *(arguments[:2] if arguments[0].endswith("-header") else arguments))
     # nginx's servers of an upstream are one list; HAProxy's have names.
     if name in _BY_FIRST_ARGUMENT and not (name == "server" and block[:1] == ["upstream"]):
         return (name, *arguments[:1])

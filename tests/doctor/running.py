@@ -70,9 +70,7 @@ class Disk:
         for name, text in secrets.items():
             (folder / "secrets" / name).write_text(text)
         (folder / "www/app/index.html").write_text("<!doctype html><title>App</title><div id=app></div>")
-        # nginx's workers are another user than root.
-        for path in (folder, *folder.parents[:2]):
-            path.chmod(path.stat().st_mode | 0o055)
+        folder.chmod(0o755)
         return Disk(folder)
 
     @property

@@ -108,6 +108,15 @@ CASES = [
         "denied",
     ),
     ("/etc/haproxy/haproxy.cfg", HAPROXY, "frontend https", "- http-request set-header Host", "http-request set-header Host a", ""),
+    ("/etc/haproxy/haproxy.cfg", HAPROXY, "frontend https", "http-request set-header Host c", "Host a", "Host c"),
+    (
+        "/etc/haproxy/haproxy.cfg",
+        HAPROXY + "frontend deny\n    http-request deny if a\n",
+        "frontend deny",
+        "http-request deny if b",
+        "deny\n    http",
+        "deny\n    http-request deny if b\n    http",
+    ),
     ("/etc/haproxy/haproxy.cfg", HAPROXY, "backend pylon_oidc", "server one 127.0.0.1:2", ":1", ":2"),
 ]  # fmt: skip
 
