@@ -25,9 +25,11 @@ _FOR: Final[Mapping[str, str]] = {
 }
 _PLACES: Final[Mapping[str, str]] = {
     "url": "https://id.example.com",
+    "origin": "https://id.example.com",
     "name": "id.example.com",
     "path": "",
     "port": "443",
+    "address": "192.0.2.7",
     "endpoint": "/oidc/token",
 }
 

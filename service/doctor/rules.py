@@ -40,7 +40,13 @@ Rule = Callable[[Evidence], Iterator[Finding]]
 
 def _found(e: Evidence, id_: str, seen: object, *, variant: str = "", **values: str) -> Finding:
     origin = e.options.origin
-    usual = {"url": e.options.url, "path": e.options.path, "name": origin.name, "port": str(origin.port)}
+    usual = {
+        "url": e.options.url,
+        "origin": str(origin),
+        "path": e.options.path,
+        "name": origin.name,
+        "port": str(origin.port),
+    }
     return Finding(kinds()[id_], shown(seen), usual | values, variant)
 
 

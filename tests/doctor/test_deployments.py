@@ -96,7 +96,13 @@ def test_a_mend_that_is_called_tested_is(kind: Kind) -> None:
 def _fits(deployment: Deployment, kind: Kind, number: int) -> bool:
     """Whether a mend changes the deployment's files."""
     url = urlsplit(deployment.url)
-    values = {"url": deployment.url, "path": url.path, "name": url.hostname or "", "endpoint": "/oidc/token"}
+    values = {
+        "url": deployment.url,
+        "origin": f"https://{url.netloc}",
+        "path": url.path,
+        "name": url.hostname or "",
+        "endpoint": "/oidc/token",
+    }
     alone = replace(kind, mends=(replace(kind.mends[number], variant=""),))
     (mend,) = Finding(alone, "", values).mends()
     try:
