@@ -3,9 +3,12 @@
 .PHONY: help run test lint bench lock
 
 PIP_TOOLS := pip-tools==7.6.2
-# Tests run on every usable core; ARGS goes to pytest or to the benchmark: make test ARGS='-k issuer -x'
-JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+# ARGS goes to pytest or to the benchmark: make test ARGS='-k issuer -x'
 ARGS ?=
+# Tests run on every usable core, and one more while some of them wait for a server.
+JOBS ?= $(shell expr 1 + "$$(nproc 2>/dev/null || echo 2)")
+# Whatever the machine's habit, bytecode is kept: the tests start hundreds of interpreters.
+test: export PYTHONDONTWRITEBYTECODE =
 
 help: ## Print this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 13

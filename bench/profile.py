@@ -87,7 +87,7 @@ def application(alg: str, data_dir: Path) -> tuple[Wsgi, str]:
     from service.sessions import LocalSessions
     from service.startup import prepare
 
-    prepared = prepare(servers.settings(alg, data_dir))
+    prepared = prepare(servers.settings(alg, data_dir), clock=time.time)
     configure_logging("info", "json")
     sessions = LocalSessions(prepared.store, lifetime_s=prepared.settings.session_lifetime_s)
     token = sessions.create(SignIn("alice"), now=int(time.time())).token

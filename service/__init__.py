@@ -8,6 +8,7 @@ A map of the package; arrows point one way, and only `app` knows the concrete pa
     settings     frozen Settings; the only reader of the environment
     issuer       Host grammar, issuer resolution, every URL built from it
     keyring      which key signs, which are published; JWKS; sign and verify
+    key_material, key_file   which keys we take, and the file of one
     sessions     who is signed in
     logs         one JSON line an event
     web/         HTTP without protocol: bodies, params, errors, auth, middleware, caching, pages

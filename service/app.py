@@ -11,10 +11,11 @@ import structlog
 
 from service.clients import Clients
 from service.issuer import IssuerResolver, issuer_path
-from service.keyring import Keyring
+from service.keyring import Keys, PublicKey
 from service.logs import configure_logging
 from service.protocol.grants import TokenIssuer
 from service.protocol.interactions import Interactions
+from service.protocol.key_ring import Margins
 from service.protocol.metadata import ENDPOINTS
 from service.protocol.token_status import TokenStatus
 from service.resources import clients, dev, health, interactions, sessions, token
@@ -28,7 +29,7 @@ from service.resources.users import OneUser
 from service.sessions import LocalSessions
 from service.settings import Secret, Settings
 from service.startup import prepare, shadowed_clients
-from service.storage.interface import Store
+from service.storage.interface import Store, StoreUnavailable
 from service.web.auth import AdminAuth
 from service.web.errors import add_error_handlers
 from service.web.middleware import CredentialedCors, IssuerOfRequest, KnownMethods, OpenCors, RequestLog
@@ -51,7 +52,7 @@ WELL_KNOWN = ("/.well-known/openid-configuration", "/.well-known/oauth-authoriza
 def create_app(
     settings: Settings,
     store: Store,
-    keyring: Keyring,
+    keyring: Keys,
     sessions_source: LocalSessions,
     clock: Callable[[], float] = time.time,
 ) -> Application:
@@ -59,8 +60,8 @@ def create_app(
 
     Args:
         settings: the settings.
-        store: answers for state; used by `readyz` alone, everything else goes through `sessions_source`.
-        keyring: the keys.
+        store: where state lives.
+        keyring: the keys; those of a managed ring come with the margins of their rotation.
         sessions_source: who is signed in.
         clock: Unix s.
     """
@@ -88,7 +89,7 @@ def create_app(
 def routes(
     settings: Settings,
     store: Store,
-    keyring: Keyring,
+    keyring: Keys,
     sessions_source: LocalSessions,
     clock: Callable[[], float],
 ) -> Mapping[str, Any]:
@@ -132,14 +133,19 @@ def routes(
 def _provider(
     settings: Settings,
     store: Store,
-    keyring: Keyring,
+    keyring: Keys,
     sessions_source: LocalSessions,
     signed_in: SignedIn,
     admin: AdminAuth,
     clock: Callable[[], float],
 ) -> dict[str, Any]:
     """The routes of the authorization-code provider."""
-    directory = Clients(settings.clients, store, minted_audience=settings.jwt_audience)
+    directory = Clients(
+        settings.clients,
+        store,
+        minted_audience=settings.jwt_audience,
+        id_token_algs=settings.id_token_algs,
+    )
     stylesheet = Stylesheet()
     browser = Browser(store, sessions_source, signed_in, stylesheet.version)
     waiting = Interactions(store, settings.lifetimes)
@@ -193,26 +199,35 @@ def _provider(
     return table
 
 
-def get_app(clock: Callable[[], float] = time.time) -> Application:
+def get_app(clock: Callable[[], float] = time.time, margins: Margins | None = None) -> Application:
     """The application of this process's environment, for a WSGI server.
 
     Args:
         clock: Unix s.
+        margins: of the rotation of managed keys; by the settings when left out. For tests, which have no days.
 
     Raises:
         ConfigurationError: with every fault, before any port is open.
     """
-    prepared = prepare()
+    prepared = prepare(clock=clock, margins=margins)
     settings = prepared.settings
     configure_logging(settings.log_level, settings.log_format)
     log = structlog.get_logger("startup")
     shadowed = shadowed_clients(settings, prepared.store, now=int(clock()))
     for warning in [*prepared.warnings, *shadowed]:
         log.warning("configuration", detail=warning)
-    for key in prepared.keyring.published:
+    for key in _published(prepared.keyring):
         log.info("key_made" if prepared.key_made else "key_loaded", kid=key.kid, alg=key.alg)
+    prepared.store.close()  # no connection crosses a fork
     sessions_source = LocalSessions(prepared.store, lifetime_s=settings.session_lifetime_s)
     return create_app(settings, prepared.store, prepared.keyring, sessions_source, clock)
+
+
+def _published(keyring: Keys) -> tuple[PublicKey, ...]:
+    try:
+        return keyring.current().published
+    except StoreUnavailable:
+        return ()  # told by a warning already
 
 
 def _derive_head(resource: Any) -> None:

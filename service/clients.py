@@ -6,18 +6,17 @@ Never touches: requests, the metadata's rules (`protocol.clients`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from service.protocol.clients import Client, ClientSecret, InvalidClientMetadata, parse_client
 from service.protocol.grants import FALLS_WITH_GRANT
 from service.protocol.handles import hash_handle, new_handle, new_id
-from service.storage.interface import Kind, Record, Store
+from service.storage.interface import NEVER, Kind, Record, Store
 
 #: A rotated secret is good for so long, in s: the client's developers have an hour.
 ROTATION_OVERLAP_S: Final = 3600
-_NEVER: Final = 1 << 53
 
 
 class ClientExists(Exception):
@@ -34,12 +33,19 @@ class Clients:
     Args:
         from_environment: those of `PYLON_OIDC_CLIENTS`; they win over the database.
         store: where the others live.
+        id_token_algs: what ID tokens can be signed by here.
         minted_audience: the `aud` of minted tokens: no client may be called that, an ID token would be forged by it.
     """
 
     def __init__(
-        self, from_environment: Iterable[Client], store: Store, *, minted_audience: str | None
+        self,
+        from_environment: Iterable[Client],
+        store: Store,
+        *,
+        minted_audience: str | None,
+        id_token_algs: Sequence[str] = ("RS256",),
     ) -> None:
+        self._id_token_algs = id_token_algs
         self._fixed = {client.client_id: client for client in from_environment}
         self._store = store
         self._minted_audience = minted_audience
@@ -48,9 +54,8 @@ class Clients:
         """The client of that id."""
         if client_id in self._fixed:
             return self._fixed[client_id]
-        if (
-            client_id == self._minted_audience
-        ):  # named so before the audience was: an ID token would be forged by it
+        # Registered before the audience was called so: its ID tokens would be forged by minted ones.
+        if client_id == self._minted_audience:
             return None
         record = self._store.get(Kind.CLIENT, hash_handle(client_id.encode("utf-8", "replace")), now=now)
         return None if record is None else _from_body(record.body)
@@ -159,6 +164,11 @@ class Clients:
     def _checked(self, client: Client) -> Client:
         if client.client_id == self._minted_audience:
             raise InvalidClientMetadata("client_id", "is the audience of minted tokens; choose another")
+        if client.id_token_signed_response_alg not in self._id_token_algs:
+            raise InvalidClientMetadata(
+                "id_token_signed_response_alg",
+                f"there is no key for it; write {' or '.join(self._id_token_algs)}",
+            )
         return client
 
     def _replace(self, client: Client, *, now: int) -> bool:
@@ -171,7 +181,7 @@ def _record(client: Client) -> Record:
         "token_endpoint_auth_method": client.token_endpoint_auth_method,
         "scope": list(client.scope),
     }
-    return Record(Kind.CLIENT, hash_handle(client.client_id), _NEVER, body=body)
+    return Record(Kind.CLIENT, hash_handle(client.client_id), NEVER, body=body)
 
 
 def _from_body(body: Mapping[str, Any]) -> Client:

@@ -1,58 +1,36 @@
 """Which key signs and which keys are published: JWKS, signing, verifying.
 
-Owns: the policy of keys (kinds, sizes, kids), the key file, and the one place where JOSE is called.
-Never touches: settings, requests, the clock. A key is imported once, here, never per request.
+Owns: kids, and the one place where tokens are signed and verified.
+Never touches: settings, requests, the clock, the import of keys (`key_material`).
 
-Spec: RFC 7515, RFC 7517, RFC 7518, RFC 7638, RFC 8725
+Spec: RFC 7515, RFC 7517, RFC 7518, RFC 7638, RFC 8037, RFC 8725
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import os
-import re
-import stat
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import JWKRegistry, OctKey, RSAKey
 from joserfc.jws import JWSRegistry
 
-MIN_RSA_BITS: Final = 2048
-MIN_SECRET_BYTES: Final = 32
+from service.key_material import AsymmetricKey, KeyFault, public_jwk, public_numbers
+from service.protocol.key_ring import ASYMMETRIC_ALGS
+
 DEFAULT_RSA_KID: Final = "pylon-default"
-MINT_ALGS: Final = ("HS256", "RS256")
-
-_PLACEHOLDERS = (
-    "changeme",
-    "change-me",
-    "change_me",
-    "placeholder",
-    "your-secret",
-    "your_secret",
-    "replace-me",
-    "replace_me",
-)
-_REPEATED = re.compile(rb"(.{1,8}?)\1{3,}.{0,8}", re.DOTALL)
-_BASE64URL = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
-
-
-class KeyFault(ValueError):
-    """A key that we will not use; the message says why and what to write instead, and holds nothing of the key."""
+MINT_ALGS: Final = ("HS256", *ASYMMETRIC_ALGS)
+#: What the RSA key of the environment signs by.
+RSA_ALGS: Final = ("RS256", "PS256")
+#: How long a key set may be kept that nothing will change, in s.
+MAX_AGE_S: Final = 300
+_MAX_HEADER_CHARS: Final = 700
 
 
 class InvalidToken(Exception):
@@ -68,61 +46,127 @@ class PublicKey:
     jwk: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A private key, and the name that tokens call it by."""
+
+    kid: str
+    key: AsymmetricKey = field(repr=False)
+
+
+class Keys(Protocol):
+    """Where a request gets its keyring from: it takes one, and works with that to its end."""
+
+    @property
+    def mint_alg(self) -> str:
+        """The algorithm of minted tokens."""
+        ...
+
+    def current(self) -> Keyring:
+        """The keys as they are now."""
+        ...
+
+    def to_sign(self) -> Keyring:
+        """The keys as they are now, to sign by.
+
+        Raises:
+            StoreUnavailable: when nobody knows whether these keys still may sign.
+        """
+        ...
+
+    def knowing(self, unverified_token: str) -> Keyring:
+        """The keys as they are now, after another look where the token names one that is not among them."""
+        ...
+
+    def max_age_s(self) -> int:
+        """For how long a cache may keep the published set, in s; 0: not at all."""
+        ...
+
+    def status(self) -> Mapping[str, Any]:
+        """What `readyz` tells of keys that rotate; nothing of keys that stay."""
+        ...
+
+
 @dataclass(frozen=True)
 class Keyring:
-    """The keys of this process.
+    """The keys of one moment.
 
     Attributes:
         mint_alg: the algorithm of minted tokens, one of `MINT_ALGS`.
         secret: the HS256 key, or None.
-        private_key: the RSA signing key, or None.
+        signing: the one key that signs by each asymmetric algorithm.
         published: what `/oidc/jwks` shows; never a private or a symmetric member.
+        verifying: what verifies, by kid and algorithm. None: there is one key, whatever a token calls it.
+        retained: what is published no more, and still recognises an ID token as a hint.
+        id_token_algs: by which of them ID tokens are signed.
     """
 
     mint_alg: str
     secret: OctKey | None = field(default=None, repr=False)
-    private_key: RSAKey | None = field(default=None, repr=False)
+    signing: Mapping[str, SigningKey] = field(default_factory=dict, repr=False)
     published: tuple[PublicKey, ...] = ()
+    verifying: Mapping[tuple[str, str], AsymmetricKey] | None = field(default=None, repr=False)
+    retained: Mapping[tuple[str, str], AsymmetricKey] = field(default_factory=dict, repr=False)
+    id_token_algs: tuple[str, ...] = ASYMMETRIC_ALGS
 
     @property
     def can_mint(self) -> bool:
         """Whether there is a key for `mint_alg`."""
-        return (self.secret if self.mint_alg == "HS256" else self.private_key) is not None
+        return self.secret is not None if self.mint_alg == "HS256" else self.mint_alg in self.signing
 
     @property
     def can_sign_id_tokens(self) -> bool:
         """Whether there is an asymmetric key: no relying party could verify an ID token of another."""
-        return self.private_key is not None
+        return any(self.can_sign_id_tokens_by(alg) for alg in self.signing)
 
-    @cached_property
-    def signing_kid(self) -> str:
-        """The kid of the RSA signing key: the one under which it is published."""
-        return self.published[0].kid
+    def can_sign_id_tokens_by(self, alg: str) -> bool:
+        """Whether ID tokens can be signed by that algorithm."""
+        return alg in self.signing and alg in self.id_token_algs
 
     @cached_property
     def advertised_algs(self) -> list[str]:
         """Discovery's algorithms: those of the published keys, RS256 first; HS256 where there are none."""
         algs = {key.alg for key in self.published}
-        return sorted(algs, key=lambda alg: (alg != "RS256", alg)) or ["HS256"]
+        return sorted(algs, key=ASYMMETRIC_ALGS.index) or ["HS256"]
 
     def jwks(self) -> dict[str, list[Mapping[str, str]]]:
         """The JWK Set document (RFC 7517 §5)."""
         return {"keys": [key.jwk for key in self.published]}
+
+    def current(self) -> Keyring:
+        """See `Keys.current`: these are the keys of the environment, and stay."""
+        return self
+
+    def to_sign(self) -> Keyring:
+        """See `Keys.to_sign`."""
+        return self
+
+    def knowing(self, _unverified_token: str) -> Keyring:
+        """See `Keys.knowing`."""
+        return self
+
+    def max_age_s(self) -> int:
+        """See `Keys.max_age_s`."""
+        return MAX_AGE_S
+
+    def status(self) -> Mapping[str, Any]:
+        """See `Keys.status`."""
+        return {}
 
     def sign(self, claims: Mapping[str, Any], *, alg: str, typ: str = "JWT") -> str:
         """Sign claims as a compact JWS with this ring's key for the algorithm.
 
         Args:
             claims: the payload.
-            alg: `HS256` or `RS256`.
+            alg: one of `MINT_ALGS`.
             typ: the header's `typ`, distinct for each kind of token (RFC 8725 §3.11).
 
         Raises:
             LookupError: when there is no key for the algorithm.
         """
         header: dict[str, Any] = {"alg": alg, "typ": typ}
-        if alg != "HS256":
-            header["kid"] = self.signing_kid
+        if alg != "HS256" and alg in self.signing:
+            header["kid"] = self.signing[alg].kid
         # One key, never a set of keys: joserfc picks from a set at random.
         return jwt.encode(header, dict(claims), self._key(alg), registry=_registry(alg))
 
@@ -141,18 +185,43 @@ class Keyring:
             InvalidToken: when any of it is wrong.
             LookupError: when there is no key for the algorithm.
         """
-        try:
-            token = jwt.decode(unverified_token, self._key(alg), registry=_registry(alg))
-        except (JoseError, ValueError, TypeError) as exc:
-            raise InvalidToken from exc
-        if token.header.get("typ") != typ:
-            raise InvalidToken
-        return token.claims
+        return _verified(unverified_token, self._verifying_key(unverified_token, alg), alg=alg, typ=typ)
 
-    def _key(self, alg: str) -> OctKey | RSAKey:
-        key = {"HS256": self.secret, "RS256": self.private_key}.get(alg)
-        if key is None:  # a missing key is never "any key": fail closed
-            raise LookupError(f"no key for {alg}")
+    def verify_hint(self, unverified_token: str) -> dict[str, Any]:
+        """Check an ID token that somebody shows again: by any algorithm and any key that it may have been signed by.
+
+        A key that is gone still counts, since logout takes expired tokens; one that was revoked never does.
+
+        Raises:
+            InvalidToken: when it is no ID token of ours, as far as its signature says.
+            LookupError: when there is no key at all.
+        """
+        alg = str(_unverified_header(unverified_token).get("alg"))
+        if alg not in self.id_token_algs or alg not in ASYMMETRIC_ALGS:
+            raise InvalidToken
+        name = (unverified_kid(unverified_token) or "", alg)
+        key = self.retained.get(name) or self._verifying_key(unverified_token, alg)
+        return _verified(unverified_token, key, alg=alg, typ="JWT")
+
+    def knows(self, kid: str) -> bool:
+        """Whether a token may name this kid; where there is one key alone, whatever it is called."""
+        if self.verifying is None:
+            return True
+        return any(kid == known for known, _ in (*self.verifying, *self.retained))
+
+    def _key(self, alg: str) -> OctKey | AsymmetricKey:
+        if alg == "HS256" and self.secret is not None:
+            return self.secret
+        if alg in self.signing:
+            return self.signing[alg].key
+        raise LookupError(f"no key for {alg}")  # a missing key is never "any key": fail closed
+
+    def _verifying_key(self, unverified_token: str, alg: str) -> OctKey | AsymmetricKey:
+        if alg == "HS256" or self.verifying is None:
+            return self._key(alg)
+        key = self.verifying.get((unverified_kid(unverified_token) or "", alg))
+        if key is None:
+            raise InvalidToken
         return key
 
 
@@ -169,6 +238,33 @@ def verifies_by_jwk(unverified_token: str, jwk: Mapping[str, Any], *, alg: str) 
     except (JoseError, ValueError, TypeError, KeyError):
         return False
     return True
+
+
+def _verified(unverified_token: str, key: OctKey | AsymmetricKey, *, alg: str, typ: str) -> dict[str, Any]:
+    try:
+        token = jwt.decode(unverified_token, key, registry=_registry(alg))
+    except (JoseError, ValueError, TypeError) as exc:
+        raise InvalidToken from exc
+    if token.header.get("typ") != typ:
+        raise InvalidToken
+    return token.claims
+
+
+def unverified_kid(unverified_token: str) -> str | None:
+    """What the token says that its key is called; None where it says nothing."""
+    kid = _unverified_header(unverified_token).get("kid")
+    return kid if isinstance(kid, str) else None
+
+
+def _unverified_header(unverified_token: str) -> Mapping[str, Any]:
+    segment = unverified_token.partition(".")[0]
+    if len(segment) > _MAX_HEADER_CHARS:
+        return {}
+    try:
+        header = json.loads(base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4)))
+    except (binascii.Error, ValueError, RecursionError):
+        return {}
+    return header if isinstance(header, dict) else {}
 
 
 _REGISTRIES: Final = {alg: JWSRegistry(algorithms=[alg]) for alg in MINT_ALGS}
@@ -191,7 +287,8 @@ def build_keyring(
     Args:
         mint_alg: the algorithm of minted tokens.
         secret: the HS256 key.
-        private_key: the RSA signing key.
+        private_key: the RSA signing key. With PS256 it is published a second time, for that algorithm, under a name
+            of its own: a JWK is for one algorithm.
         public_key: the key to publish (`PYLON_OIDC_JWKS_RSA_N`); the same as `private_key`'s when both are there.
         kid: the kid to publish under; without one `pylon-default` for a published key, else the RFC 7638 thumbprint.
 
@@ -200,195 +297,29 @@ def build_keyring(
     """
     if private_key and public_key and public_numbers(private_key) != public_numbers(public_key):
         raise KeyFault("the private key and the published modulus are two different keys; unset one of them")
-    published: tuple[PublicKey, ...] = ()
+    signing: dict[str, SigningKey] = {}
+    published: list[PublicKey] = []
     if key := private_key or public_key:
         kid = kid or (DEFAULT_RSA_KID if public_key else key.thumbprint())
-        published = (_public(key, kid, "RS256"),)
-    ring = Keyring(mint_alg, secret, private_key, published)
-    for alg, usable in (("HS256", secret), ("RS256", private_key)):
-        if usable is not None:
-            _try_key(ring, alg)
+        names = {"RS256": kid} | ({"PS256": f"{kid}.ps256"} if private_key and mint_alg == "PS256" else {})
+        published = [PublicKey(name, alg, public_jwk(key, kid=name, alg=alg)) for alg, name in names.items()]
+        if private_key:
+            signing = {alg: SigningKey(name, private_key) for alg, name in names.items()}
+    ring = Keyring(mint_alg, secret, signing, tuple(published), id_token_algs=("RS256",))
+    for alg in (*signing, *(["HS256"] if secret is not None else [])):
+        try_key(ring, alg)
     return ring
 
 
-def _try_key(ring: Keyring, alg: str) -> None:
+def try_key(ring: Keyring, alg: str) -> None:
+    """Sign, and verify what was signed.
+
+    Raises:
+        KeyFault: when that fails.
+    """
     probe = {"probe": "pylon-oidc"}
     try:
         if ring.verify(ring.sign(probe, alg=alg), alg=alg) != probe:
             raise InvalidToken
     except (InvalidToken, JoseError, ValueError) as exc:
         raise KeyFault(f"the {alg} key does not verify what it signs; make a new one") from exc
-
-
-def _public(key: RSAKey, kid: str, alg: str) -> PublicKey:
-    numbers = public_numbers(key)
-    jwk = {"kty": "RSA", "use": "sig", "alg": alg, "kid": kid, "n": _b64(numbers.n), "e": _b64(numbers.e)}
-    return PublicKey(kid, alg, jwk)
-
-
-def public_numbers(key: RSAKey) -> rsa.RSAPublicNumbers:
-    """Modulus and exponent of the key."""
-    return key.public_key.public_numbers()
-
-
-def _b64(number: int) -> str:
-    data = number.to_bytes((number.bit_length() + 7) // 8, "big")
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def load_secret(value: bytes) -> OctKey:
-    """Check and import the HS256 key.
-
-    Raises:
-        KeyFault: when it is shorter than 32 bytes, a placeholder, or a PEM (RFC 8725 §3.5, RFC 7518 §3.2).
-    """
-    check_secret_strength(value)
-    asymmetric = KeyFault("looks like an asymmetric key; write a random secret: openssl rand -hex 32")
-    if b"-----BEGIN" in value:  # of a private key joserfc only warns
-        raise asymmetric
-    try:
-        return OctKey.import_key(value)
-    except (JoseError, ValueError):
-        raise asymmetric from None
-
-
-def check_secret_strength(value: bytes) -> None:
-    """Refuse a secret that can be guessed.
-
-    Raises:
-        KeyFault: when it is shorter than 32 bytes, or a placeholder.
-    """
-    if len(value) < MIN_SECRET_BYTES:
-        raise KeyFault(f"is shorter than {MIN_SECRET_BYTES} bytes; write a random one: openssl rand -hex 32")
-    lowered = value.lower()
-    if (
-        any(word.encode() in lowered for word in _PLACEHOLDERS)
-        or len(set(value)) < 5
-        or _REPEATED.fullmatch(value)
-    ):
-        raise KeyFault("is a placeholder; write a random one: openssl rand -hex 32")
-
-
-def load_private_key(pem: str) -> RSAKey:
-    r"""Check and import an RSA private key. It takes about 30 ms: once a process.
-
-    Args:
-        pem: PKCS#8 or PKCS#1; line ends may be written as the two characters `\n`.
-
-    Raises:
-        KeyFault: when it is not a PEM of an RSA key of 2,048 bits at least, without a passphrase.
-    """
-    data = pem.replace("\\n", "\n").strip().encode("utf-8", "replace")
-    hint = "write a PEM: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048"
-    try:
-        key = load_pem_private_key(data, None)
-    except TypeError:
-        raise KeyFault(
-            "the key has a passphrase; write it without: openssl pkey -in KEY -out PLAIN"
-        ) from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise KeyFault(f"is not a readable private key; {hint}") from None
-    if not isinstance(key, rsa.RSAPrivateKey):
-        raise KeyFault(f"is not an RSA key; {hint}")
-    if key.key_size < MIN_RSA_BITS:
-        raise KeyFault(f"has {key.key_size} bits, {MIN_RSA_BITS} are the least; {hint}")
-    return RSAKey.import_key(key)
-
-
-def load_public_key(modulus: int, exponent: int) -> RSAKey:
-    """Import the RSA key to publish.
-
-    Raises:
-        KeyFault: when the two cannot be an RSA key of 2,048 bits at least.
-    """
-    if modulus.bit_length() < MIN_RSA_BITS:
-        raise KeyFault(
-            f"has {modulus.bit_length()} bits, {MIN_RSA_BITS} are the least; write the modulus of a longer key"
-        )
-    if modulus % 2 == 0:
-        raise KeyFault("is even, so it is no RSA modulus; write the modulus of the key that signs")
-    try:
-        return RSAKey.import_key(rsa.RSAPublicNumbers(exponent, modulus).public_key())
-    except ValueError:
-        raise KeyFault("modulus and exponent are no RSA key; write those of the key that signs") from None
-
-
-def parse_base64url_uint(value: str) -> int:
-    """Parse a Base64urlUInt (RFC 7518 §2): base64url without padding, no leading zero byte.
-
-    Raises:
-        KeyFault: when it is anything else.
-    """
-    if not _BASE64URL.fullmatch(value):
-        raise KeyFault("is not base64url without padding; write the characters A-Z a-z 0-9 - _ alone")
-    try:
-        data = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
-    except (binascii.Error, ValueError):
-        raise KeyFault("is not base64url; write the characters A-Z a-z 0-9 - _ alone") from None
-    number = int.from_bytes(data, "big")
-    if number == 0 or _b64(number) != value:
-        raise KeyFault("is not a minimal base64url number; write it without leading zero bytes")
-    return number
-
-
-def read_key_file(path: Path) -> RSAKey:
-    """Read the signing key from its file.
-
-    Raises:
-        KeyFault: when it is readable by others, cannot be read, or is no key that we use.
-        FileNotFoundError: when there is none.
-    """
-    try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if mode & 0o077:
-                raise KeyFault(f"the file's mode is {mode:04o}, others may read it; run chmod 600 on it")
-            data = file.read(1 << 20)
-    except FileNotFoundError:
-        raise
-    except OSError as exc:
-        raise KeyFault(
-            f"the file cannot be read ({exc.strerror}); give the service's user the right to read it"
-        ) from None
-    return load_private_key(data.decode("utf-8", "replace"))
-
-
-def create_key_file(path: Path) -> RSAKey:
-    """Make the signing key's file, or read the one that another process made first.
-
-    RSA 2048, PKCS#8, mode 0600. Atomic: the file appears complete and under its own name only once, however
-    many processes try (`link` fails where the name is taken).
-
-    Raises:
-        KeyFault: when the folder cannot be written, or another's file is no key that we use.
-    """
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(pem)
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(temporary, path)
-        except FileExistsError:
-            return read_key_file(path)
-        finally:
-            temporary.unlink()
-    except OSError as exc:
-        raise KeyFault(
-            f"the file cannot be made ({exc.strerror}); give the service's user a folder to write in"
-        ) from None
-    _sync_folder(path.parent)
-    return RSAKey.import_key(key)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,14 +11,14 @@ from typing import Any, Final
 
 from service.protocol.handles import hash_handle, is_session_token, new_id, new_session_token
 from service.protocol.models import Session, SignIn, User
-from service.storage.interface import Kind, Record, Store
+from service.storage.interface import NEVER, Kind, Record, Store
 
 #: However often it is refreshed, a session ends this long after it began.
 MAX_AGE_S: Final = 90 * 86_400
 #: A timestamp may be 300 s ahead and is fresh until 300 s after, that second included: the marker outlives both.
 REPLAY_MARKER_S: Final = 601
-_NEVER: Final = 1 << 53
-#: Sessions first: what is counted. A signed-out user's codes and access tokens end with his session.
+#: Sessions first: what is counted. A signed-out user's codes and access tokens end with his session; a code that was
+#: redeemed is kept, for its reuse must still end the offline grant that came of it (RFC 6749 §4.1.2).
 _FALLS_WITH_SESSION: Final = (Kind.SESSION, Kind.PROVIDER_SESSION, Kind.CODE, Kind.ACCESS_TOKEN)
 #: Sessions first, as above; then grants, before what hangs on them: who redeems or refreshes locks the grant's row
 #: first, and two who lock in different orders would wait for each other.
@@ -104,15 +104,12 @@ class LocalSessions:
         """Replace what is known of a user by what the app gave; the rest stays as it is."""
         fields = {"claims": dict(user.claims), "roles": list(user.roles), "tenant_id": user.tenant_id}
         body = {name: value for name, value in fields.items() if name in user.given}
-        record = Record(Kind.USER, hash_handle(user.user_id), _NEVER, user.user_id, body=body)
+        record = Record(Kind.USER, hash_handle(user.user_id), NEVER, user.user_id, body=body)
         if body:
             record = self._store.merge(record)
         else:
             record = self._store.get(Kind.USER, record.id_hash, now=0) or record
-        known = record.body
-        return User(
-            user.user_id, known.get("claims", {}), tuple(known.get("roles", ())), known.get("tenant_id")
-        )
+        return User.of_body(user.user_id, record.body)
 
     def find(self, unverified_token: str | None, *, now: int) -> Session | None:
         """The live session of a token, None for anything else. One read of the store."""
@@ -158,14 +155,19 @@ class LocalSessions:
 
     def end_one(self, user_id: str, sid: str, *, now: int) -> bool:
         """End one session of the user, and what hangs on it; whether there was such a one."""
-        return self._store.delete(*_FALLS_WITH_SESSION, subject=user_id, session_id=sid, now=now) > 0
+        ended = self._store.delete(
+            *_FALLS_WITH_SESSION, subject=user_id, session_id=sid, keep_spent=True, now=now
+        )
+        return ended > 0
 
     def end_all(self, user_id: str, *, keep_sid: str | None = None, now: int) -> int:
         """End all sessions of the user but the one to keep, and what hangs on them; how many there were.
 
         Offline grants stay: they do not hang on a session.
         """
-        return self._store.delete(*_FALLS_WITH_SESSION, subject=user_id, keep_session_id=keep_sid, now=now)
+        return self._store.delete(
+            *_FALLS_WITH_SESSION, subject=user_id, keep_session_id=keep_sid, keep_spent=True, now=now
+        )
 
     def lock_out(self, user_id: str, *, now: int) -> int:
         """End all sessions of the user, and every grant that he has given; how many sessions there were."""

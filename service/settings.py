@@ -7,6 +7,8 @@ on stands below as `_CROSS_CHECKS`, which run on whatever parsed, so that one fa
 
 from __future__ import annotations
 
+import base64
+import binascii
 import difflib
 import ipaddress
 import json
@@ -23,15 +25,20 @@ from pydantic import Field, PlainValidator, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service import issuer as issuers
-from service import keyring as keys
-from service.protocol.clients import Client, InvalidClientMetadata, parse_client
+from service import key_material as keys
+from service.key_file import read_key_file
+from service.keyring import MINT_ALGS, RSA_ALGS
+from service.protocol.clients import Client, client_faults, parse_client
+from service.protocol.key_ring import ASYMMETRIC_ALGS, DAY_S, Margins
 from service.protocol.models import Lifetimes
+from service.protocol.sealed_keys import KEY_BYTES, SealingKeys
 from service.storage.urls import DatabaseUrl, parse_database_url
 
 MAX_SESSION_SECS: Final = 90 * 86_400
 _PREFIX: Final = "PYLON_"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 §5.6.2
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
+_STANDARD_BASE64 = str.maketrans("-_", "+/")
 _TRAILING_NEWLINE = re.compile(r"\r?\n\Z")
 
 
@@ -69,11 +76,11 @@ class Secret:
 # --- one parser a setting: str in, value out, ValueError("what is wrong; what to write instead") ---
 
 
-def _integer(least: int, most: int) -> Callable[[str], int]:
+def _integer(least: int, most: int, unit: str = "seconds") -> Callable[[str], int]:
     def parse(value: str) -> int:
         if not re.fullmatch(r"[0-9]{1,12}", value, re.ASCII) or not least <= int(value) <= most:
             raise ValueError(
-                f"is not a whole number of seconds from {least} to {most}; write digits alone, as {most}"
+                f"is not a whole number of {unit} from {least} to {most}; write digits alone, as {most}"
             )
         return int(value)
 
@@ -157,6 +164,31 @@ def _key_id(value: str) -> str:
     return value
 
 
+def _algs(value: str) -> tuple[str, ...]:
+    wanted = set(issuers.parse_list(value))
+    if not wanted or not wanted <= set(ASYMMETRIC_ALGS):
+        raise ValueError(f"an entry is no algorithm of ours; write some of {','.join(ASYMMETRIC_ALGS)}")
+    return tuple(alg for alg in ASYMMETRIC_ALGS if alg in wanted)
+
+
+def _encryption_keys(value: str) -> SealingKeys:
+    example = "write 32 random bytes in base64: openssl rand -base64 32"
+    secrets = []
+    for number, entry in enumerate(value.split(","), 1):
+        try:
+            secret = base64.b64decode(entry.strip().translate(_STANDARD_BASE64), validate=True)
+        except (binascii.Error, ValueError):
+            raise ValueError(f"key {number} is not base64; {example}") from None
+        if len(secret) != KEY_BYTES:
+            raise ValueError(f"key {number} has {len(secret)} bytes and not {KEY_BYTES}; {example}")
+        if len(set(secret)) < 8:  # of random bytes so few differ once in 10^40 times
+            raise ValueError(f"key {number} is a placeholder; {example}")
+        if secret in secrets:
+            raise ValueError(f"key {number} is there twice; write each once")
+        secrets.append(secret)
+    return SealingKeys(tuple(secrets))
+
+
 def _cookie_name(value: str) -> str:
     if not _TOKEN.fullmatch(value):
         raise ValueError("is no cookie name; write letters, digits, - and _ alone, as pylon_session")
@@ -199,16 +231,20 @@ def _clients(value: str) -> tuple[Client, ...]:
         entries = None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError('is no JSON array of clients; write [{"client_id": "…", "redirect_uris": ["…"]}]')
-    clients: dict[str, Client] = {}
-    for number, entry in enumerate(entries, 1):
-        try:
-            client = parse_client(entry, source="environment")
-        except InvalidClientMetadata as error:
-            raise ValueError(f"client {number}, {error}") from None
-        if client.client_id in clients:
-            raise ValueError(f"client {number}, client_id: is the id of another one; write each once")
-        clients[client.client_id] = client
-    return tuple(clients.values())
+    faults = [
+        f"client {number}, {fault}"
+        for number, entry in enumerate(entries, 1)
+        for fault in client_faults(entry)
+    ]
+    ids = [entry.get("client_id") for entry in entries]
+    faults += [
+        f"client {number}, client_id: is the id of another one; write each once"
+        for number, client_id in enumerate(ids, 1)
+        if client_id is not None and client_id in ids[: number - 1]
+    ]
+    if faults:
+        raise ValueError("\n".join(faults))
+    return tuple(parse_client(entry, source="environment") for entry in entries)
 
 
 def _page_url(value: str) -> str:
@@ -237,7 +273,7 @@ class KeyFile:
 def _key_file(value: str) -> KeyFile:
     path = _path(value)
     try:
-        return KeyFile(path, keys.read_key_file(path))
+        return KeyFile(path, read_key_file(path))
     except FileNotFoundError:
         if fault := _folder_fault(path.parent):
             raise ValueError(
@@ -267,7 +303,7 @@ class Settings(BaseSettings):
     jwt_secret: Annotated[OctKey | None, PlainValidator(_jwt_secret)] = Field(
         None, alias="PYLON_JWT_SECRET", repr=False
     )
-    jwt_alg: Annotated[str, PlainValidator(_one_of(*keys.MINT_ALGS))] = Field("HS256", alias="PYLON_JWT_ALG")
+    jwt_alg: Annotated[str, PlainValidator(_one_of(*MINT_ALGS))] = Field("HS256", alias="PYLON_JWT_ALG")
     jwt_issuer: Annotated[str | None, PlainValidator(_text)] = Field(None, alias="PYLON_JWT_ISSUER")
     jwt_audience: Annotated[str | None, PlainValidator(_text)] = Field(None, alias="PYLON_JWT_AUDIENCE")
     jwt_lifetime_s: Annotated[int, PlainValidator(_integer(1, 86_400))] = Field(
@@ -281,6 +317,16 @@ class Settings(BaseSettings):
     )
     key_file: Annotated[KeyFile | None, PlainValidator(_key_file)] = Field(
         None, alias="PYLON_OIDC_KEY_PATH", repr=False
+    )
+    key_source: Annotated[Literal["managed"] | None, PlainValidator(_one_of("managed"))] = Field(
+        None, alias="PYLON_OIDC_KEYS"
+    )
+    key_encryption: Annotated[SealingKeys | None, PlainValidator(_encryption_keys)] = Field(
+        None, alias="PYLON_KEY_ENCRYPTION_KEY", repr=False
+    )
+    algs: Annotated[tuple[str, ...], PlainValidator(_algs)] = Field(("RS256",), alias="PYLON_OIDC_ALGS")
+    key_rotation_days: Annotated[int, PlainValidator(_integer(0, 3650, "days"))] = Field(
+        90, alias="PYLON_OIDC_KEY_ROTATION_DAYS"
     )
     database_url: Annotated[DatabaseUrl | None, PlainValidator(parse_database_url)] = Field(
         None, alias="DATABASE_URL", repr=False
@@ -368,6 +414,34 @@ class Settings(BaseSettings):
         )
 
     @property
+    def public_key(self) -> RSAKey | None:
+        """The key to publish, of `PYLON_OIDC_JWKS_RSA_N`."""
+        return None if self.jwks_rsa_n is None else keys.load_public_key(self.jwks_rsa_n, self.jwks_rsa_e)
+
+    @property
+    def managed(self) -> bool:
+        """Whether the signing keys live in the database."""
+        return self.key_source == "managed"
+
+    @property
+    def sealing(self) -> SealingKeys:
+        """What private keys are sealed under."""
+        if self.key_encryption is None and self.dev_mode:
+            return SealingKeys.of_dev_mode()
+        return self.key_encryption or SealingKeys()
+
+    @property
+    def margins(self) -> Margins:
+        """What keeps a rotation safe, with what the settings say of its length and of tokens."""
+        longest_s = max(self.jwt_lifetime_s, self.id_token_s, self.access_token_s)
+        return Margins(rotation_s=self.key_rotation_days * DAY_S, longest_token_s=longest_s)
+
+    @property
+    def id_token_algs(self) -> tuple[str, ...]:
+        """By what a client may have its ID tokens signed; RS256 is always there for it."""
+        return tuple(alg for alg in ASYMMETRIC_ALGS if alg == "RS256" or (self.managed and alg in self.algs))
+
+    @property
     def database(self) -> DatabaseUrl:
         """Where the state lives: `DATABASE_URL`, else SQLite in the data folder."""
         return self.database_url or DatabaseUrl.sqlite(self.data_dir / "pylon.db")
@@ -441,8 +515,9 @@ def _parse(values: dict[str, str]) -> tuple[Settings, list[Fault]]:
         return Settings(**values), []  # type: ignore[arg-type]
     except ValidationError as error:
         faults = [
-            Fault(str(detail["loc"][0]), str(detail.get("ctx", {}).get("error", detail["msg"])))
+            Fault(str(detail["loc"][0]), text)
             for detail in error.errors()
+            for text in str(detail.get("ctx", {}).get("error", detail["msg"])).split("\n")  # one fault a line
         ]
     wrong = {fault.name for fault in faults}
     return Settings(**{name: value for name, value in values.items() if name not in wrong}), faults  # type: ignore[arg-type]
@@ -484,8 +559,28 @@ def _one_private_key(settings: Settings) -> Iterator[Fault]:
         yield Fault("PYLON_OIDC_KEY_PATH", "is set beside PYLON_OIDC_PRIVATE_KEY; keep one of them")
 
 
+@_cross_check("PYLON_OIDC_KEYS", "PYLON_KEY_ENCRYPTION_KEY", "PYLON_DEV_MODE")
+def _keys_are_sealed(settings: Settings) -> Iterator[Fault]:
+    if settings.managed and not settings.sealing.secrets:
+        yield Fault(
+            "PYLON_KEY_ENCRYPTION_KEY",
+            "is unset, and PYLON_OIDC_KEYS=managed keeps private keys in the database; write 32 random bytes in base64: openssl rand -base64 32",
+        )
+
+
+@_cross_check("PYLON_OIDC_KEYS", "PYLON_OIDC_JWKS_KID")
+def _managed_keys_name_themselves(settings: Settings) -> Iterator[Fault]:
+    if settings.managed and settings.jwks_kid is not None:
+        yield Fault(
+            "PYLON_OIDC_JWKS_KID",
+            "is set beside PYLON_OIDC_KEYS=managed, where each key has a kid of its own; unset it, and give an old key its kid by pylon-oidc keys import --kid",
+        )
+
+
 @_cross_check("PYLON_OIDC_KEY_PATH", "DATABASE_URL")
 def _replicas_share_the_key(settings: Settings) -> Iterator[Fault]:
+    if settings.managed:
+        return
     if settings.key_file and settings.key_file.key is None and not settings.database.is_sqlite:
         yield Fault(
             "PYLON_OIDC_KEY_PATH",
@@ -493,12 +588,28 @@ def _replicas_share_the_key(settings: Settings) -> Iterator[Fault]:
         )
 
 
-@_cross_check("PYLON_JWT_ALG", "PYLON_OIDC_PRIVATE_KEY", "PYLON_OIDC_KEY_PATH")
-def _rsa_needs_a_key(settings: Settings) -> Iterator[Fault]:
-    if settings.jwt_alg != "HS256" and settings.private_key is None and settings.key_file is None:
+@_cross_check("PYLON_JWT_ALG", "PYLON_OIDC_PRIVATE_KEY", "PYLON_OIDC_KEY_PATH", "PYLON_OIDC_KEYS")
+def _asymmetric_needs_a_key(settings: Settings) -> Iterator[Fault]:
+    if settings.jwt_alg == "HS256" or settings.managed:
+        return
+    if settings.jwt_alg not in RSA_ALGS:
         yield Fault(
             "PYLON_JWT_ALG",
-            f"{settings.jwt_alg} needs a private key; give PYLON_OIDC_PRIVATE_KEY (a PEM), PYLON_OIDC_PRIVATE_KEY_FILE, or PYLON_OIDC_KEY_PATH (a file, made when missing)",
+            f"{settings.jwt_alg} is not signed by the RSA key of the environment; write RS256 or PS256, or PYLON_OIDC_KEYS=managed",
+        )
+    elif settings.private_key is None and settings.key_file is None:
+        yield Fault(
+            "PYLON_JWT_ALG",
+            f"{settings.jwt_alg} needs a private key; give PYLON_OIDC_PRIVATE_KEY (a PEM), PYLON_OIDC_PRIVATE_KEY_FILE, PYLON_OIDC_KEY_PATH (a file, made when missing), or PYLON_OIDC_KEYS=managed",
+        )
+
+
+@_cross_check("PYLON_JWT_ALG", "PYLON_OIDC_KEYS", "PYLON_OIDC_ALGS")
+def _minting_has_a_kept_key(settings: Settings) -> Iterator[Fault]:
+    if settings.managed and settings.jwt_alg != "HS256" and settings.jwt_alg not in settings.algs:
+        yield Fault(
+            "PYLON_JWT_ALG",
+            f"{settings.jwt_alg} is not among PYLON_OIDC_ALGS; write PYLON_OIDC_ALGS={','.join((*settings.algs, settings.jwt_alg))}",
         )
 
 
@@ -620,14 +731,30 @@ def _clients_need_a_sign_in_page(settings: Settings) -> Iterator[Fault]:
         )
 
 
-@_cross_check("PYLON_OIDC_CLIENTS", "PYLON_OIDC_PRIVATE_KEY", "PYLON_OIDC_KEY_PATH", "PYLON_DEV_MODE")
+@_cross_check(
+    "PYLON_OIDC_CLIENTS",
+    "PYLON_OIDC_PRIVATE_KEY",
+    "PYLON_OIDC_KEY_PATH",
+    "PYLON_OIDC_KEYS",
+    "PYLON_DEV_MODE",
+)
 def _clients_need_a_key(settings: Settings) -> Iterator[Fault]:
-    has_key = settings.private_key is not None or settings.key_file is not None
+    has_key = settings.private_key is not None or settings.key_file is not None or settings.managed
     if settings.clients and not settings.dev_mode and not has_key:
         yield Fault(
             "PYLON_OIDC_CLIENTS",
-            "needs an asymmetric signing key; give PYLON_OIDC_PRIVATE_KEY (a PEM) or PYLON_OIDC_KEY_PATH (a file, made when missing)",
+            "needs an asymmetric signing key; give PYLON_OIDC_PRIVATE_KEY (a PEM), PYLON_OIDC_KEY_PATH (a file, made when missing), or PYLON_OIDC_KEYS=managed",
         )
+
+
+@_cross_check("PYLON_OIDC_CLIENTS", "PYLON_OIDC_KEYS", "PYLON_OIDC_ALGS")
+def _clients_have_a_kept_key(settings: Settings) -> Iterator[Fault]:
+    for number, client in enumerate(settings.clients, 1):
+        if client.id_token_signed_response_alg not in settings.id_token_algs:
+            yield Fault(
+                "PYLON_OIDC_CLIENTS",
+                f"client {number}, id_token_signed_response_alg: there is no key for it; write {' or '.join(settings.id_token_algs)}, or keep one by PYLON_OIDC_KEYS=managed and PYLON_OIDC_ALGS",
+            )
 
 
 @_cross_check("PYLON_OIDC_CLIENTS", "PYLON_COOKIE_SAME_SITE")
@@ -697,8 +824,24 @@ def _oddities(settings: Settings, faulty: set[str]) -> Iterator[str]:
     if (
         settings.jwks_kid is not None
         and settings.jwks_rsa_n is None
-        and not (settings.private_key or settings.key_file)
+        and not (settings.private_key or settings.key_file or settings.managed)
     ):
         yield "PYLON_OIDC_JWKS_KID is set, and there is no key to publish under it"
+    yield from _odd_keys(settings)
     if settings.issuer is not None and settings.allowed_hosts:
         yield "PYLON_ALLOWED_HOSTS has no effect while PYLON_OIDC_ISSUER is set"
+
+
+def _odd_keys(settings: Settings) -> Iterator[str]:
+    if settings.managed:
+        if settings.key_file is not None and settings.key_file.key is None:
+            yield "PYLON_OIDC_KEY_PATH: the file is missing, and with PYLON_OIDC_KEYS=managed none is made; unset it"
+        if settings.key_encryption is None and settings.dev_mode:
+            yield "PYLON_KEY_ENCRYPTION_KEY is unset: in dev mode private keys are sealed under a key that everybody knows"
+        return
+    if settings.key_encryption is not None:
+        yield "PYLON_KEY_ENCRYPTION_KEY has no effect without PYLON_OIDC_KEYS=managed"
+    if settings.algs != ("RS256",):
+        yield "PYLON_OIDC_ALGS has no effect without PYLON_OIDC_KEYS=managed"
+    if settings.key_rotation_days != 90:
+        yield "PYLON_OIDC_KEY_ROTATION_DAYS has no effect without PYLON_OIDC_KEYS=managed"

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from service import keyring as keys
-from service.keyring import Keyring
+from service.key_file import create_key_file
+from service.key_material import KeyFault
+from service.keyring import Keyring, Keys, build_keyring
+from service.managed_keys import ManagedKeys
 from service.protocol.handles import hash_handle
+from service.protocol.key_ring import Keys as KeyRecords
+from service.protocol.key_ring import Margins, Ring, imported, overdue
+from service.protocol.sealed_keys import Unsealable
+from service.ring_store import RingStore, Step
 from service.settings import ConfigurationError, Fault, Reading, Settings, read_settings
-from service.storage.interface import Kind, StoreUnavailable
+from service.storage.interface import Kind, Store, StoreUnavailable
 from service.storage.sql import SqlStore
 
 
@@ -18,7 +24,7 @@ class Prepared:
     """All that `create_app` needs, and what the operator should hear."""
 
     settings: Settings
-    keyring: Keyring
+    keyring: Keys
     store: SqlStore
     warnings: list[str]
     key_made: bool
@@ -36,26 +42,107 @@ def open_store(settings: Settings) -> SqlStore:
     return SqlStore(PostgresDatabase(database.url))
 
 
-def prepare(environ: Mapping[str, str] | None = None) -> Prepared:
+def prepare(
+    environ: Mapping[str, str] | None = None,
+    *,
+    clock: Callable[[], float],
+    margins: Margins | None = None,
+) -> Prepared:
     """Read the settings, load the keys, open and migrate the store, and leave no connection open.
+
+    Args:
+        environ: the environment; the process's own by default.
+        clock: Unix s.
+        margins: of the rotation of managed keys; by the settings when left out.
 
     Raises:
         ConfigurationError: with every fault.
     """
     reading = read_settings(environ)
-    store, schema_faults, schema_warnings = _checked_store(reading, migrate=True)
+    store, schema_faults, warnings = _checked_store(reading, migrate=True)
     faults = reading.faults + schema_faults
     if faults or store is None:
         raise ConfigurationError(faults)
     settings = reading.settings
+    key_made = settings.key_file is not None and settings.key_file.key is None and not settings.managed
+    keyring: Keys
     try:
-        keyring = load_keyring(settings, make_key_file=True)
-    except keys.KeyFault as error:
+        if settings.managed:
+            keyring, key_warnings = load_managed_keys(settings, store, margins or settings.margins, clock)
+            warnings = warnings + key_warnings
+        else:
+            keyring = load_keyring(settings, make_key_file=True)
+    except KeyFault as error:
         raise ConfigurationError([Fault("PYLON_OIDC_KEY_PATH", str(error))]) from None
+    except Unsealable as error:
+        raise ConfigurationError([Fault("PYLON_KEY_ENCRYPTION_KEY", str(error))]) from None
     finally:
         store.close()
-    key_made = settings.key_file is not None and settings.key_file.key is None
-    return Prepared(settings, keyring, store, reading.warnings + schema_warnings, key_made)
+    return Prepared(settings, keyring, store, reading.warnings + warnings, key_made)
+
+
+def load_managed_keys(
+    settings: Settings, store: Store, margins: Margins, clock: Callable[[], float]
+) -> tuple[ManagedKeys, list[str]]:
+    """The ring, made whole and read, and what is odd about it.
+
+    Raises:
+        Unsealable: when a key of it cannot be opened.
+    """
+    rings = ring_store(settings, store)
+    keys = managed_keys(settings, rings, margins, clock)
+    now = int(clock())
+    try:
+        rings.ensure(margins, now=now, step=_environments_key(settings, rings, margins, now), reschedule=True)
+        ring = keys.load()
+    except StoreUnavailable:
+        return keys, []  # told by the check of the store already
+    return keys, list(ring_warnings(ring, rings, margins, now=now))
+
+
+def ring_store(settings: Settings, store: Store) -> RingStore:
+    """Where the ring of managed keys is."""
+    return RingStore(store, settings.sealing, settings.algs, has_clients=bool(settings.clients))
+
+
+def managed_keys(
+    settings: Settings, rings: RingStore, margins: Margins, clock: Callable[[], float]
+) -> ManagedKeys:
+    """The keys of a worker, not read yet."""
+    signs_here = settings.private_key or (settings.key_file and settings.key_file.key)
+    environment = build_keyring(
+        mint_alg=settings.jwt_alg,
+        secret=settings.jwt_secret,
+        public_key=None if signs_here else settings.public_key,
+    )
+    return ManagedKeys(rings, margins, clock, environment)
+
+
+def ring_warnings(ring: Ring, rings: RingStore, margins: Margins, *, now: int) -> Iterator[str]:
+    """What an operator should hear of a ring."""
+    if otherwise := rings.sealed_otherwise(ring):
+        yield (
+            f"PYLON_KEY_ENCRYPTION_KEY: {otherwise} private keys are sealed under a key that is not its first; "
+            "run pylon-oidc keys reseal before you drop that one"
+        )
+    for key in overdue(ring.keys, now, margins):
+        yield f"the rotation of the {key.alg} key {key.kid} is overdue; run pylon-oidc keys rotate"
+
+
+def _environments_key(settings: Settings, rings: RingStore, margins: Margins, now: int) -> Step | None:
+    """A private key of the environment comes into the ring, under the name that it is published under."""
+    private = settings.private_key or (settings.key_file.key if settings.key_file else None)
+    if private is None:
+        return None
+    environment = build_keyring(mint_alg="RS256", private_key=private, public_key=settings.public_key)
+    kid = environment.published[0].kid
+
+    def taken_in(ring: Ring) -> KeyRecords:
+        if any(key.kid == kid for key in ring.keys):
+            return ring.keys
+        return imported(ring.keys, rings.record(private, "RS256", kid, ring.database_id), now, margins)
+
+    return taken_in
 
 
 def inspect(environ: Mapping[str, str] | None = None) -> tuple[Settings, list[Fault], list[str]]:
@@ -79,15 +166,12 @@ def load_keyring(settings: Settings, *, make_key_file: bool) -> Keyring:
     if settings.key_file is not None:
         private_key = settings.key_file.key
         if private_key is None and make_key_file:
-            private_key = keys.create_key_file(settings.key_file.path)
-    public_key = None
-    if settings.jwks_rsa_n is not None:
-        public_key = keys.load_public_key(settings.jwks_rsa_n, settings.jwks_rsa_e)
-    return keys.build_keyring(
+            private_key = create_key_file(settings.key_file.path)
+    return build_keyring(
         mint_alg=settings.jwt_alg,
         secret=settings.jwt_secret,
         private_key=private_key,
-        public_key=public_key,
+        public_key=settings.public_key,
         kid=settings.jwks_kid,
     )
 

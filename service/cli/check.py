@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,15 @@ import click
 from service.cli.common import FAILED, WRONG_CONFIGURATION, json_option
 from service.cli.doctor import ca_option, connect_to_option, public_documents
 from service.issuer import FALLBACK_ISSUER, InvalidHost, IssuerResolver
-from service.keyring import KeyFault
+from service.key_material import KeyFault
+from service.protocol.key_ring import ASYMMETRIC_ALGS, published, role
 from service.protocol.metadata import build_metadata
+from service.protocol.sealed_keys import Unsealable
 from service.settings import Fault, Settings
-from service.startup import inspect, load_keyring
+from service.startup import inspect, load_keyring, open_store, ring_store, ring_warnings
+from service.storage.interface import StoreUnavailable
+
+_CANNOT_MINT = "no key for {alg}: minting answers 501 JWT_NOT_CONFIGURED until PYLON_JWT_SECRET is set"
 
 
 @click.command()
@@ -38,6 +44,8 @@ def check(*, as_json: bool, url: str | None, ca: Path | None, connect_to: tuple[
                 differences = list(_differences(settings, url, ca, connect_to))
         except KeyFault as error:
             faults = [Fault("PYLON_OIDC_PRIVATE_KEY", str(error))]
+        except Unsealable as error:
+            faults = [Fault("PYLON_KEY_ENCRYPTION_KEY", str(error))]
     if as_json:
         found = [{"name": fault.name, "text": fault.text} for fault in faults]
         told = {"faults": found, "warnings": warnings, "notes": notes}
@@ -81,16 +89,35 @@ def _differences(
     except InvalidHost:
         yield {"what": "Host", "inside": "400 INVALID_HOST", "outside": asked}
         return
-    keyring = load_keyring(settings, make_key_file=False)
-    inside = build_metadata(issuer, algs=keyring.advertised_algs)
+    keys = _keys(settings)
+    algs = list(settings.algs) if keys is None else keys[0]
+    inside = build_metadata(issuer, algs=algs)
     for member in sorted(inside.keys() | discovery.keys()):
         if inside.get(member) != discovery.get(member):
             yield _difference(f"discovery: {member}", inside.get(member), discovery.get(member))
-    if not (settings.key_file is not None and settings.key_file.key is None):
-        ours = {key.kid for key in keyring.published}
-        theirs = {str(key.get("kid")) for key in jwks if isinstance(key, dict)}
-        if ours != theirs:
-            yield _difference("jwks: kid", sorted(ours), sorted(theirs))
+    if keys is not None:
+        theirs = sorted({str(key.get("kid")) for key in jwks if isinstance(key, dict)})
+        if keys[1] != theirs:
+            yield _difference("jwks: kid", keys[1], theirs)
+
+
+def _keys(settings: Settings) -> tuple[list[str], list[str]] | None:
+    """The algorithms and the key ids that would be published; None while the keys are still to be made."""
+    if not settings.managed:
+        keyring = load_keyring(settings, make_key_file=False)
+        missing = settings.key_file is not None and settings.key_file.key is None
+        return None if missing else (keyring.advertised_algs, sorted(key.kid for key in keyring.published))
+    store, now = open_store(settings), int(time.time())
+    try:
+        ring = ring_store(settings, store).load(now=now)
+    except StoreUnavailable:
+        return None
+    finally:
+        store.close()
+    if ring is None:
+        return None
+    keys = list(published(ring.keys, now))
+    return sorted({key.alg for key in keys}, key=ASYMMETRIC_ALGS.index), sorted(key.kid for key in keys)
 
 
 def _difference(what: str, inside: Any, outside: Any) -> dict[str, Any]:
@@ -100,6 +127,9 @@ def _difference(what: str, inside: Any, outside: Any) -> dict[str, Any]:
 
 
 def _notes(settings: Settings) -> Iterator[str]:
+    if settings.managed:
+        yield from _managed_notes(settings)
+        return
     keyring = load_keyring(settings, make_key_file=False)
     yield f"issuer: {settings.issuer or 'from the Host of each request'}"
     yield f"database: {'SQLite' if settings.database.is_sqlite else 'PostgreSQL'}"
@@ -108,10 +138,41 @@ def _notes(settings: Settings) -> Iterator[str]:
     for key in keyring.published:
         yield f"published key: {key.kid} ({key.alg})"
     if not keyring.can_mint and settings.key_file is None:
-        yield f"no key for {settings.jwt_alg}: minting answers 501 JWT_NOT_CONFIGURED until PYLON_JWT_SECRET is set"
+        yield _CANNOT_MINT.format(alg=settings.jwt_alg)
     yield from _metadata_notes(
         build_metadata(settings.issuer or FALLBACK_ISSUER, algs=keyring.advertised_algs)
     )
+
+
+def _managed_notes(settings: Settings) -> Iterator[str]:
+    """The ring as it is: read, opened, and left as it was.
+
+    Raises:
+        Unsealable: when a key of it cannot be opened.
+    """
+    now = int(time.time())
+    algs = list(settings.algs)
+    yield f"issuer: {settings.issuer or 'from the Host of each request'}"
+    yield f"database: {'SQLite' if settings.database.is_sqlite else 'PostgreSQL'}"
+    store = open_store(settings)
+    rings = ring_store(settings, store)
+    try:
+        ring = rings.load(now=now)
+        if ring is None:
+            yield "the ring of keys is empty, and will be made at the first start"
+        else:
+            for key in published(ring.keys, now):
+                rings.open(key, ring)
+                yield f"published key: {key.kid} ({key.alg}), {role(key, now)}"
+            yield from (f"warning: {text}" for text in ring_warnings(ring, rings, settings.margins, now=now))
+            algs = sorted({key.alg for key in published(ring.keys, now)}, key=ASYMMETRIC_ALGS.index)
+    except StoreUnavailable:
+        yield "the ring of keys cannot be read now; a missing database is made at the first start"
+    finally:
+        store.close()
+    if settings.jwt_alg == "HS256" and settings.jwt_secret is None:
+        yield _CANNOT_MINT.format(alg="HS256")
+    yield from _metadata_notes(build_metadata(settings.issuer or FALLBACK_ISSUER, algs=algs))
 
 
 def _metadata_notes(metadata: Mapping[str, Any]) -> Iterator[str]:

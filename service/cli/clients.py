@@ -26,7 +26,12 @@ def _directory() -> Iterator[Clients]:
     settings = read_settings().settings
     with configured_store("PYLON_OIDC_CLIENTS", "PYLON_JWT_AUDIENCE") as store:
         try:
-            yield Clients(settings.clients, store, minted_audience=settings.jwt_audience)
+            yield Clients(
+                settings.clients,
+                store,
+                minted_audience=settings.jwt_audience,
+                id_token_algs=settings.id_token_algs,
+            )
         except InvalidClientMetadata as error:
             raise click.UsageError(str(error)) from None
         except ClientExists:

@@ -254,7 +254,6 @@ class AuthorizationRequest:
     prompt: frozenset[str]
     max_age: int | None
     code_challenge: str | None
-    acr_values: tuple[str, ...]
     hint_subject: str | None
     id_token_claims: Mapping[str, ClaimRequest]
     userinfo_claims: Mapping[str, ClaimRequest]
@@ -293,7 +292,6 @@ def build_request(asked: Asked) -> AuthorizationRequest:
         prompt=frozenset((asked.get("prompt") or "").split()),
         max_age=None if max_age is None else int(max_age),
         code_challenge=asked.get("code_challenge"),
-        acr_values=tuple((asked.get("acr_values") or "").split()),
         hint_subject=asked.hint_subject,
         id_token_claims=claims["id_token"],
         userinfo_claims=claims["userinfo"],

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from service.protocol.handles import hash_handle
+from service.protocol.key_ring import ASYMMETRIC_ALGS
 
 SCOPES: Final = ("openid", "profile", "email", "address", "phone", "offline_access", "roles")
 MIN_SECRET_CHARS: Final = 32
@@ -158,20 +159,42 @@ def parse_client(
     Raises:
         InvalidClientMetadata: naming the first member that is unknown, missing or not allowed.
     """
-    for member in metadata:
-        if member not in _MEMBERS:
-            near = difflib.get_close_matches(member, _MEMBERS, n=1)
-            raise InvalidClientMetadata(
-                member if _HARMLESS_NAME.fullmatch(member) else "a member",
-                "is not known" + (f"; did you mean {near[0]}?" if near else "; leave it out"),
-            )
-    values = {member: _MEMBERS[member](member, value) for member, value in metadata.items()}
-    for member in ("client_id", "redirect_uris"):
-        if member not in values:
-            raise InvalidClientMetadata(member, "is missing; every client has it")
+    values, faults = _read_members(metadata)
+    if faults:
+        raise faults[0]
     secret = values.pop("client_secret", None)
     values["secrets"] = kept_secrets if secret is None else (ClientSecret(hash_handle(secret)),)
     return check_client(Client(**values, source=source))
+
+
+def client_faults(metadata: Mapping[str, Any]) -> list[InvalidClientMetadata]:
+    """All that is wrong with the metadata of a client: every member that is, else what members must agree on."""
+    if faults := _read_members(metadata)[1]:
+        return faults
+    try:
+        parse_client(metadata, source="environment")
+    except InvalidClientMetadata as error:
+        return [error]
+    return []
+
+
+def _read_members(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], list[InvalidClientMetadata]]:
+    values: dict[str, Any] = {}
+    faults: list[InvalidClientMetadata] = []
+    for member, value in metadata.items():
+        if member not in _MEMBERS:
+            near = difflib.get_close_matches(member, _MEMBERS, n=1)
+            shown = member if _HARMLESS_NAME.fullmatch(member) else "a member"
+            hint = f"did you mean {near[0]}?" if near else "leave it out"
+            faults.append(InvalidClientMetadata(shown, f"is not known; {hint}"))
+            continue
+        try:
+            values[member] = _MEMBERS[member](member, value)
+        except InvalidClientMetadata as error:
+            faults.append(error)
+    missing = [member for member in ("client_id", "redirect_uris") if member not in metadata]
+    faults += [InvalidClientMetadata(member, "is missing; every client has it") for member in missing]
+    return values, faults
 
 
 def check_client(client: Client) -> Client:
@@ -315,7 +338,7 @@ _MEMBERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "policy_uri": _web_uri,
     "tos_uri": _web_uri,
     "contacts": _list_of(_text),
-    "id_token_signed_response_alg": _one_of("RS256"),
+    "id_token_signed_response_alg": _one_of(*ASYMMETRIC_ALGS),
     "application_type": _one_of("web", "native"),
     "first_party": _flag,
     "require_pkce": _flag,

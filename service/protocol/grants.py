@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from service.keyring import Keyring
+from service.keyring import Keys
 from service.protocol.authorize import AuthorizationRequest
 from service.protocol.clients import Client
 from service.protocol.errors import OAuthError
@@ -96,7 +96,7 @@ class TokenIssuer:
     """
 
     store: Store
-    keyring: Keyring
+    keyring: Keys
     lifetimes: Lifetimes
 
     def redeem_code(
@@ -195,8 +195,7 @@ class TokenIssuer:
     def user(self, user_id: str, *, now: int) -> User:
         """What is known of the user."""
         record = self.store.get(Kind.USER, hash_handle(user_id), now=now)
-        body = {} if record is None else record.body
-        return User(user_id, body.get("claims", {}), tuple(body.get("roles", ())), body.get("tenant_id"))
+        return User.of_body(user_id, {} if record is None else record.body)
 
     def _grant(self, grant_id: str, *, now: int) -> Record | None:
         return self.store.get(Kind.GRANT, hash_handle(grant_id), now=now)
@@ -228,12 +227,13 @@ class TokenIssuer:
         ]
         if "openid" in scope:
             answer["id_token"] = mint_id_token(
-                self.keyring,
+                self.keyring.to_sign(),
                 self.user(grant.subject, now=now),
                 context,
                 issuer=context["issuer"],
                 client_id=client.client_id,
                 access_token=access_token,
+                alg=client.id_token_signed_response_alg,
                 lifetime_s=lifetimes.id_token_s,
                 now=now,
             )

@@ -10,11 +10,16 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from service.keyring import InvalidToken, Keyring
+from service.keyring import InvalidToken, Keyring, Keys
 from service.protocol.models import User
 
-_ALG: Final = "RS256"
-_HALF_HASHES: Final = {"RS256": hashlib.sha256}
+#: The hash that an algorithm signs over (OpenID Connect Core §3.1.3.6; RFC 8032 §5.1 for Ed25519).
+_HALF_HASHES: Final = {
+    "RS256": hashlib.sha256,
+    "PS256": hashlib.sha256,
+    "ES256": hashlib.sha256,
+    "Ed25519": hashlib.sha512,
+}
 
 #: Scope -> the claims that it gives at userinfo (OpenID Connect Core §5.4; `roles` is ours).
 SCOPE_CLAIMS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -58,6 +63,7 @@ def mint_id_token(
     issuer: str,
     client_id: str,
     access_token: str,
+    alg: str,
     lifetime_s: int,
     now: int,
 ) -> str:
@@ -71,6 +77,7 @@ def mint_id_token(
         issuer: `iss`.
         client_id: `aud`.
         access_token: hashed into `at_hash`.
+        alg: the client's `id_token_signed_response_alg`.
         lifetime_s: in s.
         now: Unix s.
     """
@@ -84,18 +91,18 @@ def mint_id_token(
         "exp": now + lifetime_s,
         "auth_time": context["auth_time"],
         "sid": context["sid"],
-        "at_hash": half_hash(access_token, alg=_ALG),
+        "at_hash": half_hash(access_token, alg=alg),
     }
     for name in ("nonce", "acr", "amr"):
         if context.get(name):
             claims[name] = context[name]
-    return keyring.sign(claims, alg=_ALG)
+    return keyring.sign(claims, alg=alg)
 
 
-def read_hint(keyring: Keyring, unverified_hint: str, *, issuer: str) -> dict[str, Any] | None:
+def read_hint(keys: Keys, unverified_hint: str, *, issuer: str) -> dict[str, Any] | None:
     """The claims of an ID token of ours, expired or not; None for anything else."""
     try:
-        claims = keyring.verify(unverified_hint, alg=_ALG)
+        claims = keys.knowing(unverified_hint).verify_hint(unverified_hint)
     except (InvalidToken, LookupError):
         return None
     # A minted token is signed by the same key: what makes an ID token is what only we put there.

@@ -11,15 +11,13 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any
 
 from service.protocol.authorize import Progress, Step
 from service.protocol.grants import NewCode, consent_id
 from service.protocol.handles import hash_handle, new_handle, new_id
 from service.protocol.models import Lifetimes
-from service.storage.interface import Kind, Record, Store
-
-_NEVER: Final = 1 << 53
+from service.storage.interface import NEVER, Kind, Record, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +156,7 @@ class Interactions:
         known = self.remembered_scope(user_id, client_id, issuer, now=now)
         body = {"client_id": client_id, "scope": [*known, *(word for word in scope if word not in known)]}
         self._store.merge(
-            Record(Kind.CONSENT, consent_id(user_id, client_id, issuer), _NEVER, user_id, body=body)
+            Record(Kind.CONSENT, consent_id(user_id, client_id, issuer), NEVER, user_id, body=body)
         )
 
 

@@ -30,6 +30,11 @@ class User:
     roles: tuple[str, ...] = ()
     tenant_id: str | None = None
 
+    @staticmethod
+    def of_body(user_id: str, body: Mapping[str, Any]) -> User:
+        """The user of a record's body; a member that was never given is absent."""
+        return User(user_id, body.get("claims", {}), tuple(body.get("roles", ())), body.get("tenant_id"))
+
 
 @dataclass(frozen=True, slots=True)
 class SignIn:

@@ -112,9 +112,9 @@ class TokenStatus:
         self, unverified_token: str, asker: Client | None, issuer: str, now: int
     ) -> Mapping[str, Any]:
         """A minted token is active while its session lives."""
-        keyring = self.tokens.keyring
+        keys = self.tokens.keyring
         try:
-            claims = keyring.verify(unverified_token, alg=keyring.mint_alg)
+            claims = keys.knowing(unverified_token).verify(unverified_token, alg=keys.mint_alg)
         except (InvalidToken, LookupError):
             return _INACTIVE
         if (

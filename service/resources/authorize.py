@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import falcon
 
 from service.clients import Clients
-from service.keyring import Keyring
+from service.issuer import issuer_origin
+from service.keyring import Keys
 from service.protocol import authorize as rules
 from service.protocol.authorize import Asked, AuthorizationRequest, Progress, Step
 from service.protocol.errors import NotOurClient, OAuthError
@@ -48,7 +49,7 @@ class Flow:
     browser: Browser
     clients: Clients
     interactions: Interactions
-    keyring: Keyring
+    keyring: Keys
     lifetimes: Lifetimes
     clock: Callable[[], float]
     login_url: str | None
@@ -81,7 +82,7 @@ class Flow:
         progress = Progress(began_at=now, sid_before=sid) if interaction is None else interaction.progress
         issuer = req.context.issuer
         remembered: tuple[str, ...] = ()
-        if session is not None:
+        if session is not None and not request.client.first_party:  # who is not asked has nothing to remember
             client_id = request.client.client_id
             remembered = self.interactions.remembered_scope(session.user_id, client_id, issuer, now=now)
         try:
@@ -261,7 +262,7 @@ class Authorize:
         now: int,
     ) -> AuthorizationRequest | None:
         flow = self._flow
-        if not flow.keyring.can_sign_id_tokens:
+        if not flow.keyring.current().can_sign_id_tokens:
             flow.browser.show_error(req, resp, _NO_KEY, status=501)
             return None
         try:
@@ -411,8 +412,7 @@ def is_own_form(req: falcon.Request) -> bool:
     site, origin = req.env.get("HTTP_SEC_FETCH_SITE"), req.env.get("HTTP_ORIGIN")
     if site is not None:
         return site in {"same-origin", "none"}
-    own = req.context.issuer.split("/")[:3]
-    return origin in (None, "null", "/".join(own))
+    return origin in (None, "null", issuer_origin(req.context.issuer))
 
 
 def answers_form(unverified_token: str | None, token_hash: str) -> bool:

@@ -19,6 +19,7 @@ from service.protocol.models import Session
 from service.resources.signed_in import SignedIn
 from service.sessions import LocalSessions
 from service.storage.interface import Kind, Record, Store
+from service.web.auth import one_cookie
 from service.web.pages import send_page
 
 PROVIDER_COOKIE: Final = "pylon_provider"
@@ -163,12 +164,6 @@ class Browser:
             "refused", request_id=req.context.request_id, route=req.uri_template, detail=detail or text
         )
         self.show(req, resp, "error.html", status=status, title="This did not work", text=text)
-
-
-def one_cookie(req: falcon.Request, name: str) -> str | None:
-    """The value of a cookie; None without it, or where it comes with two values."""
-    values = set(req.get_cookie_values(name) or ())
-    return values.pop() if len(values) == 1 else None
 
 
 def wanted_by_app(interaction: Interaction) -> Mapping[str, str]:

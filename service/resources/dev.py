@@ -18,8 +18,9 @@ from service.protocol.claims import InvalidClaim, check_claims
 from service.protocol.handles import new_handle
 from service.protocol.models import SignIn
 from service.resources.authorize import is_own_form
-from service.resources.browser import Browser, one_cookie
+from service.resources.browser import Browser
 from service.sessions import LocalSessions
+from service.web.auth import one_cookie
 from service.web.errors import ApiError
 from service.web.params import MalformedParameters, read_form, read_query
 from service.web.redirects import send_redirect

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import falcon
 
-from service.keyring import Keyring
+from service.keyring import Keys
 from service.storage.interface import Store, StoreUnavailable
 from service.web.render import send_json
 
@@ -26,7 +29,7 @@ class Ready:
         keyring: the keys.
     """
 
-    def __init__(self, store: Store, keyring: Keyring) -> None:
+    def __init__(self, store: Store, keyring: Keys) -> None:
         self._store = store
         self._keyring = keyring
 
@@ -38,10 +41,13 @@ class Ready:
             database = "ok"
         except StoreUnavailable:
             pass  # told by the two values above
-        parts = {
-            "database": database,
-            "schema": schema,
-            "keys": "ok" if self._keyring.can_mint else "not configured",
-        }
-        ready = schema in {"ok", "ahead"}
+        keys = "unavailable"
+        told: Mapping[str, Any] = {}
+        try:
+            keys = "ok" if self._keyring.to_sign().can_mint else "not configured"
+            told = self._keyring.status()
+        except StoreUnavailable:
+            pass  # of keys in the database; told by the value above
+        parts = {"database": database, "schema": schema, "keys": keys, **told}
+        ready = schema in {"ok", "ahead"} and keys != "unavailable"
         send_json(resp, {"status": "ok" if ready else "unavailable", **parts}, status=200 if ready else 503)

@@ -19,7 +19,7 @@ from service.resources.browser import wanted_by_app
 from service.resources.sign_in_request import SignInRequest
 from service.sessions import LocalSessions
 from service.web.auth import AdminAuth
-from service.web.bodies import check_json_type, parse_model, read_body, read_json
+from service.web.bodies import read_json, read_optional_json
 from service.web.errors import ApiError
 from service.web.redirects import with_parameters
 from service.web.render import send_json
@@ -129,10 +129,7 @@ class ReportConsent(_Base):
         """To all that was asked, or to a part of it."""
         now = int(self._clock())
         interaction = self._opened(req, interaction_id, now=now)
-        body = read_body(req)
-        if body:
-            check_json_type(req)
-        consent = parse_model(_ConsentRequest, body or b"{}")
+        consent = read_optional_json(req, _ConsentRequest)
         if interaction.step != Step.CONSENT.value:
             raise ApiError("WRONG_STEP")
         scope = SCOPES if "scope" not in consent.model_fields_set else tuple(consent.scope.split())
@@ -148,8 +145,5 @@ class ReportRejection(_Base):
         """Send the client an error."""
         now = int(self._clock())
         interaction = self._opened(req, interaction_id, now=now)
-        body = read_body(req)
-        if body:
-            check_json_type(req)
-        rejection = parse_model(_Rejection, body or b"{}")
+        rejection = read_optional_json(req, _Rejection)
         self._answer(resp, interaction, Report(error=rejection.model_dump()), now=now)

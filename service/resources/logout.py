@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import falcon
 
 from service.clients import Clients
-from service.keyring import Keyring
+from service.keyring import Keys
 from service.protocol.clients import Client
 from service.protocol.handles import hash_handle, new_handle
 from service.protocol.id_tokens import read_hint
@@ -64,7 +64,7 @@ class Logout:
         self,
         browser: Browser,
         clients: Clients,
-        keyring: Keyring,
+        keyring: Keys,
         clock: Callable[[], float],
         *,
         logout_url: str | None,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import falcon
 from pydantic import BaseModel, ConfigDict
 
-from service.keyring import Keyring
+from service.keyring import Keys
 from service.protocol.tokens import MintNotConfigured, mint_token
 from service.resources.signed_in import SignedIn
 from service.web.bodies import check_json_type, parse_model, read_body
@@ -38,7 +38,7 @@ class Mint:
     def __init__(
         self,
         signed_in: SignedIn,
-        keyring: Keyring,
+        keyring: Keys,
         clock: Callable[[], float],
         *,
         issuer: str | None,
@@ -60,7 +60,7 @@ class Mint:
         try:
             minted = mint_token(
                 session,
-                self._keyring,
+                self._keyring.to_sign(),
                 issuer=self._issuer or req.context.issuer,
                 audience=audience,
                 lifetime_s=self._lifetime_s,

@@ -10,7 +10,7 @@ from service.issuer import issuer_origin, issuer_path
 from service.protocol.handles import is_session_token
 from service.protocol.models import Session
 from service.sessions import LocalSessions
-from service.web.auth import check_same_origin, session_credential
+from service.web.auth import check_same_origin, one_cookie, session_credential
 from service.web.errors import ApiError
 
 
@@ -89,8 +89,7 @@ class SignedIn:
 
     def cookie_value(self, req: falcon.Request) -> str | None:
         """What the cookie holds, whatever else the request shows: for pages that only browsers open."""
-        values = set(req.get_cookie_values(self._cookie.name) or ())
-        return values.pop() if len(values) == 1 else None
+        return one_cookie(req, self._cookie.name)
 
     def came_by_cookie(self, req: falcon.Request) -> bool:
         """Whether the session token of the request came in the cookie."""

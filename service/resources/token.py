@@ -39,7 +39,8 @@ class Token:
         now = int(self._clock())
         try:
             values = form_parameters(req).values
-            if not self._tokens.keyring.can_sign_id_tokens:
+            keyring = self._tokens.keyring.current()
+            if not keyring.can_sign_id_tokens:
                 raise OAuthError("unsupported_grant_type", "This server has no key to sign ID tokens with.")
             client = authenticated(req, values, self._clients, now=now)
             exchange = {
@@ -52,9 +53,11 @@ class Token:
                 raise OAuthError("unsupported_grant_type", "This grant type is not supported.")
             if values["grant_type"] not in client.grant_types:
                 raise OAuthError("unauthorized_client", "This client may not use this grant type.")
+            if not keyring.can_sign_id_tokens_by(client.id_token_signed_response_alg):
+                raise OAuthError("unauthorized_client", "This server has no key for this client's ID tokens.")
             answer = exchange(values, client, issuer=req.context.issuer, now=now)
         except OAuthError as error:
-            send_oauth_error(req, resp, error)
+            send_oauth_error(resp, error)
             return
         send_json(resp, answer)
         resp.set_header("Pragma", "no-cache")
@@ -123,7 +126,7 @@ class Introspect:
             asker = self._asker(req, values, now=now)
             answer = self._status.introspect(_token(values), asker, issuer=req.context.issuer, now=now)
         except OAuthError as error:
-            send_oauth_error(req, resp, error)
+            send_oauth_error(resp, error)
             return
         send_json(resp, answer)
 
@@ -158,7 +161,7 @@ class Revoke:
             client = authenticated(req, values, self._clients, now=now)
             self._status.revoke(_token(values), client, issuer=req.context.issuer, now=now)
         except OAuthError as error:
-            send_oauth_error(req, resp, error)
+            send_oauth_error(resp, error)
             return
         send_json(resp, {})
 

@@ -11,7 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
+
+#: `expires_at` of what does not end: Unix s that no clock will show.
+NEVER: Final = 1 << 53
 
 
 class Kind(StrEnum):
@@ -41,6 +44,8 @@ class Kind(StrEnum):
     ACCESS_TOKEN = "access_token"
     #: A refresh token; spent once, kept until its grant ends.
     REFRESH_TOKEN = "refresh_token"
+    #: The ring of signing keys, one document whose id says its version; and the id of this database. Neither ends.
+    KEY_RING = "key_ring"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +167,7 @@ class Store(Protocol):
         grant_id: str | None = None,
         session_id: str | None = None,
         keep_session_id: str | None = None,
+        keep_spent: bool = False,
         now: int,
     ) -> int:
         """Remove the live records of these kinds that fit everything that is said of them: one transaction.
@@ -172,6 +178,7 @@ class Store(Protocol):
             grant_id: those of this grant.
             session_id: those of this session.
             keep_session_id: not those of this session.
+            keep_spent: not those that were spent: they are still to be recognised when they come back.
             now: Unix s.
 
         Returns:

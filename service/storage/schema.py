@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Column, Index, MetaData, String, Table, Text,
 from service.storage.interface import Kind
 
 #: The newest revision in `migrations/versions`. A test holds the two together.
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 
 metadata = MetaData()
 

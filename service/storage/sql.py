@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     bindparam,
     delete,
+    false,
     insert,
     select,
     text,
@@ -261,6 +262,7 @@ class SqlStore:
         grant_id: str | None = None,
         session_id: str | None = None,
         keep_session_id: str | None = None,
+        keep_spent: bool = False,
         now: int,
     ) -> int:
         """See `Store.delete`."""
@@ -274,6 +276,8 @@ class SqlStore:
                 statement = delete(table).where(table.c.expires_at > now, *fitting)
                 if keep_session_id is not None:
                     statement = statement.where(table.c.session_id != keep_session_id)
+                if keep_spent:
+                    statement = statement.where(table.c.spent_at.is_(None))
                 counts.append(connection.execute(statement).rowcount)
         return counts[0]
 
@@ -285,9 +289,8 @@ class SqlStore:
                 select(table.c.id_hash)
                 .where(table.c.expires_at <= now)
                 .limit(limit)
-                .with_for_update(
-                    skip_locked=True
-                )  # two sweepers share the work instead of waiting for each other
+                # Two sweepers share the work instead of waiting for each other.
+                .with_for_update(skip_locked=True)
             )
             with self._transaction() as connection:
                 removed += connection.execute(delete(table).where(table.c.id_hash.in_(ended))).rowcount
@@ -369,7 +372,10 @@ def _insert(connection: Connection, records: Iterable[Record]) -> None:
 
 
 def _fitting(table: Table, **wanted: str | None) -> Iterator[ColumnElement[bool]]:
-    return (table.c[name] == value for name, value in wanted.items() if value is not None)
+    for name, value in wanted.items():
+        if value is not None:
+            # PostgreSQL takes no NUL in text, so that nothing stored has one: it fits nothing.
+            yield false() if "\0" in value else table.c[name] == value
 
 
 def _encode(body: Mapping[str, Any]) -> str:

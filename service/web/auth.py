@@ -31,8 +31,13 @@ def session_credential(req: falcon.Request, cookie_name: str) -> Credential:
         return Credential(_bearer(authorization), by_cookie=False)
     if "HTTP_COOKIE" not in req.env:
         return Credential(None, by_cookie=False)
-    values = set(req.get_cookie_values(cookie_name) or ())
-    return Credential(values.pop() if len(values) == 1 else None, by_cookie=True)
+    return Credential(one_cookie(req, cookie_name), by_cookie=True)
+
+
+def one_cookie(req: falcon.Request, name: str) -> str | None:
+    """The value of a cookie; None without it, or where it comes with two values."""
+    values = set(req.get_cookie_values(name) or ())
+    return values.pop() if len(values) == 1 else None
 
 
 def _bearer(authorization: str) -> str | None:
@@ -63,7 +68,7 @@ class AdminAuth:
         """
         if self._expected is None:
             raise ApiError("FORBIDDEN", hint="Set PYLON_ADMIN_TOKEN to open the admin API.")
-        shown = (_bearer(req.env.get("HTTP_AUTHORIZATION", "")) or "").encode("latin-1", "replace")
+        shown = (bearer_token(req) or "").encode("latin-1", "replace")
         # Equal lengths on both sides: the comparison takes the same time whatever is shown.
         if not hmac.compare_digest(hashlib.sha256(shown).digest(), self._expected):
             raise ApiError("FORBIDDEN")

@@ -55,9 +55,8 @@ def _read(req: falcon.Request, most: int) -> bytes:
     stream = req.env["wsgi.input"] if _announced(req) is None else req.bounded_stream
     try:
         data: bytes = stream.read(most)
-    except (
-        Exception
-    ):  # each server has errors of its own for a malformed chunk: the client did not keep to HTTP
+    except Exception:
+        # Each server has errors of its own for a malformed chunk: the client did not keep to HTTP.
         raise ApiError("INVALID_REQUEST") from None
     return data
 
@@ -117,6 +116,14 @@ def parse_model(model: type[_Model], body: bytes) -> _Model:
     except ValidationError as error:
         where = error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"]
         raise ApiError("INVALID_BODY", field=".".join(str(part) for part in where) or None) from None
+
+
+def read_optional_json(req: falcon.Request, model: type[_Model]) -> _Model:
+    """Like `read_json`, where no body at all says the same as `{}`."""
+    body = read_body(req)
+    if body:
+        check_json_type(req)
+    return parse_model(model, body or b"{}")
 
 
 def read_json(req: falcon.Request, model: type[_Model]) -> _Model:

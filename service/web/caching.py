@@ -15,6 +15,11 @@ PUBLIC: Final = f"public, max-age={MAX_AGE_S}"
 NO_STORE: Final = "no-store"
 
 
+def keep_for(seconds: int) -> str:
+    """The `Cache-Control` of a public answer that may be kept so long; 0: not at all."""
+    return f"public, max-age={seconds}" if seconds > 0 else NO_STORE
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """A JSON document, serialised once."""

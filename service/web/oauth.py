@@ -28,7 +28,7 @@ def form_parameters(req: falcon.Request) -> Parameters:
     return parameters
 
 
-def send_oauth_error(req: falcon.Request, resp: falcon.Response, error: OAuthError) -> None:
+def send_oauth_error(resp: falcon.Response, error: OAuthError) -> None:
     """Answer with an error; a client that tried Basic is told the scheme (RFC 6749 §5.2)."""
     send_json(resp, error.parameters(), status=error.status)
     if error.error == "invalid_client":

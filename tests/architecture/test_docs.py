@@ -24,7 +24,8 @@ from pydantic import BaseModel
 
 from service.app import _derive_head, routes
 from service.cli import main
-from service.keyring import build_keyring, load_private_key
+from service.key_material import load_private_key
+from service.keyring import build_keyring
 from service.protocol import authorize, clients
 from service.protocol.errors import OAuthError
 from service.protocol.id_tokens import SCOPE_CLAIMS, mint_id_token
@@ -301,6 +302,7 @@ def id_token_claim_complaints(text: str) -> list[str]:
         issuer="i",
         client_id="c",
         access_token="t",
+        alg="RS256",
         lifetime_s=9,
         now=0,
     )

@@ -26,7 +26,8 @@ REQUESTS = frozenset({"req", "_req", "request"})
 ENVIRONMENT = frozenset({"settings.py"})
 RANDOMNESS = frozenset({"protocol/handles.py"})
 WALL_CLOCK = frozenset(
-    {"app.py", "logs.py", "cli/clients.py", "cli/doctor.py", "cli/sessions.py", "cli/sweep.py"}
+    {"app.py", "logs.py", "cli/check.py", "cli/clients.py", "cli/doctor.py", "cli/keys.py", "cli/sessions.py"}
+    | {"cli/sweep.py"}
 )
 #: Dev mode's pages look at forwarding headers only to refuse: whoever came by a proxy did not come from this machine.
 ONLY_TO_REFUSE = {"resources/dev.py": frozenset({"HTTP_X_FORWARDED_HOST"})}
@@ -99,7 +100,7 @@ def randomness(tree: ast.Module, file: str) -> Iterator[str]:
         for child in ast.iter_child_nodes(node) if isinstance(node, ast.FunctionDef) else ():
             child_names = {name for each in ast.walk(child) if (name := _dotted(each)) == "os.urandom"}
             # The suffix of a temporary file's name is no secret.
-            if child_names and (file, node.name) != ("keyring.py", "create_key_file"):
+            if child_names and (file, node.name) != ("key_file.py", "create_key_file"):
                 yield f"{node.name}: os.urandom"
 
 
@@ -120,8 +121,8 @@ def wall_clock(tree: ast.Module, file: str) -> Iterator[str]:
 
 
 def jose_elsewhere(tree: ast.Module, file: str) -> Iterator[str]:
-    """Calls of JOSE outside the one place for it; the settings may name the types of keys."""
-    if file not in {"keyring.py", "settings.py"}:
+    """Calls of JOSE outside the one place for it; who imports keys, reads their file or the settings may name their types."""
+    if file not in {"keyring.py", "key_material.py", "key_file.py", "settings.py"}:
         yield from (name for name in _imported(tree) if name.split(".")[0] == "joserfc")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 import shutil
@@ -13,10 +14,11 @@ import pytest
 import structlog
 
 from service.app import create_app
+from service.keyring import Keys
 from service.logs import configure_logging
 from service.sessions import LocalSessions
-from service.settings import read_settings
-from service.startup import load_keyring, open_store
+from service.settings import Settings, read_settings
+from service.startup import load_keyring, load_managed_keys, open_store
 from service.storage.interface import Store
 from service.storage.sql import SqlStore
 from service.storage.sqlite import SqliteDatabase
@@ -55,6 +57,25 @@ def log() -> Iterator[io.StringIO]:
         logger.setLevel(level)
 
 
+def _settings(environ: dict[str, str]) -> Settings:
+    reading = read_settings(environ)
+    assert not reading.faults, reading.faults
+    return reading.settings
+
+
+@functools.lru_cache(maxsize=32)
+def _kept_settings(environ: frozenset[tuple[str, str]]) -> Settings:
+    """Settings are frozen: what one environment says is read once. A private key takes 30 ms, most tests less."""
+    return _settings(dict(environ))
+
+
+def settings_of(environ: dict[str, str], folder: Path) -> Settings:
+    """The settings of an environment, with that data folder; read anew where a file has a part in it."""
+    if any(name.endswith(("_FILE", "_PATH", "_DIR")) for name in environ):
+        return _settings({"PYLON_DATA_DIR": str(folder)} | environ)
+    return _kept_settings(frozenset(environ.items())).model_copy(update={"data_dir": folder})
+
+
 @pytest.fixture
 def serve(tmp_path: Path, migrated_database: Path, log: io.StringIO) -> Iterator[Serve]:
     """Make the application of an environment: `serve(PYLON_OIDC_ISSUER="https://id.example.com")`.
@@ -68,18 +89,18 @@ def serve(tmp_path: Path, migrated_database: Path, log: io.StringIO) -> Iterator
         folder.mkdir()
         shutil.copy(migrated_database, folder / "pylon.db")
         given: dict[str, Any] = {
-            "PYLON_DATA_DIR": str(folder),
             "PYLON_JWT_SECRET": SECRET,
             "PYLON_ADMIN_TOKEN": ADMIN,
             "PYLON_TRUSTED_SECRET": TRUSTED,
         } | environ
-        reading = read_settings({name: value for name, value in given.items() if value is not None})
-        assert not reading.faults, reading.faults
-        settings, clock = reading.settings, Clock()
+        settings = settings_of({name: value for name, value in given.items() if value is not None}, folder)
+        clock = Clock()
         real_store = open_store(settings)
         begun.append(real_store)
         store = store_of(real_store)
-        keyring = load_keyring(settings, make_key_file=True)
+        keyring: Keys = load_keyring(settings, make_key_file=True)
+        if settings.managed:
+            keyring, _ = load_managed_keys(settings, store, settings.margins, clock)
         sessions = LocalSessions(store, lifetime_s=settings.session_lifetime_s)
         return House(create_app(settings, store, keyring, sessions, clock), settings, clock, log)
 

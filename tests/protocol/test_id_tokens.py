@@ -39,6 +39,7 @@ def _token(user: User = ADA, **context: Any) -> str:
         issuer=ISSUER,
         client_id="c-1",
         access_token="at",
+        alg="RS256",
         lifetime_s=600,
         now=NOW,
     )
@@ -87,7 +88,17 @@ def test_at_hash_is_half_the_hash_of_the_algorithm() -> None:
     assert half_hash("some token", alg="RS256") == base64.urlsafe_b64encode(half).rstrip(b"=").decode()
 
 
-@pytest.mark.parametrize("alg", ["HS256", "Ed25519", "none", "", "rs256"])
+@pytest.mark.parametrize(
+    ("alg", "digest", "half_bytes"),
+    [("PS256", "sha256", 16), ("ES256", "sha256", 16), ("Ed25519", "sha512", 32)],
+)
+def test_at_hash_follows_each_algorithm(alg: str, digest: str, half_bytes: int) -> None:
+    """S14: the hash is that of the signature's algorithm; for Ed25519, of which joserfc gives None, it is SHA-512."""
+    half = hashlib.new(digest, b"some token").digest()[:half_bytes]
+    assert half_hash("some token", alg=alg) == base64.urlsafe_b64encode(half).rstrip(b"=").decode()
+
+
+@pytest.mark.parametrize("alg", ["HS256", "EdDSA", "none", "", "rs256"])
 def test_an_algorithm_without_a_hash_fails_closed(alg: str) -> None:
     """S14: rather no token than one without at_hash (CVE-2026-28498)."""
     with pytest.raises(KeyError):

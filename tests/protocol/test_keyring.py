@@ -18,16 +18,15 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.keyring import (
+from service.key_material import (
     KeyFault,
-    Keyring,
-    build_keyring,
     load_private_key,
     load_public_key,
     load_secret,
     parse_base64url_uint,
     public_numbers,
 )
+from service.keyring import Keyring, build_keyring
 from tests.support.gunicorn import SECRET, rsa_pem
 
 
@@ -331,4 +330,4 @@ def test_a_key_that_does_not_verify_what_it_signs_is_a_fault() -> None:
     from service import keyring
 
     with pytest.raises(KeyFault):
-        keyring._try_key(_Broken("HS256", load_secret(SECRET.encode())), "HS256")
+        keyring.try_key(_Broken("HS256", load_secret(SECRET.encode())), "HS256")

@@ -54,6 +54,15 @@ def test_signing_out_ends_codes(op: Provider, how: str) -> None:
 
 
 @ENDS
+def test_a_code_that_comes_again_after_signing_out_ends_the_offline_grant(op: Provider, how: str) -> None:
+    """S25; RFC 6749 §4.1.2: reuse of a spent code revokes what came of it, also when its session has ended since."""
+    browser, token, signed = _signed(op)
+    _sign_out(op, browser, signed, token, how)
+    assert op.rp().redeem(signed.request, signed.code).json()["error"] == "invalid_grant"
+    assert op.rp().refresh(signed.tokens["refresh_token"]).json()["error"] == "invalid_grant"
+
+
+@ENDS
 def test_signing_out_leaves_nobody_signed_in(op: Provider, how: str) -> None:
     """S34; contract §8: prompt=none fails afterwards, with the cookie still there."""
     browser, token, signed = _signed(op)

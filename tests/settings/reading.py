@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -24,6 +25,7 @@ def named(reading: Reading) -> list[str]:
     return [fault.name for fault in reading.faults]
 
 
+@functools.cache
 def modulus(pem: str | None = None) -> str:
     """The base64url modulus of a private key."""
     key = load_pem_private_key((pem or rsa_pem()).encode(), None)

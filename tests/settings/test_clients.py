@@ -18,7 +18,13 @@ CONFIDENTIAL = PLAIN | {"client_secret": STRONG}
 
 
 def _clients(folder: Path, *entries: object) -> tuple[Client, ...]:
-    reading = read(folder, PYLON_OIDC_CLIENTS=json.dumps(entries), PYLON_DEV_MODE="1")
+    reading = read(
+        folder,
+        PYLON_OIDC_CLIENTS=json.dumps(entries),
+        PYLON_DEV_MODE="1",
+        PYLON_OIDC_KEYS="managed",
+        PYLON_OIDC_ALGS="RS256,PS256,ES256,Ed25519",
+    )
     assert reading.faults == []
     return reading.settings.clients
 
@@ -83,7 +89,7 @@ GOOD: dict[str, list[Any]] = {
     "policy_uri": ["https://rp.example/privacy"],
     "tos_uri": ["https://rp.example/terms"],
     "contacts": [["ops@rp.example"]],
-    "id_token_signed_response_alg": ["RS256"],
+    "id_token_signed_response_alg": ["RS256", "PS256", "ES256", "Ed25519"],
     "application_type": ["web", "native"],
     "first_party": [True, False],
     "require_pkce": [True, False],
@@ -145,7 +151,7 @@ BAD: dict[str, list[Any]] = {
     "policy_uri": [*NO_URI, "com.example.app:/x"],
     "tos_uri": [*NO_URI, "com.example.app:/x"],
     "contacts": [None, "ops@rp.example", [None], [""]],
-    "id_token_signed_response_alg": [None, "none", "HS256", "ES256", ["RS256"]],
+    "id_token_signed_response_alg": [None, "none", "HS256", "EdDSA", ["RS256"]],
     "application_type": [None, "browser", 1],
     "first_party": NO_FLAG,
     "require_pkce": NO_FLAG,
@@ -209,6 +215,25 @@ def test_a_hostile_member_name_is_not_repeated(tmp_path: Path, name: str) -> Non
 def test_two_clients_of_one_id_are_a_fault(tmp_path: Path) -> None:
     """§2: each `client_id` once."""
     assert _fault(tmp_path, json.dumps([PLAIN, CONFIDENTIAL])).startswith("client 2, client_id: ")
+
+
+def test_every_fault_of_every_client_is_told(tmp_path: Path) -> None:
+    """§1: every fault at once, one line each: of two clients, and of two members of one."""
+    wrong = [
+        {"client_id": "a", "redirect_uris": ["http://rp.example/cb"], "client_nam": "A"},
+        PLAIN | {"client_id": "b"},
+        {"client_id": "c", "scope": 5},
+    ]
+    reading = read(tmp_path, PYLON_OIDC_CLIENTS=json.dumps(wrong))
+    told = [fault.text for fault in reading.faults if fault.name == "PYLON_OIDC_CLIENTS"]
+    members = [
+        "client 1, redirect_uris",
+        "client 1, client_nam",
+        "client 3, scope",
+        "client 3, redirect_uris",
+    ]
+    assert [text.partition(":")[0] for text in told] == members
+    assert all("; " in text and "\n" not in text for text in told)
 
 
 CANARY = "canary7f3a"

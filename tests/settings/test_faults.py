@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ PROVIDER = {
     "PYLON_LOGIN_URL": LOGIN,
     "PYLON_OIDC_PRIVATE_KEY": PEM,
 }
+
+
+#: 32 bytes that no one uses.
+SEALING = base64.b64encode(bytes(range(32))).decode()
+MANAGED = {"PYLON_OIDC_KEYS": "managed", "PYLON_KEY_ENCRYPTION_KEY": SEALING}
 
 
 def _provider_without(name: str) -> dict[str, str]:
@@ -55,6 +61,32 @@ WRONG: dict[str, tuple[dict[str, str], list[str]]] = {
     "each replica a key of its own": (
         {"PYLON_OIDC_KEY_PATH": NEW_KEY, "DATABASE_URL": PG},
         ["PYLON_OIDC_KEY_PATH"],
+    ),
+    "managed keys that nothing seals": ({"PYLON_OIDC_KEYS": "managed"}, ["PYLON_KEY_ENCRYPTION_KEY"]),
+    "managed keys and a kid of the settings": (
+        MANAGED | {"PYLON_OIDC_JWKS_KID": "mine"},
+        ["PYLON_OIDC_JWKS_KID"],
+    ),
+    "minting by an algorithm that is not kept": (MANAGED | {"PYLON_JWT_ALG": "ES256"}, ["PYLON_JWT_ALG"]),
+    "minting by another than is kept": (
+        MANAGED | {"PYLON_JWT_ALG": "RS256", "PYLON_OIDC_ALGS": "ES256,PS256"},
+        ["PYLON_JWT_ALG"],
+    ),
+    "ES256 by the key of the environment": (
+        {"PYLON_JWT_ALG": "ES256", "PYLON_OIDC_PRIVATE_KEY": PEM},
+        ["PYLON_JWT_ALG"],
+    ),
+    "Ed25519 without any key": ({"PYLON_JWT_ALG": "Ed25519"}, ["PYLON_JWT_ALG"]),
+    "PS256 without a key": ({"PYLON_JWT_ALG": "PS256"}, ["PYLON_JWT_ALG"]),
+    "a client whose algorithm is not kept": (
+        MANAGED
+        | _provider_without("PYLON_OIDC_PRIVATE_KEY")
+        | {"PYLON_OIDC_CLIENTS": CLIENTS.replace("{", '{"id_token_signed_response_alg": "ES256", ')},
+        ["PYLON_OIDC_CLIENTS"],
+    ),
+    "a client whose algorithm the key of the environment has not": (
+        PROVIDER | {"PYLON_OIDC_CLIENTS": CLIENTS.replace("{", '{"id_token_signed_response_alg": "PS256", ')},
+        ["PYLON_OIDC_CLIENTS"],
     ),
     "dev mode in public": ({"PYLON_DEV_MODE": "1", "PYLON_OIDC_ISSUER": PUBLIC}, ["PYLON_DEV_MODE"]),
     "dev mode at a public address": (
@@ -230,6 +262,10 @@ def test_what_agrees_is_no_fault(tmp_path: Path, issuer: str | None, path: str) 
         {"PYLON_OIDC_PRIVATE_KEY": rsa_pem(), "PYLON_OIDC_JWKS_RSA_N": modulus(), "PYLON_JWT_ALG": "RS256"},
         {"PYLON_OIDC_KEY_PATH": str(tmp_path / path), "PYLON_JWT_ALG": "RS256"},
         {"PYLON_OIDC_PRIVATE_KEY": rsa_pem(), "DATABASE_URL": PG},
+        {"PYLON_OIDC_PRIVATE_KEY": rsa_pem(), "PYLON_JWT_ALG": "PS256"},
+        MANAGED | {"PYLON_OIDC_ALGS": "RS256,Ed25519", "PYLON_JWT_ALG": "Ed25519", "DATABASE_URL": PG},
+        MANAGED | {"PYLON_OIDC_PRIVATE_KEY": rsa_pem(), "PYLON_OIDC_JWKS_RSA_N": modulus()},
+        MANAGED | {"PYLON_OIDC_KEY_PATH": str(tmp_path / path), "DATABASE_URL": PG},
     ]
     good += [{"PYLON_COOKIE_SAME_SITE": "strict", "PYLON_OIDC_CLIENTS": "[]"}, {"PYLON_LOGIN_URL": LOGIN}]
     if issuer is not None:
@@ -287,6 +323,10 @@ FAULTY: dict[str, str] = {
     "PYLON_OIDC_REFRESH_IDLE_LIFETIME_SECS": "0",
     "PYLON_OIDC_REFRESH_MAX_LIFETIME_SECS": "0",
     "PYLON_OIDC_INTERACTION_LIFETIME_SECS": "0",
+    "PYLON_OIDC_KEYS": "yes",
+    "PYLON_KEY_ENCRYPTION_KEY": "c2hvcnQ=",
+    "PYLON_OIDC_ALGS": "HS256",
+    "PYLON_OIDC_KEY_ROTATION_DAYS": "-1",
     "PYLON_OIDC_REFRESH_GRACE_SECS": "-1",
     "PYLON_LOG_LEVEL": "x",
     "PYLON_LOG_FORMAT": "x",
@@ -319,14 +359,17 @@ def test_no_fault_hides_a_disagreement_of_two_others(tmp_path: Path, other: str,
     environ, names = WRONG[crossed]
     if other in environ:
         return
-    if other in {"PYLON_OIDC_PRIVATE_KEY", "PYLON_OIDC_KEY_PATH"} and "PYLON_JWT_ALG" in environ:
+    key_sources = {"PYLON_OIDC_PRIVATE_KEY", "PYLON_OIDC_KEY_PATH", "PYLON_OIDC_KEYS"}
+    if other in key_sources and "PYLON_JWT_ALG" in environ:
         return  # a key is there, and wrong: that there is none would be untrue
     if other == "PYLON_OIDC_ISSUER" and crossed == "same-site none in dev mode":
         return  # an issuer is there, and wrong: whether it is https cannot be told
     if "PYLON_OIDC_CLIENTS" in environ and (other == "PYLON_DEV_MODE" or other in names):
         return  # whether it is dev mode cannot be told; and what is there, and wrong, is not missing
-    if "PYLON_OIDC_CLIENTS" in names and other in {"PYLON_OIDC_PRIVATE_KEY", "PYLON_OIDC_KEY_PATH"}:
+    if "PYLON_OIDC_CLIENTS" in names and other in key_sources | {"PYLON_OIDC_ALGS"}:
         return  # a key is there, and wrong
+    if "PYLON_OIDC_KEYS" in environ and other in {"PYLON_DEV_MODE", "PYLON_OIDC_ALGS", *names}:
+        return  # whether keys must be sealed, and which are kept, cannot be told
     told = named(read(tmp_path, **_written(tmp_path, environ), **{other: FAULTY[other]}))
     assert sorted(told) == sorted([*names, other])
 
@@ -347,6 +390,7 @@ WITH_CANARY: dict[str, str] = {
     "PYLON_ALLOWED_HOSTS": CANARY + "_",
     "PYLON_OIDC_CLIENTS": f'[{{"client_id": "a", "client_secret": "{CANARY}"}}]',
     "PYLON_LOGIN_URL": f"https://user:{CANARY}@app.example.com/",
+    "PYLON_KEY_ENCRYPTION_KEY": f"{SEALING},{CANARY}",
 }
 
 

@@ -45,6 +45,10 @@ DEFAULTS: dict[str, Any] = {
     "PYLON_OIDC_REFRESH_MAX_LIFETIME_SECS": 7_776_000,
     "PYLON_OIDC_INTERACTION_LIFETIME_SECS": 3600,
     "PYLON_OIDC_REFRESH_GRACE_SECS": 30,
+    "PYLON_OIDC_KEYS": None,
+    "PYLON_KEY_ENCRYPTION_KEY": None,
+    "PYLON_OIDC_ALGS": ("RS256",),
+    "PYLON_OIDC_KEY_ROTATION_DAYS": 90,
     "PYLON_LOG_LEVEL": "info",
     "PYLON_LOG_FORMAT": None,
     "FORWARDED_ALLOW_IPS": ("127.0.0.1", "::1"),
@@ -106,6 +110,13 @@ GOOD: dict[str, list[str]] = {
     "PYLON_OIDC_REFRESH_MAX_LIFETIME_SECS": ["1", "31536000"],
     "PYLON_OIDC_INTERACTION_LIFETIME_SECS": ["60", "86400"],
     "PYLON_OIDC_REFRESH_GRACE_SECS": ["0", "300"],
+    "PYLON_OIDC_KEYS": ["managed"],
+    "PYLON_KEY_ENCRYPTION_KEY": [
+        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=, 4OHi4-Tl5ufo6err7O3u7_Dx8vP09fb3-Pn6-_z9_v8=",
+    ],
+    "PYLON_OIDC_ALGS": ["RS256", "Ed25519, ES256,PS256 ,RS256", "ES256"],
+    "PYLON_OIDC_KEY_ROTATION_DAYS": ["0", "1", "3650"],
     "PYLON_LOG_LEVEL": ["debug", "info", "warning", "error"],
     "PYLON_LOG_FORMAT": ["json", "console"],
     "FORWARDED_ALLOW_IPS": ["127.0.0.1", "10.0.0.0/8, ::1", "*", "192.0.2.1,2001:db8::/32"],
@@ -217,7 +228,7 @@ BAD: dict[str, list[str]] = {
         "[null]",
         "[[]]",
         "[",
-        "[{}]",
+        '[{"client_id": "a"}]',
         "[" * 100_000,
     ],
     "PYLON_LOGIN_URL": NO_PAGE,
@@ -230,6 +241,20 @@ BAD: dict[str, list[str]] = {
     "PYLON_OIDC_REFRESH_MAX_LIFETIME_SECS": [*NO_SECONDS, "31536001"],
     "PYLON_OIDC_INTERACTION_LIFETIME_SECS": [*NO_SECONDS, "59", "86401"],
     "PYLON_OIDC_REFRESH_GRACE_SECS": [*NO_SECONDS[1:], "301"],
+    "PYLON_OIDC_KEYS": ["Managed", "1", "yes", "database"],
+    "PYLON_KEY_ENCRYPTION_KEY": [
+        "x",
+        "!",
+        "AAAA",
+        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwd",
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=,",
+        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=,AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=;4OHi4-Tl5ufo6err7O3u7_Dx8vP09fb3-Pn6-_z9_v8=",
+        "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+    ],
+    "PYLON_OIDC_ALGS": ["HS256", "RS256;ES256", "none", "EdDSA", "rs256", ",", "RS256,RS384"],
+    "PYLON_OIDC_KEY_ROTATION_DAYS": ["-1", "3651", "1.5", "x", "90d"],
     "PYLON_LOG_LEVEL": ["INFO", "trace", "critical", "10"],
     "PYLON_LOG_FORMAT": ["text", "JSON", "yaml"],
     "FORWARDED_ALLOW_IPS": ["localhost", "10.0.0.0/33", "10.0.0.1/8", "a", "*,a", "1.2.3"],
@@ -283,7 +308,8 @@ def test_unset_it_has_its_default(name: str) -> None:
 )
 def test_a_good_value_is_taken(tmp_path: Path, name: str, value: str) -> None:
     """§2: the meaning column: what is allowed."""
-    beside = {"PYLON_DEV_MODE": "1"} if name == "PYLON_OIDC_CLIENTS" else {}  # or clients need more settings
+    needy = {"PYLON_OIDC_CLIENTS", "PYLON_OIDC_KEYS"}  # outside dev mode they need more settings
+    beside = {"PYLON_DEV_MODE": "1"} if name in needy else {}
     reading = read(tmp_path, **beside, **{name: _write(tmp_path, value)})
     assert reading.faults == []
     if name not in {"PYLON_DEV_MODE", "PYLON_JWT_ALG"}:

@@ -2,22 +2,64 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from service.storage.sql import SqlStore
 from tests.storage.outages import Outage, PostgresOutage, SqliteOutage
-from tests.storage.stores import open_url, sqlite_path
+from tests.storage.stores import migrate, open_url, sqlite_path
 from tests.support.postgres import PostgresCluster
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a fresh database without any schema, once of each kind."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite file, to be copied: a migration costs more than most tests."""
+    path = tmp_path_factory.mktemp("template") / "pylon.sqlite3"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres_cluster: PostgresCluster) -> str:
+    """The URL of a migrated, empty PostgreSQL database, to be copied."""
+    postgres_cluster.start()
+    url = postgres_cluster.create_database()
+    migrate(url)
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a fresh database with its schema, once of each kind."""
+    if request.param == "sqlite":
+        path = tmp_path / "pylon.sqlite3"
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), path)
+        yield f"sqlite:///{path}"
+        return
+    cluster = request.getfixturevalue("postgres_cluster")
+    cluster.start()
+    url = cluster.create_database(like=request.getfixturevalue("migrated_postgres"))
+    yield url
+    cluster.start()
+    cluster.drop_database(url)
+
+
 @pytest.fixture
-def unmigrated_store(database_url: str) -> Iterator[SqlStore]:
+def unmigrated_store(empty_database_url: str) -> Iterator[SqlStore]:
     """A store on an empty database."""
-    if database_url.startswith("sqlite:"):
-        sqlite_path(database_url).touch()
-    store = open_url(database_url)
+    if empty_database_url.startswith("sqlite:"):
+        sqlite_path(empty_database_url).touch()
+    store = open_url(empty_database_url)
     yield store
     store.close()
 
@@ -26,7 +68,6 @@ def unmigrated_store(database_url: str) -> Iterator[SqlStore]:
 def store(database_url: str) -> Iterator[SqlStore]:
     """A store with its schema."""
     store = open_url(database_url)
-    store.migrate()
     yield store
     store.close()
 

@@ -217,6 +217,15 @@ def test_delete_keeps_the_session_to_keep(store: SqlStore) -> None:
     assert _grants(store, "alice") == {"g-b"}
 
 
+def test_delete_keeps_what_was_spent(store: SqlStore) -> None:
+    """`delete` with `keep_spent` leaves spent records to be recognised, and removes the others."""
+    spent = record("spent", kind=Kind.CODE, subject="alice", session_id="s-a", spent_at=NOW)
+    store.put(spent, record("unspent", kind=Kind.CODE, subject="alice", session_id="s-a"), now=NOW)
+    assert store.delete(Kind.CODE, subject="alice", session_id="s-a", keep_spent=True, now=NOW) == 1
+    assert store.list(Kind.CODE, subject="alice", now=NOW) == [spent]
+    assert store.delete(Kind.CODE, subject="alice", session_id="s-a", now=NOW) == 1
+
+
 def test_delete_of_a_kept_session_removes_nothing(store: SqlStore) -> None:
     """`session_id` and `keep_session_id` hold both at once, as all that is said of records does."""
     _three_of_alice(store)

@@ -116,13 +116,13 @@ def _put_as_0001(url: str, token: str, sid: str) -> None:
     engine.dispose()
 
 
-def test_sessions_outlive_the_upgrade_from_0001(unmigrated_store: SqlStore, database_url: str) -> None:
+def test_sessions_outlive_the_upgrade_from_0001(unmigrated_store: SqlStore, empty_database_url: str) -> None:
     """Who is signed in stays signed in, under the same `sid`, which is where what hangs on the session is found."""
-    _migrated_to(database_url, "0001")
+    _migrated_to(empty_database_url, "0001")
     assert unmigrated_store.schema_state() == "behind"
     tokens = {new_session_token(): f"sid-{number}" for number in range(3)}
     for token, sid in tokens.items():
-        _put_as_0001(database_url, token, sid)
+        _put_as_0001(empty_database_url, token, sid)
     unmigrated_store.migrate()
     assert unmigrated_store.schema_state() == "current"
     sessions = LocalSessions(unmigrated_store, lifetime_s=60)

@@ -177,7 +177,7 @@ class Gunicorn:
         cwd: Path = PROJECT,
         **settings: str | None,
     ) -> None:
-        """Start it, and wait until it answers.
+        """Start it, and wait until it answers, with all of its workers there.
 
         Args:
             app: The WSGI callable, as `module:name`.
@@ -269,7 +269,8 @@ class Gunicorn:
             with contextlib.suppress(OSError, http.client.HTTPException):
                 if self._listens():
                     self.call("GET", self._ready_path, timeout=5)
-                    return True
+                    if len(self.worker_pids()) >= int(self._given["WEB_CONCURRENCY"] or 1):
+                        return True  # whoever asks for its workers sees all of them
             time.sleep(_POLL_S)
         raise DidNotStart(f"gunicorn did not answer within {_START_S:.0f} s:\n{self.output()}")
 

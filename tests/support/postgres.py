@@ -199,14 +199,19 @@ class PostgresCluster:
             process.kill()
             process.wait()
 
-    def create_database(self) -> str:
-        """Make an empty database.
+    def create_database(self, like: str = "") -> str:
+        """Make a database.
+
+        Args:
+            like: URL of another one, to which nobody is connected, to be copied; an empty one is made without.
 
         Returns:
             Its `postgresql://` URL.
         """
         name = f"t_{secrets.token_hex(8)}"
-        self.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+        template = urlsplit(like).path.removeprefix("/") or "template0"
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        self.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
         return self.url(name)
 
     def drop_database(self, url: str) -> None:

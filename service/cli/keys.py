@@ -1,0 +1,391 @@
+"""`pylon-oidc keys`: the ring of signing keys, what will happen to it, and steps that are refused while unsafe."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+import structlog
+
+from service.cli.common import FAILED, as_date, configured_store, json_option, print_rows
+from service.cli.key_picture import draw_svg, draw_text
+from service.key_material import AsymmetricKey, KeyFault, load_private_pem, public_pem, pylon_kid
+from service.keyring import DEFAULT_RSA_KID
+from service.logs import configure_logging
+from service.protocol.key_ring import (
+    ASYMMETRIC_ALGS,
+    Change,
+    KeyRecord,
+    Keys,
+    Margins,
+    NoSuchKey,
+    Ring,
+    UnsafeStep,
+    coming,
+    imported,
+    published,
+    revoked,
+    role,
+    rotated,
+    rotation_is_safe_at,
+    signer,
+    with_role,
+)
+from service.protocol.sealed_keys import Unsealable
+from service.ring_store import RingStore
+from service.settings import Settings, read_settings
+from service.startup import ring_store, ring_warnings
+
+_CONCERNED = (
+    "PYLON_OIDC_KEYS",
+    "PYLON_KEY_ENCRYPTION_KEY",
+    "PYLON_OIDC_ALGS",
+    "PYLON_OIDC_KEY_ROTATION_DAYS",
+    "PYLON_OIDC_ID_TOKEN_LIFETIME_SECS",
+    "PYLON_OIDC_ACCESS_TOKEN_LIFETIME_SECS",
+    "PYLON_JWT_LIFETIME_SECS",
+)
+_TIMES = ("published_at", "signs_from", "retires_at", "gone_at", "revoked_at")
+_alg_option = click.option(
+    "--alg", type=click.Choice(ASYMMETRIC_ALGS), help="Of this algorithm alone; all when left out."
+)
+
+
+@click.group()
+def keys() -> None:
+    """Look after the signing keys in the database (PYLON_OIDC_KEYS=managed)."""
+
+
+@dataclass(frozen=True)
+class _Open:
+    settings: Settings
+    rings: RingStore
+    margins: Margins
+    now: int
+
+    def ring(self) -> Ring:
+        """The ring; ends the command where there is none."""
+        ring = self.rings.load(now=self.now)
+        if ring is None:
+            _fail("There is no ring of keys yet; the first start with PYLON_OIDC_KEYS=managed makes it.")
+        return ring
+
+
+@contextlib.contextmanager
+def _opened() -> Iterator[_Open]:
+    settings, now = read_settings().settings, int(time.time())
+    with configured_store(*_CONCERNED) as store:
+        try:
+            yield _Open(settings, ring_store(settings, store), settings.margins, now)
+        except UnsafeStep as step:
+            when = (
+                ""
+                if step.safe_at is None
+                else f" It is safe from {as_date(step.safe_at)} on, in {step.safe_at - now} s."
+            )
+            _fail(f"Refused: {step}.{when}")
+        except NoSuchKey as error:
+            _fail(f"Refused: {error.args[0]}.")
+        except (Unsealable, KeyFault) as error:
+            _fail(
+                f"PYLON_KEY_ENCRYPTION_KEY: {error}" if isinstance(error, Unsealable) else f"The key {error}"
+            )
+
+
+def _fail(text: str) -> NoReturn:
+    click.echo(text, err=True)
+    raise SystemExit(FAILED)
+
+
+def _audit(action: str, opened: _Open, **facts: Any) -> None:
+    """A line in the log, as the service writes it: who did what to which key."""
+    configure_logging("info", "json")
+    structlog.get_logger("audit").warning("audit", action=action, uid=os.getuid(), at=opened.now, **facts)
+
+
+# --- looking ---
+
+
+def _row(key: KeyRecord, now: int, *, as_json: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {"kid": key.kid, "alg": key.alg, "role": role(key, now)}
+    for name in _TIMES:
+        value = getattr(key, name)
+        row[name] = value if as_json or value is None else as_date(value)
+    return row | {"imported": key.imported, "sealed": key.sealed is not None}
+
+
+@keys.command("list")
+@click.option("--all", "everything", is_flag=True, help="Those that are gone too.")
+@json_option
+def list_keys(*, everything: bool, as_json: bool) -> None:
+    """List the keys with their roles and times."""
+    with _opened() as opened:
+        ring, now = opened.rings.load(now=opened.now) or Ring(0, "", (), 0), opened.now
+        shown = published(ring.keys, now)
+        if everything:
+            shown += [key for key in ring.keys if role(key, now) == "gone"]
+        rows = [_row(key, now, as_json=as_json) for key in shown]
+        columns = ["kid", "alg", "role", *_TIMES] if everything else ["kid", "alg", "role", *_TIMES[:-1]]
+        print_rows(rows, columns, name="keys", as_json=as_json)
+        if not as_json:
+            _warn(opened, ring)
+
+
+def _warn(opened: _Open, ring: Ring) -> None:
+    for warning in ring_warnings(ring, opened.rings, opened.margins, now=opened.now):
+        click.echo(f"warning: {warning}", err=True)
+
+
+@keys.command("plan")
+@click.option(
+    "--svg",
+    "svg",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Draw the timeline into this file too.",
+)
+@json_option
+def plan(*, svg: Path | None, as_json: bool) -> None:
+    """Show what will happen to the keys, when, and why that is safe."""
+    with _opened() as opened:
+        ring, now, margins = opened.ring(), opened.now, opened.margins
+        shown, changes = published(ring.keys, now), coming(ring.keys, now, margins)
+        safe = {alg: rotation_is_safe_at(ring.keys, alg, now, margins) for alg in _kept(ring.keys, now)}
+        if svg is not None:
+            svg.write_text(draw_svg(shown, changes, now), encoding="utf-8")
+        if as_json:
+            _print_plan(opened, shown, changes, safe)
+            return
+        click.echo(draw_text(shown, changes, now))
+        click.echo()
+        rows = [
+            {
+                "when": as_date(change.at),
+                "alg": change.alg,
+                "kid": change.kid or "a new one",
+                "what": change.what,
+                "safe_because": change.reason,
+            }
+            for change in changes
+        ]
+        print_rows(rows, ["when", "alg", "kid", "what", "safe_because"], name="changes", as_json=False)
+        click.echo()
+        for alg, at in safe.items():
+            word = "now" if at <= now else f"from {as_date(at)} on, in {at - now} s"
+            click.echo(f"{alg}: a rotation by hand is safe {word}.")
+        _warn(opened, ring)
+
+
+def _kept(ring_keys: Keys, now: int) -> list[str]:
+    return [alg for alg in ASYMMETRIC_ALGS if with_role(ring_keys, alg, "next", now)]
+
+
+def _print_plan(
+    opened: _Open, shown: Sequence[KeyRecord], changes: Sequence[Change], safe: dict[str, int]
+) -> None:
+    told = {
+        "now": opened.now,
+        "keys": [_row(key, opened.now, as_json=True) for key in shown],
+        "changes": [
+            {
+                "at": change.at,
+                "alg": change.alg,
+                "kid": change.kid,
+                "what": change.what,
+                "reason": change.reason,
+            }
+            for change in changes
+        ],
+        "rotation_is_safe_at": safe,
+    }
+    click.echo(json.dumps(told, indent=2))
+
+
+@keys.command("export-public")
+@click.argument("kid", required=False)
+@click.option("--pem", is_flag=True, help="As a PEM instead of JSON; needs KID.")
+def export_public(*, kid: str | None, pem: bool) -> None:
+    """Print the published keys as a JWK Set, or one key."""
+    if pem and kid is None:
+        raise click.UsageError("--pem needs KID.")
+    with _opened() as opened:
+        ring = opened.ring()
+        if kid is None:
+            shown = [dict(key.jwk) for key in published(ring.keys, opened.now)]
+            click.echo(json.dumps({"keys": shown}, indent=2))
+            return
+        key = next((each for each in ring.keys if each.kid == kid), None)
+        if key is None:
+            raise NoSuchKey(f"no key is called {kid}")
+        click.echo(public_pem(key.jwk) if pem else json.dumps(dict(key.jwk), indent=2), nl=not pem)
+
+
+# --- changing ---
+
+
+@keys.command("rotate")
+@_alg_option
+@click.option(
+    "--compromised",
+    is_flag=True,
+    help="Somebody else has the key that signs: take it away now, whatever that breaks.",
+)
+@json_option
+def rotate(*, alg: str | None, compromised: bool, as_json: bool) -> None:
+    """Let the next key sign; refused while a verifier may not know it."""
+    with _opened() as opened:
+        before, now, margins = opened.ring(), opened.now, opened.margins
+        algs = [alg] if alg else _kept(before.keys, now)
+
+        def step(ring: Ring) -> Keys:
+            changed = ring.keys
+            for each in algs:
+                if compromised:
+                    signing = signer(changed, each, now)
+                    if signing is None:
+                        raise NoSuchKey(f"no key of {each} signs")
+                    changed = revoked(changed, signing.kid, now, margins)
+                else:
+                    changed = rotated(changed, each, now, margins)
+            return changed
+
+        ring = opened.rings.ensure(margins, now=now, step=step)
+        done = [_what_rotated(before, ring, each, opened, compromised=compromised) for each in algs]
+        for told in done:
+            _audit("keys.rotate", opened, compromised=compromised, **told)
+        if as_json:
+            click.echo(json.dumps({"rotated": done}, indent=2))
+            return
+        for told in done:
+            click.echo(_in_words(told, compromised=compromised))
+
+
+def _what_rotated(before: Ring, ring: Ring, alg: str, opened: _Open, *, compromised: bool) -> dict[str, Any]:
+    now, margins = opened.now, opened.margins
+    (old,) = with_role(before.keys, alg, "active", now)
+    successor = next(key for key in with_role(before.keys, alg, "next", now))
+    new = next(key for key in ring.keys if key.kid == successor.kid)
+    kept = next(key for key in ring.keys if key.kid == old.kid)
+    told: dict[str, Any] = {"alg": alg, "kid": old.kid, "successor": new.kid, "signs_from": new.signs_from}
+    if compromised:
+        return told | {
+            "accepted_until": now + margins.learn_s + margins.max_age_s,
+            "affected_until": now + margins.longest_token_s,
+            "unknown_until": max(now, new.published_at + margins.lead_s),
+        }
+    return told | {"published_until": kept.gone_at}
+
+
+def _in_words(told: dict[str, Any], *, compromised: bool) -> str:
+    head = f"{told['alg']}: {told['successor']} signs from {as_date(told['signs_from'])} on"
+    if not compromised:
+        return f"{head}; {told['kid']} stays published until {as_date(told['published_until'])}."
+    lines = [
+        f"{head}; {told['kid']} is taken away.",
+        f"  It leaves our key set within a minute; verifiers that keep the set may accept it until {as_date(told['accepted_until'])}.",
+        f"  Whoever holds a token that it signed is refused from then on, and needs a new one; the last such token would have ended at {as_date(told['affected_until'])}.",
+    ]
+    if told["unknown_until"] > told["signs_from"]:
+        lines.append(
+            f"  The new key was published a short while ago: verifiers with an old set refuse its tokens, until {as_date(told['unknown_until'])} at the latest."
+        )
+    return "\n".join(lines)
+
+
+@keys.command("revoke")
+@click.argument("kid")
+def revoke(kid: str) -> None:
+    """Take a key out of the key set within a minute; where it signs, the next one does at once."""
+    with _opened() as opened:
+        opened.ring()
+        opened.rings.ensure(
+            opened.margins,
+            now=opened.now,
+            step=lambda ring: revoked(ring.keys, kid, opened.now, opened.margins),
+        )
+        _audit("keys.revoke", opened, kid=kid)
+        until = opened.now + opened.margins.learn_s + opened.margins.max_age_s
+        click.echo(f"Revoked. Verifiers that keep the key set may accept {kid} until {as_date(until)}.")
+
+
+@keys.command("reseal")
+def reseal() -> None:
+    """Seal every private key under the first key of PYLON_KEY_ENCRYPTION_KEY."""
+    with _opened() as opened:
+        opened.ring()
+        _, count = opened.rings.reseal(opened.margins, now=opened.now)
+        _audit("keys.reseal", opened, count=count, under=opened.rings.sealing.names[0])
+        click.echo(
+            f"Sealed {count} keys anew. The other encryption keys may be dropped when every replica has this one."
+        )
+
+
+@keys.command("import")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--kid",
+    help="The name that its tokens call it by; the one of the settings, or its thumbprint, when left out.",
+)
+@click.option(
+    "--pylon-kid",
+    is_flag=True,
+    help="The name that Pylon gives its key file: 16 hex digits of the modulus' hash.",
+)
+@click.option(
+    "--alg", type=click.Choice(ASYMMETRIC_ALGS), help="By what it signs; RS256 for an RSA key when left out."
+)
+@click.option(
+    "--next", "as_next", is_flag=True, help="It shall sign next, and not only verify what it signed."
+)
+def import_key(*, file: Path, kid: str | None, pylon_kid: bool, alg: str | None, as_next: bool) -> None:
+    """Take in a private key, a PEM file, under the name that it has.
+
+    The first key of its algorithm goes on signing. Where there is one that signs, it is published for as long as
+    its tokens may live.
+    """
+    if kid is not None and pylon_kid:
+        raise click.UsageError("Write --kid or --pylon-kid.")
+    with _opened() as opened:
+        try:
+            private, by = load_private_pem(file.read_text("utf-8", "replace"), alg)
+        except OSError as error:
+            _fail(f"The file cannot be read ({error.strerror}).")
+        name = kid or _usual_kid(private, opened.settings, pylon=pylon_kid)
+        if not (0 < len(name) <= 255 and name.isascii() and name.isprintable() and " " not in name):
+            raise click.UsageError("--kid is no key id; write 1 to 255 visible ASCII characters.")
+
+        def step(ring: Ring) -> Keys:
+            record = opened.rings.record(private, by, name, ring.database_id)
+            return imported(ring.keys, record, opened.now, opened.margins, as_next=as_next)
+
+        ring = opened.rings.ensure(opened.margins, now=opened.now, step=step)
+        is_now = role(next(key for key in ring.keys if key.kid == name), opened.now)
+        _audit("keys.import", opened, kid=name, alg=by, role=is_now)
+        click.echo(f"{by}: {name} is {is_now}.")
+
+
+def _usual_kid(private: AsymmetricKey, settings: Settings, *, pylon: bool) -> str:
+    if pylon:
+        return pylon_kid_of(private)
+    if settings.jwks_kid is not None:
+        return settings.jwks_kid
+    return DEFAULT_RSA_KID if settings.jwks_rsa_n is not None else private.thumbprint()
+
+
+def pylon_kid_of(private: AsymmetricKey) -> str:
+    """Pylon's name of an RSA key.
+
+    Raises:
+        click.UsageError: for another kind of key.
+    """
+    name = pylon_kid(private)
+    if name is None:
+        raise click.UsageError("--pylon-kid is for an RSA key.")
+    return name

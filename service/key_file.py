@@ -1,0 +1,76 @@
+"""The file of the signing key: made once, atomically, and readable by nobody else."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from joserfc.jwk import RSAKey
+
+from service.key_material import KeyFault, load_private_key
+
+
+def read_key_file(path: Path) -> RSAKey:
+    """Read the signing key from its file.
+
+    Raises:
+        KeyFault: when it is readable by others, cannot be read, or is no key that we use.
+        FileNotFoundError: when there is none.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if mode & 0o077:
+                raise KeyFault(f"the file's mode is {mode:04o}, others may read it; run chmod 600 on it")
+            data = file.read(1 << 20)
+    except FileNotFoundError:
+        raise
+    except OSError as exc:
+        raise KeyFault(
+            f"the file cannot be read ({exc.strerror}); give the service's user the right to read it"
+        ) from None
+    return load_private_key(data.decode("utf-8", "replace"))
+
+
+def create_key_file(path: Path) -> RSAKey:
+    """Make the signing key's file, or read the one that another process made first.
+
+    RSA 2048, PKCS#8, mode 0600. Atomic: the file appears complete and under its own name only once, however
+    many processes try (`link` fails where the name is taken).
+
+    Raises:
+        KeyFault: when the folder cannot be written, or another's file is no key that we use.
+    """
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(pem)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(temporary, path)
+        except FileExistsError:
+            return read_key_file(path)
+        finally:
+            temporary.unlink()
+    except OSError as exc:
+        raise KeyFault(
+            f"the file cannot be made ({exc.strerror}); give the service's user a folder to write in"
+        ) from None
+    _sync_folder(path.parent)
+    return RSAKey.import_key(key)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,259 @@
+"""Which keys we take: their kinds, their sizes, and how they are written.
+
+Owns: the policy of keys, and their import. A key is imported once, here, never per request: an RSA key takes 30 ms.
+Never touches: settings, files, which key signs.
+
+Spec: RFC 7518 §2, §3.2, §3.3, RFC 8725 §3.5
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+    load_pem_private_key,
+)
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
+
+MIN_RSA_BITS: Final = 2048
+MIN_SECRET_BYTES: Final = 32
+
+#: What signs so that others can verify it.
+AsymmetricKey = RSAKey | ECKey | OKPKey
+
+_PLACEHOLDERS = (
+    "changeme",
+    "change-me",
+    "change_me",
+    "placeholder",
+    "your-secret",
+    "your_secret",
+    "replace-me",
+    "replace_me",
+)
+_REPEATED = re.compile(rb"(.{1,8}?)\1{3,}.{0,8}", re.DOTALL)
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+
+
+class KeyFault(ValueError):
+    """A key that we will not use; the message says why and what to write instead, and holds nothing of the key."""
+
+
+def load_secret(value: bytes) -> OctKey:
+    """Check and import the HS256 key.
+
+    Raises:
+        KeyFault: when it is shorter than 32 bytes, a placeholder, or a PEM (RFC 8725 §3.5, RFC 7518 §3.2).
+    """
+    check_secret_strength(value)
+    asymmetric = KeyFault("looks like an asymmetric key; write a random secret: openssl rand -hex 32")
+    if b"-----BEGIN" in value:  # of a private key joserfc only warns
+        raise asymmetric
+    try:
+        return OctKey.import_key(value)
+    except (JoseError, ValueError):
+        raise asymmetric from None
+
+
+def check_secret_strength(value: bytes) -> None:
+    """Refuse a secret that can be guessed.
+
+    Raises:
+        KeyFault: when it is shorter than 32 bytes, or a placeholder.
+    """
+    if len(value) < MIN_SECRET_BYTES:
+        raise KeyFault(f"is shorter than {MIN_SECRET_BYTES} bytes; write a random one: openssl rand -hex 32")
+    lowered = value.lower()
+    if (
+        any(word.encode() in lowered for word in _PLACEHOLDERS)
+        or len(set(value)) < 5
+        or _REPEATED.fullmatch(value)
+    ):
+        raise KeyFault("is a placeholder; write a random one: openssl rand -hex 32")
+
+
+def load_private_key(pem: str) -> RSAKey:
+    r"""Check and import an RSA private key. It takes about 30 ms: once a process.
+
+    Args:
+        pem: PKCS#8 or PKCS#1; line ends may be written as the two characters `\n`.
+
+    Raises:
+        KeyFault: when it is not a PEM of an RSA key of 2,048 bits at least, without a passphrase.
+    """
+    data = pem.replace("\\n", "\n").strip().encode("utf-8", "replace")
+    hint = "write a PEM: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048"
+    try:
+        key = load_pem_private_key(data, None)
+    except TypeError:
+        raise KeyFault(
+            "the key has a passphrase; write it without: openssl pkey -in KEY -out PLAIN"
+        ) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise KeyFault(f"is not a readable private key; {hint}") from None
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise KeyFault(f"is not an RSA key; {hint}")
+    if key.key_size < MIN_RSA_BITS:
+        raise KeyFault(f"has {key.key_size} bits, {MIN_RSA_BITS} are the least; {hint}")
+    return RSAKey.import_key(key)
+
+
+def load_public_key(modulus: int, exponent: int) -> RSAKey:
+    """Import the RSA key to publish.
+
+    Raises:
+        KeyFault: when the two cannot be an RSA key of 2,048 bits at least.
+    """
+    if modulus.bit_length() < MIN_RSA_BITS:
+        raise KeyFault(
+            f"has {modulus.bit_length()} bits, {MIN_RSA_BITS} are the least; write the modulus of a longer key"
+        )
+    if modulus % 2 == 0:
+        raise KeyFault("is even, so it is no RSA modulus; write the modulus of the key that signs")
+    try:
+        return RSAKey.import_key(rsa.RSAPublicNumbers(exponent, modulus).public_key())
+    except ValueError:
+        raise KeyFault("modulus and exponent are no RSA key; write those of the key that signs") from None
+
+
+def parse_base64url_uint(value: str) -> int:
+    """Parse a Base64urlUInt (RFC 7518 §2): base64url without padding, no leading zero byte.
+
+    Raises:
+        KeyFault: when it is anything else.
+    """
+    if not _BASE64URL.fullmatch(value):
+        raise KeyFault("is not base64url without padding; write the characters A-Z a-z 0-9 - _ alone")
+    try:
+        data = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
+    except (binascii.Error, ValueError):
+        raise KeyFault("is not base64url; write the characters A-Z a-z 0-9 - _ alone") from None
+    number = int.from_bytes(data, "big")
+    if number == 0 or base64url_uint(number) != value:
+        raise KeyFault("is not a minimal base64url number; write it without leading zero bytes")
+    return number
+
+
+def public_numbers(key: RSAKey) -> rsa.RSAPublicNumbers:
+    """Modulus and exponent of the key."""
+    return key.public_key.public_numbers()
+
+
+def base64url_uint(number: int) -> str:
+    """A number as Base64urlUInt (RFC 7518 §2)."""
+    data = number.to_bytes((number.bit_length() + 7) // 8, "big")
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+# --- keys of the ring ---
+
+
+def generate_key(alg: str) -> AsymmetricKey:
+    """A fresh signing key for the algorithm: RSA of 2,048 bits, P-256, or Ed25519. RSA takes about 50 ms."""
+    if alg in {"RS256", "PS256"}:
+        return RSAKey.import_key(rsa.generate_private_key(public_exponent=65537, key_size=MIN_RSA_BITS))
+    if alg == "ES256":
+        return ECKey.import_key(ec.generate_private_key(ec.SECP256R1()))
+    if alg == "Ed25519":
+        return OKPKey.import_key(ed25519.Ed25519PrivateKey.generate())
+    raise LookupError(f"no key is made for {alg}")
+
+
+def private_bytes(key: AsymmetricKey) -> bytes:
+    """The private key as PKCS#8, DER: to be sealed, and never written anywhere as it is."""
+    return key.as_der(private=True)
+
+
+def load_private_bytes(data: bytes, alg: str) -> AsymmetricKey:
+    """Import what `private_bytes` gave.
+
+    Raises:
+        KeyFault: when it is no key for the algorithm.
+    """
+    try:
+        key = load_der_private_key(data, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise KeyFault("is no private key; restore it, or revoke it") from None
+    if isinstance(key, rsa.RSAPrivateKey) and alg in {"RS256", "PS256"} and key.key_size >= MIN_RSA_BITS:
+        return RSAKey.import_key(key)
+    if isinstance(key, ec.EllipticCurvePrivateKey) and alg == "ES256" and key.curve.name == "secp256r1":
+        return ECKey.import_key(key)
+    if isinstance(key, ed25519.Ed25519PrivateKey) and alg == "Ed25519":
+        return OKPKey.import_key(key)
+    raise KeyFault(f"is no key for {alg}; restore it, or revoke it")
+
+
+def load_public_jwk(jwk: Mapping[str, str]) -> AsymmetricKey:
+    """Import a public key of the ring, to verify by."""
+    members: dict[str, Any] = {name: jwk[name] for name in _PUBLIC_MEMBERS[jwk["kty"]]}
+    kinds: dict[str, type[AsymmetricKey]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
+    return kinds[jwk["kty"]].import_key(members)
+
+
+_PUBLIC_MEMBERS: Final = {
+    "RSA": ("kty", "n", "e"),
+    "EC": ("kty", "crv", "x", "y"),
+    "OKP": ("kty", "crv", "x"),
+}
+
+
+def public_jwk(key: AsymmetricKey, *, kid: str, alg: str) -> dict[str, str]:
+    """The key as the JWKS shows it: its public members, named one by one, and nothing else (RFC 7517 §9.2)."""
+    shown = key.as_dict(private=False)
+    kty, *names = _PUBLIC_MEMBERS[str(shown["kty"])]
+    head = {kty: str(shown[kty]), "use": "sig", "alg": alg, "kid": kid}
+    return head | {name: str(shown[name]) for name in names}
+
+
+def load_private_pem(pem: str, alg: str | None) -> tuple[AsymmetricKey, str]:
+    """Import a private key that was made elsewhere; the key, and the algorithm that it signs by.
+
+    Args:
+        pem: PKCS#8, PKCS#1 or SEC 1, without a passphrase.
+        alg: by what it shall sign; None: by what its kind says, RS256 for RSA.
+
+    Raises:
+        KeyFault: when it is no such key, or not one for the algorithm.
+    """
+    data = pem.replace("\\n", "\n").strip().encode("utf-8", "replace")
+    try:
+        key = load_pem_private_key(data, None)
+    except TypeError:
+        raise KeyFault("has a passphrase; write it without: openssl pkey -in KEY -out PLAIN") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise KeyFault("is not a readable private key; write a PEM") from None
+    usual = {ec.EllipticCurvePrivateKey: "ES256", ed25519.Ed25519PrivateKey: "Ed25519"}
+    by = alg or next((name for kind, name in usual.items() if isinstance(key, kind)), "RS256")
+    try:
+        return load_private_bytes(
+            key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), by
+        ), by
+    except KeyFault:
+        raise KeyFault(
+            f"is no key for {by}; write an RSA key of {MIN_RSA_BITS} bits at least, a P-256 or an Ed25519 key"
+        ) from None
+
+
+def public_pem(jwk: Mapping[str, str]) -> str:
+    """A public key of the ring as a PEM (SubjectPublicKeyInfo)."""
+    return load_public_jwk(jwk).as_pem(private=False).decode()
+
+
+def pylon_kid(key: AsymmetricKey) -> str | None:
+    """The kid by which Pylon publishes the RSA key of its key file: 16 hex digits of SHA-256 over the modulus."""
+    if not isinstance(key, RSAKey):
+        return None
+    modulus = public_numbers(key).n
+    return hashlib.sha256(modulus.to_bytes((modulus.bit_length() + 7) // 8, "big")).hexdigest()[:16]

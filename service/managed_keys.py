@@ -1,0 +1,351 @@
+"""The ring of a running worker: what it has of the database's keys, how old that is, and what is prepared.
+
+Owns: when to look again, the keyring of each moment, the log of what changed.
+Never touches: when keys change (`protocol.key_ring`), the document (`ring_store`).
+
+A request never waits for a look while there are requests: the worker looks beside them, when what it has is a quarter
+of the time old in which a change must be known. After a pause the first request looks. No request makes a key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import structlog
+
+from service.key_material import AsymmetricKey, KeyFault, load_public_jwk
+from service.keyring import Keyring, PublicKey, SigningKey, try_key, unverified_kid
+from service.protocol.key_ring import (
+    KeyRecord,
+    Margins,
+    Ring,
+    coming,
+    leaves_at,
+    needs,
+    overdue,
+    published,
+    role,
+    signer,
+    turns_at,
+)
+from service.protocol.sealed_keys import Unsealable
+from service.ring_store import RingStore
+from service.storage.interface import StoreUnavailable
+
+#: As parts of `Margins.learn_s`: when to look beside the requests, and when in one.
+_BESIDE: Final = 1 / 4
+_BEFORE: Final = 2 / 3
+#: A stranger who sends one unknown kid after another makes us look once in so many parts of it.
+_AGAIN: Final = 1 / 60
+
+_log = structlog.get_logger("keys")
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What a worker has.
+
+    Attributes:
+        ring: the document.
+        keyring: what it means now.
+        can_sign: whether the key that signs now could be opened, for every algorithm.
+        seen_at: when the store last said that this is the document; Unix s.
+        built_at, turns_at: between which the keyring holds.
+    """
+
+    ring: Ring
+    keyring: Keyring
+    can_sign: bool
+    seen_at: float
+    built_at: float
+    turns_at: float
+
+
+def in_a_thread(work: Callable[[], None]) -> None:
+    """Do it beside the request."""
+    threading.Thread(target=work, name="keys", daemon=True).start()
+
+
+class ManagedKeys:
+    """`keyring.Keys` of a ring in the database.
+
+    Args:
+        rings: where it is.
+        margins: what keeps its rotations safe.
+        clock: Unix s.
+        environment: what is of the environment all the same: the algorithm of minted tokens, the HS256 key, and a
+            key that is published here and signs elsewhere.
+        beside: does work outside the request.
+    """
+
+    def __init__(
+        self,
+        rings: RingStore,
+        margins: Margins,
+        clock: Callable[[], float],
+        environment: Keyring,
+        *,
+        beside: Callable[[Callable[[], None]], None] = in_a_thread,
+    ) -> None:
+        self._environment = environment
+        self._rings = rings
+        self._margins = margins
+        self._clock = clock
+        self._beside = beside
+        self._state: _State | None = None
+        self._tried_at = float("-inf")
+        self._asked_at = float("-inf")
+        self._looking = threading.Lock()
+        self._changing = threading.RLock()
+        self._private: dict[str, AsymmetricKey] = {}
+        self._public: dict[str, AsymmetricKey] = {}
+
+    # --- what a request takes ---
+
+    @property
+    def mint_alg(self) -> str:
+        """See `Keys.mint_alg`."""
+        return self._environment.mint_alg
+
+    def current(self) -> Keyring:
+        """See `Keys.current`.
+
+        Raises:
+            StoreUnavailable: when the ring was never read.
+        """
+        return self._now(self._clock()).keyring
+
+    def to_sign(self) -> Keyring:
+        """See `Keys.to_sign`."""
+        now = self._clock()
+        state = self._now(now)
+        # Unseen for long, somebody may have rotated meanwhile: what we sign could outlive the key in the set.
+        if self._is_old(state, now) or not state.can_sign:
+            raise StoreUnavailable
+        return state.keyring
+
+    def knowing(self, unverified_token: str) -> Keyring:
+        """See `Keys.knowing`."""
+        now = self._clock()
+        keyring = self._now(now).keyring
+        kid = unverified_kid(unverified_token)
+        if kid is None or keyring.knows(kid) or abs(now - self._asked_at) < self._margins.learn_s * _AGAIN:
+            return keyring
+        self._asked_at = now
+        self._look_now(now)
+        return self._now(now).keyring
+
+    def max_age_s(self) -> int:
+        """See `Keys.max_age_s`: never beyond the next change of the set."""
+        now = self._clock()
+        state = self._now(now)
+        if self._is_old(state, now):
+            return 0
+        leaves = leaves_at(state.ring.keys, int(now))
+        return (
+            self._margins.max_age_s
+            if leaves is None
+            else max(0, min(self._margins.max_age_s, leaves - int(now)))
+        )
+
+    def status(self) -> Mapping[str, Any]:
+        """See `Keys.status`.
+
+        Raises:
+            StoreUnavailable: when the ring was never read.
+        """
+        time_of_day = self._clock()
+        state, now = self._now(time_of_day), int(time_of_day)
+        keys = state.ring.keys
+        shown = [
+            {"kid": key.kid, "alg": key.alg, "role": role(key, now), "age_s": now - key.published_at}
+            for key in published(keys, now)
+        ]
+        change = next(iter(coming(keys, now, self._margins)), None)
+        return {
+            "signing_keys": shown,
+            "next_key_change": None
+            if change is None
+            else {"at": change.at, "alg": change.alg, "kid": change.kid, "what": change.what},
+            "rotation_overdue": [key.kid for key in overdue(keys, now, self._margins)],
+            "keys_seen_s_ago": max(0, int(time_of_day - state.seen_at)),
+        }
+
+    # --- looking ---
+
+    def load(self) -> Ring:
+        """Read the ring, for the first time, and try every key of it.
+
+        Raises:
+            StoreUnavailable: when the store cannot be asked.
+            Unsealable: when a key cannot be opened.
+        """
+        now = self._clock()
+        self._look(now)
+        ring = self._now(now).ring
+        for key in ring.keys:
+            if role(key, int(now)) in {"active", "next"} and key.kid not in self._private:
+                self._tried(key, ring)
+        return ring
+
+    def _is_old(self, state: _State, now: float) -> bool:
+        return now - state.seen_at > self._margins.learn_s + self._margins.slack_s
+
+    def _now(self, now: float) -> _State:
+        learn_s, since_s = self._margins.learn_s, abs(now - self._tried_at)
+        if self._state is None:
+            self._look(now)
+        elif since_s >= learn_s * _BEFORE:
+            self._look_now(now)
+        elif since_s >= learn_s * _BESIDE:
+            self._look_beside(now)
+        state = self._state
+        if state is None:  # pragma: no cover - `_look` has raised
+            raise StoreUnavailable
+        if not state.built_at <= now < state.turns_at:
+            with self._changing:
+                state = self._install(state.ring, state.seen_at, now)
+        return state
+
+    def _look_now(self, now: float) -> None:
+        with self._told():
+            self._look(now)
+
+    def _look_beside(self, now: float) -> None:
+        if not self._looking.acquire(blocking=False):
+            return
+        self._tried_at = now
+
+        def look() -> None:
+            try:
+                with self._told():
+                    self._look(now)
+            finally:
+                self._looking.release()
+
+        self._beside(look)
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """What a look fails by goes to the log: the ring that is here goes on by the clock."""
+        try:
+            yield
+        except StoreUnavailable as error:
+            _log.warning("keys_not_seen", cause=type(error.__cause__).__name__)
+        except Unsealable as error:
+            _log.error("keys_unreadable", detail=str(error))
+
+    def _look(self, now: float) -> None:
+        with self._changing:  # or an older document could come after a newer one
+            self._read(now)
+
+    def _read(self, now: float) -> None:
+        self._tried_at = now
+        ring = self._rings.load(now=int(now))
+        if ring is None:  # a fresh database, behind a service that started without it
+            ring = self._rings.ensure(self._margins, now=int(now))
+        state = self._state
+        if state is not None and state.ring == ring:
+            self._state = replace(state, seen_at=now)
+        else:
+            self._install(ring, now, now)
+        if self._lacks_something(ring, int(now)):
+            self._beside(self._maintain)
+
+    def _lacks_something(self, ring: Ring, now: int) -> bool:
+        idle = any(key.sealed is not None and role(key, now) == "gone" for key in ring.keys)
+        return idle or bool(needs(ring.keys, self._rings.algs(now=now), now, self._margins))
+
+    def _maintain(self) -> None:
+        """Make what is due; of all the workers and replicas that do so one succeeds."""
+        now = self._clock()
+        with self._told(), self._changing:
+            self._install(self._rings.ensure(self._margins, now=int(now)), now, now)
+
+    # --- what is prepared ---
+
+    def _install(self, ring: Ring, seen_at: float, now: float) -> _State:
+        moment = int(now)
+        before = self._state
+        turns = turns_at(ring.keys, moment)
+        keyring = self._keyring(ring, moment)
+        chosen = {key.alg for key in ring.keys if signer(ring.keys, key.alg, moment) is not None}
+        state = _State(
+            ring,
+            keyring,
+            chosen == set(keyring.signing),
+            seen_at,
+            now,
+            float("inf") if turns is None else turns,
+        )
+        if before is not None:
+            _tell(before, state, moment)
+        self._state = state
+        return state
+
+    def _keyring(self, ring: Ring, now: int) -> Keyring:
+        shown = published(ring.keys, now)
+        # The next ones too: on the second at which they begin there is nothing left to do.
+        for key in ring.keys:
+            if role(key, now) in {"active", "next"} and key.kid not in self._private:
+                self._prepare(key, ring)
+        for kid in set(self._private) - {key.kid for key in shown}:
+            self._private.pop(kid, None)
+        signing = {}
+        for alg in {key.alg for key in shown}:
+            chosen = signer(ring.keys, alg, now)
+            if chosen is not None and chosen.kid in self._private:
+                signing[alg] = SigningKey(chosen.kid, self._private[chosen.kid])
+        elsewhere = self._environment.published
+        return Keyring(
+            self.mint_alg,
+            self._environment.secret,
+            signing,
+            (*(PublicKey(key.kid, key.alg, key.jwk) for key in shown), *elsewhere),
+            {(key.kid, key.alg): self._public_key(key) for key in shown},
+            {
+                (key.kid, key.alg): self._public_key(key)
+                for key in ring.keys
+                if role(key, now) == "gone" and key.revoked_at is None
+            },
+        )
+
+    def _prepare(self, key: KeyRecord, ring: Ring) -> None:
+        """Open a key that signs, or will. What cannot be opened is published all the same: other replicas sign by it."""
+        try:
+            self._private[key.kid] = self._tried(key, ring)
+        except Unsealable as error:
+            _log.error("keys_unreadable", detail=str(error))
+
+    def _tried(self, key: KeyRecord, ring: Ring) -> AsymmetricKey:
+        private = self._rings.open(key, ring)
+        try:
+            try_key(Keyring(key.alg, signing={key.alg: SigningKey(key.kid, private)}), key.alg)
+        except KeyFault as error:
+            raise Unsealable(f"of the key {key.kid}: {error}") from None
+        return private
+
+    def _public_key(self, key: KeyRecord) -> AsymmetricKey:
+        if key.kid not in self._public:
+            self._public[key.kid] = load_public_jwk(key.jwk)
+        return self._public[key.kid]
+
+
+def _tell(before: _State, after: _State, now: int) -> None:
+    """A line for each key whose role has changed."""
+    was = {key.kid: role(key, int(before.built_at)) for key in before.ring.keys}
+    for key in after.ring.keys:
+        known, is_now = was.get(key.kid), role(key, now)
+        if known != is_now:
+            _log.info(
+                "key_changed",
+                kid=key.kid,
+                alg=key.alg,
+                role=is_now,
+                was=known,
+                revoked=key.revoked_at is not None,
+            )

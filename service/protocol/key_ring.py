@@ -1,0 +1,469 @@
+"""When a signing key is published, signs and goes: pure functions of its timestamps and the clock.
+
+Owns: the roles of keys, what has to be made, what a rotation, a revocation and an import do, the timeline.
+Never touches: key material, the store, the clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+
+#: What signs, RS256 first: every relying party knows that one (OpenID Connect Core §15.1).
+ASYMMETRIC_ALGS: Final = ("RS256", "PS256", "ES256", "Ed25519")
+DAY_S: Final = 86_400
+
+Role = Literal["next", "active", "retired", "gone"]
+
+
+@dataclass(frozen=True, slots=True)
+class Margins:
+    """What keeps a rotation safe, in s. The defaults are the contract's; tests give seconds, and no setting does.
+
+    Attributes:
+        max_age_s: how long a cache may keep the JWKS.
+        lead_s: how long a key is published before it signs: `max_age_s`, as much for a cache behind a cache, and
+            `learn_s`.
+        linger_s: how long a key stays published after the longest token that it signed has ended.
+        learn_s: within which every worker knows of a change.
+        slack_s: how much longer than `learn_s` a worker signs that cannot reach the store.
+        ahead_s: how long before it is needed the next key is made.
+        rotation_s: how long a key signs; 0: until somebody rotates.
+        longest_token_s: the longest lifetime of a token that is signed.
+    """
+
+    max_age_s: int = 300
+    lead_s: int = 660
+    linger_s: int = 360
+    learn_s: int = 60
+    slack_s: int = 300
+    ahead_s: int = DAY_S
+    rotation_s: int = 90 * DAY_S
+    longest_token_s: int = 3600
+
+    @property
+    def made_before_s(self) -> int:
+        """How long before its predecessor begins to sign a key is made."""
+        return min(self.ahead_s, self.rotation_s // 2) if self.rotation_s else self.ahead_s
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """One signing key and its times, in Unix s. None: not known yet.
+
+    Attributes:
+        kid: its name in tokens and in the JWKS; one in the ring has it.
+        alg: the one algorithm that it signs by.
+        jwk: its public members, as they are published.
+        sealed: its private part, sealed; None when it is gone.
+        published_at: from when on it is in the JWKS.
+        signs_from: from when on it signs.
+        retires_at: when its successor signs.
+        gone_at: when it leaves the JWKS.
+        revoked_at: when somebody took it away before its time; from then on nothing that it signed counts.
+        imported: whether it was made elsewhere.
+    """
+
+    kid: str
+    alg: str
+    jwk: Mapping[str, str]
+    sealed: Mapping[str, Any] | None = field(repr=False)
+    published_at: int
+    signs_from: int | None = None
+    retires_at: int | None = None
+    gone_at: int | None = None
+    revoked_at: int | None = None
+    imported: bool = False
+
+
+Keys = tuple[KeyRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """All the keys of one database.
+
+    Attributes:
+        version: one more at each change.
+        database_id: in which database it lives; private parts are sealed for it.
+        keys: in the order in which they came.
+        rotation_s: the `Margins.rotation_s` that the times were made by.
+    """
+
+    version: int
+    database_id: str
+    keys: Keys
+    rotation_s: int
+
+
+class UnsafeStep(Exception):
+    """A verifier could meet a token whose key it cannot know.
+
+    Attributes:
+        safe_at: when the step becomes safe, Unix s; None when waiting does not help.
+    """
+
+    def __init__(self, reason: str, safe_at: int | None = None) -> None:
+        super().__init__(reason)
+        self.safe_at = safe_at
+
+
+class NoSuchKey(LookupError):
+    """There is no key of this kid, or none of this algorithm that fits."""
+
+
+# --- what is ---
+
+
+def role(key: KeyRecord, now: int) -> Role:
+    """What the key is for now: a function of its own times and the clock, and of nothing else."""
+    if key.revoked_at is not None or _reached(key.gone_at, now):
+        return "gone"  # what was revoked stays so, whatever a clock that is behind says
+    if _reached(key.retires_at, now):
+        return "retired"
+    return "active" if _reached(key.signs_from, now) else "next"
+
+
+def _reached(moment: int | None, now: int) -> bool:
+    return moment is not None and moment <= now
+
+
+def with_role(keys: Iterable[KeyRecord], alg: str, wanted: Role, now: int) -> list[KeyRecord]:
+    """The keys of the algorithm that have the role; those that sign first come first."""
+    return sorted((key for key in keys if key.alg == alg and role(key, now) == wanted), key=_begins)
+
+
+def published(keys: Iterable[KeyRecord], now: int) -> list[KeyRecord]:
+    """What the JWKS holds: RS256 first, then as they come to sign."""
+    shown = [key for key in keys if role(key, now) != "gone"]
+    return sorted(shown, key=lambda key: (ASYMMETRIC_ALGS.index(key.alg), _begins(key)))
+
+
+def _begins(key: KeyRecord) -> tuple[bool, int, bool, int, str]:
+    """The order in which keys come to sign: by their time, then those that wait for a word, imported ones first."""
+    by_hand = key.signs_from is None
+    return by_hand, key.signs_from or 0, by_hand and not key.imported, key.published_at, key.kid
+
+
+def signer(keys: Iterable[KeyRecord], alg: str, now: int) -> KeyRecord | None:
+    """The key to sign by.
+
+    It is the active one; but where a clock is behind the one that began, the first that will be: it is published.
+    """
+    line = _line(keys, alg, now)
+    begun = [key for key in line if role(key, now) == "active"]
+    return begun[-1] if begun else next(iter(line), None)
+
+
+def turns_at(keys: Iterable[KeyRecord], now: int) -> int | None:
+    """When the next role changes by the clock alone; None: never."""
+    return min((moment for key in keys for moment in _moments(key) if moment > now), default=None)
+
+
+def leaves_at(keys: Iterable[KeyRecord], now: int) -> int | None:
+    """When the published set changes by the clock alone; None: never."""
+    shown = published(keys, now)
+    return min((key.gone_at for key in shown if key.gone_at is not None), default=None)
+
+
+def _moments(key: KeyRecord) -> list[int]:
+    if key.revoked_at is not None:
+        return []
+    return [moment for moment in (key.signs_from, key.retires_at, key.gone_at) if moment is not None]
+
+
+# --- what must be made, and where a new key stands ---
+
+
+def needs(keys: Keys, algs: Iterable[str], now: int, margins: Margins) -> list[str]:
+    """The algorithms of the keys that must be made now; one twice where both the first and the next are missing."""
+    wanted = []
+    for alg in algs:
+        if not with_role(keys, alg, "active", now):
+            wanted.append(alg)
+        soon = now + margins.made_before_s
+        coming_later = [
+            key
+            for key in with_role(keys, alg, "next", now)
+            if key.signs_from is None or key.signs_from > soon
+        ]
+        if not coming_later:
+            wanted.append(alg)
+    return wanted
+
+
+def added(keys: Keys, key: KeyRecord, now: int, margins: Margins) -> Keys:
+    """The ring with a new key: signing at once where nothing of its algorithm does, else after all the others."""
+    key = replace(key, published_at=now)
+    line = _line(keys, key.alg, now)
+    if not with_role(keys, key.alg, "active", now):
+        first = replace(key, signs_from=now)
+        return _in_line((*keys, first), key.alg, now, margins)
+    begins = None
+    if margins.rotation_s and line[-1].signs_from is not None:
+        begins = max(line[-1].signs_from + margins.rotation_s, now + margins.lead_s)
+    return _in_line((*keys, replace(key, signs_from=begins)), key.alg, now, margins)
+
+
+def _line(keys: Iterable[KeyRecord], alg: str, now: int) -> list[KeyRecord]:
+    """Those of the algorithm that sign, or will: each until the one after it does."""
+    line = (key for key in keys if key.alg == alg and role(key, now) in {"active", "next"})
+    return sorted(line, key=_begins)
+
+
+def _in_line(keys: Keys, alg: str, now: int, margins: Margins) -> Keys:
+    """Let each key of the algorithm sign until its successor does, so that there is always exactly one."""
+    line = _line(keys, alg, now)
+    changed: dict[str, KeyRecord] = {}
+    for key, successor in zip(line, [*line[1:], None], strict=True):
+        retires = None if successor is None else successor.signs_from
+        changed[key.kid] = replace(key, retires_at=retires, gone_at=_gone(key, retires, margins))
+    return tuple(changed.get(key.kid, key) for key in keys)
+
+
+def imported(keys: Keys, key: KeyRecord, now: int, margins: Margins, *, as_next: bool = False) -> Keys:
+    """The ring with a key that was made elsewhere.
+
+    The first of its algorithm goes on signing. Where there is one that signs, it is published for as long as its
+    tokens may live; or, `as_next`, it comes to sign before those that wait already.
+
+    Raises:
+        UnsafeStep: when its kid is taken, or the line must not change now.
+    """
+    if any(known.kid == key.kid for known in keys):
+        raise UnsafeStep(f"the kid {key.kid} is taken")
+    key = replace(key, published_at=now, imported=True)
+    if not with_role(keys, key.alg, "active", now):
+        return added(keys, key, now, margins)
+    if not as_next:
+        gone = now + margins.longest_token_s + margins.linger_s
+        return (*keys, replace(key, signs_from=now, retires_at=now, gone_at=gone))
+    waiting = with_role(keys, key.alg, "next", now)
+    begins = waiting[0].signs_from if waiting else None
+    if begins is not None:
+        if begins <= now + margins.learn_s:
+            raise UnsafeStep("a rotation is under way", begins)
+        begins = max(begins, now + margins.lead_s)
+        moved = {each.kid: each for each in _again(waiting, begins, margins)}
+        keys = tuple(moved.get(each.kid, each) for each in keys)
+    return _in_line((*keys, replace(key, signs_from=begins)), key.alg, now, margins)
+
+
+def _gone(key: KeyRecord, retires_at: int | None, margins: Margins) -> int | None:
+    """When a key may go that retires then; never sooner after it than was said before, by a replica of longer tokens."""
+    if retires_at is None:
+        return None
+    said = key.gone_at - key.retires_at if key.gone_at is not None and key.retires_at is not None else 0
+    return retires_at + max(said, margins.longest_token_s + margins.linger_s)
+
+
+# --- what an operator does ---
+
+
+def rotation_is_safe_at(keys: Keys, alg: str, now: int, margins: Margins) -> int:
+    """From when on the next key may be let sign, Unix s; now or earlier: it may be already.
+
+    Raises:
+        NoSuchKey: when no key waits.
+    """
+    waiting = with_role(keys, alg, "next", now)
+    if not waiting:
+        raise NoSuchKey(f"no key of {alg} waits to sign")
+    known_at = waiting[0].published_at + margins.lead_s - margins.learn_s
+    begins = waiting[0].signs_from
+    if (
+        begins is not None and begins <= max(now, known_at) + margins.learn_s
+    ):  # then it is the turn of the one after
+        return max(begins, (waiting[1].published_at if len(waiting) > 1 else begins) + margins.lead_s)
+    return known_at
+
+
+def rotated(keys: Keys, alg: str, now: int, margins: Margins) -> Keys:
+    """Let the next key sign from `now + learn_s`, when every worker knows of it.
+
+    Raises:
+        NoSuchKey: when there is none that could.
+        UnsafeStep: when a verifier may not know it yet, or it is about to sign anyway.
+    """
+    safe_at = rotation_is_safe_at(keys, alg, now, margins)
+    successor, begins = with_role(keys, alg, "next", now)[0], now + margins.learn_s
+    if successor.signs_from is not None and successor.signs_from <= begins:
+        raise UnsafeStep("a rotation is under way", safe_at)
+    if now < safe_at:
+        raise UnsafeStep("a verifier may still hold a key set without the next key", safe_at)
+    return _takes_over(keys, successor, begins, now, margins)
+
+
+def _takes_over(keys: Keys, successor: KeyRecord, begins: int, now: int, margins: Margins) -> Keys:
+    waiting = [key for key in with_role(keys, successor.alg, "next", now) if key.kid != successor.kid]
+    moved = {key.kid: key for key in _again(waiting, begins, margins)}
+    moved[successor.kid] = replace(successor, signs_from=begins)
+    return _in_line(tuple(moved.get(key.kid, key) for key in keys), successor.alg, now, margins)
+
+
+def _again(
+    waiting: Sequence[KeyRecord], after: int, margins: Margins, *, not_before: int = 0
+) -> list[KeyRecord]:
+    """The waiting keys with new times: a rotation apart, and none before verifiers know it."""
+    moved = []
+    for key in waiting:
+        after = max(after + margins.rotation_s, key.published_at + margins.lead_s, not_before)
+        moved.append(replace(key, signs_from=after if margins.rotation_s else None))
+    return moved
+
+
+def revoked(keys: Keys, kid: str, now: int, margins: Margins) -> Keys:
+    """Take a key away now; where it signs, the next one does from now on.
+
+    Raises:
+        NoSuchKey: when it is not published.
+    """
+    key = next((each for each in keys if each.kid == kid and role(each, now) != "gone"), None)
+    if key is None:
+        raise NoSuchKey(f"no published key is called {kid}")
+    signed = role(key, now) == "active"
+    gone = replace(key, revoked_at=now, sealed=None)
+    keys = tuple(gone if each.kid == kid else each for each in keys)
+    waiting = with_role(keys, key.alg, "next", now)
+    if not signed:
+        return _in_line(keys, key.alg, now, margins)
+    return _takes_over(keys, waiting[0], now, now, margins) if waiting else keys
+
+
+def rescheduled(keys: Keys, now: int, margins: Margins) -> Keys:
+    """The ring by another `rotation_s`: who signs next does so then; what is about to happen stays."""
+    for alg in ASYMMETRIC_ALGS:
+        line = _line(keys, alg, now)
+        if not line or role(line[0], now) != "active":
+            continue
+        begins = line[0].signs_from or now
+        waiting, soon = line[1:], now + margins.learn_s
+        if any(key.signs_from is not None and key.signs_from <= soon for key in waiting):
+            continue
+        moved = {key.kid: key for key in _again(waiting, begins, margins, not_before=soon)}
+        keys = _in_line(tuple(moved.get(key.kid, key) for key in keys), alg, now, margins)
+    return keys
+
+
+def kept_long_enough(keys: Keys, now: int, margins: Margins) -> Keys:
+    """The ring after the longest lifetime has grown: whoever has signed stays published for tokens of that length."""
+
+    def kept(key: KeyRecord) -> KeyRecord:
+        if key.retires_at is None or role(key, now) == "gone":
+            return key
+        least = key.retires_at + margins.longest_token_s + margins.linger_s
+        return key if key.gone_at is not None and key.gone_at >= least else replace(key, gone_at=least)
+
+    return tuple(kept(key) for key in keys)
+
+
+def without_private_parts_of_gone(keys: Keys, now: int) -> Keys:
+    """The ring, where what will never sign again cannot."""
+    return tuple(
+        replace(key, sealed=None) if key.sealed is not None and role(key, now) == "gone" else key
+        for key in keys
+    )
+
+
+# --- what will be, and whether it is sound ---
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that will happen by the clock.
+
+    Attributes:
+        at: Unix s.
+        kid, alg: of which key; the kid is None for one that is still to be made.
+        what: `is made`, `signs`, `retires` or `goes`.
+        reason: why that is safe then.
+    """
+
+    at: int
+    alg: str
+    kid: str | None
+    what: Literal["is made", "signs", "retires", "goes"]
+    reason: str
+
+
+def coming(keys: Keys, now: int, margins: Margins) -> list[Change]:
+    """Every change that is known of, the soonest first."""
+    changes: list[Change] = []
+    for key in published(keys, now):
+        if key.signs_from is not None and key.signs_from > now:
+            known_s = key.signs_from - key.published_at
+            changes.append(
+                Change(
+                    key.signs_from,
+                    key.alg,
+                    key.kid,
+                    "signs",
+                    f"published {known_s} s before; caches keep a set without it for {margins.lead_s} s at most",
+                )
+            )
+        if key.retires_at is not None and key.retires_at > now:
+            changes.append(
+                Change(key.retires_at, key.alg, key.kid, "retires", "its successor signs from that second on")
+            )
+        if key.gone_at is not None and key.retires_at is not None:
+            over_s = key.gone_at - key.retires_at
+            changes.append(
+                Change(
+                    key.gone_at,
+                    key.alg,
+                    key.kid,
+                    "goes",
+                    f"{over_s} s after it signed; the last token of it ended after {margins.longest_token_s} s",
+                )
+            )
+    for alg in sorted({key.alg for key in keys}):
+        last = next(iter(reversed(with_role(keys, alg, "next", now))), None)
+        if last is not None and last.signs_from is not None:
+            at = max(last.signs_from - margins.made_before_s, now)
+            reason = "so that one is next when the last of these begins to sign"
+            changes.append(Change(at, alg, None, "is made", reason))
+    return sorted(changes, key=lambda change: (change.at, change.alg, change.what))
+
+
+def overdue(keys: Keys, now: int, margins: Margins) -> list[KeyRecord]:
+    """The keys that sign although another should by now; by hand, after a year."""
+    longest = margins.rotation_s + margins.lead_s if margins.rotation_s else 365 * DAY_S
+    return [
+        key
+        for key in keys
+        if role(key, now) == "active" and key.signs_from and now > key.signs_from + longest
+    ]
+
+
+def violations(keys: Keys, now: int, margins: Margins) -> list[str]:
+    """What the contract's §9 would not allow of this ring at this second; tests ask, at every step.
+
+    Exempt are what it exempts: an algorithm's first key, and one that took over from a revoked one.
+    """
+    found = []
+    if len({key.kid for key in keys}) != len(keys):
+        found.append("a kid is there twice")
+    for alg in sorted({key.alg for key in keys}):
+        of_alg = [key for key in keys if key.alg == alg]
+        found += [
+            f"{alg}: {count} keys are {wanted}"
+            for wanted, count in (("active", len(with_role(keys, alg, "active", now))),)
+            if count != 1
+        ]
+        if not with_role(keys, alg, "next", now):
+            found.append(f"{alg}: no key is next")
+        first = min(key.published_at for key in of_alg)
+        in_need = {key.revoked_at for key in of_alg if key.revoked_at is not None}
+        for key in of_alg:
+            if key.signs_from is not None and key.published_at > first and key.signs_from not in in_need:
+                early = key.signs_from - key.published_at < margins.lead_s
+                if early and not (key.imported and key.retires_at == key.signs_from):
+                    found.append(f"{key.kid} signs before verifiers know it")
+            if role(key, now) != "gone" and key.retires_at is not None:
+                least = key.retires_at + margins.longest_token_s + margins.linger_s
+                if key.gone_at is None or key.gone_at < least:
+                    found.append(f"{key.kid} goes before its tokens have ended")
+            if role(key, now) != "gone" and key.sealed is None:
+                found.append(f"{key.kid} has lost its private part")
+    return found

@@ -1,0 +1,203 @@
+"""The ring of signing keys in the database: one document, replaced by its next version.
+
+Owns: the document's form, making and sealing keys, the race between writers.
+Never touches: when keys change (`protocol.key_ring`), signing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
+
+from service.key_material import (
+    AsymmetricKey,
+    KeyFault,
+    generate_key,
+    load_private_bytes,
+    private_bytes,
+    public_jwk,
+)
+from service.protocol.handles import hash_handle, new_id
+from service.protocol.key_ring import (
+    ASYMMETRIC_ALGS,
+    KeyRecord,
+    Keys,
+    Margins,
+    Ring,
+    added,
+    kept_long_enough,
+    needs,
+    rescheduled,
+    without_private_parts_of_gone,
+)
+from service.protocol.sealed_keys import Binding, SealingKeys, Unsealable
+from service.storage.interface import NEVER, Kind, Record, Store, StoreUnavailable
+
+_DATABASE: Final = hash_handle("key ring: database")
+#: Writers that lose read again; nobody loses so often.
+_ATTEMPTS: Final = 20
+
+Step = Callable[[Ring], Keys]
+
+
+@dataclass(frozen=True)
+class RingStore:
+    """The ring in a store.
+
+    Attributes:
+        store: where the document lives.
+        sealing: seals and opens private parts.
+        configured_algs: `PYLON_OIDC_ALGS`.
+        has_clients: whether the environment names clients.
+    """
+
+    store: Store
+    sealing: SealingKeys
+    configured_algs: Sequence[str] = ("RS256",)
+    has_clients: bool = False
+
+    def load(self, *, now: int) -> Ring | None:
+        """The ring as it is; None where there never was one. One query."""
+        records = {record.id_hash: record for record in self.store.list(Kind.KEY_RING, now=now)}
+        identity = records.pop(_DATABASE, None)
+        if identity is None or not records:
+            return None
+        (document,) = records.values()
+        return _ring(document, str(identity.body["database_id"]))
+
+    def algs(self, *, now: int) -> list[str]:
+        """The algorithms that are kept: RS256 besides, while there are clients."""
+        kept = set(self.configured_algs)
+        if self.has_clients or self.store.list(Kind.CLIENT, now=now):
+            kept.add("RS256")
+        return [alg for alg in ASYMMETRIC_ALGS if alg in kept]
+
+    def ensure(
+        self, margins: Margins, *, now: int, step: Step | None = None, reschedule: bool = False
+    ) -> Ring:
+        """Make the ring, and whatever it lacks by now; all of it once, however many processes do so at once.
+
+        Args:
+            margins: what keeps it safe.
+            now: Unix s.
+            step: what to do to its keys besides; it may be called again, with what another process has left.
+            reschedule: whether another `rotation_s` than the ring was made by moves its times. At a start only:
+                replicas that are being replaced differ in it, and would move them to and fro.
+
+        Raises:
+            Exception: what the step raises; nothing was changed then.
+        """
+        algs = self.algs(now=now)
+        spare: dict[str, list[AsymmetricKey]] = {}
+        for _ in range(_ATTEMPTS):
+            known = self.load(now=now)
+            ring = known or Ring(0, new_id(), (), margins.rotation_s)
+            keys = ring.keys if step is None else step(ring)
+            rotation_s = margins.rotation_s if reschedule else ring.rotation_s
+            if rotation_s != ring.rotation_s:
+                keys = rescheduled(keys, now, margins)
+            keys = self._completed(keys, ring.database_id, algs, spare, margins, now=now)
+            if known is not None and (keys, rotation_s) == (ring.keys, ring.rotation_s):
+                return ring
+            wanted = replace(ring, version=ring.version + 1, keys=keys, rotation_s=rotation_s)
+            if self._write(wanted, known, now=now):
+                return wanted
+        raise StoreUnavailable
+
+    def _write(self, ring: Ring, before: Ring | None, *, now: int) -> bool:
+        """Put the ring in the place of the version before it, or at the beginning; whether nobody else was first."""
+        if before is not None:
+            return self.store.replace(Kind.KEY_RING, _document_id(before.version), _document(ring), now=now)
+        identity = Record(Kind.KEY_RING, _DATABASE, NEVER, body={"database_id": ring.database_id})
+        return self.store.put(identity, _document(ring), now=now)
+
+    def _completed(
+        self,
+        keys: Keys,
+        database_id: str,
+        algs: Sequence[str],
+        spare: dict[str, list[AsymmetricKey]],
+        margins: Margins,
+        *,
+        now: int,
+    ) -> Keys:
+        unused = {alg: list(made) for alg, made in spare.items()}
+        while missing := needs(keys, algs, now, margins):
+            alg = missing[0]
+            if not unused.get(alg):  # a race that was lost is not a reason to make another key
+                made = generate_key(alg)
+                spare.setdefault(alg, []).append(made)
+                unused[alg] = [made]
+            key = unused[alg].pop()
+            keys = added(keys, self.record(key, alg, key.thumbprint(), database_id), now, margins)
+        return without_private_parts_of_gone(kept_long_enough(keys, now, margins), now)
+
+    def record(self, key: AsymmetricKey, alg: str, kid: str, database_id: str) -> KeyRecord:
+        """A key as the ring keeps it, its private part sealed; it has no times yet."""
+        sealed = self.sealing.seal(private_bytes(key), Binding(kid, alg, database_id))
+        return KeyRecord(kid, alg, public_jwk(key, kid=kid, alg=alg), sealed, published_at=0)
+
+    def open(self, key: KeyRecord, ring: Ring) -> AsymmetricKey:
+        """The private key of a record.
+
+        Raises:
+            Unsealable: when it cannot be opened, or is not the key that is published.
+        """
+        if key.sealed is None:
+            raise Unsealable(f"the private part of the key {key.kid} is gone")
+        data = self.sealing.unseal(key.sealed, Binding(key.kid, key.alg, ring.database_id))
+        try:
+            private = load_private_bytes(data, key.alg)
+        except KeyFault as error:
+            raise Unsealable(f"what is sealed as the key {key.kid} {error}") from None
+        if public_jwk(private, kid=key.kid, alg=key.alg) != key.jwk:
+            raise Unsealable(f"the key {key.kid} is published as another one; restore it, or revoke it")
+        return private
+
+    def reseal(self, margins: Margins, *, now: int) -> tuple[Ring, int]:
+        """Seal every private part under the first encryption key; the ring, and how many it were.
+
+        Raises:
+            Unsealable: when one cannot be opened.
+        """
+        count = 0
+
+        def sealed_again(ring: Ring) -> Keys:
+            nonlocal count
+            count = 0
+            keys = []
+            for key in ring.keys:
+                if key.sealed is not None and not self.sealing.is_first(key.sealed):
+                    binding = Binding(key.kid, key.alg, ring.database_id)
+                    again = self.sealing.seal(self.sealing.unseal(key.sealed, binding), binding)
+                    keys.append(replace(key, sealed=again))
+                    count += 1
+                else:
+                    keys.append(key)
+            return tuple(keys)
+
+        return self.ensure(margins, now=now, step=sealed_again), count
+
+    def sealed_otherwise(self, ring: Ring) -> int:
+        """How many private parts are sealed under another key than the first."""
+        return sum(1 for key in ring.keys if key.sealed is not None and not self.sealing.is_first(key.sealed))
+
+
+def _document_id(version: int) -> str:
+    return hash_handle(f"key ring: version {version}")
+
+
+def _document(ring: Ring) -> Record:
+    body: dict[str, Any] = {
+        "version": ring.version,
+        "rotation_s": ring.rotation_s,
+        "keys": [asdict(key) for key in ring.keys],
+    }
+    return Record(Kind.KEY_RING, _document_id(ring.version), NEVER, body=body)
+
+
+def _ring(document: Record, database_id: str) -> Ring:
+    body = document.body
+    keys = tuple(KeyRecord(**key) for key in body["keys"])
+    return Ring(body["version"], database_id, keys, body["rotation_s"])

@@ -1,0 +1,523 @@
+"""Contract §9, §4: keys of a ring behind the application: JWKS, minting, looking again, and an outage."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jwt as pyjwt
+import pytest
+
+from service.key_material import load_private_key
+from service.keyring import InvalidToken, Keyring
+from service.managed_keys import ManagedKeys
+from service.protocol.key_ring import DAY_S, Keys, Margins, Ring, imported, revoked, rotated
+from service.protocol.sealed_keys import SealingKeys
+from service.ring_store import RingStore
+from service.storage.interface import Kind, StoreUnavailable
+from service.storage.sql import SqlStore
+from service.storage.sqlite import SqliteDatabase
+from tests.http.conftest import Serve
+from tests.http.driver import START, Clock, House
+from tests.support.gunicorn import SECRET, rsa_pem
+
+JWKS, READY = "/oidc/jwks", "/readyz"
+SEALING = bytes(range(32))
+MANAGED = {
+    "PYLON_OIDC_KEYS": "managed",
+    "PYLON_KEY_ENCRYPTION_KEY": base64.b64encode(SEALING).decode(),
+    "PYLON_OIDC_ALGS": "ES256,Ed25519",
+}
+MINTING = MANAGED | {"PYLON_JWT_ALG": "ES256"}
+M = Margins()
+ANY_TIME: Any = {"verify_iat": False, "verify_exp": False}
+
+
+@pytest.fixture
+def house(serve: Serve) -> House:
+    """An application that mints by a managed key."""
+    return serve(**MINTING)
+
+
+@pytest.fixture
+def rings(house: House) -> Iterator[RingStore]:
+    """What the command line of another machine does to its ring."""
+    store = SqlStore(SqliteDatabase(Path(house.settings.data_dir) / "pylon.db"))
+    yield RingStore(store, SealingKeys((SEALING,)), ["ES256", "Ed25519"])
+    store.close()
+
+
+def keys_of(house: House) -> list[dict[str, str]]:
+    """The published keys."""
+    shown: list[dict[str, str]] = house.ask("GET", JWKS).json()["keys"]
+    return shown
+
+
+def minted(house: House, token: str) -> tuple[str, str]:
+    """A token, and the kid in its header."""
+    answer = house.ask("POST", "/api/auth/jwt", token=token)
+    assert answer.status == 200, answer
+    made = answer.json()["token"]
+    return made, pyjwt.get_unverified_header(made)["kid"]
+
+
+def rotate(house: House, rings: RingStore, alg: str = "ES256") -> Ring:
+    """By hand, elsewhere."""
+    now = int(house.clock.now)
+    return rings.ensure(M, now=now, step=lambda ring: rotated(ring.keys, alg, now, M))
+
+
+# --- what is published ---
+
+
+def test_two_keys_of_each_algorithm_are_published(house: House) -> None:
+    """§9: one signs, and there always is a next; §4: kid is the thumbprint, public members alone. S16."""
+    keys = keys_of(house)
+    assert [(key["alg"], key["kty"]) for key in keys] == [("ES256", "EC")] * 2 + [("Ed25519", "OKP")] * 2
+    assert len({key["kid"] for key in keys}) == 4
+    for key in keys:
+        members = {"kty", "use", "alg", "kid", "crv", "x"} | ({"y"} if key["kty"] == "EC" else set())
+        assert set(key) == members
+
+
+def test_the_algorithms_are_those_of_the_published_keys(serve: Serve) -> None:
+    """§4: RS256 first whenever an RSA key is there."""
+    told = serve(**MANAGED | {"PYLON_OIDC_ALGS": "Ed25519,PS256,RS256"}).ask(
+        "GET", "/.well-known/openid-configuration"
+    )
+    assert told.json()["id_token_signing_alg_values_supported"] == ["RS256", "PS256", "Ed25519"]
+
+
+@pytest.mark.parametrize("alg", ["RS256", "PS256", "ES256"])
+def test_a_minted_token_is_verified_by_the_published_key(serve: Serve, alg: str) -> None:
+    """§2: `PYLON_JWT_ALG`, by each algorithm that PyJWT knows too."""
+    house = serve(**MANAGED | {"PYLON_OIDC_ALGS": alg, "PYLON_JWT_ALG": alg})
+    token, kid = minted(house, house.sign_in()["token"])
+    key = pyjwt.PyJWKSet.from_dict({"keys": keys_of(house)})[kid]
+    assert pyjwt.decode(token, key, algorithms=[alg], options=ANY_TIME)["sub"] == "user-1"
+
+
+def test_hs256_is_minted_beside_a_ring(serve: Serve) -> None:
+    """§2: minted tokens and ID tokens are apart."""
+    house = serve(**MANAGED)
+    token = house.ask("POST", "/api/auth/jwt", token=house.sign_in()["token"]).json()["token"]
+    assert pyjwt.get_unverified_header(token) == {"alg": "HS256", "typ": "JWT"}
+    assert pyjwt.decode(token, SECRET, algorithms=["HS256"], options=ANY_TIME)
+
+
+def test_the_key_of_the_environment_signs_by_ps256_too(serve: Serve) -> None:
+    """§2: `PYLON_JWT_ALG=PS256` with an RSA key: a JWK is for one algorithm, so the key has two names."""
+    house = serve(PYLON_OIDC_PRIVATE_KEY=rsa_pem(), PYLON_JWT_ALG="PS256")
+    token, kid = minted(house, house.sign_in()["token"])
+    keys = {key["kid"]: key for key in keys_of(house)}
+    assert [key["alg"] for key in keys.values()] == ["RS256", "PS256"]
+    assert pyjwt.decode(token, pyjwt.PyJWK(keys[kid]), algorithms=["PS256"], options=ANY_TIME)
+
+
+def test_a_published_key_of_the_environment_is_there_too(serve: Serve) -> None:
+    """§2: publish-only, for an app that signs elsewhere; beside a ring under its name."""
+    numbers = load_private_key(rsa_pem()).as_dict(private=False)
+    house = serve(**MINTING, PYLON_OIDC_JWKS_RSA_N=str(numbers["n"]))
+    assert [key["kid"] for key in keys_of(house)][-1] == "pylon-default"
+
+
+# --- time ---
+
+
+def test_nothing_changes_for_a_verifier_over_a_year(house: House) -> None:
+    """§9: whatever signs was in the set ten minutes before, and is there until its tokens have ended."""
+    sets: list[tuple[float, set[str]]] = []
+    tokens: list[tuple[float, str]] = []
+    seen = set()
+    for _ in range(200):
+        house.clock.advance(2 * DAY_S)
+        session = house.sign_in()["token"]
+        sets.append((house.clock.now, {key["kid"] for key in keys_of(house)}))
+        tokens.append((house.clock.now, minted(house, session)[1]))
+        seen.add(tokens[-1][1])
+        # A moment later, when all that is cached is as old as it may be.
+        house.clock.advance(600)
+        assert minted(house, session)[1] in sets[-1][1]
+        house.clock.advance(M.longest_token_s - 600)
+        assert tokens[-1][1] in {key["kid"] for key in keys_of(house)}
+    assert len(seen) >= 4
+
+
+def test_a_rotation_is_followed_by_a_worker_that_has_not_read_it(house: House, rings: RingStore) -> None:
+    """§9: all change on the same second, and each learns of it within 60 s."""
+    session = house.sign_in()["token"]
+    house.clock.advance(1000)
+    _, before = minted(house, session)
+    rotate(house, rings)
+    house.clock.advance(59)
+    assert minted(house, session)[1] == before
+    house.clock.advance(1)
+    _, after = minted(house, session)
+    assert after != before
+    assert {before, after} <= {key["kid"] for key in keys_of(house)}
+    assert [line["role"] for line in house.lines if line["event"] == "key_changed"].count("active") == 1
+
+
+def test_a_revoked_key_leaves_the_set_within_60_seconds(house: House, rings: RingStore) -> None:
+    """§9: `revoke` takes a key out of our JWKS within 60 s."""
+    kid = keys_of(house)[0]["kid"]
+    now = int(house.clock.now)
+    rings.ensure(M, now=now, step=lambda ring: revoked(ring.keys, kid, now, M))
+    house.clock.advance(60)
+    assert kid not in {key["kid"] for key in keys_of(house)}
+    assert minted(house, house.sign_in()["token"])[1] != kid
+
+
+def test_the_set_is_promised_no_longer_than_it_holds(house: House, rings: RingStore) -> None:
+    """§4: max-age 300; issue: never longer than the next change allows."""
+
+    def cached() -> str:
+        return house.ask("GET", JWKS).headers["Cache-Control"]
+
+    assert cached() == "public, max-age=300"
+    house.clock.advance(1000)
+    (gone_at,) = {
+        key.gone_at for key in rotate(house, rings).keys if key.gone_at and key.gone_at < START + DAY_S
+    }
+    house.clock.now = gone_at - 301
+    assert cached() == "public, max-age=300"
+    house.clock.now = gone_at - 120
+    assert cached() == "public, max-age=120"
+    house.clock.now = gone_at - 1
+    assert cached() == "public, max-age=1"
+    house.clock.now = gone_at
+    assert cached() == "public, max-age=300"
+
+
+def test_the_prepared_bytes_are_made_anew_only_at_a_change(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Issue: nothing is serialised in a request but after a change."""
+    made = []
+    shown = Keyring.jwks
+    monkeypatch.setattr(Keyring, "jwks", lambda self: made.append(1) or shown(self))
+    for _ in range(50):
+        keys_of(house)
+        house.clock.advance(20)
+    assert len(made) == 1
+
+
+# --- looking ---
+
+
+class _Counting:
+    """A store that counts who asks for the ring."""
+
+    def __init__(self, store: Any) -> None:
+        self.store, self.looks, self.away = store, 0, False
+
+    def list(self, kind: Kind, **wanted: Any) -> Any:
+        """Counted."""
+        if kind is Kind.KEY_RING:
+            self.looks += 1
+            if self.away:
+                raise StoreUnavailable
+        return self.store.list(kind, **wanted)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+
+def test_no_request_asks_for_keys(serve: Serve) -> None:
+    """§9: without a query per request: 300 requests in the time of one look, none of them asks."""
+    counted: list[_Counting] = []
+
+    def store_of(store: Any) -> Any:
+        counted.append(_Counting(store))
+        return counted[0]
+
+    house = serve(store_of=store_of, **MINTING)
+    token = house.sign_in()["token"]
+    before = counted[0].looks
+    for _ in range(100):
+        minted(house, token)
+        keys_of(house)
+        house.ask("GET", "/.well-known/openid-configuration")
+        house.clock.advance(0.1)
+    assert counted[0].looks == before
+
+
+@dataclasses.dataclass
+class Worker:
+    """The keys of one worker, with a clock, a store that may be away, and what it does beside its requests."""
+
+    clock: Clock
+    store: _Counting
+    rings: RingStore
+    keys: ManagedKeys
+    beside: list[Callable[[], None]]
+
+    def do_beside(self) -> None:
+        """What it would do in its thread."""
+        while self.beside:
+            self.beside.pop(0)()
+
+    def kid(self) -> str:
+        """What it signs by."""
+        return self.keys.to_sign().signing["ES256"].kid
+
+
+@pytest.fixture
+def worker(tmp_path: Path, migrated_database: Path) -> Iterator[Worker]:
+    """A worker whose ring is there."""
+    path = tmp_path / "ring.db"
+    path.write_bytes(migrated_database.read_bytes())
+    real = SqlStore(SqliteDatabase(path))
+    store, clock, beside = _Counting(real), Clock(), []  # type: ignore[var-annotated]
+    rings = RingStore(store, SealingKeys((SEALING,)), ["ES256"])
+    keys = ManagedKeys(rings, M, clock, Keyring("ES256"), beside=beside.append)
+    rings.ensure(M, now=START)
+    keys.load()
+    yield Worker(clock, store, rings, keys, beside)
+    real.close()
+
+
+def test_a_busy_worker_looks_beside_its_requests(worker: Worker) -> None:
+    """§9: within 60 s, off the hot path: what is 15 s old is looked at again by nobody's request."""
+    looks = worker.store.looks
+    for _ in range(60):
+        worker.clock.advance(1)
+        worker.kid()
+        assert worker.store.looks == looks
+        if worker.beside:
+            worker.do_beside()
+            looks += 1
+    assert looks - 2 in {3, 4}
+
+
+def test_a_look_that_takes_long_is_not_made_twice(worker: Worker) -> None:
+    """While one is under way no other begins, until the ring is so old that a request has to."""
+    worker.clock.advance(16)
+    for _ in range(5):
+        worker.kid()
+        worker.clock.advance(1)
+    assert len(worker.beside) == 1
+
+
+def test_a_worker_that_slept_looks_first(worker: Worker) -> None:
+    """§9: within 60 s also where there were no requests."""
+    now = START + 1000
+    worker.rings.ensure(M, now=now, step=lambda ring: revoked(ring.keys, worker.kid(), now, M))
+    worker.clock.now = now + 59
+    (active,) = [key for key in worker.rings.load(now=now).keys if key.signs_from == now]  # type: ignore[union-attr]
+    assert worker.kid() == active.kid
+
+
+def test_an_unknown_kid_makes_it_look_at_once(worker: Worker) -> None:
+    """§9: at once when it meets a kid that it does not know in a token of its own."""
+    now = START + 3
+    other = RingStore(worker.store, worker.rings.sealing, ["ES256", "Ed25519"])
+    ring = other.ensure(M, now=now)
+    (new,) = [key for key in ring.keys if key.alg == "Ed25519" and key.signs_from == now]
+    signing = ManagedKeys(other, M, lambda: now, Keyring("Ed25519"))
+    token = signing.to_sign().sign({"sub": "a"}, alg="Ed25519")
+    worker.clock.now = now
+    assert new.kid not in [key.kid for key in worker.keys.current().published]
+    assert worker.keys.knowing(token).verify(token, alg="Ed25519") == {"sub": "a"}
+
+
+def test_strangers_with_unknown_kids_do_not_make_it_look_at_each(worker: Worker) -> None:
+    """Nobody multiplies queries by inventing kids; what is no token at all asks nothing."""
+    looks = worker.store.looks
+    for number in range(50):
+        head = base64.urlsafe_b64encode(json.dumps({"alg": "ES256", "kid": f"x{number}"}).encode()).decode()
+        worker.keys.knowing(f"{head}.e30.x")
+    for nonsense in ("", "...", "é.x.y", "eyJhbGciOiJFUzI1NiJ9.e30.x", "W10.e30.x", "A" * 10_000):
+        worker.keys.knowing(nonsense)
+    assert worker.store.looks == looks + 1
+
+
+def test_the_next_key_is_made_beside_the_requests(worker: Worker) -> None:
+    """Issue: a rotation costs requests nothing: no request makes a key."""
+    worker.clock.now = START + M.rotation_s - M.ahead_s
+    worker.kid()
+    assert len(worker.keys.current().published) == 2
+    worker.do_beside()
+    assert len(worker.keys.current().published) == 3
+
+
+# --- a store that is away ---
+
+
+def test_the_ring_goes_on_by_the_clock_without_a_store(worker: Worker) -> None:
+    """Issue: store unreachable: the loaded ring is served as long as it is safe, changes by the clock included."""
+    now = START + 1000
+    worker.clock.now = now
+    before = worker.kid()
+    worker.rings.ensure(M, now=now, step=lambda ring: rotated(ring.keys, "ES256", now, M))
+    worker.clock.now = now + 45
+    assert worker.kid() == before
+    worker.store.away = True
+    worker.clock.now = now + 60
+    assert worker.kid() != before
+    worker.clock.now = now + 45 + M.learn_s + M.slack_s
+    assert worker.kid() != before
+    worker.clock.advance(1)
+    with pytest.raises(StoreUnavailable):
+        worker.keys.to_sign()
+    assert len(worker.keys.current().published) == 3
+    assert worker.keys.max_age_s() == 0
+    worker.store.away = False
+    worker.clock.advance(50)
+    assert worker.kid() != before
+    assert worker.keys.max_age_s() == 300
+
+
+def test_a_worker_that_never_saw_the_ring_has_no_keys(worker: Worker) -> None:
+    """A PostgreSQL that cannot be reached at start: 503 until it can."""
+    worker.store.away = True
+    keys = ManagedKeys(worker.rings, M, worker.clock, Keyring("ES256"))
+    for ask in (keys.current, keys.to_sign, keys.max_age_s, keys.status):
+        with pytest.raises(StoreUnavailable):
+            ask()
+    worker.store.away = False
+    assert keys.to_sign().can_mint
+
+
+def test_an_outage_asks_once_a_look_and_not_once_a_request(worker: Worker) -> None:
+    """A request is not held up by a database that does not answer, while there are requests."""
+    worker.store.away = True
+    looks = worker.store.looks
+    for _ in range(120):
+        worker.clock.advance(0.5)
+        worker.kid()
+        worker.do_beside()
+    assert worker.store.looks - looks <= 5
+
+
+def test_a_key_that_cannot_be_opened_leaves_the_worker_with_what_it_has(worker: Worker) -> None:
+    """A replica that lacks an encryption key goes on, and says so; it takes no half of a ring."""
+    other = RingStore(worker.store, SealingKeys((bytes(32), SEALING)), ["ES256"])
+    now = START + 1000
+    worker.clock.now = now
+    before = worker.kid()
+    other.ensure(M, now=now, step=lambda ring: rotated(ring.keys, "ES256", now, M))
+    worker.clock.now = now + 50  # the one that signs, and its successor, it can open; not the one after it
+    assert worker.kid() == before
+    assert len(worker.keys.current().published) == 3
+    later = now + M.lead_s
+    other.ensure(M, now=later, step=lambda ring: rotated(ring.keys, "ES256", later, M))
+    worker.clock.now = later + 50
+    second = worker.kid()
+    assert second != before
+    worker.clock.now = later + 60
+    with pytest.raises(StoreUnavailable):
+        worker.kid()
+    assert second in [key.kid for key in worker.keys.current().published]
+
+
+# --- tokens that come back ---
+
+
+def test_a_gone_key_recognises_hints_and_a_revoked_one_nothing(worker: Worker) -> None:
+    """§9: the public part of a gone key is kept to recognise logout hints; who stole a key forges none."""
+    now = START + 1000
+    hint = worker.keys.to_sign().sign({"at_hash": "x"}, alg="ES256")
+    worker.rings.ensure(M, now=now, step=lambda ring: rotated(ring.keys, "ES256", now, M))
+    worker.clock.now = now + DAY_S
+    keyring = worker.keys.current()
+    assert keyring.verify_hint(hint) == {"at_hash": "x"}
+    with pytest.raises(InvalidToken):
+        keyring.verify(hint, alg="ES256")
+    later = int(worker.clock.now)
+    second = worker.keys.to_sign().sign({"at_hash": "y"}, alg="ES256")
+    worker.rings.ensure(M, now=later, step=lambda ring: revoked(ring.keys, worker.kid(), later, M))
+    worker.clock.advance(60)
+    with pytest.raises(InvalidToken):
+        worker.keys.current().verify_hint(second)
+
+
+def test_a_token_names_its_key_and_its_algorithm(worker: Worker) -> None:
+    """S10: the algorithm list is per key; a kid of another key, none, or another algorithm is refused."""
+    keyring = worker.keys.to_sign()
+    signing = keyring.signing["ES256"]
+    stranger = dataclasses.replace(keyring, signing={"ES256": dataclasses.replace(signing, kid="other")})
+    unnamed = pyjwt.encode(
+        {"a": 1}, signing.key.as_pem(private=True), algorithm="ES256", headers={"typ": "JWT"}
+    )
+    for token in (stranger.sign({"a": 1}, alg="ES256"), unnamed):
+        with pytest.raises(InvalidToken):
+            keyring.verify(token, alg="ES256")
+        with pytest.raises(InvalidToken):
+            keyring.verify_hint(token)
+    with pytest.raises(InvalidToken):
+        keyring.verify(keyring.sign({"a": 1}, alg="ES256"), alg="Ed25519")
+
+
+# --- moving ---
+
+
+def test_the_key_of_the_environment_comes_into_the_ring_under_its_kid(serve: Serve) -> None:
+    """Issue: moving from one key to the ring keeps the old kid published: it goes on signing."""
+    old = keys_of(serve(PYLON_OIDC_PRIVATE_KEY=rsa_pem()))
+    house = serve(
+        **MANAGED | {"PYLON_OIDC_ALGS": "RS256"}, PYLON_OIDC_PRIVATE_KEY=rsa_pem(), PYLON_JWT_ALG="RS256"
+    )
+    keys = keys_of(house)
+    assert keys[0] == old[0]
+    assert len(keys) == 2
+    assert minted(house, house.sign_in()["token"])[1] == old[0]["kid"]
+
+
+def test_an_imported_key_verifies_on(house: House, rings: RingStore) -> None:
+    """Issue: `keys import`, also of Pylon's file, keeps the old kid."""
+    now = int(house.clock.now)
+
+    def step(ring: Ring) -> Keys:
+        record = rings.record(load_private_key(rsa_pem()), "RS256", "0123456789abcdef", ring.database_id)
+        return imported(ring.keys, record, now, M)
+
+    rings.ensure(M, now=now, step=step)
+    house.clock.advance(60)
+    assert keys_of(house)[0]["kid"] == "0123456789abcdef"
+
+
+# --- readyz ---
+
+
+def test_readyz_tells_roles_ages_and_the_next_change(house: House) -> None:
+    """Issue, point 5."""
+    house.clock.advance(500)
+    told = house.ask("GET", READY).json()
+    assert (told["status"], told["keys"]) == ("ok", "ok")
+    assert [(key["alg"], key["role"], key["age_s"]) for key in told["signing_keys"]] == [
+        ("ES256", "active", 500),
+        ("ES256", "next", 500),
+        ("Ed25519", "active", 500),
+        ("Ed25519", "next", 500),
+    ]
+    assert told["next_key_change"] == {
+        "at": START + 89 * DAY_S,
+        "alg": "ES256",
+        "kid": None,
+        "what": "is made",
+    }
+    assert told["rotation_overdue"] == []
+    assert told["keys_seen_s_ago"] == 0
+
+
+def test_readyz_without_a_ring_is_as_ever(serve: Serve) -> None:
+    """Without managed keys nothing is there but the three parts."""
+    assert serve().ask("GET", READY).json() == {
+        "status": "ok",
+        "database": "ok",
+        "schema": "ok",
+        "keys": "ok",
+    }
+
+
+def test_an_overdue_rotation_is_told(serve: Serve) -> None:
+    """Issue: a warning when rotation is overdue; by hand that is after a year."""
+    house = serve(**MINTING, PYLON_OIDC_KEY_ROTATION_DAYS="0")
+    house.clock.advance(366 * DAY_S)
+    told = house.ask("GET", READY).json()
+    assert told["rotation_overdue"] == [key["kid"] for key in told["signing_keys"] if key["role"] == "active"]

@@ -1,0 +1,550 @@
+"""The ring in a database: made once, changed by one writer at a time, whole at every moment, and unreadable at rest.
+
+S43, S46, and the issue's points 1 and 3.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from sqlalchemy import Engine, event
+
+from service.key_material import load_private_key, private_bytes
+from service.protocol.key_ring import (
+    DAY_S,
+    Keys,
+    Margins,
+    Ring,
+    UnsafeStep,
+    imported,
+    published,
+    revoked,
+    role,
+    rotated,
+    violations,
+    with_role,
+)
+from service.protocol.sealed_keys import (
+    NoSealingKey,
+    SealBroken,
+    SealedForAnother,
+    SealingKeys,
+    WrongSealingKey,
+)
+from service.ring_store import RingStore
+from service.storage.interface import NEVER, Kind, Record
+from service.storage.sql import SqlStore
+from tests.storage.stores import NOW, open_url, record, sqlite_path
+from tests.support.gunicorn import PROJECT, clean_environment, rsa_pem
+
+ONE, TWO = bytes(range(32)), bytes(range(32, 64))
+M = Margins()
+#: Cheap to make.
+ALGS = ("ES256", "Ed25519")
+
+
+def rings_in(store: SqlStore, *secrets: bytes, algs: tuple[str, ...] = ALGS) -> RingStore:
+    """The ring of a store, under encryption keys."""
+    return RingStore(store, SealingKeys(secrets or (ONE,)), algs)
+
+
+@pytest.fixture
+def rings(store: SqlStore) -> RingStore:
+    """On a fresh database."""
+    return rings_in(store)
+
+
+def rotate(alg: str, now: int) -> Callable[[Ring], Keys]:
+    """The step of a rotation."""
+    return lambda ring: rotated(ring.keys, alg, now, M)
+
+
+# --- made once ---
+
+
+def test_a_ring_is_made_and_read_back(rings: RingStore) -> None:
+    """The first start makes it; the next one finds it, and changes nothing."""
+    assert rings.load(now=NOW) is None
+    ring = rings.ensure(M, now=NOW)
+    assert [(key.alg, role(key, NOW)) for key in ring.keys] == [
+        ("ES256", "active"),
+        ("ES256", "next"),
+        ("Ed25519", "active"),
+        ("Ed25519", "next"),
+    ]
+    assert rings.load(now=NOW) == ring == rings.ensure(M, now=NOW + 5)
+    assert ring.version == 1
+
+
+def test_every_key_opens_and_is_the_one_that_is_published(rings: RingStore) -> None:
+    """A private part belongs to its public one; the kid is the thumbprint (contract §4)."""
+    ring = rings.ensure(M, now=NOW)
+    for key in ring.keys:
+        private = rings.open(key, ring)
+        assert private.thumbprint() == key.kid
+        assert {name: key.jwk[name] for name in ("alg", "use", "kid")} == {
+            "alg": key.alg,
+            "use": "sig",
+            "kid": key.kid,
+        }
+        assert not {"d", "p", "q", "dp", "dq", "qi", "k"} & set(key.jwk)
+
+
+def test_of_processes_at_once_one_makes_the_ring(database_url: str, store: SqlStore) -> None:
+    """S43: cold replicas that start at once on an empty database end with one active key for each algorithm."""
+    made = _race(database_url, "first")
+    (ring,) = {json.dumps(each) for each in made}
+    assert json.loads(ring) == [key.kid for key in rings_in(store).load(now=NOW).keys]  # type: ignore[union-attr]
+    assert len(json.loads(ring)) == 4
+
+
+def test_of_processes_at_once_one_makes_the_next_key(database_url: str, store: SqlStore) -> None:
+    """Replicas that find at the same moment that the next key is due make one."""
+    rings_in(store).ensure(M, now=NOW)
+    due = NOW + M.rotation_s - M.ahead_s
+    made = _race(database_url, "next", due)
+    assert len({json.dumps(each) for each in made}) == 1
+    ring = rings_in(store).load(now=due)
+    assert ring is not None and ring.version == 2
+    assert [len(with_role(ring.keys, alg, "next", due)) for alg in ALGS] == [2, 2]
+
+
+def test_of_operators_at_once_one_rotates(database_url: str, store: SqlStore) -> None:
+    """Two rotations at once are one; the other is told that one is under way."""
+    rings_in(store).ensure(M, now=NOW)
+    results = _race(database_url, "rotate", NOW + 5000)
+    assert sorted(str(each) for each in results) == ["refused"] * 3 + ["rotated"]
+    ring = rings_in(store).load(now=NOW)
+    assert ring is not None
+    assert violations(ring.keys, NOW + 5000, M) == violations(ring.keys, NOW + 5060, M) == []
+
+
+def race(url: str, what: str, now: int) -> object:
+    """What one of the processes does, and what came of it; run by `_race`."""
+    with contextlib.closing(open_url(url)) as store:
+        rings = rings_in(store)
+        sys.stdin.readline()
+        if what != "rotate":
+            return [key.kid for key in rings.ensure(M, now=now).keys]
+        try:
+            rings.ensure(M, now=now, step=rotate("ES256", now))
+        except UnsafeStep:
+            return "refused"
+        return "rotated"
+
+
+def _race(url: str, what: str, now: int = NOW, count: int = 4) -> list[Any]:
+    code = f"import json; from {__name__} import race; print('ready', flush=True); print(json.dumps(race(*{(url, what, now)!r})))"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=PROJECT,
+            env=clean_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(count)
+    ]
+    for process in processes:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return [json.loads(process.communicate(timeout=60)[0]) for process in processes]
+
+
+def test_a_writer_that_read_an_old_version_reads_again(rings: RingStore, second_store: SqlStore) -> None:
+    """Of two that read the same version one writes; the other one's step sees what that has left."""
+    rings.ensure(M, now=NOW)
+    seen: list[int] = []
+
+    def slow(ring: Ring) -> Keys:
+        seen.append(ring.version)
+        if len(seen) == 1:
+            rings_in(second_store).ensure(M, now=NOW + 1000, step=rotate("Ed25519", NOW + 1000))
+        return rotated(ring.keys, "ES256", NOW + 1000, M)
+
+    ring = rings.ensure(M, now=NOW + 1000, step=slow)
+    assert seen == [1, 2]
+    assert ring.version == 3
+    for alg in ALGS:
+        assert with_role(ring.keys, alg, "next", NOW)[0].signs_from == NOW + 1060
+
+
+def test_a_step_that_is_refused_changes_nothing(rings: RingStore) -> None:
+    """An unsafe rotation leaves the version as it was."""
+    before = rings.ensure(M, now=NOW)
+    with pytest.raises(UnsafeStep):
+        rings.ensure(M, now=NOW, step=rotate("ES256", NOW))
+    assert rings.load(now=NOW) == before
+
+
+def test_clients_keep_rs256(store: SqlStore) -> None:
+    """Issue, point 2: RS256 is always kept while there are clients, of the environment or of the database."""
+    rings = RingStore(store, SealingKeys((ONE,)), ["Ed25519"])
+    assert rings.algs(now=NOW) == ["Ed25519"]
+    assert replace(rings, has_clients=True).algs(now=NOW) == ["RS256", "Ed25519"]
+    store.put(record("c-1", kind=Kind.CLIENT), now=NOW)
+    assert rings.algs(now=NOW) == ["RS256", "Ed25519"]
+
+
+# --- killed ---
+
+STATEMENTS = {"creation": "INSERT INTO key_ring", "rotation": "UPDATE key_ring", "reseal": "UPDATE key_ring"}
+
+
+def hang_in(what: str) -> None:
+    """A module of the tests: change the ring of `DATABASE_URL`, and hang when its one statement has run."""
+
+    def hang(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith(STATEMENTS[what]):
+            print("in the middle", flush=True)
+            sys.stdin.readline()
+
+    event.listen(Engine, "after_cursor_execute", hang)
+    rings = rings_in(open_url(os.environ["DATABASE_URL"]), TWO, ONE)
+    if what == "reseal":
+        rings.reseal(M, now=NOW)
+    else:
+        rings.ensure(M, now=NOW + 1000, step=None if what == "creation" else rotate("ES256", NOW + 1000))
+
+
+@pytest.mark.parametrize("what", STATEMENTS)
+def test_a_change_that_is_killed_has_not_happened(database_url: str, store: SqlStore, what: str) -> None:
+    """S46: `kill -9` in the middle loses nothing and doubles nothing; the next one who does it does it whole."""
+    rings = rings_in(store, TWO, ONE)
+    before = None if what == "creation" else rings_in(store).ensure(M, now=NOW)
+    store.close()
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"from {__name__} import hang_in; hang_in({what!r})"],
+        cwd=PROJECT,
+        env=clean_environment(DATABASE_URL=database_url),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "in the middle\n"
+    finally:
+        process.kill()
+        process.communicate()
+    assert rings.load(now=NOW) == before
+    if what == "reseal":
+        _, count = rings.reseal(M, now=NOW)
+        assert count == 4
+    else:
+        rings.ensure(M, now=NOW + 1000, step=None if what == "creation" else rotate("ES256", NOW + 1000))
+    ring = rings.load(now=NOW)
+    assert ring is not None
+    assert ring.version == (1 if before is None else 2)
+    assert violations(ring.keys, NOW + 1000, M) == []
+    for key in ring.keys:
+        rings.open(key, ring)
+
+
+# --- at rest ---
+
+
+def _dump(url: str) -> bytes:
+    """Every byte of every row, or of the whole file."""
+    if url.startswith("sqlite:"):
+        path = sqlite_path(url)
+        return b"".join(each.read_bytes() for each in path.parent.glob(path.name + "*"))
+    with psycopg.connect(url) as connection:
+        rows = connection.execute("SELECT * FROM key_ring").fetchall()
+    return repr(rows).encode()
+
+
+def test_a_dump_of_the_database_has_no_private_key(database_url: str, store: SqlStore) -> None:
+    """Acceptance: neither as it is, nor in base64, nor its numbers."""
+    rings = rings_in(store, algs=("RS256", "ES256"))
+    ring = rings.ensure(
+        M,
+        now=NOW,
+        step=lambda ring: imported(
+            ring.keys, rings.record(load_private_key(rsa_pem()), "RS256", "mine", ring.database_id), NOW, M
+        ),
+    )
+    dump = _dump(database_url)
+    assert b"mine" in dump  # it is the right dump
+    for key in ring.keys:
+        private = rings.open(key, ring)
+        data = private_bytes(private)
+        secrets = [data, base64.b64encode(data), base64.urlsafe_b64encode(data), data.hex().encode()]
+        members = private.as_dict(private=True)
+        secrets += [
+            str(members[name]).encode() for name in ("d", "p", "q", "dp", "dq", "qi") if name in members
+        ]
+        assert len(secrets) > 4
+        for secret in secrets:
+            assert secret not in dump
+    number = load_pem_private_key(rsa_pem().encode(), None).private_numbers().d  # type: ignore[union-attr]
+    assert number.to_bytes(256, "big")[:32] not in dump
+    assert ONE not in dump and base64.b64encode(ONE) not in dump
+
+
+def _changed(store: SqlStore, change: Callable[[dict[str, Any]], object]) -> None:
+    """Somebody writes into the document."""
+    (document,) = [each for each in store.list(Kind.KEY_RING, now=NOW) if "keys" in each.body]
+    body = json.loads(json.dumps(document.body))
+    change(body)
+    assert store.replace(Kind.KEY_RING, document.id_hash, replace(document, body=body), now=NOW)
+
+
+def _flip(body: dict[str, Any]) -> None:
+    data = bytearray(base64.b64decode(body["keys"][0]["sealed"]["data"]))
+    data[40] ^= 1
+    body["keys"][0]["sealed"]["data"] = base64.b64encode(bytes(data)).decode()
+
+
+def _swap(body: dict[str, Any]) -> None:
+    first, second = body["keys"][:2]
+    first["sealed"], second["sealed"] = second["sealed"], first["sealed"]
+
+
+def _other_public(body: dict[str, Any]) -> None:
+    body["keys"][0]["jwk"]["x"] = body["keys"][1]["jwk"]["x"]
+
+
+def _open_all(rings: RingStore) -> None:
+    ring = rings.load(now=NOW)
+    assert ring is not None
+    for key in ring.keys:
+        rings.open(key, ring)
+
+
+@pytest.mark.parametrize(
+    ("secrets", "change", "error"),
+    [
+        ((), None, NoSealingKey),
+        ((TWO,), None, WrongSealingKey),
+        ((ONE,), _swap, SealedForAnother),
+        ((ONE,), _flip, SealBroken),
+    ],
+)
+def test_what_is_wrong_with_a_ring_is_told_apart(
+    store: SqlStore, secrets: tuple[bytes, ...], change: Any, error: type[Exception]
+) -> None:
+    """Acceptance: wrong, missing and swapped encryption keys and a flipped bit are told apart."""
+    rings_in(store).ensure(M, now=NOW)
+    if change is not None:
+        _changed(store, change)
+    with pytest.raises(error) as caught:
+        _open_all(RingStore(store, SealingKeys(secrets), ALGS))
+    assert type(caught.value) is error
+
+
+def test_a_public_key_that_was_put_in_is_found(rings: RingStore, store: SqlStore) -> None:
+    """Who can write into the database cannot have us publish a key of his for ours unnoticed."""
+    rings.ensure(M, now=NOW)
+    _changed(store, _other_public)
+    with pytest.raises(Exception, match="is published as another one"):
+        _open_all(rings)
+
+
+def test_a_ring_that_is_copied_into_another_database_stays_shut(rings: RingStore, store: SqlStore) -> None:
+    """Private parts are bound to their database."""
+    rings.ensure(M, now=NOW)
+    (identity,) = [each for each in store.list(Kind.KEY_RING, now=NOW) if "database_id" in each.body]
+    elsewhere = Record(Kind.KEY_RING, identity.id_hash, NEVER, body={"database_id": "another"})
+    assert store.replace(Kind.KEY_RING, identity.id_hash, elsewhere, now=NOW)
+    with pytest.raises(SealedForAnother):
+        _open_all(rings)
+
+
+def test_reseal_moves_every_key_to_the_first_encryption_key(store: SqlStore) -> None:
+    """Issue: `keys reseal` moves to the first; then the old one may be dropped."""
+    rings_in(store).ensure(M, now=NOW)
+    both = rings_in(store, TWO, ONE)
+    ring = both.load(now=NOW)
+    assert ring is not None and both.sealed_otherwise(ring) == 4
+    ring, count = both.reseal(M, now=NOW)
+    assert (count, both.sealed_otherwise(ring)) == (4, 0)
+    _open_all(rings_in(store, TWO))
+    assert both.reseal(M, now=NOW)[1] == 0
+
+
+def test_reseal_with_a_wrong_key_changes_nothing(store: SqlStore) -> None:
+    """Nothing is lost by a mistake."""
+    before = rings_in(store).ensure(M, now=NOW)
+    with pytest.raises(WrongSealingKey):
+        rings_in(store, TWO).reseal(M, now=NOW)
+    assert rings_in(store).load(now=NOW) == before
+
+
+def test_a_key_that_cannot_be_opened_can_be_revoked(store: SqlStore) -> None:
+    """Whoever has lost the encryption key gets on with new keys."""
+    rings_in(store).ensure(M, now=NOW)
+    lost = rings_in(store, TWO)
+    for _ in range(2):
+        for alg in ALGS:
+            lost.ensure(
+                M,
+                now=NOW,
+                step=lambda ring, alg=alg: revoked(
+                    ring.keys, with_role(ring.keys, alg, "active", NOW)[0].kid, NOW, M
+                ),  # type: ignore[misc]
+            )
+    ring = lost.load(now=NOW)
+    assert ring is not None
+    for key in published(ring.keys, NOW):
+        lost.open(key, ring)
+
+
+# --- any sequence of events, on a real store ---
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite file."""
+    path = tmp_path_factory.mktemp("ring") / "pylon.db"
+    with contextlib.closing(open_url(f"sqlite:///{path}")) as store:
+        store.migrate()
+    return path
+
+
+class AnyHistory(RuleBasedStateMachine):
+    """Replicas of one database, each with a connection of its own, in any order."""
+
+    template: Path
+    folder: Path
+    count = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        AnyHistory.count += 1
+        self.path = self.folder / f"{AnyHistory.count}.db"
+        self.path.write_bytes(self.template.read_bytes())
+        self.margins, self.now = Margins(rotation_s=3 * DAY_S), NOW
+        self.replicas: list[SqlStore] = []
+
+    def teardown(self) -> None:
+        """Close what is open."""
+        for store in self.replicas:
+            store.close()
+
+    @initialize()
+    def the_first_replica(self) -> None:
+        """On an empty database."""
+        self.start()
+
+    @rule()
+    def a_new_replica(self) -> None:
+        """Beside the others."""
+        self.start()
+
+    def start(self) -> None:
+        """It finds the ring, or makes it."""
+        self.replicas.append(open_url(f"sqlite:///{self.path}"))
+        self.at(-1).ensure(self.margins, now=self.now, reschedule=True)
+
+    def at(self, index: int) -> RingStore:
+        """The ring as one replica sees it."""
+        return rings_in(self.replicas[index % len(self.replicas)], algs=("Ed25519",))
+
+    @rule(index=st.integers(0, 3), seconds=st.integers(1, 8 * DAY_S))
+    def time_passes(self, index: int, seconds: int) -> None:
+        """One of them looks after the ring as it goes."""
+        end = self.now + seconds
+        while self.now < end:
+            self.now = min(end, self.now + self.margins.made_before_s // 2)
+            self.at(index).ensure(self.margins, now=self.now)
+
+    @rule(index=st.integers(0, 3))
+    def an_operator_rotates(self, index: int) -> None:
+        """Or is told to wait."""
+        with contextlib.suppress(UnsafeStep):
+            self.at(index).ensure(
+                self.margins,
+                now=self.now,
+                step=lambda ring: rotated(ring.keys, "Ed25519", self.now, self.margins),
+            )
+
+    @rule(index=st.integers(0, 3), which=st.integers(0, 5))
+    def an_operator_revokes(self, index: int, which: int) -> None:
+        """Whatever is published."""
+
+        def step(ring: Ring) -> Keys:
+            shown = published(ring.keys, self.now)
+            return revoked(ring.keys, shown[which % len(shown)].kid, self.now, self.margins)
+
+        self.at(index).ensure(self.margins, now=self.now, step=step)
+
+    @rule(index=st.integers(0, 3), days=st.integers(0, 9))
+    def a_restart(self, index: int, days: int) -> None:
+        """With another rotation."""
+        self.margins = replace(self.margins, rotation_s=days * DAY_S)
+        self.at(index).store.close()
+        self.at(index).ensure(self.margins, now=self.now, reschedule=True)
+
+    @rule(index=st.integers(0, 3))
+    def two_at_once(self, index: int) -> None:
+        """Of two replicas that rotate in the same moment one does."""
+        results: list[str] = []
+
+        def run(rings: RingStore) -> None:
+            try:
+                rings.ensure(
+                    self.margins,
+                    now=self.now,
+                    step=lambda ring: rotated(ring.keys, "Ed25519", self.now, self.margins),
+                )
+                results.append("rotated")
+            except UnsafeStep:
+                results.append("refused")
+
+        threads = [threading.Thread(target=partial(run, self.at(index + n))) for n in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(results) == 2 and results.count("rotated") <= 1
+
+    @invariant()
+    def the_ring_is_sound(self) -> None:
+        """§9, always, and every key opens."""
+        if not self.replicas:
+            return
+        rings = self.at(0)
+        ring = rings.load(now=self.now)
+        assert ring is not None
+        assert violations(ring.keys, self.now, self.margins) == []
+        for key in published(ring.keys, self.now):
+            rings.open(key, ring)
+
+
+def test_any_history_of_a_real_store_keeps_the_ring_sound(template: Path, tmp_path: Path) -> None:
+    """Acceptance: random sequences of clock steps, rotations, revocations, restarts and new replicas."""
+    from hypothesis.stateful import run_state_machine_as_test
+
+    AnyHistory.template, AnyHistory.folder = template, tmp_path
+    run_state_machine_as_test(
+        AnyHistory, settings=settings(max_examples=12, stateful_step_count=20, deadline=None)
+    )
+
+
+def test_the_version_before_leaves_the_ring_alone(store: SqlStore) -> None:
+    """The sweep removes what has ended; the ring never does."""
+    ring = rings_in(store).ensure(M, now=NOW)
+    store.delete_expired(now=NOW + 10**10, limit=100)
+    assert rings_in(store).load(now=NOW + 10**10) == ring
