@@ -5,6 +5,7 @@ What an operator writes is put into this machine's words when a program is start
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -62,6 +63,7 @@ class Disk:
         secrets = {
             "admin-token": ADMIN,
             "jwt-secret": SECRET,
+            "key-encryption-key": base64.b64encode(bytes(range(32))).decode(),
             "client-secret": CLIENT_SECRET,
             "clients.json": json.dumps([client | {"first_party": True}]),
             "signing-key.pem": rsa_pem(),
