@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -55,3 +56,18 @@ def test_an_address_that_answers_nothing_is_told(server: Gunicorn, tmp_path: Pat
     code, _, stderr = check(server, tmp_path, url=f"http://localhost:{server.port}/nothing")
     assert code == 2
     assert "pylon-oidc doctor" in stderr
+
+
+def test_a_ring_of_managed_keys_is_compared_as_it_is_now(tmp_path: Path) -> None:
+    """The keys of the ring are those that the address publishes; an empty ring is no difference, for it is to be made."""
+    settings = {
+        "PYLON_OIDC_KEYS": "managed",
+        "PYLON_OIDC_ALGS": "RS256,ES256",
+        "PYLON_KEY_ENCRYPTION_KEY": base64.b64encode(bytes(range(32))).decode(),
+        "PYLON_JWT_ALG": "RS256",
+    }
+    with Gunicorn(PYLON_OIDC_ISSUER=ISSUER, WEB_CONCURRENCY="1", **settings) as server:
+        code, told, _ = check(server, server.data_dir)
+        assert (code, told["differences"]) == (0, [])
+        code, told, _ = check(server, tmp_path)
+        assert (code, told["differences"]) == (0, [])
