@@ -59,9 +59,9 @@ def discovery(status: int = 200, **others: object) -> Reply:
     )
 
 
-def unverified(alg: str = "RS256", **claims: object) -> UnverifiedToken:
+def unverified(alg: str = "RS256", kid: str = "k1", **claims: object) -> UnverifiedToken:
     """A token that nobody signed."""
-    parts = [{"alg": alg, "kid": "k1"}, {"iss": URL, "exp": NOW + 600} | claims]
+    parts = [{"alg": alg, "kid": kid}, {"iss": URL, "exp": NOW + 600} | claims]
     text = ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode() for part in parts)
     read = UnverifiedToken.read(f"{text}.AAAA")
     assert read is not None
@@ -224,6 +224,15 @@ def test_a_rule_tells_what_is_wrong(
 def test_what_is_no_fault_is_not_told(changes: Mapping[str, Answer | None]) -> None:
     """A few seconds, an address that is not reachable from here, a closed port 80, a service that mints nothing."""
     assert found(changes) == []
+
+
+def test_keys_that_rotate_while_it_asks_are_no_fault() -> None:
+    """Two kids in a minute are two replicas, unless both are published."""
+    minted = [unverified("HS256", "k1"), unverified("HS256", "k2")]
+    both = reply(200, {"keys": [KEY, KEY | {"kid": "k2"}]}, cache_control="public, max-age=300", **CORS)
+    assert found({"jwks": both}, minted=minted) == []
+    assert found({}, minted=minted) == ["replicas-differ-keys"]
+    assert found({}, minted=minted[1:]) == ["jwks-cached-too-long"]
 
 
 def test_port_80_of_another_site_is_not_ours() -> None:
