@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -155,3 +156,31 @@ def test_host_is_written_as_a_client_writes_it(url: str, host: str) -> None:
     found = Origin.of(url)
     assert found is not None
     assert found.host == host
+
+
+def test_a_handshake_that_does_not_end_is_ended() -> None:
+    """Who takes a connection and says nothing is waited for no longer than the rest."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        begun = time.monotonic()
+        with pytest.raises(WireError) as error:
+            wire(0.4).ask(Origin("https", "localhost", mute.getsockname()[1]), "GET", "/")
+        assert error.value.kind == "timeout"
+        assert time.monotonic() - begun < 1.4
+
+
+def test_tls_to_a_port_without_it_is_told() -> None:
+    """Plain text where a handshake is due is neither a certificate nor a silence."""
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+
+        def answer() -> None:
+            connection, _ = plain.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        answering = threading.Thread(target=answer, daemon=True)
+        answering.start()
+        with pytest.raises(WireError) as error:
+            wire().ask(Origin("https", "localhost", plain.getsockname()[1]), "GET", "/")
+        answering.join(5)
+        assert error.value.kind == "tls"
