@@ -666,6 +666,12 @@ def notes(e: Evidence) -> Iterator[Finding]:
         yield _found(e, "hs256-only", "HS256 alone is advertised")
     if e.is_ours and e.is_derived and e.issuer == e.options.url:
         yield _found(e, "issuer-from-host", "no-store, Vary: Host")
+    given = {
+        "no client": e.options.client_id and e.options.redirect_uri,
+        "no session": e.options.session or (e.options.admin_url and e.options.admin_token),
+    }
+    if e.is_ours and not all(given.values()):
+        yield _found(e, "not-all-asked", ", ".join(name for name, told in given.items() if not told))
     handshake = e.reply("http2")
     if handshake is not None and handshake.alpn != "h2":
         yield _found(e, "http2-missing", handshake.alpn or "no protocol was agreed on")

@@ -282,14 +282,20 @@ class Running:
     inside: Gunicorn
     disk: Disk
 
-    def doctor_options(self) -> list[str]:
-        """How `doctor` reaches it, and with what."""
+    def way(self) -> list[str]:
+        """How `doctor` reaches it."""
         port = urlsplit(self.url).port or 443
-        secrets = self.disk.folder / "secrets"
         return [
             *("--connect-to", f"{NAME}:{port}:127.0.0.1:{self.proxy.https_port}"),
             *("--connect-to", f"{NAME}:80:127.0.0.1:{self.proxy.http_port}"),
             *("--ca", str(self.disk.ca)),
+        ]
+
+    def doctor_options(self) -> list[str]:
+        """How `doctor` reaches it, and with what."""
+        secrets = self.disk.folder / "secrets"
+        return [
+            *self.way(),
             *("--client-id", CLIENT, "--client-secret-file", str(secrets / "client-secret")),
             *("--redirect-uri", REDIRECT_URI),
             *(

@@ -54,7 +54,7 @@ def test_it_runs_as_a_command(well: Running, tmp_path: Path) -> None:
     """From a shell, with a session instead of the admin token: tokens are minted and verify; exit 0."""
     session = tmp_path / "session"
     session.write_text(well.inside.sign_in("doctor-command") + "\n")
-    options = [*well.doctor_options()[:6], "--session-file", str(session), "--json"]
+    options = [*well.way(), "--session-file", str(session), "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "service", "doctor", well.url, *options],
         cwd=PROJECT,

@@ -19,6 +19,7 @@ from tests.doctor.deployment import read_deployments
 
 NOW = 1_700_000_000
 URL = "https://id.example.com"
+ASKED = Options(URL, client_id="wiki", redirect_uri="https://wiki.example.com/callback", session="pylon_0")
 JSON = {"content-type": "application/json"}
 CORS = {"access-control-allow-origin": "*"}
 KEY = {"kty": "RSA", "use": "sig", "alg": "RS256", "kid": "k1", "n": "AQAB", "e": "AQAB"}
@@ -96,7 +97,7 @@ WELL: Mapping[str, Answer] = {
 def found(changes: Mapping[str, Answer | None], **more: Any) -> list[str]:
     """The ids of what is found, where some answers are others or none."""
     answers = {name: answer for name, answer in (WELL | changes).items() if answer is not None}
-    findings = examine(Evidence(Options(URL), answers, **more))
+    findings = examine(Evidence(ASKED, answers, **more))
     return [finding.kind.id for finding in findings if not finding.follows_from]
 
 
@@ -226,6 +227,22 @@ def test_what_is_no_fault_is_not_told(changes: Mapping[str, Answer | None]) -> N
     assert found(changes) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "seen"),
+    [
+        (Options(URL), "no client, no session"),
+        (replace(ASKED, session=None), "no session"),
+        (replace(ASKED, session=None, admin_url="http://127.0.0.1:4321", admin_token="x"), ""),
+        (replace(ASKED, redirect_uri=None), "no client"),
+    ],
+)
+def test_what_was_not_asked_is_said(options: Options, seen: str) -> None:
+    """Who gives nothing but the address is told what that leaves unseen; it is no fault."""
+    told = {each.kind.id: each for each in examine(Evidence(options, WELL))}
+    assert set(told) == ({"not-all-asked"} if seen else set())
+    assert not seen or told["not-all-asked"].seen == seen
+
+
 def test_keys_that_rotate_while_it_asks_are_no_fault() -> None:
     """Two kids in a minute are two replicas, unless both are published."""
     minted = [unverified("HS256", "k1"), unverified("HS256", "k2")]
@@ -253,7 +270,7 @@ def test_a_cause_comes_before_what_follows_from_it() -> None:
         "body": reply(413, b""),
         "http": reply(200, document()),
     }
-    told = examine(Evidence(Options(URL), answers, flow={"token": "404"}))
+    told = examine(Evidence(ASKED, answers, flow={"token": "404"}))
     assert [(each.kind.id, each.follows_from) for each in told] == [
         ("endpoint-not-ours", ""),
         ("body-too-large-for-proxy", "endpoint-not-ours"),
@@ -273,7 +290,7 @@ def test_what_follows_and_from_what_are_findings() -> None:
 def test_every_finding_is_seen_by_a_test() -> None:
     """What may be found is found: in a deployment, or in a case of this file."""
     seen = {each.expect for each in read_deployments("deployments")} | {case[0] for case in CASES}
-    assert seen == set(kinds())
+    assert seen | {"not-all-asked"} == set(kinds())
 
 
 def test_no_rule_minds_what_came() -> None:
