@@ -21,6 +21,7 @@ test: ## Install what the tests need, then check the code and run them all
 	@tests/support/packages
 	@bin/venv test
 	@tests/js/install
+	@bench/peers/install
 	@$(MAKE) --no-print-directory lint
 	@PATH="$$PATH:/usr/sbin" .venv/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 

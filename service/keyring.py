@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import OctKey, RSAKey
+from joserfc.jwk import JWKRegistry, OctKey, RSAKey
 from joserfc.jws import JWSRegistry
 
 from service.key_material import AsymmetricKey, KeyFault, public_jwk, public_numbers
@@ -223,6 +223,21 @@ class Keyring:
         if key is None:
             raise InvalidToken
         return key
+
+
+def verifies_by_jwk(unverified_token: str, jwk: Mapping[str, Any], *, alg: str) -> bool:
+    """Whether a published key vouches for a token, as its stranger sees it; not a word about its claims.
+
+    Args:
+        unverified_token: a compact JWS.
+        jwk: the key, as a JWKS gives it.
+        alg: the one algorithm that is accepted.
+    """
+    try:
+        jwt.decode(unverified_token, JWKRegistry.import_key(dict(jwk)), algorithms=[alg])
+    except (JoseError, ValueError, TypeError, KeyError):
+        return False
+    return True
 
 
 def _verified(unverified_token: str, key: OctKey | AsymmetricKey, *, alg: str, typ: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import click
 from service import __version__
 from service.cli.check import check
 from service.cli.clients import clients
+from service.cli.doctor import doctor
 from service.cli.keys import keys
 from service.cli.migrate import migrate
 from service.cli.sessions import sessions
@@ -22,5 +23,5 @@ def main() -> None:
     """The OpenID Connect provider beside your app."""
 
 
-for _command in (check, clients, keys, migrate, sessions, sweep):
+for _command in (check, clients, doctor, keys, migrate, sessions, sweep):
     main.add_command(_command)

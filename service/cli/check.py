@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
-from service.cli.common import WRONG_CONFIGURATION, json_option
-from service.issuer import FALLBACK_ISSUER
+from service.cli.common import FAILED, WRONG_CONFIGURATION, json_option
+from service.cli.doctor import ca_option, connect_to_option, public_documents
+from service.issuer import FALLBACK_ISSUER, InvalidHost, IssuerResolver
 from service.key_material import KeyFault
 from service.protocol.key_ring import ASYMMETRIC_ALGS, published, role
 from service.protocol.metadata import build_metadata
@@ -23,35 +25,105 @@ _CANNOT_MINT = "no key for {alg}: minting answers 501 JWT_NOT_CONFIGURED until P
 
 
 @click.command()
+@click.option("--url", help="Compare what this configuration would answer with what this address answers.")
+@ca_option
+@connect_to_option
 @json_option
-def check(*, as_json: bool) -> None:
+def check(*, as_json: bool, url: str | None, ca: Path | None, connect_to: tuple[str, ...]) -> None:
     """Check the configuration of this environment; makes no file.
 
-    Faults keep the service from starting (exit 2). Warnings and notes do not.
+    Faults keep the service from starting (exit 2). Warnings and notes do not. With --url, a difference is exit 1.
     """
     settings, faults, warnings = inspect()
     notes: list[str] = []
+    differences: list[dict[str, Any]] = []
     if not faults:
         try:
             notes = list(_notes(settings))
+            if url is not None:
+                differences = list(_differences(settings, url, ca, connect_to))
         except KeyFault as error:
             faults = [Fault("PYLON_OIDC_PRIVATE_KEY", str(error))]
         except Unsealable as error:
             faults = [Fault("PYLON_KEY_ENCRYPTION_KEY", str(error))]
     if as_json:
         found = [{"name": fault.name, "text": fault.text} for fault in faults]
-        click.echo(json.dumps({"faults": found, "warnings": warnings, "notes": notes}, indent=2))
+        told = {"faults": found, "warnings": warnings, "notes": notes}
+        click.echo(json.dumps(told | ({} if url is None else {"differences": differences}), indent=2))
     else:
-        for fault in faults:
-            click.echo(str(fault), err=True)
-        for warning in warnings:
-            click.echo(f"warning: {warning}")
-        for note in notes:
-            click.echo(f"note: {note}")
-        if not faults:
-            click.echo("The configuration is sound.")
+        _print(faults, warnings, notes)
+        if url is not None and not faults:
+            _print_differences(differences)
     if faults:
         raise SystemExit(WRONG_CONFIGURATION)
+    if differences:
+        raise SystemExit(FAILED)
+
+
+def _print(faults: Sequence[Fault], warnings: Sequence[str], notes: Sequence[str]) -> None:
+    for fault in faults:
+        click.echo(str(fault), err=True)
+    for warning in warnings:
+        click.echo(f"warning: {warning}")
+    for note in notes:
+        click.echo(f"note: {note}")
+    if not faults:
+        click.echo("The configuration is sound.")
+
+
+def _print_differences(differences: Sequence[Mapping[str, Any]]) -> None:
+    for each in differences:
+        click.echo(f"{each['what']}\n  inside   {each['inside']}\n  outside  {each['outside']}")
+    if not differences:
+        click.echo("The public address answers what this configuration would.")
+
+
+def _differences(
+    settings: Settings, url: str, ca: Path | None, connect_to: tuple[str, ...]
+) -> Iterator[dict[str, Any]]:
+    """What this configuration would answer at the address, beside what the address answers."""
+    asked, discovery, jwks = public_documents(url, ca, connect_to)
+    resolver = IssuerResolver(settings.issuer, settings.allowed_hosts, settings.dev_mode)
+    try:
+        issuer = resolver.resolve(asked.partition("://")[2].partition("/")[0], host_required=True)
+    except InvalidHost:
+        yield {"what": "Host", "inside": "400 INVALID_HOST", "outside": asked}
+        return
+    keys = _keys(settings)
+    algs = list(settings.algs) if keys is None else keys[0]
+    inside = build_metadata(issuer, algs=algs)
+    for member in sorted(inside.keys() | discovery.keys()):
+        if inside.get(member) != discovery.get(member):
+            yield _difference(f"discovery: {member}", inside.get(member), discovery.get(member))
+    if keys is not None:
+        theirs = sorted({str(key.get("kid")) for key in jwks if isinstance(key, dict)})
+        if keys[1] != theirs:
+            yield _difference("jwks: kid", keys[1], theirs)
+
+
+def _keys(settings: Settings) -> tuple[list[str], list[str]] | None:
+    """The algorithms and the key ids that would be published; None while the keys are still to be made."""
+    if not settings.managed:
+        keyring = load_keyring(settings, make_key_file=False)
+        missing = settings.key_file is not None and settings.key_file.key is None
+        return None if missing else (keyring.advertised_algs, sorted(key.kid for key in keyring.published))
+    store, now = open_store(settings), int(time.time())
+    try:
+        ring = ring_store(settings, store).load(now=now)
+    except StoreUnavailable:
+        return None
+    finally:
+        store.close()
+    if ring is None:
+        return None
+    keys = list(published(ring.keys, now))
+    return sorted({key.alg for key in keys}, key=ASYMMETRIC_ALGS.index), sorted(key.kid for key in keys)
+
+
+def _difference(what: str, inside: Any, outside: Any) -> dict[str, Any]:
+    from service.doctor.catalogue import shown
+
+    return {"what": what, "inside": shown(inside), "outside": shown(outside)}
 
 
 def _notes(settings: Settings) -> Iterator[str]:

@@ -26,7 +26,8 @@ REQUESTS = frozenset({"req", "_req", "request"})
 ENVIRONMENT = frozenset({"settings.py"})
 RANDOMNESS = frozenset({"protocol/handles.py"})
 WALL_CLOCK = frozenset(
-    {"app.py", "logs.py", "cli/check.py", "cli/clients.py", "cli/keys.py", "cli/sessions.py", "cli/sweep.py"}
+    {"app.py", "logs.py", "cli/check.py", "cli/clients.py", "cli/doctor.py", "cli/keys.py", "cli/sessions.py"}
+    | {"cli/sweep.py"}
 )
 #: Dev mode's pages look at forwarding headers only to refuse: whoever came by a proxy did not come from this machine.
 ONLY_TO_REFUSE = {"resources/dev.py": frozenset({"HTTP_X_FORWARDED_HOST"})}

@@ -180,6 +180,7 @@ class NginxSite:
         allow_app: str | None = None,
         edits: Mapping[str, str] | None = None,
         more: str = "",
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         """Start it, and wait until it listens.
 
@@ -191,6 +192,7 @@ class NginxSite:
             edits: More text of the example to be replaced in `local.conf`; each must be there.
             more: Text to append to `local.conf`. `{http_port}`, `{https_port}`, `{certificate}`, `{key}` and
                 `{folder}` are filled in.
+            environment: More of the environment that it is started with.
 
         Raises:
             FileNotFoundError: When nginx is not installed.
@@ -198,6 +200,7 @@ class NginxSite:
         """
         self.name, self._upstream, self._allow_app = name, upstream, allow_app
         self._edits, self._more, self._public_port = dict(edits or {}), more, public_port
+        self._environment = dict(environment or {})
         self.folder = Path(tempfile.mkdtemp(prefix="pylon-n-"))
         certificates = make_certificates(self.folder, name, f"*.{name.partition('.')[2]}")
         self.ca, self._certificates = certificates.ca, certificates
@@ -221,10 +224,7 @@ class NginxSite:
         """Write the prefix: an `nginx.conf` with the one line, the shipped files, and the operator's own."""
         site = self.folder / "pylon-oidc"
         shutil.rmtree(site, ignore_errors=True)
-        shutil.copytree(SHIPPED, site)
-        (site / "local.conf").write_text(self._local_conf())
-        if self._allow_app is not None:
-            (site / "allow-app.conf").write_text(self._allow_app)
+        self._write_site(site)
         user = f"user {pwd.getpwuid(os.geteuid()).pw_name};" if os.geteuid() == 0 else ""
         temporary = "\n".join(f"    {kind}_temp_path {self.folder}/{kind};" for kind in _TEMPORARY)
         # What Debian's own nginx.conf sets and ours must live with stands in http{} too.
@@ -248,6 +248,13 @@ http {{
 }}
 """
         )
+
+    def _write_site(self, site: Path) -> None:
+        """Write what an operator copies to `/etc/nginx/pylon-oidc`."""
+        shutil.copytree(SHIPPED, site)
+        (site / "local.conf").write_text(self._local_conf())
+        if self._allow_app is not None:
+            (site / "allow-app.conf").write_text(self._allow_app)
 
     def _local_conf(self) -> str:
         """`local.conf`: the example, with what an operator replaces replaced."""
@@ -295,7 +302,7 @@ http {{
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
                 self.command("-g", "daemon off;"),
-                env=clean_environment(),
+                env=clean_environment(**self._environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

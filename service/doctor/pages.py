@@ -1,0 +1,138 @@
+"""The documentation of the findings, made from the same data: a page a finding, an index, and the texts of clients' errors.
+
+python -m service.doctor.pages docs
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from service.doctor.catalogue import Kind, Mend, kinds
+
+_SETTINGS: Final = "the environment of the service, [settings](../settings.md)"
+_FOR: Final[Mapping[str, str]] = {
+    "nginx": "nginx",
+    "apache": "Apache",
+    "haproxy": "HAProxy",
+    "caddy": "Caddy",
+    "traefik": "Traefik",
+    "aws-alb": "AWS load balancer",
+    "system": "On the machine",
+    "dns": "In the DNS",
+}
+_PLACES: Final[Mapping[str, str]] = {
+    "url": "https://id.example.com",
+    "origin": "https://id.example.com",
+    "name": "id.example.com",
+    "path": "",
+    "port": "443",
+    "address": "192.0.2.7",
+    "endpoint": "/oidc/token",
+}
+
+
+def pages() -> Mapping[str, str]:
+    """The text of each page, by its path below `docs/`."""
+    found = {f"doctor/{kind.id}.md": "\n".join(_page(kind)) + "\n" for kind in kinds().values()}
+    return found | {"doctor/README.md": "\n".join(_index()) + "\n", "troubleshooting.md": _troubleshooting()}
+
+
+def _filled(text: str) -> str:
+    for name, value in _PLACES.items():
+        text = text.replace("{" + name + "}", value)
+    return text
+
+
+def _page(kind: Kind) -> Iterator[str]:
+    yield f"# {kind.title}"
+    yield f"\n`{kind.id}`, {_article(kind.severity)} of [`pylon-oidc doctor`](README.md).\n"
+    if kind.symptoms:
+        yield "## What is said\n"
+        yield from (f"- `{symptom}`" for symptom in kind.symptoms)
+        yield ""
+    yield f"## Why\n\n{kind.cause}\n"
+    if kind.expected:
+        yield f"## What should be seen\n\n{_sentence(_filled(kind.expected))}\n"
+    if kind.mends:
+        yield "## The mend\n"
+        for mend in kind.mends:
+            yield from _mend(mend)
+    if kind.verify:
+        yield f"## How to see that it is mended\n\n```sh\n{_filled(kind.verify)}\n```\n"
+        yield "Then ask doctor once more."
+    else:
+        yield "There is nothing to mend."
+
+
+def _article(severity: str) -> str:
+    return f"an {severity}" if severity == "error" else f"a {severity}"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _mend(mend: Mend) -> Iterator[str]:
+    line = _filled(mend.line)
+    action = "remove what begins with" if line.startswith("- ") else "write"
+    if mend.proxy == "setting":
+        yield f"In the settings ({_SETTINGS}), {action}:"
+    else:
+        place = f"`{_filled(mend.file)}`" + (f", in `{_filled(mend.block)}`" if mend.block else "")
+        yield f"{_FOR[mend.proxy]}: in {place}, {action}:"
+    yield f"\n```\n{line.removeprefix('- ')}\n```\n"
+    if not mend.tested:
+        yield "(No test runs this line.)\n"
+
+
+def _index() -> Iterator[str]:
+    yield "# What doctor finds\n"
+    yield (
+        "`pylon-oidc doctor URL` asks a deployment from outside, as a relying party does, and names the line to "
+        "change ([how to run it](../cli.md#pylon-oidc-doctor)). These pages are made from its own data.\n"
+    )
+    yield "| Finding | Severity | What it says |"
+    yield "| --- | --- | --- |"
+    for kind in kinds().values():
+        yield f"| [`{kind.id}`]({kind.id}.md) | {kind.severity} | {kind.title} |"
+
+
+def _troubleshooting() -> str:
+    causes: dict[str, list[Kind]] = {}
+    for kind in kinds().values():
+        for symptom in kind.symptoms:
+            causes.setdefault(symptom, []).append(kind)
+    lines = [
+        "# Troubleshooting, by the text of the error",
+        "",
+        "What clients and people say, and what it may be. `pylon-oidc doctor URL` tells which of them it is.",
+        "",
+        "| What is said | What it may be |",
+        "| --- | --- |",
+    ]
+    for symptom, found in sorted(causes.items(), key=lambda item: item[0].lower()):
+        links = "; ".join(f"[{kind.title}](doctor/{kind.id}.md)" for kind in found)
+        lines.append(f"| `{symptom.replace('|', chr(92) + '|')}` | {links} |")
+    return "\n".join(lines) + "\n"
+
+
+def write(folder: Path) -> None:
+    """Write the pages, and remove those of findings that are no more.
+
+    Args:
+        folder: `docs/`.
+    """
+    made = pages()
+    (folder / "doctor").mkdir(exist_ok=True)
+    for old in (folder / "doctor").glob("*.md"):
+        if f"doctor/{old.name}" not in made:
+            old.unlink()
+    for name, text in made.items():
+        (folder / name).write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

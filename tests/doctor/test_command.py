@@ -1,0 +1,176 @@
+"""`pylon-oidc doctor` as a command: its exit codes, its wrong uses, and its three forms of a report."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from service.cli import main
+from tests.doctor.deployment import read_deployments
+from tests.doctor.running import Apps, Disk, Running, run
+from tests.support.gunicorn import PROJECT, clean_environment, hold_port
+
+BROKEN = {each.name: each for each in read_deployments("deployments")}
+GOOD = {each.name: each for each in read_deployments("good")}
+
+
+def doctor(*argv: str, width: int = 80) -> Result:
+    """Run it in this process."""
+    return CliRunner(env={"COLUMNS": str(width)}).invoke(main, ["doctor", *argv])
+
+
+@pytest.fixture(scope="module")
+def well(apps: Apps, disk: Disk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The shipped site."""
+    with run(GOOD["shipped"], GOOD["shipped"].files(), apps, disk, _cache(tmp_path_factory)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def ill(apps: Apps, disk: Disk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One that hands on another Host."""
+    broken = BROKEN["host-is-localhost"]
+    with run(broken, broken.files(), apps, disk, _cache(tmp_path_factory)) as running:
+        yield running
+
+
+def _cache(factory: pytest.TempPathFactory) -> Path:
+    folder = factory.mktemp("nginx")
+    for path in (folder, folder.parent):
+        path.chmod(0o755)
+    return folder / "cache"
+
+
+def test_it_runs_as_a_command(well: Running, tmp_path: Path) -> None:
+    """From a shell, with a session instead of the admin token: tokens are minted and verify; exit 0."""
+    session = tmp_path / "session"
+    session.write_text(well.inside.sign_in("doctor-command") + "\n")
+    options = [*well.way(), "--session-file", str(session), "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "service", "doctor", well.url, *options],
+        cwd=PROJECT,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads(done.stdout)
+    assert (report["url"], report["issuer"]) == (well.url, well.url)
+    assert {each["severity"] for each in report["findings"]} <= {"note"}
+
+
+def test_a_finding_is_an_object_with_all_that_the_contract_says(ill: Running) -> None:
+    """CONTRACT §10: url, issuer, checked, findings; each with what was seen, expected, its mend and its page; exit 1."""
+    result = doctor(ill.url, *ill.doctor_options(), "--json")
+    assert result.exit_code == 1
+    report = json.loads(result.stdout)
+    assert set(report) == {"url", "issuer", "checked", "findings"}
+    first, *others = report["findings"]
+    members = {"id", "severity", "title", "seen", "expected", "mend", "docs"}
+    assert members <= set(first) <= members | {"alternatives"}
+    assert set(first["mend"]) == {"file", "block", "line"}
+    assert (PROJECT / first["docs"]).is_file()
+    assert "character 9" in first["seen"]  # https://l…, where https://i… was asked for
+    assert all(each["severity"] == "note" or each["follows_from"] == first["id"] for each in others)
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_the_table_fits_the_terminal(ill: Running, width: int) -> None:
+    """Cause, mend and page are there, in no line that is longer than the terminal is wide."""
+    result = doctor(ill.url, *ill.doctor_options(), width=width)
+    assert result.exit_code == 1
+    assert "\x1b" not in result.output
+    assert "proxy_set_header Host $http_host;" in result.output
+    assert "docs/doctor/host-not-forwarded.md" in result.output
+    told = [line for line in result.output.splitlines() if not re.search(r"\S{20}", line)]
+    assert max(map(len, told)) <= width
+
+
+def test_the_page_needs_nothing_else(ill: Running, tmp_path: Path) -> None:
+    """One file to attach to a ticket: no script, nothing to load, and the line to paste."""
+    page = tmp_path / "page.html"
+    doctor(ill.url, *ill.doctor_options(), "--html", str(page))
+    text = page.read_text("utf-8")
+    assert "proxy_set_header Host $http_host;" in text
+    assert not re.search(r"<script|<link|<img|<iframe|@import|url\(|\ssrc=", text)
+
+
+def test_it_watches_until_it_is_interrupted(well: Running) -> None:
+    """`--watch` goes on after the first report, and ends by Ctrl-C."""
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "service", "doctor", well.url, *well.doctor_options(), "--watch"],
+        cwd=PROJECT,
+        env=clean_environment(PYTHONUNBUFFERED="1"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert watching.stdout is not None
+        assert well.url in watching.stdout.readline()
+        assert watching.poll() is None
+        os.kill(watching.pid, signal.SIGINT)
+        _, said = watching.communicate(timeout=20)
+        assert "Traceback" not in said
+        assert watching.returncode not in {0, None}
+    finally:
+        watching.kill()
+        watching.communicate()
+
+
+def test_nobody_there_is_told_apart() -> None:
+    """Exit 2: it could not be asked; why is a finding all the same."""
+    holder = hold_port()
+    result = doctor(f"http://127.0.0.1:{holder.getsockname()[1]}", "--json")
+    holder.close()
+    assert result.exit_code == 2
+    assert [each["id"] for each in json.loads(result.stdout)["findings"]] == ["connection-refused"]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["ftp://id.example.com"],
+        ["https://id.example.com/?a=b"],
+        ["https://user@id.example.com"],
+        ["https://id.example.com:99999"],
+        ["https://id.example.com", "--connect-to", "id.example.com:443"],
+        ["https://id.example.com", "--connect-to", "id.example.com:443:127.0.0.1:x"],
+        ["https://id.example.com", "--source", "eth0"],
+        ["https://id.example.com", "--timeout", "0"],
+        ["https://id.example.com", "--proxy", "squid"],
+        ["https://id.example.com", "--admin-url", "http://127.0.0.1:4321"],
+        ["https://id.example.com", "--session-file", "/nowhere"],
+    ],
+)
+def test_wrong_usage_is_said_before_anything_is_asked(argv: list[str]) -> None:
+    """Exit 2, and what to write instead."""
+    result = doctor(*argv)
+    assert result.exit_code == 2
+    assert "Error: " in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("text", ["", "a b\n", "first-secret\nsecond-secret\n", "schlüssel\n"])
+def test_what_cannot_be_a_secret_is_refused_unseen(text: str, tmp_path: Path) -> None:
+    """A file with something else in it is a wrong use; what is in it is not shown."""
+    file = tmp_path / "token"
+    file.write_text(text)
+    result = doctor(
+        "https://id.example.com", "--admin-url", "http://127.0.0.1:4321", "--admin-token-file", str(file)
+    )
+    assert result.exit_code == 2
+    assert "holds no secret" in result.output
+    assert not text or text.strip() not in result.output

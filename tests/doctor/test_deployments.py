@@ -1,0 +1,131 @@
+"""Thirty deployments and more, each broken in one way: the first finding is the cause, and its mend mends it.
+
+A deployment is a file in `deployments/` (broken) or `good/`; how to read one stands in `deployment.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from service.doctor.catalogue import Finding, Kind, kinds
+from tests.doctor.asking import Report, ask_doctor
+from tests.doctor.deployment import Deployment, Files, Mend, mended, read_deployments
+from tests.doctor.mending import DoesNotFit
+from tests.doctor.running import Apps, Disk, Running, run
+
+BROKEN, GOOD = read_deployments("deployments"), read_deployments("good")
+PROXIES = {"nginx", "apache", "haproxy"}
+_LONGEST_S = 5.0
+
+
+class Ward:
+    """Where deployments are run and asked about, one after another."""
+
+    def __init__(self, apps: Apps, disk: Disk, folder: Path) -> None:
+        self._apps, self._disk = apps, disk
+        self._cache = folder / "cache"
+
+    def empty_cache(self) -> None:
+        """What the documentation says is to be done after a mend of the cache."""
+        shutil.rmtree(self._cache, ignore_errors=True)
+
+    def ask_before(self, deployment: Deployment) -> None:
+        """Be a client of an earlier time."""
+        with run(deployment, deployment.files_of_earlier(), self._apps, self._disk, self._cache) as running:
+            for path in deployment.asked:
+                assert b" 200 " in running.ask(path)
+
+    def examine(self, deployment: Deployment, files: Files) -> Report:
+        """Run it, and ask `doctor`, which is given all that helps it."""
+        with self._running(deployment, files) as running:
+            options = [*running.doctor_options(), "--proxy", deployment.proxy, *deployment.options]
+            return ask_doctor(deployment.url, options)
+
+    def examine_twice(self, deployment: Deployment, files: Files) -> tuple[Report, Report]:
+        """The same, and then once more with nothing but the address."""
+        with self._running(deployment, files) as running:
+            full = ask_doctor(deployment.url, [*running.doctor_options(), *deployment.options])
+            return full, ask_doctor(deployment.url, [*running.way(), *deployment.options])
+
+    @contextlib.contextmanager
+    def _running(self, deployment: Deployment, files: Files) -> Iterator[Running]:
+        with run(deployment, files, self._apps, self._disk, self._cache) as running:
+            # nginx reads an entry of its cache anew after a start, and does not do so for two requests at once.
+            for path in deployment.asked:
+                running.ask(path)
+            yield running
+
+
+@pytest.fixture
+def ward(apps: Apps, disk: Disk, tmp_path: Path) -> Ward:
+    """A ward with an empty cache."""
+    for folder in (tmp_path, tmp_path.parent):
+        folder.chmod(0o755)
+    return Ward(apps, disk, tmp_path)
+
+
+@pytest.mark.parametrize("deployment", BROKEN, ids=lambda each: each.name)
+def test_the_first_finding_is_the_cause_and_its_mend_mends_it(deployment: Deployment, ward: Ward) -> None:
+    """Issue "doctor": in each the right cause is the first finding; after its mend nothing but notes is found."""
+    files = deployment.files()
+    if deployment.asked:
+        ward.ask_before(deployment)
+    report = ward.examine(deployment, files)
+    assert report.findings, "nothing was found"
+    assert report.findings[0]["id"] == deployment.expect, report.faults
+    assert report.exit_code == 1
+    ward.empty_cache()
+    after = ward.examine(deployment, mended(files, report.mend()))
+    assert after.faults == []
+    assert after.exit_code == 0
+
+
+@pytest.mark.parametrize("deployment", GOOD, ids=lambda each: each.name)
+def test_nothing_is_found_where_nothing_is_wrong(deployment: Deployment, ward: Ward) -> None:
+    """Issue "doctor": good deployments give nothing but notes, within 5 s, with or without what helps it."""
+    for report in ward.examine_twice(deployment, deployment.files()):
+        assert report.faults == []
+        assert report.exit_code == 0
+        assert report.duration_s < _LONGEST_S
+
+
+@pytest.mark.parametrize("kind", kinds().values(), ids=lambda kind: kind.id)
+def test_a_mend_that_is_called_tested_is(kind: Kind) -> None:
+    """A mend with `tested = true` changes a deployment of its finding; the test above then applies it."""
+    found = [each for each in BROKEN if each.expect == kind.id]
+    for number, mend in enumerate(kind.mends):
+        proxies = {mend.proxy} & PROXIES or PROXIES
+        fitting = [each for each in found if each.proxy in proxies and _fits(each, kind, number)]
+        assert fitting or not mend.tested, mend
+
+
+def _fits(deployment: Deployment, kind: Kind, number: int) -> bool:
+    """Whether a mend changes the deployment's files."""
+    url = urlsplit(deployment.url)
+    values = {
+        "url": deployment.url,
+        "origin": f"https://{url.netloc}",
+        "path": url.path,
+        "name": url.hostname or "",
+        "endpoint": "/oidc/token",
+    }
+    alone = replace(kind, mends=(replace(kind.mends[number], variant=""),))
+    (mend,) = Finding(alone, "", values).mends()
+    try:
+        mended(deployment.files(), Mend(mend.file, mend.block, mend.line))
+    except DoesNotFit:
+        return False
+    return True
+
+
+def test_enough_is_broken() -> None:
+    """Issue "doctor": thirty deliberately broken deployments."""
+    assert len(BROKEN) >= 30
+    assert {each.proxy for each in BROKEN} == PROXIES

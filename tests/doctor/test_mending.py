@@ -1,0 +1,144 @@
+"""Mends are applied as their three parts say, and to nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.doctor.mending import DoesNotFit, mend_text
+
+NGINX = """# proxy_set_header Host wrong;
+proxy_set_header Host $host;
+proxy_set_header X-Real-IP $remote_addr;
+add_header A "b; }" always;
+
+upstream pylon { server a; server b; }
+server {
+    listen 443 ssl;
+    ssl_certificate /old.pem;
+    location ~* /api/(?:x|y)(?![a-z]) {
+        limit_except DELETE OPTIONS {
+            deny all;
+        }
+        proxy_pass http://one;
+    }
+}
+server {
+    listen 80;
+}
+"""
+APACHE = """# Header set A b
+<VirtualHost *:443>
+    ServerName id.example.com
+    RequestHeader unset Authorization
+    <Location "/x">
+        Require all granted
+    </Location>
+</VirtualHost>
+"""
+HAPROXY = """frontend https
+    http-request set-header Host a
+    http-request set-header X-Other b
+    default_backend pylon_oidc
+
+backend pylon_oidc
+    server one 127.0.0.1:1
+"""
+
+CASES = [
+    # replaced: in the block that is meant, by what it sets, whatever else stands beside it
+    ("nginx/x.conf", NGINX, "", "proxy_set_header Host $http_host;", "Host $host;", "Host $http_host;"),
+    ("nginx/x.conf", NGINX, "server", "ssl_certificate /new.pem;", "/old.pem", "/new.pem"),
+    ("nginx/x.conf", NGINX, "upstream pylon", "server c;", "server a; server b;", "server c; "),
+    (
+        "nginx/x.conf",
+        NGINX,
+        "server > location ~* /api/(?:x|y)(?![a-z])",
+        "proxy_pass http://two;",
+        "http://one",
+        "http://two",
+    ),
+    (
+        "nginx/x.conf",
+        NGINX,
+        "server > location ~* /api/(?:x|y)(?![a-z]) > limit_except DELETE OPTIONS",
+        "include only.conf;",
+        "OPTIONS {",
+        "OPTIONS {\n            include only.conf;",
+    ),
+    (
+        "nginx/x.conf",
+        NGINX,
+        "server",
+        "location ~* /api/(?:x|y)(?![a-z]) { return 404; }",
+        NGINX[NGINX.index("location") : NGINX.index("}\nserver {\n    listen 80")],
+        "location ~* /api/(?:x|y)(?![a-z]) { return 404; }\n",
+    ),
+    # added: first in its block
+    ("nginx/x.conf", NGINX, "", "gzip off;", "# proxy", "gzip off;\n# proxy"),
+    ("nginx/x.conf", NGINX, "server", "gzip off;", "server {\n    listen 443", "server {\n    gzip off;\n    listen 443"),
+    # removed
+    ("nginx/x.conf", NGINX, "", "- proxy_set_header X-Real-IP", "proxy_set_header X-Real-IP $remote_addr;", ""),
+    ("nginx/x.conf", NGINX, "", "- add_header", 'add_header A "b; }" always;', ""),
+    ("deploy/pylon-oidc.env", "#A=0\nA=1\nAB=2\n", "", "A=3", "\nA=1", "\nA=3"),
+    ("deploy/pylon-oidc.env", "#A=0\nA=1\nAB=2\n", "", "- A", "\nA=1", "\n"),
+    ("deploy/pylon-oidc.env", "A=1\n", "", "B=x=y", "A=1", "B=x=y\nA=1"),
+    ("/etc/systemd/timesyncd.conf", "[Time]\n#NTP=\n", "Time", "NTP=a.example", "]", "]\n    NTP=a.example"),
+    (
+        "/etc/apache2/sites-available/pylon-oidc.conf",
+        APACHE,
+        "VirtualHost *:443",
+        "ProxyPreserveHost On",
+        "*:443>",
+        "*:443>\n    ProxyPreserveHost On",
+    ),
+    (
+        "/etc/apache2/sites-available/pylon-oidc.conf",
+        APACHE,
+        "VirtualHost *:443",
+        "- RequestHeader unset Authorization",
+        "RequestHeader unset Authorization",
+        "",
+    ),
+    (
+        "/etc/apache2/sites-available/pylon-oidc.conf",
+        APACHE,
+        'VirtualHost *:443 > Location "/x"',
+        "Require all denied",
+        "granted",
+        "denied",
+    ),
+    ("/etc/haproxy/haproxy.cfg", HAPROXY, "frontend https", "- http-request set-header Host", "http-request set-header Host a", ""),
+    ("/etc/haproxy/haproxy.cfg", HAPROXY, "frontend https", "http-request set-header Host c", "Host a", "Host c"),
+    (
+        "/etc/haproxy/haproxy.cfg",
+        HAPROXY + "frontend deny\n    http-request deny if a\n",
+        "frontend deny",
+        "http-request deny if b",
+        "deny\n    http",
+        "deny\n    http-request deny if b\n    http",
+    ),
+    ("/etc/haproxy/haproxy.cfg", HAPROXY, "backend pylon_oidc", "server one 127.0.0.1:2", ":1", ":2"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "text", "block", "line", "old", "new"), CASES)
+def test_a_mend_changes_one_thing(file: str, text: str, block: str, line: str, old: str, new: str) -> None:
+    """What is there afterwards differs in that place, and nowhere else."""
+    assert text.count(old) == 1
+    assert mend_text(file, text, block, line) == text.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("block", "line"),
+    [
+        ("location /", "gzip off;"),
+        ("server > location /", "gzip off;"),
+        ("", "- gzip"),
+        ("", "proxy_set_header Host $host;"),
+        ("server", "- proxy_pass"),
+    ],
+)
+def test_a_mend_that_does_not_fit_is_refused(block: str, line: str) -> None:
+    """A block that is not there, something to remove that is not there, and what stands there already."""
+    with pytest.raises(DoesNotFit):
+        mend_text("nginx/x.conf", NGINX, block, line)

@@ -1,0 +1,312 @@
+"""What the rules say of answers that no deployment gives: each case changes one answer of a service that is well."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+
+from service.doctor.catalogue import kinds
+from service.doctor.evidence import NOBODY, Answer, Evidence, Options, UnverifiedToken
+from service.doctor.rules import FOLLOWS, RULES, examine
+from service.doctor.wire import Reply, WireError
+from tests.doctor.deployment import read_deployments
+
+NOW = 1_700_000_000
+URL = "https://id.example.com"
+ASKED = Options(URL, client_id="wiki", redirect_uri="https://wiki.example.com/callback", session="pylon_0")
+JSON = {"content-type": "application/json"}
+CORS = {"access-control-allow-origin": "*"}
+KEY = {"kty": "RSA", "use": "sig", "alg": "RS256", "kid": "k1", "n": "AQAB", "e": "AQAB"}
+
+
+def reply(status: int, body: object = None, **headers: str) -> Reply:
+    """An answer; its body as JSON, or as the bytes it is."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    given = {"date": formatdate(NOW, usegmt=True)} | JSON | headers
+    pairs = tuple((name.replace("_", "-"), value) for name, value in given.items())
+    return Reply(status, pairs, data, False, float(NOW), "192.0.2.1", "TLSv1.3", "http/1.1")
+
+
+def document(**others: object) -> dict[str, object]:
+    """A discovery document of ours, with some members otherwise."""
+    paths = {
+        "authorization_endpoint": "authorize",
+        "token_endpoint": "token",
+        "userinfo_endpoint": "userinfo",
+    }
+    members = {name: f"{URL}/oidc/{path}" for name, path in paths.items()} | {"jwks_uri": f"{URL}/oidc/jwks"}
+    lists = {
+        "response_types_supported": ["code"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["RS256"],
+    }
+    return {"issuer": URL, **members, **lists, **others}
+
+
+def discovery(status: int = 200, **others: object) -> Reply:
+    """The document, as it is sent."""
+    return reply(
+        status,
+        document(**others),
+        etag='"a"',
+        cache_control="public, max-age=300",
+        access_control_allow_origin="*",
+    )
+
+
+def unverified(alg: str = "RS256", kid: str = "k1", **claims: object) -> UnverifiedToken:
+    """A token that nobody signed."""
+    parts = [{"alg": alg, "kid": kid}, {"iss": URL, "exp": NOW + 600} | claims]
+    text = ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode() for part in parts)
+    read = UnverifiedToken.read(f"{text}.AAAA")
+    assert read is not None
+    return read
+
+
+WELL: Mapping[str, Answer] = {
+    "discovery": discovery(),
+    "probe": reply(
+        404,
+        {"error": {"code": "NOT_FOUND"}},
+        strict_transport_security="max-age=1",
+        x_content_type_options="nosniff",
+    ),
+    "http": reply(308, location=f"{URL}/"),
+    "http2": replace(reply(200), alpn="h2"),
+    "discovery-head": reply(200),
+    "discovery-options": reply(204),
+    "discovery-gzip": discovery(),
+    "jwks": reply(200, {"keys": [KEY]}, cache_control="public, max-age=300", **CORS),
+    "token": reply(401, {"error": "invalid_client"}, cache_control="no-store", **CORS),
+    "userinfo": reply(
+        401, {"error": "invalid_token"}, www_authenticate='Bearer error="invalid_token"', **CORS
+    ),
+    "authorization": reply(400, b"<html>", content_type="text/html"),
+    "closed-users": reply(403, {"error": {"code": "PROXY_REFUSED"}}),
+    "discovery-2": discovery(),
+    "discovery-3": discovery(),
+}
+
+
+def found(changes: Mapping[str, Answer | None], **more: Any) -> list[str]:
+    """The ids of what is found, where some answers are others or none."""
+    answers = {name: answer for name, answer in (WELL | changes).items() if answer is not None}
+    findings = examine(Evidence(ASKED, answers, **more))
+    return [finding.kind.id for finding in findings if not finding.follows_from]
+
+
+def test_nothing_is_found_where_all_is_well() -> None:
+    """The answers that the cases below change are those of a service that is well."""
+    assert found({}) == []
+
+
+def everywhere(document_: Reply) -> dict[str, Answer | None]:
+    """That it is this document, however often it is asked for."""
+    return dict.fromkeys(("discovery", "discovery-2", "discovery-3"), document_)
+
+
+def only(error: WireError) -> dict[str, Answer | None]:
+    """That no question is answered."""
+    return dict.fromkeys(WELL, error)
+
+
+CASES: list[tuple[str, Mapping[str, Answer | None], dict[str, Any]]] = [
+    ("dns-fails", only(WireError("dns", "no such name")), {}),
+    ("connection-refused", only(WireError("refused", "refused")), {}),
+    ("connection-refused", only(WireError("unroutable", "no route to host")), {}),
+    ("too-slow", only(WireError("timeout", "")), {}),
+    ("not-http", only(WireError("protocol", "")), {}),
+    ("not-http", only(WireError("tls", "wrong version number")), {}),
+    ("certificate-expired", only(WireError("certificate", "not yet valid", 9)), {}),
+    ("certificate-wrong-name", only(WireError("certificate", "IP address mismatch", 64)), {}),
+    ("certificate-incomplete-chain", only(WireError("certificate", "self-signed in chain", 19)), {}),
+    ("tls-too-old", only(WireError("old-tls", "")), {}),
+    ("tls-too-old", {"old-tls": reply(200)}, {}),
+    ("addresses-differ", {"address 192.0.2.1": discovery(), "address 192.0.2.2": WireError("refused", "")}, {}),
+    ("addresses-differ", {"address 192.0.2.1": discovery(issuer="https://old.example.com")}, {}),
+    ("malformed-document", {"discovery": reply(200, b"{", content_type="text/plain")}, {}),
+    ("malformed-document", {"discovery": reply(200, ["issuer"])}, {}),
+    ("metadata-invalid", {"discovery": reply(200, document(issuer=5))}, {}),
+    ("metadata-invalid", {"discovery": discovery(token_endpoint="/oidc/token")}, {}),
+    ("metadata-invalid", {"discovery": discovery(response_types_supported="code")}, {}),
+    ("metadata-invalid", {"discovery": discovery(id_token_signing_alg_values_supported=[])}, {}),
+    ("endpoint-elsewhere", {"discovery": discovery(jwks_uri="https://other.example.com/jwks")}, {}),
+    ("endpoint-unreachable", {"userinfo": reply(502, b"")}, {}),
+    ("endpoint-unreachable", {"userinfo": WireError("timeout", "")}, {}),
+    ("cache-poisoned", {"discovery-2": discovery(issuer=f"https://{NOBODY}")}, {}),
+    ("cache-ignores-host", {"discovery-2": discovery(issuer="https://doctor-probe.example.com")}, {}),
+    ("forwarded-host-believed", {"forged-forwarded": reply(301, location=f"https://{NOBODY}/")}, {}),
+    ("any-host-answered", {"forged-nobody": discovery(issuer=f"https://{NOBODY}")}, {}),
+    ("jwks-invalid", {"jwks": reply(404, {"error": {"code": "NOT_FOUND"}}, **CORS)}, {}),
+    ("jwks-invalid", {"jwks": reply(200, {"keys": [KEY | {"d": "AQAB"}]}, **CORS)}, {}),
+    ("jwks-invalid", {"jwks": reply(200, {"keys": [{"kty": "oct", "k": "AQAB"}]}, **CORS)}, {}),
+    ("jwks-invalid", {"jwks": reply(200, {"keys": [KEY, KEY]}, **CORS)}, {}),
+    ("replicas-differ-keys", {"jwks-2": reply(200, {"keys": []}, **CORS)}, {}),
+    ("errors-replaced", {"token": reply(401, b"<html>", content_type="text/html", **CORS)}, {}),
+    ("authorization-stripped", {"userinfo": reply(401, {}, www_authenticate="Bearer", **CORS)}, {}),
+    ("body-too-large-for-proxy", {"body": WireError("protocol", "the connection broke")}, {}),
+    ("header-too-large-for-proxy", {"long": reply(431, b"")}, {}),
+    ("methods-refused", {"discovery-options": reply(405)}, {}),
+    ("clock-off", {"probe": replace(WELL["probe"], received_at=NOW + 31.0)}, {}),  # type: ignore[type-var]
+    ("clock-off", {"probe": replace(WELL["probe"], received_at=NOW - 31.0)}, {}),  # type: ignore[type-var]
+    ("http-without-redirect", {"http": reply(302, location="http://www.example.com/")}, {}),
+    ("inside-unreachable", {"inside": WireError("refused", "connection refused")}, {}),
+    ("inside-unreachable", {"inside": reply(403, {"error": {"code": "FORBIDDEN"}})}, {}),
+    ("token-invalid", {"mint-1": reply(500, {"error": {"code": "INTERNAL"}})}, {}),
+    ("token-invalid", {}, {"minted": [unverified()]}),
+    ("token-invalid", {}, {"minted": [unverified("ES256")]}),
+    ("token-invalid", {}, {"minted": [unverified("none")]}),
+    ("token-issuer", {}, {"minted": [unverified("HS256", iss="https://app.example.com")]}),
+    ("flow-broken", {}, {"flow": {"token": "400 invalid_grant"}}),
+    ("client-refused", {}, {"flow": {"refused": "400 where a sign-in begins"}}),
+    ("replicas-differ", {"discovery-2": discovery(scopes_supported=["openid"])}, {}),
+    ("replicas-differ", {"discovery": discovery(scopes_supported=["openid"])}, {}),
+    ("forwarded-host-believed", {"forged-forwarded": discovery(issuer=f"{URL}/doctor")}, {}),
+    ("cache-too-old", {"jwks": replace(WELL["jwks"], headers=(*WELL["jwks"].headers, ("age", "331")))}, {}),  # type: ignore[type-var, union-attr]
+    ("cache-too-old", {
+        "discovery": discovery(), "probe": replace(
+            reply(404, {"error": {"code": "NOT_FOUND"}}, date=formatdate(NOW + 331, usegmt=True),
+                  strict_transport_security="1", x_content_type_options="nosniff"),
+            received_at=NOW + 331.0,
+        )
+    }, {}),
+    ("cache-control-changed", {"token": reply(401, {"error": "invalid_client"}, **CORS)}, {}),
+    ("cache-control-changed", {"jwks": reply(200, {"keys": [KEY]}, **CORS)}, {}),
+    ("security-headers-missing", {"probe": reply(404, {"error": {"code": "X"}}, strict_transport_security="1")}, {}),
+    ("hs256-only", everywhere(discovery(id_token_signing_alg_values_supported=["HS256"])), {}),
+    ("http2-missing", {"http2": reply(0)}, {}),
+    ("admin-reachable", {
+        "probe": replace(WELL["probe"], asked_from="127.0.0.1"),  # type: ignore[type-var]
+        "closed-users": reply(403, {"error": {"code": "FORBIDDEN"}}),
+    }, {}),
+    ("issuer-from-host", {
+        "discovery": reply(200, document(), etag='"a"', cache_control="no-store", vary="Host", **CORS)
+    }, {}),
+    ("not-ours", everywhere(discovery(authorization_endpoint=f"{URL}/auth")) | {"probe": reply(404, b"no")}, {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("id_", "changes", "more"), CASES, ids=[case[0] for case in CASES])
+def test_a_rule_tells_what_is_wrong(
+    id_: str, changes: Mapping[str, Answer | None], more: dict[str, Any]
+) -> None:
+    """One answer is another one: it is the first finding, and the cause of any other."""
+    assert found(changes, **more)[:1] == [id_]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"probe": replace(WELL["probe"], received_at=NOW + 29.0)},  # type: ignore[type-var]
+        {
+            "probe": replace(
+                WELL["probe"],
+                headers=(
+                    ("date", "yesterday"),
+                    ("strict-transport-security", "1"),
+                    ("x-content-type-options", "nosniff"),
+                ),
+            )
+        },  # type: ignore[type-var]
+        {"address 192.0.2.1": discovery(), "address 2001:db8::1": WireError("unroutable", "")},
+        {"forged-host": discovery()},
+        {"forged-forwarded": discovery()},
+        {"http": WireError("refused", "")},
+        {"old-tls": WireError("old-tls", "")},
+        {"mint-1": reply(501, {"error": {"code": "JWT_NOT_CONFIGURED"}})},
+    ],
+)
+def test_what_is_no_fault_is_not_told(changes: Mapping[str, Answer | None]) -> None:
+    """A few seconds, an address that is not reachable from here, a closed port 80, a service that mints nothing."""
+    assert found(changes) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "seen"),
+    [
+        (Options(URL), "no client, no session"),
+        (replace(ASKED, session=None), "no session"),
+        (replace(ASKED, session=None, admin_url="http://127.0.0.1:4321", admin_token="x"), ""),
+        (replace(ASKED, redirect_uri=None), "no client"),
+    ],
+)
+def test_what_was_not_asked_is_said(options: Options, seen: str) -> None:
+    """Who gives nothing but the address is told what that leaves unseen; it is no fault."""
+    told = {each.kind.id: each for each in examine(Evidence(options, WELL))}
+    assert set(told) == ({"not-all-asked"} if seen else set())
+    assert not seen or told["not-all-asked"].seen == seen
+
+
+def test_keys_that_rotate_while_it_asks_are_no_fault() -> None:
+    """Two kids in a minute are two replicas, unless both are published."""
+    minted = [unverified("HS256", "k1"), unverified("HS256", "k2")]
+    both = reply(200, {"keys": [KEY, KEY | {"kid": "k2"}]}, cache_control="public, max-age=300", **CORS)
+    assert found({"jwks": both}, minted=minted) == []
+    assert found({}, minted=minted) == ["replicas-differ-keys"]
+    assert found({}, minted=minted[1:]) == ["jwks-cached-too-long"]
+
+
+def test_port_80_of_another_site_is_not_ours() -> None:
+    """Beside https on a port of its own, port 80 may be anybody's."""
+    elsewhere = f"{URL}:8443"
+    answers = WELL | {"http": reply(200, b"<html>", content_type="text/html")}
+    told = examine(Evidence(Options(elsewhere), answers))
+    assert "http-without-redirect" not in {finding.kind.id for finding in told}
+    told = examine(Evidence(Options(elsewhere), answers | {"http": discovery()}))
+    assert "http-without-redirect" in {finding.kind.id for finding in told}
+
+
+def test_a_cause_comes_before_what_follows_from_it() -> None:
+    """A consequence names its cause, and stands right behind it; notes come last."""
+    answers = WELL | {
+        "token": reply(404, b"<html>", content_type="text/html", **CORS),
+        "http2": reply(0),
+        "body": reply(413, b""),
+        "http": reply(200, document()),
+    }
+    told = examine(Evidence(ASKED, answers, flow={"token": "404"}))
+    assert [(each.kind.id, each.follows_from) for each in told] == [
+        ("endpoint-not-ours", ""),
+        ("body-too-large-for-proxy", "endpoint-not-ours"),
+        ("flow-broken", "endpoint-not-ours"),
+        ("http-without-redirect", ""),
+        ("http2-missing", ""),
+    ]
+
+
+def test_what_follows_and_from_what_are_findings() -> None:
+    """`FOLLOWS` names no finding that is none."""
+    known = set(kinds())
+    assert set(FOLLOWS) <= known
+    assert set().union(*FOLLOWS.values()) <= known
+
+
+def test_every_finding_is_seen_by_a_test() -> None:
+    """What may be found is found: in a deployment, or in a case of this file."""
+    seen = {each.expect for each in read_deployments("deployments")} | {case[0] for case in CASES}
+    assert seen | {"not-all-asked"} == set(kinds())
+
+
+def test_no_rule_minds_what_came() -> None:
+    """Bad types everywhere give findings, and never an exception: each answer in turn is each kind of nonsense."""
+    nonsense: list[Answer] = [
+        reply(200, b"\xff\xfe"),
+        reply(200, []),
+        reply(200, {"issuer": [], "keys": {"a": 1}, "error": {"code": 5}}),
+        reply(200, {"keys": [5, {"kid": []}]}),
+        reply(302, location="http://[::1"),
+        reply(401, {"error": []}, www_authenticate="\x00", date="0"),
+        WireError("timeout", ""),
+    ]
+    for name in WELL:
+        for answer in nonsense:
+            examine(
+                Evidence(Options(URL), WELL | {name: answer}, minted=[unverified("none", iss=5, exp="x")])
+            )
+    assert len(RULES) > 20

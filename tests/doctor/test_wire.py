@@ -1,0 +1,186 @@
+"""One request is one request: where it goes, what bounds it, and how its failing is told."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from service.doctor.wire import MAX_ADDRESSES, MAX_BODY, Origin, Wire, WireError
+from tests.doctor.hostile import HARM, HostileServer, Listener
+
+NOW = 1_700_000_000.0
+
+
+class Echo(Listener):
+    """Answers with the head that it was sent."""
+
+    def answer(self) -> Iterable[bytes]:
+        """The last request line, and nothing else."""
+        body = self.asked[-1].encode()
+        return [
+            b"HTTP/1.1 200 OK\r\nX-Two: 1\r\nX-Two: 2\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+        ]
+
+
+def wire(left_s: float = 2, **more: Any) -> Wire:
+    """A wire with that many seconds left, at a clock that stands."""
+    return Wire(time.monotonic() + left_s, lambda: NOW, **more)
+
+
+def origin(listener: Listener) -> Origin:
+    """Its origin."""
+    found = Origin.of(listener.origin)
+    assert found is not None
+    return found
+
+
+def test_an_answer_is_what_was_sent() -> None:
+    """Status, repeated headers, body, our own address, and the time by the clock that was given."""
+    with Echo() as server:
+        reply = wire().ask(origin(server), "GET", "/a?b=c")
+        assert (reply.status, reply.body, reply.truncated) == (200, b"GET /a?b=c", False)
+        assert reply.all("x-two") == ["1", "2"]
+        assert (reply.received_at, reply.asked_from, reply.tls) == (NOW, "127.0.0.1", None)
+
+
+def test_a_connection_goes_where_it_is_sent() -> None:
+    """`connect_to` and `source` change the connection alone."""
+    with Echo() as server:
+        elsewhere = {"id.example.com:80": ("127.0.0.1", origin(server).port)}
+        reply = wire(connect_to=elsewhere, source="127.0.0.2").ask(
+            Origin("http", "id.example.com", 80), "GET", "/x"
+        )
+        assert reply.body == b"GET /x"
+        assert reply.asked_from == "127.0.0.2"
+
+
+@pytest.mark.parametrize("kind", ["an endless body", "an endless body in chunks", "huge JSON"])
+def test_a_body_is_cut(kind: str) -> None:
+    """256 KiB are read, whatever comes; what is cut is no JSON."""
+    with Listener() as trap, HostileServer(HARM[kind], trap) as server:
+        reply = wire().ask(origin(server), "GET", "/")
+        assert len(reply.body) == MAX_BODY
+        assert reply.truncated
+        assert reply.json() is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("silence", "timeout"),
+        ("slow headers", "timeout"),
+        ("slow body", "timeout"),
+        ("endless headers", "protocol"),
+        ("endless interim answers", "protocol"),
+        ("not HTTP", "protocol"),
+        ("nothing at all", "protocol"),
+    ],
+)
+def test_what_is_no_answer_is_told(kind: str, told: str) -> None:
+    """No head in time, and what is no HTTP, are told apart; the time is kept."""
+    harm = HARM.get(kind) or HARM[f"a {kind}"]
+    with Listener() as trap, HostileServer(harm, trap) as server:
+        begun = time.monotonic()
+        with pytest.raises(WireError) as error:
+            wire(0.5).ask(origin(server), "GET", "/")
+        assert error.value.kind == told
+        assert time.monotonic() - begun < 1.5
+
+
+def test_a_closed_port_is_refused() -> None:
+    """Nobody there is not the same as nobody answering."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        with pytest.raises(WireError) as error:
+            wire().ask(Origin("http", "127.0.0.1", held.getsockname()[1]), "GET", "/")
+    assert error.value.kind == "refused"
+
+
+def test_a_name_that_nobody_answers_for_takes_no_longer_than_the_rest() -> None:
+    """The look-up of the system has no bound; ours has."""
+
+    def look_up(_name: str, _port: int) -> list[str]:
+        time.sleep(1)
+        return ["127.0.0.1"]
+
+    begun = time.monotonic()
+    with pytest.raises(WireError) as error:
+        wire(0.2, look_up=look_up).ask(Origin("http", "id.example.com", 80), "GET", "/")
+    assert error.value.kind == "dns"
+    assert time.monotonic() - begun < 0.9
+
+
+def test_a_name_is_looked_up_once_and_its_next_address_tried() -> None:
+    """The first address refuses, the second answers; four at most are kept."""
+    asked: list[str] = []
+
+    def look_up(name: str, _port: int) -> list[str]:
+        asked.append(name)
+        return ["127.0.0.2", "127.0.0.1", "127.0.0.3", "127.0.0.4", "127.0.0.5"]
+
+    with Echo() as server:
+        ours = wire(look_up=look_up)
+        place = Origin("http", "id.example.com", origin(server).port)
+        assert ours.ask(place, "GET", "/").status == 200
+        assert ours.ask(place, "GET", "/", address="127.0.0.1").status == 200
+        with pytest.raises(WireError):
+            ours.ask(place, "GET", "/", address="127.0.0.2")
+        assert len(ours.addresses(place)) == MAX_ADDRESSES
+    assert asked == ["id.example.com"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "id.example.com", "ftp://x", "https://", "https://a:b@x", "https://x:99999", "http://[::1", "//x"],
+)
+def test_what_is_no_origin_is_asked_by_nobody(url: str) -> None:
+    """Another scheme, credentials, no name, a port that is none."""
+    assert Origin.of(url) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://ID.example.com:443/x", "id.example.com"),
+        ("https://id.example.com:8443", "id.example.com:8443"),
+        ("http://[::1]:80", "[::1]"),
+    ],
+)
+def test_host_is_written_as_a_client_writes_it(url: str, host: str) -> None:
+    """The default port is left out (RFC 9110 §4.2.3)."""
+    found = Origin.of(url)
+    assert found is not None
+    assert found.host == host
+
+
+def test_a_handshake_that_does_not_end_is_ended() -> None:
+    """Who takes a connection and says nothing is waited for no longer than the rest."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        begun = time.monotonic()
+        with pytest.raises(WireError) as error:
+            wire(0.4).ask(Origin("https", "localhost", mute.getsockname()[1]), "GET", "/")
+        assert error.value.kind == "timeout"
+        assert time.monotonic() - begun < 1.4
+
+
+def test_tls_to_a_port_without_it_is_told() -> None:
+    """Plain text where a handshake is due is neither a certificate nor a silence."""
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+
+        def answer() -> None:
+            connection, _ = plain.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        answering = threading.Thread(target=answer, daemon=True)
+        answering.start()
+        with pytest.raises(WireError) as error:
+            wire().ask(Origin("https", "localhost", plain.getsockname()[1]), "GET", "/")
+        answering.join(5)
+        assert error.value.kind == "tls"

@@ -1,0 +1,73 @@
+"""`pylon-oidc check --url`: what this configuration would answer, beside what the public address answers."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.gunicorn import PROJECT, Gunicorn, clean_environment, rsa_pem
+
+ISSUER = "http://localhost:{port}"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Gunicorn]:
+    """A service at the address of its issuer."""
+    with Gunicorn(PYLON_OIDC_ISSUER=ISSUER, PYLON_OIDC_PRIVATE_KEY=rsa_pem(), WEB_CONCURRENCY="1") as running:
+        yield running
+
+
+def check(server: Gunicorn, folder: Path, url: str = "", **settings: str) -> tuple[int, dict[str, Any], str]:
+    """Exit code, the object printed, and stderr."""
+    environment = server.environment | {"PYLON_DATA_DIR": str(folder)} | settings
+    done = subprocess.run(
+        [sys.executable, "-m", "service", "check", "--json", "--url", url or f"http://localhost:{server.port}"],
+        cwd=PROJECT, env=clean_environment(**environment), capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    return done.returncode, json.loads(done.stdout or "{}"), done.stderr
+
+
+def test_the_same_configuration_differs_in_nothing(server: Gunicorn, tmp_path: Path) -> None:
+    """Issue "doctor": the inside view beside the outside one; equal ones are exit 0."""
+    code, told, _ = check(server, tmp_path)
+    assert (code, told["differences"]) == (0, [])
+
+
+def test_another_issuer_and_key_are_told_beside_each_other(server: Gunicorn, tmp_path: Path) -> None:
+    """Each difference says what this process would answer, and what the address does: exit 1."""
+    other = {"PYLON_OIDC_ISSUER": "https://id.example.com", "PYLON_OIDC_PRIVATE_KEY": rsa_pem(number=1)}
+    code, told, _ = check(server, tmp_path, **other)
+    found = {each["what"]: each for each in told["differences"]}
+    assert code == 1
+    assert found["discovery: issuer"]["inside"] == "https://id.example.com"
+    assert found["discovery: issuer"]["outside"] == f"http://localhost:{server.port}"
+    assert "jwks: kid" in found
+
+
+def test_an_address_that_answers_nothing_is_told(server: Gunicorn, tmp_path: Path) -> None:
+    """Without a document there is nothing to compare: exit 2, and who tells why."""
+    code, _, stderr = check(server, tmp_path, url=f"http://localhost:{server.port}/nothing")
+    assert code == 2
+    assert "pylon-oidc doctor" in stderr
+
+
+def test_a_ring_of_managed_keys_is_compared_as_it_is_now(tmp_path: Path) -> None:
+    """The keys of the ring are those that the address publishes; an empty ring is no difference, for it is to be made."""
+    settings = {
+        "PYLON_OIDC_KEYS": "managed",
+        "PYLON_OIDC_ALGS": "RS256,ES256",
+        "PYLON_KEY_ENCRYPTION_KEY": base64.b64encode(bytes(range(32))).decode(),
+        "PYLON_JWT_ALG": "RS256",
+    }
+    with Gunicorn(PYLON_OIDC_ISSUER=ISSUER, WEB_CONCURRENCY="1", **settings) as server:
+        code, told, _ = check(server, server.data_dir)
+        assert (code, told["differences"]) == (0, [])
+        code, told, _ = check(server, tmp_path)
+        assert (code, told["differences"]) == (0, [])
