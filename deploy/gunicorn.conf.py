@@ -8,26 +8,20 @@ import os
 import sys
 
 
-def _whole_number(name, value, least, most):
-    """The number, None where it is unset; anything else ends the start, as any wrong setting does."""
-    if not value:
-        return None
-    if not (value.isascii() and value.isdigit() and least <= int(value) <= most):
-        print(f"{name}: is not a whole number from {least} to {most}; write digits alone", file=sys.stderr)
-        sys.exit(2)
-    return int(value)
+def _whole_number(name, most):
+    """The number, None where it is unset or wrong: the application tells that, with all other faults."""
+    value = os.environ.get(name, "")
+    return int(value) if value.isascii() and value.isdigit() and 1 <= int(value) <= most else None
 
 
-_port = _whole_number("PORT", os.environ.get("PORT"), 1, 65535)
+_port = _whole_number("PORT", 65535)
 
 # A PaaS gives the port and sends its router there; without one only this machine may ask.
 bind = [f"0.0.0.0:{_port}" if _port else "127.0.0.1:4321"]
 
 # A mint is CPU for a few hundred microseconds: a worker a core, and two at least so that one slow request does not
 # stop the service.
-workers = _whole_number("WEB_CONCURRENCY", os.environ.get("WEB_CONCURRENCY"), 1, 1024) or max(
-    2, len(os.sched_getaffinity(0))
-)
+workers = _whole_number("WEB_CONCURRENCY", 1024) or max(2, len(os.sched_getaffinity(0)))
 
 if _port:
     # No nginx of ours stands in front: a client that sends slowly must hold a thread, not a worker. What threads cost

@@ -471,6 +471,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Reading:
     """
     environ = os.environ if environ is None else environ
     values, faults = _resolve(environ)
+    faults += _platform_faults(environ)
     faulty = {fault.name.removesuffix("_FILE") for fault in faults} | {fault.name for fault in faults}
     settings, parse_faults = _parse({name: value for name, value in values.items() if name not in faulty})
     faults += parse_faults
@@ -508,6 +509,14 @@ def _resolve(environ: Mapping[str, str]) -> tuple[dict[str, str], list[Fault]]:
         if direct:
             values[name] = direct
     return values, faults
+
+
+def _platform_faults(environ: Mapping[str, str]) -> Iterator[Fault]:
+    """What a platform says to gunicorn, whose configuration acts on it; told here, with all the rest."""
+    for name, most, example in (("PORT", 65_535, "4321"), ("WEB_CONCURRENCY", 1024, "2")):
+        value = environ.get(name, "")
+        if value and not (re.fullmatch(r"[0-9]{1,5}", value, re.ASCII) and 1 <= int(value) <= most):
+            yield Fault(name, f"is not a whole number from 1 to {most}; write digits alone, as {example}")
 
 
 def _parse(values: dict[str, str]) -> tuple[Settings, list[Fault]]:
