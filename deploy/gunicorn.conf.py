@@ -7,6 +7,8 @@ import gc
 import os
 import sys
 
+import gunicorn.util
+
 
 def _whole_number(name, most):
     """The number, None where it is unset or wrong: the application tells that, with all other faults."""
@@ -80,6 +82,12 @@ def on_starting(server):
                 file=sys.stderr,
             )
             sys.exit(2)
+
+
+def post_worker_init(_worker):
+    """What gunicorn refuses before the application is asked repeats nothing of the request: its status says enough."""
+    write_error = gunicorn.util.write_error
+    gunicorn.util.write_error = lambda sock, status, reason, _repeated: write_error(sock, status, reason, "")
 
 
 def when_ready(_server):
