@@ -110,12 +110,14 @@ def _text(value: str) -> str:
 
 
 def _allowed_hosts(value: str) -> tuple[issuers.AllowedHost, ...]:
+    example = "write names alone, as id.example.com,id.example.com:8443,.example.com:*"
     try:
-        return tuple(issuers.parse_allowed_host(entry) for entry in issuers.parse_list(value))
+        hosts = tuple(issuers.parse_allowed_host(entry) for entry in issuers.parse_list(value))
     except issuers.InvalidHost:
-        raise ValueError(
-            "an entry is not a host; write names alone, as id.example.com,id.example.com:8443,.example.com:*"
-        ) from None
+        raise ValueError(f"an entry is not a host; {example}") from None
+    if not hosts:  # an empty list would allow every host
+        raise ValueError(f"names no host; {example}")
+    return hosts
 
 
 def _origins(value: str) -> frozenset[str]:

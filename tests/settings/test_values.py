@@ -136,7 +136,7 @@ NO_PAGE = [
 ]  # fmt: skip
 NO_HOST = [
     "https://a.example", "*", "*.example.com", "a b", "a,b/c", "a:0", "a:99999", "a_b", "[::1", "..a",
-    "1.2.3",
+    "1.2.3", ",", " , ",
 ]  # fmt: skip
 BAD: dict[str, list[str]] = {
     "PYLON_OIDC_ISSUER": [
