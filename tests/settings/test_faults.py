@@ -413,7 +413,14 @@ def test_no_value_of_a_secret_is_in_the_text(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", [f"postgresql://u:{CANARY}@h:port/n", f"postgres://{CANARY}@[::1/n", f"{CANARY}://h/n"]
+    "url",
+    [
+        f"postgresql://u:{CANARY}@h:port/n",
+        f"postgres://{CANARY}@[::1/n",
+        f"{CANARY}://h/n",
+        f"postgresql://u:{CANARY}%zz@h/n",
+        f"postgresql://u:p@h/n?{CANARY}=1",
+    ],
 )
 def test_a_database_url_is_never_repeated(tmp_path: Path, url: str) -> None:
     """§1: no secret's value: a database URL has a password in it."""
