@@ -47,6 +47,8 @@ timeout = 30
 # no header may take part in what is served: the list of headers that become SCRIPT_NAME or PATH_INFO is empty.
 forwarded_allow_ips = os.environ.get("FORWARDED_ALLOW_IPS") or "127.0.0.1,::1"
 forwarder_headers = ""
+# Nor one that tells the scheme: where two of them disagree gunicorn would refuse the request.
+secure_scheme_headers = {}
 # A header whose name holds an underscore could pass for another one in the WSGI environment: dropped.
 header_map = "drop"
 

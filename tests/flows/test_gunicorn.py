@@ -222,6 +222,20 @@ FORGED = {
 }
 
 
+@pytest.mark.parametrize("other", [{"X-Forwarded-Ssl": "on"}, {"X-Forwarded-Protocol": "ssl"}, FORGED])
+def test_headers_that_disagree_about_the_scheme_change_nothing(
+    server: Gunicorn, other: dict[str, str]
+) -> None:
+    """§3: `X-Forwarded-Proto` and its kin never take part: two that disagree are no reason to refuse."""
+    answer = server.call(
+        "GET",
+        DISCOVERY,
+        host=ISSUER_HOST,
+        headers=other | {"X-Forwarded-Proto": "http", "X-Forwarded-Ssl": "on"},
+    )
+    assert (answer.status, answer.json()["issuer"]) == (200, f"https://{ISSUER_HOST}")
+
+
 @pytest.mark.parametrize("name", FORGED)
 def test_a_forged_header_changes_nothing(server: Gunicorn, name: str) -> None:
     """A client's header of that name changes neither the answer nor the line in the log."""
