@@ -7,27 +7,23 @@ import gc
 import os
 import sys
 
-
-def _whole_number(name, value, least, most):
-    """The number, None where it is unset; anything else ends the start, as any wrong setting does."""
-    if not value:
-        return None
-    if not (value.isascii() and value.isdigit() and least <= int(value) <= most):
-        print(f"{name}: is not a whole number from {least} to {most}; write digits alone", file=sys.stderr)
-        sys.exit(2)
-    return int(value)
+import gunicorn.util
 
 
-_port = _whole_number("PORT", os.environ.get("PORT"), 1, 65535)
+def _whole_number(name, most):
+    """The number, None where it is unset or wrong: the application tells that, with all other faults."""
+    value = os.environ.get(name, "")
+    return int(value) if value.isascii() and value.isdigit() and 1 <= int(value) <= most else None
+
+
+_port = _whole_number("PORT", 65535)
 
 # A PaaS gives the port and sends its router there; without one only this machine may ask.
 bind = [f"0.0.0.0:{_port}" if _port else "127.0.0.1:4321"]
 
 # A mint is CPU for a few hundred microseconds: a worker a core, and two at least so that one slow request does not
 # stop the service.
-workers = _whole_number("WEB_CONCURRENCY", os.environ.get("WEB_CONCURRENCY"), 1, 1024) or max(
-    2, len(os.sched_getaffinity(0))
-)
+workers = _whole_number("WEB_CONCURRENCY", 1024) or max(2, len(os.sched_getaffinity(0)))
 
 if _port:
     # No nginx of ours stands in front: a client that sends slowly must hold a thread, not a worker. What threads cost
@@ -51,6 +47,8 @@ timeout = 30
 # no header may take part in what is served: the list of headers that become SCRIPT_NAME or PATH_INFO is empty.
 forwarded_allow_ips = os.environ.get("FORWARDED_ALLOW_IPS") or "127.0.0.1,::1"
 forwarder_headers = ""
+# Nor one that tells the scheme: where two of them disagree gunicorn would refuse the request.
+secure_scheme_headers = {}
 # A header whose name holds an underscore could pass for another one in the WSGI environment: dropped.
 header_map = "drop"
 
@@ -86,6 +84,12 @@ def on_starting(server):
                 file=sys.stderr,
             )
             sys.exit(2)
+
+
+def post_worker_init(_worker):
+    """What gunicorn refuses before the application is asked repeats nothing of the request: its status says enough."""
+    write_error = gunicorn.util.write_error
+    gunicorn.util.write_error = lambda sock, status, reason, _repeated: write_error(sock, status, reason, "")
 
 
 def when_ready(_server):

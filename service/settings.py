@@ -110,12 +110,14 @@ def _text(value: str) -> str:
 
 
 def _allowed_hosts(value: str) -> tuple[issuers.AllowedHost, ...]:
+    example = "write names alone, as id.example.com,id.example.com:8443,.example.com:*"
     try:
-        return tuple(issuers.parse_allowed_host(entry) for entry in issuers.parse_list(value))
+        hosts = tuple(issuers.parse_allowed_host(entry) for entry in issuers.parse_list(value))
     except issuers.InvalidHost:
-        raise ValueError(
-            "an entry is not a host; write names alone, as id.example.com,id.example.com:8443,.example.com:*"
-        ) from None
+        raise ValueError(f"an entry is not a host; {example}") from None
+    if not hosts:  # an empty list would allow every host
+        raise ValueError(f"names no host; {example}")
+    return hosts
 
 
 def _origins(value: str) -> frozenset[str]:
@@ -472,6 +474,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Reading:
     """
     environ = os.environ if environ is None else environ
     values, faults = _resolve(environ)
+    faults += _platform_faults(environ)
     faulty = {fault.name.removesuffix("_FILE") for fault in faults} | {fault.name for fault in faults}
     settings, parse_faults = _parse({name: value for name, value in values.items() if name not in faulty})
     faults += parse_faults
@@ -509,6 +512,14 @@ def _resolve(environ: Mapping[str, str]) -> tuple[dict[str, str], list[Fault]]:
         if direct:
             values[name] = direct
     return values, faults
+
+
+def _platform_faults(environ: Mapping[str, str]) -> Iterator[Fault]:
+    """What a platform says to gunicorn, whose configuration acts on it; told here, with all the rest."""
+    for name, most, example in (("PORT", 65_535, "4321"), ("WEB_CONCURRENCY", 1024, "2")):
+        value = environ.get(name, "")
+        if value and not (re.fullmatch(r"[0-9]{1,5}", value, re.ASCII) and 1 <= int(value) <= most):
+            yield Fault(name, f"is not a whole number from 1 to {most}; write digits alone, as {example}")
 
 
 def _parse(values: dict[str, str]) -> tuple[Settings, list[Fault]]:

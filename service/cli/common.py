@@ -37,11 +37,17 @@ def configured_store(*also: str) -> Iterator[SqlStore]:
     try:
         yield store
     except (StoreUnavailable, OSError) as error:
-        cause = type(error.__cause__ or error).__name__
-        click.echo(f"The database cannot be reached ({cause}).", err=True)
+        click.echo(_why_unavailable(store, error), err=True)
         raise SystemExit(FAILED) from None
     finally:
         store.close()
+
+
+def _why_unavailable(store: SqlStore, error: Exception) -> str:
+    with contextlib.suppress(StoreUnavailable):
+        if store.schema_state() == "behind":
+            return "The database's schema is missing or behind this version; run: pylon-oidc migrate"
+    return f"The database cannot be reached ({type(error.__cause__ or error).__name__})."
 
 
 def fail_configuration(faults: Sequence[Fault]) -> None:

@@ -4,24 +4,53 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
 
 import psycopg
+from psycopg.abc import PQGen
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.pool import QueuePool
 
 CONNECT_TIMEOUT_S: Final = 3
+ANSWER_WITHIN_S: Final = 5
 _MIGRATION_LOCK: Final = 0x70796C6F6E  # "pylon"
+
+_Result = TypeVar("_Result")
+
+
+class _Connection(psycopg.Connection[Any]):
+    """A connection that does not wait for ever: a server that is frozen, or a lock that is never given back.
+
+    Only the client can tell: such a server heeds no `statement_timeout`, and its kernel goes on acknowledging.
+    """
+
+    answer_within_s: float | None = None
+    on_silence: Callable[[], None]
+
+    def wait(self, gen: PQGen[_Result], interval: float = 0.1, timeout: float | None = None) -> _Result:
+        """Wait for an answer; a connection that owes one is of no more use."""
+        try:
+            return super().wait(gen, interval, self.answer_within_s if timeout is None else timeout)
+        except psycopg.errors._WaitTimeout:  # how psycopg tells that `timeout` is over
+            self.pgconn.finish()
+            self.on_silence()
+            raise psycopg.OperationalError("the database did not answer in time") from None
 
 
 class PostgresDatabase:
-    """`storage.sql.Database` on a PostgreSQL server."""
+    """`storage.sql.Database` on a PostgreSQL server.
+
+    Args:
+        url: libpq's form.
+        answer_within_s: how long an answer is waited for, in s.
+    """
 
     positional = False
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, answer_within_s: float = ANSWER_WITHIN_S) -> None:
         self._url = url
+        self._answer_within_s = answer_within_s
         self._refused_until = 0.0
 
     def engine(self) -> Engine:
@@ -48,23 +77,28 @@ class PostgresDatabase:
         """See `storage.sql.Database.is_stale`."""
         return bool(connection.closed)
 
-    def _connect(self) -> psycopg.Connection[Any]:
-        # A server that does not even refuse costs the whole timeout. For as long as an attempt took, the next ones
-        # fail at once, so that at most half of a worker's time is spent on it and discovery still answers.
+    def _connect(self) -> _Connection:
+        # A server that does not even refuse costs the whole timeout. For as long as an attempt took, or a wait for an
+        # answer, the next ones fail at once, so that at most half of a worker's time is spent on it and discovery still answers.
         started = time.monotonic()
         if started < self._refused_until:
             raise psycopg.OperationalError("the database did not answer a moment ago")
         try:
-            return psycopg.connect(
+            connection = _Connection.connect(
                 self._url,
                 connect_timeout=CONNECT_TIMEOUT_S,
                 application_name="pylon-oidc",
                 tcp_user_timeout=10_000,
             )
         except psycopg.OperationalError:
-            ended = time.monotonic()
-            self._refused_until = ended + (ended - started)
+            self._refuse_for(time.monotonic() - started)
             raise
+        connection.answer_within_s = self._answer_within_s
+        connection.on_silence = lambda: self._refuse_for(self._answer_within_s)
+        return connection
+
+    def _refuse_for(self, seconds: float) -> None:
+        self._refused_until = time.monotonic() + seconds
 
     @contextlib.contextmanager
     def migration_lock(self) -> Iterator[None]:
@@ -72,7 +106,12 @@ class PostgresDatabase:
         yield
 
     def lock_schema(self, connection: Connection) -> None:
-        """See `storage.sql.Database.lock_schema`: an advisory lock that ends with the transaction."""
+        """See `storage.sql.Database.lock_schema`: an advisory lock that ends with the transaction.
+
+        Whoever migrates waits for the others, and for a table as long as that takes.
+        """
+        driver_connection: Any = connection.connection.driver_connection
+        driver_connection.answer_within_s = None
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
 
     def is_outage(self, error: BaseException) -> bool:

@@ -50,4 +50,14 @@ def parse_database_url(value: str) -> DatabaseUrl:
         raise InvalidDatabaseUrl(
             "the host or the port is malformed; write postgresql://user:password@host:5432/name"
         ) from None
+    from psycopg import ProgrammingError  # not loaded for an embedded database
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        conninfo_to_dict(url)
+    except (ProgrammingError, UnicodeError):
+        raise InvalidDatabaseUrl(
+            "holds a parameter that libpq does not know, or a % that stands for nothing; "
+            "write postgresql://user:password@host/name, and %25 for a % of the password"
+        ) from None
     return DatabaseUrl(False, Path(), url)

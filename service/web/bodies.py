@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, TypeVar
 
 import falcon
 from pydantic import BaseModel, ValidationError
@@ -82,7 +82,7 @@ def parse_json_object(body: bytes) -> dict[str, Any]:
     Spec: RFC 8259 §4, §6, §8.1
     """
     try:
-        value = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)
+        value = json.loads(body.decode("utf-8"), object_pairs_hook=_strict, parse_constant=_NotJson)
         if not isinstance(value, dict):
             raise ApiError("INVALID_BODY")
         # A lone surrogate is no text: it could not be stored, nor sent back.
@@ -92,17 +92,23 @@ def parse_json_object(body: bytes) -> dict[str, Any]:
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+class _NotJson(float):
+    """`NaN` or an infinity, until it is known which field holds it."""
+
+
+def _strict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value: dict[str, Any] = {}
     for key, member in pairs:
-        if key in value:
+        if key in value or _holds_no_json(member):
             raise ApiError("INVALID_BODY", field=key)
         value[key] = member
     return value
 
 
-def _refuse(_: str) -> NoReturn:
-    raise ApiError("INVALID_BODY")
+def _holds_no_json(member: Any) -> bool:
+    if isinstance(member, list):
+        return any(map(_holds_no_json, member))
+    return isinstance(member, _NotJson)
 
 
 def parse_model(model: type[_Model], body: bytes) -> _Model:

@@ -134,6 +134,25 @@ def test_an_ambiguous_request_is_refused_and_hides_no_second_one(server: Gunicor
     assert b'"keys"' not in answer
 
 
+#: What gunicorn refuses before the application is asked, with a word of its sender's in it.
+MALFORMED = {
+    "method": b"canary / HTTP/1.1\r\n" + _HOST + b"\r\n",
+    "version": b"GET / HTTP/canary\r\n" + _HOST + b"\r\n",
+    "request line": b"GET canary HTTP/1.1\r\n" + _HOST + b"\r\n",
+    "header name": b"GET / HTTP/1.1\r\n" + _HOST + b"canary x: y\r\n\r\n",
+    "transfer coding": _POST + b"Transfer-Encoding: canary\r\n\r\n",
+    "expectation": b"GET / HTTP/1.1\r\n" + _HOST + b"Expect: canary\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_what_gunicorn_refuses_is_bare(server: Gunicorn, name: str) -> None:
+    """§7: a malformed line or header is a bare 4xx/5xx: no echo of hostile input."""
+    answer = send(server, MALFORMED[name])
+    assert re.match(rb"HTTP/1\.1 [45]\d\d ", answer)
+    assert b"canary" not in answer.lower()
+
+
 def test_no_hostile_request_reached_the_store_or_killed_a_worker(server: Gunicorn) -> None:
     """After all hostile requests the same workers answer, and nobody was signed in."""
     workers = server.worker_pids()
@@ -201,6 +220,20 @@ FORGED = {
     "Forwarded": "for=192.0.2.9;host=evil.example;proto=http",
     "PROXY": "TCP4 192.0.2.9 192.0.2.1 1 2",
 }
+
+
+@pytest.mark.parametrize("other", [{"X-Forwarded-Ssl": "on"}, {"X-Forwarded-Protocol": "ssl"}, FORGED])
+def test_headers_that_disagree_about_the_scheme_change_nothing(
+    server: Gunicorn, other: dict[str, str]
+) -> None:
+    """§3: `X-Forwarded-Proto` and its kin never take part: two that disagree are no reason to refuse."""
+    answer = server.call(
+        "GET",
+        DISCOVERY,
+        host=ISSUER_HOST,
+        headers=other | {"X-Forwarded-Proto": "http", "X-Forwarded-Ssl": "on"},
+    )
+    assert (answer.status, answer.json()["issuer"]) == (200, f"https://{ISSUER_HOST}")
 
 
 @pytest.mark.parametrize("name", FORGED)

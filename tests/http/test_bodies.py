@@ -66,6 +66,13 @@ def test_what_is_no_strict_json_object_is_refused(house: House, body: bytes) -> 
     refused(_mint(house, body), 400, "INVALID_BODY")
 
 
+@pytest.mark.parametrize("value", [b"NaN", b"-Infinity", b"[1, NaN]"])
+def test_a_number_that_json_has_not_is_refused_by_its_fields_name(house: House, value: bytes) -> None:
+    """§5: `NaN` is 400 `INVALID_BODY`, naming the field where there is one."""
+    answer = _begin(house, b'{"user_id": "u", "auth_time": %b, "acr": "1"}' % value)
+    assert "auth_time" in refused(answer, 400, "INVALID_BODY")["message"]
+
+
 def test_an_empty_body_is_no_object(house: House) -> None:
     """§5: bodies are JSON objects; an empty one signs nobody in."""
     refused(_begin(house, b""), 400, "INVALID_BODY")

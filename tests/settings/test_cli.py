@@ -80,6 +80,16 @@ def test_a_file_that_is_no_database_is_a_failure(tmp_path: Path, run: Run, comma
     assert "Traceback" not in result.output and result.exception.__class__ is SystemExit
 
 
+@pytest.mark.parametrize("command", [each for each in ON_THE_STORE if each != ["migrate"]], ids=" ".join)
+def test_a_database_without_its_schema_names_the_remedy(tmp_path: Path, run: Run, command: list[str]) -> None:
+    """§1: exit 1 a failed operation; a schema behind names `pylon-oidc migrate`."""
+    path = tmp_path / "x.db"
+    path.touch()
+    result = run(*command, DATABASE_URL=f"sqlite:///{path}")
+    assert result.exit_code == 1
+    assert result.stderr.endswith("run: pylon-oidc migrate\n")
+
+
 def test_a_folder_that_cannot_be_made_is_a_failure(run: Run) -> None:
     """§1: exit 1 a failed operation, in one line: not every right can be looked up beforehand."""
     result = run("migrate", DATABASE_URL="sqlite:////proc/nothing/x.db")

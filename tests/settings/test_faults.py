@@ -39,6 +39,14 @@ def _provider_without(name: str) -> dict[str, str]:
 
 # What is set, and the names of the faults, one a fault, in the order of the settings.
 WRONG: dict[str, tuple[dict[str, str], list[str]]] = {
+    "a port of a word, no workers, and a short secret": (
+        {"PORT": "http", "WEB_CONCURRENCY": "0", "PYLON_JWT_SECRET": "short"},
+        ["PORT", "WEB_CONCURRENCY", "PYLON_JWT_SECRET"],
+    ),
+    "a port too high, workers in other digits": (
+        {"PORT": "65536", "WEB_CONCURRENCY": "٣"},
+        ["PORT", "WEB_CONCURRENCY"],
+    ),
     "RS256 without a key": ({"PYLON_JWT_ALG": "RS256"}, ["PYLON_JWT_ALG"]),
     "RS256 with a published key alone": (
         {"PYLON_JWT_ALG": "RS256", "PYLON_OIDC_JWKS_RSA_N": MODULUS},
@@ -405,7 +413,14 @@ def test_no_value_of_a_secret_is_in_the_text(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", [f"postgresql://u:{CANARY}@h:port/n", f"postgres://{CANARY}@[::1/n", f"{CANARY}://h/n"]
+    "url",
+    [
+        f"postgresql://u:{CANARY}@h:port/n",
+        f"postgres://{CANARY}@[::1/n",
+        f"{CANARY}://h/n",
+        f"postgresql://u:{CANARY}%zz@h/n",
+        f"postgresql://u:p@h/n?{CANARY}=1",
+    ],
 )
 def test_a_database_url_is_never_repeated(tmp_path: Path, url: str) -> None:
     """§1: no secret's value: a database URL has a password in it."""

@@ -182,6 +182,44 @@ def test_dev_mode_on_a_port_of_a_paas_is_refused(tmp_path: Path) -> None:
     assert "PYLON_DEV_MODE: " in result.stderr
 
 
+def test_a_wrong_port_is_told_beside_every_other_fault(tmp_path: Path) -> None:
+    """§1: printing every fault at once, those of gunicorn's own numbers too; `pylon-oidc check` prints the same."""
+    wrong = {"PORT": "70000", "WEB_CONCURRENCY": "0", "PYLON_JWT_SECRET": "short"}
+    result = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "-c", "deploy/gunicorn.conf.py", "service.wsgi:app"],
+        env=clean_environment(PYLON_DATA_DIR=str(tmp_path / "data"), **wrong),
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert [line.partition(":")[0] for line in result.stderr.splitlines()] == list(wrong)
+    assert _check(tmp_path, **wrong).stderr == result.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [("abc", "WEB_CONCURRENCY: "), ("-1", "WEB_CONCURRENCY: "), ("", "PORT: ")]
+)
+def test_make_run_tells_what_gunicorn_would_answer_with_a_traceback(
+    tmp_path: Path, value: str, told: str
+) -> None:
+    """§1: `NAME: what is wrong; what to write instead`; an empty value counts as unset."""
+    result = subprocess.run(
+        [PROJECT / "deploy/dev-run"],
+        env=clean_environment(PYLON_DATA_DIR=str(tmp_path / "data"), PORT="70000", WEB_CONCURRENCY=value),
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith(told)
+    assert "Traceback" not in result.stderr
+
+
 def test_dev_mode_on_loopback_starts(gunicorn: Callable[..., Gunicorn]) -> None:
     """§2: dev mode on a loopback bind is what it is for."""
     server = gunicorn(PYLON_DEV_MODE="1")

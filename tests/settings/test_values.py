@@ -136,7 +136,7 @@ NO_PAGE = [
 ]  # fmt: skip
 NO_HOST = [
     "https://a.example", "*", "*.example.com", "a b", "a,b/c", "a:0", "a:99999", "a_b", "[::1", "..a",
-    "1.2.3",
+    "1.2.3", ",", " , ",
 ]  # fmt: skip
 BAD: dict[str, list[str]] = {
     "PYLON_OIDC_ISSUER": [
@@ -179,6 +179,9 @@ BAD: dict[str, list[str]] = {
         "sqlite:///<file>/x.db",
         "x",
         "postgresql://h:port/n",
+        "postgresql://u:p@h/n?shoe_size=1",
+        "postgresql://u:p%zz@h/n",
+        "postgresql://u:\udcff@h/n",
         "<folder>/x.db",
         "sqlite:///x?mode=memory",
         "oracle://",

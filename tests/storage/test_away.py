@@ -12,7 +12,9 @@ import pytest
 
 from service.protocol.handles import hash_handle
 from service.storage.interface import Kind, StoreUnavailable
+from service.storage.postgres import PostgresDatabase
 from service.storage.sql import SqlStore
+from tests.flows.polling import wait_until
 from tests.storage.outages import Outage, SqliteOutage
 from tests.storage.stores import NOW, open_url, record, sqlite_path
 
@@ -180,4 +182,36 @@ def test_more_callers_than_connections_is_an_outage(postgres_url: str) -> None:
         for future in futures:
             future.result(timeout=20)
     assert sorted(results) == ["put"] * 4 + ["unavailable"] * 2  # of a pool of four connections
+    store.close()
+
+
+@pytest.mark.parametrize("verb", ["get", "put", "list", "schema_state"])
+def test_a_postgresql_that_does_not_answer_is_an_outage(postgres_url: str, verb: str) -> None:
+    """Whoever waits too long for an answer is told `StoreUnavailable`; then all heals by itself."""
+    store = SqlStore(PostgresDatabase(postgres_url, answer_within_s=0.2))
+    store.migrate()
+    store.close()  # the migration's own connection waits for ever
+    store.put(record(), now=NOW)
+    store.get(Kind.SESSION, ID, now=NOW)
+    with psycopg.connect(postgres_url) as holder:
+        holder.execute("LOCK TABLE session, alembic_version IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(StoreUnavailable):
+            VERBS[verb](store)
+        holder.rollback()
+    wait_until(lambda: not _unavailable(store))
+    store.close()
+
+
+def test_a_migration_waits_as_long_as_it_takes(postgres_url: str) -> None:
+    """Replicas that migrate at once wait for each other, however long that is."""
+    store = SqlStore(PostgresDatabase(postgres_url, answer_within_s=0.1))
+    with ThreadPoolExecutor(1) as threads, psycopg.connect(postgres_url) as holder:
+        holder.execute("SELECT pg_advisory_xact_lock(%s)", (0x70796C6F6E,))
+        migration = threads.submit(store.migrate)
+        with pytest.raises(TimeoutError):
+            migration.result(timeout=0.5)
+        holder.rollback()
+        migration.result(timeout=20)
+    store.close()
+    assert store.schema_state() == "current"
     store.close()
