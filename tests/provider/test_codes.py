@@ -152,7 +152,10 @@ def test_a_code_of_another_issuer_is_invalid_grant(serve_provider: ServeProvider
     _is_refused(there.refresh(tokens["refresh_token"]))
     assert there.userinfo(tokens["access_token"]).status == 401
     assert there.introspect(tokens["access_token"]).json() == {"active": False}
-    assert here.refresh(tokens["refresh_token"]).status == 200
+    first = here.refresh(tokens["refresh_token"])
+    _is_refused(there.refresh(tokens["refresh_token"]))
+    _is_refused(there.redeem(request, code))
+    assert here.refresh(tokens["refresh_token"]).body == first.body
 
 
 def test_parameters_of_the_query_do_not_count(op: Provider) -> None:
