@@ -54,7 +54,7 @@ class Client:
     """A registered client. Names are those of RFC 7591; the last three are ours.
 
     Attributes:
-        secrets: none for a public client; two for an hour after a rotation.
+        secrets: none for a public client; the newest first, and for an hour after a rotation the ones before it.
         token_endpoint_auth_method: the one that it named, `none` for a public client, or None: both secret methods.
         first_party: belongs to the app itself, so that nobody is asked to consent.
         require_pkce: whether a request without a code challenge is refused.
