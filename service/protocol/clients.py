@@ -10,7 +10,7 @@ import hmac
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeGuard
 from urllib.parse import urlsplit
 
 from service.protocol.handles import hash_handle
@@ -225,8 +225,13 @@ def _text(member: str, value: Any) -> str:
     return value
 
 
+def is_client_id(value: Any) -> TypeGuard[str]:
+    """Whether the value may be a client's id: visible ASCII, so that it can be shown anywhere."""
+    return type(value) is str and _CLIENT_ID.fullmatch(value) is not None
+
+
 def _client_id(member: str, value: Any) -> str:
-    if type(value) is not str or not _CLIENT_ID.fullmatch(value):
+    if not is_client_id(value):
         raise InvalidClientMetadata(member, "is no client id; write 1 to 128 visible ASCII characters")
     return value
 
