@@ -373,7 +373,7 @@ class Settings(BaseSettings):
     refresh_max_s: Annotated[int, PlainValidator(_integer(1, 31_536_000))] = Field(
         7_776_000, alias="PYLON_OIDC_REFRESH_MAX_LIFETIME_SECS"
     )
-    interaction_s: Annotated[int, PlainValidator(_integer(60, 86_400))] = Field(
+    interaction_s: Annotated[int, PlainValidator(_integer(1, 86_400))] = Field(
         3600, alias="PYLON_OIDC_INTERACTION_LIFETIME_SECS"
     )
     refresh_grace_s: Annotated[int, PlainValidator(_integer(0, 300))] = Field(
