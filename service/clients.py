@@ -17,6 +17,8 @@ from service.storage.interface import NEVER, Kind, Record, Store
 
 #: A rotated secret is good for so long, in s: the client's developers have an hour.
 ROTATION_OVERLAP_S: Final = 3600
+#: Each of them is compared at every authentication.
+_MOST_OLD_SECRETS: Final = 10
 
 
 class ClientExists(Exception):
@@ -96,7 +98,7 @@ class Clients:
             None when there is no such client.
 
         Raises:
-            InvalidClientMetadata: also when it would change the id, or name a secret.
+            InvalidClientMetadata: also when it would change the id, or name a secret that is not the client's.
             ClientReadOnly: for one of the environment.
         """
         current = self._own(client_id, now=now)
@@ -104,21 +106,24 @@ class Clients:
             return None
         if metadata.get("client_id", client_id) != client_id:
             raise InvalidClientMetadata("client_id", "cannot be changed; leave it out")
-        if "client_secret" in metadata:
-            raise InvalidClientMetadata("client_secret", "is not set here; rotate it")
+        secret = metadata.get("client_secret")
+        if secret is not None and not (isinstance(secret, str) and current.has_secret(secret, now=now)):
+            # RFC 7592 §2.2: where it comes, it MUST be the one that the client has.
+            raise InvalidClientMetadata("client_secret", "is not the client's, and not set here; rotate it")
         if metadata.get("token_endpoint_auth_method") == "none" and not current.is_public:
             raise InvalidClientMetadata(
                 "token_endpoint_auth_method", "cannot become public; register another client"
             )
-        # What a GET shows may be sent back: where it was registered is told, not asked.
-        given = {name: value for name, value in metadata.items() if name != "source"} | {
+        # What was shown may be sent back: where it was registered is told, not asked.
+        told = {"source", "client_secret"}
+        given = {name: value for name, value in metadata.items() if name not in told} | {
             "client_id": client_id
         }
         client = self._checked(parse_client(given, source="database", kept_secrets=current.secrets))
         return client if self._replace(client, now=now) else None
 
     def rotate_secret(self, client_id: str, *, now: int) -> str | None:
-        """Give a client a new secret; the old one is good for an hour more.
+        """Give a client a new secret; the old one is good for an hour more, as are those before it to the end of theirs.
 
         Returns:
             The new secret, or None when there is no such confidential client.
@@ -136,7 +141,7 @@ class Clients:
             for kept in current.secrets
             if kept.valid_until is None or now < kept.valid_until
         ]
-        changed = replace(current, secrets=(ClientSecret(hash_handle(secret)), *old[:1]))
+        changed = replace(current, secrets=(ClientSecret(hash_handle(secret)), *old[:_MOST_OLD_SECRETS]))
         return secret if self._replace(changed, now=now) else None
 
     def remove(self, client_id: str, *, now: int) -> bool:

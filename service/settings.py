@@ -28,7 +28,7 @@ from service import issuer as issuers
 from service import key_material as keys
 from service.key_file import read_key_file
 from service.keyring import MINT_ALGS, RSA_ALGS
-from service.protocol.clients import Client, client_faults, parse_client
+from service.protocol.clients import Client, client_faults, is_client_id, parse_client
 from service.protocol.key_ring import ASYMMETRIC_ALGS, DAY_S, Margins
 from service.protocol.models import Lifetimes
 from service.protocol.sealed_keys import KEY_BYTES, SealingKeys
@@ -234,16 +234,17 @@ def _clients(value: str) -> tuple[Client, ...]:
         entries = None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError('is no JSON array of clients; write [{"client_id": "…", "redirect_uris": ["…"]}]')
+    ids = [entry.get("client_id") for entry in entries]
+    names = [f"client {n} ({i})" if is_client_id(i) else f"client {n}" for n, i in enumerate(ids, 1)]
     faults = [
-        f"client {number}, {fault}"
-        for number, entry in enumerate(entries, 1)
+        f"{name}, {fault}"
+        for name, entry in zip(names, entries, strict=True)
         for fault in client_faults(entry)
     ]
-    ids = [entry.get("client_id") for entry in entries]
     faults += [
-        f"client {number}, client_id: is the id of another one; write each once"
-        for number, client_id in enumerate(ids, 1)
-        if client_id is not None and client_id in ids[: number - 1]
+        f"{name}, client_id: is the id of another one; write each once"
+        for number, (name, client_id) in enumerate(zip(names, ids, strict=True))
+        if client_id is not None and client_id in ids[:number]
     ]
     if faults:
         raise ValueError("\n".join(faults))
@@ -375,7 +376,7 @@ class Settings(BaseSettings):
     refresh_max_s: Annotated[int, PlainValidator(_integer(1, 31_536_000))] = Field(
         7_776_000, alias="PYLON_OIDC_REFRESH_MAX_LIFETIME_SECS"
     )
-    interaction_s: Annotated[int, PlainValidator(_integer(60, 86_400))] = Field(
+    interaction_s: Annotated[int, PlainValidator(_integer(1, 86_400))] = Field(
         3600, alias="PYLON_OIDC_INTERACTION_LIFETIME_SECS"
     )
     refresh_grace_s: Annotated[int, PlainValidator(_integer(0, 300))] = Field(

@@ -429,7 +429,8 @@ def _unmet_by_session(
     anew = request.max_age == 0 or {"login", "select_account"} & request.prompt
     if anew and not fresh:
         return OAuthError("login_required", "The user did not sign in anew.")
-    if request.max_age is not None and not fresh and now - session.auth_time > request.max_age:
+    # Both times are cut to whole seconds: where their difference is max_age, more than that may have gone by.
+    if request.max_age is not None and not fresh and now - session.auth_time >= request.max_age:
         return OAuthError("login_required", "The user signed in too long ago.")
     if not _is_asked_user(request, session.user_id):
         return OAuthError("login_required", "Another user is signed in.")

@@ -10,7 +10,7 @@ import hmac
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeGuard
 from urllib.parse import urlsplit
 
 from service.protocol.handles import hash_handle
@@ -54,7 +54,7 @@ class Client:
     """A registered client. Names are those of RFC 7591; the last three are ours.
 
     Attributes:
-        secrets: none for a public client; two for an hour after a rotation.
+        secrets: none for a public client; the newest first, and for an hour after a rotation the ones before it.
         token_endpoint_auth_method: the one that it named, `none` for a public client, or None: both secret methods.
         first_party: belongs to the app itself, so that nobody is asked to consent.
         require_pkce: whether a request without a code challenge is refused.
@@ -225,8 +225,13 @@ def _text(member: str, value: Any) -> str:
     return value
 
 
+def is_client_id(value: Any) -> TypeGuard[str]:
+    """Whether the value may be a client's id: visible ASCII, so that it can be shown anywhere."""
+    return type(value) is str and _CLIENT_ID.fullmatch(value) is not None
+
+
 def _client_id(member: str, value: Any) -> str:
-    if type(value) is not str or not _CLIENT_ID.fullmatch(value):
+    if not is_client_id(value):
         raise InvalidClientMetadata(member, "is no client id; write 1 to 128 visible ASCII characters")
     return value
 

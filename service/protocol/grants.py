@@ -135,7 +135,8 @@ class TokenIssuer:
     ) -> dict[str, Any]:
         """Exchange a refresh token for the next one.
 
-        Within the grace the immediate predecessor gets the same answer again; any other reuse ends the grant.
+        Within the grace the immediate predecessor gets the same answer again, for the same client, scope and resource;
+        any other reuse ends the grant.
 
         Raises:
             OAuthError: `invalid_request`, `invalid_scope` or `invalid_grant`.
@@ -143,18 +144,21 @@ class TokenIssuer:
         token = _required(parameters, "refresh_token")
         record = self.store.get(Kind.REFRESH_TOKEN, hash_handle(token), now=now)
         grant = None if record is None else self._grant(record.grant_id, now=now)
-        if record is None or grant is None or not _belongs(grant, client, issuer):
+        if record is None or grant is None or grant.body["issuer"] != issuer:
+            raise _invalid_grant()
+        asked = _asked(parameters, client, grant.body["scope"])
+        if record.spent_at is not None:
+            return self._again(token, record, asked, now=now)
+        if not _belongs(grant, client, issuer):
             raise _invalid_grant()
         scope = _narrowed(parameters.get("scope"), grant.body["scope"])
-        if record.spent_at is not None:
-            return self._again(token, record, scope, now=now)
         if now >= record.body["valid_until"]:
             raise _invalid_grant()
         answer, records = self._tokens(grant, grant.body, client, scope, now=now)
         successor = records[-1]
         body = {
             **record.body,
-            "scope": list(scope),
+            "asked": asked,
             "successor": successor.id_hash,
             "answer": seal(answer, token, purpose=_GRACE),
         }
@@ -165,15 +169,14 @@ class TokenIssuer:
             return answer
         if spent.record is None:
             raise _invalid_grant()
-        return self._again(token, spent.record, scope, now=now)
+        return self._again(token, spent.record, asked, now=now)
 
-    def _again(self, token: str, spent: Record, scope: tuple[str, ...], *, now: int) -> dict[str, Any]:
-        """The same answer, while its successor is unused and the grace lasts; else the end of the grant."""
+    def _again(self, token: str, spent: Record, asked: list[Any], *, now: int) -> dict[str, Any]:
+        """The same answer to the same request, while its successor is unused and the grace lasts; else the end of the grant."""
         successor = self.store.get(Kind.REFRESH_TOKEN, spent.body.get("successor", ""), now=now)
         within = spent.spent_at is not None and now < spent.spent_at + self.lifetimes.refresh_grace_s
-        if within and successor is not None and successor.spent_at is None:
-            if list(scope) != spent.body["scope"]:
-                raise _invalid_grant()
+        again = within and successor is not None and successor.spent_at is None
+        if again and asked == spent.body["asked"]:
             try:
                 return unseal(spent.body["answer"], token, purpose=_GRACE)
             except Unreadable:
@@ -279,6 +282,12 @@ def _belongs(grant: Record, client: Client, issuer: str) -> bool:
 
 def _used(grant: Record, now: int) -> Record:
     return replace(grant, body={**grant.body, "last_used_at": now})
+
+
+def _asked(parameters: Mapping[str, str], client: Client, granted: Iterable[str]) -> list[Any]:
+    """What one refresh has to have in common with another one to get the same answer."""
+    scope = parameters["scope"].split() if "scope" in parameters else granted
+    return [client.client_id, sorted(set(scope)), sorted(set(parameters.get("resource", "").split()))]
 
 
 def _narrowed(wanted: str | None, granted: list[str]) -> tuple[str, ...]:

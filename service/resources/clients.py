@@ -50,12 +50,14 @@ class AllClients:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Register one; its secret is shown now and never again."""
         self._admin.require(req)
+        metadata = _metadata(req)
         try:
-            client, secret = self._clients.add(_metadata(req), now=int(self._clock()))
+            client, made = self._clients.add(metadata, now=int(self._clock()))
         except InvalidClientMetadata as error:
             raise _refused(error) from None
         except ClientExists:
             raise ApiError("CLIENT_EXISTS") from None
+        secret = made or metadata.get("client_secret")  # RFC 7591 §3.2.1: what was given is told once, too
         shown = {} if secret is None else {"client_secret": secret}
         send_json(resp, client.public_metadata() | shown, status=201)
 

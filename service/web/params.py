@@ -16,6 +16,8 @@ from service.web.bodies import read_body
 from service.web.errors import ApiError
 
 _MAX_PARAMETERS: Final = 200
+#: Parameters that may come more than once (RFC 8707 §2): a URI holds no space, so that their values stand side by side.
+_LISTS: Final = ("resource",)
 
 
 class MalformedParameters(ValueError):
@@ -24,7 +26,7 @@ class MalformedParameters(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """Parsed parameters: the values that are not empty, and the names that came more than once."""
+    """Parsed parameters: the values that are not empty, and the names that came more than once and may not."""
 
     values: Mapping[str, str] = field(default_factory=dict)
     repeated: frozenset[str] = frozenset()
@@ -40,11 +42,11 @@ def parse_parameters(text: str) -> Parameters:
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MAX_PARAMETERS)
     except ValueError:
         raise MalformedParameters from None
-    names = [name for name, _ in pairs]
-    return Parameters(
-        {name: value for name, value in pairs if value},
-        frozenset(name for name in names if names.count(name) > 1),
-    )
+    values = {name: value for name, value in pairs if value}
+    for name in values.keys() & _LISTS:
+        values[name] = " ".join(value for other, value in pairs if other == name and value)
+    names = [name for name, _ in pairs if name not in _LISTS]
+    return Parameters(values, frozenset(name for name in names if names.count(name) > 1))
 
 
 def read_query(req: falcon.Request) -> Parameters:
@@ -57,13 +59,15 @@ def read_query(req: falcon.Request) -> Parameters:
 
 
 def read_form(req: falcon.Request) -> Parameters:
-    """The parameters of the body.
+    """The parameters of the body; none of them where there is neither a body nor a `Content-Type`.
 
     Raises:
         ApiError: `BODY_TOO_LARGE`, or `UNSUPPORTED_MEDIA_TYPE` for anything but a form.
         MalformedParameters: see `parse_parameters`.
     """
     body = read_body(req)
+    if not body and req.content_type is None:
+        return Parameters()
     media_type = (req.content_type or "").partition(";")[0].strip().lower()
     if media_type != "application/x-www-form-urlencoded":
         raise ApiError("UNSUPPORTED_MEDIA_TYPE", hint="Send application/x-www-form-urlencoded.")

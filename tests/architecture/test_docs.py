@@ -904,7 +904,7 @@ def test_an_example_of_clients_that_is_refused_is_found() -> None:
     """An example that the service would not start with is told, with the member at fault."""
     text = page("settings.md").replace('"client_name": "The wiki"', '"client_nam": "The wiki"')
     (complaint,) = example_client_complaints(text)
-    assert complaint.startswith("PYLON_OIDC_CLIENTS: client 1, client_nam: is not known; did you mean")
+    assert complaint.startswith("PYLON_OIDC_CLIENTS: client 1 (wiki), client_nam: is not known; did you mean")
 
 
 @pytest.mark.parametrize(

@@ -349,10 +349,9 @@ def run(deployment: Deployment, files: Files, apps: Apps, disk: Disk, cache: Pat
                 lambda found: addresses.get(found[1], f"unix:{cache}/nobody.sock"),
                 text,
             )
-            text = text.replace("127.0.0.1:4321", addresses[FIRST]).replace(
-                "/var/lib/nginx/pylon-oidc", str(cache)
-            )
-            return disk.here(text)
+            # Not the beginning of a longer port: those of this machine's own are in the text by now.
+            text = re.sub(r"\b127\.0\.0\.1:4321\b", addresses[FIRST], text)
+            return disk.here(text.replace("/var/lib/nginx/pylon-oidc", str(cache)))
 
         environment = clock_environment(offset_s)
         proxy: Proxy

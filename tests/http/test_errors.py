@@ -224,7 +224,7 @@ ONE_OF_EACH: list[tuple[int, dict[str, Any]]] = [
     (401, {"method": "POST", "path": "/oidc/introspect", "body": b"token=x", "content_type": FORM}),
     (403, {"method": "GET", "path": "/api/oidc/clients"}),
     (409, {"method": "PUT", "path": "/api/oidc/clients/fixed", "admin": True, "json": {}}),
-    (415, {"method": "POST", "path": "/oidc/token"}),
+    (415, {"method": "POST", "path": "/oidc/token", "body": b"x"}),
     (401, {"method": "GET", "path": "/api/auth/me"}),
     (403, {"method": "POST", "path": "/api/auth/session"}),
     (404, {"method": "GET", "path": "/nothing"}),

@@ -171,6 +171,18 @@ def test_a_repeated_response_mode_is_answered_by_query(op: Provider) -> None:
     assert landing.is_at(CALLBACK) and landing.parameters["error"] == "invalid_request"
 
 
+@pytest.mark.parametrize(
+    "values", [["https://a.example"], ["https://a.example", "https://b.example"], ["", ""]]
+)
+def test_a_resource_may_come_more_than_once(op: Provider, values: list[str]) -> None:
+    """S22: `resource` is the one parameter that may be repeated (RFC 8707 §2)."""
+    request = op.rp().request()
+    query = urlencode([*request.parameters.items(), *(("resource", value) for value in values)])
+    browser = op.browser()
+    landing = op.finish(browser, browser.go(f"{op.issuer}/oidc/authorize?{query}"))
+    assert "code" in op.answered(request, landing)
+
+
 def test_an_empty_parameter_counts_as_absent(op: Provider) -> None:
     """S22: parameters without a value are as if they were left out (RFC 6749 §3.1)."""
     empty: dict[str, str | None] = dict.fromkeys(

@@ -70,7 +70,9 @@ def test_a_registered_client_signs_in(op: Provider) -> None:
 
 def test_an_id_and_a_secret_of_ones_own_are_taken(op: Provider) -> None:
     """Contract §8: `client_id` and `client_secret` may be given, as in `PYLON_OIDC_CLIENTS`."""
-    assert _add(op, client_id="wiki", client_secret=SECRET)["client_id"] == "wiki"
+    made = _add(op, client_id="wiki", client_secret=SECRET)
+    assert (made["client_id"], made["client_secret"]) == ("wiki", SECRET)
+    assert "client_secret" not in op.app.call("GET", f"{ALL}/wiki").json()
     assert _signs_in(op, "wiki", SECRET)
 
 
@@ -196,7 +198,7 @@ def test_changing_replaces_the_metadata_and_keeps_the_secret(op: Provider) -> No
 
 @pytest.mark.parametrize(
     ("change", "member"),
-    [({"client_id": "other"}, "client_id"), ({"client_secret": SECRET}, "client_secret"), ({"token_endpoint_auth_method": "none"}, "token_endpoint_auth_method"),
+    [({"client_id": "other"}, "client_id"), ({"client_secret": SECRET}, "client_secret"), ({"client_secret": 1}, "client_secret"), ({"token_endpoint_auth_method": "none"}, "token_endpoint_auth_method"),
      ({"redirect_uris": ["http://rp.example.org/"]}, "redirect_uris"), ({"nonsense": 1}, "nonsense")],
 )  # fmt: skip
 def test_a_wrong_change_changes_nothing(op: Provider, change: dict[str, Any], member: str) -> None:
@@ -234,13 +236,33 @@ def test_a_rotated_secret_overlaps_for_an_hour(op: Provider, age_s: int, old_is_
     assert _signs_in(op, made["client_id"], made["client_secret"]) is old_is_good
 
 
-def test_a_second_rotation_leaves_the_second_last_its_hour(op: Provider) -> None:
-    """Contract §8: the one before the new one is good for an hour more; the one before that is over."""
+def test_a_second_rotation_takes_nobodys_hour_away(op: Provider) -> None:
+    """Contract §8: each old secret is good for an hour from its own rotation, however soon the next one follows."""
     made = _add(op)
     path = f"{ALL}/{made['client_id']}/secret"
-    second, third = (op.app.call("POST", path).json()["client_secret"] for _ in range(2))
-    assert _signs_in(op, made["client_id"], second) and _signs_in(op, made["client_id"], third)
+    secrets = [made["client_secret"]]
+    for _ in range(3):
+        secrets.append(op.app.call("POST", path).json()["client_secret"])
+        op.clock.advance(1200)
+    good = [_signs_in(op, made["client_id"], secret) for secret in secrets]
+    assert good == [False, True, True, True]
+
+
+def test_old_secrets_do_not_pile_up(op: Provider) -> None:
+    """S31: each is compared at every authentication: the ten before the newest are kept, in their hour."""
+    made = _add(op)
+    for _ in range(11):
+        newest = op.app.call("POST", f"{ALL}/{made['client_id']}/secret").json()["client_secret"]
+    assert _signs_in(op, made["client_id"], newest)
     assert not _signs_in(op, made["client_id"], made["client_secret"])
+
+
+def test_what_registering_showed_may_be_sent_back(op: Provider) -> None:
+    """Contract §8: a change that holds the client's own secret is taken, and leaves it (RFC 7592 §2.2)."""
+    made = _add(op)
+    answer = op.app.call("PUT", f"{ALL}/{made['client_id']}", made | {"client_name": "New"})
+    assert (answer.status, answer.json()["client_name"]) == (200, "New"), answer
+    assert _signs_in(op, made["client_id"], made["client_secret"])
 
 
 def test_a_public_client_has_no_secret_to_rotate(op: Provider) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -151,7 +152,10 @@ def test_a_code_of_another_issuer_is_invalid_grant(serve_provider: ServeProvider
     _is_refused(there.refresh(tokens["refresh_token"]))
     assert there.userinfo(tokens["access_token"]).status == 401
     assert there.introspect(tokens["access_token"]).json() == {"active": False}
-    assert here.refresh(tokens["refresh_token"]).status == 200
+    first = here.refresh(tokens["refresh_token"])
+    _is_refused(there.refresh(tokens["refresh_token"]))
+    _is_refused(there.redeem(request, code))
+    assert here.refresh(tokens["refresh_token"]).body == first.body
 
 
 def test_parameters_of_the_query_do_not_count(op: Provider) -> None:
@@ -195,6 +199,31 @@ def test_a_repeated_parameter_is_refused(op: Provider, name: str) -> None:
     answer = op.ask("POST", "/oidc/token", content_type=FORM, body=body.encode())
     _is_refused(answer, "invalid_request")
     assert rp.redeem(request, code).status == 200
+
+
+def test_a_resource_may_come_more_than_once(op: Provider) -> None:
+    """S22: at the token endpoint too (RFC 8707 §2.2)."""
+    _, request, code = _code(op, "c-public")
+    form = [
+        ("grant_type", "authorization_code"),
+        ("code", code),
+        ("client_id", "c-public"),
+        ("redirect_uri", CALLBACK),
+    ]
+    form += [
+        ("code_verifier", str(request.code_verifier)),
+        ("resource", "https://a.example"),
+        ("resource", "https://b.example"),
+    ]
+    answer = op.ask("POST", "/oidc/token", content_type=FORM, body=urlencode(form).encode())
+    assert answer.status == 200, answer
+
+
+@pytest.mark.parametrize("path", ["/oidc/token", "/oidc/revoke", "/oidc/introspect"])
+def test_nothing_at_all_is_a_request_without_parameters(op: Provider, path: str) -> None:
+    """S32: neither a body nor a Content-Type: the client is missing, not the media type (RFC 6749 §5.2)."""
+    answer = op.ask("POST", path)
+    assert (answer.status, answer.json()["error"]) == (401, "invalid_client")
 
 
 def test_the_answer_is_not_to_be_stored(op: Provider) -> None:

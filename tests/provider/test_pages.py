@@ -109,6 +109,12 @@ def test_a_posted_request_is_a_form_of_decent_size(
     assert op.ask("POST", "/oidc/authorize", body=body, content_type=content_type).status == status
 
 
+def test_a_posted_request_of_nothing_is_a_page(op: Provider) -> None:
+    """S21: without body and Content-Type the client is missing: a page says so (RFC 6749 §4.1.2.1)."""
+    answer = op.ask("POST", "/oidc/authorize")
+    assert answer.status == 400 and answer.headers["Content-Type"].startswith("text/html")
+
+
 def test_nobody_is_sent_anywhere_that_is_not_registered(op: Provider) -> None:
     """S26: no open redirect: of all that a whole flow follows, each address is ours, the app's or the client's."""
     browser = op.browser()

@@ -108,13 +108,14 @@ def test_what_is_no_array_of_clients_is_a_fault(tmp_path: Path, value: str) -> N
         ({"logo_uri": "javascript:alert(1)"}, "logo_uri: "),
     ],
 )
-def test_a_wrong_client_is_told_by_number_and_member(
+def test_a_wrong_client_is_told_by_number_id_and_member(
     tmp_path: Path, change: dict[str, Any], member: str
 ) -> None:
     """Contract §1, §8: which client, which member, what to write instead; never its secret."""
     second = GOOD | {"client_id": "second"} | change
     (fault,) = _faults(tmp_path, PYLON_OIDC_CLIENTS=json.dumps([GOOD, second]))
-    assert fault.startswith(f"PYLON_OIDC_CLIENTS: client 2, {member}")
+    shown = f" ({second['client_id']})" if second["client_id"] else ""
+    assert fault.startswith(f"PYLON_OIDC_CLIENTS: client 2{shown}, {member}")
     assert SECRET not in fault and "hush" not in fault and "alert" not in fault
 
 

@@ -173,7 +173,8 @@ def test_a_bad_member_is_told_by_its_name(tmp_path: Path, member: str) -> None:
     """§2: the fault says which client and which member, what is wrong, and what to write instead."""
     for value in BAD[member]:
         text = _fault(tmp_path, json.dumps([PLAIN | {"client_id": "c-0"}, CONFIDENTIAL | {member: value}]))
-        assert text.startswith(f"client 2, {member}: "), (value, text)
+        shown = "" if member == "client_id" else " (c-1)"
+        assert text.startswith(f"client 2{shown}, {member}: "), (value, text)
 
 
 def test_these_tables_are_of_every_member() -> None:
@@ -197,24 +198,27 @@ def test_these_tables_are_of_every_member() -> None:
 )
 def test_what_members_must_agree_on(tmp_path: Path, entry: dict[str, Any], member: str) -> None:
     """§2: what is missing, what a public client cannot have, and what is not for clients to say."""
-    assert _fault(tmp_path, json.dumps([entry])).startswith(f"client 1, {member}: ")
+    shown = f" ({entry['client_id']})" if "client_id" in entry else ""
+    assert _fault(tmp_path, json.dumps([entry])).startswith(f"client 1{shown}, {member}: ")
 
 
 def test_a_member_with_a_slip_is_told_with_the_nearest(tmp_path: Path) -> None:
     """§2: an unknown member is told, with the nearest known name."""
     text = _fault(tmp_path, json.dumps([PLAIN | {"redirect_uri": CALLBACK}]))
-    assert text.startswith("client 1, redirect_uri: ") and "did you mean redirect_uris?" in text
+    assert text.startswith("client 1 (c-1), redirect_uri: ") and "did you mean redirect_uris?" in text
 
 
 @pytest.mark.parametrize("name", ["a\nb", "\x1b[31m", "<script>", "x" * 65, "", "a b", "\u202e"])
 def test_a_hostile_member_name_is_not_repeated(tmp_path: Path, name: str) -> None:
     """§1: one line each; no echo of what is not harmless."""
-    assert _fault(tmp_path, json.dumps([PLAIN | {name: 1}])).startswith("client 1, a member: is not known")
+    assert _fault(tmp_path, json.dumps([PLAIN | {name: 1}])).startswith(
+        "client 1 (c-1), a member: is not known"
+    )
 
 
 def test_two_clients_of_one_id_are_a_fault(tmp_path: Path) -> None:
     """§2: each `client_id` once."""
-    assert _fault(tmp_path, json.dumps([PLAIN, CONFIDENTIAL])).startswith("client 2, client_id: ")
+    assert _fault(tmp_path, json.dumps([PLAIN, CONFIDENTIAL])).startswith("client 2 (c-1), client_id: ")
 
 
 def test_every_fault_of_every_client_is_told(tmp_path: Path) -> None:
@@ -227,10 +231,10 @@ def test_every_fault_of_every_client_is_told(tmp_path: Path) -> None:
     reading = read(tmp_path, PYLON_OIDC_CLIENTS=json.dumps(wrong))
     told = [fault.text for fault in reading.faults if fault.name == "PYLON_OIDC_CLIENTS"]
     members = [
-        "client 1, redirect_uris",
-        "client 1, client_nam",
-        "client 3, scope",
-        "client 3, redirect_uris",
+        "client 1 (a), redirect_uris",
+        "client 1 (a), client_nam",
+        "client 3 (c), scope",
+        "client 3 (c), redirect_uris",
     ]
     assert [text.partition(":")[0] for text in told] == members
     assert all("; " in text and "\n" not in text for text in told)
