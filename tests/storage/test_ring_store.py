@@ -24,7 +24,6 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from sqlalchemy import Engine, event
 
 from service.key_material import load_private_key, private_bytes
 from service.protocol.key_ring import (
@@ -53,6 +52,7 @@ from service.storage.interface import NEVER, Kind, Record
 from service.storage.sql import SqlStore
 from tests.storage.stores import NOW, open_url, record, sqlite_path
 from tests.support.gunicorn import PROJECT, clean_environment, rsa_pem
+from tests.support.statements import watch
 
 ONE, TWO = bytes(range(32)), bytes(range(32, 64))
 M = Margins()
@@ -215,12 +215,12 @@ STATEMENTS = {"creation": "INSERT INTO key_ring", "rotation": "UPDATE key_ring",
 def hang_in(what: str) -> None:
     """A module of the tests: change the ring of `DATABASE_URL`, and hang when its one statement has run."""
 
-    def hang(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+    def hang(statement: str) -> None:
         if statement.startswith(STATEMENTS[what]):
             print("in the middle", flush=True)
             sys.stdin.readline()
 
-    event.listen(Engine, "after_cursor_execute", hang)
+    watch(after=hang)
     rings = rings_in(open_url(os.environ["DATABASE_URL"]), TWO, ONE)
     if what == "reseal":
         rings.reseal(M, now=NOW)
