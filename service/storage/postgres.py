@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 import psycopg
 from psycopg.abc import PQGen
 from sqlalchemy import Connection, Engine, create_engine, text
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import NullPool
 
 CONNECT_TIMEOUT_S: Final = 3
 ANSWER_WITHIN_S: Final = 5
@@ -46,7 +46,9 @@ class PostgresDatabase:
         answer_within_s: how long an answer is waited for, in s.
     """
 
-    positional = False
+    begin = "BEGIN"
+    conflict = psycopg.IntegrityError
+    has_revision = "SELECT 1 WHERE to_regclass('alembic_version') IS NOT NULL"
 
     def __init__(self, url: str, *, answer_within_s: float = ANSWER_WITHIN_S) -> None:
         self._url = url
@@ -54,30 +56,22 @@ class PostgresDatabase:
         self._refused_until = 0.0
 
     def engine(self) -> Engine:
-        """See `storage.sql.Database.engine`. A connection is tried before it is used: servers restart."""
+        """See `storage.sql.Database.engine`."""
         return create_engine(
-            "postgresql+psycopg://",
-            creator=self._connect,
-            poolclass=QueuePool,
-            pool_pre_ping=True,
-            # Besides the connection that each thread keeps for reads: plans of hosted databases are small.
-            pool_size=1,
-            max_overflow=3,
-            pool_timeout=CONNECT_TIMEOUT_S,
-            hide_parameters=True,
+            "postgresql+psycopg://", creator=self._connected, poolclass=NullPool, hide_parameters=True
         )
 
-    def kept_connection(self) -> Any:
-        """See `storage.sql.Database.kept_connection`."""
-        connection = self._connect()
+    def connect(self) -> psycopg.Connection[Any]:
+        """See `storage.kept.Driver.connect`."""
+        connection = self._connected()
         connection.autocommit = True
         return connection
 
     def is_stale(self, connection: Any) -> bool:
-        """See `storage.sql.Database.is_stale`."""
+        """See `storage.kept.Driver.is_stale`."""
         return bool(connection.closed)
 
-    def _connect(self) -> _Connection:
+    def _connected(self) -> _Connection:
         # A server that does not even refuse costs the whole timeout. For as long as an attempt took, or a wait for an
         # answer, the next ones fail at once, so that at most half of a worker's time is spent on it and discovery still answers.
         started = time.monotonic()
@@ -115,7 +109,7 @@ class PostgresDatabase:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
 
     def is_outage(self, error: BaseException) -> bool:
-        """See `storage.sql.Database.is_outage`: also a server that is read-only, or has no tables yet."""
+        """See `storage.kept.Driver.is_outage`: also a server that is read-only, or has no tables yet."""
         return isinstance(
             error,
             (

@@ -1,39 +1,26 @@
-"""The store's one implementation, in SQLAlchemy Core, over an engine of `sqlite` or `postgres`.
+"""The store's one implementation: the verbs, over the statements of `statements` and the connections of `kept`.
 
-The read that every mint makes goes over a kept DBAPI connection, its SQL compiled once from Core. Everything else
-goes through the engine's pool. No connection is opened before it is needed, so none crosses a fork.
+SQLAlchemy writes the SQL, once; the driver runs it. Only a migration goes through an engine.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
 import structlog
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Engine,
-    Row,
-    Table,
-    bindparam,
-    delete,
-    false,
-    insert,
-    select,
-    text,
-    update,
-)
-from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
+from service.storage import statements
 from service.storage.interface import Kind, Record, Spent, StoreUnavailable
-from service.storage.schema import HEAD, TABLES
+from service.storage.kept import Conflict, Driver, KeptConnections, Run
+from service.storage.schema import HEAD
+from service.storage.statements import Statements
 
 SWEEP_EVERY_S: Final = 300
 SWEEP_LIMIT: Final = 500
@@ -41,22 +28,14 @@ SWEEP_LIMIT: Final = 500
 _log = structlog.get_logger("storage")
 
 
-class Database(Protocol):
-    """What differs between the engines."""
+class Database(Driver, Protocol):
+    """What differs between the databases."""
 
-    #: The DBAPI's paramstyle: `qmark` takes a tuple, `pyformat` a mapping.
-    positional: bool
+    #: Whether there is a table of revisions: a row, or none.
+    has_revision: str
 
     def engine(self) -> Engine:
-        """A new engine, which opens its connections when they are needed."""
-        ...
-
-    def kept_connection(self) -> Any:
-        """A new DBAPI connection in autocommit mode, for reads."""
-        ...
-
-    def is_stale(self, connection: Any) -> bool:
-        """Whether the kept connection no longer leads to the database."""
+        """A new engine, which keeps no connection and writes parameters by name."""
         ...
 
     def migration_lock(self) -> contextlib.AbstractContextManager[None]:
@@ -67,125 +46,57 @@ class Database(Protocol):
         """Wait, in the migration's transaction, until no other process migrates."""
         ...
 
-    def is_outage(self, error: BaseException) -> bool:
-        """Whether the DBAPI's error says that the database cannot be asked, not that the question was wrong."""
-        ...
-
 
 class SqlStore:
     """`storage.interface.Store` on a SQL database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._lock = threading.Lock()
-        self._engine: Engine | None = None
-        self._kept = threading.local()
-        self._generation = 0
+        self._connections = KeptConnections(database)
+        self._text = Statements(database.engine().dialect).text
         self._next_sweep = 0
-        engine = database.engine()
-        self._get_sql = {
-            kind: str(
-                select(
-                    table.c.subject,
-                    table.c.grant_id,
-                    table.c.session_id,
-                    table.c.spent_at,
-                    table.c.expires_at,
-                    table.c.body,
-                )
-                .where(table.c.id_hash == bindparam("id_hash"), table.c.expires_at > bindparam("now"))
-                .compile(engine)
-            )
-            for kind, table in TABLES.items()
-        }
-        engine.dispose()
 
     # --- reads ---
 
     def get(self, kind: Kind, id_hash: str, *, now: int) -> Record | None:
         """See `Store.get`."""
-        parameters = (id_hash, now) if self._database.positional else {"id_hash": id_hash, "now": now}
-        row = self._read_kept(self._get_sql[kind], parameters)
-        if row is None:
-            return None
-        subject, grant_id, session_id, spent_at, expires_at, body = row
-        return Record(kind, id_hash, expires_at, subject, grant_id, session_id, spent_at, json.loads(body))
-
-    def _read_kept(self, sql: str, parameters: Any) -> Any:
-        try:
-            return self._kept_connection().execute(sql, parameters).fetchone()
-        except Exception as error:
-            self._drop_kept()
-            if not self._database.is_outage(error):
-                raise
-        try:  # the kept connection may have died with the last database: a read may be asked again
-            return self._kept_connection().execute(sql, parameters).fetchone()
-        except Exception as error:
-            self._drop_kept()
-            if not self._database.is_outage(error):
-                raise
-            raise StoreUnavailable from error
-
-    def _kept_connection(self) -> Any:
-        kept = self._kept
-        connection = getattr(kept, "connection", None)
-        if (
-            connection is not None
-            and kept.generation == self._generation
-            and not self._database.is_stale(connection)
-        ):
-            return connection
-        self._drop_kept()
-        kept.connection, kept.generation = self._database.kept_connection(), self._generation
-        return kept.connection
-
-    def _drop_kept(self) -> None:
-        connection = getattr(self._kept, "connection", None)
-        self._kept.connection = None
-        if connection is not None:
-            connection.close()
+        sql = self._text(statements.select_one, kind)
+        rows = self._connections.read(sql, {"wanted": id_hash, "now": now})
+        return _record(kind, rows[0]) if rows else None
 
     def list(
         self, kind: Kind, *, subject: str | None = None, session_id: str | None = None, now: int
     ) -> list[Record]:
         """See `Store.list`."""
-        table = TABLES[kind]
-        query = (
-            select(table)
-            .where(table.c.expires_at > now, *_fitting(table, subject=subject, session_id=session_id))
-            .order_by(table.c.expires_at.desc(), table.c.id_hash)
-        )
-        with self._transaction(read_only=True) as connection:
-            return [_record(kind, row) for row in connection.execute(query)]
+        fitting = _given(subject=subject, session_id=session_id)
+        if not _can_fit(fitting):
+            return []
+        sql = self._text(statements.select_fitting, kind, tuple(fitting))
+        return [_record(kind, row) for row in self._connections.read(sql, {**fitting, "now": now})]
 
     def schema_state(self) -> Literal["current", "behind", "ahead"]:
         """See `Store.schema_state`."""
-        with self._transaction(read_only=True) as connection:
-            return _schema_state(connection)
+        return self._schema_state(self._connections.read)
 
     # --- writes ---
 
     def put(self, *records: Record, now: int) -> bool:
         """See `Store.put`."""
         try:
-            with self._transaction() as connection:
-                _insert(connection, records)
-        except IntegrityError:
+            with self._connections.transaction() as run:
+                self._insert(run, records)
+        except Conflict:
             return False
         self._sweep_sometimes(now)
         return True
 
     def take(self, kind: Kind, id_hash: str, *, put: Sequence[Record] = (), now: int) -> Record | None:
         """See `Store.take`."""
-        table = TABLES[kind]
-        statement = (
-            delete(table).where(table.c.id_hash == id_hash, table.c.expires_at > now).returning(*table.c)
-        )
-        with self._transaction() as connection:
-            row = connection.execute(statement).one_or_none()
-            if row is not None:
-                _insert(connection, put)
-        return None if row is None else _record(kind, row)
+        with self._connections.transaction() as run:
+            rows = run(self._text(statements.delete_one, kind), {"wanted": id_hash, "now": now})
+            if rows:
+                self._insert(run, put)
+        return _record(kind, rows[0]) if rows else None
 
     def spend(
         self,
@@ -198,62 +109,46 @@ class SqlStore:
         now: int,
     ) -> Spent:
         """See `Store.spend`."""
-        table, grants = TABLES[kind], TABLES[grant.kind]
-        lock_grant = (
-            update(grants)
-            .where(grants.c.id_hash == grant.id_hash, grants.c.expires_at > now)
-            .values(_columns(grant))
-            .returning(grants.c.id_hash)
-        )
-        once = (
-            update(table)
-            .where(table.c.id_hash == id_hash, table.c.expires_at > now, table.c.spent_at.is_(None))
-            .values(spent_at=now, body=_encode(body))
-            .returning(*table.c)
-        )
-        as_it_is = select(table).where(table.c.id_hash == id_hash, table.c.expires_at > now)
-        with self._transaction() as connection:
+        wanted = {"wanted": id_hash, "now": now}
+        lock = {
+            "wanted": grant.id_hash,
+            "now": now,
+            "expires_at": grant.expires_at,
+            "body": _encode(grant.body),
+        }
+        with self._connections.transaction() as run:
             # The grant's row first, by everyone: whoever revokes it waits, or has been.
-            if connection.execute(lock_grant).one_or_none() is None:
+            if not run(self._text(statements.update_grant, grant.kind), lock):
                 return Spent(False, None)
-            row = connection.execute(once).one_or_none()
-            if row is not None:
-                _insert(connection, put)
-                return Spent(True, _record(kind, row))
-            row = connection.execute(as_it_is).one_or_none()
-            return Spent(False, None if row is None else _record(kind, row))
+            rows = run(
+                self._text(statements.spend_one, kind), {**wanted, "spent_at": now, "body": _encode(body)}
+            )
+            if rows:
+                self._insert(run, put)
+                return Spent(True, _record(kind, rows[0]))
+            rows = run(self._text(statements.select_one, kind), wanted)
+            return Spent(False, _record(kind, rows[0]) if rows else None)
 
     def merge(self, record: Record) -> Record:
         """See `Store.merge`."""
-        table = TABLES[record.kind]
-        known = select(table).where(table.c.id_hash == record.id_hash).with_for_update()
+        wanted = {"wanted": record.id_hash}
         for _ in range(2):  # of two who store the first one, one finds it at the second attempt
-            try:
-                with self._transaction() as connection:
-                    row = connection.execute(known).one_or_none()
-                    if row is None:
-                        _insert(connection, [record])
-                        return record
-                    merged = replace(record, body={**json.loads(row.body), **record.body})
-                    connection.execute(
-                        update(table).where(table.c.id_hash == record.id_hash).values(_columns(merged))
-                    )
-                    return merged
-            except IntegrityError:
-                continue
+            with contextlib.suppress(Conflict), self._connections.transaction() as run:
+                rows = run(self._text(statements.select_to_change, record.kind), wanted)
+                if not rows:
+                    self._insert(run, [record])
+                    return record
+                known = _record(record.kind, rows[0])
+                merged = replace(record, body={**known.body, **record.body})
+                run(self._text(statements.update_known, record.kind), {**wanted, **_row(merged)})
+                return merged
         raise StoreUnavailable
 
     def replace(self, kind: Kind, id_hash: str, successor: Record, *, now: int) -> bool:
         """See `Store.replace`."""
-        table = TABLES[kind]
-        statement = (
-            update(table)
-            .where(table.c.id_hash == id_hash, table.c.expires_at > now)
-            .values(_columns(successor))
-            .returning(table.c.id_hash)
-        )
-        with self._transaction() as connection:
-            return connection.execute(statement).one_or_none() is not None
+        with self._connections.transaction() as run:
+            sql = self._text(statements.update_one, kind)
+            return bool(run(sql, {"wanted": id_hash, "now": now, **_row(successor)}))
 
     def delete(
         self,
@@ -266,34 +161,25 @@ class SqlStore:
         now: int,
     ) -> int:
         """See `Store.delete`."""
-        if subject is None and grant_id is None and session_id is None:
+        fitting = _given(subject=subject, grant_id=grant_id, session_id=session_id)
+        if not fitting:
             raise ValueError("nothing is said of what to delete")
-        counts = []
-        with self._transaction() as connection:
-            for kind in kinds:
-                table = TABLES[kind]
-                fitting = _fitting(table, subject=subject, grant_id=grant_id, session_id=session_id)
-                statement = delete(table).where(table.c.expires_at > now, *fitting)
-                if keep_session_id is not None:
-                    statement = statement.where(table.c.session_id != keep_session_id)
-                if keep_spent:
-                    statement = statement.where(table.c.spent_at.is_(None))
-                counts.append(connection.execute(statement).rowcount)
+        if not _can_fit(fitting):
+            return 0
+        depends_on = tuple(fitting), keep_session_id is not None, keep_spent
+        values = {**fitting, "now": now, "keep_session_id": keep_session_id}
+        with self._connections.transaction() as run:
+            counts = [
+                len(run(self._text(statements.delete_fitting, kind, *depends_on), values)) for kind in kinds
+            ]
         return counts[0]
 
     def delete_expired(self, *, now: int, limit: int) -> int:
         """See `Store.delete_expired`."""
         removed = 0
-        for table in TABLES.values():
-            ended = (
-                select(table.c.id_hash)
-                .where(table.c.expires_at <= now)
-                .limit(limit)
-                # Two sweepers share the work instead of waiting for each other.
-                .with_for_update(skip_locked=True)
-            )
-            with self._transaction() as connection:
-                removed += connection.execute(delete(table).where(table.c.id_hash.in_(ended))).rowcount
+        for kind in Kind:
+            with self._connections.transaction() as run:
+                removed += len(run(self._text(statements.delete_ended, kind), {"now": now, "limit": limit}))
         return removed
 
     def _sweep_sometimes(self, now: int) -> None:
@@ -316,92 +202,66 @@ class SqlStore:
         config.set_main_option(
             "script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%")
         )
-        with self._database.migration_lock(), self._transaction() as connection:
+        with self._database.migration_lock(), self._migration() as connection:
             self._database.lock_schema(connection)
-            if _schema_state(connection) == "ahead":  # a newer version was here: nothing is left to do
+            state = self._schema_state(lambda sql, _: list(connection.exec_driver_sql(sql)))
+            if state == "ahead":  # a newer version was here: nothing is left to do
                 return
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
-    # --- connections ---
-
-    def close(self) -> None:
-        """See `Store.close`."""
-        with self._lock:
-            self._generation += 1
-            engine, self._engine = self._engine, None
-        self._drop_kept()
-        if engine is not None:
-            engine.dispose()
-
     @contextlib.contextmanager
-    def _transaction(self, *, read_only: bool = False) -> Iterator[Connection]:
-        with self._lock:
-            if self._engine is None:
-                self._engine = self._database.engine()
+    def _migration(self) -> Iterator[Connection]:
         try:
-            with (
-                self._engine.connect().execution_options(read_only=read_only) as connection,
-                connection.begin(),
-            ):
+            with self._database.engine().begin() as connection:
                 yield connection
-        except IntegrityError:
-            raise
-        except PoolTimeoutError as error:  # every connection is taken, and none came back in time
-            raise StoreUnavailable from error
         except DBAPIError as error:
-            if error.connection_invalidated or (
-                error.orig is not None and self._database.is_outage(error.orig)
-            ):
+            if error.orig is not None and self._database.is_outage(error.orig):
                 raise StoreUnavailable from error.orig
             raise
 
+    def _schema_state(self, run: Run) -> Literal["current", "behind", "ahead"]:
+        if not run(self._database.has_revision, {}):
+            return "behind"
+        revisions = [revision for (revision,) in run("SELECT version_num FROM alembic_version", {})]
+        if revisions == [HEAD]:
+            return "current"
+        return "ahead" if revisions and revisions[0] > HEAD else "behind"
 
-def _schema_state(connection: Connection) -> Literal["current", "behind", "ahead"]:
-    revision: str | None = None
-    if connection.dialect.has_table(connection, "alembic_version"):
-        revision = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    if revision == HEAD:
-        return "current"
-    return "behind" if revision is None or revision < HEAD else "ahead"
+    def _insert(self, run: Run, records: Iterable[Record]) -> None:
+        for record in records:
+            run(self._text(statements.insert_one, record.kind), _row(record))
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        self._connections.close()
 
 
-def _insert(connection: Connection, records: Iterable[Record]) -> None:
-    for record in records:
-        connection.execute(insert(TABLES[record.kind]).values(_columns(record)))
+def _given(**values: str | None) -> dict[str, str]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _fitting(table: Table, **wanted: str | None) -> Iterator[ColumnElement[bool]]:
-    for name, value in wanted.items():
-        if value is not None:
-            # PostgreSQL takes no NUL in text, so that nothing stored has one: it fits nothing.
-            yield false() if "\0" in value else table.c[name] == value
+def _can_fit(values: Mapping[str, str]) -> bool:
+    # PostgreSQL takes no NUL in text, so that nothing stored has one: it fits nothing.
+    return not any("\0" in value for value in values.values())
 
 
 def _encode(body: Mapping[str, Any]) -> str:
     return json.dumps(body, separators=(",", ":"))
 
 
-def _columns(record: Record) -> dict[str, Any]:
+def _row(record: Record) -> dict[str, Any]:
     return {
         "id_hash": record.id_hash,
+        "expires_at": record.expires_at,
         "subject": record.subject,
         "grant_id": record.grant_id,
         "session_id": record.session_id,
         "spent_at": record.spent_at,
-        "expires_at": record.expires_at,
         "body": _encode(record.body),
     }
 
 
-def _record(kind: Kind, row: Row[Any]) -> Record:
-    return Record(
-        kind,
-        row.id_hash,
-        row.expires_at,
-        row.subject,
-        row.grant_id,
-        row.session_id,
-        row.spent_at,
-        json.loads(row.body),
-    )
+def _record(kind: Kind, row: tuple[Any, ...]) -> Record:
+    id_hash, expires_at, subject, grant_id, session_id, spent_at, body = row  # as in `statements.COLUMNS`
+    return Record(kind, id_hash, expires_at, subject, grant_id, session_id, spent_at, json.loads(body))

@@ -18,8 +18,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DisconnectionError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import NullPool
 
 from service.storage.interface import StoreUnavailable
 
@@ -29,7 +28,9 @@ BUSY_TIMEOUT_S: Final = 5
 class SqliteDatabase:
     """`storage.sql.Database` on one file."""
 
-    positional = True
+    begin = "BEGIN IMMEDIATE"
+    conflict = sqlite3.IntegrityError
+    has_revision = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'"
 
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
@@ -39,21 +40,16 @@ class SqliteDatabase:
         """See `storage.sql.Database.engine`."""
         engine = create_engine(
             "sqlite://",
-            creator=self._connect,
-            poolclass=QueuePool,
-            pool_timeout=BUSY_TIMEOUT_S,
+            creator=self.connect,
+            poolclass=NullPool,
+            paramstyle="named",
             hide_parameters=True,
         )
-        event.listen(engine, "begin", _begin)
-        event.listen(engine, "checkout", self._check_not_stale)
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(self.begin))
         return engine
 
-    def kept_connection(self) -> Any:
-        """See `storage.sql.Database.kept_connection`."""
-        return self._connect()
-
     def is_stale(self, connection: Any) -> bool:
-        """See `storage.sql.Database.is_stale`: whether the file was moved or replaced under the connection."""
+        """See `storage.kept.Driver.is_stale`: whether the file was moved or replaced under the connection."""
         return bool(connection.file != self._identity())
 
     def _identity(self) -> tuple[int, int] | None:
@@ -63,14 +59,11 @@ class SqliteDatabase:
             return None
         return status.st_dev, status.st_ino
 
-    def _check_not_stale(self, connection: Any, *_: Any) -> None:
-        if self.is_stale(connection):
-            raise DisconnectionError
-
-    def _connect(self) -> _Connection:
+    def connect(self) -> _Connection:
+        """See `storage.kept.Driver.connect`."""
         # Before the file is opened: one that is replaced in between is found stale, never read for ever.
         identity = self._identity()
-        # Autocommit; what needs a transaction begins it in words (`_begin`).
+        # Autocommit; what needs a transaction begins it in words.
         connection = sqlite3.connect(
             self._uri,
             uri=True,
@@ -96,7 +89,7 @@ class SqliteDatabase:
             fcntl.flock(lock, fcntl.LOCK_EX)
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             try:
-                with contextlib.closing(self._connect()) as connection:
+                with contextlib.closing(self.connect()) as connection:
                     connection.execute("PRAGMA journal_mode=WAL")
             except sqlite3.DatabaseError as error:
                 raise StoreUnavailable from error
@@ -108,7 +101,7 @@ class SqliteDatabase:
         """See `storage.sql.Database.lock_schema`: `BEGIN IMMEDIATE` has done it."""
 
     def is_outage(self, error: BaseException) -> bool:
-        """See `storage.sql.Database.is_outage`: every error that is about the file."""
+        """See `storage.kept.Driver.is_outage`: every error that is about the file."""
         return isinstance(error, sqlite3.DatabaseError) and not isinstance(
             error, (sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.DataError)
         )
@@ -118,8 +111,3 @@ class _Connection(sqlite3.Connection):
     """A connection that remembers which file it has open."""
 
     file: tuple[int, int] | None = None
-
-
-def _begin(connection: Connection) -> None:
-    read_only = connection.get_execution_options().get("read_only", False)
-    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

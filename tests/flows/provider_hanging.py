@@ -12,9 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, event
-
 from service.wsgi import app as service
+from tests.support.statements import watch
 
 
 def _hang(when: str) -> None:
@@ -24,9 +23,7 @@ def _hang(when: str) -> None:
         threading.Event().wait()
 
 
-@event.listens_for(Engine, "commit")
-def _before_commit(_connection: object) -> None:
-    _hang("before")
+watch(before=lambda sql: _hang("before") if sql == "COMMIT" else None)
 
 
 def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

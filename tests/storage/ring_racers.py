@@ -8,13 +8,12 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from sqlalchemy import Engine, event
-
 from service.protocol.key_ring import Keys, Margins, Ring, UnsafeStep, rotated
 from service.protocol.sealed_keys import SealingKeys
 from service.ring_store import RingStore
 from service.storage.sql import SqlStore
 from tests.storage.stores import NOW, open_url
+from tests.support.statements import watch
 
 ONE, TWO = bytes(range(32)), bytes(range(32, 64))
 M: Final = Margins()
@@ -52,12 +51,12 @@ STATEMENTS = {"creation": "INSERT INTO key_ring", "rotation": "UPDATE key_ring",
 def hang_in(what: str) -> None:
     """A module of the tests: change the ring of `DATABASE_URL`, and hang when its one statement has run."""
 
-    def hang(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+    def hang(statement: str) -> None:
         if statement.startswith(STATEMENTS[what]):
             print("in the middle", flush=True)
             sys.stdin.readline()
 
-    event.listen(Engine, "after_cursor_execute", hang)
+    watch(after=hang)
     rings = rings_in(open_url(os.environ["DATABASE_URL"]), TWO, ONE)
     if what == "reseal":
         rings.reseal(M, now=NOW)

@@ -33,8 +33,8 @@ class _TracedSqlite(SqliteDatabase):
         super().__init__(path)
         self.statements: list[str] = []
 
-    def _connect(self) -> Any:
-        connection = super()._connect()
+    def connect(self) -> Any:
+        connection = super().connect()
         connection.set_trace_callback(self.statements.append)
         return connection
 

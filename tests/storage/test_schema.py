@@ -213,7 +213,6 @@ def test_an_acknowledged_write_is_on_the_disk(sqlite_url: str) -> None:
     """SQLite commits with a write-ahead log and full synchronisation, so that a power cut takes nothing back."""
     store = open_url(sqlite_url)
     store.migrate()
-    with store._transaction(read_only=True) as connection:
-        assert connection.scalar(text("PRAGMA journal_mode")) == "wal"
-        assert connection.scalar(text("PRAGMA synchronous")) == 2
+    assert store._connections.read("PRAGMA journal_mode", {}) == [("wal",)]
+    assert store._connections.read("PRAGMA synchronous", {}) == [(2,)]
     store.close()

@@ -1,0 +1,141 @@
+"""One connection a thread, kept: the one way in which the store runs a statement.
+
+Owns: when a connection is opened, when it is given up, what an error of the driver means.
+Never touches: what the statements say.
+
+No connection is opened before it is needed, so none crosses a fork.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+from service.storage.interface import StoreUnavailable
+
+Rows = list[tuple[Any, ...]]
+#: Runs a statement with the values that it names; the rows that it returns.
+Run = Callable[[str, Mapping[str, Any]], Rows]
+
+
+class Driver(Protocol):
+    """What differs between the drivers."""
+
+    #: The statement that begins a transaction that will write.
+    begin: str
+
+    @property
+    def conflict(self) -> type[Exception]:
+        """What the driver raises for a row whose id is there already."""
+        ...
+
+    def connect(self) -> Any:
+        """A new DBAPI connection in autocommit mode, whose statements name their values."""
+        ...
+
+    def is_stale(self, connection: Any) -> bool:
+        """Whether the connection no longer leads to the database."""
+        ...
+
+    def is_outage(self, error: BaseException) -> bool:
+        """Whether the driver's error says that the database cannot be asked, not that the question was wrong."""
+        ...
+
+
+class Conflict(Exception):
+    """A record of that id is there already; nothing of the transaction was kept."""
+
+
+class KeptConnections:
+    """The connections of this process."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._kept = threading.local()
+        self._generation = 0
+
+    def read(self, sql: str, values: Mapping[str, Any]) -> Rows:
+        """Run one statement that changes nothing.
+
+        Raises:
+            StoreUnavailable: when the database cannot be asked.
+        """
+        return self._begun(sql, values)[1]
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Run]:
+        """All statements of a block, or none: it is committed at its end, and undone by any exception.
+
+        Raises:
+            StoreUnavailable: when the database cannot be asked.
+            Conflict: when an id was taken.
+        """
+        connection, _ = self._begun(self._driver.begin, {})
+        try:
+            yield lambda sql, values: _rows(connection.execute(sql, values))
+            connection.execute("COMMIT")
+        except BaseException as error:
+            if self._driver.is_outage(error):
+                self._drop()
+                raise StoreUnavailable from error
+            self._roll_back(connection)
+            if isinstance(error, self._driver.conflict):
+                raise Conflict from error
+            raise
+
+    def close(self) -> None:
+        """Let go of this thread's connection; other threads let go of theirs when they next need one."""
+        self._generation += 1
+        self._drop()
+
+    def _begun(self, sql: str, values: Mapping[str, Any]) -> tuple[Any, Rows]:
+        """Run a first statement: nothing went before it and it changes nothing, so that it may be run again."""
+        try:
+            connection = self._connection()
+            try:
+                return connection, _rows(connection.execute(sql, values))
+            except Exception as error:
+                self._drop()
+                # The connection may have died with the last database: a new one is tried, once.
+                if not (self._driver.is_outage(error) and self._driver.is_stale(connection)):
+                    raise
+            connection = self._connection()
+            return connection, _rows(connection.execute(sql, values))
+        except Exception as error:
+            self._drop()
+            if self._driver.is_outage(error):
+                raise StoreUnavailable from error
+            raise
+
+    def _connection(self) -> Any:
+        kept = self._kept
+        connection = getattr(kept, "connection", None)
+        if (
+            connection is not None
+            and kept.generation == self._generation
+            and not self._driver.is_stale(connection)
+        ):
+            return connection
+        self._drop()
+        kept.connection, kept.generation = self._driver.connect(), self._generation
+        return kept.connection
+
+    def _drop(self) -> None:
+        connection = getattr(self._kept, "connection", None)
+        self._kept.connection = None
+        if connection is not None:
+            connection.close()
+
+    def _roll_back(self, connection: Any) -> None:
+        try:
+            connection.execute("ROLLBACK")
+        except Exception:  # it is closed instead, and the database undoes what was not committed
+            self._drop()
+
+
+def _rows(cursor: Any) -> Rows:
+    # All of them: a statement that returns rows is at its end when they were read, not before.
+    rows: Rows = cursor.fetchall() if cursor.description else []
+    return rows

@@ -1,0 +1,140 @@
+"""The statements of the store, in SQLAlchemy Core; each is compiled once, at its first use.
+
+What a statement is given is named in its text: the columns of a record by their names, `wanted` for the id that finds
+it, `now` for the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from sqlalchemy import (
+    ClauseElement,
+    ColumnElement,
+    Dialect,
+    Table,
+    Update,
+    bindparam,
+    delete,
+    insert,
+    literal_column,
+    select,
+    update,
+)
+
+from service.storage.interface import Kind
+from service.storage.schema import TABLES
+
+#: The columns of a row, in the order of `interface.Record`'s fields.
+COLUMNS: Final = ("id_hash", "expires_at", "subject", "grant_id", "session_id", "spent_at", "body")
+
+#: Makes a statement on a table; what else it depends on follows.
+Build = Callable[..., ClauseElement]
+
+
+class Statements:
+    """The text of each statement, as the engine's dialect writes it."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._texts: dict[tuple[Any, ...], str] = {}
+
+    def text(self, build: Build, kind: Kind, *depends_on: Any) -> str:
+        """The statement on the table of a kind."""
+        key = (build, kind, *depends_on)
+        text = self._texts.get(key)
+        if text is None:
+            text = str(build(TABLES[kind], *depends_on).compile(dialect=self._dialect))
+            self._texts[key] = text
+        return text
+
+
+def select_one(table: Table) -> ClauseElement:
+    """The live record of an id."""
+    return select(*_columns(table)).where(*_live(table, "wanted"))
+
+
+def select_to_change(table: Table) -> ClauseElement:
+    """The record of an id, ended or not; nobody else changes it until the transaction ends."""
+    return select(*_columns(table)).where(table.c.id_hash == bindparam("wanted")).with_for_update()
+
+
+def select_fitting(table: Table, names: tuple[str, ...]) -> ClauseElement:
+    """The live records that fit the named columns; the one that ends last first."""
+    fitting = select(*_columns(table)).where(*_live(table, *names))
+    return fitting.order_by(table.c.expires_at.desc(), table.c.id_hash)
+
+
+def insert_one(table: Table) -> ClauseElement:
+    """A new record."""
+    return insert(table)
+
+
+def update_one(table: Table) -> ClauseElement:
+    """All of the live record of an id; returns a row when there is one."""
+    return _updated(table, COLUMNS).where(*_live(table, "wanted")).returning(table.c.id_hash)
+
+
+def update_known(table: Table) -> ClauseElement:
+    """All of the record of an id, ended or not."""
+    return _updated(table, COLUMNS).where(table.c.id_hash == bindparam("wanted"))
+
+
+def update_grant(table: Table) -> ClauseElement:
+    """The end and the body of a live grant; returns a row when there is one.
+
+    What else a grant is never changes: its indexes are left alone.
+    """
+    changed = _updated(table, ("expires_at", "body"))
+    return changed.where(*_live(table, "wanted")).returning(table.c.id_hash)
+
+
+def spend_one(table: Table) -> ClauseElement:
+    """The live record of an id, if it is unspent."""
+    spent = _updated(table, ("spent_at", "body")).where(*_live(table, "wanted"), table.c.spent_at.is_(None))
+    return spent.returning(*_columns(table))
+
+
+def delete_one(table: Table) -> ClauseElement:
+    """The live record of an id, returned."""
+    return delete(table).where(*_live(table, "wanted")).returning(*_columns(table))
+
+
+def delete_fitting(
+    table: Table, names: tuple[str, ...], keep_session: bool, keep_spent: bool
+) -> ClauseElement:
+    """The live records that fit the named columns, but for those of `keep_session_id`, or those that were spent."""
+    fitting = delete(table).where(*_live(table, *names))
+    if keep_session:
+        fitting = fitting.where(table.c.session_id != bindparam("keep_session_id"))
+    if keep_spent:
+        fitting = fitting.where(table.c.spent_at.is_(None))
+    return fitting.returning(table.c.id_hash)
+
+
+def delete_ended(table: Table) -> ClauseElement:
+    """Up to `limit` records that have ended."""
+    ended = (
+        select(table.c.id_hash)
+        .where(table.c.expires_at <= bindparam("now"))
+        .limit(bindparam("limit"))
+        .offset(literal_column("0"))
+        # Two sweepers share the work instead of waiting for each other.
+        .with_for_update(skip_locked=True)
+    )
+    return delete(table).where(table.c.id_hash.in_(ended)).returning(table.c.id_hash)
+
+
+def _columns(table: Table) -> list[ColumnElement[Any]]:
+    return [table.c[name] for name in COLUMNS]
+
+
+def _live(table: Table, *names: str) -> list[ColumnElement[bool]]:
+    """Not ended, and as the named values say."""
+    fitting = [table.c["id_hash" if name == "wanted" else name] == bindparam(name) for name in names]
+    return [*fitting, table.c.expires_at > bindparam("now")]
+
+
+def _updated(table: Table, names: tuple[str, ...]) -> Update:
+    return update(table).values({name: bindparam(name) for name in names})
