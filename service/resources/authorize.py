@@ -131,7 +131,23 @@ class Flow:
         if interaction is not None:
             self.interactions.finish(interaction, None, now=now)
             self.browser.unbind(req, resp, interaction)
-        send_error(req, resp, error, (request.redirect_uri, request.state, request.response_mode))
+        self.send_error(req, resp, error, (request.redirect_uri, request.state, request.response_mode))
+
+    def send_error(
+        self, req: falcon.Request, resp: falcon.Response, error: OAuthError, to: tuple[str, str | None, str]
+    ) -> None:
+        """Send an error to a trusted redirect URI (URI, `state`, response mode): always with `state` and `iss`."""
+        redirect_uri, state, response_mode = to
+        parameters = (
+            error.parameters() | ({} if state is None else {"state": state}) | {"iss": req.context.issuer}
+        )
+        send_authorization_response(
+            resp,
+            redirect_uri,
+            parameters,
+            response_mode=response_mode,
+            stylesheet=self.browser.stylesheet(req),
+        )
 
     def _issue(
         self,
@@ -163,6 +179,7 @@ class Flow:
             request.redirect_uri,
             {"code": new.code, **state, "iss": issuer},
             response_mode=request.response_mode,
+            stylesheet=self.browser.stylesheet(req),
         )
 
     def _send_to_login(
@@ -218,17 +235,6 @@ class Flow:
         )
 
 
-def send_error(
-    req: falcon.Request, resp: falcon.Response, error: OAuthError, to: tuple[str, str | None, str]
-) -> None:
-    """Send an error to a trusted redirect URI (URI, `state`, response mode): always with `state` and `iss`."""
-    redirect_uri, state, response_mode = to
-    parameters = (
-        error.parameters() | ({} if state is None else {"state": state}) | {"iss": req.context.issuer}
-    )
-    send_authorization_response(resp, redirect_uri, parameters, response_mode=response_mode)
-
-
 class Authorize:
     """`/oidc/authorize`."""
 
@@ -277,7 +283,7 @@ class Authorize:
         try:
             rules.check_request(asked, rules.AFTER_TRUST)
         except OAuthError as error:
-            send_error(req, resp, error, rules.return_address(asked))
+            flow.send_error(req, resp, error, rules.return_address(asked))
             return None
         return rules.build_request(asked)
 

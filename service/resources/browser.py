@@ -150,11 +150,18 @@ class Browser:
         self, req: falcon.Request, resp: falcon.Response, template: str, *, status: int = 200, **values: Any
     ) -> None:
         """Show a page."""
-        base = issuer_path(req.context.issuer)
-        stylesheet = f"{base}{STYLESHEET_PATH}?v={self.stylesheet_version}"
         send_page(
-            resp, template, stylesheet=stylesheet, status=status, request_id=req.context.request_id, **values
+            resp,
+            template,
+            stylesheet=self.stylesheet(req),
+            status=status,
+            request_id=req.context.request_id,
+            **values,
         )
+
+    def stylesheet(self, req: falcon.Request) -> str:
+        """The stylesheet's address, for a page of this request."""
+        return f"{issuer_path(req.context.issuer)}{STYLESHEET_PATH}?v={self.stylesheet_version}"
 
     def show_error(
         self, req: falcon.Request, resp: falcon.Response, text: str, *, detail: str = "", status: int = 400

@@ -35,7 +35,12 @@ def send_redirect(resp: falcon.Response, uri: str) -> None:
 
 
 def send_authorization_response(
-    resp: falcon.Response, redirect_uri: str, parameters: Mapping[str, str], *, response_mode: str
+    resp: falcon.Response,
+    redirect_uri: str,
+    parameters: Mapping[str, str],
+    *,
+    response_mode: str,
+    stylesheet: str,
 ) -> None:
     """Send the answer of an authorization request to the client, by query or by a form that posts itself."""
     if response_mode != "form_post":
@@ -54,4 +59,11 @@ def send_authorization_response(
             ),
         }
     )
-    resp.data = render("form_post.html", action=redirect_uri, parameters=parameters, script=SUBMIT_SCRIPT)
+    # The stylesheet is for whoever has no scripts: where the form posts itself it would only hold it up.
+    resp.data = render(
+        "form_post.html",
+        action=redirect_uri,
+        parameters=parameters,
+        script=SUBMIT_SCRIPT,
+        stylesheet=stylesheet,
+    )

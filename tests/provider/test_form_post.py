@@ -42,6 +42,14 @@ def test_the_only_script_is_plain_and_allowed_by_its_hash(op: Provider) -> None:
     assert "<button" in landing.text
 
 
+def test_without_scripts_it_looks_like_our_other_pages(op: Provider) -> None:
+    """Contract §8: it works without JavaScript, in our style; with it nothing is fetched before the form goes (HTML §4.2.4)."""
+    for changes in ({"prompt": "none"}, {"response_type": "token"}):
+        landing = op.browser().go(op.rp().request(response_mode="form_post", **changes).url)
+        (link,) = re.findall(r'<noscript><link rel="stylesheet" href="([^"]+)"></noscript>', landing.text)
+        assert op.ask("GET", link.partition("?")[0]).status == 200
+
+
 def test_values_are_escaped(op: Provider) -> None:
     """Line 3.1: values are HTML-escaped, and come back byte for byte (Form Post Response Mode §4). S26"""
     landing = op.browser().go(
