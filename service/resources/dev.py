@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import falcon
 
@@ -33,6 +33,7 @@ _FORWARDING = (
     "HTTP_X_FORWARDED_HOST",
     "HTTP_VIA",
 )
+_TYPED: Final = ("user_id", "name", "email")
 _USER_ID = frozenset(map(chr, range(0x21, 0x7F)))
 
 
@@ -111,7 +112,9 @@ class DevSignIn:
             asked = read_query(req).values
         except MalformedParameters:
             asked = {}
-        self._show(req, resp, asked.get("interaction"), asked.get("return_to"), error=None)
+        # Who comes by a link types for himself: no link says who he is.
+        begun = {name: asked[name] for name in ("interaction", "return_to") if name in asked}
+        self._show(req, resp, begun, error=None)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Sign the user in, and go back to where he came from."""
@@ -122,20 +125,12 @@ class DevSignIn:
             form = {}
         token, cookie = form.get("form_token", ""), one_cookie(req, _FORM_COOKIE) or ""
         if not is_own_form(req) or not token or not hmac.compare_digest(token.encode(), cookie.encode()):
-            self._show(
-                req, resp, form.get("interaction"), form.get("return_to"), error="Please try once more."
-            )
+            self._show(req, resp, form, error="Please try once more.")
             return
         user_id = form.get("user_id", "")
         claims = {name: form[name] for name in ("name", "email") if name in form}
         if not user_id or len(user_id) > 255 or not set(user_id) <= _USER_ID or not _are_claims(claims):
-            self._show(
-                req,
-                resp,
-                form.get("interaction"),
-                form.get("return_to"),
-                error="A user id has no spaces: try alice.",
-            )
+            self._show(req, resp, form, error="A user id has no spaces: try alice.")
             return
         now = int(self._clock())
         given = frozenset({"claims"} if claims else ())
@@ -150,8 +145,7 @@ class DevSignIn:
         self,
         req: falcon.Request,
         resp: falcon.Response,
-        interaction: Any,
-        return_to: Any,
+        filled: Mapping[str, str],
         *,
         error: str | None,
     ) -> None:
@@ -164,8 +158,9 @@ class DevSignIn:
             req,
             resp,
             "dev_sign_in.html",
-            interaction=interaction,
-            return_to=return_to,
+            interaction=filled.get("interaction"),
+            return_to=filled.get("return_to"),
+            filled={name: filled.get(name, "") for name in _TYPED},
             form_token=token,
             action=f"{req.context.issuer}/dev/sign-in",
             error=error,

@@ -128,6 +128,16 @@ def test_a_user_id_is_a_user_id(dev: Provider, browser: LocalBrowser, user_id: s
     assert landing.is_page() and not browser.cookie_names("pylon_session")
 
 
+@pytest.mark.parametrize("changes", [{"user_id": "a b"}, {"form_token": "x"}])
+def test_what_was_typed_stays(dev: Provider, browser: LocalBrowser, changes: dict[str, str]) -> None:
+    """Contract §8: dev mode has a sign-in page; nobody types it all again after an error (WCAG 2.2 §3.3.7), escaped (S26)."""
+    typed = {"user_id": "ada", "name": '"><script>A', "email": "a@b.c"} | changes
+    landing = browser.submit(browser.go(f"{LOCAL}/dev/sign-in"), **typed)
+    for name in ("user_id", "name", "email"):
+        assert landing.fields[name] == typed[name]
+    assert "<script" not in landing.text
+
+
 def test_what_is_typed_is_escaped(dev: Provider, browser: LocalBrowser) -> None:
     """S26: nothing of the address or the form gets into the page as markup."""
     hostile = "%22%3E%3Cscript%3Ealert(1)%3C/script%3E"
