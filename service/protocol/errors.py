@@ -20,17 +20,14 @@ class OAuthError(Exception):
     Args:
         error: its registered code.
         description: constant words for the client's developer.
+        status: the HTTP status where it is answered as JSON; None: the one of the code.
     """
 
-    def __init__(self, error: str, description: str) -> None:
+    def __init__(self, error: str, description: str, *, status: int | None = None) -> None:
         super().__init__(error)
         self.error = error
         self.description = description
-
-    @property
-    def status(self) -> int:
-        """The HTTP status where it is answered as JSON."""
-        return _STATUS.get(self.error, 400)
+        self.status = _STATUS.get(error, 400) if status is None else status
 
     def parameters(self) -> dict[str, str]:
         """The members of the answer."""

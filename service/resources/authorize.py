@@ -274,8 +274,8 @@ class Authorize:
         try:
             asked = flow.asked(read(req), issuer=req.context.issuer, now=now)
             rules.check_request(asked, rules.BEFORE_TRUST)
-        except MalformedParameters:
-            flow.browser.show_error(req, resp, _MALFORMED)
+        except MalformedParameters as error:
+            flow.browser.show_error(req, resp, _MALFORMED, status=error.status)
             return None
         except NotOurClient as error:
             flow.browser.show_error(req, resp, error.reason, detail=error.detail)
@@ -332,8 +332,8 @@ class OpenInteraction:
         interaction, request = opened
         try:
             form = read_form(req).values
-        except MalformedParameters:
-            flow.browser.show_error(req, resp, _MALFORMED)
+        except MalformedParameters as error:
+            flow.browser.show_error(req, resp, _MALFORMED, status=error.status)
             return
         if not is_own_form(req) or not answers_form(form.get("form_token"), interaction.form_token_hash):
             flow.browser.show_error(req, resp, _OVER, status=403)

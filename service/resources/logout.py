@@ -104,8 +104,8 @@ class Logout:
         now = int(self._clock())
         try:
             form = read_form(req)
-        except MalformedParameters:
-            self._browser.show_error(req, resp, _MALFORMED)
+        except MalformedParameters as error:
+            self._browser.show_error(req, resp, _MALFORMED, status=error.status)
             return
         if form.repeated:
             self._browser.show_error(req, resp, _UNFIT)

@@ -84,6 +84,11 @@ class ApiError(Exception):
         self.hint = hint
         self.headers = headers or {}
 
+    @property
+    def status(self) -> int:
+        """The HTTP status of the code."""
+        return ERRORS[self.code][0]
+
 
 def add_error_handlers(app: falcon.App[Any, Any]) -> None:
     """Answer every exception in the shape of the contract."""

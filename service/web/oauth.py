@@ -16,13 +16,14 @@ def form_parameters(req: falcon.Request) -> Parameters:
     """The parameters of a form body; those of the query never count (RFC 6749 §3.2).
 
     Raises:
-        ApiError: 413, 415.
-        OAuthError: `invalid_request` for a malformed or a repeated one.
+        ApiError: 415.
+        OAuthError: `invalid_request` for a malformed, too large (413) or a repeated one.
     """
     try:
         parameters = read_form(req)
-    except MalformedParameters:
-        raise OAuthError("invalid_request", "The form is malformed.") from None
+    except MalformedParameters as error:
+        description = "The form is too large." if error.status == 413 else "The form is malformed."
+        raise OAuthError("invalid_request", description, status=error.status) from None
     if parameters.repeated:
         raise OAuthError("invalid_request", "A parameter is repeated.")
     return parameters

@@ -21,7 +21,15 @@ _LISTS: Final = ("resource",)
 
 
 class MalformedParameters(ValueError):
-    """Not `application/x-www-form-urlencoded` in UTF-8."""
+    """Not `application/x-www-form-urlencoded` in UTF-8, cut short, or too large.
+
+    Args:
+        status: of the answer: 400 or 413.
+    """
+
+    def __init__(self, status: int = 400) -> None:
+        super().__init__()
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +70,10 @@ def read_form(req: falcon.Request) -> Parameters:
     """The parameters of the body; none of them where there is neither a body nor a `Content-Type`.
 
     Raises:
-        ApiError: `BODY_TOO_LARGE`, or `UNSUPPORTED_MEDIA_TYPE` for anything but a form.
-        MalformedParameters: see `parse_parameters`.
+        ApiError: `UNSUPPORTED_MEDIA_TYPE` for anything but a form.
+        MalformedParameters: see `parse_parameters`; also when the body is too large or cut short.
     """
-    body = read_body(req)
+    body = _form_body(req)
     if not body and req.content_type is None:
         return Parameters()
     media_type = (req.content_type or "").partition(";")[0].strip().lower()
@@ -75,3 +83,11 @@ def read_form(req: falcon.Request) -> Parameters:
         return parse_parameters(body.decode("utf-8"))
     except UnicodeDecodeError:
         raise MalformedParameters from None
+
+
+def _form_body(req: falcon.Request) -> bytes:
+    # Each endpoint that takes a form has a shape of its own for what is wrong with one.
+    try:
+        return read_body(req)
+    except ApiError as error:
+        raise MalformedParameters(error.status) from None

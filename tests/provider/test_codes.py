@@ -185,6 +185,13 @@ def test_only_forms_of_a_decent_size_are_taken(
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
 
 
+@pytest.mark.parametrize("path", ["/oidc/token", "/oidc/introspect", "/oidc/revoke", "/oidc/userinfo"])
+def test_a_form_that_is_too_large_is_told_in_the_endpoints_shape(op: Provider, path: str) -> None:
+    """Contract §7: 413 is none of those that have the shape of the API everywhere (RFC 6749 §5.2, RFC 6750 §3)."""
+    answer = op.ask("POST", path, content_type=FORM, body=b"x=" + b"y" * 65_536)
+    assert (answer.status, answer.json()["error"]) == (413, "invalid_request")
+
+
 @pytest.mark.parametrize("name", ["code", "grant_type", "code_verifier", "unknown", "client_id"])
 def test_a_repeated_parameter_is_refused(op: Provider, name: str) -> None:
     """S22: at the token endpoint too, known or not; and nothing is spent (RFC 6749 §3.2)."""

@@ -112,8 +112,9 @@ def test_the_page_after_the_apps_says_what_is_true(op: Provider, browser: Browse
     ("body", "status"), [(b"\xff", 400), (b"x" * 70_000, 413), (b"&".join([b"a=1"] * 300), 400)]
 )
 def test_a_malformed_form_is_refused(op: Provider, body: bytes, status: int) -> None:
-    """Contract §7: a page, or 413; never 500."""
-    assert op.ask("POST", "/oidc/logout", body=body, content_type=FORM).status == status
+    """Contract §7: a page, 413 included; never 500."""
+    answer = op.ask("POST", "/oidc/logout", body=body, content_type=FORM)
+    assert answer.status == status and answer.headers["Content-Type"].startswith("text/html")
 
 
 def test_a_malformed_query_is_a_page(op: Provider) -> None:

@@ -105,8 +105,10 @@ def test_an_unknown_interaction_is_a_page(op: Provider, interaction: str, method
 def test_a_posted_request_is_a_form_of_decent_size(
     op: Provider, body: bytes, content_type: str, status: int
 ) -> None:
-    """S32; contract §7: 415, 413, and an error page for what is not UTF-8."""
-    assert op.ask("POST", "/oidc/authorize", body=body, content_type=content_type).status == status
+    """S32; contract §7: 415 in the shape of the API; 413, and what is not UTF-8, as a page: authorize is for browsers."""
+    answer = op.ask("POST", "/oidc/authorize", body=body, content_type=content_type)
+    assert answer.status == status
+    assert answer.headers["Content-Type"].startswith("application/json" if status == 415 else "text/html")
 
 
 def test_a_posted_request_of_nothing_is_a_page(op: Provider) -> None:
