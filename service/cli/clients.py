@@ -103,6 +103,7 @@ def list_clients(*, as_json: bool) -> None:
 
 @clients.command("show")
 @click.argument("client_id")
+@click.option("--json", is_flag=True, expose_value=False, help="Changes nothing: it is JSON always.")
 def show_client(client_id: str) -> None:
     """Print a client's metadata, never its secret."""
     with _directory() as directory:
@@ -115,12 +116,16 @@ def show_client(client_id: str) -> None:
 
 @clients.command("rotate-secret")
 @click.argument("client_id")
-def rotate_secret(client_id: str) -> None:
+@json_option
+def rotate_secret(client_id: str, *, as_json: bool) -> None:
     """Give a client a new secret; the old one is good for an hour."""
     with _directory() as directory:
         secret = directory.rotate_secret(client_id, now=int(time.time()))
         if secret is None:
             _fail("There is no such client with a secret.")
+        if as_json:
+            click.echo(json.dumps({"client_id": client_id, "client_secret": secret}, indent=2))
+            return
         click.echo(f"client_secret  {secret}")
 
 

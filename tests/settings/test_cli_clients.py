@@ -158,6 +158,14 @@ def test_rotation_leaves_the_old_secret_an_hour(tmp_path: Path, run: Run) -> Non
     assert _is_good(tmp_path, client_id, new, later_s=3601)
 
 
+def test_what_shows_a_client_or_a_secret_has_json(run: Run) -> None:
+    """§1: `--json` on every command that prints a table: a script reads the new secret as the admin API tells it."""
+    client_id = _json(run, *ADD, "--json")["client_id"]
+    rotated = _json(run, "clients", "rotate-secret", client_id, "--json")
+    assert set(rotated) == {"client_id", "client_secret"} and rotated["client_id"] == client_id
+    assert _json(run, "clients", "show", client_id, "--json")["client_id"] == client_id
+
+
 def test_a_public_client_has_nothing_to_rotate(run: Run) -> None:
     """§1: exit 1 a failed operation."""
     assert run(*ADD, "--public", "--client-id", "p").exit_code == 0
