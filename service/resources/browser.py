@@ -92,7 +92,7 @@ class Browser:
             ),
             now=now,
         )
-        self._set_cookie(req, resp, PROVIDER_COOKIE, handle, path="/", max_age_s=session.expires_at - now)
+        self._set_cookie(req, resp, PROVIDER_COOKIE, handle, max_age_s=session.expires_at - now)
 
     def end(self, req: falcon.Request, session: Session, *, now: int) -> None:
         """End the session, and those that this browser had before it signed in anew."""
@@ -103,7 +103,7 @@ class Browser:
 
     def sign_out(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Take both session cookies from the browser."""
-        self._set_cookie(req, resp, PROVIDER_COOKIE, "", path="/", max_age_s=0)
+        self._set_cookie(req, resp, PROVIDER_COOKIE, "", max_age_s=0)
         self.signed_in.clear_cookie(req, resp)
 
     # --- which interactions it began ---
@@ -114,34 +114,32 @@ class Browser:
         """Bind an interaction to this browser, by a cookie of its own; the oldest beyond eight are dropped."""
         self.drop_oldest(req, resp, interaction)
         max_age_s = interaction.expires_at - now
-        self._set_cookie(
-            req, resp, _INTERACTION_COOKIE + interaction.id, cookie, path="/oidc", max_age_s=max_age_s
-        )
+        self._set_cookie(req, resp, _INTERACTION_COOKIE + interaction.id, cookie, max_age_s=max_age_s)
 
     def drop_oldest(self, req: falcon.Request, resp: falcon.Response, interaction: Interaction) -> None:
         """Leave seven besides this one: a POST from another site, which shows none, may have begun any number."""
         others = [name for name in req.cookies if name.startswith(_INTERACTION_COOKIE)]
         others = [name for name in others if name != _INTERACTION_COOKIE + interaction.id]
         for name in others[: max(0, len(others) - _MAX_INTERACTIONS + 1)]:
-            self._set_cookie(req, resp, name, "", path="/oidc", max_age_s=0)
+            self._set_cookie(req, resp, name, "", max_age_s=0)
 
     def unbind(self, req: falcon.Request, resp: falcon.Response, interaction: Interaction) -> None:
         """Drop the cookie of an interaction that is over."""
-        self._set_cookie(req, resp, _INTERACTION_COOKIE + interaction.id, "", path="/oidc", max_age_s=0)
+        self._set_cookie(req, resp, _INTERACTION_COOKIE + interaction.id, "", max_age_s=0)
 
     def began(self, req: falcon.Request, interaction: Interaction) -> bool:
         """Whether this browser began the interaction."""
         return interaction.is_browser(one_cookie(req, _INTERACTION_COOKIE + interaction.id))
 
     def _set_cookie(
-        self, req: falcon.Request, resp: falcon.Response, name: str, value: str, *, path: str, max_age_s: int
+        self, req: falcon.Request, resp: falcon.Response, name: str, value: str, *, max_age_s: int
     ) -> None:
         issuer = req.context.issuer
-        full_path = (issuer_path(issuer) + path).removesuffix("/") or "/"
+        path = issuer_path(issuer) or "/"
         secure = "" if issuer.startswith("http:") else "; Secure"
         resp.append_header(
             "Set-Cookie",
-            f"{name}={value}; Path={full_path}; Max-Age={max_age_s}; HttpOnly{secure}; SameSite=Lax",
+            f"{name}={value}; Path={path}; Max-Age={max_age_s}; HttpOnly{secure}; SameSite=Lax",
         )
 
     # --- what it is shown ---

@@ -14,6 +14,7 @@ from typing import Final
 import falcon
 
 from service import __version__
+from service.issuer import issuer_path
 from service.protocol.claims import InvalidClaim, check_claims
 from service.protocol.handles import new_handle
 from service.protocol.models import SignIn
@@ -152,7 +153,9 @@ class DevSignIn:
         token = new_handle()
         secure = "" if req.context.issuer.startswith("http:") else "; Secure"
         resp.append_header(
-            "Set-Cookie", f"{_FORM_COOKIE}={token}; Path=/; Max-Age=3600; HttpOnly{secure}; SameSite=Strict"
+            "Set-Cookie",
+            f"{_FORM_COOKIE}={token}; Path={issuer_path(req.context.issuer) or '/'}; Max-Age=3600; "
+            f"HttpOnly{secure}; SameSite=Strict",
         )
         self._browser.show(
             req,

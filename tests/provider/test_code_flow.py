@@ -144,14 +144,14 @@ def test_the_query_of_a_registered_redirect_uri_is_kept(op: Provider) -> None:
 
 @pytest.mark.parametrize("way", ["backend", "cookie"])
 def test_everything_is_under_the_issuers_path(serve_provider: ServeProvider, way: str) -> None:
-    """Contract §3: an issuer with a path serves the whole flow under it; its cookies go there alone."""
+    """Contract §2, §3: an issuer with a path serves the whole flow under it; the path of our cookies is the issuer's."""
     op = serve_provider(PYLON_OIDC_ISSUER="https://id.example.com/tenant")
     browser = op.browser()
     request = op.rp().request(response_mode="form_post")
     landing = browser.go(request.url)
-    assert [cookie.path for cookie in browser.cookies.values()] == ["/tenant/oidc"]
+    assert [cookie.path for cookie in browser.cookies.values()] == ["/tenant"]
     code = op.answered(request, op.finish(browser, landing, way=way))["code"]
-    assert all(cookie.path.startswith("/tenant") for cookie in browser.cookies.values() if cookie.attributes)
+    assert all(cookie.path == "/tenant" for cookie in browser.cookies.values() if cookie.attributes)
     assert op.ask("POST", "/tenant/oidc/token").status != 404
     assert op.ask("GET", "/oidc/authorize").status == 404
     assert code

@@ -98,6 +98,13 @@ def test_the_form_answers_its_token(dev: Provider, browser: LocalBrowser, change
     assert landing.is_page() and not browser.cookie_names("pylon_session")
 
 
+def test_its_cookie_has_the_issuers_path(serve_provider: ServeProvider) -> None:
+    """Contract §2: the path of our cookies is the issuer's path."""
+    op = serve_provider(PYLON_DEV_MODE="1", PYLON_OIDC_ISSUER=f"{LOCAL}/tenant", PYLON_LOGIN_URL=None)
+    answer = op.ask("GET", "/tenant/dev/sign-in", environ={"REMOTE_ADDR": "127.0.0.1"})
+    assert "; Path=/tenant;" in answer.headers["Set-Cookie"]
+
+
 @pytest.mark.parametrize(
     "headers",
     [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}],

@@ -145,8 +145,8 @@ def test_the_cookie_of_one_interaction_is_worth_nothing_in_another(op: Provider)
     """S28: each interaction has a cookie of its own; a wrong or doubled value is none."""
     browser = op.browser()
     (first, first_return), (second, _) = _begun(op, browser), _begun(op, browser)
-    mine = browser.cookies[PREFIX + first, "/oidc"]
-    mine.value = browser.cookies[PREFIX + second, "/oidc"].value
+    mine = browser.cookies[PREFIX + first, "/"]
+    mine.value = browser.cookies[PREFIX + second, "/"].value
     assert browser.go(first_return).is_page(400)
 
 
@@ -234,12 +234,12 @@ def test_a_browser_keeps_eight_interactions(op: Provider, method: str) -> None:
 
 
 def test_the_cookies_are_for_this_host_and_no_script(op: Provider) -> None:
-    """Contract §2, §8: HttpOnly, Secure, SameSite=Lax, no Domain; the interaction's under /oidc for as long as it lives."""
+    """Contract §2, §8: HttpOnly, Secure, SameSite=Lax, no Domain; their path is the issuer's, /."""
     browser = op.browser()
     interaction, _ = _begun(op, browser)
-    cookie = browser.cookies[PREFIX + interaction, "/oidc"]
+    cookie = browser.cookies[PREFIX + interaction, "/"]
     assert cookie.attributes == {
-        "path": "/oidc",
+        "path": "/",
         "max-age": "3600",
         "httponly": True,
         "secure": True,
