@@ -310,3 +310,15 @@ def test_no_rule_minds_what_came() -> None:
                 Evidence(Options(URL), WELL | {name: answer}, minted=[unverified("none", iss=5, exp="x")])
             )
     assert len(RULES) > 20
+
+
+@pytest.mark.parametrize("url", ["http://localhost:4321", "http://127.0.0.1:4321", URL])
+def test_a_developers_own_machine_has_no_outside(url: str) -> None:
+    """What `make run` serves is open to that machine alone; the same answers at a public address are faults."""
+    answers = WELL | {
+        "closed-dev": reply(200, b"<html>", content_type="text/html"),
+        "forged-nobody": discovery(issuer=f"https://{NOBODY}"),
+    }
+    told = {finding.kind.id for finding in examine(Evidence(Options(url), answers))}
+    assert ({"dev-sign-in-open", "any-host-answered"} <= told) is (url == URL)
+    assert not told & {"dev-sign-in-open", "any-host-answered"} or url == URL
