@@ -18,7 +18,7 @@ class Mend:
 
     Attributes:
         proxy: what it is for: `nginx`, `apache`, `haproxy`, `caddy`, `traefik`, `aws-alb`, `setting`, `system`, `dns`.
-        file: which file it goes into.
+        file: which file it goes into; empty when the line is a command to run.
         block: the opening of the block in it, outer ones first, joined by ` > `; empty for the top of the file.
         line: the line; it takes the place of what sets the same thing. `- x` removes what begins with x.
         tested: whether a test applies it.

@@ -171,6 +171,13 @@ class Evidence:
         return _at_origin(self.document.get(member), self.options.origin)
 
     @property
+    def readiness(self) -> Mapping[str, Any]:
+        """What the application says of itself on the inside: `/readyz`; empty when it was not asked, or is not ours."""
+        reply = self.reply("readyz-inside")
+        told = {} if reply is None else reply.json_object()
+        return told if isinstance(told.get("status"), str) else {}
+
+    @property
     def keys(self) -> list[Mapping[str, Any]]:
         """The published keys."""
         reply = self.reply("jwks")
@@ -379,6 +386,7 @@ class Interview:
         if inside is None or self._options.admin_token is None:
             return self._with_minted(evidence, self._options.session)
         try:
+            self._answers["readyz-inside"] = self._ask_inside(inside, "GET", "/readyz", [])
             try:
                 begun = self._inside(
                     inside, "POST", "/api/auth/session", {"user_id": USER, "expires_in": 300}
@@ -393,19 +401,21 @@ class Interview:
         return evidence
 
     def _inside(self, inside: Origin, method: str, target: str, body: Mapping[str, Any] | None) -> Reply:
-        """Ask the application itself, as the app's backend does, under the public name."""
+        """Ask the application itself, as the app's backend does."""
         headers = [("Authorization", f"Bearer {self._options.admin_token}")]
         data = b"" if body is None else json.dumps(body).encode()
-        reply = replace(self._wire, source=None, deadline=max(self._wire.deadline, time.monotonic() + 1)).ask(
-            inside,
-            method,
-            self._path + target,
-            [*headers, *([_JSON] if data else [])],
-            data,
-            host=self._origin.host,
+        reply = self._ask_inside(
+            inside, method, self._path + target, [*headers, *([_JSON] if data else [])], data
         )
         self._answers.setdefault("inside", reply)
         return reply
+
+    def _ask_inside(
+        self, inside: Origin, method: str, target: str, headers: Sequence[tuple[str, str]], data: bytes = b""
+    ) -> Reply:
+        """Ask without the proxy, under the public name; there is a second for it when the time is over."""
+        wire = replace(self._wire, source=None, deadline=max(self._wire.deadline, time.monotonic() + 1))
+        return wire.ask(inside, method, target, headers, data, host=self._origin.host)
 
     def _with_minted(self, evidence: Evidence, session: str | None) -> Evidence:
         if session is None or not session.isascii() or not session.isprintable():
@@ -423,9 +433,7 @@ class Interview:
         begun = evidence.reply("authorize")
         if begun is None:
             return evidence
-        self._answers["authorize-inside"] = replace(self._wire, source=None).ask(
-            inside, "GET", self._authorize(), host=self._origin.host
-        )
+        self._answers["authorize-inside"] = self._ask_inside(inside, "GET", self._authorize(), [])
         if begun.status in {400, 501}:
             return replace(evidence, flow={"refused": f"{begun.status} where a sign-in begins"})
         return replace(evidence, **self._sign_in(inside, begun))

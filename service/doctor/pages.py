@@ -80,6 +80,8 @@ def _mend(mend: Mend) -> Iterator[str]:
     action = "remove what begins with" if line.startswith("- ") else "write"
     if mend.proxy == "setting":
         yield f"In the settings ({_SETTINGS}), {action}:"
+    elif not mend.file:
+        yield f"{_FOR[mend.proxy]}, with the service's settings, run:"
     else:
         place = f"`{_filled(mend.file)}`" + (f", in `{_filled(mend.block)}`" if mend.block else "")
         yield f"{_FOR[mend.proxy]}: in {place}, {action}:"

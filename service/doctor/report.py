@@ -107,7 +107,7 @@ class Report:
             for number, line in enumerate(textwrap.wrap(text, width - 2 * _LABEL - 2)):
                 yield " " * _LABEL + (name if number == 0 else "").ljust(_LABEL) + line
         for mend in self.mends(finding)[:1]:
-            place = mend.file + (f", in {mend.block}" if mend.block else "")
+            place = f"{mend.file}, in {mend.block}" if mend.block else mend.file or "run"
             yield " " * _LABEL + "mend".ljust(_LABEL) + place
             yield " " * 2 * _LABEL + click.style(_said(mend.line), fg="green")
         yield " " * _LABEL + "more".ljust(_LABEL) + DOCS.format(id=kind.id)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
@@ -601,6 +602,49 @@ def plain_http(e: Evidence) -> Iterator[Finding]:
 # --- tokens ---
 
 
+def readiness(e: Evidence) -> Iterator[Finding]:
+    """The application can do its work, as it says itself on the inside."""
+    told = e.readiness
+    if told.get("status") == "ok" or not told:
+        return
+    parts = {part: told.get(part) for part in ("database", "schema", "keys")}
+    case = next((part for part in ("database", "keys") if parts[part] == "unavailable"), "schema")
+    yield _found(e, "not-ready", ", ".join(f"{part}: {state}" for part, state in parts.items()), variant=case)
+
+
+def ring(e: Evidence) -> Iterator[Finding]:
+    """Keys that rotate by themselves do so in time; how old they are and what comes next is worth knowing."""
+    late, change = e.readiness.get("rotation_overdue"), e.readiness.get("next_key_change")
+    if isinstance(late, list) and late:
+        yield _found(e, "key-rotation-overdue", f"{_several('key', len(late))}: {', '.join(map(str, late))}")
+    keys_ = e.readiness.get("signing_keys")
+    shown_ = [_age(key) for key in keys_ if isinstance(key, dict)] if isinstance(keys_, list) else []
+    if isinstance(change, dict):
+        shown_.append(
+            f"{_moment(change.get('at'))} {change.get('kid') or change.get('alg')} {change.get('what')}"
+        )
+    if shown_:
+        yield _found(e, "signing-keys", "; ".join(shown_))
+
+
+def _age(key: Mapping[str, Any]) -> str:
+    age_s = key.get("age_s")
+    days = _several("day", age_s // 86400) if isinstance(age_s, int) else "?"
+    return f"{key.get('kid')} {key.get('alg')} {key.get('role')}, {days} old"
+
+
+def _several(what: str, number: int) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _moment(at: object) -> str:
+    """Unix s as a date; `?` for what is none."""
+    try:
+        return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC" if isinstance(at, int) else "?"
+    except (ValueError, OverflowError, OSError):
+        return "?"
+
+
 def inside(e: Evidence) -> Iterator[Finding]:
     """The inside address does what it is asked."""
     reply, error = e.reply("inside"), e.error("inside")
@@ -688,7 +732,7 @@ def notes(e: Evidence) -> Iterator[Finding]:
 RULES: Final[Sequence[Rule]] = (
     clock, connection, old_tls, addresses, gateway, redirect, no_document, replicas_issuer, hosts, issuer, metadata, forwarded,
     errors, paths, endpoints, methods, authorization, sizes, keys, token_issuer, redirects, cookies, cors, replicas, ages, cache_control, etag,
-    plain_http, dev_mode, closed, security_headers, inserted, inside, tokens, flow, notes,
+    plain_http, dev_mode, closed, security_headers, inserted, readiness, inside, tokens, flow, ring, notes,
 )  # fmt: skip
 
 _NO_DOCUMENT: Final = frozenset(
@@ -710,7 +754,7 @@ FOLLOWS: Final[Mapping[str, frozenset[str]]] = {
     "cache-poisoned": frozenset({"forwarded-host-believed", "cache-ignores-host"}),
     "token-invalid": _ISSUERS
     | {"clock-off", "authorization-stripped", "replicas-differ-keys", "jwks-cached-too-long", "path-eaten"}
-    | {"path-doubled", "errors-replaced", "endpoint-not-ours", "inside-unreachable"},
+    | {"path-doubled", "errors-replaced", "endpoint-not-ours", "inside-unreachable", "not-ready"},
     "flow-broken": _ISSUERS
     | {
         "authorization-stripped",
@@ -725,6 +769,7 @@ FOLLOWS: Final[Mapping[str, frozenset[str]]] = {
         "errors-replaced",
         "clock-off",
         "inside-unreachable",
+        "not-ready",
         "replicas-differ-keys",
     }
     | {"body-too-large-for-proxy", "header-too-large-for-proxy"},
@@ -732,7 +777,7 @@ FOLLOWS: Final[Mapping[str, frozenset[str]]] = {
     "cors-missing": frozenset({"errors-replaced", "endpoint-not-ours", "path-eaten", "path-doubled"}),
     "body-too-large-for-proxy": frozenset({"endpoint-not-ours"}),
     "forwarded-proto-believed": frozenset({"well-known-redirected"}),
-    "inside-unreachable": _ISSUERS,
+    "inside-unreachable": _ISSUERS | {"not-ready"},
 }
 
 

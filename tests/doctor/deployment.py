@@ -70,7 +70,7 @@ class Deployment:
     Attributes:
         name: Its file's.
         title: What is wrong with it, in words.
-        expect: The id of the first finding; empty where there must be none but notes.
+        expect: The id of the first finding; of a good one, of a note that is told.
         url: What is asked for.
         proxy: `nginx`, `apache` or `haproxy`.
         options: More options for `doctor`.

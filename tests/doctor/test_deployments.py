@@ -90,7 +90,10 @@ def test_the_first_finding_is_the_cause_and_its_mend_mends_it(deployment: Deploy
 @pytest.mark.parametrize("deployment", GOOD, ids=lambda each: each.name)
 def test_nothing_is_found_where_nothing_is_wrong(deployment: Deployment, ward: Ward) -> None:
     """Issue "doctor": good deployments give nothing but notes, within 5 s, with or without what helps it."""
-    for report in ward.examine_twice(deployment, deployment.files()):
+    full, plain = ward.examine_twice(deployment, deployment.files())
+    told = {each["id"] for each in full.findings}
+    assert deployment.expect in {"", *told}
+    for report in (full, plain):
         assert report.faults == []
         assert report.exit_code == 0
         assert report.duration_s < _LONGEST_S

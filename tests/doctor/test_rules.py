@@ -69,6 +69,16 @@ def unverified(alg: str = "RS256", kid: str = "k1", **claims: object) -> Unverif
     return read
 
 
+READY = {"status": "ok", "database": "ok", "schema": "ok", "keys": "ok"}
+RING = {
+    "signing_keys": [
+        {"kid": "k1", "alg": "RS256", "role": "active", "age_s": 2 * 86400},
+        {"kid": "k2", "alg": "RS256", "role": "next", "age_s": 86399},
+    ],
+    "next_key_change": {"at": 1793491200, "alg": "RS256", "kid": "k2", "what": "signs"},
+    "rotation_overdue": [],
+    "keys_seen_s_ago": 3,
+}
 WELL: Mapping[str, Answer] = {
     "discovery": discovery(),
     "probe": reply(
@@ -91,6 +101,7 @@ WELL: Mapping[str, Answer] = {
     "closed-users": reply(403, {"error": {"code": "PROXY_REFUSED"}}),
     "discovery-2": discovery(),
     "discovery-3": discovery(),
+    "readyz-inside": reply(200, READY),
 }
 
 
@@ -252,6 +263,45 @@ def test_keys_that_rotate_while_it_asks_are_no_fault() -> None:
     assert found({}, minted=minted[1:]) == ["jwks-cached-too-long"]
 
 
+@pytest.mark.parametrize(
+    ("parts", "seen", "mend"),
+    [
+        ({"schema": "behind"}, "database: ok, schema: behind, keys: ok", "pylon-oidc migrate"),
+        ({"database": "unavailable"}, "database: unavailable, schema: ok, keys: ok", "DATABASE_URL="),
+        ({"keys": "unavailable"}, "database: ok, schema: ok, keys: unavailable", "PYLON_KEY_ENCRYPTION_KEY"),
+    ],
+)
+def test_what_the_service_says_of_itself_is_the_cause(parts: dict[str, str], seen: str, mend: str) -> None:
+    """`/readyz`, asked on the inside, names the part; that tokens fail follows from it."""
+    unready = reply(503, READY | {"status": "unavailable"} | parts)
+    failing = {"readyz-inside": unready, "inside": reply(503, {"error": {"code": "STORE_UNAVAILABLE"}})}
+    first, second = examine(Evidence(ASKED, WELL | failing))
+    assert (first.kind.id, first.seen) == ("not-ready", seen)
+    assert [each.line.startswith(mend) for each in first.mends()] == [True]
+    assert (second.kind.id, second.follows_from) == ("inside-unreachable", "not-ready")
+
+
+def test_the_keys_and_their_next_change_are_told() -> None:
+    """Issue "keys": key ages, roles and the next change are seen in doctor; an overdue rotation is a warning."""
+    (told,) = examine(Evidence(ASKED, WELL | {"readyz-inside": reply(200, READY | RING)}))
+    assert (told.kind.id, told.kind.severity) == ("signing-keys", "note")
+    assert told.seen == (
+        "k1 RS256 active, 2 days old; k2 RS256 next, 0 days old; 2026-11-01 00:00 UTC k2 signs"
+    )
+    late = READY | RING | {"rotation_overdue": ["k1"]}
+    told, _ = examine(Evidence(ASKED, WELL | {"readyz-inside": reply(200, late)}))
+    assert (told.kind.id, told.kind.severity) == ("key-rotation-overdue", "warning")
+    assert told.seen == "1 key: k1"
+
+
+@pytest.mark.parametrize("at", [None, "soon", -(10**30), 10**30, True, 1.5])
+def test_a_moment_that_is_none_is_a_question_mark(at: object) -> None:
+    """What the inside address says is believed as little as anything else."""
+    odd = RING | {"next_key_change": {"at": at}, "signing_keys": [5, {"age_s": "old"}]}
+    (told,) = examine(Evidence(ASKED, WELL | {"readyz-inside": reply(200, READY | odd)}))
+    assert told.kind.id == "signing-keys"
+
+
 def test_port_80_of_another_site_is_not_ours() -> None:
     """Beside https on a port of its own, port 80 may be anybody's."""
     elsewhere = f"{URL}:8443"
@@ -290,7 +340,8 @@ def test_what_follows_and_from_what_are_findings() -> None:
 def test_every_finding_is_seen_by_a_test() -> None:
     """What may be found is found: in a deployment, or in a case of this file."""
     seen = {each.expect for each in read_deployments("deployments")} | {case[0] for case in CASES}
-    assert seen | {"not-all-asked"} == set(kinds())
+    above = {"not-all-asked", "not-ready", "signing-keys", "key-rotation-overdue"}
+    assert seen | above == set(kinds())
 
 
 def test_no_rule_minds_what_came() -> None:
