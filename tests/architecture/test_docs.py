@@ -408,7 +408,9 @@ def commands(command: click.Command, name: str = "pylon-oidc") -> Iterator[tuple
     }
     yield name, options | ({*context.help_option_names} if name == "pylon-oidc" else set())
     if isinstance(command, click.Group):
-        for child_name, child in command.commands.items():
+        for child_name in command.list_commands(context):
+            child = command.get_command(context, child_name)
+            assert child is not None
             yield from commands(child, f"{name} {child_name}")
 
 

@@ -139,7 +139,9 @@ class Racers:
     """4 processes of 8 threads each, started once and used for many races."""
 
     def __enter__(self) -> Self:
-        context = multiprocessing.get_context("spawn")
+        # Children of one process that has imported this module and nothing else has begun in.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
         # Kept: its semaphores have names, which end with the object.
         self._start = context.Barrier(PROCESSES * THREADS)
         self._wires: list[Connection] = []
