@@ -618,19 +618,24 @@ def ring(e: Evidence) -> Iterator[Finding]:
     if isinstance(late, list) and late:
         yield _found(e, "key-rotation-overdue", f"{_several('key', len(late))}: {', '.join(map(str, late))}")
     keys_ = e.readiness.get("signing_keys")
-    shown_ = [_age(key) for key in keys_ if isinstance(key, dict)] if isinstance(keys_, list) else []
-    if isinstance(change, dict):
-        shown_.append(
-            f"{_moment(change.get('at'))} {change.get('kid') or change.get('alg')} {change.get('what')}"
-        )
-    if shown_:
-        yield _found(e, "signing-keys", "; ".join(shown_))
+    told = [_change(change)] if isinstance(change, dict) else []
+    ages_: dict[str, list[str]] = {}
+    for key in keys_ if isinstance(keys_, list) else []:
+        if isinstance(key, dict):
+            ages_.setdefault(str(key.get("alg")), []).append(_age(key))
+    told += [f"{alg}: {', '.join(keys)}" for alg, keys in ages_.items()]
+    if told:
+        yield _found(e, "signing-keys", "; ".join(told))
+
+
+def _change(change: Mapping[str, Any]) -> str:
+    which = change.get("kid") or f"a key for {change.get('alg')}"
+    return f"{_moment(change.get('at'))}: {which} {change.get('what')}"
 
 
 def _age(key: Mapping[str, Any]) -> str:
     age_s = key.get("age_s")
-    days = _several("day", age_s // 86400) if isinstance(age_s, int) else "?"
-    return f"{key.get('kid')} {key.get('alg')} {key.get('role')}, {days} old"
+    return f"{key.get('role')} {_several('day', age_s // 86400) if isinstance(age_s, int) else '?'}"
 
 
 def _several(what: str, number: int) -> str:

@@ -285,9 +285,10 @@ def test_the_keys_and_their_next_change_are_told() -> None:
     """Issue "keys": key ages, roles and the next change are seen in doctor; an overdue rotation is a warning."""
     (told,) = examine(Evidence(ASKED, WELL | {"readyz-inside": reply(200, READY | RING)}))
     assert (told.kind.id, told.kind.severity) == ("signing-keys", "note")
-    assert told.seen == (
-        "k1 RS256 active, 2 days old; k2 RS256 next, 0 days old; 2026-11-01 00:00 UTC k2 signs"
-    )
+    assert told.seen == "2026-11-01 00:00 UTC: k2 signs; RS256: active 2 days, next 0 days"
+    made = RING | {"next_key_change": {"at": 0, "alg": "ES256", "kid": None, "what": "is made"}}
+    (told,) = examine(Evidence(ASKED, WELL | {"readyz-inside": reply(200, READY | made)}))
+    assert told.seen.startswith("1970-01-01 00:00 UTC: a key for ES256 is made; ")
     late = READY | RING | {"rotation_overdue": ["k1"]}
     told, _ = examine(Evidence(ASKED, WELL | {"readyz-inside": reply(200, late)}))
     assert (told.kind.id, told.kind.severity) == ("key-rotation-overdue", "warning")
