@@ -181,10 +181,7 @@ def load_keyring(settings: Settings, *, make_key_file: bool) -> Keyring:
 
 def _checked_store(reading: Reading, *, migrate: bool) -> tuple[SqlStore | None, list[Fault], list[str]]:
     settings = reading.settings
-    if any(
-        fault.name in {"DATABASE_URL", "DATABASE_URL_FILE", "PYLON_DATA_DIR", "PYLON_DATA_DIR_FILE"}
-        for fault in reading.faults
-    ):
+    if any(fault.setting in {"DATABASE_URL", "PYLON_DATA_DIR"} for fault in reading.faults):
         return None, [], []
     store = open_store(settings)
     try:

@@ -29,8 +29,8 @@ def configured_store(*also: str) -> Iterator[SqlStore]:
     after the sessions of a service whose keys are wrong.
     """
     reading = read_settings()
-    concerned = ("DATABASE_URL", "PYLON_DATA_DIR", *also)
-    faults = [fault for fault in reading.faults if fault.name.startswith(concerned)]
+    concerned = {"DATABASE_URL", "PYLON_DATA_DIR", *also}
+    faults = [fault for fault in reading.faults if fault.setting in concerned]
     if faults:
         fail_configuration(faults)
     store = open_store(reading.settings)

@@ -23,7 +23,7 @@ BELIEVED = frozenset(
 )  # fmt: skip
 REQUESTS = frozenset({"req", "_req", "request"})
 #: Where each may be used at all.
-ENVIRONMENT = frozenset({"settings.py"})
+ENVIRONMENT = frozenset({"settings/reading.py"})
 RANDOMNESS = frozenset({"protocol/handles.py"})
 WALL_CLOCK = frozenset(
     {"app.py", "logs.py", "cli/check.py", "cli/clients.py", "cli/doctor.py", "cli/keys.py", "cli/sessions.py"}
@@ -122,14 +122,14 @@ def wall_clock(tree: ast.Module, file: str) -> Iterator[str]:
 
 def jose_elsewhere(tree: ast.Module, file: str) -> Iterator[str]:
     """Calls of JOSE outside the one place for it; who imports keys, reads their file or the settings may name their types."""
-    if file not in {"keyring.py", "key_material.py", "key_file.py", "settings.py"}:
+    if file not in {"keyring.py", "key_material.py", "key_file.py"} and not file.startswith("settings/"):
         yield from (name for name in _imported(tree) if name.split(".")[0] == "joserfc")
 
 
 RULES: dict[Finder, str] = {
     believing_headers: "S2: `req.forwarded_*` and its kin trust anybody; the issuer is `req.context.issuer`",
     deprecated_jose: "`authlib.jose` is deprecated in favour of joserfc",
-    environment: "settings.py is the only reader of the environment",
+    environment: "settings/reading.py is the only reader of the environment",
     randomness: "randomness comes from protocol/handles.py",
     wall_clock: "time is an argument: the clock is read by its default, the commands and the log",
     jose_elsewhere: "JOSE is called in keyring.py",

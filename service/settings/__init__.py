@@ -1,0 +1,16 @@
+"""Settings: one frozen object, read from the environment once, every fault told at once.
+
+table          Settings: every setting with its parser and its default
+parsers        one function a setting: the text in, the value out, or what is wrong with it
+cross_checks   what settings must agree on
+warnings       what is allowed, and odd
+reading        `read_settings`: the environment, `NAME_FILE`, and all of the above in their order
+faults         how a fault is told
+"""
+
+from service.settings.faults import ConfigurationError, Fault
+from service.settings.parsers import Secret
+from service.settings.reading import Reading, read_settings
+from service.settings.table import NAMES, Settings
+
+__all__ = ["NAMES", "ConfigurationError", "Fault", "Reading", "Secret", "Settings", "read_settings"]

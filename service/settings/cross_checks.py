@@ -1,0 +1,279 @@
+"""What settings must agree on: each check reads the settings that it names, and yields its faults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from joserfc.jwk import RSAKey
+
+from service import issuer as issuers
+from service import key_material as keys
+from service.keyring import RSA_ALGS
+from service.settings.faults import Fault
+from service.settings.parsers import folder_fault
+from service.settings.table import Settings
+from service.storage.urls import DatabaseUrl
+
+Check = Callable[[Settings], Iterator[Fault]]
+
+
+@dataclass(frozen=True)
+class CrossCheck:
+    """A check, and the settings that it reads: it runs when all of them have parsed."""
+
+    names: tuple[str, ...]
+    run: Check
+
+
+CROSS_CHECKS: list[CrossCheck] = []
+
+
+def _cross_check(*names: str) -> Callable[[Check], Check]:
+    def register(run: Check) -> Check:
+        CROSS_CHECKS.append(CrossCheck(names, run))
+        return run
+
+    return register
+
+
+@_cross_check("PYLON_DEV_MODE", "PYLON_OIDC_ISSUER")
+def _dev_mode_is_loopback(settings: Settings) -> Iterator[Fault]:
+    if settings.dev_mode and settings.issuer and not issuers.is_loopback_issuer(settings.issuer):
+        yield Fault("PYLON_DEV_MODE", "is on with a public PYLON_OIDC_ISSUER; write 0, or unset the issuer")
+
+
+@_cross_check("PYLON_OIDC_PRIVATE_KEY", "PYLON_OIDC_KEY_PATH")
+def _one_private_key(settings: Settings) -> Iterator[Fault]:
+    if settings.private_key and settings.key_file:
+        yield Fault("PYLON_OIDC_KEY_PATH", "is set beside PYLON_OIDC_PRIVATE_KEY; keep one of them")
+
+
+@_cross_check("PYLON_OIDC_KEYS", "PYLON_KEY_ENCRYPTION_KEY", "PYLON_DEV_MODE")
+def _keys_are_sealed(settings: Settings) -> Iterator[Fault]:
+    if settings.managed and not settings.sealing.secrets:
+        yield Fault(
+            "PYLON_KEY_ENCRYPTION_KEY",
+            "is unset, and PYLON_OIDC_KEYS=managed keeps private keys in the database; write 32 random bytes in base64: openssl rand -base64 32",
+        )
+
+
+@_cross_check("PYLON_OIDC_KEYS", "PYLON_OIDC_JWKS_KID")
+def _managed_keys_name_themselves(settings: Settings) -> Iterator[Fault]:
+    if settings.managed and settings.jwks_kid is not None:
+        yield Fault(
+            "PYLON_OIDC_JWKS_KID",
+            "is set beside PYLON_OIDC_KEYS=managed, where each key has a kid of its own; unset it, and give an old key its kid by pylon-oidc keys import --kid",
+        )
+
+
+@_cross_check("PYLON_OIDC_KEY_PATH", "DATABASE_URL")
+def _replicas_share_the_key(settings: Settings) -> Iterator[Fault]:
+    if settings.managed:
+        return
+    if settings.key_file and settings.key_file.key is None and not settings.database.is_sqlite:
+        yield Fault(
+            "PYLON_OIDC_KEY_PATH",
+            "the file is missing, and with PostgreSQL each replica would make its own; make the key once, or give PYLON_OIDC_PRIVATE_KEY",
+        )
+
+
+@_cross_check("PYLON_JWT_ALG", "PYLON_OIDC_PRIVATE_KEY", "PYLON_OIDC_KEY_PATH", "PYLON_OIDC_KEYS")
+def _asymmetric_needs_a_key(settings: Settings) -> Iterator[Fault]:
+    if settings.jwt_alg == "HS256" or settings.managed:
+        return
+    if settings.jwt_alg not in RSA_ALGS:
+        yield Fault(
+            "PYLON_JWT_ALG",
+            f"{settings.jwt_alg} is not signed by the RSA key of the environment; write RS256 or PS256, or PYLON_OIDC_KEYS=managed",
+        )
+    elif settings.private_key is None and settings.key_file is None:
+        yield Fault(
+            "PYLON_JWT_ALG",
+            f"{settings.jwt_alg} needs a private key; give PYLON_OIDC_PRIVATE_KEY (a PEM), PYLON_OIDC_PRIVATE_KEY_FILE, PYLON_OIDC_KEY_PATH (a file, made when missing), or PYLON_OIDC_KEYS=managed",
+        )
+
+
+@_cross_check("PYLON_JWT_ALG", "PYLON_OIDC_KEYS", "PYLON_OIDC_ALGS")
+def _minting_has_a_kept_key(settings: Settings) -> Iterator[Fault]:
+    if settings.managed and settings.jwt_alg != "HS256" and settings.jwt_alg not in settings.algs:
+        yield Fault(
+            "PYLON_JWT_ALG",
+            f"{settings.jwt_alg} is not among PYLON_OIDC_ALGS; write PYLON_OIDC_ALGS={','.join((*settings.algs, settings.jwt_alg))}",
+        )
+
+
+@_cross_check("PYLON_OIDC_JWKS_RSA_N", "PYLON_OIDC_JWKS_RSA_E")
+def _modulus_and_exponent(settings: Settings) -> Iterator[Fault]:
+    if settings.jwks_rsa_n is not None:
+        try:
+            keys.load_public_key(settings.jwks_rsa_n, settings.jwks_rsa_e)
+        except keys.KeyFault as exc:
+            yield Fault("PYLON_OIDC_JWKS_RSA_E", str(exc))
+
+
+@_cross_check("PYLON_OIDC_JWKS_RSA_N", "PYLON_OIDC_PRIVATE_KEY")
+def _published_key_is_the_private_key(settings: Settings) -> Iterator[Fault]:
+    if settings.private_key is not None:
+        yield from _published_key_is(settings.private_key, settings)
+
+
+@_cross_check("PYLON_OIDC_JWKS_RSA_N", "PYLON_OIDC_KEY_PATH")
+def _published_key_is_the_key_file(settings: Settings) -> Iterator[Fault]:
+    if settings.jwks_rsa_n is None or settings.key_file is None or settings.private_key is not None:
+        return
+    if settings.key_file.key is None:
+        yield Fault(
+            "PYLON_OIDC_JWKS_RSA_N",
+            "is set, and the key file that it should belong to is missing; unset it, or put the key there",
+        )
+    else:
+        yield from _published_key_is(settings.key_file.key, settings)
+
+
+def _published_key_is(private_key: RSAKey, settings: Settings) -> Iterator[Fault]:
+    numbers = keys.public_numbers(private_key)
+    if settings.jwks_rsa_n is not None and (numbers.n, numbers.e) != (
+        settings.jwks_rsa_n,
+        settings.jwks_rsa_e,
+    ):
+        yield Fault(
+            "PYLON_OIDC_JWKS_RSA_N",
+            "is another key than the private key; unset it, the public part is published by itself",
+        )
+
+
+# Browsers meet us over http on this machine alone: at such an issuer, or in dev mode without one.
+
+
+@_cross_check("PYLON_COOKIE_SAME_SITE", "PYLON_OIDC_ISSUER")
+def _same_site_none_needs_https(settings: Settings) -> Iterator[Fault]:
+    if settings.cookie_same_site == "none" and (settings.issuer or "").startswith("http:"):
+        yield Fault("PYLON_COOKIE_SAME_SITE", "none needs https; write lax")
+
+
+@_cross_check("PYLON_COOKIE_SAME_SITE", "PYLON_OIDC_ISSUER", "PYLON_DEV_MODE")
+def _same_site_none_needs_no_dev_mode(settings: Settings) -> Iterator[Fault]:
+    if settings.cookie_same_site == "none" and settings.issuer is None and settings.dev_mode:
+        yield Fault("PYLON_COOKIE_SAME_SITE", "none needs https; write lax")
+
+
+@_cross_check("PYLON_COOKIE_DOMAIN", "PYLON_OIDC_ISSUER")
+def _cookie_domain_covers_the_issuer(settings: Settings) -> Iterator[Fault]:
+    if settings.cookie_domain is None or settings.issuer is None:
+        return
+    name = issuers.parse_host(issuers.issuer_origin(settings.issuer).partition("://")[2]).name
+    if name != settings.cookie_domain and not name.endswith("." + settings.cookie_domain):
+        yield Fault(
+            "PYLON_COOKIE_DOMAIN",
+            "does not cover the issuer's host, so browsers would drop the cookie; write a parent domain of it",
+        )
+
+
+@_cross_check("PYLON_COOKIE_NAME", "PYLON_OIDC_ISSUER")
+def _cookie_prefix_needs_https(settings: Settings) -> Iterator[Fault]:
+    if _has_prefix(settings) and (settings.issuer or "").startswith("http:"):
+        yield Fault("PYLON_COOKIE_NAME", "the prefix needs https; drop it")
+
+
+@_cross_check("PYLON_COOKIE_NAME", "PYLON_OIDC_ISSUER", "PYLON_DEV_MODE")
+def _cookie_prefix_needs_no_dev_mode(settings: Settings) -> Iterator[Fault]:
+    if _has_prefix(settings) and settings.issuer is None and settings.dev_mode:
+        yield Fault("PYLON_COOKIE_NAME", "the prefix needs https; drop it")
+
+
+@_cross_check("PYLON_COOKIE_NAME", "PYLON_COOKIE_DOMAIN")
+def _host_prefix_allows_no_domain(settings: Settings) -> Iterator[Fault]:
+    if _has_prefix(settings, "__host-") and settings.cookie_domain:
+        yield Fault("PYLON_COOKIE_NAME", "the prefix __Host- allows no domain; drop one of them")
+
+
+@_cross_check("PYLON_COOKIE_NAME", "PYLON_OIDC_ISSUER")
+def _host_prefix_allows_no_path(settings: Settings) -> Iterator[Fault]:
+    if _has_prefix(settings, "__host-") and issuers.issuer_path(settings.issuer or ""):
+        yield Fault("PYLON_COOKIE_NAME", "the prefix __Host- allows no issuer with a path; drop the prefix")
+
+
+def _has_prefix(settings: Settings, *prefixes: str) -> bool:
+    return settings.cookie_name.lower().startswith(prefixes or ("__host-", "__secure-"))
+
+
+@_cross_check("DATABASE_URL")
+def _database_can_be_made(settings: Settings) -> Iterator[Fault]:
+    if settings.database_url is not None:
+        yield from _sqlite_faults("DATABASE_URL", settings.database)
+
+
+@_cross_check("PYLON_OIDC_CLIENTS", "PYLON_OIDC_ISSUER", "PYLON_DEV_MODE")
+def _clients_need_an_issuer(settings: Settings) -> Iterator[Fault]:
+    if settings.clients and not settings.dev_mode and settings.issuer is None:
+        yield Fault(
+            "PYLON_OIDC_ISSUER",
+            "is unset, and there are clients; write the public address, as https://id.example.com",
+        )
+
+
+@_cross_check("PYLON_OIDC_CLIENTS", "PYLON_LOGIN_URL", "PYLON_DEV_MODE")
+def _clients_need_a_sign_in_page(settings: Settings) -> Iterator[Fault]:
+    if settings.clients and not settings.dev_mode and settings.login_url is None:
+        yield Fault(
+            "PYLON_LOGIN_URL", "is unset, and there are clients; write the address of the app's sign-in page"
+        )
+
+
+@_cross_check(
+    "PYLON_OIDC_CLIENTS",
+    "PYLON_OIDC_PRIVATE_KEY",
+    "PYLON_OIDC_KEY_PATH",
+    "PYLON_OIDC_KEYS",
+    "PYLON_DEV_MODE",
+)
+def _clients_need_a_key(settings: Settings) -> Iterator[Fault]:
+    has_key = settings.private_key is not None or settings.key_file is not None or settings.managed
+    if settings.clients and not settings.dev_mode and not has_key:
+        yield Fault(
+            "PYLON_OIDC_CLIENTS",
+            "needs an asymmetric signing key; give PYLON_OIDC_PRIVATE_KEY (a PEM), PYLON_OIDC_KEY_PATH (a file, made when missing), or PYLON_OIDC_KEYS=managed",
+        )
+
+
+@_cross_check("PYLON_OIDC_CLIENTS", "PYLON_OIDC_KEYS", "PYLON_OIDC_ALGS")
+def _clients_have_a_kept_key(settings: Settings) -> Iterator[Fault]:
+    for number, client in enumerate(settings.clients, 1):
+        if client.id_token_signed_response_alg not in settings.id_token_algs:
+            yield Fault(
+                "PYLON_OIDC_CLIENTS",
+                f"client {number}, id_token_signed_response_alg: there is no key for it; write {' or '.join(settings.id_token_algs)}, or keep one by PYLON_OIDC_KEYS=managed and PYLON_OIDC_ALGS",
+            )
+
+
+@_cross_check("PYLON_OIDC_CLIENTS", "PYLON_COOKIE_SAME_SITE")
+def _strict_cookies_never_arrive(settings: Settings) -> Iterator[Fault]:
+    if settings.clients and settings.cookie_same_site == "strict":
+        yield Fault(
+            "PYLON_COOKIE_SAME_SITE", "strict cookies do not come along from a client's site; write lax"
+        )
+
+
+@_cross_check("PYLON_OIDC_CLIENTS", "PYLON_JWT_AUDIENCE")
+def _minted_audience_is_no_client(settings: Settings) -> Iterator[Fault]:
+    # An ID token would be forged by a minted one (RFC 9700 §4.15).
+    if any(client.client_id == settings.jwt_audience for client in settings.clients):
+        yield Fault("PYLON_JWT_AUDIENCE", "is the id of a client; write another name for the audience")
+
+
+@_cross_check("PYLON_DATA_DIR", "DATABASE_URL")
+def _data_can_be_made(settings: Settings) -> Iterator[Fault]:
+    if settings.database_url is None:
+        yield from _sqlite_faults("PYLON_DATA_DIR", settings.database)
+
+
+def _sqlite_faults(name: str, database: DatabaseUrl) -> Iterator[Fault]:
+    if not database.is_sqlite:
+        return
+    if database.path.is_dir():
+        yield Fault(name, "the database's path is a folder; write the path of a file")
+    elif fault := folder_fault(database.path.parent):
+        yield Fault(
+            name, f"the folder cannot be used ({fault}); write one that the service's user may write in"
+        )

@@ -1,0 +1,287 @@
+"""One parser a setting: its text in, its value out; ValueError("what is wrong; what to write instead").
+
+No message holds a secret's value.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import json
+import os
+import re
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from joserfc.jwk import OctKey, RSAKey
+
+from service import issuer as issuers
+from service import key_material as keys
+from service.key_file import read_key_file
+from service.protocol.clients import Client, client_faults, is_client_id, parse_client
+from service.protocol.key_ring import ASYMMETRIC_ALGS
+from service.protocol.sealed_keys import KEY_BYTES, SealingKeys
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 §5.6.2
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+_STANDARD_BASE64 = str.maketrans("-_", "+/")
+
+
+class Secret:
+    """Bytes that must not be shown: neither `repr` nor `str` tells them."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: bytes) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """The file of the signing key, and the key in it; None while the file is missing and still to be made."""
+
+    path: Path
+    key: RSAKey | None
+
+
+def integer(least: int, most: int, unit: str = "seconds") -> Callable[[str], int]:
+    """Digits alone, within bounds."""
+
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,12}", value, re.ASCII) or not least <= int(value) <= most:
+            raise ValueError(
+                f"is not a whole number of {unit} from {least} to {most}; write digits alone, as {most}"
+            )
+        return int(value)
+
+    return parse
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """One of these words."""
+
+    def parse(value: str) -> str:
+        if value not in choices:
+            raise ValueError(f"is none of its values; write {' or '.join(choices)}")
+        return value
+
+    return parse
+
+
+def boolean(value: str) -> bool:
+    """On or off."""
+    try:
+        return {"0": False, "1": True, "false": False, "true": True}[value.lower()]
+    except KeyError:
+        raise ValueError("is neither on nor off; write 1 or 0") from None
+
+
+def text(value: str) -> str:
+    """One line of text."""
+    if not value.isprintable() or len(value) > 255:
+        raise ValueError("holds a control character, or more than 255; write one line of text")
+    return value
+
+
+def allowed_hosts(value: str) -> tuple[issuers.AllowedHost, ...]:
+    """Hosts, separated by commas."""
+    example = "write names alone, as id.example.com,id.example.com:8443,.example.com:*"
+    try:
+        hosts = tuple(issuers.parse_allowed_host(entry) for entry in issuers.parse_list(value))
+    except issuers.InvalidHost:
+        raise ValueError(f"an entry is not a host; {example}") from None
+    if not hosts:  # an empty list would allow every host
+        raise ValueError(f"names no host; {example}")
+    return hosts
+
+
+def origins(value: str) -> frozenset[str]:
+    """Origins, separated by commas."""
+    return frozenset(issuers.parse_origin(entry) for entry in issuers.parse_list(value))
+
+
+def jwt_secret(value: str) -> OctKey:
+    """The HS256 key."""
+    return keys.load_secret(_utf8(value))
+
+
+def strong_secret(value: str) -> Secret:
+    """A secret that nobody guesses."""
+    secret = _utf8(value)
+    keys.check_secret_strength(secret)
+    return Secret(secret)
+
+
+def _utf8(value: str) -> bytes:
+    try:
+        return value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not UTF-8; write a random one: openssl rand -hex 32") from None
+
+
+def admin_token(value: str) -> Secret:
+    """A strong secret that can stand in an `Authorization` header."""
+    if not _VISIBLE.fullmatch(value):
+        raise ValueError("holds a character that no bearer token has; write: openssl rand -hex 32")
+    return strong_secret(value)
+
+
+def exponent(value: str) -> int:
+    """The public exponent of an RSA key, as a Base64urlUInt."""
+    number = keys.parse_base64url_uint(value)
+    if number < 3 or number % 2 == 0 or number.bit_length() > 64:
+        raise ValueError("is no RSA exponent; write AQAB")
+    return number
+
+
+def modulus(value: str) -> int:
+    """The modulus of an RSA key, as a Base64urlUInt."""
+    number = keys.parse_base64url_uint(value)
+    keys.load_public_key(number, 65537)
+    return number
+
+
+def key_id(value: str) -> str:
+    """A `kid`."""
+    if not _VISIBLE.fullmatch(value) or len(value) > 255:
+        raise ValueError("is no key id; write 1 to 255 visible ASCII characters")
+    return value
+
+
+def algs(value: str) -> tuple[str, ...]:
+    """Asymmetric algorithms, separated by commas; in our order, each once."""
+    wanted = set(issuers.parse_list(value))
+    if not wanted or not wanted <= set(ASYMMETRIC_ALGS):
+        raise ValueError(f"an entry is no algorithm of ours; write some of {','.join(ASYMMETRIC_ALGS)}")
+    return tuple(alg for alg in ASYMMETRIC_ALGS if alg in wanted)
+
+
+def encryption_keys(value: str) -> SealingKeys:
+    """Keys of 32 bytes in base64, separated by commas."""
+    example = "write 32 random bytes in base64: openssl rand -base64 32"
+    secrets = []
+    for number, entry in enumerate(value.split(","), 1):
+        try:
+            bare = entry.strip().translate(_STANDARD_BASE64).rstrip("=")
+            secret = base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
+        except (binascii.Error, ValueError):
+            raise ValueError(f"key {number} is not base64; {example}") from None
+        if len(secret) != KEY_BYTES:
+            raise ValueError(f"key {number} has {len(secret)} bytes and not {KEY_BYTES}; {example}")
+        if len(set(secret)) < 8:  # of random bytes so few differ once in 10^40 times
+            raise ValueError(f"key {number} is a placeholder; {example}")
+        if secret in secrets:
+            raise ValueError(f"key {number} is there twice; write each once")
+        secrets.append(secret)
+    return SealingKeys(tuple(secrets))
+
+
+def cookie_name(value: str) -> str:
+    """A cookie's name (RFC 6265 §4.1.1)."""
+    if not _TOKEN.fullmatch(value):
+        raise ValueError("is no cookie name; write letters, digits, - and _ alone, as pylon_session")
+    return value
+
+
+def cookie_domain(value: str) -> str:
+    """A domain, with or without the dot that RFC 6265 §5.2.3 ignores."""
+    try:
+        host = issuers.parse_host(value.removeprefix("."))
+    except issuers.InvalidHost:
+        raise ValueError("is no domain; write it as example.com") from None
+    if host.port is not None or host.name.startswith("[") or host.name[-1].isdigit():
+        raise ValueError("is no domain; write it without a port, as example.com")
+    return host.name
+
+
+def forwarded_allow_ips(value: str) -> tuple[str, ...]:
+    """Addresses, networks or `*`, separated by commas."""
+    entries = tuple(issuers.parse_list(value))
+    for entry in entries:
+        try:
+            if entry != "*":
+                ipaddress.ip_network(entry)
+        except ValueError:
+            raise ValueError(
+                "an entry is no IP address or network; write them as 127.0.0.1,10.0.0.0/8"
+            ) from None
+    return entries
+
+
+def path(value: str) -> Path:
+    """A path, which need not exist."""
+    if not value.isprintable():
+        raise ValueError("holds a control character; write a plain path")
+    return Path(value)
+
+
+def clients(value: str) -> tuple[Client, ...]:
+    """A JSON array of client metadata; its faults are told one a line."""
+    try:
+        entries = json.loads(value)
+    except (ValueError, RecursionError):
+        entries = None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError('is no JSON array of clients; write [{"client_id": "…", "redirect_uris": ["…"]}]')
+    ids = [entry.get("client_id") for entry in entries]
+    names = [f"client {n} ({i})" if is_client_id(i) else f"client {n}" for n, i in enumerate(ids, 1)]
+    faults = [
+        f"{name}, {fault}"
+        for name, entry in zip(names, entries, strict=True)
+        for fault in client_faults(entry)
+    ]
+    faults += [
+        f"{name}, client_id: is the id of another one; write each once"
+        for number, (name, client_id) in enumerate(zip(names, ids, strict=True))
+        if client_id is not None and client_id in ids[:number]
+    ]
+    if faults:
+        raise ValueError("\n".join(faults))
+    return tuple(parse_client(entry, source="environment") for entry in entries)
+
+
+def page_url(value: str) -> str:
+    """An address of the app's that browsers are sent to: https, or http on this machine."""
+    example = "write it as https://app.example.com/sign-in"
+    if not _VISIBLE.fullmatch(value) or "#" in value or "@" in value.split("?", maxsplit=1)[0]:
+        raise ValueError(f"is no plain address; {example}")
+    scheme, separator, rest = value.partition("://")
+    try:
+        host = issuers.parse_host(re.split(r"[/?]", rest, maxsplit=1)[0])
+    except issuers.InvalidHost:
+        raise ValueError(f"has no well-formed host; {example}") from None
+    if not separator or scheme not in {"https", "http"} or (scheme == "http" and not host.is_loopback):
+        raise ValueError(f"is not https; {example}")
+    return value
+
+
+def key_file(value: str) -> KeyFile:
+    """The path of the signing key's file; a file that is there is read."""
+    file = path(value)
+    try:
+        return KeyFile(file, read_key_file(file))
+    except FileNotFoundError:
+        if fault := folder_fault(file.parent):
+            raise ValueError(
+                f"the file is missing and cannot be made ({fault}); write a path in a folder of the service's user"
+            ) from None
+        return KeyFile(file, None)
+
+
+def folder_fault(folder: Path) -> str | None:
+    """Why nothing can be made in the folder (which itself may have to be made), or None. Makes nothing."""
+    folder = folder.absolute()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        if not stat.S_ISDIR(folder.stat().st_mode):
+            return "not a folder"
+    except OSError as exc:
+        return exc.strerror or "unreadable"
+    return None if os.access(folder, os.W_OK | os.X_OK) else "no right to write"

@@ -1,0 +1,104 @@
+"""From the environment to the settings. The only reader of the environment.
+
+`NAME_FILE` reads the value of `NAME` from a file. An empty value is unset. The cross-checks run on whatever parsed, so
+that one fault never hides another.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from service.settings.cross_checks import CROSS_CHECKS
+from service.settings.faults import Fault
+from service.settings.table import NAMES, Settings
+from service.settings.warnings import oddities, unknown_names
+
+_TRAILING_NEWLINE: Final = re.compile(r"\r?\n\Z")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the environment says: the settings as far as they parsed, what is wrong, what is odd."""
+
+    settings: Settings
+    faults: list[Fault]
+    warnings: list[str]
+
+
+def read_settings(environ: Mapping[str, str] | None = None) -> Reading:
+    """Read and check every setting.
+
+    Args:
+        environ: the environment; the process's own by default.
+
+    Returns:
+        The settings, where a faulty one stands at its default, with all faults and warnings. Never raises.
+    """
+    environ = os.environ if environ is None else environ
+    values, faults = _resolve(environ)
+    faults += _platform_faults(environ)
+    settings, parse_faults = _parse(values)
+    faults += parse_faults
+    faulty = {fault.setting for fault in faults}
+    for check in CROSS_CHECKS:
+        if not faulty.intersection(check.names):
+            faults += check.run(settings)
+    place = {name: number for number, name in enumerate(NAMES)}
+    faults.sort(key=lambda fault: place.get(fault.setting, 0))
+    return Reading(settings, faults, [*unknown_names(environ), *oddities(settings, faulty)])
+
+
+def _resolve(environ: Mapping[str, str]) -> tuple[dict[str, str], list[Fault]]:
+    values: dict[str, str] = {}
+    faults: list[Fault] = []
+    for name in NAMES:
+        direct, path = environ.get(name, ""), environ.get(f"{name}_FILE", "")
+        if direct and path:
+            faults.append(Fault(name, f"{name} and {name}_FILE are both set; keep one of them"))
+            continue
+        if path:
+            try:
+                direct = _TRAILING_NEWLINE.sub("", Path(path).read_bytes().decode())
+            except (OSError, ValueError) as exc:
+                reason = getattr(exc, "strerror", None) or "it is not UTF-8 text"
+                faults.append(
+                    Fault(
+                        f"{name}_FILE",
+                        f"the file cannot be read ({reason}); write the path of a readable file",
+                    )
+                )
+        if direct:
+            values[name] = direct
+    return values, faults
+
+
+def _platform_faults(environ: Mapping[str, str]) -> Iterator[Fault]:
+    """What a platform says to gunicorn, whose configuration acts on it; told here, with all the rest."""
+    for name, most, example in (("PORT", 65_535, "4321"), ("WEB_CONCURRENCY", 1024, "2")):
+        value = environ.get(name, "")
+        if value and not (re.fullmatch(r"[0-9]{1,5}", value, re.ASCII) and 1 <= int(value) <= most):
+            yield Fault(name, f"is not a whole number from 1 to {most}; write digits alone, as {example}")
+
+
+def _parse(values: Mapping[str, str]) -> tuple[Settings, list[Fault]]:
+    try:
+        return _settings(values), []
+    except ValidationError as error:
+        faults = [
+            Fault(str(detail["loc"][0]), text)
+            for detail in error.errors()
+            for text in str(detail.get("ctx", {}).get("error", detail["msg"])).split("\n")  # one fault a line
+        ]
+    wrong = {fault.name for fault in faults}
+    return _settings({name: value for name, value in values.items() if name not in wrong}), faults
+
+
+def _settings(values: Mapping[str, str]) -> Settings:
+    return Settings(**values)  # type: ignore[arg-type]  # the fields' parsers take text
