@@ -59,7 +59,7 @@ class Clients:
         # Registered before the audience was called so: its ID tokens would be forged by minted ones.
         if client_id == self._minted_audience:
             return None
-        record = self._store.get(Kind.CLIENT, hash_handle(client_id.encode("utf-8", "replace")), now=now)
+        record = self._store.get(Kind.CLIENT, hash_handle(client_id), now=now)
         return None if record is None else _from_body(record.body)
 
     def list(self, *, now: int) -> list[Client]:

@@ -22,8 +22,9 @@ _CLIENT_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _HARMLESS_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _VISIBLE_URI = re.compile(r"[\x21\x23-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e]{1,2048}")
 _PLAIN_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
-_SECRET_METHODS = ("client_secret_basic", "client_secret_post")
-_AUTH_METHODS = (*_SECRET_METHODS, "none")
+SECRET_METHODS: Final = ("client_secret_basic", "client_secret_post")
+AUTH_METHODS: Final = (*SECRET_METHODS, "none")
+GRANT_TYPES: Final = ("authorization_code", "refresh_token")
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -66,7 +67,7 @@ class Client:
     source: Literal["environment", "database"]
     secrets: tuple[ClientSecret, ...] = ()
     token_endpoint_auth_method: str | None = None
-    grant_types: tuple[str, ...] = ("authorization_code", "refresh_token")
+    grant_types: tuple[str, ...] = GRANT_TYPES
     response_types: tuple[str, ...] = ("code",)
     scope: tuple[str, ...] = SCOPES
     client_name: str | None = None
@@ -97,11 +98,11 @@ class Client:
         if self.is_public:
             return method == "none"
         named = self.token_endpoint_auth_method
-        return method == named if named is not None else method in _SECRET_METHODS
+        return method == named if named is not None else method in SECRET_METHODS
 
     def has_secret(self, unverified_secret: str, *, now: int) -> bool:
         """Whether the secret is one of its own; takes the same time whatever is shown."""
-        shown = hash_handle(unverified_secret.encode("utf-8", "surrogateescape"))
+        shown = hash_handle(unverified_secret)
         good = [hmac.compare_digest(shown, secret.hash) and _is_valid(secret, now) for secret in self.secrets]
         return any(good)
 
@@ -333,8 +334,8 @@ _MEMBERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "client_secret": _secret,
     "redirect_uris": _list_of(_redirect_uri),
     "post_logout_redirect_uris": _list_of(_redirect_uri),
-    "token_endpoint_auth_method": _one_of(*_AUTH_METHODS),
-    "grant_types": _list_of(_one_of("authorization_code", "refresh_token")),
+    "token_endpoint_auth_method": _one_of(*AUTH_METHODS),
+    "grant_types": _list_of(_one_of(*GRANT_TYPES)),
     "response_types": _list_of(_one_of("code")),
     "scope": _scope,
     "client_name": _text,

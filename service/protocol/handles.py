@@ -43,5 +43,9 @@ def new_request_id() -> str:
 
 
 def hash_handle(value: str | bytes) -> str:
-    """What is kept of a handle: its SHA-256 in hex. A handle has 256 random bits, so one fast hash suffices."""
-    return hashlib.sha256(value.encode() if isinstance(value, str) else value).hexdigest()
+    """What is kept of a handle: its SHA-256 in hex. A handle has 256 random bits, so one fast hash suffices.
+
+    Whatever is shown has one, a text that is not UTF-8 too: it finds nothing.
+    """
+    data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+    return hashlib.sha256(data).hexdigest()

@@ -98,19 +98,19 @@ class Interactions:
 
     def find(self, interaction_id: str, *, issuer: str | None, now: int) -> Interaction | None:
         """The live interaction of that id, under that issuer unless it is None."""
-        record = self._store.get(Kind.INTERACTION, _hash(interaction_id), now=now)
+        record = self._store.get(Kind.INTERACTION, hash_handle(interaction_id), now=now)
         if record is None or issuer not in (None, record.body["issuer"]):
             return None
         return _from_record(record)
 
     def save(self, interaction: Interaction, *, now: int) -> None:
         """Keep what has changed; nothing where it is over."""
-        self._store.replace(Kind.INTERACTION, _hash(interaction.id), _to_record(interaction), now=now)
+        self._store.replace(Kind.INTERACTION, hash_handle(interaction.id), _to_record(interaction), now=now)
 
     def finish(self, interaction: Interaction, code: NewCode | None, *, now: int) -> bool:
         """End it, and store the code that came of it, in one transaction; False when it is over already."""
         put = () if code is None else code.records
-        return self._store.take(Kind.INTERACTION, _hash(interaction.id), put=put, now=now) is not None
+        return self._store.take(Kind.INTERACTION, hash_handle(interaction.id), put=put, now=now) is not None
 
     def report(self, interaction: Interaction, report: Report, *, now: int) -> str:
         """Keep what the backend reports; returns the verifier that the browser shall bring."""
@@ -131,7 +131,7 @@ class Interactions:
 
     def take_report(self, interaction: Interaction, unverified_verifier: str, *, now: int) -> Report | None:
         """What was reported, once. A verifier of another interaction is left alone."""
-        id_hash = _hash(unverified_verifier)
+        id_hash = hash_handle(unverified_verifier)
         record = self._store.get(Kind.VERIFIER, id_hash, now=now)
         if record is None or record.grant_id != interaction.id:
             return None
@@ -165,10 +165,6 @@ def advance(interaction: Interaction, **progress: Any) -> Interaction:
     return replace(interaction, progress=replace(interaction.progress, **progress))
 
 
-def _hash(unverified: str) -> str:
-    return hash_handle(unverified.encode("utf-8", "replace"))
-
-
 def _to_record(interaction: Interaction) -> Record:
     progress = interaction.progress
     body = {
@@ -187,7 +183,7 @@ def _to_record(interaction: Interaction) -> Record:
             None if progress.consented_scope is None else list(progress.consented_scope),
         ],
     }
-    return Record(Kind.INTERACTION, _hash(interaction.id), interaction.expires_at, body=body)
+    return Record(Kind.INTERACTION, hash_handle(interaction.id), interaction.expires_at, body=body)
 
 
 def _from_record(record: Record) -> Interaction:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from service.protocol.authorize import PROMPTS, RESPONSE_MODES
-from service.protocol.clients import SCOPES
+from service.protocol.clients import AUTH_METHODS, GRANT_TYPES, SCOPES, SECRET_METHODS
 from service.protocol.id_tokens import SCOPE_CLAIMS
 
 #: Metadata member -> path under the issuer. The route table of `app` mounts exactly these.
@@ -28,7 +28,6 @@ CLAIMS: Final = (
     "iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "at_hash", "sid", "jti",
     *(name for names in SCOPE_CLAIMS.values() for name in names),
 )  # fmt: skip
-_SECRET_METHODS: Final = ["client_secret_basic", "client_secret_post"]
 
 
 def build_metadata(issuer: str, *, algs: Sequence[str]) -> dict[str, Any]:
@@ -44,12 +43,12 @@ def build_metadata(issuer: str, *, algs: Sequence[str]) -> dict[str, Any]:
         "scopes_supported": list(SCOPES),
         "response_types_supported": ["code"],
         "response_modes_supported": list(RESPONSE_MODES),
-        "grant_types_supported": ["authorization_code", "refresh_token"],
+        "grant_types_supported": list(GRANT_TYPES),
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": list(algs),
-        "token_endpoint_auth_methods_supported": [*_SECRET_METHODS, "none"],
-        "introspection_endpoint_auth_methods_supported": _SECRET_METHODS,
-        "revocation_endpoint_auth_methods_supported": [*_SECRET_METHODS, "none"],
+        "token_endpoint_auth_methods_supported": list(AUTH_METHODS),
+        "introspection_endpoint_auth_methods_supported": list(SECRET_METHODS),
+        "revocation_endpoint_auth_methods_supported": list(AUTH_METHODS),
         "code_challenge_methods_supported": ["S256"],
         "prompt_values_supported": list(PROMPTS),
         "display_values_supported": ["page", "popup"],

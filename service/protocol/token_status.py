@@ -77,9 +77,7 @@ class TokenStatus:
     def _live(self, kind: Kind, unverified_token: str | None, issuer: str, now: int) -> Record | None:
         if not unverified_token:
             return None
-        record = self.tokens.store.get(
-            kind, hash_handle(unverified_token.encode("utf-8", "replace")), now=now
-        )
+        record = self.tokens.store.get(kind, hash_handle(unverified_token), now=now)
         if record is None or record.body["issuer"] != issuer:
             return None
         # Every token is checked against its grant: revoking that reaches all of it at once.

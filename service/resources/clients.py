@@ -167,7 +167,7 @@ class OneGrant:
         """End it, and everything that hangs on it."""
         self._admin.require(req)
         now = int(self._clock())
-        grant = self._tokens.store.get(Kind.GRANT, hash_handle(grant_id.encode("utf-8", "replace")), now=now)
+        grant = self._tokens.store.get(Kind.GRANT, hash_handle(grant_id), now=now)
         if grant is None:
             raise ApiError("NOT_FOUND")
         self._tokens.end_grant(grant, now=now)
