@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import falcon
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import StringConstraints
 
 from service.clients import Clients
 from service.protocol.authorize import Asked, Step, build_request
@@ -19,7 +19,7 @@ from service.resources.browser import wanted_by_app
 from service.resources.sign_in_request import SignInRequest
 from service.sessions import LocalSessions
 from service.web.auth import AdminAuth
-from service.web.bodies import read_json, read_optional_json
+from service.web.bodies import StrictModel, may_be_absent, read_json, read_optional_json
 from service.web.errors import ApiError
 from service.web.redirects import with_parameters
 from service.web.render import send_json
@@ -28,16 +28,12 @@ from service.web.render import send_json
 _Printable = Annotated[str, StringConstraints(pattern=r"^[\x20\x21\x23-\x5b\x5d-\x7e]{1,255}$")]
 
 
-class _ConsentRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    scope: Annotated[str, StringConstraints(max_length=1024)] = Field(default=None)  # type: ignore[assignment]
+class _ConsentRequest(StrictModel):
+    scope: Annotated[str, StringConstraints(max_length=1024)] = may_be_absent()
     remember: bool = True
 
 
-class _Rejection(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+class _Rejection(StrictModel):
     error: _Printable = "access_denied"
     error_description: _Printable = "The user, or the app for him, said no."
 

@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import falcon
-from pydantic import BaseModel, ConfigDict
 
 from service.keyring import Keys
 from service.protocol.tokens import MintNotConfigured, mint_token
 from service.resources.signed_in import SignedIn
-from service.web.bodies import check_json_type, parse_model, read_body
+from service.web.bodies import StrictModel, check_json_type, may_be_absent, parse_model, read_body
 from service.web.errors import ApiError
 from service.web.render import send_json
 
 _HINT = "Set PYLON_JWT_SECRET (32 random bytes at least), or PYLON_JWT_ALG=RS256 with a private key."
 
 
-class _MintRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    audience: str | None = None
+class _MintRequest(StrictModel):
+    audience: str = may_be_absent()
 
 
 class Mint:
@@ -83,11 +80,7 @@ class Mint:
             return self._audience
         check_json_type(req)
         wanted = parse_model(_MintRequest, body)
-        if "audience" not in wanted.model_fields_set:
-            return self._audience
-        if wanted.audience is None:
-            raise ApiError("INVALID_BODY", field="audience")
         # An audience that nobody configured would let a session speak to services that never agreed to it.
-        if wanted.audience != self._audience:
+        if "audience" in wanted.model_fields_set and wanted.audience != self._audience:
             raise ApiError("UNKNOWN_AUDIENCE")
-        return wanted.audience
+        return self._audience

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, TypeAdapter, ValidationError
 
 from service.protocol.claims import InvalidClaim, check_claims
 from service.protocol.models import SignIn
+from service.web.bodies import StrictModel, may_be_absent
 from service.web.errors import ApiError
 
 UserId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$")]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 _CLOCK_SKEW_S = 60
+_USER_ID: TypeAdapter[str] = TypeAdapter(UserId)
+
+
+def is_user_id(value: str) -> bool:
+    """Whether the value may be a user's id: 1 to 255 visible ASCII characters."""
+    try:
+        _USER_ID.validate_python(value)
+    except ValidationError:
+        return False
+    return True
 
 
 def standard_claims(claims: dict[str, Any]) -> dict[str, Any]:
@@ -28,20 +39,18 @@ def standard_claims(claims: dict[str, Any]) -> dict[str, Any]:
     return claims
 
 
-class SignInRequest(BaseModel):
+class SignInRequest(StrictModel):
     """`POST /api/auth/session` and its kin."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
     user_id: UserId
-    tenant_id: Word = Field(default=None)  # type: ignore[assignment]
+    tenant_id: Word = may_be_absent()
     roles: list[Word] = Field(default_factory=list)
     claims: Annotated[dict[str, Any], AfterValidator(standard_claims)] = Field(default_factory=dict)
-    device: Annotated[str, StringConstraints(min_length=1, max_length=512)] = Field(default=None)  # type: ignore[assignment]
-    auth_time: Annotated[int, Field(ge=0)] = Field(default=None)  # type: ignore[assignment]
-    acr: Word = Field(default=None)  # type: ignore[assignment]
+    device: Annotated[str, StringConstraints(min_length=1, max_length=512)] = may_be_absent()
+    auth_time: Annotated[int, Field(ge=0)] = may_be_absent()
+    acr: Word = may_be_absent()
     amr: list[Word] = Field(default_factory=list)
-    expires_in: Annotated[int, Field(ge=1)] = Field(default=None)  # type: ignore[assignment]
+    expires_in: Annotated[int, Field(ge=1)] = may_be_absent()
 
     def sign_in(self, *, now: int, max_lifetime_s: int) -> SignIn:
         """The value that the rules speak of.
@@ -70,4 +79,4 @@ class SignInRequest(BaseModel):
 class TrustedMintRequest(SignInRequest):
     """The same, and whatever makes two bodies differ that say the same."""
 
-    nonce: Word = Field(default=None)  # type: ignore[assignment]
+    nonce: Word = may_be_absent()

@@ -5,25 +5,21 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import falcon
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field
 
 from service.protocol.models import SignIn
-from service.resources.sign_in_request import UserId, Word, standard_claims
+from service.resources.sign_in_request import Word, is_user_id, standard_claims
 from service.sessions import LocalSessions
 from service.web.auth import AdminAuth
-from service.web.bodies import read_json
+from service.web.bodies import StrictModel, may_be_absent, read_json
 from service.web.errors import ApiError
 from service.web.render import send_json
 
-_USER_ID: TypeAdapter[str] = TypeAdapter(UserId)
 
-
-class _UserRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+class _UserRequest(StrictModel):
     claims: Annotated[dict[str, Any], AfterValidator(standard_claims)] = Field(default_factory=dict)
     roles: list[Word] = Field(default_factory=list)
-    tenant_id: Word = Field(default=None)  # type: ignore[assignment]
+    tenant_id: Word = may_be_absent()
 
 
 class OneUser:
@@ -37,10 +33,8 @@ class OneUser:
         """Replace the fields that are given; the rest stays as it is."""
         self._admin.require(req)
         wanted = read_json(req, _UserRequest)
-        try:
-            _USER_ID.validate_python(user_id)
-        except ValidationError:
-            raise ApiError("NOT_FOUND") from None
+        if not is_user_id(user_id):
+            raise ApiError("NOT_FOUND")
         user = self._sessions.remember_user(
             SignIn(
                 user_id,

@@ -7,12 +7,24 @@ import json
 from typing import Any, Final, TypeVar
 
 import falcon
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.web.errors import ApiError
 
 MAX_BODY_BYTES: Final = 64 * 1024
 _DRAIN_BYTES: Final = 1024 * 1024
+
+
+class StrictModel(BaseModel):
+    """A body: no unknown field, and no value of another JSON type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+def may_be_absent() -> Any:
+    """The default of a field that may be left out, and is not `null` where it is there."""
+    return Field(default=None)
+
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
