@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import falcon
 
 from service.clients import Clients
-from service.issuer import issuer_origin
 from service.keyring import Keys
 from service.protocol import authorize as rules
 from service.protocol.authorize import Asked, AuthorizationRequest, Progress, Step
@@ -22,6 +21,7 @@ from service.protocol.id_tokens import read_hint
 from service.protocol.interactions import Interaction, Interactions, Report, advance
 from service.protocol.models import Lifetimes, Session
 from service.resources.browser import Browser, wanted_by_app
+from service.web.auth import is_own_form
 from service.web.params import MalformedParameters, Parameters, read_form, read_query
 from service.web.redirects import send_authorization_response, send_redirect, with_parameters
 
@@ -411,14 +411,6 @@ class OpenInteraction:
                 session.user_id, request.client.client_id, interaction.issuer, scope, now=now
             )
         return interaction
-
-
-def is_own_form(req: falcon.Request) -> bool:
-    """Whether a form was posted by a page of ours. `Origin: null` is what a private window may say: the one-time token decides."""
-    site, origin = req.env.get("HTTP_SEC_FETCH_SITE"), req.env.get("HTTP_ORIGIN")
-    if site is not None:
-        return site in {"same-origin", "none"}
-    return origin in (None, "null", issuer_origin(req.context.issuer))
 
 
 def answers_form(unverified_token: str | None, token_hash: str) -> bool:

@@ -19,7 +19,7 @@ from service.protocol.models import Session
 from service.resources.signed_in import SignedIn
 from service.sessions import LocalSessions
 from service.storage.interface import Kind, Record, Store
-from service.web.auth import one_cookie
+from service.web.cookies import one_cookie, set_cookie
 from service.web.pages import send_page
 
 PROVIDER_COOKIE: Final = "pylon_provider"
@@ -71,9 +71,7 @@ class Browser:
         handle = one_cookie(req, PROVIDER_COOKIE)
         if handle is None:
             return None
-        record = self.store.get(
-            Kind.PROVIDER_SESSION, hash_handle(handle.encode("utf-8", "replace")), now=now
-        )
+        record = self.store.get(Kind.PROVIDER_SESSION, hash_handle(handle), now=now)
         return None if record is None or record.body["issuer"] != req.context.issuer else record
 
     def sign_in(self, req: falcon.Request, resp: falcon.Response, session: Session, *, now: int) -> None:
@@ -92,7 +90,7 @@ class Browser:
             ),
             now=now,
         )
-        self._set_cookie(req, resp, PROVIDER_COOKIE, handle, max_age_s=session.expires_at - now)
+        set_cookie(req, resp, PROVIDER_COOKIE, handle, max_age_s=session.expires_at - now)
 
     def end(self, req: falcon.Request, session: Session, *, now: int) -> None:
         """End the session, and those that this browser had before it signed in anew."""
@@ -103,7 +101,7 @@ class Browser:
 
     def sign_out(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Take both session cookies from the browser."""
-        self._set_cookie(req, resp, PROVIDER_COOKIE, "", max_age_s=0)
+        set_cookie(req, resp, PROVIDER_COOKIE, "", max_age_s=0)
         self.signed_in.clear_cookie(req, resp)
 
     # --- which interactions it began ---
@@ -114,33 +112,22 @@ class Browser:
         """Bind an interaction to this browser, by a cookie of its own; the oldest beyond eight are dropped."""
         self.drop_oldest(req, resp, interaction)
         max_age_s = interaction.expires_at - now
-        self._set_cookie(req, resp, _INTERACTION_COOKIE + interaction.id, cookie, max_age_s=max_age_s)
+        set_cookie(req, resp, _INTERACTION_COOKIE + interaction.id, cookie, max_age_s=max_age_s)
 
     def drop_oldest(self, req: falcon.Request, resp: falcon.Response, interaction: Interaction) -> None:
         """Leave seven besides this one: a POST from another site, which shows none, may have begun any number."""
         others = [name for name in req.cookies if name.startswith(_INTERACTION_COOKIE)]
         others = [name for name in others if name != _INTERACTION_COOKIE + interaction.id]
         for name in others[: max(0, len(others) - _MAX_INTERACTIONS + 1)]:
-            self._set_cookie(req, resp, name, "", max_age_s=0)
+            set_cookie(req, resp, name, "", max_age_s=0)
 
     def unbind(self, req: falcon.Request, resp: falcon.Response, interaction: Interaction) -> None:
         """Drop the cookie of an interaction that is over."""
-        self._set_cookie(req, resp, _INTERACTION_COOKIE + interaction.id, "", max_age_s=0)
+        set_cookie(req, resp, _INTERACTION_COOKIE + interaction.id, "", max_age_s=0)
 
     def began(self, req: falcon.Request, interaction: Interaction) -> bool:
         """Whether this browser began the interaction."""
         return interaction.is_browser(one_cookie(req, _INTERACTION_COOKIE + interaction.id))
-
-    def _set_cookie(
-        self, req: falcon.Request, resp: falcon.Response, name: str, value: str, *, max_age_s: int
-    ) -> None:
-        issuer = req.context.issuer
-        path = issuer_path(issuer) or "/"
-        secure = "" if issuer.startswith("http:") else "; Secure"
-        resp.append_header(
-            "Set-Cookie",
-            f"{name}={value}; Path={path}; Max-Age={max_age_s}; HttpOnly{secure}; SameSite=Lax",
-        )
 
     # --- what it is shown ---
 

@@ -14,14 +14,14 @@ from typing import Final
 import falcon
 
 from service import __version__
-from service.issuer import issuer_path
 from service.protocol.claims import InvalidClaim, check_claims
 from service.protocol.handles import new_handle
 from service.protocol.models import SignIn
-from service.resources.authorize import is_own_form
 from service.resources.browser import Browser
+from service.resources.sign_in_request import is_user_id
 from service.sessions import LocalSessions
-from service.web.auth import one_cookie
+from service.web.auth import is_own_form
+from service.web.cookies import one_cookie, set_cookie
 from service.web.errors import ApiError
 from service.web.params import MalformedParameters, read_form, read_query
 from service.web.redirects import send_redirect
@@ -35,7 +35,6 @@ _FORWARDING = (
     "HTTP_VIA",
 )
 _TYPED: Final = ("user_id", "name", "email")
-_USER_ID = frozenset(map(chr, range(0x21, 0x7F)))
 
 
 def require_local(req: falcon.Request) -> None:
@@ -130,7 +129,7 @@ class DevSignIn:
             return
         user_id = form.get("user_id", "")
         claims = {name: form[name] for name in ("name", "email") if name in form}
-        if not user_id or len(user_id) > 255 or not set(user_id) <= _USER_ID or not _are_claims(claims):
+        if not is_user_id(user_id) or not _are_claims(claims):
             self._show(req, resp, form, error="A user id has no spaces: try alice.")
             return
         now = int(self._clock())
@@ -151,12 +150,7 @@ class DevSignIn:
         error: str | None,
     ) -> None:
         token = new_handle()
-        secure = "" if req.context.issuer.startswith("http:") else "; Secure"
-        resp.append_header(
-            "Set-Cookie",
-            f"{_FORM_COOKIE}={token}; Path={issuer_path(req.context.issuer) or '/'}; Max-Age=3600; "
-            f"HttpOnly{secure}; SameSite=Strict",
-        )
+        set_cookie(req, resp, _FORM_COOKIE, token, max_age_s=3600, same_site="Strict")
         self._browser.show(
             req,
             resp,

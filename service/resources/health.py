@@ -37,7 +37,8 @@ class Ready:
         """Each part, and 503 when one is not well."""
         database, schema = "unavailable", "unknown"
         try:
-            schema = {"current": "ok"}.get(state := self._store.schema_state(), state)
+            state = self._store.schema_state()
+            schema = "ok" if state == "current" else state
             database = "ok"
         except StoreUnavailable:
             pass  # told by the two values above

@@ -16,9 +16,9 @@ from service.protocol.clients import Client
 from service.protocol.handles import hash_handle, new_handle
 from service.protocol.id_tokens import read_hint
 from service.protocol.models import Session
-from service.resources.authorize import is_own_form
 from service.resources.browser import Browser
 from service.storage.interface import Kind, Record
+from service.web.auth import is_own_form
 from service.web.params import MalformedParameters, read_form, read_query
 from service.web.redirects import send_redirect, with_parameters
 
@@ -55,8 +55,6 @@ class Logout:
         clock: Unix s.
         logout_url: the app's own sign-out page, gone to afterwards.
     """
-
-    head_is_get = False  # nobody looks at this without doing it
 
     head_is_get = False  # nobody looks at this without doing it
 
@@ -206,4 +204,4 @@ class Logout:
 
 def _form_hash(unverified_token: str) -> str:
     """The id of a form's token, which no verifier of an interaction has."""
-    return hash_handle(b"logout form\n" + unverified_token.encode("utf-8", "replace"))
+    return hash_handle(f"logout form\n{unverified_token}")

@@ -6,36 +6,22 @@ from dataclasses import dataclass
 
 import falcon
 
-from service.issuer import issuer_origin, issuer_path
+from service.issuer import issuer_origin
 from service.protocol.handles import is_session_token
 from service.protocol.models import Session
 from service.sessions import LocalSessions
-from service.web.auth import check_same_origin, one_cookie, session_credential
+from service.web.auth import check_same_origin, session_credential
+from service.web.cookies import one_cookie, set_cookie
 from service.web.errors import ApiError
 
 
 @dataclass(frozen=True, slots=True)
 class SessionCookie:
-    """How the cookie is written: RFC 6265 §4.1."""
+    """How the app's session cookie is written, as the settings say."""
 
     name: str
     domain: str | None
     same_site: str
-
-    def header(self, value: str, *, max_age_s: int, issuer: str) -> str:
-        """The `Set-Cookie` value; `Secure` unless the issuer itself is plain http."""
-        parts = [
-            f"{self.name}={value}",
-            f"Path={issuer_path(issuer) or '/'}",
-            f"Max-Age={max_age_s}",
-            "HttpOnly",
-        ]
-        if self.domain is not None:
-            parts.append(f"Domain={self.domain}")
-        if not issuer.startswith("http:"):
-            parts.append("Secure")
-        parts.append(f"SameSite={self.same_site.capitalize()}")
-        return "; ".join(parts)
 
 
 class SignedIn:
@@ -97,13 +83,19 @@ class SignedIn:
 
     def set_cookie(self, req: falcon.Request, resp: falcon.Response, token: str, *, max_age_s: int) -> None:
         """Give the browser its session token."""
-        resp.append_header(
-            "Set-Cookie", self._cookie.header(token, max_age_s=max_age_s, issuer=req.context.issuer)
+        set_cookie(
+            req,
+            resp,
+            self._cookie.name,
+            token,
+            max_age_s=max_age_s,
+            same_site=self._cookie.same_site.capitalize(),
+            domain=self._cookie.domain,
         )
 
     def clear_cookie(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Take the session token from the browser."""
-        resp.append_header("Set-Cookie", self._cookie.header("", max_age_s=0, issuer=req.context.issuer))
+        self.set_cookie(req, resp, "", max_age_s=0)
 
     def _check_same_origin(self, req: falcon.Request) -> None:
         check_same_origin(

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import falcon
 
+from service.issuer import issuer_origin
+from service.web.cookies import one_cookie
 from service.web.errors import ApiError
 
 
@@ -32,12 +34,6 @@ def session_credential(req: falcon.Request, cookie_name: str) -> Credential:
     if "HTTP_COOKIE" not in req.env:
         return Credential(None, by_cookie=False)
     return Credential(one_cookie(req, cookie_name), by_cookie=True)
-
-
-def one_cookie(req: falcon.Request, name: str) -> str | None:
-    """The value of a cookie; None without it, or where it comes with two values."""
-    values = set(req.get_cookie_values(name) or ())
-    return values.pop() if len(values) == 1 else None
 
 
 def _bearer(authorization: str) -> str | None:
@@ -96,3 +92,11 @@ def check_same_origin(req: falcon.Request, *, own_origin: str, trusted_origins: 
         allowed = site in {"same-origin", "none"}
     if not allowed:
         raise ApiError("CROSS_SITE")
+
+
+def is_own_form(req: falcon.Request) -> bool:
+    """Whether a form was posted by a page of ours. `Origin: null` is what a private window may say: the one-time token decides."""
+    site, origin = req.env.get("HTTP_SEC_FETCH_SITE"), req.env.get("HTTP_ORIGIN")
+    if site is not None:
+        return site in {"same-origin", "none"}
+    return origin in (None, "null", issuer_origin(req.context.issuer))
