@@ -5,17 +5,20 @@ A map of the package; arrows point one way, and only `app` knows the concrete pa
     wsgi         app = get_app(), for gunicorn or any WSGI server
     startup      what is decided before the port opens: settings, keys, store, every fault at once
     app          create_app(settings, store, keys, sessions, clock); the only route table
-    settings     frozen Settings; the only reader of the environment
-    issuer       Host grammar, issuer resolution, every URL built from it
+    settings/    frozen Settings; the only reader of the environment
+    issuer       Host grammar, issuer resolution
     keyring      which key signs, which are published; JWKS; sign and verify
     key_material, key_file   which keys we take, and the file of one
+    managed_keys, ring_store   keys that rotate: the ring of a worker, and the one in the database
     sessions     who is signed in
+    clients      which clients there are
     logs         one JSON line an event
-    web/         HTTP without protocol: bodies, params, errors, auth, middleware, caching, pages
+    web/         HTTP without protocol: bodies, params, errors, auth, cookies, middleware, caching, pages
     resources/   one file a family of endpoints; a responder parses, calls, renders
-    protocol/    the rules, pure: models, claims, tokens, metadata, handles
-    storage/     interface, sql (one implementation), sqlite, postgres, migrations
-    cli/         pylon-oidc: check, migrate, sessions, sweep
+    protocol/    the rules, pure: authorize, interactions, grants, clients, tokens, key_ring, handles, …
+    storage/     interface, sql (one implementation), sqlite, postgres, migrations/
+    doctor/      a deployment, asked from outside
+    cli/         pylon-oidc
 """
 
 __version__ = "0.1.0"

@@ -183,57 +183,39 @@ def _checked_store(reading: Reading, *, migrate: bool) -> tuple[SqlStore | None,
     settings = reading.settings
     if any(fault.setting in {"DATABASE_URL", "PYLON_DATA_DIR"} for fault in reading.faults):
         return None, [], []
+    faults: list[Fault] = []
+    warnings: list[str] = []
     store = open_store(settings)
     try:
         if settings.database.is_sqlite:
-            return store, _sqlite_faults(settings, store, migrate=migrate and not reading.faults), []
-        if store.schema_state() == "behind":
-            return (
-                store,
-                [
-                    Fault(
-                        "DATABASE_URL",
-                        "the schema is missing or behind this version; run: pylon-oidc migrate",
-                    )
-                ],
-                [],
-            )
+            faults += _sqlite_faults(settings, store, migrate=migrate and not reading.faults)
+        elif store.schema_state() == "behind":
+            what = "the schema is missing or behind this version; run: pylon-oidc migrate"
+            faults.append(Fault("DATABASE_URL", what))
     except StoreUnavailable as error:
-        return (
-            store,
-            [],
-            [
-                f"DATABASE_URL: the database cannot be reached ({type(error.__cause__).__name__}); readyz says 503 until it can"
-            ],
-        )
+        why = type(error.__cause__).__name__
+        warnings.append(f"DATABASE_URL: the database cannot be reached ({why}); readyz says 503 until it can")
     finally:
         store.close()
-    return store, [], []
+    return store, faults, warnings
 
 
-def _sqlite_faults(settings: Settings, store: SqlStore, *, migrate: bool) -> list[Fault]:
+def _sqlite_faults(settings: Settings, store: SqlStore, *, migrate: bool) -> Iterator[Fault]:
     name = "DATABASE_URL" if settings.database_url else "PYLON_DATA_DIR"
     try:
-        exists = settings.database.path.exists()
-        if exists and store.schema_state() != "behind":
-            return []
-        if migrate:
+        is_behind = not settings.database.path.exists() or store.schema_state() == "behind"
+        if is_behind and migrate:
             store.migrate()
     except OSError as error:
-        return [
-            Fault(
-                name,
-                f"the database cannot be made ({error.strerror}); write a folder that the service's user may write in",
-            )
-        ]
+        yield Fault(
+            name,
+            f"the database cannot be made ({error.strerror}); write a folder that the service's user may write in",
+        )
     except StoreUnavailable as error:
-        return [
-            Fault(
-                name,
-                f"the database cannot be opened ({error.__cause__}); move the file away, or give the service's user its rights",
-            )
-        ]
-    return []
+        yield Fault(
+            name,
+            f"the database cannot be opened ({error.__cause__}); move the file away, or give the service's user its rights",
+        )
 
 
 def clients_without_a_key(settings: Settings, store: SqlStore, *, now: int) -> list[str]:

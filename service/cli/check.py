@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,33 +127,36 @@ def _difference(what: str, inside: Any, outside: Any) -> dict[str, Any]:
 
 
 def _notes(settings: Settings) -> Iterator[str]:
-    if settings.managed:
-        yield from _managed_notes(settings)
-        return
-    keyring = load_keyring(settings, make_key_file=False)
     yield f"issuer: {settings.issuer or 'from the Host of each request'}"
     yield f"database: {'SQLite' if settings.database.is_sqlite else 'PostgreSQL'}"
+    algs = yield from (_managed_notes(settings) if settings.managed else _fixed_notes(settings))
+    yield from _metadata_notes(build_metadata(settings.issuer or FALLBACK_ISSUER, algs=algs))
+
+
+def _fixed_notes(settings: Settings) -> Generator[str, None, list[str]]:
+    """The keys of the environment; returns the algorithms that discovery would name.
+
+    Raises:
+        KeyFault: when one of them does not work.
+    """
+    keyring = load_keyring(settings, make_key_file=False)
     if settings.key_file is not None and settings.key_file.key is None:
         yield "PYLON_OIDC_KEY_PATH: the file is missing and will be made at the first start"
     for key in keyring.published:
         yield f"published key: {key.kid} ({key.alg})"
     if not keyring.can_mint and settings.key_file is None:
         yield _CANNOT_MINT.format(alg=settings.jwt_alg)
-    yield from _metadata_notes(
-        build_metadata(settings.issuer or FALLBACK_ISSUER, algs=keyring.advertised_algs)
-    )
+    return keyring.advertised_algs
 
 
-def _managed_notes(settings: Settings) -> Iterator[str]:
-    """The ring as it is: read, opened, and left as it was.
+def _managed_notes(settings: Settings) -> Generator[str, None, list[str]]:
+    """The ring as it is: read, opened, and left as it was; returns the algorithms that discovery would name.
 
     Raises:
         Unsealable: when a key of it cannot be opened.
     """
     now = int(time.time())
     algs = list(settings.algs)
-    yield f"issuer: {settings.issuer or 'from the Host of each request'}"
-    yield f"database: {'SQLite' if settings.database.is_sqlite else 'PostgreSQL'}"
     store = open_store(settings)
     rings = ring_store(settings, store)
     try:
@@ -172,7 +175,7 @@ def _managed_notes(settings: Settings) -> Iterator[str]:
         store.close()
     if settings.jwt_alg == "HS256" and settings.jwt_secret is None:
         yield _CANNOT_MINT.format(alg="HS256")
-    yield from _metadata_notes(build_metadata(settings.issuer or FALLBACK_ISSUER, algs=algs))
+    return algs
 
 
 def _metadata_notes(metadata: Mapping[str, Any]) -> Iterator[str]:

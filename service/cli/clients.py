@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from service.cli.common import FAILED, configured_store, json_option, print_rows
+from service.cli.common import configured_store, fail, json_option, print_rows
 from service.clients import ClientExists, ClientReadOnly, Clients
 from service.protocol.clients import InvalidClientMetadata
 from service.settings import read_settings
@@ -35,14 +35,9 @@ def _directory() -> Iterator[Clients]:
         except InvalidClientMetadata as error:
             raise click.UsageError(str(error)) from None
         except ClientExists:
-            _fail("There is a client of this id already.")
+            fail("There is a client of this id already.")
         except ClientReadOnly:
-            _fail("This client stands in PYLON_OIDC_CLIENTS, and is changed there.")
-
-
-def _fail(text: str) -> None:
-    click.echo(text, err=True)
-    raise SystemExit(FAILED)
+            fail("This client stands in PYLON_OIDC_CLIENTS, and is changed there.")
 
 
 @clients.command("add")
@@ -109,9 +104,8 @@ def show_client(client_id: str) -> None:
     with _directory() as directory:
         client = directory.find(client_id, now=int(time.time()))
         if client is None:
-            _fail("There is no such client.")
-        else:
-            click.echo(json.dumps(client.public_metadata(), indent=2))
+            fail("There is no such client.")
+        click.echo(json.dumps(client.public_metadata(), indent=2))
 
 
 @clients.command("rotate-secret")
@@ -122,7 +116,7 @@ def rotate_secret(client_id: str, *, as_json: bool) -> None:
     with _directory() as directory:
         secret = directory.rotate_secret(client_id, now=int(time.time()))
         if secret is None:
-            _fail("There is no such client with a secret.")
+            fail("There is no such client with a secret.")
         if as_json:
             click.echo(json.dumps({"client_id": client_id, "client_secret": secret}, indent=2))
             return
@@ -135,5 +129,5 @@ def remove_client(client_id: str) -> None:
     """Remove a client; what it holds is worth nothing from now on."""
     with _directory() as directory:
         if not directory.remove(client_id, now=int(time.time())):
-            _fail("There is no such client.")
+            fail("There is no such client.")
         click.echo("Removed.")

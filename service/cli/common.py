@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -37,8 +37,7 @@ def configured_store(*also: str) -> Iterator[SqlStore]:
     try:
         yield store
     except (StoreUnavailable, OSError) as error:
-        click.echo(_why_unavailable(store, error), err=True)
-        raise SystemExit(FAILED) from None
+        fail(_why_unavailable(store, error))
     finally:
         store.close()
 
@@ -50,7 +49,13 @@ def _why_unavailable(store: SqlStore, error: Exception) -> str:
     return f"The database cannot be reached ({type(error.__cause__ or error).__name__})."
 
 
-def fail_configuration(faults: Sequence[Fault]) -> None:
+def fail(text: str) -> NoReturn:
+    """Say why the operation failed, and exit 1."""
+    click.echo(text, err=True)
+    raise SystemExit(FAILED)
+
+
+def fail_configuration(faults: Sequence[Fault]) -> NoReturn:
     """Print every fault and exit 2."""
     for fault in faults:
         click.echo(str(fault), err=True)

@@ -9,12 +9,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 import structlog
 
-from service.cli.common import FAILED, as_date, configured_store, json_option, print_rows
+from service.cli.common import as_date, configured_store, fail, json_option, print_rows
 from service.cli.key_picture import draw_svg, draw_text
 from service.key_material import AsymmetricKey, KeyFault, load_private_pem, public_pem, pylon_kid
 from service.keyring import DEFAULT_RSA_KID
@@ -73,7 +73,7 @@ class _Open:
         """The ring; ends the command where there is none."""
         ring = self.rings.load(now=self.now)
         if ring is None:
-            _fail("There is no ring of keys yet; the first start with PYLON_OIDC_KEYS=managed makes it.")
+            fail("There is no ring of keys yet; the first start with PYLON_OIDC_KEYS=managed makes it.")
         return ring
 
 
@@ -89,18 +89,13 @@ def _opened() -> Iterator[_Open]:
                 if step.safe_at is None
                 else f" It is safe from {as_date(step.safe_at)} on, in {step.safe_at - now} s."
             )
-            _fail(f"Refused: {step}.{when}")
+            fail(f"Refused: {step}.{when}")
         except NoSuchKey as error:
-            _fail(f"Refused: {error.args[0]}.")
+            fail(f"Refused: {error.args[0]}.")
         except (Unsealable, KeyFault) as error:
-            _fail(
+            fail(
                 f"PYLON_KEY_ENCRYPTION_KEY: {error}" if isinstance(error, Unsealable) else f"The key {error}"
             )
-
-
-def _fail(text: str) -> NoReturn:
-    click.echo(text, err=True)
-    raise SystemExit(FAILED)
 
 
 def _audit(action: str, opened: _Open, **facts: Any) -> None:
@@ -355,7 +350,7 @@ def import_key(*, file: Path, kid: str | None, pylon_kid: bool, alg: str | None,
         try:
             private, by = load_private_pem(file.read_text("utf-8", "replace"), alg)
         except OSError as error:
-            _fail(f"The file cannot be read ({error.strerror}).")
+            fail(f"The file cannot be read ({error.strerror}).")
         name = _usual_kid(private, opened.settings, pylon=pylon_kid) if kid is None else kid
         if not (0 < len(name) <= 255 and name.isascii() and name.isprintable() and " " not in name):
             raise click.UsageError("--kid is no key id; write 1 to 255 visible ASCII characters.")
