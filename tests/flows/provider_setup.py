@@ -21,6 +21,7 @@ from tests.support.app import App, RelyingParty, direct, query_of
 from tests.support.browser import Browser
 from tests.support.gunicorn import ADMIN, Gunicorn, hold_port, rsa_pem
 from tests.support.nginx import NAME, Certificates, NginxSite, names_resolve_here
+from tests.support.stopping import Stoppable
 
 #: Two clients of the app itself (confidential, public), and one of somebody else, whose users are asked.
 OWN, PUBLIC, OTHER = "own", "own-public", "other"
@@ -48,7 +49,7 @@ def usual_clients(origin: str) -> list[dict[str, Any]]:
     return [client_metadata(name, SECRETS[name], origin, first_party=name != OTHER) for name in SECRETS]
 
 
-class Provider:
+class Provider(Stoppable):
     """A gunicorn that is a provider on `http://localhost:<port>`, beside its app; it keeps its address when it restarts.
 
     Attributes:
@@ -124,12 +125,6 @@ class Provider:
         self.app.stop()
         self.party.stop()
         self._holder.close()
-
-    def __enter__(self) -> Provider:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def tokens(self, client_id: str = OWN, user_id: str = "ada", **more: str) -> dict[str, Any]:
         """Fresh tokens, by way (b)."""

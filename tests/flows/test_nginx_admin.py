@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.support.gunicorn import ADMIN, SECRET, Gunicorn
 from tests.support.nginx import BACKEND, OUTSIDER, NginxSite, StubUpstream, assert_refused
+
+pytestmark = pytest.mark.usefixtures("fresh")
 
 CLOSED = [
     ("POST", "/api/auth/session"),
@@ -121,23 +121,6 @@ SPELLINGS = [
     "/healthz/..;/readyz",
     "/x/..%2freadyz",
 ]
-
-
-@pytest.fixture(scope="module")
-def stub() -> Iterator[StubUpstream]:
-    with StubUpstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture(scope="module")
-def site(stub: StubUpstream) -> Iterator[NginxSite]:
-    with NginxSite(stub.address) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _fresh(stub: StubUpstream) -> None:
-    stub.forget()
 
 
 @pytest.mark.parametrize(("method", "target"), CLOSED)

@@ -59,12 +59,6 @@ class Numbered:
 
 
 @pytest.fixture(scope="module")
-def stub() -> Iterator[StubUpstream]:
-    with StubUpstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture(scope="module")
 def site(stub: StubUpstream) -> Iterator[NginxSite]:
     with NginxSite(stub.address, more=SECOND) as running:
         yield running

@@ -5,30 +5,14 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
 from tests.support.nginx import OUTSIDER, NginxSite, Reply, StubUpstream, assert_refused
 
+pytestmark = pytest.mark.usefixtures("fresh")
+
 CANARY = "canary-5ecre7"
-
-
-@pytest.fixture(scope="module")
-def stub() -> Iterator[StubUpstream]:
-    with StubUpstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture(scope="module")
-def site(stub: StubUpstream) -> Iterator[NginxSite]:
-    with NginxSite(stub.address) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _fresh(stub: StubUpstream) -> None:
-    stub.forget()
 
 
 def raw(site: NginxSite, *lines: str, body: bytes = b"") -> bytes:

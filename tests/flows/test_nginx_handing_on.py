@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 
 import pytest
 
 from tests.support.nginx import OUTSIDER, NginxSite, Reply, StubUpstream, assert_refused
+
+pytestmark = pytest.mark.usefixtures("fresh")
 
 HOSTILE_HEADERS = [
     "CF-Connecting-IP",
@@ -47,23 +48,6 @@ HOSTILE_HEADERS = [
     "X-Scheme",
     "X-Url-Scheme",
 ]
-
-
-@pytest.fixture(scope="module")
-def stub() -> Iterator[StubUpstream]:
-    with StubUpstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture(scope="module")
-def site(stub: StubUpstream) -> Iterator[NginxSite]:
-    with NginxSite(stub.address) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _fresh(stub: StubUpstream) -> None:
-    stub.forget()
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,6 @@ BURST = 200
 ADDRESS_BURST = 2000
 
 
-@pytest.fixture(scope="module")
-def stub() -> Iterator[StubUpstream]:
-    with StubUpstream() as upstream:
-        yield upstream
-
-
 @pytest.fixture
 def site(stub: StubUpstream) -> Iterator[NginxSite]:
     stub.forget()

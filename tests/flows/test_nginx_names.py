@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.nginx import NAME, NginxSite, StubUpstream, assert_refused
 
+pytestmark = pytest.mark.usefixtures("fresh")
+
 OTHER = "other.example.test"
 SECOND = """
 server {
@@ -25,12 +27,6 @@ server {
 
 
 @pytest.fixture(scope="module")
-def stub() -> Iterator[StubUpstream]:
-    with StubUpstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture(scope="module")
 def site(stub: StubUpstream) -> Iterator[NginxSite]:
     """Two names on a non-standard port."""
     with NginxSite(stub.address, more=SECOND) as running:
@@ -42,11 +38,6 @@ def on_443(stub: StubUpstream) -> Iterator[NginxSite]:
     """Two names whose public port is 443."""
     with NginxSite(stub.address, public_port=443, more=SECOND) as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def _fresh(stub: StubUpstream) -> None:
-    stub.forget()
 
 
 @pytest.mark.parametrize(

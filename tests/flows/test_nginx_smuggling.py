@@ -13,6 +13,8 @@ import pytest
 from tests.support.gunicorn import ADMIN, SECRET, Gunicorn
 from tests.support.nginx import NginxSite, StubUpstream, assert_refused
 
+pytestmark = pytest.mark.usefixtures("fresh")
+
 HIDDEN_ID = "hidden-request"
 
 
@@ -106,29 +108,12 @@ MADE_PLAIN = [
 
 
 @pytest.fixture(scope="module")
-def stub() -> Iterator[StubUpstream]:
-    with StubUpstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture(scope="module")
-def site(stub: StubUpstream) -> Iterator[NginxSite]:
-    with NginxSite(stub.address) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def real() -> Iterator[tuple[NginxSite, Gunicorn]]:
     with (
         Gunicorn(unix=True, PYLON_JWT_SECRET=SECRET, PYLON_ADMIN_TOKEN=ADMIN) as server,
         NginxSite(f"unix:{server.socket_path}") as running,
     ):
         yield running, server
-
-
-@pytest.fixture(autouse=True)
-def _fresh(stub: StubUpstream) -> None:
-    stub.forget()
 
 
 def test_two_requests_on_a_connection_get_two_answers(site: NginxSite, stub: StubUpstream) -> None:

@@ -18,6 +18,11 @@ from service.keyring import Keyring, build_keyring
 from tests.support.gunicorn import SECRET, rsa_pem
 
 CLAIMS = {"iss": "https://id.example.test", "sub": "user-1"}
+#: Claims that are the protocol's own: no app may set them.
+OWN_CLAIMS = (
+    "iss", "sub", "aud", "exp", "iat", "nbf", "jti", "nonce", "azp", "acr", "amr", "auth_time", "sid", "cnf", "client_id",
+    "scope",
+)  # fmt: skip
 
 
 @functools.cache

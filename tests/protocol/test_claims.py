@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from service.protocol.claims import STANDARD_CLAIMS, InvalidClaim, check_claims
+from tests.protocol.forge import OWN_CLAIMS
 
 STRINGS = [
     "name",
@@ -89,22 +90,7 @@ def test_an_address_has_no_other_member(member: str) -> None:
 @pytest.mark.parametrize(
     "claim",
     [
-        "sub",
-        "iss",
-        "aud",
-        "exp",
-        "iat",
-        "nbf",
-        "jti",
-        "nonce",
-        "azp",
-        "acr",
-        "amr",
-        "auth_time",
-        "sid",
-        "cnf",
-        "client_id",
-        "scope",
+        *OWN_CLAIMS,
         "roles",
         "tenant_id",
         "Name",

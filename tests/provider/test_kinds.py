@@ -8,28 +8,10 @@ from typing import Any
 import pytest
 
 from tests.http.driver import refused
+from tests.protocol.forge import OWN_CLAIMS
 from tests.provider.browser import FORM
 from tests.provider.conftest import ServeProvider
 from tests.provider.driver import CALLBACK, CLAIMS, Provider, Signed
-
-OURS = [
-    "iss",
-    "sub",
-    "aud",
-    "exp",
-    "iat",
-    "nbf",
-    "jti",
-    "nonce",
-    "azp",
-    "acr",
-    "amr",
-    "auth_time",
-    "sid",
-    "cnf",
-    "client_id",
-    "scope",
-]
 
 
 @pytest.fixture
@@ -97,7 +79,7 @@ def test_introspection_knows_neither_id_tokens_nor_codes(
     assert op.rp("c-resource").introspect(tokens[kind]).json() == {"active": False}
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", OWN_CLAIMS)
 @pytest.mark.parametrize("path", ["/api/auth/session", "/api/auth/users/ada", "login"])
 def test_a_claim_of_ours_cannot_be_given(op: Provider, name: str, path: str) -> None:
     """S17: 400 `INVALID_BODY` naming the claim, wherever the app may speak (RFC 8725 §3.12)."""
@@ -112,7 +94,7 @@ def test_a_claim_of_ours_cannot_be_given(op: Provider, name: str, path: str) -> 
 
 def test_a_claims_request_cannot_change_a_claim_of_ours(op: Provider) -> None:
     """S17: asking for `iss`, `aud`, `exp` and the like by value changes nothing (Core §5.5.1)."""
-    wanted = {name: {"value": "evil"} for name in OURS if name not in {"sub", "acr"}}
+    wanted = {name: {"value": "evil"} for name in OWN_CLAIMS if name not in {"sub", "acr"}}
     plain = op.sign_in().claims
     asked = op.sign_in(claims=json.dumps({"id_token": wanted, "userinfo": wanted}))
     assert set(asked.claims) == set(plain)

@@ -36,9 +36,17 @@ WRONG: dict[str, tuple[dict[str, str], list[str]]] = {
 }
 
 
+GUNICORN = (sys.executable, "-m", "gunicorn", "-c", "deploy/gunicorn.conf.py")
+
+
 def _check(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return _run(folder, sys.executable, "-m", "service", "check", *arguments, **environ)
+
+
+def _run(folder: Path, *command: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a command with this environment alone, until it ends by itself."""
     return subprocess.run(
-        [sys.executable, "-m", "service", "check", *arguments],
+        command,
         env=clean_environment(**({"PYLON_DATA_DIR": str(folder / "data")} | environ)),
         cwd=PROJECT,
         capture_output=True,
@@ -142,24 +150,7 @@ def test_dev_mode_is_not_bound_to_what_others_reach(
         name: str(tmp_path / "on") if value == "file" else value for name, value in switched_on.items()
     }
     address = bind.format(folder=tmp_path)
-    result = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "gunicorn",
-            "-c",
-            "deploy/gunicorn.conf.py",
-            "--bind",
-            address,
-            "service.wsgi:app",
-        ],
-        env=clean_environment(PYLON_DATA_DIR=str(tmp_path / "data"), **environ),
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    result = _run(tmp_path, *GUNICORN, "--bind", address, "service.wsgi:app", **environ)
     assert result.returncode not in {0, None}
     (line,) = [each for each in result.stderr.splitlines() if each.startswith("PYLON_DEV_MODE: ")]
     assert "; " in line
@@ -169,15 +160,7 @@ def test_dev_mode_is_not_bound_to_what_others_reach(
 
 def test_dev_mode_on_a_port_of_a_paas_is_refused(tmp_path: Path) -> None:
     """§1, §2: `$PORT` binds `0.0.0.0:$PORT`, which dev mode must never be bound to."""
-    result = subprocess.run(
-        [sys.executable, "-m", "gunicorn", "-c", "deploy/gunicorn.conf.py", "service.wsgi:app"],
-        env=clean_environment(PYLON_DATA_DIR=str(tmp_path / "data"), PYLON_DEV_MODE="1", PORT="1"),
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    result = _run(tmp_path, *GUNICORN, "service.wsgi:app", PYLON_DEV_MODE="1", PORT="1")
     assert result.returncode != 0
     assert "PYLON_DEV_MODE: " in result.stderr
 
@@ -185,15 +168,7 @@ def test_dev_mode_on_a_port_of_a_paas_is_refused(tmp_path: Path) -> None:
 def test_a_wrong_port_is_told_beside_every_other_fault(tmp_path: Path) -> None:
     """§1: printing every fault at once, those of gunicorn's own numbers too; `pylon-oidc check` prints the same."""
     wrong = {"PORT": "70000", "WEB_CONCURRENCY": "0", "PYLON_JWT_SECRET": "short"}
-    result = subprocess.run(
-        [sys.executable, "-m", "gunicorn", "-c", "deploy/gunicorn.conf.py", "service.wsgi:app"],
-        env=clean_environment(PYLON_DATA_DIR=str(tmp_path / "data"), **wrong),
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    result = _run(tmp_path, *GUNICORN, "service.wsgi:app", **wrong)
     assert result.returncode == 2
     assert [line.partition(":")[0] for line in result.stderr.splitlines()] == list(wrong)
     assert _check(tmp_path, **wrong).stderr == result.stderr
@@ -206,15 +181,7 @@ def test_make_run_tells_what_gunicorn_would_answer_with_a_traceback(
     tmp_path: Path, value: str, told: str
 ) -> None:
     """§1: `NAME: what is wrong; what to write instead`; an empty value counts as unset."""
-    result = subprocess.run(
-        [PROJECT / "deploy/dev-run"],
-        env=clean_environment(PYLON_DATA_DIR=str(tmp_path / "data"), PORT="70000", WEB_CONCURRENCY=value),
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    result = _run(tmp_path, PROJECT / "deploy/dev-run", PORT="70000", WEB_CONCURRENCY=value)
     assert result.returncode == 2
     assert result.stderr.startswith(told)
     assert "Traceback" not in result.stderr

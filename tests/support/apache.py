@@ -9,16 +9,14 @@ import os
 import pwd
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tests.support.gunicorn import clean_environment, hold_port
+from tests.support.stopping import Stoppable, end_process
 
 MODULES = Path("/usr/lib/apache2/modules")
 _START_S = 20.0
@@ -88,7 +86,7 @@ class ApacheDidNotStart(AssertionError):
     """Apache ended, or never listened; the message holds what it said."""
 
 
-class Apache:
+class Apache(Stoppable):
     """One Apache as a client of a provider, from its start to its end.
 
     Attributes:
@@ -174,20 +172,7 @@ class Apache:
     def stop(self) -> None:
         """End it by its own process id, and remove its folder."""
         process, self._process = self._process, None
-        if process is not None and process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        if process is not None:
+            end_process(process, _STOP_S)
         self._holder.close()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()

@@ -17,14 +17,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import jwt
 import requests
 
 from tests.support.gunicorn import ADMIN
+from tests.support.stopping import Stoppable
 
 #: The claims of whoever the app signs in, besides his name.
 CLAIMS = {
@@ -96,7 +96,7 @@ def direct() -> requests.Session:
     return session
 
 
-class Site:
+class Site(Stoppable):
     """An HTTP server on a loopback port, which answers what `answer` says.
 
     Attributes:
@@ -161,14 +161,6 @@ class Site:
         """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 class App(Site):

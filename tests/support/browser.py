@@ -16,8 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import psutil
 import requests
@@ -25,6 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from tests.support.gunicorn import clean_environment
+from tests.support.stopping import Stoppable, end_process
 
 TAB, ENTER, SPACE = "\ue004", "\ue007", " "
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
@@ -37,7 +37,7 @@ class BrowserError(AssertionError):
     """What the driver said went wrong."""
 
 
-class Browser:
+class Browser(Stoppable):
     """One Chromium with a profile of its own, from its start to its end."""
 
     def __init__(self, *flags: str) -> None:
@@ -109,13 +109,7 @@ class Browser:
         if self._session:
             with contextlib.suppress(requests.RequestException, BrowserError):
                 self._call("DELETE", "")
-        if self._alive():
-            self._process.terminate()
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        end_process(self._process, 10)
         for process in family:  # its helpers take seconds to notice
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -125,14 +119,6 @@ class Browser:
 
     def _alive(self) -> bool:
         return self._process.poll() is None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     # Where it is
 

@@ -22,13 +22,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.support.stopping import Stoppable, end_process
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -157,7 +158,7 @@ class DidNotStart(AssertionError):
     """The server ended, or never answered; the message holds its output."""
 
 
-class Gunicorn:
+class Gunicorn(Stoppable):
     """One gunicorn of the project, from its start to its exit code.
 
     Settings are given by their own names: `Gunicorn(PYLON_JWT_SECRET=SECRET, PYLON_ADMIN_TOKEN=ADMIN)`. Its data
@@ -325,12 +326,7 @@ class Gunicorn:
         process: subprocess.Popen[bytes] | None = getattr(self, "process", None)
         if process is not None and process.poll() is None:
             family = self.worker_pids()
-            process.send_signal(how)
-            try:
-                process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            if not end_process(process, _STOP_S, how):
                 for pid in family:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
@@ -339,14 +335,6 @@ class Gunicorn:
         if self._holder is not None:
             self._holder.close()
         return process.returncode if process is not None else -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     # Asking
 

@@ -16,7 +16,6 @@ import os
 import pwd
 import re
 import shutil
-import signal
 import socket
 import socketserver
 import ssl
@@ -28,8 +27,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -37,6 +35,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.support.gunicorn import PROJECT, Answer, Headers, clean_environment
+from tests.support.stopping import Stoppable, end_process
 
 SHIPPED = PROJECT / "nginx"
 #: The name that the site is served under.
@@ -160,7 +159,7 @@ class NginxDidNotStart(AssertionError):
     """nginx ended, or never listened; the message holds what it said."""
 
 
-class NginxSite:
+class NginxSite(Stoppable):
     """One nginx with the shipped site, from its start to its end.
 
     Attributes:
@@ -331,22 +330,9 @@ http {{
     def stop(self) -> None:
         """End it by its own process id, and remove its folder; calling it again does nothing more."""
         process, self.process = self.process, None
-        if process is not None and process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        if process is not None:
+            end_process(process, _STOP_S)
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     # Asking
 
@@ -635,7 +621,7 @@ class Reply:
     drop: bool = False
 
 
-class StubUpstream:
+class StubUpstream(Stoppable):
     """A WSGI-less application on a Unix socket, which keeps what it was sent and answers what a test says.
 
     Attributes:
@@ -718,14 +704,6 @@ class StubUpstream:
         self._server.shutdown()
         self._server.server_close()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def http_date(moment: float) -> str:
