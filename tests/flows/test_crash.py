@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 
 import psutil
@@ -22,7 +22,7 @@ from sqlalchemy import Engine, event
 from service.storage.interface import Kind
 from service.storage.sqlite import BUSY_TIMEOUT_S
 from tests.flows.polling import wait_until
-from tests.storage.outages import migrated_database
+from tests.storage.outages import hanging, migrated_database
 from tests.storage.stores import NOW, migrate, open_url, record
 from tests.support.gunicorn import ADMIN, PROJECT, SECRET, Gunicorn, clean_environment
 
@@ -170,25 +170,9 @@ def hang_in_a_migration() -> None:
     migrate(os.environ["DATABASE_URL"])
 
 
-@contextmanager
-def _hanging_migration(url: str) -> Iterator[subprocess.Popen[str]]:
+def _hanging_migration(url: str) -> AbstractContextManager[subprocess.Popen[str]]:
     """A process in the middle of its migration's transaction."""
-    code = f"from {__name__} import hang_in_a_migration as hang; hang()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=PROJECT,
-        env=clean_environment(DATABASE_URL=url),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "in the middle\n"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+    return hanging(f"from {__name__} import hang_in_a_migration as hang; hang()", url)
 
 
 def test_a_migration_killed_in_the_middle_left_nothing(database_url: str) -> None:

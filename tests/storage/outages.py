@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Protocol, Self
 import pytest
 
 from tests.storage.stores import migrate
+from tests.support.gunicorn import PROJECT, clean_environment
 from tests.support.postgres import PostgresCluster
 
 
@@ -93,3 +96,28 @@ def migrated_database(request: pytest.FixtureRequest) -> Iterator[tuple[str, Cal
     yield url, lambda: PostgresOutage(cluster)
     cluster.start()
     cluster.drop_database(url)
+
+
+@contextmanager
+def hanging(code: str, url: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that says `in the middle` there, and waits for a line; it is killed at the end of the block.
+
+    Args:
+        code: What it runs.
+        url: Its `DATABASE_URL`.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=PROJECT,
+        env=clean_environment(DATABASE_URL=url),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "in the middle\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()

@@ -49,6 +49,7 @@ from service.protocol.sealed_keys import (
 from service.ring_store import RingStore, _new_key
 from service.storage.interface import NEVER, Kind, Record
 from service.storage.sql import SqlStore
+from tests.storage.outages import hanging
 from tests.storage.ring_racers import ALGS, ONE, STATEMENTS, TWO, M, rings_in, rotate
 from tests.storage.stores import NOW, open_url, record, sqlite_path
 from tests.support.gunicorn import PROJECT, clean_environment, rsa_pem
@@ -193,20 +194,8 @@ def test_a_change_that_is_killed_has_not_happened(database_url: str, store: SqlS
     rings = rings_in(store, TWO, ONE)
     before = None if what == "creation" else rings_in(store).ensure(M, now=NOW)
     store.close()
-    process = subprocess.Popen(
-        [sys.executable, "-c", f"from tests.storage.ring_racers import hang_in; hang_in({what!r})"],
-        cwd=PROJECT,
-        env=clean_environment(DATABASE_URL=database_url),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "in the middle\n"
-    finally:
-        process.kill()
-        process.communicate()
+    with hanging(f"from tests.storage.ring_racers import hang_in; hang_in({what!r})", database_url):
+        pass
     assert rings.load(now=NOW) == before
     if what == "reseal":
         _, count = rings.reseal(M, now=NOW)
