@@ -93,7 +93,7 @@ def routes(
     sessions_source: LocalSessions,
     clock: Callable[[], float],
 ) -> Mapping[str, Any]:
-    """The route table: path -> resource."""
+    """The route table: path -> resource. The arguments are those of `create_app`."""
     cookie = SessionCookie(settings.cookie_name, settings.cookie_domain, settings.cookie_same_site)
     signed_in = SignedIn(sessions_source, cookie, settings.trusted_origins)
     admin = AdminAuth(_bytes(settings.admin_token))

@@ -88,6 +88,12 @@ def load_managed_keys(
 ) -> tuple[ManagedKeys, list[str]]:
     """The ring, made whole and read, and what is odd about it.
 
+    Args:
+        settings: say how it is sealed, and which algorithms are kept.
+        store: where it is.
+        margins: of a rotation.
+        clock: Unix s.
+
     Raises:
         Unsealable: when a key of it cannot be opened.
     """

@@ -49,6 +49,7 @@ class Asked:
         return self.parameters.get(name)
 
 
+#: Raises NotOurClient before the redirect URI is trusted, OAuthError after.
 Check = Callable[[Asked], None]
 
 
@@ -272,7 +273,11 @@ def return_address(asked: Asked) -> tuple[str, str | None, str]:
 
 
 def check_request(asked: Asked, checks: tuple[Check, ...]) -> None:
-    """Run the checks in their order; the first that refuses raises."""
+    """Run the checks in their order.
+
+    Raises:
+        NotOurClient, OAuthError: by the first that refuses.
+    """
     for check in checks:
         check(asked)
 

@@ -42,7 +42,7 @@ class Interaction:
     browser_hash: str
     expires_at: int
     progress: Progress
-    step: str = Step.LOGIN.value
+    step: Step = Step.LOGIN
     asked_sid: str = ""
     form_token_hash: str = ""
 
@@ -152,7 +152,7 @@ class Interactions:
     def remember(
         self, user_id: str, client_id: str, issuer: str, scope: tuple[str, ...], *, now: int
     ) -> None:
-        """Remember it, besides what was remembered before."""
+        """Let a client have this scope without asking again, besides what was remembered before."""
         known = self.remembered_scope(user_id, client_id, issuer, now=now)
         body = {"client_id": client_id, "scope": [*known, *(word for word in scope if word not in known)]}
         self._store.merge(
@@ -199,7 +199,7 @@ def _from_record(record: Record) -> Interaction:
         browser_hash=body["browser_hash"],
         expires_at=record.expires_at,
         progress=progress,
-        step=body["step"],
+        step=Step(body["step"]),
         asked_sid=body["asked_sid"],
         form_token_hash=body["form_token_hash"],
     )

@@ -9,15 +9,15 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
-    """How long things live, in s."""
+    """How long things live, in s; the settings say it, but for the verifier."""
 
-    code_s: int = 60
-    id_token_s: int = 600
-    access_token_s: int = 3600
-    refresh_idle_s: int = 30 * 86_400
-    refresh_max_s: int = 90 * 86_400
-    refresh_grace_s: int = 30
-    interaction_s: int = 3600
+    code_s: int
+    id_token_s: int
+    access_token_s: int
+    refresh_idle_s: int
+    refresh_max_s: int
+    refresh_grace_s: int
+    interaction_s: int
     verifier_s: int = 60
 
 

@@ -189,7 +189,7 @@ class Flow:
             self.browser.show_error(req, resp, _NO_PAGE, detail="PYLON_LOGIN_URL is unset", status=501)
             return
         attempts = interaction.progress.sign_in_attempts + 1
-        interaction = replace(advance(interaction, sign_in_attempts=attempts), step=Step.LOGIN.value)
+        interaction = replace(advance(interaction, sign_in_attempts=attempts), step=Step.LOGIN)
         self.interactions.save(interaction, now=now)
         login_url = self.login_url
         if login_url.startswith("/"):
@@ -206,7 +206,7 @@ class Flow:
         *,
         now: int,
     ) -> None:
-        interaction = replace(interaction, step=Step.CONSENT.value, asked_sid=session.sid)
+        interaction = replace(interaction, step=Step.CONSENT, asked_sid=session.sid)
         here = wanted_by_app(interaction)["return_to"]
         opened_here = (req.uri_template or "").endswith(
             "/oidc/interaction/{interaction_id}"

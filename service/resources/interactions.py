@@ -126,7 +126,7 @@ class ReportConsent(_Base):
         now = int(self._clock())
         interaction = self._opened(req, interaction_id, now=now)
         consent = read_optional_json(req, _ConsentRequest)
-        if interaction.step != Step.CONSENT.value:
+        if interaction.step is not Step.CONSENT:
             raise ApiError("WRONG_STEP")
         scope = SCOPES if "scope" not in consent.model_fields_set else tuple(consent.scope.split())
         if not scope or not set(scope) <= {*SCOPES, *interaction.parameters.get("scope", "").split()}:

@@ -42,7 +42,15 @@ def send_authorization_response(
     response_mode: str,
     stylesheet: str,
 ) -> None:
-    """Send the answer of an authorization request to the client, by query or by a form that posts itself."""
+    """Send the answer of an authorization request to the client.
+
+    Args:
+        resp: the answer.
+        redirect_uri: a trusted one.
+        parameters: what the client is told.
+        response_mode: `query`, or `form_post` for a form that posts itself.
+        stylesheet: path of the stylesheet under the issuer, for whoever has no scripts.
+    """
     if response_mode != "form_post":
         send_redirect(resp, with_parameters(redirect_uri, parameters))
         return
