@@ -27,6 +27,8 @@ from cryptography.hazmat.primitives.serialization import (
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
+#: What signs, RS256 first: every relying party knows that one (OpenID Connect Core §15.1).
+ASYMMETRIC_ALGS: Final = ("RS256", "PS256", "ES256", "Ed25519")
 MIN_RSA_BITS: Final = 2048
 MIN_SECRET_BYTES: Final = 32
 

@@ -21,8 +21,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import JWKRegistry, OctKey, RSAKey
 from joserfc.jws import JWSRegistry
 
-from service.key_material import AsymmetricKey, KeyFault, public_jwk, public_numbers
-from service.protocol.key_ring import ASYMMETRIC_ALGS
+from service.key_material import ASYMMETRIC_ALGS, AsymmetricKey, KeyFault, public_jwk, public_numbers
 
 DEFAULT_RSA_KID: Final = "pylon-default"
 MINT_ALGS: Final = ("HS256", *ASYMMETRIC_ALGS)

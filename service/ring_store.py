@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from service.key_material import (
+    ASYMMETRIC_ALGS,
     AsymmetricKey,
     KeyFault,
     generate_key,
@@ -20,7 +21,6 @@ from service.key_material import (
 )
 from service.protocol.handles import hash_handle, new_id
 from service.protocol.key_ring import (
-    ASYMMETRIC_ALGS,
     KeyRecord,
     Keys,
     Margins,

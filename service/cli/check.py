@@ -13,8 +13,8 @@ import click
 from service.cli.common import FAILED, WRONG_CONFIGURATION, json_option
 from service.cli.doctor import ca_option, connect_to_option, public_documents
 from service.issuer import FALLBACK_ISSUER, InvalidHost, IssuerResolver
-from service.key_material import KeyFault
-from service.protocol.key_ring import ASYMMETRIC_ALGS, published, role
+from service.key_material import ASYMMETRIC_ALGS, KeyFault
+from service.protocol.key_ring import published, role
 from service.protocol.metadata import build_metadata
 from service.protocol.sealed_keys import Unsealable
 from service.settings import Fault, Settings

@@ -16,11 +16,17 @@ import structlog
 
 from service.cli.common import as_date, configured_store, fail, json_option, print_rows
 from service.cli.key_picture import draw_svg, draw_text
-from service.key_material import AsymmetricKey, KeyFault, load_private_pem, public_pem, pylon_kid
+from service.key_material import (
+    ASYMMETRIC_ALGS,
+    AsymmetricKey,
+    KeyFault,
+    load_private_pem,
+    public_pem,
+    pylon_kid,
+)
 from service.keyring import DEFAULT_RSA_KID
 from service.logs import configure_logging
 from service.protocol.key_ring import (
-    ASYMMETRIC_ALGS,
     KeyRecord,
     Keys,
     Margins,

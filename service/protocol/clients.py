@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields
 from typing import Any, Final, Literal, TypeGuard
 from urllib.parse import urlsplit
 
+from service.key_material import ASYMMETRIC_ALGS
 from service.protocol.handles import hash_handle
-from service.protocol.key_ring import ASYMMETRIC_ALGS
 
 SCOPES: Final = ("openid", "profile", "email", "address", "phone", "offline_access", "roles")
 MIN_SECRET_CHARS: Final = 32

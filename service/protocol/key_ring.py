@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-#: What signs, RS256 first: every relying party knows that one (OpenID Connect Core §15.1).
-ASYMMETRIC_ALGS: Final = ("RS256", "PS256", "ES256", "Ed25519")
+from service.key_material import ASYMMETRIC_ALGS
+
 DAY_S: Final = 86_400
 
 Role = Literal["next", "active", "retired", "gone"]

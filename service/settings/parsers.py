@@ -22,7 +22,6 @@ from service import issuer as issuers
 from service import key_material as keys
 from service.key_file import read_key_file
 from service.protocol.clients import Client, client_faults, is_client_id, parse_client
-from service.protocol.key_ring import ASYMMETRIC_ALGS
 from service.protocol.sealed_keys import KEY_BYTES, SealingKeys
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 §5.6.2
@@ -157,9 +156,9 @@ def key_id(value: str) -> str:
 def algs(value: str) -> tuple[str, ...]:
     """Asymmetric algorithms, separated by commas; in our order, each once."""
     wanted = set(issuers.parse_list(value))
-    if not wanted or not wanted <= set(ASYMMETRIC_ALGS):
-        raise ValueError(f"an entry is no algorithm of ours; write some of {','.join(ASYMMETRIC_ALGS)}")
-    return tuple(alg for alg in ASYMMETRIC_ALGS if alg in wanted)
+    if not wanted or not wanted <= set(keys.ASYMMETRIC_ALGS):
+        raise ValueError(f"an entry is no algorithm of ours; write some of {','.join(keys.ASYMMETRIC_ALGS)}")
+    return tuple(alg for alg in keys.ASYMMETRIC_ALGS if alg in wanted)
 
 
 def encryption_keys(value: str) -> SealingKeys:

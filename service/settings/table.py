@@ -11,10 +11,10 @@ from pydantic import Field, PlainValidator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.issuer import AllowedHost, parse_issuer
-from service.key_material import load_private_key, load_public_key
+from service.key_material import ASYMMETRIC_ALGS, load_private_key, load_public_key
 from service.keyring import MINT_ALGS
 from service.protocol.clients import Client
-from service.protocol.key_ring import ASYMMETRIC_ALGS, DAY_S, Margins
+from service.protocol.key_ring import DAY_S, Margins
 from service.protocol.models import Lifetimes
 from service.protocol.sealed_keys import SealingKeys
 from service.sessions import MAX_AGE_S

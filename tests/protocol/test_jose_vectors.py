@@ -14,9 +14,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 from joserfc.jws import JWSRegistry
 
-from service.key_material import AsymmetricKey, generate_key, load_public_jwk, public_jwk
+from service.key_material import ASYMMETRIC_ALGS, AsymmetricKey, generate_key, load_public_jwk, public_jwk
 from service.keyring import InvalidToken, Keyring, PublicKey, SigningKey
-from service.protocol.key_ring import ASYMMETRIC_ALGS
 
 FILE: dict[str, Any] = json.loads((Path(__file__).parents[1] / "vectors/jose.json").read_text())
 CASES = [
