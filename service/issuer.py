@@ -103,12 +103,9 @@ def _dns_name_or_ipv4(name: str) -> str:
     labels = name.split(".")
     if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
         raise InvalidHost
-    if _NUMBER.fullmatch(
-        labels[-1]
-    ):  # other readers would take it for an address: only the canonical form is
+    if _NUMBER.fullmatch(labels[-1]):  # other readers would take it for an address
         try:
-            if str(ipaddress.IPv4Address(name)) != name:
-                raise InvalidHost
+            ipaddress.IPv4Address(name)  # takes the canonical form alone
         except ValueError:
             raise InvalidHost from None
     return name

@@ -5,8 +5,6 @@ from alembic import op
 
 revision = "0001"
 down_revision = None
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
@@ -22,9 +20,3 @@ def upgrade() -> None:
         )
         op.create_index(f"ix_{name}_subject", name, ["subject"])
         op.create_index(f"ix_{name}_expires_at", name, ["expires_at"])
-
-
-def downgrade() -> None:
-    """Drop them: every user is signed out."""
-    op.drop_table("replay_marker")
-    op.drop_table("session")

@@ -5,8 +5,6 @@ from alembic import op
 
 revision = "0002"
 down_revision = "0001"
-branch_labels = None
-depends_on = None
 
 OLD = ("session", "replay_marker")
 NEW = (
@@ -47,16 +45,3 @@ def upgrade() -> None:
         )
         for column in ("subject", "grant_id", "session_id", "expires_at"):
             op.create_index(f"ix_{name}_{column}", name, [column])
-
-
-def downgrade() -> None:
-    """Drop the new tables: every grant ends."""
-    for name in reversed(NEW):
-        op.drop_table(name)
-    op.execute("UPDATE session SET grant_id = session_id")
-    for name in OLD:
-        op.drop_index(f"ix_{name}_session_id", name)
-        op.drop_index(f"ix_{name}_grant_id", name)
-        with op.batch_alter_table(name) as table:
-            table.drop_column("spent_at")
-            table.drop_column("session_id")

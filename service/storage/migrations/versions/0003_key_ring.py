@@ -5,8 +5,6 @@ from alembic import op
 
 revision = "0003"
 down_revision = "0002"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
@@ -23,8 +21,3 @@ def upgrade() -> None:
     )
     for column in ("subject", "grant_id", "session_id", "expires_at"):
         op.create_index(f"ix_key_ring_{column}", "key_ring", [column])
-
-
-def downgrade() -> None:
-    """Drop it: what these keys signed can be verified no more."""
-    op.drop_table("key_ring")
