@@ -140,7 +140,7 @@ def _measure(folder: Path) -> tuple[dict[str, float], collections.Counter[tuple[
     }
     calls = {name: _CALLS // 4 if "RS256" in name else _CALLS for name in whole}
     figures = {
-        name: microseconds(lambda app=app, request=request: ask(app, request), calls[name])  # type: ignore[misc]
+        name: microseconds(lambda app=app, request=request: ask(app, request), calls[name])
         for name, (app, request) in whole.items()
     }
     return figures, _sample(lambda: ask(hs256, mints["HS256"]), 5 * _CALLS)

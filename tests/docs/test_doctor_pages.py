@@ -23,7 +23,7 @@ def test_every_page_is_the_one_that_the_data_makes() -> None:
     assert [name for name, text in made.items() if (PROJECT / "docs" / name).read_text() != text] == [], HOW
 
 
-def test_a_page_of_a_finding_that_is_no_more_is_removed(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_page_of_a_finding_that_is_no_more_is_removed(tmp_path) -> None:
     """Writing them anew leaves nothing behind."""
     write(tmp_path)
     (tmp_path / "doctor/shoe.md").write_text("old")

@@ -129,7 +129,7 @@ def stand(request: pytest.FixtureRequest) -> Iterator[Stand]:
             for port in ports
         ]
         for server in servers:
-            wait_until(lambda server=server: server.call("GET", "/readyz").status == 200, 30)  # type: ignore[misc]
+            wait_until(lambda server=server: server.call("GET", "/readyz").status == 200, 30)
         app.provider = servers[0].origin
         party.issuer, party.verify = issuer, str(site.ca)
         store = open_url(url)
@@ -198,7 +198,7 @@ class Load:
         """Sign in, refresh, and sign out with the first ID token that there ever was."""
         verify, party = self.verifier(), self.stand.party
         while not self._over.wait(PAUSE_S):
-            visitor = Visitor(self.stand)  # type: ignore[arg-type]
+            visitor = Visitor(self.stand)
             visitor.http.verify = str(self.stand.site.ca)
             try:
                 request, url = party.begin(OWN)
@@ -316,7 +316,7 @@ def test_without_a_lead_verifiers_meet_unknown_keys(stand: Stand, load: Load) ->
         for _ in range(ROTATIONS):
             rotate(stand.rings, hasty)
             enough = load.counts["fresh"] + 10
-            wait_until(lambda enough=enough: load.counts["fresh"] > enough, 30)  # type: ignore[misc]
+            wait_until(lambda enough=enough: load.counts["fresh"] > enough, 30)
             if load.failures:
                 break
     assert any("PyJWT" in failure or "jose" in failure for failure in load.failures), load.counts

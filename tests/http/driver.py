@@ -74,7 +74,7 @@ class House:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         json: Any = _ABSENT,
-        content_type: str | None = _ABSENT,  # type: ignore[assignment]
+        content_type: str | None = _ABSENT,
         token: str | None = None,
         admin: bool = False,
         cookie: str | None = None,

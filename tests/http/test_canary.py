@@ -7,13 +7,13 @@ import hashlib
 import hmac
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from service.storage.interface import Store, StoreUnavailable
+from service.storage.interface import StoreUnavailable
 from tests.http.broken_store import BrokenStore
 from tests.http.conftest import Serve
 from tests.http.driver import START, House
@@ -177,8 +177,7 @@ def test_no_secret_is_logged_when_the_handlers_raise(
 ) -> None:
     """S41: nor where a failure has the secret in its own words."""
     error = _errors(UNKNOWN)[number]
-    wrap: Callable[[Store], Store] = lambda _: BrokenStore(error)  # noqa: E731
-    house = _serve(serve, store_of=wrap)
+    house = _serve(serve, store_of=lambda _: BrokenStore(error))
     answers = [house.ask(**request) for request in _requests(UNKNOWN)]
     assert {500, 503} & {answer.status for answer in answers}
     _check(house, libraries_log, [])

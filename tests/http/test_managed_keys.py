@@ -274,7 +274,7 @@ def worker(tmp_path: Path, migrated_database: Path) -> Iterator[Worker]:
     path = tmp_path / "ring.db"
     path.write_bytes(migrated_database.read_bytes())
     real = SqlStore(SqliteDatabase(path))
-    store, clock, beside = _Counting(real), Clock(), []  # type: ignore[var-annotated]
+    store, clock, beside = _Counting(real), Clock(), []
     rings = RingStore(store, SealingKeys((SEALING,)), ["ES256"])
     keys = ManagedKeys(rings, M, clock, Keyring("ES256"), beside=beside.append)
     rings.ensure(M, now=START)
@@ -310,7 +310,7 @@ def test_a_worker_that_slept_looks_first(worker: Worker) -> None:
     now = START + 1000
     worker.rings.ensure(M, now=now, step=lambda ring: revoked(ring.keys, worker.kid(), now, M))
     worker.clock.now = now + 59
-    (active,) = [key for key in worker.rings.load(now=now).keys if key.signs_from == now]  # type: ignore[union-attr]
+    (active,) = [key for key in worker.rings.load(now=now).keys if key.signs_from == now]
     assert worker.kid() == active.kid
 
 

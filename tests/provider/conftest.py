@@ -37,7 +37,7 @@ CLIENTS: Final[Sequence[dict[str, Any]]] = (
 
 
 @pytest.fixture
-def serve_provider(serve: Serve) -> ServeProvider:  # noqa: F811
+def serve_provider(serve: Serve) -> ServeProvider:  # noqa: F811 - the fixture, not the import
     """Make a provider: `serve_provider(PYLON_OIDC_CODE_LIFETIME_SECS="5")`; None unsets what is there by default."""
 
     def make(clients: Sequence[Mapping[str, Any]] = CLIENTS, **environ: Any) -> Provider:

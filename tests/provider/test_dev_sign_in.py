@@ -28,10 +28,10 @@ class LocalBrowser(Browser):
     def ask(self, *args: Any, **options: Any) -> Any:
         ask = self._house.ask
         try:
-            self._house.ask = lambda *a, **k: ask(*a, **k, environ={"REMOTE_ADDR": "127.0.0.1"})  # type: ignore[method-assign]
+            self._house.ask = lambda *a, **k: ask(*a, **k, environ={"REMOTE_ADDR": "127.0.0.1"})
             return super().ask(*args, **options)
         finally:
-            self._house.ask = ask  # type: ignore[method-assign]
+            self._house.ask = ask
 
 
 @pytest.fixture

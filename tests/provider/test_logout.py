@@ -36,7 +36,7 @@ def _forged(id_token: str, how: str) -> str:
     stranger = load_pem_private_key(rsa_pem(number=1).encode(), None)
     forged = {
         "none": pyjwt.encode(claims, "", algorithm="none", headers={"kid": kid}),
-        "stranger": pyjwt.encode(claims, stranger, algorithm="RS256", headers={"kid": kid}),  # type: ignore[arg-type]
+        "stranger": pyjwt.encode(claims, stranger, algorithm="RS256", headers={"kid": kid}),
         "hmac": pyjwt.encode(claims, "k" * 40, algorithm="HS256", headers={"kid": kid}),
         "unsigned": f"{head}.{payload}.",
         "flipped": f"{head}.{payload}.{'A' if signature[0] != 'A' else 'B'}{signature[1:]}",

@@ -340,7 +340,7 @@ def test_an_imported_key_keeps_its_name(
     """
     operator = Operator(run, tmp_path)
     assert run("migrate").exit_code == 0
-    number = load_pem_private_key(rsa_pem().encode(), None).public_key().public_numbers().n  # type: ignore[union-attr]
+    number = load_pem_private_key(rsa_pem().encode(), None).public_key().public_numbers().n
     names = {
         "pylon": hashlib.sha256(number.to_bytes(256, "big")).hexdigest()[:16],
         "thumbprint": _thumbprint(),

@@ -98,7 +98,7 @@ def test_of_processes_at_once_one_makes_the_ring(database_url: str, store: SqlSt
     """S43: cold replicas that start at once on an empty database end with one active key for each algorithm."""
     made = _race(database_url, "first")
     (ring,) = {json.dumps(each) for each in made}
-    assert json.loads(ring) == [key.kid for key in rings_in(store).load(now=NOW).keys]  # type: ignore[union-attr]
+    assert json.loads(ring) == [key.kid for key in rings_in(store).load(now=NOW).keys]
     assert len(json.loads(ring)) == 4
 
 
@@ -246,7 +246,7 @@ def test_a_dump_of_the_database_has_no_private_key(database_url: str, store: Sql
         assert len(secrets) > 4
         for secret in secrets:
             assert secret not in dump
-    number = load_pem_private_key(rsa_pem().encode(), None).private_numbers().d  # type: ignore[union-attr]
+    number = load_pem_private_key(rsa_pem().encode(), None).private_numbers().d
     assert number.to_bytes(256, "big")[:32] not in dump
     assert ONE not in dump and base64.b64encode(ONE) not in dump
 
@@ -351,7 +351,7 @@ def test_a_key_that_cannot_be_opened_can_be_revoked(store: SqlStore) -> None:
                 now=NOW,
                 step=lambda ring, alg=alg: revoked(
                     ring.keys, with_role(ring.keys, alg, "active", NOW)[0].kid, NOW, M
-                ),  # type: ignore[misc]
+                ),
             )
     ring = lost.load(now=NOW)
     assert ring is not None

@@ -34,4 +34,4 @@ def watch(*, before: Watch = lambda _: None, after: Watch = lambda _: None) -> N
         def connect(self: Any, plain: Callable[[Any], Any] = database.connect) -> Any:
             return _Watched(plain(self), before, after)
 
-        database.connect = connect  # type: ignore[method-assign,assignment]
+        database.connect = connect
