@@ -35,20 +35,25 @@ def read_body(req: falcon.Request) -> bytes:
     Raises:
         ApiError: `BODY_TOO_LARGE` above 64 KiB, `INVALID_REQUEST` when it is malformed or cut short.
     """
-    if _announced(req) == 0:
+    announced = _announced(req)
+    if announced == 0:
         return b""
+    if announced is not None and announced > MAX_BODY_BYTES:
+        raise ApiError("BODY_TOO_LARGE")
     body: bytes = _read(req, MAX_BODY_BYTES + 1)
     if len(body) > MAX_BODY_BYTES:
         raise ApiError("BODY_TOO_LARGE")
     req.context.body_read = True
-    if len(body) < (_announced(req) or 0):  # RFC 9112 §6.3: what was cut short is not a message
+    if len(body) < (announced or 0):  # RFC 9112 §6.3: what was cut short is not a message
         raise ApiError("INVALID_REQUEST")
     return body
 
 
 def drain_body(req: falcon.Request) -> None:
     """Read what nobody wanted, so that closing the connection does not take the answer back from the client."""
-    if getattr(req.context, "body_read", False) or _announced(req) == 0:
+    announced = _announced(req)
+    # More than would be drained is not waited for: whoever only announces it gets his answer at once.
+    if getattr(req.context, "body_read", False) or announced == 0 or (announced or 0) > _DRAIN_BYTES:
         return
     left = _DRAIN_BYTES
     with contextlib.suppress(ApiError):  # the answer stands, whatever is wrong with the rest of the request

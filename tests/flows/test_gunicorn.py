@@ -95,8 +95,8 @@ HOSTILE = {
 }
 
 
-def send(server: Gunicorn, payload: bytes) -> bytes:
-    """Send bytes, say that no more will come, and return all that comes back."""
+def send(server: Gunicorn, payload: bytes, *, more_to_come: bool = False) -> bytes:
+    """Send bytes, say that no more will come unless there is `more_to_come`, and return all that comes back."""
     family = socket.AF_UNIX if server.socket_path else socket.AF_INET
     with socket.socket(family) as wire:
         wire.settimeout(10)
@@ -104,7 +104,8 @@ def send(server: Gunicorn, payload: bytes) -> bytes:
         received = b""
         with contextlib.suppress(ConnectionResetError):
             wire.sendall(payload)
-            wire.shutdown(socket.SHUT_WR)
+            if not more_to_come:
+                wire.shutdown(socket.SHUT_WR)
             while chunk := wire.recv(65536):
                 received += chunk
         return received
@@ -180,6 +181,16 @@ def test_a_lawful_chunk_extension_is_ignored(server: Gunicorn) -> None:
     answer = send(server, _POST + _ADMIN + body + _SMUGGLED)
     assert STATUS_LINE.findall(answer) == [b"400"]
     assert b"See the field x." in answer  # it was read to its end
+
+
+@pytest.mark.parametrize("announced", ["1048577", "99999999999", "9" * 400])
+@pytest.mark.parametrize(("head", "status"), [(_POST + _ADMIN, b"413"), (_POST, b"403")])
+def test_a_body_far_too_large_is_refused_by_its_announcement(
+    server: Gunicorn, head: bytes, status: bytes, announced: str
+) -> None:
+    """Contract §5: 413 above 64 KiB; RFC 9110 §15.5.14: the length says so before a byte of the body has come."""
+    payload = head + b"Content-Length: " + announced.encode() + b"\r\n\r\n"
+    assert STATUS_LINE.findall(send(server, payload, more_to_come=True)) == [status]
 
 
 def test_http_1_0_without_host_has_the_fixed_issuer(server: Gunicorn) -> None:
