@@ -27,12 +27,14 @@ from service.web.params import MalformedParameters, read_form, read_query
 from service.web.redirects import send_redirect
 
 _FORM_COOKIE = "pylon_dev_form"
+#: Beginnings of what a proxy or a tunnel adds, as WSGI names it: of any X-Forwarded-… one will do.
 _FORWARDING = (
-    "HTTP_X_FORWARDED_FOR",
+    "HTTP_X_FORWARDED_",
     "HTTP_FORWARDED",
     "HTTP_X_REAL_IP",
-    "HTTP_X_FORWARDED_HOST",
     "HTTP_VIA",
+    "HTTP_CF_CONNECTING_IP",
+    "HTTP_TRUE_CLIENT_IP",
 )
 _TYPED: Final = ("user_id", "name", "email")
 
@@ -47,7 +49,7 @@ def require_local(req: falcon.Request) -> None:
         local = ipaddress.ip_address(req.env.get("REMOTE_ADDR", "")).is_loopback
     except ValueError:
         local = False
-    if not local or any(name in req.env for name in _FORWARDING):
+    if not local or any(name.startswith(_FORWARDING) for name in req.env):
         raise ApiError("NOT_FOUND")
 
 

@@ -30,7 +30,7 @@ WALL_CLOCK = frozenset(
     | {"cli/sweep.py"}
 )
 #: Dev mode's pages look at forwarding headers only to refuse: whoever came by a proxy did not come from this machine.
-ONLY_TO_REFUSE = {"resources/dev.py": frozenset({"HTTP_X_FORWARDED_HOST"})}
+ONLY_TO_REFUSE = {"resources/dev.py": frozenset({"HTTP_X_FORWARDED_"})}
 
 Finder = Callable[[ast.Module, str], Iterator[str]]
 

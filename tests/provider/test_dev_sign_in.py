@@ -17,7 +17,9 @@ PEERS = pytest.mark.parametrize(
     [
         {"REMOTE_ADDR": "203.0.113.9"}, {"REMOTE_ADDR": "10.0.0.1"}, {"REMOTE_ADDR": ""}, {"REMOTE_ADDR": "nonsense"},
         {"HTTP_X_FORWARDED_FOR": "127.0.0.1"}, {"HTTP_FORWARDED": "for=127.0.0.1"}, {"HTTP_X_REAL_IP": "127.0.0.1"},
-        {"HTTP_X_FORWARDED_HOST": "localhost"}, {"HTTP_VIA": "1.1 proxy"},
+        {"HTTP_X_FORWARDED_HOST": "localhost"}, {"HTTP_VIA": "1.1 proxy"}, {"HTTP_X_FORWARDED_PROTO": "http"},
+        {"HTTP_X_FORWARDED_PREFIX": "/"}, {"HTTP_X_FORWARDED_PORT": "80"}, {"HTTP_X_FORWARDED_SERVER": "proxy"},
+        {"HTTP_CF_CONNECTING_IP": "127.0.0.1"}, {"HTTP_TRUE_CLIENT_IP": "127.0.0.1"},
     ],
 )  # fmt: skip
 
