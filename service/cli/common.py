@@ -14,6 +14,7 @@ from service.settings import Fault, read_settings
 from service.startup import open_store
 from service.storage.interface import StoreUnavailable
 from service.storage.sql import SqlStore
+from service.storage.urls import DatabaseUrl
 
 WRONG_CONFIGURATION = 2
 FAILED = 1
@@ -37,12 +38,15 @@ def configured_store(*also: str) -> Iterator[SqlStore]:
     try:
         yield store
     except (StoreUnavailable, OSError) as error:
-        fail(_why_unavailable(store, error))
+        fail(_why_unavailable(store, reading.settings.database, error))
     finally:
         store.close()
 
 
-def _why_unavailable(store: SqlStore, error: Exception) -> str:
+def _why_unavailable(store: SqlStore, database: DatabaseUrl, error: Exception) -> str:
+    # Only a migration makes the file: a mistyped path makes none.
+    if database.is_sqlite and not database.path.exists():
+        return "There is no database yet: the first start makes it, or run: pylon-oidc migrate"
     with contextlib.suppress(StoreUnavailable):
         if store.schema_state() == "behind":
             return "The database's schema is missing or behind this version; run: pylon-oidc migrate"

@@ -54,10 +54,11 @@ def test_a_fault_elsewhere_does_not_keep_an_operator_from_the_store(run: Run, co
 
 @pytest.mark.parametrize("command", [each for each in ON_THE_STORE if each != ["migrate"]], ids=" ".join)
 def test_a_database_that_is_not_there_is_a_failure(run: Run, command: list[str]) -> None:
-    """§1: exit 1 a failed operation, in one line."""
+    """§1: exit 1 a failed operation, in one line, which names `pylon-oidc migrate`; SQLite migrates at the first start."""
     result = run(*command)
     assert result.exit_code == 1
     assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.endswith("run: pylon-oidc migrate\n")
     assert "Traceback" not in result.output
 
 
