@@ -32,7 +32,14 @@ from service.startup import clients_without_a_key, prepare, shadowed_clients
 from service.storage.interface import Store, StoreUnavailable
 from service.web.auth import AdminAuth
 from service.web.errors import add_error_handlers
-from service.web.middleware import CredentialedCors, IssuerOfRequest, KnownMethods, OpenCors, RequestLog
+from service.web.middleware import (
+    CredentialedCors,
+    FailuresOfPages,
+    IssuerOfRequest,
+    KnownMethods,
+    OpenCors,
+    RequestLog,
+)
 from service.web.pages import Stylesheet
 from service.web.routing import ExactRouter
 
@@ -75,6 +82,7 @@ def create_app(
             ),
             CredentialedCors(settings.trusted_origins, prefix=f"{prefix}/api/auth/"),
             OpenCors(),
+            FailuresOfPages(),
             KnownMethods(),
         ],
         router=ExactRouter(with_slashes=[prefix + path for path in NAMED_BY_OTHERS]),

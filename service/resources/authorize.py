@@ -242,6 +242,7 @@ class Authorize:
 
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
+        self.show_failure = flow.browser.show_failure
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Check the request, and go on with it."""
@@ -295,6 +296,7 @@ class OpenInteraction:
 
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
+        self.show_failure = flow.browser.show_failure
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, interaction_id: str) -> None:
         """Go on, for the browser that began it."""

@@ -157,6 +157,10 @@ class Browser:
         )
         self.show(req, resp, "error.html", status=status, title="This did not work", text=text)
 
+    def show_failure(self, req: falcon.Request, resp: falcon.Response, text: str, *, status: int) -> None:
+        """Show the error page for what is no fault of the request; the log has it already."""
+        self.show(req, resp, "error.html", status=status, title="This did not work", text=text)
+
 
 def wanted_by_app(interaction: Interaction) -> Mapping[str, str]:
     """What the app's pages are told of an interaction in their address."""

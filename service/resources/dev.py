@@ -58,6 +58,7 @@ class Home:
 
     def __init__(self, browser: Browser, clock: Callable[[], float]) -> None:
         self._browser = browser
+        self.show_failure = browser.show_failure
         self._clock = clock
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -104,6 +105,7 @@ class DevSignIn:
 
     def __init__(self, browser: Browser, sessions: LocalSessions, clock: Callable[[], float]) -> None:
         self._browser = browser
+        self.show_failure = browser.show_failure
         self._sessions = sessions
         self._clock = clock
 

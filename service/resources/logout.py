@@ -68,6 +68,7 @@ class Logout:
         logout_url: str | None,
     ) -> None:
         self._browser = browser
+        self.show_failure = browser.show_failure
         self._clients = clients
         self._keyring = keyring
         self._clock = clock

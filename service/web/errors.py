@@ -138,14 +138,28 @@ def _on_store_unavailable(
         request_id=getattr(req.context, "request_id", ""),
         cause=type(error.__cause__).__name__,
     )
-    _on_api_error(req, resp, ApiError("STORE_UNAVAILABLE", headers={"Retry-After": "2"}), params)
+    _on_failure(req, resp, ApiError("STORE_UNAVAILABLE", headers={"Retry-After": "2"}), params)
 
 
 def _on_unknown(
     req: falcon.Request, resp: falcon.Response, error: Exception, params: Mapping[str, Any]
 ) -> None:
     _log_failure(req, error)
-    _on_api_error(req, resp, ApiError("INTERNAL"), params)
+    _on_failure(req, resp, ApiError("INTERNAL"), params)
+
+
+def _on_failure(
+    req: falcon.Request, resp: falcon.Response, error: ApiError, params: Mapping[str, Any]
+) -> None:
+    """Answer for what nobody asked wrongly: in the shape of the API, or on a page where a browser asked."""
+    _on_api_error(req, resp, error, params)
+    show = getattr(req.context, "show_failure", None)
+    if show is None:
+        return
+    try:
+        show(req, resp, f"{ERRORS[error.code][1]} ({error.code})", status=error.status)
+    except Exception as failure:  # the page itself may be what fails: the answer stands as it is
+        _log_failure(req, failure)
 
 
 def _log_failure(req: falcon.Request, error: Exception) -> None:

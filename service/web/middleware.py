@@ -174,6 +174,16 @@ class OpenCors:
             )
 
 
+class FailuresOfPages:
+    """Remembers how a resource for browsers shows what went wrong here: people are not answered in JSON."""
+
+    def process_resource(
+        self, req: falcon.Request, _resp: falcon.Response, resource: object, _params: dict[str, Any]
+    ) -> None:
+        """Set `req.context.show_failure`; None for a resource for programs."""
+        req.context.show_failure = getattr(resource, "show_failure", None)
+
+
 class KnownMethods:
     """Answers 405 to a method that HTTP does not know, where Falcon says 400."""
 

@@ -286,14 +286,44 @@ NEEDS_STORE: list[dict[str, Any]] = [
     {"method": "DELETE", "path": "/api/oidc/grants/g", "admin": True},
     {"method": "GET", "path": "/api/oidc/interactions/i", "admin": True},
     {"method": "POST", "path": "/api/oidc/interactions/i/login", "admin": True, "json": {"user_id": "u"}},
-    {"method": "GET", "path": "/oidc/authorize", "query": "client_id=c"},
-    {"method": "GET", "path": "/oidc/interaction/i"},
-    {"method": "GET", "path": "/oidc/logout", "cookie": "pylon_session=pylon_" + "a" * 64},
     {"method": "GET", "path": "/oidc/userinfo", "token": "a" * 43},
     {"method": "POST", "path": "/oidc/token", "body": b"grant_type=x&client_id=c", "content_type": FORM},
     {"method": "POST", "path": "/oidc/introspect", "body": b"token=x&client_id=c", "content_type": FORM},
     {"method": "POST", "path": "/oidc/revoke", "body": b"token=x&client_id=c", "content_type": FORM},
 ]
+
+#: The same for people.
+PAGES_NEED_STORE: list[dict[str, Any]] = [
+    {"method": "GET", "path": "/oidc/authorize", "query": "client_id=c"},
+    {"method": "POST", "path": "/oidc/authorize", "body": b"client_id=c", "content_type": FORM},
+    {"method": "GET", "path": "/oidc/interaction/i"},
+    {"method": "POST", "path": "/oidc/interaction/i", "body": b"decision=allow", "content_type": FORM},
+    {"method": "GET", "path": "/oidc/logout", "cookie": "pylon_session=pylon_" + "a" * 64},
+]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [(StoreUnavailable(), 503, "STORE_UNAVAILABLE"), (ZeroDivisionError("peculiar"), 500, "INTERNAL")],
+)
+@pytest.mark.parametrize("request_of", PAGES_NEED_STORE, ids=lambda row: f"{row['method']} {row['path']}")
+def test_a_browser_is_shown_a_page_of_what_failed_here(
+    serve: Serve, request_of: dict[str, Any], error: Exception, status: int, code: str
+) -> None:
+    """Contract §7: `/oidc/authorize`, `interaction` and `logout` are for browsers: an HTML page; 500 and 503 are not
+    among what has the API's shape everywhere.
+    """
+    house = serve(store_of=lambda _: BrokenStore(error), PYLON_OIDC_PRIVATE_KEY=rsa_pem())
+    answer = house.ask(**request_of, headers={"X-Request-Id": "my-request-1"})
+    page = answer.body.decode()
+    assert (answer.status, answer.headers["Content-Type"]) == (status, "text/html; charset=utf-8")
+    assert code in page and "my-request-1" in page and "peculiar" not in page and "ZeroDivision" not in page
+    assert answer.headers["X-Request-Id"] == "my-request-1" and answer.headers["Cache-Control"] == "no-store"
+    assert ("Retry-After" in answer.headers) == (status == 503)
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert "Set-Cookie" not in answer.headers
+    (logged,) = [line for line in house.lines if line["event"] in {"request_failed", "store_unavailable"}]
+    assert logged["request_id"] == "my-request-1" and house.requests_logged[-1]["status"] == status
 
 
 @pytest.mark.parametrize("request_of", NEEDS_STORE, ids=lambda row: f"{row['method']} {row['path']}")
