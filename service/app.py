@@ -73,22 +73,23 @@ def create_app(
         clock: Unix s.
     """
     prefix = issuer_path(settings.issuer or "")
+    table = routes(settings, store, keyring, sessions_source, clock)
     app: Application = falcon.App(
         middleware=[
             RequestLog(settings.forwarded_allow_ips),
+            OpenCors(frozenset(path for path, resource in table.items() if hasattr(resource, "any_origin"))),
             IssuerOfRequest(
                 IssuerResolver(settings.issuer, settings.allowed_hosts, settings.dev_mode),
                 indifferent=HEALTH_PATHS,
             ),
             CredentialedCors(settings.trusted_origins, prefix=f"{prefix}/api/auth/"),
-            OpenCors(),
             FailuresOfPages(),
             KnownMethods(),
         ],
         router=ExactRouter(with_slashes=[prefix + path for path in NAMED_BY_OTHERS]),
     )
     add_error_handlers(app)
-    for path, resource in routes(settings, store, keyring, sessions_source, clock).items():
+    for path, resource in table.items():
         _derive_head(resource)
         app.add_route(path, resource)
     return app

@@ -156,16 +156,17 @@ class CredentialedCors:
 
 
 class OpenCors:
-    """Lets scripts of any origin read the answers of a resource with `any_origin`, errors too: no cookie counts there.
+    """Lets scripts of any origin read the answers at some paths, errors too: no cookie counts there.
 
     Spec: Fetch §3.2
     """
 
-    def process_resource(
-        self, _req: falcon.Request, resp: falcon.Response, resource: object, _params: dict[str, Any]
-    ) -> None:
-        """Allow every origin, without credentials."""
-        if getattr(resource, "any_origin", False):
+    def __init__(self, paths: frozenset[str]) -> None:
+        self._paths = paths
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Allow every origin, without credentials, before anything is refused."""
+        if req.env["PATH_INFO"] in self._paths:
             resp.set_headers(
                 {
                     "Access-Control-Allow-Origin": "*",

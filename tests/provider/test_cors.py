@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.http.driver import refused
 from tests.provider.browser import FORM
+from tests.provider.conftest import ServeProvider
 from tests.provider.driver import Provider
 from tests.support.gunicorn import Answer
 
@@ -50,6 +52,15 @@ def test_a_wrong_method_can_be_read_too(op: Provider, path: str, method: str) ->
     """S42; contract §8: `*` for errors too, 405 included."""
     answer = op.ask(method, path, headers=ORIGIN)
     assert answer.status == 405
+    _is_open(answer)
+
+
+@pytest.mark.parametrize("path", OPEN)
+def test_a_wrong_host_can_be_read_too(serve_provider: ServeProvider, path: str) -> None:
+    """S42; contract §8: `*` for errors too, `INVALID_HOST` included, which comes before everything else."""
+    op = serve_provider(PYLON_DEV_MODE="1", PYLON_OIDC_ISSUER=None, PYLON_ALLOWED_HOSTS="localhost:*")
+    answer = op.ask("POST", path, headers=ORIGIN, host="evil.example")
+    refused(answer, 400, "INVALID_HOST")
     _is_open(answer)
 
 
