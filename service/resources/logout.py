@@ -24,8 +24,10 @@ from service.web.redirects import send_redirect, with_parameters
 
 _FORM_S = 600
 _DONE = "signed_out"
+_POSTED = "posted"
 _MALFORMED = "The request is malformed."
 _UNFIT = "The request to sign you out does not fit its service."
+_TOO_OLD = "This page is too old."
 _KEPT = ("id_token_hint", "client_id", "post_logout_redirect_uri", "state", "logout_hint", "ui_locales")
 
 
@@ -86,7 +88,13 @@ class Logout:
             nobody = self._browser.session(req, now=now) is None
             self._browser.show(req, resp, "logged_out.html", issuer=req.context.issuer, signed_out=nobody)
             return
-        wish = None if parameters.repeated else self._wish(req, parameters.values, now=now)
+        values: Mapping[str, str] | None = parameters.values
+        if _POSTED in parameters.values:
+            values = self._posted(parameters.values[_POSTED], now=now)
+        if values is None:
+            self._browser.show_error(req, resp, _TOO_OLD)
+            return
+        wish = None if parameters.repeated else self._wish(req, values, now=now)
         if wish is None:
             self._browser.show_error(req, resp, _UNFIT)
             return
@@ -96,7 +104,7 @@ class Logout:
         elif wish.subject == session.user_id:
             self._sign_out(req, resp, wish, session, now=now)
         else:
-            self._ask(req, resp, wish, session, parameters.values, now=now)
+            self._ask(req, resp, wish, session, values, now=now)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Take the answer of the confirm form; any other POST comes back as a GET, where cookies come along."""
@@ -110,13 +118,13 @@ class Logout:
             self._browser.show_error(req, resp, _UNFIT)
             return
         if "form_token" not in form.values:
-            kept = {name: form.values[name] for name in _KEPT if name in form.values}
-            send_redirect(resp, with_parameters(f"{req.context.issuer}/oidc/logout", kept))
+            address = self._keep(form.values, now=now)
+            send_redirect(resp, with_parameters(f"{req.context.issuer}/oidc/logout", address))
             return
         asked = self._browser.store.take(Kind.VERIFIER, _form_hash(form.values["form_token"]), now=now)
         session = self._browser.session(req, now=now)
         if asked is None or not is_own_form(req) or (session is not None and asked.session_id != session.sid):
-            self._browser.show_error(req, resp, "This page is too old.", status=403)
+            self._browser.show_error(req, resp, _TOO_OLD, status=403)
             return
         wish = self._wish(req, asked.body["parameters"], now=now) or _Wish(None, None, None, None)
         if form.values.get("decision") != "allow":
@@ -127,6 +135,21 @@ class Logout:
             self._leave(req, resp, wish)
         else:
             self._sign_out(req, resp, wish, session, now=now)
+
+    def _keep(self, values: Mapping[str, str], *, now: int) -> Mapping[str, str]:
+        """Keep what was posted, which may be longer than an address; the parameters of the GET that finds it."""
+        kept = {name: values[name] for name in _KEPT if name in values}
+        if not kept:
+            return {}
+        handle = new_handle()
+        record = Record(Kind.VERIFIER, _request_hash(handle), now + _FORM_S, body={"parameters": kept})
+        self._browser.store.put(record, now=now)
+        return {_POSTED: handle}
+
+    def _posted(self, unverified_handle: str, *, now: int) -> Mapping[str, str] | None:
+        """What was posted; None when it is over. Not taken, for a page may be loaded anew."""
+        record = self._browser.store.get(Kind.VERIFIER, _request_hash(unverified_handle), now=now)
+        return None if record is None else record.body["parameters"]
 
     def _wish(self, req: falcon.Request, values: Mapping[str, str], *, now: int) -> _Wish | None:
         """What may be believed of a request; None when its parts contradict each other."""
@@ -206,3 +229,8 @@ class Logout:
 def _form_hash(unverified_token: str) -> str:
     """The id of a form's token, which no verifier of an interaction has."""
     return hash_handle(f"logout form\n{unverified_token}")
+
+
+def _request_hash(unverified_handle: str) -> str:
+    """The id of a request that was posted, which neither a form nor an interaction has."""
+    return hash_handle(f"logout request\n{unverified_handle}")

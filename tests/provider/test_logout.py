@@ -79,6 +79,32 @@ def test_a_posted_request_comes_back_as_a_get(op: Provider, browser: Browser, si
     assert answer.status == 303 and answer.headers["Location"].startswith(f"{op.issuer}/oidc/logout?")
 
 
+def test_a_posted_request_may_be_longer_than_an_address(op: Provider, browser: Browser) -> None:
+    """Logout §2: POST is for what an address cannot hold; contract §8: the parameters are kept, not sent along."""
+    long_name = {"claims": {"name": "N" * 12_000}}
+    wanted = json.dumps({"id_token": {"name": None}})
+    hint = op.sign_in(browser, fields=long_name, claims=wanted, scope="openid profile").tokens["id_token"]
+    assert len(hint) > 12_000
+    form = {"id_token_hint": hint, "post_logout_redirect_uri": SIGNED_OUT, "state": STATE}
+    answer = browser.ask("POST", f"{op.issuer}/oidc/logout", form=form, cross_site=True)
+    assert answer.status == 303 and len(answer.headers["Location"]) < 1_000
+    assert browser.go(answer.headers["Location"]).url == f"{SIGNED_OUT}?state={STATE}"
+    assert _is_signed_out(op, browser)
+
+
+@pytest.mark.parametrize("kept", ["unknown", "expired"])
+def test_a_posted_request_is_kept_for_ten_minutes(
+    op: Provider, browser: Browser, signed: Signed, kept: str
+) -> None:
+    """Contract §8: what was kept is found by its handle alone, and not for ever: an error page, nobody signed out."""
+    form = {"id_token_hint": signed.tokens["id_token"]}
+    address = browser.ask("POST", f"{op.issuer}/oidc/logout", form=form).headers["Location"]
+    if kept == "expired":
+        op.clock.advance(601)
+    assert browser.go(address if kept == "expired" else f"{address}x").is_page(400)
+    assert not _is_signed_out(op, browser)
+
+
 def test_without_state_the_redirect_has_none(op: Provider, browser: Browser, signed: Signed) -> None:
     """Line 5.3: no state is made up; the session is gone (Logout §3)."""
     landing = _logout(
