@@ -104,6 +104,34 @@ def test_an_application_that_is_down_is_502(stub: StubUpstream) -> None:
         assert_refused(alone.call("GET", "/oidc/jwks"), 502)
 
 
+@pytest.mark.parametrize("prefix", ["", "/id/one"])
+@pytest.mark.parametrize("endpoint", ["token", "userinfo", "revoke"])
+def test_a_page_elsewhere_can_read_what_is_refused(
+    site: NginxSite, stub: StubUpstream, endpoint: str, prefix: str
+) -> None:
+    """Contract §8: CORS `*` on token, userinfo, revoke, for errors too; whoever gives them (Fetch §3.2)."""
+    path = f"{prefix}/oidc/{endpoint}"
+    too_large = site.call("POST", path, body=b"x" * 70_000)
+    assert_refused(too_large, 413)
+    stub.reply = lambda _seen: Reply(drop=True)
+    away = site.call("POST", path, body=b"x=y")
+    assert_refused(away, 502)
+    for answer in (too_large, away):
+        assert answer.headers.all("access-control-allow-origin") == ["*"]
+        assert "X-Request-Id" in answer.headers["access-control-expose-headers"]
+        assert "access-control-allow-credentials" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "path", ["/oidc/introspect", "/oidc/authorize", "/api/auth/jwt", "/x/oidc/token/y", "/token"]
+)
+def test_what_is_refused_elsewhere_is_nobody_elses(site: NginxSite, stub: StubUpstream, path: str) -> None:
+    """S42: CORS `*` is for the endpoints where no cookie counts, and for no other."""
+    answer = site.call("POST", path, body=b"x" * 70_000)
+    assert_refused(answer, 413)
+    assert "access-control-allow-origin" not in answer.headers
+
+
 def test_an_application_that_hangs_up_is_502(site: NginxSite, stub: StubUpstream) -> None:
     """A connection that ends without an answer: PROXY_REFUSED with Retry-After."""
     stub.reply = lambda _seen: Reply(drop=True)
