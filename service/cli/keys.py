@@ -245,6 +245,8 @@ def rotate(*, alg: str | None, compromised: bool, as_json: bool) -> None:
         algs = [alg] if alg else _kept(before.keys, now)
 
         def step(ring: Ring) -> Keys:
+            nonlocal before
+            before = ring
             changed = ring.keys
             for each in algs:
                 if compromised:
@@ -269,22 +271,31 @@ def rotate(*, alg: str | None, compromised: bool, as_json: bool) -> None:
 
 def _what_rotated(before: Ring, ring: Ring, alg: str, opened: _Open, *, compromised: bool) -> dict[str, Any]:
     now, margins = opened.now, opened.margins
-    (old,) = with_role(before.keys, alg, "active", now)
-    successor = next(key for key in with_role(before.keys, alg, "next", now))
-    new = next(key for key in ring.keys if key.kid == successor.kid)
-    kept = next(key for key in ring.keys if key.kid == old.kid)
-    told: dict[str, Any] = {"alg": alg, "kid": old.kid, "successor": new.kid, "signs_from": new.signs_from}
-    if compromised:
+    old = signer(before.keys, alg, now)
+    kept = next(key for key in ring.keys if old is not None and key.kid == old.kid)
+    told: dict[str, Any] = {"alg": alg, "kid": kept.kid}
+    if not compromised:
+        new = next(iter(with_role(ring.keys, alg, "next", now)))
         return told | {
-            "accepted_until": now + margins.learn_s + margins.max_age_s,
-            "affected_until": now + margins.longest_token_s,
-            "unknown_until": max(now, new.published_at + margins.lead_s),
+            "successor": new.kid,
+            "signs_from": new.signs_from,
+            "published_until": kept.gone_at,
         }
-    return told | {"published_until": kept.gone_at}
+    follows = signer(ring.keys, alg, now)
+    return told | {
+        "successor": None if follows is None else follows.kid,
+        "signs_from": None if follows is None else follows.signs_from,
+        "accepted_until": now + margins.learn_s + margins.max_age_s,
+        "affected_until": now + margins.longest_token_s,
+        "unknown_until": None if follows is None else max(now, follows.published_at + margins.lead_s),
+    }
 
 
 def _in_words(told: dict[str, Any], *, compromised: bool) -> str:
-    head = f"{told['alg']}: {told['successor']} signs from {as_date(told['signs_from'])} on"
+    if told["successor"] is None:
+        head = f"{told['alg']}: nothing signs by {told['alg']} any more"
+    else:
+        head = f"{told['alg']}: {told['successor']} signs from {as_date(told['signs_from'])} on"
     if not compromised:
         return f"{head}; {told['kid']} stays published until {as_date(told['published_until'])}."
     lines = [
@@ -292,7 +303,7 @@ def _in_words(told: dict[str, Any], *, compromised: bool) -> str:
         f"  It leaves our key set within a minute; verifiers that keep the set may accept it until {as_date(told['accepted_until'])}.",
         f"  Whoever holds a token that it signed is refused from then on, and needs a new one; the last such token would have ended at {as_date(told['affected_until'])}.",
     ]
-    if told["unknown_until"] > told["signs_from"]:
+    if told["successor"] is not None and told["unknown_until"] > told["signs_from"]:
         lines.append(
             f"  The new key was published a short while ago: verifiers with an old set refuse its tokens, until {as_date(told['unknown_until'])} at the latest."
         )

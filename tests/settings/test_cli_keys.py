@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from service.cli.key_picture import draw_svg, draw_text
-from service.protocol.key_ring import Keys, Margins, published, role, rotated
+from service.protocol.key_ring import DAY_S, Keys, Margins, published, role, rotated
 from service.protocol.key_timeline import coming
 from service.protocol.sealed_keys import SealingKeys
 from service.ring_store import RingStore
@@ -261,6 +261,32 @@ def test_compromised_in_words(run: Run, tmp_path: Path) -> None:
     text = operator.do("rotate", "--compromised").stdout
     assert "is taken away" in text and "needs a new one" in text
     assert "published a short while ago" in text
+
+
+def test_compromised_without_a_key_that_could_follow_is_done_and_told(run: Run, tmp_path: Path) -> None:
+    """An algorithm that is kept no more: its last key is taken away all the same, and nothing signs by it then."""
+    operator = Operator(run, tmp_path)
+    operator.begin(91 * DAY_S)
+    es256 = {"PYLON_OIDC_ALGS": "Ed25519"}
+    assert operator.roles()["ES256"] == ["active", "gone"]
+    result = operator.do("rotate", "--alg", "ES256", "--compromised", **es256)
+    assert operator.roles()["ES256"] == ["gone", "gone"]
+    assert "nothing signs by ES256 any more" in result.stdout and "is taken away" in result.stdout
+    (line,) = audit(result)
+    assert (line["successor"], line["compromised"]) == (None, True)
+    assert operator.do("rotate", "--alg", "ES256", "--compromised", exit_code=1, **es256).stderr.startswith(
+        "Refused"
+    )
+
+
+def test_compromised_where_a_new_key_follows_names_it(run: Run, tmp_path: Path) -> None:
+    """A ring that nobody looked after has no next key: one is made, and verifiers do not know it yet."""
+    operator = Operator(run, tmp_path)
+    operator.begin(91 * DAY_S)
+    (told,) = json.loads(operator.do("rotate", "--alg", "ES256", "--compromised", "--json").stdout)["rotated"]
+    active = next(each for each in operator.listed() if each["alg"] == "ES256" and each["role"] == "active")
+    assert (told["successor"], told["signs_from"]) == (active["kid"], active["signs_from"])
+    assert told["unknown_until"] == told["signs_from"] + M.lead_s
 
 
 def test_revoke_takes_any_key_away(operator: Operator) -> None:
