@@ -29,6 +29,7 @@ from service.protocol.key_ring import (
     kept_long_enough,
     needs,
     rescheduled,
+    role,
     without_private_parts_of_gone,
 )
 from service.protocol.sealed_keys import Binding, SealingKeys, Unsealable
@@ -74,7 +75,13 @@ class RingStore:
         return [alg for alg in ASYMMETRIC_ALGS if alg in kept]
 
     def ensure(
-        self, margins: Margins, *, now: int, step: Step | None = None, reschedule: bool = False
+        self,
+        margins: Margins,
+        *,
+        now: int,
+        step: Step | None = None,
+        reschedule: bool = False,
+        though_shut: bool = False,
     ) -> Ring:
         """Make the ring, and whatever it lacks by now; all of it once, however many processes do so at once.
 
@@ -84,8 +91,11 @@ class RingStore:
             step: what to do to its keys besides; it may be called again, with what another process has left.
             reschedule: whether another `rotation_s` than the ring was made by moves its times. At a start only:
                 replicas that are being replaced differ in it, and would move them to and fro.
+            though_shut: whether to go on where an encryption key is missing. New keys are sealed under the first that
+                is here: nobody else may be able to open them.
 
         Raises:
+            Unsealable: when a key that signs, or will, is sealed under an encryption key that is not here.
             Exception: what the step raises; nothing was changed then.
         """
         algs = self.algs(now=now)
@@ -93,6 +103,8 @@ class RingStore:
         for _ in range(_ATTEMPTS):
             known = self.load(now=now)
             ring = known or Ring(0, new_id(), (), margins.rotation_s)
+            if not though_shut:
+                self.check_sealing(ring, now=now)
             keys = ring.keys if step is None else step(ring)
             rotation_s = margins.rotation_s if reschedule else ring.rotation_s
             if rotation_s != ring.rotation_s:
@@ -138,6 +150,20 @@ class RingStore:
         sealed = self.sealing.seal(private_bytes(key), Binding(kid, alg, database_id))
         return KeyRecord(kid, alg, public_jwk(key, kid=kid, alg=alg), sealed, published_at=0)
 
+    def check_sealing(self, ring: Ring, *, now: int) -> None:
+        """Check that every encryption key is here which a key is sealed under that signs, or will.
+
+        Raises:
+            Unsealable: when one is missing; it names all that are.
+        """
+        self.sealing.check_here(
+            {
+                key.kid: key.sealed
+                for key in ring.keys
+                if key.sealed is not None and role(key, now) in {"active", "next"}
+            }
+        )
+
     def open(self, key: KeyRecord, ring: Ring) -> AsymmetricKey:
         """The private key of a record.
 
@@ -158,17 +184,19 @@ class RingStore:
     def reseal(self, margins: Margins, *, now: int) -> tuple[Ring, int]:
         """Seal every private part under the first encryption key; the ring, and how many it were.
 
+        What will not sign again, and whose encryption key is gone already, stays as it is until it goes.
+
         Raises:
-            Unsealable: when one cannot be opened.
+            Unsealable: when one cannot be opened that signs, or will.
         """
         count = 0
 
         def sealed_again(ring: Ring) -> Keys:
             nonlocal count
             count = 0
-            keys = []
+            keys, others = [], self.sealed_otherwise(ring)
             for key in ring.keys:
-                if key.sealed is not None and not self.sealing.is_first(key.sealed):
+                if key.sealed is not None and key.kid in others:
                     binding = Binding(key.kid, key.alg, ring.database_id)
                     again = self.sealing.seal(self.sealing.unseal(key.sealed, binding), binding)
                     keys.append(replace(key, sealed=again))
@@ -179,9 +207,14 @@ class RingStore:
 
         return self.ensure(margins, now=now, step=sealed_again), count
 
-    def sealed_otherwise(self, ring: Ring) -> int:
-        """How many private parts are sealed under another key than the first."""
-        return sum(1 for key in ring.keys if key.sealed is not None and not self.sealing.is_first(key.sealed))
+    def sealed_otherwise(self, ring: Ring) -> dict[str, str]:
+        """The kids whose private parts are sealed under another encryption key that is here, not the first; its name."""
+        others = self.sealing.names[1:]
+        return {
+            key.kid: str(key.sealed["by"])
+            for key in ring.keys
+            if key.sealed is not None and key.sealed.get("by") in others
+        }
 
 
 def _new_key(alg: str) -> AsymmetricKey:

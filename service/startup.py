@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -128,11 +129,18 @@ def managed_keys(
 
 def ring_warnings(ring: Ring, rings: RingStore, margins: Margins, *, now: int) -> Iterator[str]:
     """What an operator should hear of a ring."""
-    if otherwise := rings.sealed_otherwise(ring):
-        yield (
-            f"PYLON_KEY_ENCRYPTION_KEY: {otherwise} private keys are sealed under a key that is not its first; "
-            "run pylon-oidc keys reseal before you drop that one"
-        )
+    in_use = Counter(rings.sealed_otherwise(ring).values())
+    for number, name in enumerate(rings.sealing.names, 1):
+        if count := in_use[name]:
+            yield (
+                f"PYLON_KEY_ENCRYPTION_KEY: {count} private {'key is' if count == 1 else 'keys are'} sealed under its key "
+                f"{number} ({name}) and not under its first; run pylon-oidc keys reseal before you drop that one"
+            )
+    if rings.sealing.names:
+        try:
+            rings.check_sealing(ring, now=now)
+        except Unsealable as error:
+            yield f"PYLON_KEY_ENCRYPTION_KEY: {error}"
     for key in overdue(ring.keys, now, margins):
         yield f"the rotation of the {key.alg} key {key.kid} is overdue; run pylon-oidc keys rotate"
 

@@ -39,7 +39,7 @@ def check(*, as_json: bool, url: str | None, ca: Path | None, connect_to: tuple[
     differences: list[dict[str, Any]] = []
     if not faults:
         try:
-            notes = list(_notes(settings))
+            notes = list(_notes(settings, warnings))
             if url is not None:
                 differences = list(_differences(settings, url, ca, connect_to))
         except KeyFault as error:
@@ -126,10 +126,12 @@ def _difference(what: str, inside: Any, outside: Any) -> dict[str, Any]:
     return {"what": what, "inside": shown(inside), "outside": shown(outside)}
 
 
-def _notes(settings: Settings) -> Iterator[str]:
+def _notes(settings: Settings, warnings: list[str]) -> Iterator[str]:
     yield f"issuer: {settings.issuer or 'from the Host of each request'}"
     yield f"database: {'SQLite' if settings.database.is_sqlite else 'PostgreSQL'}"
-    algs = yield from (_managed_notes(settings) if settings.managed else _fixed_notes(settings))
+    algs = yield from (
+        _managed_notes(settings, warnings) if settings.managed else _fixed_notes(settings)
+    )
     yield from _metadata_notes(build_metadata(settings.issuer or FALLBACK_ISSUER, algs=algs))
 
 
@@ -149,8 +151,10 @@ def _fixed_notes(settings: Settings) -> Generator[str, None, list[str]]:
     return keyring.advertised_algs
 
 
-def _managed_notes(settings: Settings) -> Generator[str, None, list[str]]:
-    """The ring as it is: read, opened, and left as it was; returns the algorithms that discovery would name.
+def _managed_notes(settings: Settings, warnings: list[str]) -> Generator[str, None, list[str]]:
+    """The ring as it is: read, opened, and left as it was; what is odd about it goes to the warnings.
+
+    Returns the algorithms that discovery would name.
 
     Raises:
         Unsealable: when a key of it cannot be opened.
@@ -164,10 +168,12 @@ def _managed_notes(settings: Settings) -> Generator[str, None, list[str]]:
         if ring is None:
             yield "the ring of keys is empty, and will be made at the first start"
         else:
+            rings.check_sealing(ring, now=now)
             for key in published(ring.keys, now):
-                rings.open(key, ring)
+                if role(key, now) != "retired":  # of those only the public part is needed, as at a start
+                    rings.open(key, ring)
                 yield f"published key: {key.kid} ({key.alg}), {role(key, now)}"
-            yield from (f"warning: {text}" for text in ring_warnings(ring, rings, settings.margins, now=now))
+            warnings += ring_warnings(ring, rings, settings.margins, now=now)
             algs = sorted({key.alg for key in published(ring.keys, now)}, key=ASYMMETRIC_ALGS.index)
     except StoreUnavailable:
         yield "the ring of keys cannot be read now; a missing database is made at the first start"

@@ -134,8 +134,7 @@ def list_keys(*, everything: bool, as_json: bool) -> None:
         rows = [_row(key, now, as_json=as_json) for key in shown]
         columns = ["kid", "alg", "role", *_TIMES] if everything else ["kid", "alg", "role", *_TIMES[:-1]]
         print_rows(rows, columns, name="keys", as_json=as_json)
-        if not as_json:
-            _warn(opened, ring)
+        _warn(opened, ring)
 
 
 def _warn(opened: _Open, ring: Ring) -> None:
@@ -160,6 +159,7 @@ def plan(*, svg: Path | None, as_json: bool) -> None:
         safe = {alg: rotation_is_safe_at(ring.keys, alg, now, margins) for alg in _kept(ring.keys, now)}
         if svg is not None:
             svg.write_text(draw_svg(shown, changes, now), encoding="utf-8")
+        _warn(opened, ring)
         if as_json:
             _print_plan(opened, shown, changes, safe)
             return
@@ -180,7 +180,6 @@ def plan(*, svg: Path | None, as_json: bool) -> None:
         for alg, at in safe.items():
             word = "now" if at <= now else f"from {as_date(at)} on, in {at - now} s"
             click.echo(f"{alg}: a rotation by hand is safe {word}.")
-        _warn(opened, ring)
 
 
 def _kept(ring_keys: Keys, now: int) -> list[str]:
@@ -316,14 +315,16 @@ def revoke(kid: str) -> None:
     """Take a key out of the key set within a minute; where it signs, the next one does at once."""
     with _opened() as opened:
         opened.ring()
-        opened.rings.ensure(
+        ring = opened.rings.ensure(
             opened.margins,
             now=opened.now,
             step=lambda ring: revoked(ring.keys, kid, opened.now, opened.margins),
+            though_shut=True,  # how a ring is mended whose encryption key is lost
         )
         _audit("keys.revoke", opened, kid=kid)
         until = opened.now + opened.margins.learn_s + opened.margins.max_age_s
         click.echo(f"Revoked. Verifiers that keep the key set may accept {kid} until {as_date(until)}.")
+        _warn(opened, ring)
 
 
 @keys.command("reseal")

@@ -136,24 +136,38 @@ class SealingKeys:
             ) from None
 
     def _opener(self, sealed: Mapping[str, Any], kid: str) -> bytes:
-        if not self.secrets:
+        self.check_here({kid: sealed})
+        return dict(zip(self.names, self.secrets, strict=True))[sealed["by"]]
+
+    def check_here(self, sealed_of_kid: Mapping[str, Mapping[str, Any]]) -> None:
+        """Check that each sealed key names an encryption key that is here; opens none.
+
+        Raises:
+            NoSealingKey: when there is no encryption key.
+            WrongSealingKey: when some are missing; it names every one of them.
+        """
+        names, sealed_by = self.names, dict[str, list[str]]()
+        for kid, sealed in sealed_of_kid.items():
+            if sealed.get("by") not in names:
+                sealed_by.setdefault(_harmless(sealed.get("by")), []).append(kid)
+        if not sealed_by:
+            return
+        if not names:
             raise NoSealingKey(
-                f"the key {kid} is sealed, and there is no key to open it; set PYLON_KEY_ENCRYPTION_KEY"
+                f"{_were(list(sealed_of_kid))} sealed, and there is no key to open that; set PYLON_KEY_ENCRYPTION_KEY"
             )
-        named = dict(zip(self.names, self.secrets, strict=True))
-        by = sealed.get("by")
-        if by not in named:
-            dev = by in SealingKeys.of_dev_mode().names
-            under = "in dev mode, which protects nothing" if dev else f"under the key {_harmless(by)}"
-            raise WrongSealingKey(
-                f"the key {kid} was sealed {under}, and here is {', '.join(named)}; "
-                + (
-                    "revoke it, or begin with a new database"
-                    if dev
-                    else "write the key that sealed it too, the new one first"
-                )
-            )
-        return named[by]
+        (dev,) = SealingKeys.of_dev_mode().names
+        told = [
+            f"{_were(kids)} sealed "
+            + ("in dev mode, which protects nothing" if by == dev else f"under the key {by}")
+            for by, kids in sealed_by.items()
+        ]
+        mend = (
+            "revoke it, or begin with a new database"
+            if set(sealed_by) == {dev}
+            else "write the key that sealed it too, the new one first"
+        )
+        raise WrongSealingKey(f"{', '.join(told)}, and here is {', '.join(names)}; {mend}")
 
     def is_first(self, sealed: Mapping[str, Any]) -> bool:
         """Whether it is sealed under the key that seals now."""
@@ -172,6 +186,10 @@ def _decoded(sealed: Mapping[str, Any]) -> bytes | None:
         return base64.b64decode(sealed["data"], validate=True)
     except (binascii.Error, KeyError, TypeError, ValueError):
         return None
+
+
+def _were(kids: Sequence[str]) -> str:
+    return f"the keys {', '.join(kids)} were" if len(kids) > 1 else f"the key {kids[0]} was"
 
 
 def _harmless(name: object) -> str:

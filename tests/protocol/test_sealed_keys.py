@@ -57,7 +57,7 @@ def test_without_a_key_nothing_is_sealed() -> None:
 
 
 FAILURES: dict[str, tuple[SealingKeys, Binding, dict[str, Any], type[Unsealable], str]] = {
-    "missing": (SealingKeys(), WHAT, {}, NoSealingKey, "no key to open it; set PYLON_KEY_ENCRYPTION_KEY"),
+    "missing": (SealingKeys(), WHAT, {}, NoSealingKey, "no key to open that; set PYLON_KEY_ENCRYPTION_KEY"),
     "wrong": (SealingKeys((TWO,)), WHAT, {}, WrongSealingKey, "sealed under the key"),
     "sealed in dev mode": (
         KEYS,
@@ -101,6 +101,30 @@ def test_what_is_wrong_is_told_apart(
     assert told in str(caught.value) and "; " in str(caught.value)
     assert "canary7f3a" not in str(caught.value)
     assert not any(secret.hex() in str(caught.value) for secret in (ONE, TWO))
+
+
+def test_every_encryption_key_that_is_missing_is_named() -> None:
+    """§1: a start without an encryption key is a fault that says which one; all of them at once."""
+    three, both = bytes(range(64, 96)), SealingKeys((TWO, ONE))
+    sealed = {
+        kid: SealingKeys((secret,)).seal(PRIVATE, replace(WHAT, kid=kid))
+        for kid, secret in {"a": ONE, "b": TWO, "c": three, "d": three}.items()
+    }
+    first, second, third = (SealingKeys((secret,)).names[0] for secret in (ONE, TWO, three))
+    with pytest.raises(WrongSealingKey) as caught:
+        both.check_here(sealed)
+    assert str(caught.value).startswith(
+        f"the keys c, d were sealed under the key {third}, and here is {second}, {first}; "
+    )
+    with pytest.raises(WrongSealingKey) as caught:
+        KEYS.check_here(sealed)
+    assert (
+        f"the key b was sealed under the key {second}, the keys c, d were sealed under the key {third}"
+        in str(caught.value)
+    )
+    SealingKeys((three, TWO, ONE)).check_here(sealed)
+    with pytest.raises(NoSealingKey):
+        SealingKeys().check_here(sealed)
 
 
 @given(st.integers(0, (12 + len(PRIVATE) + 16) * 8 - 1))

@@ -303,22 +303,42 @@ def test_revoke_takes_any_key_away(operator: Operator) -> None:
 # --- the encryption key ---
 
 
-def test_reseal_moves_to_the_first_encryption_key(operator: Operator) -> None:
-    """Issue: `keys reseal`; a warning as long as another one is in use."""
+def test_reseal_moves_to_the_first_encryption_key(operator: Operator, run: Run) -> None:
+    """Issue: `keys reseal`; a warning as long as another one is in use, wherever an operator looks."""
     both = {"PYLON_KEY_ENCRYPTION_KEY": f"{B64[TWO]},{B64[ONE]}"}
-    assert "4 private keys are sealed under a key that is not its first" in operator.do("list", **both).stderr
+    told = (
+        f"PYLON_KEY_ENCRYPTION_KEY: 4 private keys are sealed under its key 2 ({SealingKeys((ONE,)).names[0]}) and not "
+        "under its first; run pylon-oidc keys reseal before you drop that one"
+    )
+    for command in (("list",), ("list", "--json"), ("plan",), ("plan", "--json")):
+        assert operator.do(*command, **both).stderr == f"warning: {told}\n"
+    assert f"warning: {told}" in run("check", **ENVIRON | both).stdout.splitlines()
+    assert told in json.loads(run("check", "--json", **ENVIRON | both).stdout)["warnings"]
     assert "Sealed 4 keys anew." in operator.do("reseal", **both).stdout
     assert operator.do("list", **both).stderr == ""
     assert "Sealed 0 keys" in operator.do("reseal", PYLON_KEY_ENCRYPTION_KEY=B64[TWO]).stdout
 
 
+def test_an_encryption_key_that_was_dropped_too_soon_is_named(operator: Operator) -> None:
+    """Looking at the ring tells which one is missing; a step that makes a key is refused, and changes nothing."""
+    name = SealingKeys((ONE,)).names[0]
+    wrong = {"PYLON_KEY_ENCRYPTION_KEY": B64[TWO]}
+    before = operator.listed("--all")
+    assert f"sealed under the key {name}, and here is" in operator.do("list", **wrong).stderr
+    for command in (("rotate",), ("rotate", "--compromised"), ("reseal",)):
+        told = operator.do(*command, exit_code=1, **wrong).stderr
+        assert f"sealed under the key {name}, and here is" in told and '"audit"' not in told
+    assert operator.listed("--all") == before
+    assert f"sealed under the key {name}" in operator.do("revoke", before[0]["kid"], **wrong).stderr
+
+
 def test_a_wrong_encryption_key_is_told(operator: Operator, run: Run) -> None:
     """Acceptance: told apart; `check` says so too, and the service would not start."""
     wrong = {"PYLON_KEY_ENCRYPTION_KEY": B64[TWO]}
-    assert "PYLON_KEY_ENCRYPTION_KEY: the key" in operator.do("reseal", exit_code=1, **wrong).stderr
+    assert "PYLON_KEY_ENCRYPTION_KEY: the keys" in operator.do("reseal", exit_code=1, **wrong).stderr
     result = run("check", **ENVIRON | wrong)
     assert result.exit_code == 2
-    assert result.stderr.startswith("PYLON_KEY_ENCRYPTION_KEY: the key")
+    assert result.stderr.startswith("PYLON_KEY_ENCRYPTION_KEY: the keys")
     assert run("check", **ENVIRON).exit_code == 0
 
 

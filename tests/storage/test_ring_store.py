@@ -325,11 +325,26 @@ def test_reseal_moves_every_key_to_the_first_encryption_key(store: SqlStore) -> 
     rings_in(store).ensure(M, now=NOW)
     both = rings_in(store, TWO, ONE)
     ring = both.load(now=NOW)
-    assert ring is not None and both.sealed_otherwise(ring) == 4
+    assert ring is not None and set(both.sealed_otherwise(ring)) == {key.kid for key in ring.keys}
     ring, count = both.reseal(M, now=NOW)
-    assert (count, both.sealed_otherwise(ring)) == (4, 0)
+    assert (count, both.sealed_otherwise(ring)) == (4, {})
     _open_all(rings_in(store, TWO))
     assert both.reseal(M, now=NOW)[1] == 0
+
+
+def test_reseal_does_what_can_be_done(store: SqlStore) -> None:
+    """What only verifies needs no private part: that its encryption key is lost keeps no other one from being moved."""
+    rings_in(store).ensure(M, now=NOW)
+    both = rings_in(store, TWO, ONE)
+    now = NOW + 5000
+    ring = both.ensure(M, now=now, step=rotate("ES256", now))
+    old = ring.keys[0].kid
+    _changed(store, lambda body: body["keys"][0]["sealed"].update(by="lost"))
+    now += M.learn_s
+    ring, count = both.reseal(M, now=now)
+    assert (count, role(ring.keys[0], now)) == (3, "retired")
+    assert rings_in(store, TWO).sealed_otherwise(ring) == {}
+    assert [key.kid for key in ring.keys if not both.sealing.is_first(key.sealed or {})] == [old]
 
 
 def test_reseal_with_a_wrong_key_changes_nothing(store: SqlStore) -> None:
@@ -337,6 +352,19 @@ def test_reseal_with_a_wrong_key_changes_nothing(store: SqlStore) -> None:
     before = rings_in(store).ensure(M, now=NOW)
     with pytest.raises(WrongSealingKey):
         rings_in(store, TWO).reseal(M, now=NOW)
+    assert rings_in(store).load(now=NOW) == before
+
+
+@pytest.mark.parametrize("what", ["another algorithm", "a rotation", "another length", "a next key"])
+def test_without_its_encryption_key_nothing_is_sealed_under_another(store: SqlStore, what: str) -> None:
+    """S46: who starts or rotates with a wrong encryption key leaves no key behind that the others cannot open."""
+    before = rings_in(store).ensure(M, now=NOW)
+    wrong = rings_in(store, TWO, algs=("RS256", *ALGS) if what == "another algorithm" else ALGS)
+    margins = replace(M, rotation_s=DAY_S) if what == "another length" else M
+    now = NOW + (M.rotation_s - M.ahead_s if what == "a next key" else 5000)
+    step = rotate("ES256", now) if what == "a rotation" else None
+    with pytest.raises(WrongSealingKey):
+        wrong.ensure(margins, now=now, step=step, reschedule=True)
     assert rings_in(store).load(now=NOW) == before
 
 
@@ -352,6 +380,7 @@ def test_a_key_that_cannot_be_opened_can_be_revoked(store: SqlStore) -> None:
                 step=lambda ring, alg=alg: revoked(
                     ring.keys, with_role(ring.keys, alg, "active", NOW)[0].kid, NOW, M
                 ),
+                though_shut=True,
             )
     ring = lost.load(now=NOW)
     assert ring is not None
