@@ -194,7 +194,7 @@ class ManagedKeys:
         return self._install(ring, now, now).ring
 
     def _is_old(self, state: _State, now: float) -> bool:
-        return now - state.seen_at > self._margins.learn_s + self._margins.slack_s
+        return abs(now - state.seen_at) > self._margins.learn_s + self._margins.slack_s
 
     def _now(self, now: float) -> _State:
         learn_s, since_s = self._margins.learn_s, abs(now - self._tried_at)

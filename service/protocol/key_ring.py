@@ -120,8 +120,8 @@ def role(key: KeyRecord, now: int) -> Role:
     """What the key is for now: a function of its own times and the clock, and of nothing else."""
     if key.revoked_at is not None or _reached(key.gone_at, now):
         return "gone"  # what was revoked stays so, whatever a clock that is behind says
-    if _reached(key.retires_at, now):
-        return "retired"
+    if _reached(key.retires_at, now) or key.sealed is None:
+        return "retired"  # nor does what has lost its private part sign again, when a clock was ahead for a while
     return "active" if _reached(key.signs_from, now) else "next"
 
 
@@ -180,13 +180,11 @@ def needs(keys: Keys, algs: Iterable[str], now: int, margins: Margins) -> list[s
     """The algorithms of the keys that must be made now; one twice where both the first and the next are missing."""
     wanted = []
     for alg in algs:
-        if not with_role(keys, alg, "active", now):
+        if signer(keys, alg, now) is None:
             wanted.append(alg)
         soon = now + margins.made_before_s
         coming_later = [
-            key
-            for key in with_role(keys, alg, "next", now)
-            if key.signs_from is None or key.signs_from > soon
+            key for key in _waiting(keys, alg, now) if key.signs_from is None or key.signs_from > soon
         ]
         if not coming_later:
             wanted.append(alg)
@@ -197,7 +195,7 @@ def added(keys: Keys, key: KeyRecord, now: int, margins: Margins) -> Keys:
     """The ring with a new key: signing at once where nothing of its algorithm does, else after all the others."""
     key = replace(key, published_at=now)
     line = _line(keys, key.alg, now)
-    if not with_role(keys, key.alg, "active", now):
+    if not line:
         first = replace(key, signs_from=now)
         return _in_line((*keys, first), key.alg, now, margins)
     begins = None
@@ -210,6 +208,12 @@ def _line(keys: Iterable[KeyRecord], alg: str, now: int) -> list[KeyRecord]:
     """Those of the algorithm that sign, or will: each until the one after it does."""
     line = (key for key in keys if key.alg == alg and role(key, now) in {"active", "next"})
     return sorted(line, key=_begins)
+
+
+def _waiting(keys: Iterable[KeyRecord], alg: str, now: int) -> list[KeyRecord]:
+    """Those of the line that come after the one that signs."""
+    signing = signer(keys, alg, now)
+    return [key for key in _line(keys, alg, now) if key != signing]
 
 
 def _in_line(keys: Keys, alg: str, now: int, margins: Margins) -> Keys:
@@ -236,12 +240,12 @@ def imported(
     if any(known.kid == key.kid for known in keys):
         raise UnsafeStep(f"the kid {key.kid} is taken")
     key = replace(key, published_at=now, imported=True)
-    if kept and not with_role(keys, key.alg, "active", now):
+    if kept and signer(keys, key.alg, now) is None:
         return added(keys, key, now, margins)
     if not as_next or not kept:
         gone = now + margins.longest_token_s + margins.linger_s
         return (*keys, replace(key, signs_from=now, retires_at=now, gone_at=gone))
-    waiting = with_role(keys, key.alg, "next", now)
+    waiting = _waiting(keys, key.alg, now)
     begins = waiting[0].signs_from if waiting else None
     if begins is not None:
         if begins <= now + margins.learn_s:
@@ -269,7 +273,7 @@ def rotation_is_safe_at(keys: Keys, alg: str, now: int, margins: Margins) -> int
     Raises:
         NoSuchKey: when no key waits.
     """
-    waiting = with_role(keys, alg, "next", now)
+    waiting = _waiting(keys, alg, now)
     if not waiting:
         raise NoSuchKey(f"no key of {alg} waits to sign")
     known_at = waiting[0].published_at + margins.lead_s - margins.learn_s
@@ -289,16 +293,22 @@ def rotated(keys: Keys, alg: str, now: int, margins: Margins) -> Keys:
         UnsafeStep: when a verifier may not know it yet, or it is about to sign anyway.
     """
     safe_at = rotation_is_safe_at(keys, alg, now, margins)
-    successor, begins = with_role(keys, alg, "next", now)[0], now + margins.learn_s
+    successor, begins = _waiting(keys, alg, now)[0], now + margins.learn_s
     if successor.signs_from is not None and successor.signs_from <= begins:
         raise UnsafeStep("a rotation is under way", safe_at)
     if now < safe_at:
         raise UnsafeStep("a verifier may still hold a key set without the next key", safe_at)
+    signing = signer(keys, alg, now)
+    if (
+        signing is not None and role(signing, now) == "next"
+    ):  # made by a clock ahead of ours; it signs all the same
+        begun = replace(signing, signs_from=now)
+        keys = tuple(begun if key == signing else key for key in keys)
     return _takes_over(keys, successor, begins, now, margins)
 
 
 def _takes_over(keys: Keys, successor: KeyRecord, begins: int, now: int, margins: Margins) -> Keys:
-    waiting = [key for key in with_role(keys, successor.alg, "next", now) if key.kid != successor.kid]
+    waiting = [key for key in _waiting(keys, successor.alg, now) if key.kid != successor.kid]
     moved = {key.kid: key for key in _again(waiting, begins, margins)}
     moved[successor.kid] = replace(successor, signs_from=begins)
     return _in_line(tuple(moved.get(key.kid, key) for key in keys), successor.alg, now, margins)
@@ -324,13 +334,13 @@ def revoked(keys: Keys, kid: str, now: int, margins: Margins) -> Keys:
     key = next((each for each in keys if each.kid == kid and role(each, now) != "gone"), None)
     if key is None:
         raise NoSuchKey(f"no published key is called {kid}")
-    signed = role(key, now) == "active"
+    signed = key == signer(keys, key.alg, now)
     gone = replace(key, revoked_at=now, sealed=None)
     keys = tuple(gone if each.kid == kid else each for each in keys)
-    waiting = with_role(keys, key.alg, "next", now)
     if not signed:
         return _in_line(keys, key.alg, now, margins)
-    return _takes_over(keys, waiting[0], now, now, margins) if waiting else keys
+    successor = signer(keys, key.alg, now)
+    return keys if successor is None else _takes_over(keys, successor, now, now, margins)
 
 
 def rescheduled(keys: Keys, now: int, margins: Margins) -> Keys:

@@ -374,6 +374,19 @@ def test_the_ring_goes_on_by_the_clock_without_a_store(worker: Worker) -> None:
     assert worker.keys.max_age_s() == 300
 
 
+def test_a_clock_that_goes_back_makes_no_ring_younger(worker: Worker) -> None:
+    """Without a store, nobody knows how old what a worker has is then: it signs no more until it has looked."""
+    worker.store.away = True
+    worker.clock.now = START - 3600
+    with pytest.raises(StoreUnavailable):
+        worker.keys.to_sign("ES256")
+    worker.store.away = False
+    worker.clock.advance(50)
+    kid = worker.kid()
+    worker.do_beside()
+    assert (worker.kid(), len(worker.keys.current().published)) == (kid, 2)
+
+
 def test_a_worker_that_never_saw_the_ring_has_no_keys(worker: Worker) -> None:
     """A PostgreSQL that cannot be reached at start: 503 until it can."""
     worker.store.away = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import Any
 
@@ -125,6 +126,40 @@ def test_a_clock_that_is_behind_signs_with_the_first_key() -> None:
     assert roles(keys, T - 3)["k1"] == "next"
     assert signer(keys, "RS256", T - 3) == keys[0]
     assert signer(keys, "ES256", T) is None
+
+
+def test_a_clock_that_is_behind_makes_no_key_that_signs_unknown() -> None:
+    """S43: a replica whose clock lags finds that nobody signs yet; what it would make nobody has seen. It goes on with
+    the key that is published, and the ring stays as it is.
+    """
+    now = T + 5000
+    fresh = whole()
+    taken_away = whole(revoked(fresh, "k1", now, M), now)
+    for keys, behind in ((fresh, T - 30), (taken_away, now - 30)):
+        assert needs(keys, ["RS256"], behind, M) == []
+        assert signer(keys, "RS256", behind) == signer(keys, "RS256", behind + 30)
+
+
+def test_a_clock_that_was_ahead_for_a_while_leaves_a_key_that_can_sign() -> None:
+    """What lost its private part while the clock was wrong does not sign when it is right again: the next one does."""
+    ahead = T + R + DAY_S
+    keys = whole(whole(whole(), T + R - DAY_S), ahead)
+    keys = without_private_parts_of_gone(keys, ahead)
+    signing = signer(keys, "RS256", T + 9)
+    assert signing is not None and (signing.kid, signing.sealed is None) == ("k2", False)
+    assert roles(keys, T + 9)["k1"] == "retired"  # published all the same, for what it has signed
+    assert needs(keys, ["RS256"], T + 9, M) == []
+
+
+def test_a_ring_that_was_made_by_a_clock_ahead_can_be_changed() -> None:
+    """The clock is right again: the key that signs all the same can be taken away, and another one is next."""
+    keys, now = whole(now=T + R), T
+    assert signer(keys, "RS256", now) == keys[0]
+    keys = whole(revoked(keys, "k1", now, M), now)
+    assert roles(keys, now) == {"k1": "gone", "k2": "active", "k3": "next"}
+    with pytest.raises(UnsafeStep):  # k3 was published just now
+        rotated(keys, "RS256", now + 1, M)
+    assert rotated(keys, "RS256", now + M.lead_s, M)
 
 
 # --- rotations by hand ---
@@ -559,6 +594,52 @@ TestAnyHistory = AnyHistory.TestCase
 
 
 HASTY = settings(max_examples=300, deadline=None, database=None, phases=[Phase.generate])
+
+
+class AnyClock(RuleBasedStateMachine):
+    """A ring whose clock goes forth and back, as that of a machine does that was started with a wrong one."""
+
+    margins = Margins(rotation_s=3 * DAY_S)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = T
+        self.known: set[str] = set()
+        self.keys = self.complete(())
+
+    def complete(self, keys: Keys) -> Keys:
+        """As every writer does; whoever is new may not sign, but where nothing could."""
+        nothing_can = signer(keys, "RS256", self.now) is None
+        while missing := needs(keys, ("RS256",), self.now, self.margins):
+            keys = added(keys, key(f"k{len(keys) + 1}", missing[0]), self.now, self.margins)
+        signing = signer(keys, "RS256", self.now)
+        assert signing is not None and signing.sealed is not None
+        assert signing in published(keys, self.now)
+        assert nothing_can or signing.kid in self.known
+        self.known = {each.kid for each in keys}
+        return without_private_parts_of_gone(keys, self.now)
+
+    @rule(seconds=st.integers(-20 * DAY_S, 20 * DAY_S) | st.integers(-90, 90))
+    def the_clock_jumps(self, seconds: int) -> None:
+        """Forth or back."""
+        self.now += seconds
+        self.keys = self.complete(self.keys)
+
+    @rule()
+    def an_operator_rotates(self) -> None:
+        """Or is told to wait."""
+        with contextlib.suppress(UnsafeStep):
+            self.keys = self.complete(rotated(self.keys, "RS256", self.now, self.margins))
+
+    @rule(data=st.data())
+    def an_operator_revokes(self, data: st.DataObject) -> None:
+        """Whatever is published."""
+        chosen = data.draw(st.sampled_from(published(self.keys, self.now)))
+        self.keys = self.complete(revoked(self.keys, chosen.kid, self.now, self.margins))
+
+
+AnyClock.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestAnyClock = AnyClock.TestCase
 
 
 class HastyHistory(AnyHistory):
