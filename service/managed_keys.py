@@ -306,7 +306,10 @@ class ManagedKeys:
             chosen = signer(ring.keys, alg, now)
             if chosen is not None and chosen.kid in self._private:
                 signing[alg] = SigningKey(chosen.kid, self._private[chosen.kid])
-        elsewhere = self._environment.published
+        # What has come into the ring is shown once, and not when it is revoked.
+        settled = [key for key in ring.keys if role(key, now) != "gone" or key.revoked_at is not None]
+        in_ring = {key.kid for key in settled} | {key.jwk.get("n") for key in settled}
+        elsewhere = [key for key in self._environment.published if not in_ring & {key.kid, key.jwk.get("n")}]
         return Keyring(
             self.mint_alg,
             self._environment.secret,

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from service.clients import Clients
 from service.key_file import create_key_file
 from service.key_material import KeyFault
-from service.keyring import Keyring, Keys, build_keyring
+from service.keyring import RSA_ALGS, Keyring, Keys, PublicKey, build_keyring
 from service.managed_keys import ManagedKeys
 from service.protocol.handles import hash_handle
+from service.protocol.key_ring import KeyRecord, Margins, Ring, imported
 from service.protocol.key_ring import Keys as KeyRecords
-from service.protocol.key_ring import Margins, Ring, imported
 from service.protocol.key_timeline import overdue
 from service.protocol.sealed_keys import Unsealable
 from service.ring_store import RingStore, Step
@@ -146,20 +146,27 @@ def ring_warnings(ring: Ring, rings: RingStore, margins: Margins, *, now: int) -
 
 
 def _environments_key(settings: Settings, rings: RingStore, margins: Margins, now: int) -> Step | None:
-    """A private key of the environment comes into the ring, under the name that it is published under."""
+    """A private key of the environment comes into the ring, under every name that it is published under."""
     private = settings.private_key or (settings.key_file.key if settings.key_file else None)
     if private is None:
         return None
-    environment = build_keyring(mint_alg="RS256", private_key=private, public_key=settings.public_key)
-    (public,) = environment.published
+    mint_alg = settings.jwt_alg if settings.jwt_alg in RSA_ALGS else "RS256"
+    environment = build_keyring(mint_alg=mint_alg, private_key=private, public_key=settings.public_key)
 
     def taken_in(ring: Ring) -> KeyRecords:
-        if any(key.kid == public.kid or key.jwk.get("n") == public.jwk["n"] for key in ring.keys):
-            return ring.keys  # under this name, or under the one that it was imported by
-        record = rings.record(private, "RS256", public.kid, ring.database_id)
-        return imported(ring.keys, record, now, margins, kept="RS256" in rings.algs(now=now))
+        keys = ring.keys
+        for public in environment.published:
+            if any(_is_the_same(key, public) for key in keys):
+                continue  # under this name, or under the one that it was imported by
+            record = rings.record(private, public.alg, public.kid, ring.database_id)
+            keys = imported(keys, record, now, margins, kept=public.alg in rings.algs(now=now))
+        return keys
 
     return taken_in
+
+
+def _is_the_same(key: KeyRecord, public: PublicKey) -> bool:
+    return key.kid == public.kid or (key.alg == public.alg and key.jwk.get("n") == public.jwk["n"])
 
 
 def inspect(environ: Mapping[str, str] | None = None) -> tuple[Settings, list[Fault], list[str]]:

@@ -498,6 +498,39 @@ def test_a_key_of_the_environment_that_was_imported_is_not_there_twice(serve: Se
     store.close()
 
 
+def test_a_key_that_signed_by_ps256_too_comes_into_the_ring_under_both_names(serve: Serve) -> None:
+    """Issue: moving keeps what was minted good: by PS256 the key of the environment has a kid of its own."""
+    given = {"PYLON_OIDC_PRIVATE_KEY": rsa_pem(), "PYLON_JWT_ALG": "PS256"}
+    before = serve(**given)
+    old = {key["kid"]: key for key in keys_of(before)}
+    token, kid = minted(before, before.sign_in()["token"])
+    house = serve(**given, **MANAGED | {"PYLON_OIDC_ALGS": "RS256,PS256"})
+    keys = {key["kid"]: key for key in keys_of(house)}
+    assert {name: keys[name] for name in old} == old
+    assert minted(house, house.sign_in()["token"])[1] == kid
+    assert pyjwt.decode(token, pyjwt.PyJWK(keys[kid]), algorithms=["PS256"], options=ANY_TIME)
+    assert len(keys) == 4
+
+
+def test_a_published_key_that_is_in_the_ring_is_shown_once(serve: Serve) -> None:
+    """S16: kids are unique. The private key moves into the ring, and `PYLON_OIDC_JWKS_RSA_N` is left set."""
+    modulus = str(load_private_key(rsa_pem()).as_dict(private=False)["n"])
+    given = MINTING | {"PYLON_OIDC_ALGS": "RS256,ES256", "PYLON_OIDC_JWKS_RSA_N": modulus}
+    house = serve(**given, PYLON_OIDC_PRIVATE_KEY=rsa_pem())
+    store = SqlStore(SqliteDatabase(Path(house.settings.data_dir) / "pylon.db"))
+    settings = house.settings.model_copy(update={"private_key": None})
+    keys, _ = load_managed_keys(settings, store, M, house.clock)
+    assert [key.kid for key in keys.current().published] == [key["kid"] for key in keys_of(house)]
+    assert "pylon-default" in [key["kid"] for key in keys_of(house)]
+    now = int(house.clock.now)
+    RingStore(store, SealingKeys((SEALING,)), ["RS256", "ES256"]).ensure(
+        M, now=now, step=lambda ring: revoked(ring.keys, "pylon-default", now, M)
+    )
+    house.clock.advance(60)
+    assert "pylon-default" not in [key.kid for key in keys.current().published]  # nor does it come back
+    store.close()
+
+
 def test_an_imported_key_verifies_on(house: House, rings: RingStore) -> None:
     """Issue: `keys import`, also of Pylon's file, keeps the old kid."""
     now = int(house.clock.now)
