@@ -103,6 +103,8 @@ class ManagedKeys:
         self._changing = threading.RLock()
         self._private: dict[str, AsymmetricKey] = {}
         self._public: dict[str, AsymmetricKey] = {}
+        self._kept: tuple[str, ...] = tuple(rings.configured_algs)
+        self._told_overdue: set[str] = set()
 
     # --- what a request takes ---
 
@@ -171,7 +173,7 @@ class ManagedKeys:
             "next_key_change": None
             if change is None
             else {"at": change.at, "alg": change.alg, "kid": change.kid, "what": change.what},
-            "rotation_overdue": [key.kid for key in overdue(keys, now, self._margins)],
+            "rotation_overdue": [key.kid for key in overdue(keys, self._kept, now, self._margins)],
             "keys_seen_s_ago": max(0, int(time_of_day - state.seen_at)),
         }
 
@@ -259,12 +261,23 @@ class ManagedKeys:
             self._state = replace(state, seen_at=now)
         else:
             self._install(ring, now, now)
+        self._kept = tuple(self._rings.algs(now=int(now)))
         if self._lacks_something(ring, int(now)):
             self._beside(self._maintain)
+        self._tell_overdue(ring, int(now))
 
     def _lacks_something(self, ring: Ring, now: int) -> bool:
         idle = any(key.sealed is not None and role(key, now) == "gone" for key in ring.keys)
-        return idle or bool(needs(ring.keys, self._rings.algs(now=now), now, self._margins))
+        return idle or bool(needs(ring.keys, self._kept, now, self._margins))
+
+    def _tell_overdue(self, ring: Ring, now: int) -> None:
+        """A line for each key whose rotation has become overdue, once."""
+        for key in overdue(ring.keys, self._kept, now, self._margins):
+            if key.kid not in self._told_overdue:
+                self._told_overdue.add(key.kid)
+                _log.warning(
+                    "rotation_overdue", kid=key.kid, alg=key.alg, detail="run pylon-oidc keys rotate"
+                )
 
     def _maintain(self) -> None:
         """Make what is due; of all the workers and replicas that do so one succeeds."""

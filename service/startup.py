@@ -14,7 +14,7 @@ from service.managed_keys import ManagedKeys
 from service.protocol.handles import hash_handle
 from service.protocol.key_ring import KeyRecord, Margins, Ring, imported
 from service.protocol.key_ring import Keys as KeyRecords
-from service.protocol.key_timeline import overdue
+from service.protocol.key_timeline import overstaying
 from service.protocol.sealed_keys import Unsealable
 from service.ring_store import RingStore, Step
 from service.settings import ConfigurationError, Fault, Reading, Settings, read_settings
@@ -141,8 +141,15 @@ def ring_warnings(ring: Ring, rings: RingStore, margins: Margins, *, now: int) -
             rings.check_sealing(ring, now=now)
         except Unsealable as error:
             yield f"PYLON_KEY_ENCRYPTION_KEY: {error}"
-    for key in overdue(ring.keys, now, margins):
-        yield f"the rotation of the {key.alg} key {key.kid} is overdue; run pylon-oidc keys rotate"
+    kept = rings.algs(now=now)
+    for key in overstaying(ring.keys, now, margins):
+        if key.alg in kept:
+            yield f"the rotation of the {key.alg} key {key.kid} is overdue; run pylon-oidc keys rotate"
+        else:
+            yield (
+                f"{key.alg} is kept no more, and its key {key.kid} stays published; "
+                f"run pylon-oidc keys revoke {key.kid} when no token of it is needed"
+            )
 
 
 def _environments_key(settings: Settings, rings: RingStore, margins: Margins, now: int) -> Step | None:

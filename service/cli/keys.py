@@ -158,7 +158,7 @@ def plan(*, svg: Path | None, as_json: bool) -> None:
         shown, changes = published(ring.keys, now), coming(ring.keys, now, margins)
         safe = {alg: rotation_is_safe_at(ring.keys, alg, now, margins) for alg in _kept(ring.keys, now)}
         if svg is not None:
-            svg.write_text(draw_svg(shown, changes, now), encoding="utf-8")
+            _write(svg, draw_svg(shown, changes, now))
         _warn(opened, ring)
         if as_json:
             _print_plan(opened, shown, changes, safe)
@@ -180,6 +180,13 @@ def plan(*, svg: Path | None, as_json: bool) -> None:
         for alg, at in safe.items():
             word = "now" if at <= now else f"from {as_date(at)} on, in {at - now} s"
             click.echo(f"{alg}: a rotation by hand is safe {word}.")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        fail(f"{path} cannot be written ({error.strerror}).")
 
 
 def _kept(ring_keys: Keys, now: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,8 +66,16 @@ def coming(keys: Keys, now: int, margins: Margins) -> list[Change]:
     return sorted(changes, key=lambda change: (change.at, change.alg, change.what))
 
 
-def overdue(keys: Keys, now: int, margins: Margins) -> list[KeyRecord]:
-    """The keys that sign although another should by now; by hand, after a year."""
+def overdue(keys: Keys, algs: Collection[str], now: int, margins: Margins) -> list[KeyRecord]:
+    """The keys that sign although another should by now; by hand, after a year.
+
+    Of the algorithms that are kept, `algs`; nothing follows the last key of another one.
+    """
+    return [key for key in overstaying(keys, now, margins) if key.alg in algs]
+
+
+def overstaying(keys: Keys, now: int, margins: Margins) -> list[KeyRecord]:
+    """The keys that sign for longer than a key should, of every algorithm."""
     longest = margins.rotation_s + margins.lead_s if margins.rotation_s else 365 * DAY_S
     return [
         key

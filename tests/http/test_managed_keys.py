@@ -586,6 +586,33 @@ def test_an_overdue_rotation_is_told(serve: Serve) -> None:
     assert told["rotation_overdue"] == [key["kid"] for key in told["signing_keys"] if key["role"] == "active"]
 
 
+def test_an_overdue_rotation_is_logged_once_by_a_worker_that_runs(serve: Serve) -> None:
+    """Issue: a warning when rotation is overdue: also in a service that nobody has restarted for a year."""
+    house = serve(**MINTING, PYLON_OIDC_KEY_ROTATION_DAYS="0")
+    house.clock.advance(364 * DAY_S)
+    keys_of(house)
+    assert "rotation_overdue" not in house.log.getvalue()
+    for _ in range(3):
+        house.clock.advance(2 * DAY_S)
+        keys_of(house)
+    lines = [json.loads(line) for line in house.log.getvalue().splitlines() if "rotation_overdue" in line]
+    told = [(line["level"], line["alg"], "pylon-oidc keys rotate" in line["detail"]) for line in lines]
+    assert told == [("warning", alg, True) for alg in ("ES256", "Ed25519")]
+
+
+def test_an_algorithm_that_is_kept_no_more_is_not_overdue(serve: Serve) -> None:
+    """Nothing can follow its last key."""
+    house = serve(**MANAGED | {"PYLON_OIDC_ALGS": "ES256,Ed25519"}, PYLON_OIDC_KEY_ROTATION_DAYS="0")
+    store = SqlStore(SqliteDatabase(Path(house.settings.data_dir) / "pylon.db"))
+    settings = house.settings.model_copy(update={"algs": ("Ed25519",)})
+    keys, _ = load_managed_keys(settings, store, settings.margins, house.clock)
+    house.clock.advance(366 * DAY_S)
+    told = keys.status()
+    signing = {key["kid"]: key["alg"] for key in told["signing_keys"] if key["role"] == "active"}
+    assert [signing[kid] for kid in told["rotation_overdue"]] == ["Ed25519"]
+    store.close()
+
+
 # --- nothing tells ---
 
 

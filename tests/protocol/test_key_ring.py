@@ -383,10 +383,11 @@ def test_the_set_changes_when_a_key_leaves() -> None:
 def test_a_rotation_that_did_not_come_is_overdue() -> None:
     """Issue: a warning when rotation is overdue."""
     stuck = tuple(replace(each, retires_at=None) for each in whole()[:1])
-    assert overdue(stuck, T + R, M) == []
-    assert overdue(stuck, T + R + M.lead_s + 1, M) == list(stuck)
-    assert overdue(whole(margins=BY_HAND), T + 365 * DAY_S, BY_HAND) == []
-    assert len(overdue(whole(margins=BY_HAND), T + 366 * DAY_S, BY_HAND)) == 1
+    assert overdue(stuck, ["RS256"], T + R, M) == []
+    assert overdue(stuck, ["RS256"], T + R + M.lead_s + 1, M) == list(stuck)
+    assert overdue(stuck, ["ES256"], T + R + M.lead_s + 1, M) == []
+    assert overdue(whole(margins=BY_HAND), ["RS256"], T + 365 * DAY_S, BY_HAND) == []
+    assert len(overdue(whole(margins=BY_HAND), ["RS256"], T + 366 * DAY_S, BY_HAND)) == 1
 
 
 def test_the_defaults_are_the_contracts() -> None:

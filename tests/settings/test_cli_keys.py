@@ -111,6 +111,13 @@ def test_list_tells_roles_and_times(operator: Operator) -> None:
     assert all(each["kid"] in table for each in keys)
 
 
+def test_without_a_database_a_command_says_how_to_make_it(run: Run, tmp_path: Path) -> None:
+    """§1: and makes no file."""
+    result = run("keys", "list", **ENVIRON)
+    assert (result.exit_code, result.stderr) == (1, "There is no database yet: the first start makes it, or run: pylon-oidc migrate\n")
+    assert not (tmp_path / "data").exists()
+
+
 def test_without_a_ring_there_is_nothing_to_list_and_nothing_to_rotate(run: Run) -> None:
     """§1: exit 1 for a failed operation."""
     assert run("migrate").exit_code == 0
@@ -172,6 +179,32 @@ def test_the_bars_show_each_role_and_now() -> None:
     lines = draw_text(shown, coming(keys, now, margins), now).splitlines()
     assert len({line.index("│") for line in lines[1:4]}) == 1
     assert ["░" in lines[1], "█" in lines[2], "·" in lines[3]] == [True] * 3
+
+
+@pytest.mark.parametrize("where", ["missing/plan.svg", "folder"])
+def test_a_picture_that_cannot_be_written_is_told(operator: Operator, tmp_path: Path, where: str) -> None:
+    """§1: a failed operation; the file's fault, not the database's."""
+    (tmp_path / "folder").mkdir()
+    code = 2 if where == "folder" else 1
+    told = operator.do("plan", "--svg", str(tmp_path / where), exit_code=code).stderr
+    assert "plan.svg" in told or "is a directory" in told
+    assert "database" not in told
+
+
+def test_what_is_kept_no_more_is_not_overdue(run: Run, tmp_path: Path) -> None:
+    """Issue: a warning when rotation is overdue; where none can come it names the step that mends it."""
+    operator = Operator(run, tmp_path)
+    operator.begin(200 * DAY_S)
+    ed25519 = {"PYLON_OIDC_ALGS": "Ed25519"}
+    (es256,) = (each["kid"] for each in operator.listed() if each["alg"] == "ES256")
+    lines = operator.do("list", **ed25519).stderr.splitlines()
+    assert [line for line in lines if es256 in line] == [
+        f"warning: ES256 is kept no more, and its key {es256} stays published; run pylon-oidc keys revoke {es256} "
+        "when no token of it is needed"
+    ]
+    assert len([line for line in lines if "is overdue; run pylon-oidc keys rotate" in line]) == 1
+    operator.do("revoke", es256, **ed25519)
+    assert es256 not in operator.do("list", **ed25519).stderr
 
 
 def test_a_kid_is_no_markup() -> None:
