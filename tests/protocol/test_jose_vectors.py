@@ -1,4 +1,4 @@
-"""The examples of RFC 7515, 7517, 7520, 7638 and 8037, and what must be refused, in one loop over a file. S10 to S16."""
+"""The examples of RFC 7515, 7517, 7520, 7638, 7797 and 8037, and what must be refused, in one loop over a file. S10 to S16."""
 
 from __future__ import annotations
 
@@ -11,16 +11,24 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from joserfc import jws
 from joserfc.errors import JoseError
-from joserfc.jwk import OctKey
+from joserfc.jwk import JWKRegistry, OctKey
 from joserfc.jws import JWSRegistry
 
-from service.key_material import ASYMMETRIC_ALGS, AsymmetricKey, generate_key, load_public_jwk, public_jwk
-from service.keyring import InvalidToken, Keyring, PublicKey, SigningKey
+from service.key_material import (
+    ASYMMETRIC_ALGS,
+    AsymmetricKey,
+    KeyFault,
+    generate_key,
+    load_private_pem,
+    load_public_jwk,
+    public_jwk,
+)
+from service.keyring import MINT_ALGS, InvalidToken, Keyring, PublicKey, SigningKey
 
 FILE: dict[str, Any] = json.loads((Path(__file__).parents[1] / "vectors/jose.json").read_text())
 CASES = [
     pytest.param(kind, vector, id=f"{kind}: {vector['spec']} {vector['name']}")
-    for kind in ("signatures", "thumbprints", "keys", "refused")
+    for kind in ("signatures", "thumbprints", "keys", "signed", "not_taken", "unoffered", "refused")
     for vector in FILE[kind]
 ]
 CLAIMS = {"sub": "user-1", "at_hash": "x"}
@@ -60,6 +68,12 @@ def test_a_vector_holds(kind: str, vector: dict[str, Any], ring: Keyring, strang
             assert load_public_jwk(vector["jwk"]).thumbprint() == vector["thumbprint"]
         case "keys":
             _check_key(vector)
+        case "signed":
+            _check_signed(vector)
+        case "not_taken":
+            _check_not_taken(vector)
+        case "unoffered":
+            _check_unoffered(vector)
         case _:
             for alg in ASYMMETRIC_ALGS:
                 _check_refused(vector, alg, ring, stranger)
@@ -88,6 +102,45 @@ def _check_key(vector: dict[str, Any]) -> None:
         "alg": vector["alg"],
         "kid": "1",
     }
+
+
+def _check_signed(vector: dict[str, Any]) -> None:
+    """RSASSA-PKCS1-v1_5, HMAC and Ed25519 sign the same bytes always alike; an asymmetric key comes in as a PEM does."""
+    private: Any = JWKRegistry.import_key(vector["jwk"])
+    if vector["alg"] != "HS256":
+        private, _ = load_private_pem(private.as_pem(private=True).decode(), vector["alg"])
+    unsigned, _, signature = vector["jws"].rpartition(".")
+    made = JWSRegistry.algorithms[vector["alg"]].sign(unsigned.encode(), private)
+    assert _encode(made) == signature
+
+
+def _check_not_taken(vector: dict[str, Any]) -> None:
+    """Neither as a key to sign by, nor into the key set (S16)."""
+    key: Any = JWKRegistry.import_key(vector["jwk"])
+    if vector["jwk"]["kty"] == "oct":
+        with pytest.raises(LookupError):
+            public_jwk(key, kid="1", alg="HS256")
+        return
+    for alg in (None, *ASYMMETRIC_ALGS):
+        with pytest.raises(KeyFault):
+            load_private_pem(key.as_pem(private=True).decode(), alg)
+
+
+def _check_unoffered(vector: dict[str, Any]) -> None:
+    """Refused by the very key that made it, whichever of our algorithms is due."""
+    key: Any = JWKRegistry.import_key(vector["jwk"])
+    if "alg" in vector:
+        assert jws.deserialize_compact(vector["text"], key, registry=JWSRegistry(algorithms=[vector["alg"]]))
+    kid = "bilbo.baggins@hobbiton.example"
+    for alg in MINT_ALGS:
+        if alg == "HS256":
+            ring = Keyring(alg, secret=key if vector["jwk"]["kty"] == "oct" else OctKey.generate_key())
+        else:
+            ring = Keyring(alg, verifying={(name, alg): key for name in (kid, "")})
+        with pytest.raises(InvalidToken):
+            ring.verify(vector["text"], alg=alg)
+        with pytest.raises(InvalidToken):
+            ring.verify_hint(vector["text"])
 
 
 def _check_refused(vector: dict[str, Any], alg: str, ring: Keyring, stranger: Keyring) -> None:
