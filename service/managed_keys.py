@@ -24,7 +24,6 @@ from service.protocol.key_ring import (
     KeyRecord,
     Margins,
     Ring,
-    leaves_at,
     needs,
     published,
     role,
@@ -142,17 +141,12 @@ class ManagedKeys:
         return self._now(now).keyring
 
     def max_age_s(self) -> int:
-        """See `Keys.max_age_s`: never beyond the next change of the set."""
+        """See `Keys.max_age_s`: never beyond the next change, so that after it nobody has to guess what a cache holds."""
         now = self._clock()
         state = self._now(now)
         if self._is_old(state, now):
             return 0
-        leaves = leaves_at(state.ring.keys, int(now))
-        return (
-            self._margins.max_age_s
-            if leaves is None
-            else max(0, min(self._margins.max_age_s, leaves - int(now)))
-        )
+        return max(0, int(min(self._margins.max_age_s, state.turns_at - int(now))))
 
     def status(self) -> Mapping[str, Any]:
         """See `Keys.status`.

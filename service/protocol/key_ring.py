@@ -161,12 +161,6 @@ def turns_at(keys: Iterable[KeyRecord], now: int) -> int | None:
     return min((moment for key in keys for moment in _moments(key) if moment > now), default=None)
 
 
-def leaves_at(keys: Iterable[KeyRecord], now: int) -> int | None:
-    """When the published set changes by the clock alone; None: never."""
-    shown = published(keys, now)
-    return min((key.gone_at for key in shown if key.gone_at is not None), default=None)
-
-
 def _moments(key: KeyRecord) -> list[int]:
     if key.revoked_at is not None:
         return []

@@ -185,6 +185,11 @@ def test_the_set_is_promised_no_longer_than_it_holds(house: House, rings: RingSt
     (gone_at,) = {
         key.gone_at for key in rotate(house, rings).keys if key.gone_at and key.gone_at < START + DAY_S
     }
+    house.clock.advance(55)  # the worker has seen it: in five seconds the next key signs
+    cached()
+    assert cached() == "public, max-age=5"
+    house.clock.advance(5)
+    assert cached() == "public, max-age=300"
     house.clock.now = gone_at - 301
     assert cached() == "public, max-age=300"
     house.clock.now = gone_at - 120

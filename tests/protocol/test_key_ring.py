@@ -21,7 +21,6 @@ from service.protocol.key_ring import (
     added,
     imported,
     kept_long_enough,
-    leaves_at,
     needs,
     published,
     rescheduled,
@@ -372,11 +371,10 @@ def test_the_timeline_names_every_change_with_its_reason() -> None:
     assert f"published {R} s before" in changes[2].reason
 
 
-def test_the_set_changes_when_a_key_leaves() -> None:
+def test_the_next_change_is_told() -> None:
     """Issue: JWKS `Cache-Control` never promises longer than the next change allows."""
     keys = whole(whole(), T + R)
-    assert leaves_at(keys, T + R) == T + R + M.longest_token_s + M.linger_s
-    assert leaves_at(whole(margins=BY_HAND), T) is None
+    assert turns_at(whole(margins=BY_HAND), T) is None
     assert turns_at(keys, T + R) == T + R + M.longest_token_s + M.linger_s
 
 
