@@ -1,8 +1,12 @@
-"""The timeline of the keys as a picture: one bar a key, in a terminal or as an SVG."""
+"""The timeline of the keys as a picture: one bar a key, in a terminal or as an SVG.
+
+A rotation is over in an hour and comes every ninety days: to scale, nobody would see it. So every time between two
+changes has a least width, and what is left is shared by length.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Final
@@ -16,7 +20,13 @@ _LABEL: Final = 26
 _MARKS: Final = {"next": "·", "active": "█", "retired": "░"}
 _FILLS: Final = {"next": "#9ec5e8", "active": "#1f6f43", "retired": "#c9c3b4"}
 _WORDS: Final = {"next": "published, not signing yet", "active": "signs", "retired": "published, verifies"}
-_WIDTH, _LEFT, _RIGHT, _TOP, _ROW, _LINE = 1180, 250, 20, 56, 34, 20
+_NOT_TO_SCALE: Final = "Not to scale: a short time is drawn longer than it is."
+_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
+_WIDTH, _LEFT, _RIGHT, _TOP, _ROW, _LINE = 960, 12, 12, 48, 48, 20
+#: Letters keep clear of the lines behind them.
+_CLEAR: Final = 'paint-order="stroke" stroke="#ffffff" stroke-width="4"'
+#: Of the picture's width, what the times between two changes have at least: each so much, all together so much.
+_LEAST_EACH, _LEAST_ALL = 0.05, 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,53 +43,108 @@ def _spans(key: KeyRecord, end: int) -> list[_Span]:
     gone = retires if key.gone_at is None else key.gone_at
     spans = [
         _Span("next", key.published_at, begins),
-        _Span("active", begins, retires),
+        _Span("active", max(begins, key.published_at), retires),
         _Span("retired", retires, gone),
     ]
     return [span for span in spans if span.end > span.start]
 
 
-def _range(keys: Iterable[KeyRecord], changes: Iterable[Change], now: int) -> tuple[int, int]:
-    starts = [key.published_at for key in keys] or [now]
-    ends = [change.at for change in changes] or [now]
-    start, end = min(now, *starts), max(now, *ends)
-    return start, end + max(3600, (end - start) // 8)  # room behind the last change, to see what it leads to
+class _Scale:
+    """Where a moment lies in the picture.
+
+    Attributes:
+        start, end: of the picture; Unix s.
+    """
+
+    def __init__(self, keys: Iterable[KeyRecord], changes: Iterable[Change], now: int) -> None:
+        keys, ends = list(keys), [change.at for change in changes]
+        self.start = min([now, *(key.published_at for key in keys)])
+        last = max([now, *ends])
+        self.end = last + max(3600, (last - self.start) // 8)  # room behind it, to see what it leads to
+        moments = {now, self.start, self.end, *ends}
+        for key in keys:
+            moments |= {moment for span in _spans(key, self.end) for moment in (span.start, span.end)}
+        self._moments = sorted(moments)
+        gaps = len(self._moments) - 1
+        self._least = min(_LEAST_EACH, _LEAST_ALL / gaps)
+        self._shared = 1 - gaps * self._least
+
+    def __call__(self, moment: int) -> float:
+        """0 at the picture's left edge, 1 at its right one."""
+        before = sum(1 for known in self._moments[1:] if known <= moment)
+        length = self._shared * (moment - self.start) / (self.end - self.start)
+        return min(1.0, self._least * before + length)
 
 
-def draw_text(keys: Sequence[KeyRecord], changes: Sequence[Change], now: int) -> str:
-    """Bars of characters, now as a line through them."""
-    start, end = _range(keys, changes, now)
+def marks(changes: Iterable[Change]) -> dict[int, str]:
+    """The letter of each moment at which something changes; it is the same in the picture and beneath it."""
+    moments = sorted({change.at for change in changes})
+    return dict(zip(moments, _LETTERS, strict=False))
+
+
+def draw_text(
+    keys: Sequence[KeyRecord], changes: Sequence[Change], now: int, late: Collection[str] = ()
+) -> str:
+    """Bars of characters, now as a line through them.
+
+    Args:
+        keys: what is published.
+        changes: what is to come.
+        now: Unix s.
+        late: the kids whose rotation is overdue.
+    """
+    scale = _Scale(keys, changes, now)
 
     def column(moment: int) -> int:
-        return min(_COLUMNS - 1, (moment - start) * _COLUMNS // (end - start))
+        return round(scale(moment) * _COLUMNS)
 
     at_now = column(now)
-    lines = [" " * (_LABEL + at_now) + "now " + as_date(now)]
+    word = f"now {as_date(now)}"
+    lines = [" " * (_LABEL + at_now - (len(word) - 1 if at_now > _COLUMNS // 2 else 0)) + word]
     for key in keys:
         bar = [" "] * _COLUMNS
-        for span in _spans(key, end):
-            first = column(span.start)
-            for place in range(first, max(first, column(span.end) - (span.end < end)) + 1):
+        for span in _spans(key, scale.end):
+            first = min(column(span.start), _COLUMNS - 1)
+            for place in range(first, max(first + 1, column(span.end))):
                 bar[place] = _MARKS[span.what]
-        bar[at_now] = "│"
-        label = f"{key.alg} {_short(key.kid)}"
-        lines.append(f"{label:<{_LABEL}}{''.join(bar)} {role(key, now)}")
-    lines.append(" " * _LABEL + f"{as_date(start):<{_COLUMNS - 20}}{as_date(end)}")
+        line = "".join(bar[:at_now]) + "│" + "".join(bar[at_now:])
+        lines.append(f"{f'{key.alg} {_short(key.kid)}':<{_LABEL}}{line} {_role(key, now, late)}")
+    if letters := marks(changes):
+        lines.append(" " * _LABEL + _letters(letters, column, at_now))
+    lines.append(" " * _LABEL + f"{as_date(scale.start):<{_COLUMNS - 19}}{as_date(scale.end)}")
     lines.append(" " * _LABEL + "   ".join(f"{_MARKS[what]} {word}" for what, word in _WORDS.items()))
+    lines.append(" " * _LABEL + _NOT_TO_SCALE)
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _short(kid: str) -> str:
-    return kid if len(kid) <= 16 else f"{kid[:15]}…"
+def _letters(letters: dict[int, str], column: Callable[[int], int], at_now: int) -> str:
+    """Each under the column where its change begins, or the next that is free."""
+    line = [" "] * (_COLUMNS + 1 + len(letters))
+    for moment, letter in letters.items():
+        place = column(moment)
+        place += place >= at_now  # behind the line
+        line[line.index(" ", place)] = letter
+    return "".join(line)
 
 
-def draw_svg(keys: Sequence[KeyRecord], changes: Sequence[Change], now: int) -> str:
+def _role(key: KeyRecord, now: int, late: Collection[str]) -> str:
+    return role(key, now) + (", overdue" if key.kid in late else "")
+
+
+def _short(kid: str, most: int = 16) -> str:
+    return kid if len(kid) <= most else f"{kid[: most - 1]}…"
+
+
+def draw_svg(
+    keys: Sequence[KeyRecord], changes: Sequence[Change], now: int, late: Collection[str] = ()
+) -> str:
     """The same as an SVG that needs nothing else: no script, no font, no address."""
-    start, end = _range(keys, changes, now)
-    height = _TOP + _ROW * len(keys) + 84 + _LINE * len(changes)
+    scale, letters = _Scale(keys, changes, now), marks(changes)
+    bottom = _TOP + _ROW * len(keys)
+    height = bottom + 96 + _LINE * (len(changes) + 1)
 
     def x(moment: int) -> float:
-        return round(_LEFT + (moment - start) / (end - start) * (_WIDTH - _LEFT - _RIGHT), 1)
+        return round(_LEFT + scale(moment) * (_WIDTH - _LEFT - _RIGHT), 1)
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" '
@@ -88,39 +153,41 @@ def draw_svg(keys: Sequence[KeyRecord], changes: Sequence[Change], now: int) -> 
         f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
     ]
     for row, key in enumerate(keys):
-        y = _TOP + row * _ROW
-        parts.append(
-            f'<text x="12" y="{y + 17}" fill="#222222">{escape(key.alg)} {escape(_short(key.kid))}'
-            f' <tspan fill="#666666">{role(key, now)}</tspan></text>'
-        )
-        for span in _spans(key, end):
+        y = _TOP + row * _ROW + 18
+        for span in _spans(key, scale.end):
             told = f"{key.kid}: {_WORDS[span.what]}, {as_date(span.start)} to {as_date(span.end)}"
             width = max(2.0, round(x(span.end) - x(span.start), 1))
             parts.append(
-                f'<rect x="{x(span.start)}" y="{y}" width="{width}" height="24" fill="{_FILLS[span.what]}">'
+                f'<rect x="{x(span.start)}" y="{y}" width="{width}" height="20" fill="{_FILLS[span.what]}">'
                 f"<title>{escape(told)}</title></rect>"
             )
-    bottom = _TOP + _ROW * len(keys)
-    for change in changes:
-        told = (
-            f"{as_date(change.at)}: {change.alg} {change.kid or 'a new key'} {change.what}; {change.reason}"
-        )
+    for moment, letter in letters.items():
         parts.append(
-            f'<path d="M{x(change.at)} {bottom} l4 8 h-8 z" fill="#555555"><title>{escape(told)}</title></path>'
+            f'<path d="M{x(moment)} {_TOP} V{bottom}" stroke="#555555" stroke-width="0.5" stroke-dasharray="2 3"/>'
+            f'<text x="{x(moment)}" y="{bottom + 12}" fill="#222222" text-anchor="middle">{letter}</text>'
         )
+    parts.append(f'<path d="M{x(now)} {_TOP - 18} V{bottom + 4}" stroke="#b3261e" stroke-width="1.5"/>')
+    for row, key in enumerate(keys):
+        colour = "#b3261e" if key.kid in late else "#555555"
+        parts.append(
+            f'<text x="{_LEFT}" y="{_TOP + row * _ROW + 12}" fill="#222222" {_CLEAR}>{escape(key.alg)} {escape(_short(key.kid, 64))}'
+            f' <tspan fill="{colour}">{_role(key, now, late)}</tspan></text>'
+        )
+    anchor = "start" if x(now) < 100 else "end" if x(now) > _WIDTH - 100 else "middle"
     parts.append(
-        f'<path d="M{x(now)} {_TOP - 12} V{bottom + 10}" stroke="#b3261e" stroke-width="1.5"/>'
-        f'<text x="{x(now)}" y="{_TOP - 20}" fill="#b3261e" text-anchor="middle">now</text>'
-        f'<text x="{_LEFT}" y="{bottom + 28}" fill="#444444">{as_date(start)}</text>'
-        f'<text x="{_WIDTH - _RIGHT}" y="{bottom + 28}" fill="#444444" text-anchor="end">{as_date(end)}</text>'
+        f'<text x="{x(now)}" y="{_TOP - 26}" fill="#b3261e" text-anchor="{anchor}">now {as_date(now)}</text>'
+        f'<text x="{_LEFT}" y="{bottom + 34}" fill="#444444">{as_date(scale.start)}</text>'
+        f'<text x="{_WIDTH - _RIGHT}" y="{bottom + 34}" fill="#444444" text-anchor="end">{as_date(scale.end)}</text>'
     )
-    for place, (what, word) in enumerate(_WORDS.items()):
-        left = _LEFT + place * 220
+    for left, (what, word) in zip((_LEFT, 220, 300), _WORDS.items(), strict=True):
         parts.append(
-            f'<rect x="{left}" y="{bottom + 42}" width="14" height="14" fill="{_FILLS[what]}"/>'
-            f'<text x="{left + 20}" y="{bottom + 54}" fill="#222222">{word}</text>'
+            f'<rect x="{left}" y="{bottom + 48}" width="14" height="14" fill="{_FILLS[what]}"/>'
+            f'<text x="{left + 20}" y="{bottom + 60}" fill="#222222">{word}</text>'
         )
+    parts.append(f'<text x="{_LEFT}" y="{bottom + 82}" fill="#444444">{_NOT_TO_SCALE}</text>')
     for line, change in enumerate(changes):
-        told = f"{as_date(change.at)}  {change.alg} {_short(change.kid or 'a new key')} {change.what}: {change.reason}"
-        parts.append(f'<text x="12" y="{bottom + 88 + line * _LINE}" fill="#444444">{escape(told)}</text>')
+        told = f"{letters.get(change.at, '')}  {as_date(change.at)}  {change.alg} {_short(change.kid or 'a new key')} {change.what}: {change.reason}"
+        parts.append(
+            f'<text x="{_LEFT}" y="{bottom + 110 + line * _LINE}" fill="#444444">{escape(told)}</text>'
+        )
     return "\n".join([*parts, "</svg>\n"])

@@ -15,7 +15,7 @@ import click
 import structlog
 
 from service.cli.common import as_date, configured_store, fail, json_option, print_rows
-from service.cli.key_picture import draw_svg, draw_text
+from service.cli.key_picture import draw_svg, draw_text, marks
 from service.key_material import (
     ASYMMETRIC_ALGS,
     AsymmetricKey,
@@ -42,7 +42,7 @@ from service.protocol.key_ring import (
     signer,
     with_role,
 )
-from service.protocol.key_timeline import Change, coming
+from service.protocol.key_timeline import Change, coming, overdue
 from service.protocol.sealed_keys import Unsealable
 from service.ring_store import RingStore
 from service.settings import Settings, read_settings
@@ -157,16 +157,19 @@ def plan(*, svg: Path | None, as_json: bool) -> None:
         ring, now, margins = opened.ring(), opened.now, opened.margins
         shown, changes = published(ring.keys, now), coming(ring.keys, now, margins)
         safe = {alg: rotation_is_safe_at(ring.keys, alg, now, margins) for alg in _kept(ring.keys, now)}
+        late = {key.kid for key in overdue(ring.keys, opened.rings.algs(now=now), now, margins)}
         if svg is not None:
-            _write(svg, draw_svg(shown, changes, now))
+            _write(svg, draw_svg(shown, changes, now, late))
         _warn(opened, ring)
         if as_json:
             _print_plan(opened, shown, changes, safe)
             return
-        click.echo(draw_text(shown, changes, now))
+        click.echo(draw_text(shown, changes, now, late))
         click.echo()
+        letters = marks(changes)
         rows = [
             {
+                "mark": letters.get(change.at, ""),
                 "when": as_date(change.at),
                 "alg": change.alg,
                 "kid": change.kid or "a new one",
@@ -175,7 +178,9 @@ def plan(*, svg: Path | None, as_json: bool) -> None:
             }
             for change in changes
         ]
-        print_rows(rows, ["when", "alg", "kid", "what", "safe_because"], name="changes", as_json=False)
+        print_rows(
+            rows, ["mark", "when", "alg", "kid", "what", "safe_because"], name="changes", as_json=False
+        )
         click.echo()
         for alg, at in safe.items():
             word = "now" if at <= now else f"from {as_date(at)} on, in {at - now} s"

@@ -39,7 +39,7 @@ def coming(keys: Keys, now: int, margins: Margins) -> list[Change]:
                     key.alg,
                     key.kid,
                     "signs",
-                    f"published {known_s} s before; caches keep a set without it for {margins.lead_s} s at most",
+                    f"published {_lasting(known_s)} before; caches keep a set without it for {margins.lead_s} s at most",
                 )
             )
         if key.retires_at is not None and key.retires_at > now:
@@ -54,7 +54,7 @@ def coming(keys: Keys, now: int, margins: Margins) -> list[Change]:
                     key.alg,
                     key.kid,
                     "goes",
-                    f"{over_s} s after it signed; the last token of it ended after {margins.longest_token_s} s",
+                    f"{_lasting(over_s)} after it signed; the last token of it ended after {_lasting(margins.longest_token_s)}",
                 )
             )
     for alg in sorted({key.alg for key in keys}):
@@ -64,6 +64,10 @@ def coming(keys: Keys, now: int, margins: Margins) -> list[Change]:
             reason = "so that one is next when the last of these begins to sign"
             changes.append(Change(at, alg, None, "is made", reason))
     return sorted(changes, key=lambda change: (change.at, change.alg, change.what))
+
+
+def _lasting(seconds: int) -> str:
+    return f"{seconds} s" if seconds < 2 * DAY_S else f"{seconds // DAY_S} days"
 
 
 def overdue(keys: Keys, algs: Collection[str], now: int, margins: Margins) -> list[KeyRecord]:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from service.cli.key_picture import draw_svg, draw_text
+from service.cli.key_picture import draw_svg, draw_text, marks
 from service.protocol.key_ring import DAY_S, Keys, Margins, published, role, rotated
 from service.protocol.key_timeline import coming
 from service.protocol.sealed_keys import SealingKeys
@@ -205,6 +205,31 @@ def test_what_is_kept_no_more_is_not_overdue(run: Run, tmp_path: Path) -> None:
     assert len([line for line in lines if "is overdue; run pylon-oidc keys rotate" in line]) == 1
     operator.do("revoke", es256, **ed25519)
     assert es256 not in operator.do("list", **ed25519).stderr
+
+
+def test_a_rotation_is_seen_beside_ninety_days() -> None:
+    """The picture: in the minute before a rotation each bar shows what its key is now and will be; and letters tell
+    which change is where.
+    """
+    now = 1_800_000_000
+    keys = whole(now=now - 5000)
+    keys = whole(rotated(keys, "RS256", now - 10, M), now - 10)
+    shown, changes = published(keys, now), coming(keys, now, M)
+    active, second, third, letters = draw_text(shown, changes, now).splitlines()[1:5]
+    assert [mark in active for mark in "█░"] == [mark in second for mark in "·█░"][1:] == [True] * 2
+    assert active.partition("│")[0].endswith("█") and third.partition("│")[0].endswith("·")
+    assert letters.split() == ["a", "b", "c", "d", "e"]
+    assert letters.index("a") == active.index("░") == second.index("█")
+    assert list(marks(changes)) == sorted({change.at for change in changes})
+
+
+def test_an_overdue_key_is_named_so_in_the_picture(run: Run, tmp_path: Path) -> None:
+    """Issue: a warning when rotation is overdue."""
+    operator, by_hand = Operator(run, tmp_path), {"PYLON_OIDC_KEY_ROTATION_DAYS": "0"}
+    operator.begin(400 * DAY_S, margins=Margins(rotation_s=0))
+    path = tmp_path / "plan.svg"
+    assert operator.do("plan", "--svg", str(path), **by_hand).stdout.count("active, overdue") == 2
+    assert path.read_text().count("active, overdue") == 2
 
 
 def test_a_kid_is_no_markup() -> None:
