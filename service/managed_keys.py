@@ -28,7 +28,9 @@ from service.protocol.key_ring import (
     published,
     role,
     signer,
+    straightened,
     turns_at,
+    without_private_parts_of_gone,
 )
 from service.protocol.key_timeline import coming, overdue
 from service.protocol.sealed_keys import Unsealable
@@ -158,7 +160,7 @@ class ManagedKeys:
         state, now = self._now(time_of_day), int(time_of_day)
         keys = state.ring.keys
         shown = [
-            {"kid": key.kid, "alg": key.alg, "role": role(key, now), "age_s": now - key.published_at}
+            {"kid": key.kid, "alg": key.alg, "role": role(key, now), "age_s": max(0, now - key.published_at)}
             for key in published(keys, now)
         ]
         change = next(iter(coming(keys, now, self._margins)), None)
@@ -261,8 +263,9 @@ class ManagedKeys:
         self._tell_overdue(ring, int(now))
 
     def _lacks_something(self, ring: Ring, now: int) -> bool:
-        idle = any(key.sealed is not None and role(key, now) == "gone" for key in ring.keys)
-        return idle or bool(needs(ring.keys, self._kept, now, self._margins))
+        if without_private_parts_of_gone(straightened(ring.keys, now, self._margins), now) != ring.keys:
+            return True
+        return bool(needs(ring.keys, self._kept, now, self._margins))
 
     def _tell_overdue(self, ring: Ring, now: int) -> None:
         """A line for each key whose rotation has become overdue, once."""

@@ -30,6 +30,7 @@ from service.protocol.key_ring import (
     needs,
     rescheduled,
     role,
+    straightened,
     without_private_parts_of_gone,
 )
 from service.protocol.sealed_keys import Binding, SealingKeys, Unsealable
@@ -105,7 +106,7 @@ class RingStore:
             ring = known or Ring(0, new_id(), (), margins.rotation_s)
             if not though_shut:
                 self.check_sealing(ring, now=now)
-            keys = ring.keys if step is None else step(ring)
+            keys = straightened(ring.keys if step is None else step(ring), now, margins)
             rotation_s = margins.rotation_s if reschedule else ring.rotation_s
             if rotation_s != ring.rotation_s:
                 keys = rescheduled(keys, now, margins)

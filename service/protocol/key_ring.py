@@ -292,12 +292,7 @@ def rotated(keys: Keys, alg: str, now: int, margins: Margins) -> Keys:
         raise UnsafeStep("a rotation is under way", safe_at)
     if now < safe_at:
         raise UnsafeStep("a verifier may still hold a key set without the next key", safe_at)
-    signing = signer(keys, alg, now)
-    if (
-        signing is not None and role(signing, now) == "next"
-    ):  # made by a clock ahead of ours; it signs all the same
-        begun = replace(signing, signs_from=now)
-        keys = tuple(begun if key == signing else key for key in keys)
+    keys = straightened(keys, now, margins)
     return _takes_over(keys, successor, begins, now, margins)
 
 
@@ -349,6 +344,26 @@ def rescheduled(keys: Keys, now: int, margins: Margins) -> Keys:
             continue
         moved = {key.kid: key for key in _again(waiting, begins, margins, not_before=soon)}
         keys = _in_line(tuple(moved.get(key.kid, key) for key in keys), alg, now, margins)
+    return keys
+
+
+def straightened(keys: Keys, now: int, margins: Margins) -> Keys:
+    """The ring after a clock that was ahead: what signs in fact does so by its times too, and what cannot has retired.
+
+    When a key was published stays as it was said: nobody knows which clock was right, and to wait is safe.
+    """
+
+    def retired(key: KeyRecord) -> KeyRecord:
+        if key.sealed is not None or role(key, now) == "gone" or _reached(key.retires_at, now):
+            return key
+        return replace(key, retires_at=now, gone_at=now + margins.longest_token_s + margins.linger_s)
+
+    keys = tuple(retired(key) for key in keys)
+    for alg in ASYMMETRIC_ALGS:
+        signing = signer(keys, alg, now)
+        if signing is not None and role(signing, now) == "next":
+            begun = replace(signing, signs_from=now)
+            keys = _in_line(tuple(begun if key == signing else key for key in keys), alg, now, margins)
     return keys
 
 

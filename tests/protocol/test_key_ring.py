@@ -29,6 +29,7 @@ from service.protocol.key_ring import (
     rotated,
     rotation_is_safe_at,
     signer,
+    straightened,
     turns_at,
     with_role,
     without_private_parts_of_gone,
@@ -148,6 +149,18 @@ def test_a_clock_that_was_ahead_for_a_while_leaves_a_key_that_can_sign() -> None
     assert signing is not None and (signing.kid, signing.sealed is None) == ("k2", False)
     assert roles(keys, T + 9)["k1"] == "retired"  # published all the same, for what it has signed
     assert needs(keys, ["RS256"], T + 9, M) == []
+
+
+def test_a_ring_is_straightened_after_a_clock_that_was_ahead() -> None:
+    """§9: exactly one key is active, by the times alone; a ring in order stays as it is."""
+    ahead = T + R + DAY_S
+    keys = without_private_parts_of_gone(whole(whole(whole(), T + R - DAY_S), ahead), ahead)
+    now = T + 9
+    keys = straightened(keys, now, M)
+    assert roles(keys, now) == {"k1": "retired", "k2": "active", "k3": "next"}
+    assert (keys[0].retires_at, keys[0].gone_at) == (now, now + M.longest_token_s + M.linger_s)
+    assert straightened(keys, now + 5, M) == keys
+    assert straightened(whole(), T + 9, M) == whole()
 
 
 def test_a_ring_that_was_made_by_a_clock_ahead_can_be_changed() -> None:
@@ -609,8 +622,11 @@ class AnyClock(RuleBasedStateMachine):
     def complete(self, keys: Keys) -> Keys:
         """As every writer does; whoever is new may not sign, but where nothing could."""
         nothing_can = signer(keys, "RS256", self.now) is None
+        keys = straightened(keys, self.now, self.margins)
         while missing := needs(keys, ("RS256",), self.now, self.margins):
             keys = added(keys, key(f"k{len(keys) + 1}", missing[0]), self.now, self.margins)
+        assert len(with_role(keys, "RS256", "active", self.now)) == 1
+        assert with_role(keys, "RS256", "next", self.now)
         signing = signer(keys, "RS256", self.now)
         assert signing is not None and signing.sealed is not None
         assert signing in published(keys, self.now)
