@@ -34,7 +34,7 @@ from service.protocol.key_ring import (
 )
 from service.protocol.key_timeline import coming, overdue
 from service.protocol.sealed_keys import Unsealable
-from service.ring_store import RingStore
+from service.ring_store import RingStore, Step
 from service.storage.interface import StoreUnavailable
 
 #: As parts of `Margins.learn_s`: when to look beside the requests, and when in one.
@@ -81,6 +81,7 @@ class ManagedKeys:
         environment: what is of the environment all the same: the algorithm of minted tokens, the HS256 key, and a
             key that is published here and signs elsewhere.
         beside: does work outside the request.
+        first_step: what is done to the ring at the start, or when the store can be asked for the first time.
     """
 
     def __init__(
@@ -91,12 +92,14 @@ class ManagedKeys:
         environment: Keyring,
         *,
         beside: Callable[[Callable[[], None]], None] = in_a_thread,
+        first_step: Step | None = None,
     ) -> None:
         self._environment = environment
         self._rings = rings
         self._margins = margins
         self._clock = clock
         self._beside = beside
+        self._first_step = first_step
         self._state: _State | None = None
         self._tried_at = float("-inf")
         self._asked_at = float("-inf")
@@ -106,6 +109,7 @@ class ManagedKeys:
         self._public: dict[str, AsymmetricKey] = {}
         self._kept: tuple[str, ...] = tuple(rings.configured_algs)
         self._told_overdue: set[str] = set()
+        self._begun = False
 
     # --- what a request takes ---
 
@@ -176,7 +180,7 @@ class ManagedKeys:
     # --- looking ---
 
     def load(self) -> Ring:
-        """Read the ring, for the first time, and try every key of it.
+        """Make the ring whole, by the settings of this start, read it, and try every key of it.
 
         Raises:
             StoreUnavailable: when the store cannot be asked.
@@ -184,12 +188,27 @@ class ManagedKeys:
         """
         now = self._clock()
         moment = int(now)
-        ring = self._rings.load(now=moment) or self._rings.ensure(self._margins, now=moment)
+        ring = self._begin(moment)
         for key in ring.keys:
             if role(key, moment) in {"active", "next"}:
                 self._private[key.kid] = self._tried(key, ring)
         self._tried_at = now
         return self._install(ring, now, now).ring
+
+    def _begin(self, now: int) -> Ring:
+        ring = self._rings.ensure(self._margins, now=now, step=self._first_step, reschedule=True)
+        self._begun = True
+        return ring
+
+    def _begun_late(self, ring: Ring | None, now: int) -> Ring:
+        """What a start would have done; where it would have been refused, the ring as it is: others may sign by it."""
+        try:
+            return self._begin(now)
+        except Unsealable as error:
+            if ring is None:
+                raise
+            _log.error("keys_unreadable", detail=str(error))
+            return ring
 
     def _is_old(self, state: _State, now: float) -> bool:
         return abs(now - state.seen_at) > self._margins.learn_s + self._margins.slack_s
@@ -250,8 +269,8 @@ class ManagedKeys:
     def _read(self, now: float) -> None:
         self._tried_at = now
         ring = self._rings.load(now=int(now))
-        if ring is None:  # a fresh database, behind a service that started without it
-            ring = self._rings.ensure(self._margins, now=int(now))
+        if ring is None or not self._begun:  # the service started without its database
+            ring = self._begun_late(ring, int(now))
         state = self._state
         if state is not None and state.ring == ring:
             self._state = replace(state, seen_at=now)

@@ -102,7 +102,6 @@ def load_managed_keys(
     keys = managed_keys(settings, rings, margins, clock)
     now = int(clock())
     try:
-        rings.ensure(margins, now=now, step=_environments_key(settings, rings, margins, now), reschedule=True)
         ring = keys.load()
     except StoreUnavailable:
         return keys, []  # told by the check of the store already
@@ -124,7 +123,8 @@ def managed_keys(
         secret=settings.jwt_secret,
         public_key=None if signs_here else settings.public_key,
     )
-    return ManagedKeys(rings, margins, clock, environment)
+    moving = _environments_key(settings, rings, margins, clock)
+    return ManagedKeys(rings, margins, clock, environment, first_step=moving)
 
 
 def ring_warnings(ring: Ring, rings: RingStore, margins: Margins, *, now: int) -> Iterator[str]:
@@ -152,7 +152,9 @@ def ring_warnings(ring: Ring, rings: RingStore, margins: Margins, *, now: int) -
             )
 
 
-def _environments_key(settings: Settings, rings: RingStore, margins: Margins, now: int) -> Step | None:
+def _environments_key(
+    settings: Settings, rings: RingStore, margins: Margins, clock: Callable[[], float]
+) -> Step | None:
     """A private key of the environment comes into the ring, under every name that it is published under."""
     private = settings.private_key or (settings.key_file.key if settings.key_file else None)
     if private is None:
@@ -161,7 +163,7 @@ def _environments_key(settings: Settings, rings: RingStore, margins: Margins, no
     environment = build_keyring(mint_alg=mint_alg, private_key=private, public_key=settings.public_key)
 
     def taken_in(ring: Ring) -> KeyRecords:
-        keys = ring.keys
+        keys, now = ring.keys, int(clock())
         for public in environment.published:
             if any(_is_the_same(key, public) for key in keys):
                 continue  # under this name, or under the one that it was imported by

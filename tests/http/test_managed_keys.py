@@ -517,6 +517,41 @@ def test_a_key_that_signed_by_ps256_too_comes_into_the_ring_under_both_names(ser
     assert len(keys) == 4
 
 
+def test_a_key_moves_into_the_ring_although_the_database_was_away_at_the_start(serve: Serve) -> None:
+    """Contract §1: a database that cannot be reached at start is a warning: the move happens when it is there."""
+    given = MINTING | {"PYLON_OIDC_ALGS": "RS256,ES256"}
+    house = serve(**MINTING)  # for its folder and settings alone
+    store = _Counting(SqlStore(SqliteDatabase(Path(house.settings.data_dir) / "other.db")))
+    store.store.migrate()
+    settings = house.settings.model_copy(
+        update={
+            "private_key": load_private_key(rsa_pem()),
+            "algs": tuple(given["PYLON_OIDC_ALGS"].split(",")),
+        }
+    )
+    store.away = True
+    keys, _ = load_managed_keys(settings, store, M, house.clock)  # type: ignore[arg-type]
+    store.away = False
+    kid = load_private_key(rsa_pem()).thumbprint()
+    assert keys.current().signing["RS256"].kid == kid
+    assert len(keys.current().published) == 4
+    store.store.close()
+
+
+def test_a_wrong_encryption_key_that_no_start_could_find_changes_nothing(worker: Worker) -> None:
+    """The database was away at the start: the ring is published, nothing is signed, and the log says why."""
+    other = RingStore(worker.store, SealingKeys((bytes(range(32, 64)),)), ["ES256", "Ed25519"])
+    before = worker.rings.load(now=START)
+    keys = ManagedKeys(other, M, worker.clock, Keyring("ES256"), beside=worker.beside.append)
+    assert len(keys.current().published) == 2
+    with pytest.raises(StoreUnavailable):
+        keys.to_sign("ES256")
+    worker.clock.advance(50)
+    keys.current()
+    worker.do_beside()
+    assert worker.rings.load(now=START) == before
+
+
 def test_a_published_key_that_is_in_the_ring_is_shown_once(serve: Serve) -> None:
     """S16: kids are unique. The private key moves into the ring, and `PYLON_OIDC_JWKS_RSA_N` is left set."""
     modulus = str(load_private_key(rsa_pem()).as_dict(private=False)["n"])
