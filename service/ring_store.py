@@ -108,6 +108,7 @@ class RingStore:
                 self.check_sealing(ring, now=now)
             keys = straightened(ring.keys if step is None else step(ring), now, margins)
             rotation_s = margins.rotation_s if reschedule else ring.rotation_s
+            margins = replace(margins, rotation_s=rotation_s)
             if rotation_s != ring.rotation_s:
                 keys = rescheduled(keys, now, margins)
             keys = self._completed(keys, ring.database_id, algs, spare, margins, now=now)

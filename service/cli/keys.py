@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,12 @@ def _opened() -> Iterator[_Open]:
     settings, now = read_settings().settings, int(time.time())
     with configured_store(*_CONCERNED) as store:
         try:
-            yield _Open(settings, ring_store(settings, store), settings.margins, now)
+            rings = ring_store(settings, store)
+            ring = rings.load(now=now)
+            margins = settings.margins
+            if ring is not None:  # a start alone changes how long a key signs
+                margins = replace(margins, rotation_s=ring.rotation_s)
+            yield _Open(settings, rings, margins, now)
         except UnsafeStep as step:
             when = (
                 ""

@@ -277,6 +277,21 @@ def test_rotate_may_be_for_one_algorithm(operator: Operator) -> None:
     operator.do("rotate", "--alg", "HS256", exit_code=2)
 
 
+@pytest.mark.parametrize("command", [("rotate",), ("rotate", "--compromised"), ("plan",)])
+def test_a_shell_without_the_rotation_s_length_keeps_that_of_the_ring(
+    run: Run, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    """§9: `PYLON_OIDC_KEY_ROTATION_DAYS` 0: by hand. A command that does not know it lets nothing rotate by itself."""
+    operator = Operator(run, tmp_path)
+    operator.begin(margins=Margins(rotation_s=0))
+    operator.do(*command)
+    assert {each["signs_from"] for each in operator.listed() if each["role"] == "next"} <= {
+        None,
+        *(each["retires_at"] for each in operator.listed() if each["role"] == "active"),
+    }
+    assert "overdue" not in operator.do("list").stderr
+
+
 def test_an_unsafe_rotation_is_refused_and_says_when_it_is_safe(run: Run, tmp_path: Path) -> None:
     """Issue: `keys rotate` refuses an unsafe step and says when it will be safe; nothing has changed."""
     operator = Operator(run, tmp_path)

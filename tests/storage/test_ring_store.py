@@ -171,6 +171,18 @@ def test_a_step_that_is_refused_changes_nothing(rings: RingStore) -> None:
     assert rings.load(now=NOW) == before
 
 
+def test_a_replica_that_is_being_replaced_makes_the_next_key_by_the_ring_s_length(store: SqlStore) -> None:
+    """§9: `PYLON_OIDC_KEY_ROTATION_DAYS` is another; those that still run with the old one move nothing."""
+    rings = rings_in(store)
+    rings.ensure(M, now=NOW)
+    shorter = replace(M, rotation_s=30 * DAY_S)
+    rings.ensure(shorter, now=NOW + 5, reschedule=True)
+    now = NOW + 29 * DAY_S
+    ring = rings.ensure(M, now=now)  # by the old length nothing would be due
+    line = [key.signs_from for key in ring.keys if key.alg == "ES256"]
+    assert line == [NOW, NOW + 30 * DAY_S, NOW + 60 * DAY_S]
+
+
 def test_clients_keep_rs256(store: SqlStore) -> None:
     """Issue, point 2: RS256 is always kept while there are clients, of the environment or of the database."""
     rings = RingStore(store, SealingKeys((ONE,)), ["Ed25519"])
