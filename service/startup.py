@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ def prepare(
     store, schema_faults, warnings = _checked_store(reading, migrate=True)
     faults = reading.faults + schema_faults
     if faults or store is None:
-        raise ConfigurationError(faults)
+        raise ConfigurationError(faults + _sealing_faults(reading, store, now=int(clock())))
     settings = reading.settings
     key_made = settings.key_file is not None and settings.key_file.key is None and not settings.managed
     keyring: Keys
@@ -181,8 +182,10 @@ def _is_the_same(key: KeyRecord, public: PublicKey) -> bool:
 def inspect(environ: Mapping[str, str] | None = None) -> tuple[Settings, list[Fault], list[str]]:
     """The same checks without making anything: what `pylon-oidc check` shows."""
     reading = read_settings(environ)
-    _, schema_faults, schema_warnings = _checked_store(reading, migrate=False)
-    return reading.settings, reading.faults + schema_faults, reading.warnings + schema_warnings
+    store, schema_faults, schema_warnings = _checked_store(reading, migrate=False)
+    asked = None if schema_warnings else store  # one that cannot be reached is not asked again
+    faults = reading.faults + schema_faults + _sealing_faults(reading, asked, now=int(time.time()))
+    return reading.settings, faults, reading.warnings + schema_warnings
 
 
 def load_keyring(settings: Settings, *, make_key_file: bool) -> Keyring:
@@ -207,6 +210,25 @@ def load_keyring(settings: Settings, *, make_key_file: bool) -> Keyring:
         public_key=settings.public_key,
         kid=settings.jwks_kid,
     )
+
+
+def _sealing_faults(reading: Reading, store: SqlStore | None, *, now: int) -> list[Fault]:
+    """The encryption keys that the ring needs and that are missing: told beside what else is wrong."""
+    of_keys = ("PYLON_KEY_ENCRYPTION_KEY", "PYLON_OIDC_KEYS", "PYLON_DEV_MODE")
+    told = any(fault.name.startswith(of_keys) for fault in reading.faults)
+    if store is None or told or not reading.settings.managed:
+        return []
+    rings = ring_store(reading.settings, store)
+    try:
+        if ring := rings.load(now=now):
+            rings.check_sealing(ring, now=now)
+    except Unsealable as error:
+        return [Fault("PYLON_KEY_ENCRYPTION_KEY", str(error))]
+    except StoreUnavailable:
+        pass  # told by the check of the store already
+    finally:
+        store.close()
+    return []
 
 
 def _checked_store(reading: Reading, *, migrate: bool) -> tuple[SqlStore | None, list[Fault], list[str]]:

@@ -26,6 +26,8 @@ from service.protocol.key_ring import DAY_S, Keys, Margins, published, role, rot
 from service.protocol.key_timeline import coming
 from service.protocol.sealed_keys import SealingKeys
 from service.ring_store import RingStore
+from service.settings import ConfigurationError
+from service.startup import prepare
 from service.storage.sql import SqlStore
 from service.storage.sqlite import SqliteDatabase
 from tests.protocol.test_key_ring import key, whole
@@ -49,6 +51,7 @@ class Operator:
 
     def __init__(self, run: Run, folder: Path) -> None:
         self._run = run
+        self.folder = folder
         self._path = folder / "data" / "pylon.db"
 
     def begin(self, ago_s: int = AGO_S, *, margins: Margins = M) -> None:
@@ -413,6 +416,21 @@ def test_a_wrong_encryption_key_is_told(operator: Operator, run: Run) -> None:
     assert result.exit_code == 2
     assert result.stderr.startswith("PYLON_KEY_ENCRYPTION_KEY: the keys")
     assert run("check", **ENVIRON).exit_code == 0
+
+
+def test_a_missing_encryption_key_is_told_beside_other_faults(operator: Operator, run: Run) -> None:
+    """§1: every fault at once: by `check`, and by a start."""
+    wrong = ENVIRON | {"PYLON_KEY_ENCRYPTION_KEY": B64[TWO], "PYLON_JWT_LIFETIME_SECS": "0"}
+    told = run("check", **wrong)
+    assert told.exit_code == 2
+    assert [line.partition(":")[0] for line in told.stderr.splitlines()] == [
+        "PYLON_JWT_LIFETIME_SECS",
+        "PYLON_KEY_ENCRYPTION_KEY",
+    ]
+    data = {"PYLON_DATA_DIR": str(operator.folder / "data")}
+    with pytest.raises(ConfigurationError) as caught:
+        prepare(wrong | data, clock=time.time)
+    assert str(caught.value).splitlines() == told.stderr.splitlines()
 
 
 def test_check_tells_the_ring_and_leaves_it(operator: Operator, run: Run) -> None:
