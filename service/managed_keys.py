@@ -4,7 +4,8 @@ Owns: when to look again, the keyring of each moment, the log of what changed.
 Never touches: when keys change (`protocol.key_ring`), the document (`ring_store`).
 
 A request never waits for a look while there are requests: the worker looks beside them, when what it has is a quarter
-of the time old in which a change must be known. After a pause the first request looks. No request makes a key.
+of the time old in which a change must be known. After a pause the first request looks. No request makes a key, but the
+one that is the first to need an algorithm: that of a first client, which is kept from then on.
 """
 
 from __future__ import annotations
@@ -103,6 +104,7 @@ class ManagedKeys:
         self._state: _State | None = None
         self._tried_at = float("-inf")
         self._asked_at = float("-inf")
+        self._missed_at = float("-inf")
         self._looking = threading.Lock()
         self._changing = threading.RLock()
         self._private: dict[str, AsymmetricKey] = {}
@@ -130,6 +132,8 @@ class ManagedKeys:
         """See `Keys.to_sign`."""
         now = self._clock()
         state = self._now(now)
+        if alg not in {"HS256", *state.keyring.signing, *state.unreadable}:
+            state = self._now_with(alg, now)
         # Unseen for long, somebody may have rotated meanwhile: what we sign could outlive the key in the set.
         if alg != "HS256" and (self._is_old(state, now) or alg in state.unreadable):
             raise StoreUnavailable
@@ -228,6 +232,15 @@ class ManagedKeys:
             with self._changing:
                 state = self._install(state.ring, state.seen_at, now)
         return state
+
+    def _now_with(self, alg: str, now: float) -> _State:
+        """The state after a look for an algorithm that is missing; where it is kept its first key is made, now."""
+        if abs(now - self._missed_at) >= self._margins.learn_s * _AGAIN:
+            self._missed_at = now
+            self._look_now(now)
+            if alg in self._kept and alg not in self._now(now).keyring.signing:
+                self._maintain()
+        return self._now(now)
 
     def _look_now(self, now: float) -> None:
         with self._told():

@@ -53,7 +53,10 @@ class Token:
                 raise OAuthError("unsupported_grant_type", "This grant type is not supported.")
             if values["grant_type"] not in client.grant_types:
                 raise OAuthError("unauthorized_client", "This client may not use this grant type.")
-            if not keyring.can_sign_id_tokens_by(client.id_token_signed_response_alg):
+            alg = client.id_token_signed_response_alg
+            if not keyring.can_sign_id_tokens_by(alg):
+                keyring = self._tokens.keyring.to_sign(alg)  # that of a first client may be made only now
+            if not keyring.can_sign_id_tokens_by(alg):
                 raise OAuthError("unauthorized_client", "This server has no key for this client's ID tokens.")
             answer = exchange(values, client, issuer=req.context.issuer, now=now)
         except OAuthError as error:

@@ -89,6 +89,20 @@ def test_a_client_is_registered_for_what_is_kept(
         assert "id_token_signed_response_alg" in answer.body.decode()
 
 
+def test_the_first_client_signs_in_as_soon_as_it_is_registered(serve_provider: ServeProvider) -> None:
+    """Contract §9, issue: RS256 is always kept while there are clients: from the first one on, not a look later."""
+    op = serve_provider([], **MANAGED | {"PYLON_OIDC_ALGS": "ES256"})
+    metadata = {"redirect_uris": [CALLBACK], "first_party": True}
+    client = op.app.call("POST", "/api/oidc/clients", metadata).json()
+    rp = op.rp(client["client_id"], secret=client["client_secret"])
+    request = rp.request()
+    answer = rp.redeem(request, op.authorize(op.browser(), request)["code"])
+    assert answer.status == 200, answer
+    assert pyjwt.get_unverified_header(answer.json()["id_token"])["alg"] == "RS256"
+    document = op.ask("GET", "/.well-known/openid-configuration").json()
+    assert document["id_token_signing_alg_values_supported"] == ["RS256", "ES256"]
+
+
 def test_the_key_of_the_environment_signs_by_rs256_alone(serve_provider: ServeProvider) -> None:
     """Contract §2: an RSA key; by PS256 it signs minted tokens."""
     op = serve_provider(PYLON_JWT_ALG="PS256")
