@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -179,12 +178,12 @@ def _is_the_same(key: KeyRecord, public: PublicKey) -> bool:
     return key.kid == public.kid or (key.alg == public.alg and key.jwk.get("n") == public.jwk["n"])
 
 
-def inspect(environ: Mapping[str, str] | None = None) -> tuple[Settings, list[Fault], list[str]]:
+def inspect(environ: Mapping[str, str] | None = None, *, now: int) -> tuple[Settings, list[Fault], list[str]]:
     """The same checks without making anything: what `pylon-oidc check` shows."""
     reading = read_settings(environ)
     store, schema_faults, schema_warnings = _checked_store(reading, migrate=False)
     asked = None if schema_warnings else store  # one that cannot be reached is not asked again
-    faults = reading.faults + schema_faults + _sealing_faults(reading, asked, now=int(time.time()))
+    faults = reading.faults + schema_faults + _sealing_faults(reading, asked, now=now)
     return reading.settings, faults, reading.warnings + schema_warnings
 
 

@@ -34,7 +34,7 @@ def check(*, as_json: bool, url: str | None, ca: Path | None, connect_to: tuple[
 
     Faults keep the service from starting (exit 2). Warnings and notes do not. With --url, a difference is exit 1.
     """
-    settings, faults, warnings = inspect()
+    settings, faults, warnings = inspect(now=int(time.time()))
     notes: list[str] = []
     differences: list[dict[str, Any]] = []
     if not faults:
@@ -129,9 +129,7 @@ def _difference(what: str, inside: Any, outside: Any) -> dict[str, Any]:
 def _notes(settings: Settings, warnings: list[str]) -> Iterator[str]:
     yield f"issuer: {settings.issuer or 'from the Host of each request'}"
     yield f"database: {'SQLite' if settings.database.is_sqlite else 'PostgreSQL'}"
-    algs = yield from (
-        _managed_notes(settings, warnings) if settings.managed else _fixed_notes(settings)
-    )
+    algs = yield from (_managed_notes(settings, warnings) if settings.managed else _fixed_notes(settings))
     yield from _metadata_notes(build_metadata(settings.issuer or FALLBACK_ISSUER, algs=algs))
 
 

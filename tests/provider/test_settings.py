@@ -145,7 +145,7 @@ def test_an_id_in_both_is_warned_of(
 
 def test_check_makes_no_file(tmp_path: Path) -> None:
     """Contract §1: `check` makes no file, with clients too."""
-    inspect(_environ(tmp_path))
+    inspect(_environ(tmp_path), now=0)
     assert list(tmp_path.iterdir()) == []
 
 
