@@ -117,7 +117,10 @@ def test_list_tells_roles_and_times(operator: Operator) -> None:
 def test_without_a_database_a_command_says_how_to_make_it(run: Run, tmp_path: Path) -> None:
     """§1: and makes no file."""
     result = run("keys", "list", **ENVIRON)
-    assert (result.exit_code, result.stderr) == (1, "There is no database yet: the first start makes it, or run: pylon-oidc migrate\n")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "There is no database yet: the first start makes it, or run: pylon-oidc migrate\n",
+    )
     assert not (tmp_path / "data").exists()
 
 
