@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import settings as hypothesis_settings
 
 from tests.support.gunicorn import Gunicorn
@@ -54,6 +55,13 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     if IN_CI:
         _refuse_what_did_not_run(report)
     return report
+
+
+@pytest.fixture(autouse=True)
+def _log_as_it_was() -> Iterator[None]:
+    """A command that runs in this process sets its log up: the loggers that later tests wake must not keep that."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
