@@ -11,7 +11,7 @@ import structlog
 
 from service.clients import Clients
 from service.issuer import IssuerResolver, issuer_path
-from service.keyring import Keys, PublicKey
+from service.keyring import Keys
 from service.logs import configure_logging
 from service.protocol.grants import TokenIssuer
 from service.protocol.interactions import Interactions
@@ -29,7 +29,7 @@ from service.resources.users import OneUser
 from service.sessions import LocalSessions
 from service.settings import Secret, Settings
 from service.startup import clients_without_a_key, prepare, shadowed_clients
-from service.storage.interface import Store, StoreUnavailable
+from service.storage.interface import Store
 from service.web.auth import AdminAuth
 from service.web.errors import add_error_handlers
 from service.web.middleware import (
@@ -226,18 +226,11 @@ def get_app(clock: Callable[[], float] = time.time, margins: Margins | None = No
     unserved = clients_without_a_key(settings, prepared.store, now=int(clock()))
     for warning in [*prepared.warnings, *shadowed, *unserved]:
         log.warning("configuration", detail=warning)
-    for key in _published(prepared.keyring):
+    for key in prepared.keyring.published:
         log.info("key_made" if prepared.key_made else "key_loaded", kid=key.kid, alg=key.alg)
     prepared.store.close()  # no connection crosses a fork
     sessions_source = LocalSessions(prepared.store, lifetime_s=settings.session_lifetime_s)
     return create_app(settings, prepared.store, prepared.keyring, sessions_source, clock)
-
-
-def _published(keyring: Keys) -> tuple[PublicKey, ...]:
-    try:
-        return keyring.current().published
-    except StoreUnavailable:
-        return ()  # told by a warning already
 
 
 def _derive_head(resource: Any) -> None:

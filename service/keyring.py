@@ -61,6 +61,11 @@ class Keys(Protocol):
         """The algorithm of minted tokens."""
         ...
 
+    @property
+    def published(self) -> tuple[PublicKey, ...]:
+        """The published keys as they were seen last; asks nobody, and begins nothing: there may be a fork to come."""
+        ...
+
     def current(self) -> Keyring:
         """The keys as they are now."""
         ...

@@ -120,6 +120,11 @@ class ManagedKeys:
         """See `Keys.mint_alg`."""
         return self._environment.mint_alg
 
+    @property
+    def published(self) -> tuple[PublicKey, ...]:
+        """See `Keys.published`; none when the ring was never read."""
+        return () if self._state is None else self._state.keyring.published
+
     def current(self) -> Keyring:
         """See `Keys.current`.
 

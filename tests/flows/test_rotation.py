@@ -184,7 +184,11 @@ class Load:
             http.verify, http.trust_env = str(self.stand.site.ca), False
             headers = {"Authorization": f"Bearer {session}"}
             while not self._over.wait(PAUSE_S):
-                answer = http.post(f"{self.stand.issuer}/api/auth/jwt", headers=headers, timeout=20)
+                try:
+                    answer = http.post(f"{self.stand.issuer}/api/auth/jwt", headers=headers, timeout=20)
+                except requests.RequestException as error:
+                    self.failures.append(f"mint: {error!r}")
+                    continue
                 if answer.status_code != 200:
                     self.failures.append(f"mint: {answer.status_code} {answer.text}")
                     continue

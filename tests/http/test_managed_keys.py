@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import itertools
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import jwt as pyjwt
 import pytest
 
+from service.app import get_app
 from service.key_material import load_private_key
 from service.keyring import InvalidToken, Keyring
 from service.managed_keys import ManagedKeys
@@ -350,6 +353,18 @@ def test_the_next_key_is_made_beside_the_requests(worker: Worker) -> None:
     assert len(worker.keys.current().published) == 2
     worker.do_beside()
     assert len(worker.keys.current().published) == 3
+
+
+def test_nothing_runs_beside_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow a start is: a thread at the fork would leave its locks held for ever in each worker."""
+    for name, value in MINTING.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYLON_DATA_DIR", str(tmp_path))
+    begun: list[str] = []
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: begun.append(thread.name))
+    slow = itertools.count(int(START), 7)
+    get_app(clock=lambda: float(next(slow)))
+    assert begun == []
 
 
 # --- a store that is away ---
