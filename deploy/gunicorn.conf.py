@@ -9,7 +9,8 @@ import sys
 
 import gunicorn.util
 
-# Loading makes many objects and no garbage: looking for it meanwhile is a seventh of the start. `when_ready` ends this.
+# Loading makes many objects and no garbage: looking for it meanwhile is a seventh of the start. A reload (HUP)
+# reads this file again, and each worker ends it for itself.
 gc.disable()
 
 
@@ -90,7 +91,8 @@ def on_starting(server):
 
 
 def post_worker_init(_worker):
-    """What gunicorn refuses before the application is asked repeats nothing of the request: its status says enough."""
+    """Look for garbage from now on. What gunicorn itself refuses repeats nothing of the request: its status says enough."""
+    gc.enable()
     write_error = gunicorn.util.write_error
     gunicorn.util.write_error = lambda sock, status, reason, _repeated: write_error(sock, status, reason, "")
 
@@ -99,4 +101,3 @@ def when_ready(_server):
     """Put what is loaded out of the collector's reach, so that the workers go on sharing its memory."""
     gc.collect()
     gc.freeze()
-    gc.enable()

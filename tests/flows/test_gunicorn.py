@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import signal
 import socket
 from collections.abc import Iterator
 
@@ -322,6 +324,21 @@ def test_nothing_steers_the_server_but_signals(server: Gunicorn) -> None:
     family = [psutil.Process(pid) for pid in (server.pid, *server.worker_pids())]
     paths = {wire.laddr for process in family for wire in process.net_connections("unix") if wire.laddr}
     assert paths == own
+
+
+def test_workers_look_for_garbage_after_a_reload_too() -> None:
+    """Only loading goes without: workers would grow for ever, the first ones and those that HUP begins."""
+
+    def told() -> tuple[str, str]:
+        pid, looks = server.call("GET", "/").body.decode().split()
+        return pid, looks
+
+    with Gunicorn(app="tests.flows.collecting:app", WEB_CONCURRENCY="1", **SETTINGS) as server:
+        before, looks = told()
+        assert looks == "True"
+        os.kill(server.pid, signal.SIGHUP)
+        wait_until(lambda: told()[0] != before)
+        assert told()[1] == "True"
 
 
 def _open_database(pid: int, server: Gunicorn, port: int | None) -> set[object]:
