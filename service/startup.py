@@ -213,8 +213,8 @@ def load_keyring(settings: Settings, *, make_key_file: bool) -> Keyring:
 
 def _sealing_faults(reading: Reading, store: SqlStore | None, *, now: int) -> list[Fault]:
     """The encryption keys that the ring needs and that are missing: told beside what else is wrong."""
-    of_keys = ("PYLON_KEY_ENCRYPTION_KEY", "PYLON_OIDC_KEYS", "PYLON_DEV_MODE")
-    told = any(fault.name.startswith(of_keys) for fault in reading.faults)
+    of_keys = {"PYLON_KEY_ENCRYPTION_KEY", "PYLON_OIDC_KEYS", "PYLON_DEV_MODE"}
+    told = any(fault.setting in of_keys for fault in reading.faults)
     if store is None or told or not reading.settings.managed:
         return []
     rings = ring_store(reading.settings, store)

@@ -166,7 +166,6 @@ def _managed_notes(settings: Settings, warnings: list[str]) -> Generator[str, No
         if ring is None:
             yield "the ring of keys is empty, and will be made at the first start"
         else:
-            rings.check_sealing(ring, now=now)
             for key in published(ring.keys, now):
                 if role(key, now) != "retired":  # of those only the public part is needed, as at a start
                     rings.open(key, ring)

@@ -291,7 +291,7 @@ def _what_rotated(before: Ring, ring: Ring, alg: str, opened: _Open, *, compromi
     kept = next(key for key in ring.keys if old is not None and key.kid == old.kid)
     told: dict[str, Any] = {"alg": alg, "kid": kept.kid}
     if not compromised:
-        new = next(iter(with_role(ring.keys, alg, "next", now)))
+        new = with_role(ring.keys, alg, "next", now)[0]
         return told | {
             "successor": new.kid,
             "signs_from": new.signs_from,

@@ -117,3 +117,8 @@ def shown(text: object, most: int = 160) -> str:
     """
     printable = "".join(char if char.isprintable() else "?" for char in str(text)[: most + 1])
     return printable if len(printable) <= most else printable[: most - 1] + "…"
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things: `1 day`, `2 days`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"

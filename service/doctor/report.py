@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from service.doctor.catalogue import DOCS, Finding, Mend, shown
+from service.doctor.catalogue import DOCS, Finding, Mend, counted, shown
 
 _COLOURS: Final = {"error": "red", "warning": "yellow", "note": "blue"}
 _LABEL: Final = 10
@@ -71,12 +71,8 @@ class Report:
 
     def verdict(self) -> str:
         """All of it in one line."""
-        counted = [finding.kind.severity for finding in self.findings if not finding.follows_from]
-        parts = [
-            f"{number} {severity}{'' if number == 1 else 's'}"
-            for severity in _COLOURS
-            if (number := counted.count(severity))
-        ]
+        causes = [finding.kind.severity for finding in self.findings if not finding.follows_from]
+        parts = [counted(number, severity) for severity in _COLOURS if (number := causes.count(severity))]
         return ", ".join(parts) if parts else "Nothing to mend."
 
     def as_text(self, width: int) -> Iterator[str]:

@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-from service.doctor.catalogue import Finding, kinds, shown
+from service.doctor.catalogue import Finding, counted, kinds, shown
 from service.doctor.evidence import NOBODY, Evidence, UnverifiedToken
 from service.doctor.wire import Origin, Reply, WireError
 from service.keyring import verifies_by_jwk
@@ -605,7 +605,7 @@ def plain_http(e: Evidence) -> Iterator[Finding]:
 def readiness(e: Evidence) -> Iterator[Finding]:
     """The application can do its work, as it says itself on the inside."""
     told = e.readiness
-    if told.get("status") == "ok" or not told:
+    if told.get("status", "ok") == "ok":
         return
     parts = {part: told.get(part) for part in ("database", "schema", "keys")}
     case = next((part for part in ("database", "keys") if parts[part] == "unavailable"), "schema")
@@ -616,7 +616,7 @@ def ring(e: Evidence) -> Iterator[Finding]:
     """Keys that rotate by themselves do so in time; how old they are and what comes next is worth knowing."""
     late, change = e.readiness.get("rotation_overdue"), e.readiness.get("next_key_change")
     if isinstance(late, list) and late:
-        yield _found(e, "key-rotation-overdue", f"{_several('key', len(late))}: {', '.join(map(str, late))}")
+        yield _found(e, "key-rotation-overdue", f"{counted(len(late), 'key')}: {', '.join(map(str, late))}")
     keys_ = e.readiness.get("signing_keys")
     told = [_change(change)] if isinstance(change, dict) else []
     ages_: dict[str, list[str]] = {}
@@ -635,11 +635,7 @@ def _change(change: Mapping[str, Any]) -> str:
 
 def _age(key: Mapping[str, Any]) -> str:
     age_s = key.get("age_s")
-    return f"{key.get('role')} {_several('day', age_s // 86400) if isinstance(age_s, int) else '?'}"
-
-
-def _several(what: str, number: int) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    return f"{key.get('role')} {counted(age_s // 86400, 'day') if isinstance(age_s, int) else '?'}"
 
 
 def _moment(at: object) -> str:

@@ -169,10 +169,6 @@ class SealingKeys:
         )
         raise WrongSealingKey(f"{', '.join(told)}, and here is {', '.join(names)}; {mend}")
 
-    def is_first(self, sealed: Mapping[str, Any]) -> bool:
-        """Whether it is sealed under the key that seals now."""
-        return bool(self.secrets) and sealed.get("by") == self.names[0]
-
 
 def _derive(secret: bytes, purpose: str) -> bytes:
     # 256 random bits: HKDF needs no salt.

@@ -155,7 +155,7 @@ class Browser:
         _log.warning(
             "refused", request_id=req.context.request_id, route=req.uri_template, detail=detail or text
         )
-        self.show(req, resp, "error.html", status=status, title="This did not work", text=text)
+        self.show_failure(req, resp, text, status=status)
 
     def show_failure(self, req: falcon.Request, resp: falcon.Response, text: str, *, status: int) -> None:
         """Show the error page for what is no fault of the request; the log has it already."""

@@ -44,10 +44,10 @@ def test_the_first_key_seals_and_all_open() -> None:
     both, other = SealingKeys((TWO, ONE)), SealingKeys((TWO,))
     old = KEYS.seal(PRIVATE, WHAT)
     assert both.unseal(old, WHAT) == PRIVATE
-    assert not both.is_first(old)
+    assert old["by"] != both.names[0]
     new = both.seal(PRIVATE, WHAT)
     assert other.unseal(new, WHAT) == PRIVATE
-    assert both.is_first(new)
+    assert new["by"] == both.names[0]
 
 
 def test_without_a_key_nothing_is_sealed() -> None:
