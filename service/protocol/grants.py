@@ -55,8 +55,8 @@ def new_code(
         now: Unix s.
     """
     code, grant_id = new_handle(), new_id()
-    offline = "offline_access" in request.scope and "refresh_token" in request.client.grant_types
-    ends_at = now + (lifetimes.refresh_max_s if offline else lifetimes.access_token_s + lifetimes.code_s)
+    # Until it is redeemed, a grant ends with its code.
+    ends_at = now + lifetimes.code_s
     context: dict[str, Any] = {
         "client_id": request.client.client_id,
         "issuer": issuer,
@@ -67,7 +67,6 @@ def new_code(
         "amr": list(session.amr),
         "id_token_claims": _agreed(request.id_token_claims, request.disclosed),
         "userinfo_claims": _agreed(request.userinfo_claims, request.disclosed),
-        "offline": offline,
         "created_at": now,
         "last_used_at": now,
     }
@@ -78,9 +77,8 @@ def new_code(
         "redirect_uri": request.redirect_uri,
         "code_challenge": request.code_challenge,
         "nonce": request.nonce,
-        "valid_until": now + lifetimes.code_s,
+        "valid_until": ends_at,
     }
-    # Kept until the grant ends, to be recognised when it comes back.
     record = Record(Kind.CODE, hash_handle(code), ends_at, session.user_id, grant_id, session.sid, body=body)
     return NewCode(code, (grant, record))
 
@@ -115,13 +113,17 @@ class TokenIssuer:
             raise _invalid_grant()
         if parameters.get("redirect_uri") != record.body["redirect_uri"]:
             raise _invalid_grant()
+        if not client.knows_redirect_uri(record.body["redirect_uri"]):
+            raise _invalid_grant()
         if not verifies(parameters.get("code_verifier"), record.body["code_challenge"]):
             raise _invalid_grant()
         if record.spent_at is None and now < record.body["valid_until"]:
             context = {**grant.body, "nonce": record.body["nonce"]}
-            answer, records = self._tokens(grant, context, client, tuple(grant.body["scope"]), now=now)
+            used = self._redeemed(grant, client, now=now)
+            scope = scope_now(grant.body["scope"], client)
+            answer, records = self._tokens(used, context, client, scope, now=now)
             spent = self.store.spend(
-                Kind.CODE, record.id_hash, grant=_used(grant, now), body=record.body, put=records, now=now
+                Kind.CODE, record.id_hash, grant=used, body=record.body, put=records, now=now
             )
             if spent.won:
                 return answer
@@ -146,12 +148,16 @@ class TokenIssuer:
         grant = None if record is None else self._grant(record.grant_id, now=now)
         if record is None or grant is None or grant.body["issuer"] != issuer:
             raise _invalid_grant()
+        if _belongs(grant, client, issuer) and not is_offline(grant.body["scope"], client):
+            raise _invalid_grant()
         asked = _asked(parameters, client, grant.body["scope"])
         if record.spent_at is not None:
-            return self._again(token, record, asked, now=now)
+            return self._again(token, record, asked, client, now=now)
         if not _belongs(grant, client, issuer):
             raise _invalid_grant()
-        scope = _narrowed(parameters.get("scope"), grant.body["scope"])
+        scope = scope_now(_narrowed(parameters.get("scope"), grant.body["scope"]), client)
+        if not scope:
+            raise OAuthError("invalid_scope", "This client may no longer have the scope that it asks for.")
         if now >= record.body["valid_until"]:
             raise _invalid_grant()
         answer, records = self._tokens(grant, grant.body, client, scope, now=now)
@@ -169,16 +175,18 @@ class TokenIssuer:
             return answer
         if spent.record is None:
             raise _invalid_grant()
-        return self._again(token, spent.record, asked, now=now)
+        return self._again(token, spent.record, asked, client, now=now)
 
-    def _again(self, token: str, spent: Record, asked: list[Any], *, now: int) -> dict[str, Any]:
+    def _again(
+        self, token: str, spent: Record, asked: list[Any], client: Client, *, now: int
+    ) -> dict[str, Any]:
         """The same answer to the same request, while its successor is unused and the grace lasts; else the end of the grant."""
         successor = self.store.get(Kind.REFRESH_TOKEN, spent.body.get("successor", ""), now=now)
         within = spent.spent_at is not None and now < spent.spent_at + self.lifetimes.refresh_grace_s
         again = within and successor is not None and successor.spent_at is None
         if again and asked == spent.body["asked"]:
             try:
-                return unseal(spent.body["answer"], token, purpose=_GRACE)
+                return _cut(unseal(spent.body["answer"], token, purpose=_GRACE), client)
             except Unreadable:
                 raise _invalid_grant() from None
         self.revoke_grant(spent.grant_id, now=now)
@@ -199,6 +207,15 @@ class TokenIssuer:
         """What is known of the user."""
         record = self.store.get(Kind.USER, hash_handle(user_id), now=now)
         return User.of_body(user_id, {} if record is None else record.body)
+
+    def _redeemed(self, grant: Record, client: Client, *, now: int) -> Record:
+        """The grant from the exchange of its code on: it lives as long as the tokens that may come of it."""
+        offline = is_offline(grant.body["scope"], client)
+        lifetimes = self.lifetimes
+        ends_at = (
+            grant.body["created_at"] + lifetimes.refresh_max_s if offline else now + lifetimes.access_token_s
+        )
+        return replace(_used(grant, now), expires_at=ends_at)
 
     def _grant(self, grant_id: str, *, now: int) -> Record | None:
         return self.store.get(Kind.GRANT, hash_handle(grant_id), now=now)
@@ -232,7 +249,7 @@ class TokenIssuer:
             answer["id_token"] = mint_id_token(
                 self.keyring.to_sign(client.id_token_signed_response_alg),
                 self.user(grant.subject, now=now),
-                context,
+                {**context, "id_token_claims": claims_now(context["id_token_claims"], client)},
                 issuer=context["issuer"],
                 client_id=client.client_id,
                 access_token=access_token,
@@ -240,7 +257,7 @@ class TokenIssuer:
                 lifetime_s=lifetimes.id_token_s,
                 now=now,
             )
-        if context["offline"]:
+        if is_offline(context["scope"], client):
             refresh_token = new_handle()
             answer["refresh_token"] = refresh_token
             valid_until = min(now + lifetimes.refresh_idle_s, grant.expires_at)
@@ -256,6 +273,36 @@ class TokenIssuer:
                 )
             )
         return answer, records
+
+
+def scope_now(granted: Iterable[str], client: Client) -> tuple[str, ...]:
+    """The words that were granted and that the client may still have."""
+    return tuple(word for word in granted if word in client.scope)
+
+
+def claims_now(agreed: Iterable[str], client: Client) -> list[str]:
+    """The claims that were agreed to one by one and that a scope of the client may still give."""
+    return _agreed(agreed, client.scope)
+
+
+def is_offline(granted: Iterable[str], client: Client) -> bool:
+    """Whether the client may, now, use the refresh tokens of a grant of this scope."""
+    return "offline_access" in granted and may_be_offline(client)
+
+
+def may_be_offline(client: Client) -> bool:
+    """Whether the client may have refresh tokens at all."""
+    return "offline_access" in client.scope and "refresh_token" in client.grant_types
+
+
+def _cut(answer: dict[str, Any], client: Client) -> dict[str, Any]:
+    """An answer that was made before, without what the client may no longer have."""
+    before = answer["scope"].split()
+    scope = scope_now(before, client)
+    if len(scope) == len(before):
+        return answer
+    # What its ID token says cannot be taken out of it.
+    return {name: value for name, value in answer.items() if name != "id_token"} | {"scope": " ".join(scope)}
 
 
 def consent_id(user_id: str, client_id: str, issuer: str) -> str:

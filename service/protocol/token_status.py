@@ -13,7 +13,7 @@ from service.keyring import InvalidToken
 from service.protocol.client_auth import ClientDirectory
 from service.protocol.clients import Client
 from service.protocol.errors import OAuthError
-from service.protocol.grants import TokenIssuer
+from service.protocol.grants import TokenIssuer, claims_now, may_be_offline, scope_now
 from service.protocol.handles import hash_handle
 from service.protocol.id_tokens import claims_of_scope, user_claims
 from service.protocol.models import Session
@@ -44,13 +44,15 @@ class TokenStatus:
         Raises:
             OAuthError: `invalid_token`, or `insufficient_scope` without `openid`.
         """
-        record = self._live(Kind.ACCESS_TOKEN, unverified_token, issuer, now)
-        if record is None:
+        live = self._live(Kind.ACCESS_TOKEN, unverified_token, issuer, now)
+        if live is None:
             raise OAuthError("invalid_token", "The access token is invalid, expired or revoked.")
-        if "openid" not in record.body["scope"]:
+        record, client = live
+        scope = scope_now(record.body["scope"], client)
+        if "openid" not in scope:
             raise OAuthError("insufficient_scope", "The scope openid was not granted.")
         user = self.tokens.user(record.subject, now=now)
-        names = [*claims_of_scope(record.body["scope"]), *record.body["userinfo_claims"]]
+        names = [*claims_of_scope(scope), *claims_now(record.body["userinfo_claims"], client)]
         return {**user_claims(user, names), "sub": record.subject}
 
     def introspect(
@@ -58,23 +60,27 @@ class TokenStatus:
     ) -> Mapping[str, Any]:
         """What RFC 7662 tells of a token; `asker` is None for the operator, who may ask about any."""
         for kind in (Kind.ACCESS_TOKEN, Kind.REFRESH_TOKEN):
-            record = self._live(kind, unverified_token, issuer, now)
-            if record is not None:
-                return self._of_record(record, asker) if self._is_current(record, now) else _INACTIVE
+            live = self._live(kind, unverified_token, issuer, now)
+            if live is not None:
+                return self._of_record(*live, asker) if self._is_current(*live, now) else _INACTIVE
         return self._of_minted(unverified_token, asker, issuer, now)
 
     def revoke(self, unverified_token: str, client: Client, *, issuer: str, now: int) -> None:
         """End a token of this client; with a refresh token its whole grant. Silent about any other."""
-        record = self._live(Kind.ACCESS_TOKEN, unverified_token, issuer, now)
-        if record is not None:
+        live = self._live(Kind.ACCESS_TOKEN, unverified_token, issuer, now)
+        if live is not None:
+            record, _ = live
             if record.body["client_id"] == client.client_id:
                 self.tokens.store.take(Kind.ACCESS_TOKEN, record.id_hash, now=now)
             return
-        record = self._live(Kind.REFRESH_TOKEN, unverified_token, issuer, now)
-        if record is not None and record.body["client_id"] == client.client_id:
-            self.tokens.revoke_grant(record.grant_id, now=now)
+        live = self._live(Kind.REFRESH_TOKEN, unverified_token, issuer, now)
+        if live is not None and live[0].body["client_id"] == client.client_id:
+            self.tokens.revoke_grant(live[0].grant_id, now=now)
 
-    def _live(self, kind: Kind, unverified_token: str | None, issuer: str, now: int) -> Record | None:
+    def _live(
+        self, kind: Kind, unverified_token: str | None, issuer: str, now: int
+    ) -> tuple[Record, Client] | None:
+        """The live token and its client."""
         if not unverified_token:
             return None
         record = self.tokens.store.get(kind, hash_handle(unverified_token), now=now)
@@ -82,22 +88,23 @@ class TokenStatus:
             return None
         # Every token is checked against its grant: revoking that reaches all of it at once.
         grant = self.tokens.store.get(Kind.GRANT, hash_handle(record.grant_id), now=now)
-        if grant is None or self.clients.find(record.body["client_id"], now=now) is None:
-            return None
-        return record
+        client = self.clients.find(record.body["client_id"], now=now)
+        return None if grant is None or client is None else (record, client)
 
     @staticmethod
-    def _is_current(record: Record, now: int) -> bool:
+    def _is_current(record: Record, client: Client, now: int) -> bool:
+        if record.kind is Kind.REFRESH_TOKEN and not may_be_offline(client):
+            return False
         return record.spent_at is None and now < record.body.get("valid_until", record.expires_at)
 
     @staticmethod
-    def _of_record(record: Record, asker: Client | None) -> Mapping[str, Any]:
+    def _of_record(record: Record, client: Client, asker: Client | None) -> Mapping[str, Any]:
         body = record.body
         if asker is not None and body["client_id"] != asker.client_id:
             return _INACTIVE
         return {
             "active": True,
-            "scope": " ".join(body["scope"]),
+            "scope": " ".join(scope_now(body["scope"], client)),
             "client_id": body["client_id"],
             "sub": record.subject,
             "iss": body["issuer"],

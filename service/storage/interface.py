@@ -126,8 +126,8 @@ class Store(Protocol):
     ) -> Spent:
         """Mark the live record of that id as spent, once, and store what comes of it: one transaction.
 
-        Of any number of callers one spends it. The record stays, with its new body, to be recognised when it comes
-        back.
+        Of any number of callers one spends it. The record stays as long as the grant, with its new body, to be
+        recognised when it comes back.
 
         Args:
             kind: of which kind.

@@ -121,7 +121,8 @@ class SqlStore:
             if not run(self._text(statements.update_grant, grant.kind), lock):
                 return Spent(False, None)
             rows = run(
-                self._text(statements.spend_one, kind), {**wanted, "spent_at": now, "body": _encode(body)}
+                self._text(statements.spend_one, kind),
+                {**wanted, "spent_at": now, "expires_at": grant.expires_at, "body": _encode(body)},
             )
             if rows:
                 self._insert(run, put)

@@ -91,8 +91,10 @@ def update_grant(table: Table) -> ClauseElement:
 
 
 def spend_one(table: Table) -> ClauseElement:
-    """The live record of an id, if it is unspent."""
-    spent = _updated(table, ("spent_at", "body")).where(*_live(table, "wanted"), table.c.spent_at.is_(None))
+    """The live record of an id, if it is unspent; from then on it lives as long as its grant."""
+    spent = _updated(table, ("spent_at", "expires_at", "body")).where(
+        *_live(table, "wanted"), table.c.spent_at.is_(None)
+    )
     return spent.returning(*_columns(table))
 
 

@@ -23,9 +23,10 @@ TOKENS = [
 
 
 def _code(spent_at: int | None = None, **body: object) -> Record:
-    return record(
-        "code", kind=Kind.CODE, subject="alice", grant_id="g", session_id="s", spent_at=spent_at, body=body
-    )
+    """The code; once it is spent it lives as long as its grant."""
+    ends = {} if spent_at is None else {"expires_at": USED.expires_at}
+    code = {"kind": Kind.CODE, "subject": "alice", "grant_id": "g", "session_id": "s", **ends}
+    return record("code", **code, spent_at=spent_at, body=body)
 
 
 @pytest.fixture
