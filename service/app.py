@@ -46,7 +46,7 @@ from service.web.routing import ExactRouter
 Application = falcon.App[falcon.Request, falcon.Response]
 DEV_SIGN_IN = "/dev/sign-in"
 HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
-#: Routes whose identifier others choose: it may hold slashes.
+#: Routes whose identifier others choose: it may be sent encoded, and may hold slashes.
 NAMED_BY_OTHERS = (
     "/api/auth/users/{user_id}/sessions",
     "/api/auth/users/{user_id}",
@@ -86,7 +86,7 @@ def create_app(
             FailuresOfPages(),
             KnownMethods(),
         ],
-        router=ExactRouter(with_slashes=[prefix + path for path in NAMED_BY_OTHERS]),
+        router=ExactRouter(named_by_others=[prefix + path for path in NAMED_BY_OTHERS]),
     )
     add_error_handlers(app)
     for path, resource in table.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,12 @@ from service.settings import Fault, Settings
 from service.startup import inspect, load_keyring, open_store, ring_store, ring_warnings
 from service.storage.interface import StoreUnavailable
 
+#: Servers that do not hand on the path as it was sent: what they have decoded cannot be told from what was meant.
+_WITHOUT_RAW_PATH = ("granian",)
+_RAW_PATH = (
+    "server: {server} is installed and does not hand on the raw path, so that an encoded spelling of a route is "
+    "answered too; bind it to loopback or a Unix socket behind the nginx site, which refuses other spellings"
+)
 _CANNOT_MINT = "no key for {alg}: minting answers 501 JWT_NOT_CONFIGURED until PYLON_JWT_SECRET is set"
 
 
@@ -82,7 +89,8 @@ def _differences(
     settings: Settings, url: str, ca: Path | None, connect_to: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
     """What this configuration would answer at the address, beside what the address answers."""
-    asked, discovery, jwks = public_documents(url, ca, connect_to)
+    public = public_documents(url, ca, connect_to)
+    asked, discovery, jwks = public.url, public.discovery, public.jwks
     resolver = IssuerResolver(settings.issuer, settings.allowed_hosts, settings.dev_mode)
     try:
         issuer = resolver.resolve(asked.partition("://")[2].partition("/")[0], host_required=True)
@@ -99,6 +107,8 @@ def _differences(
         theirs = sorted({str(key.get("kid")) for key in jwks if isinstance(key, dict)})
         if keys[1] != theirs:
             yield _difference("jwks: kid", keys[1], theirs)
+    if public.takes_encoded:
+        yield _difference("GET /%6Fidc/jwks, another spelling of a path", 404, 200)
 
 
 def _keys(settings: Settings) -> tuple[list[str], list[str]] | None:
@@ -129,6 +139,8 @@ def _difference(what: str, inside: Any, outside: Any) -> dict[str, Any]:
 def _notes(settings: Settings, warnings: list[str]) -> Iterator[str]:
     yield f"issuer: {settings.issuer or 'from the Host of each request'}"
     yield f"database: {'SQLite' if settings.database.is_sqlite else 'PostgreSQL'}"
+    for server in filter(find_spec, _WITHOUT_RAW_PATH):
+        yield _RAW_PATH.format(server=server)
     algs = yield from (_managed_notes(settings, warnings) if settings.managed else _fixed_notes(settings))
     yield from _metadata_notes(build_metadata(settings.issuer or FALLBACK_ISSUER, algs=algs))
 

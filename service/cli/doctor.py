@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -202,10 +203,25 @@ def _elsewhere(entry: str) -> tuple[str, tuple[str, int]]:
     return parts[0].lower(), (parts[1].strip("[]"), int(parts[2]))
 
 
-def public_documents(
-    url: str, ca: Path | None, connect_to: tuple[str, ...]
-) -> tuple[str, Mapping[str, Any], list[Any]]:
-    """What an address answers: itself as an issuer is written, its discovery document, its keys.
+@dataclass(frozen=True)
+class PublicDocuments:
+    """What an address answers.
+
+    Attributes:
+        url: itself, as an issuer is written.
+        discovery: its document.
+        jwks: its keys.
+        takes_encoded: whether it answers a path in which a letter is encoded.
+    """
+
+    url: str
+    discovery: Mapping[str, Any]
+    jwks: list[Any]
+    takes_encoded: bool
+
+
+def public_documents(url: str, ca: Path | None, connect_to: tuple[str, ...]) -> PublicDocuments:
+    """Ask an address for its documents.
 
     Raises:
         SystemExit: when it cannot be asked, or has no document.
@@ -220,10 +236,13 @@ def public_documents(
         dict(map(_elsewhere, connect_to)),
         ca=None if ca is None else str(ca),
     )
+    takes_encoded = False
     try:
         reply = wire.ask(asked.origin, "GET", asked.path + DISCOVERY)
         document = reply.json_object() if reply.status == 200 else {}
         keys = wire.ask(asked.origin, "GET", f"{asked.path}/oidc/jwks").json_object().get("keys")
+        encoded = wire.ask(asked.origin, "GET", f"{asked.path}/%6Fidc/jwks")
+        takes_encoded = encoded.status == 200 and "keys" in encoded.json_object()
     except (WireError, TimeoutError):
         document, keys = {}, None
     if not document:
@@ -231,4 +250,4 @@ def public_documents(
             f"{asked.url} has no discovery document; pylon-oidc doctor {asked.url} says why.", err=True
         )
         raise SystemExit(_COULD_NOT_ASK)
-    return asked.url, document, keys if isinstance(keys, list) else []
+    return PublicDocuments(asked.url, document, keys if isinstance(keys, list) else [], takes_encoded)

@@ -10,6 +10,7 @@ import falcon
 from service.keyring import Keys
 from service.storage.interface import Store, StoreUnavailable
 from service.web.render import send_json
+from service.web.routing import raw_target
 
 
 class Alive:
@@ -33,8 +34,8 @@ class Ready:
         self._store = store
         self._keyring = keyring
 
-    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Each part, and 503 when one is not well."""
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Each part, and 503 when one is not well. That the server hands on no raw path is no fault, and is said."""
         database, schema = "unavailable", "unknown"
         try:
             state = self._store.schema_state()
@@ -50,5 +51,7 @@ class Ready:
         except StoreUnavailable:
             pass  # of keys in the database; told by the value above
         parts = {"database": database, "schema": schema, "keys": keys, **told}
+        if raw_target(req.env) is None:
+            parts["raw_path"] = "not given by this server"
         ready = schema in {"ok", "ahead"} and keys != "unavailable"
         send_json(resp, {"status": "ok" if ready else "unavailable", **parts}, status=200 if ready else 503)

@@ -16,6 +16,7 @@ from service.issuer import InvalidHost, IssuerResolver
 from service.protocol.handles import new_request_id
 from service.web.bodies import drain_body
 from service.web.errors import ApiError
+from service.web.routing import raw_target
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
 _ADDRESS = re.compile(r"[0-9A-Fa-f.:]{2,45}", re.ASCII)
@@ -108,7 +109,7 @@ class IssuerOfRequest:
         if env["PATH_INFO"] in self._indifferent:
             return
         # An absolute-form target names an authority of its own, which would beat Host (RFC 9112 §3.2.2): refused.
-        if not env.get("RAW_URI", "/").startswith(("/", "*")):
+        if not (raw_target(env) or "/").startswith(("/", "*")):
             raise ApiError("INVALID_HOST")
         try:
             req.context.issuer = self._resolver.resolve(

@@ -9,9 +9,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
+from bench.servers import Granian
 from tests.support.gunicorn import PROJECT, Gunicorn, clean_environment, rsa_pem
 
 ISSUER = "http://localhost:{port}"
@@ -49,6 +51,27 @@ def test_another_issuer_and_key_are_told_beside_each_other(server: Gunicorn, tmp
     assert found["discovery: issuer"]["inside"] == "https://id.example.com"
     assert found["discovery: issuer"]["outside"] == f"http://localhost:{server.port}"
     assert "jwks: kid" in found
+
+
+def test_a_server_that_hands_on_no_raw_path_is_named(tmp_path: Path) -> None:
+    """PEP 3333 asks for no raw path: granian gives none, so another spelling is answered; readiness tells it too."""
+    settings = {"PYLON_DEV_MODE": "1", "PYLON_OIDC_PRIVATE_KEY": rsa_pem(), "PYLON_DATA_DIR": str(tmp_path)}
+    server = Granian(settings)
+    try:
+        url = f"http://localhost:{server.port}"
+        done = subprocess.run(
+            [sys.executable, "-m", "service", "check", "--json", "--url", url],
+            cwd=PROJECT, env=clean_environment(**settings), capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        told = json.loads(done.stdout)
+        assert [each["what"] for each in told["differences"]] == [
+            "GET /%6Fidc/jwks, another spelling of a path"
+        ]
+        assert any("granian" in note for note in told["notes"])
+        with urlopen(f"{url}/readyz", timeout=10) as answer:
+            assert json.loads(answer.read())["raw_path"] == "not given by this server"
+    finally:
+        server.stop()
 
 
 def test_an_address_that_answers_nothing_is_told(server: Gunicorn, tmp_path: Path) -> None:

@@ -195,6 +195,40 @@ def test_a_body_far_too_large_is_refused_by_its_announcement(
     assert STATUS_LINE.findall(send(server, payload, more_to_come=True)) == [status]
 
 
+_OTHER_SPELLINGS = [
+    b"GET /%61pi/oidc/clients",
+    b"GET /api%2foidc/clients",
+    b"GET /api/oidc/client%73",
+    b"GET //api/oidc/clients",
+    b"GET /./api/oidc/clients",
+    b"GET /oidc/../api/oidc/clients",
+    b"GET /api/oidc/clients#x",
+    b"GET /api/oidc/clients;x",
+    b"GET /api/oidc/clients%3Fx",
+    b"GET /api/oidc/clients%20",
+    b"GET /api/oidc/clients%00",
+    b"GET /%61pi/auth/users/ada/sessions",
+    b"GET /api/auth/users%2Fada/sessions",
+    b"POST /api/auth/%73ession",
+    b"DELETE /api/auth/sessio%6E",
+    b"GET /ready%7A",
+]
+
+
+def test_a_route_has_one_spelling(server: Gunicorn) -> None:
+    """RFC 3986 §6.2.2: what a proxy compared is what is routed on; another spelling is no route, whoever asks."""
+    for line in _OTHER_SPELLINGS:
+        answer = send(server, line + b" HTTP/1.1\r\n" + _HOST + _ADMIN + b"Connection: close\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 404 "), (line, answer)
+        assert b'"NOT_FOUND"' in answer
+    for user_id in (b"ada", b"a%2Fb", b"a%2Fsessions", b"%61da"):
+        line = b"GET /api/auth/users/" + user_id + b"/sessions HTTP/1.1\r\n"
+        answer = send(server, line + _HOST + _ADMIN + b"Connection: close\r\n\r\n")
+        assert answer.endswith(b'{"sessions":[]}') or b'{"sessions": []}' in answer, answer
+    readiness = send(server, b"GET /readyz HTTP/1.1\r\nConnection: close\r\n\r\n")
+    assert b"raw_path" not in readiness
+
+
 def test_http_1_0_without_host_has_the_fixed_issuer(server: Gunicorn) -> None:
     """A request without `Host` gets the issuer `http://localhost:4321`, and one answer."""
     answer = send(server, b"GET " + DISCOVERY.encode() + b" HTTP/1.0\r\n\r\n")
