@@ -153,6 +153,7 @@ def _provider(
         settings.clients,
         store,
         minted_audience=settings.jwt_audience,
+        mint_alg=settings.jwt_alg,
         id_token_algs=settings.id_token_algs,
     )
     stylesheet = Stylesheet()

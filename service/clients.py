@@ -10,7 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from service.protocol.clients import Client, ClientSecret, InvalidClientMetadata, parse_client
+import structlog
+
+from service.protocol.clients import (
+    Client,
+    ClientSecret,
+    InvalidClientMetadata,
+    MintedAudienceMissing,
+    parse_client,
+)
 from service.protocol.grants import FALLS_WITH_GRANT
 from service.protocol.handles import hash_handle, new_handle, new_id
 from service.storage.interface import NEVER, Kind, Record, Store
@@ -19,6 +27,8 @@ from service.storage.interface import NEVER, Kind, Record, Store
 ROTATION_OVERLAP_S: Final = 3600
 #: Each of them is compared at every authentication.
 _MOST_OLD_SECRETS: Final = 10
+
+_log = structlog.get_logger("clients")
 
 
 class ClientExists(Exception):
@@ -37,6 +47,7 @@ class Clients:
         store: where the others live.
         id_token_algs: what ID tokens can be signed by here.
         minted_audience: the `aud` of minted tokens: no client may be called that, an ID token would be forged by it.
+        mint_alg: the algorithm of minted tokens: one that signs ID tokens too takes an audience to tell them apart.
     """
 
     def __init__(
@@ -45,20 +56,36 @@ class Clients:
         store: Store,
         *,
         minted_audience: str | None,
+        mint_alg: str = "HS256",
         id_token_algs: Sequence[str] = ("RS256",),
     ) -> None:
         self._id_token_algs = id_token_algs
         self._fixed = {client.client_id: client for client in from_environment}
         self._store = store
         self._minted_audience = minted_audience
+        self._mint_alg = mint_alg
 
     def find(self, client_id: str, *, now: int) -> Client | None:
-        """The client of that id."""
-        if client_id in self._fixed:
-            return self._fixed[client_id]
+        """The client of that id, to be served."""
         # Registered before the audience was called so: its ID tokens would be forged by minted ones.
         if client_id == self._minted_audience:
             return None
+        client = self.registered(client_id, now=now)
+        if client is not None and self._lacks_minted_audience:  # it came after the start, by another process
+            _log.error(
+                "client_not_served", client_id=client_id, detail=str(MintedAudienceMissing(self._mint_alg))
+            )
+            return None
+        return client
+
+    @property
+    def _lacks_minted_audience(self) -> bool:
+        return self._mint_alg != "HS256" and self._minted_audience is None
+
+    def registered(self, client_id: str, *, now: int) -> Client | None:
+        """The client of that id, to be looked after: one that is not served, too."""
+        if client_id in self._fixed:
+            return self._fixed[client_id]
         record = self._store.get(Kind.CLIENT, hash_handle(client_id), now=now)
         return None if record is None else _from_body(record.body)
 
@@ -80,6 +107,7 @@ class Clients:
 
         Raises:
             InvalidClientMetadata: see `protocol.clients.parse_client`.
+            MintedAudienceMissing: while no client may be there.
             ClientExists: when the id is taken.
         """
         made: str | None = None
@@ -99,6 +127,7 @@ class Clients:
 
         Raises:
             InvalidClientMetadata: also when it would change the id, or name a secret that is not the client's.
+            MintedAudienceMissing: while no client may be there.
             ClientReadOnly: for one of the environment.
         """
         current = self._own(client_id, now=now)
@@ -164,9 +193,11 @@ class Clients:
     def _own(self, client_id: str, *, now: int) -> Client | None:
         if client_id in self._fixed:
             raise ClientReadOnly
-        return self.find(client_id, now=now)
+        return self.registered(client_id, now=now)
 
     def _checked(self, client: Client) -> Client:
+        if self._lacks_minted_audience:
+            raise MintedAudienceMissing(self._mint_alg)
         if client.client_id == self._minted_audience:
             raise InvalidClientMetadata("client_id", "is the audience of minted tokens; choose another")
         if client.id_token_signed_response_alg not in self._id_token_algs:

@@ -17,7 +17,8 @@ from service.protocol.key_ring import Keys as KeyRecords
 from service.protocol.key_timeline import overstaying
 from service.protocol.sealed_keys import Unsealable
 from service.ring_store import RingStore, Step
-from service.settings import ConfigurationError, Fault, Reading, Settings, read_settings
+from service.settings import ConfigurationError, Fault, Reading, Settings, in_order, read_settings
+from service.settings.cross_checks import no_minted_audience
 from service.storage.interface import Kind, Store, StoreUnavailable
 from service.storage.sql import SqlStore
 
@@ -63,9 +64,10 @@ def prepare(
     """
     reading = read_settings(environ)
     store, schema_faults, warnings = _checked_store(reading, migrate=True)
-    faults = reading.faults + schema_faults
+    now = int(clock())
+    faults = reading.faults + schema_faults + _client_faults(reading, store, now=now)
     if faults or store is None:
-        raise ConfigurationError(faults + _sealing_faults(reading, store, now=int(clock())))
+        raise ConfigurationError(in_order(faults + _sealing_faults(reading, store, now=now)))
     settings = reading.settings
     key_made = settings.key_file is not None and settings.key_file.key is None and not settings.managed
     keyring: Keys
@@ -183,7 +185,8 @@ def inspect(environ: Mapping[str, str] | None = None, *, now: int) -> tuple[Sett
     reading = read_settings(environ)
     store, schema_faults, schema_warnings = _checked_store(reading, migrate=False)
     asked = None if schema_warnings else store  # one that cannot be reached is not asked again
-    faults = reading.faults + schema_faults + _sealing_faults(reading, asked, now=now)
+    faults = reading.faults + schema_faults + _client_faults(reading, asked, now=now)
+    faults = in_order(faults + _sealing_faults(reading, asked, now=now))
     return reading.settings, faults, reading.warnings + schema_warnings
 
 
@@ -209,6 +212,20 @@ def load_keyring(settings: Settings, *, make_key_file: bool) -> Keyring:
         public_key=settings.public_key,
         kid=settings.jwks_kid,
     )
+
+
+def _client_faults(reading: Reading, store: SqlStore | None, *, now: int) -> list[Fault]:
+    """What clients need that were registered before; of those of the environment the settings tell."""
+    settings, told = reading.settings, {fault.setting for fault in reading.faults}
+    concerned = settings.lacks_minted_audience and not settings.clients
+    if store is None or not concerned or told & {"PYLON_JWT_ALG", "PYLON_JWT_AUDIENCE"}:
+        return []
+    try:
+        return [no_minted_audience(settings)] if store.list(Kind.CLIENT, now=now) else []
+    except StoreUnavailable:
+        return []  # told by the check of the store already
+    finally:
+        store.close()
 
 
 def _sealing_faults(reading: Reading, store: SqlStore | None, *, now: int) -> list[Fault]:

@@ -12,8 +12,9 @@ import click
 
 from service.cli.common import configured_store, fail, json_option, print_rows
 from service.clients import ClientExists, ClientReadOnly, Clients
-from service.protocol.clients import InvalidClientMetadata
+from service.protocol.clients import InvalidClientMetadata, MintedAudienceMissing
 from service.settings import read_settings
+from service.settings.cross_checks import no_minted_audience
 
 
 @click.group()
@@ -24,14 +25,20 @@ def clients() -> None:
 @contextlib.contextmanager
 def _directory() -> Iterator[Clients]:
     settings = read_settings().settings
-    with configured_store("PYLON_OIDC_CLIENTS", "PYLON_JWT_AUDIENCE") as store:
+    # Without an audience for minted tokens no client is added; those that are there must go, or be looked at.
+    with configured_store(
+        "PYLON_OIDC_CLIENTS", "PYLON_JWT_AUDIENCE", but=[no_minted_audience(settings)]
+    ) as store:
         try:
             yield Clients(
                 settings.clients,
                 store,
                 minted_audience=settings.jwt_audience,
+                mint_alg=settings.jwt_alg,
                 id_token_algs=settings.id_token_algs,
             )
+        except MintedAudienceMissing as error:
+            fail(str(error))
         except InvalidClientMetadata as error:
             raise click.UsageError(str(error)) from None
         except ClientExists:
@@ -102,7 +109,7 @@ def list_clients(*, as_json: bool) -> None:
 def show_client(client_id: str) -> None:
     """Print a client's metadata, never its secret."""
     with _directory() as directory:
-        client = directory.find(client_id, now=int(time.time()))
+        client = directory.registered(client_id, now=int(time.time()))
         if client is None:
             fail("There is no such client.")
         click.echo(json.dumps(client.public_metadata(), indent=2))

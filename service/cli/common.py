@@ -23,15 +23,15 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 
 
 @contextlib.contextmanager
-def configured_store(*also: str) -> Iterator[SqlStore]:
+def configured_store(*also: str, but: Sequence[Fault] = ()) -> Iterator[SqlStore]:
     """The store that the environment names; ends the command when it cannot be used.
 
     Only faults of the database's own settings count, and of those that the command needs `also`: an operator may look
-    after the sessions of a service whose keys are wrong.
+    after the sessions of a service whose keys are wrong. Those in `but` never do: the command minds them itself.
     """
     reading = read_settings()
     concerned = {"DATABASE_URL", "PYLON_DATA_DIR", *also}
-    faults = [fault for fault in reading.faults if fault.setting in concerned]
+    faults = [fault for fault in reading.faults if fault.setting in concerned and fault not in but]
     if faults:
         fail_configuration(faults)
     store = open_store(reading.settings)

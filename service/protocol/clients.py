@@ -42,6 +42,23 @@ class InvalidClientMetadata(ValueError):
         self.reason = reason
 
 
+class MintedAudienceMissing(InvalidClientMetadata):
+    """No client may be there: minted tokens have the key of ID tokens and no `aud`, so one would pass for the other.
+
+    Spec: RFC 8725 §3.12
+
+    Args:
+        mint_alg: the algorithm of minted tokens.
+    """
+
+    def __init__(self, mint_alg: str) -> None:
+        super().__init__(
+            "PYLON_JWT_AUDIENCE",
+            f"is unset, there are clients, and PYLON_JWT_ALG={mint_alg}: a client's ID token would pass for a minted token; "
+            "write a name for the services that take minted tokens, as api",
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class ClientSecret:
     """A secret, as it is kept: its hash, and when it stops being good (Unix s; None: never)."""

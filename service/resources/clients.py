@@ -73,7 +73,7 @@ class OneClient:
     def on_get(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
         """Its metadata, without secrets."""
         self._admin.require(req)
-        send_json(resp, _known(self._clients.find(client_id, now=int(self._clock()))).public_metadata())
+        send_json(resp, _known(self._clients.registered(client_id, now=int(self._clock()))).public_metadata())
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
         """Replace its metadata; its secrets stay."""

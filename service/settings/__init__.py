@@ -10,7 +10,16 @@ faults         how a fault is told
 
 from service.settings.faults import ConfigurationError, Fault
 from service.settings.parsers import Secret
-from service.settings.reading import Reading, read_settings
+from service.settings.reading import Reading, in_order, read_settings
 from service.settings.table import NAMES, Settings
 
-__all__ = ["NAMES", "ConfigurationError", "Fault", "Reading", "Secret", "Settings", "read_settings"]
+__all__ = [
+    "NAMES",
+    "ConfigurationError",
+    "Fault",
+    "Reading",
+    "Secret",
+    "Settings",
+    "in_order",
+    "read_settings",
+]

@@ -10,6 +10,7 @@ from joserfc.jwk import RSAKey
 from service import issuer as issuers
 from service import key_material as keys
 from service.keyring import RSA_ALGS
+from service.protocol.clients import MintedAudienceMissing
 from service.settings.faults import Fault
 from service.settings.parsers import folder_fault
 from service.settings.table import Settings
@@ -260,6 +261,18 @@ def _minted_audience_is_no_client(settings: Settings) -> Iterator[Fault]:
     # An ID token would be forged by a minted one (RFC 9700 §4.15).
     if any(client.client_id == settings.jwt_audience for client in settings.clients):
         yield Fault("PYLON_JWT_AUDIENCE", "is the id of a client; write another name for the audience")
+
+
+@_cross_check("PYLON_OIDC_CLIENTS", "PYLON_JWT_ALG", "PYLON_JWT_AUDIENCE")
+def _clients_need_a_minted_audience(settings: Settings) -> Iterator[Fault]:
+    if settings.clients and settings.lacks_minted_audience:
+        yield no_minted_audience(settings)
+
+
+def no_minted_audience(settings: Settings) -> Fault:
+    """The fault where there are clients, whichever way they were registered, and `lacks_minted_audience`."""
+    missing = MintedAudienceMissing(settings.jwt_alg)
+    return Fault(missing.member, missing.reason)
 
 
 @_cross_check("PYLON_DATA_DIR", "DATABASE_URL")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -50,9 +50,13 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Reading:
     for check in CROSS_CHECKS:
         if not faulty.intersection(check.names):
             faults += check.run(settings)
+    return Reading(settings, in_order(faults), [*unknown_names(environ), *oddities(settings, faulty)])
+
+
+def in_order(faults: Sequence[Fault]) -> list[Fault]:
+    """The faults in the order of the settings."""
     place = {name: number for number, name in enumerate(NAMES)}
-    faults.sort(key=lambda fault: place.get(fault.setting, 0))
-    return Reading(settings, faults, [*unknown_names(environ), *oddities(settings, faulty)])
+    return sorted(faults, key=lambda fault: place.get(fault.setting, 0))
 
 
 def _resolve(environ: Mapping[str, str]) -> tuple[dict[str, str], list[Fault]]:

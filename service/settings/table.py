@@ -179,6 +179,11 @@ class Settings(BaseSettings):
         )
 
     @property
+    def lacks_minted_audience(self) -> bool:
+        """Whether nothing would tell an ID token from a minted one: the same key, and no `aud` in the one."""
+        return self.jwt_alg != "HS256" and self.jwt_audience is None
+
+    @property
     def public_key(self) -> RSAKey | None:
         """The key to publish, of `PYLON_OIDC_JWKS_RSA_N`."""
         return None if self.jwks_rsa_n is None else load_public_key(self.jwks_rsa_n, self.jwks_rsa_e)

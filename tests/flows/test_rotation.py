@@ -116,6 +116,7 @@ def stand(request: pytest.FixtureRequest) -> Iterator[Stand]:
             "PYLON_KEY_ENCRYPTION_KEY": SEALING_TEXT,
             "PYLON_OIDC_ALGS": "ES256",
             "PYLON_JWT_ALG": "ES256",
+            "PYLON_JWT_AUDIENCE": "api",
             "PYLON_JWT_LIFETIME_SECS": "3",
             "PYLON_OIDC_ID_TOKEN_LIFETIME_SECS": "3",
             "PYLON_OIDC_ACCESS_TOKEN_LIFETIME_SECS": "3",

@@ -105,7 +105,7 @@ def test_the_first_client_signs_in_as_soon_as_it_is_registered(serve_provider: S
 
 def test_the_key_of_the_environment_signs_by_rs256_alone(serve_provider: ServeProvider) -> None:
     """Contract §2: an RSA key; by PS256 it signs minted tokens."""
-    op = serve_provider(PYLON_JWT_ALG="PS256")
+    op = serve_provider(PYLON_JWT_ALG="PS256", PYLON_JWT_AUDIENCE="api")
     metadata = {"redirect_uris": [CALLBACK], "id_token_signed_response_alg": "PS256"}
     assert op.app.call("POST", "/api/oidc/clients", metadata).status == 400
     assert op.sign_in().claims["aud"] == "c-basic"
