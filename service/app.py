@@ -17,6 +17,7 @@ from service.protocol.grants import TokenIssuer
 from service.protocol.interactions import Interactions
 from service.protocol.key_ring import Margins
 from service.protocol.metadata import ENDPOINTS
+from service.protocol.notices import Notices
 from service.protocol.token_status import TokenStatus
 from service.resources import clients, dev, health, interactions, sessions, token
 from service.resources.authorize import Authorize, Flow, OpenInteraction
@@ -159,6 +160,7 @@ def _provider(
     stylesheet = Stylesheet()
     browser = Browser(store, sessions_source, signed_in, stylesheet.version)
     waiting = Interactions(store, settings.lifetimes)
+    notices = Notices(store, structlog.get_logger("clients"))
     flow = Flow(
         browser,
         directory,
@@ -166,10 +168,11 @@ def _provider(
         keyring,
         settings.lifetimes,
         clock,
+        notices,
         login_url=settings.login_url or (DEV_SIGN_IN if settings.dev_mode else None),
         consent_url=settings.consent_url,
     )
-    tokens = TokenIssuer(store, keyring, settings.lifetimes)
+    tokens = TokenIssuer(store, keyring, settings.lifetimes, notices)
     status = TokenStatus(
         tokens,
         lambda user_id, sid, now: sessions_source.of_sid(user_id, sid, now=now),

@@ -7,7 +7,7 @@ Never touches: requests, the metadata's rules (`protocol.clients`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Final
 
 import structlog
@@ -17,6 +17,7 @@ from service.protocol.clients import (
     ClientSecret,
     InvalidClientMetadata,
     MintedAudienceMissing,
+    defaults,
     parse_client,
 )
 from service.protocol.grants import FALLS_WITH_GRANT
@@ -27,6 +28,7 @@ from service.storage.interface import NEVER, Kind, Record, Store
 ROTATION_OVERLAP_S: Final = 3600
 #: Each of them is compared at every authentication.
 _MOST_OLD_SECRETS: Final = 10
+_FIELDS: Final = frozenset(item.name for item in fields(Client))
 
 _log = structlog.get_logger("clients")
 
@@ -221,8 +223,11 @@ def _record(client: Client) -> Record:
 
 
 def _from_body(body: Mapping[str, Any]) -> Client:
+    """The client of a record: members that it lacks have their defaults, those that nobody knows here are passed over."""
     values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in body.items()
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in body.items()
+        if name in _FIELDS
     }
     values["secrets"] = tuple(ClientSecret(*secret) for secret in body["secrets"])
-    return Client(**values)
+    return Client(**defaults(confidential=bool(body["secrets"])) | values)

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, NoReturn
 
-from service.protocol.clients import SCOPES, Client
+from service.protocol.clients import Client
 from service.protocol.errors import NotOurClient, OAuthError
-from service.protocol.id_tokens import SCOPE_CLAIMS
 from service.protocol.models import Session
 from service.protocol.pkce import is_challenge
+from service.protocol.scopes import SCOPE_CLAIMS, SCOPES
 
 PROMPTS: Final = ("none", "login", "consent", "select_account")
 RESPONSE_MODES: Final = ("query", "form_post")
@@ -182,11 +182,30 @@ def check_pkce_challenge(asked: Asked) -> None:
 
 
 def check_pkce_present(asked: Asked) -> None:
-    """PKCE, but for a confidential client that was registered without (RFC 9700 §2.1.1)."""
-    if _client(asked).require_pkce and asked.get("code_challenge") is None:
+    """PKCE always for a public client; for a confidential one as it was registered, or a nonce (RFC 9700 §2.1.1)."""
+    client = _client(asked)
+    if asked.get("code_challenge") is not None or (client.require_pkce is False and not client.is_public):
+        return
+    if client.require_pkce or client.is_public:
         raise OAuthError(
-            "invalid_request", "PKCE is required: send code_challenge and code_challenge_method."
+            "invalid_request", "PKCE is required: send code_challenge and code_challenge_method=S256."
         )
+    if not has_nonce(asked):
+        raise OAuthError(
+            "invalid_request",
+            "Send code_challenge with code_challenge_method=S256 (PKCE), or a nonce with the scope openid; "
+            "a client that can do neither is registered with require_pkce false.",
+        )
+
+
+def has_nonce(asked: Asked) -> bool:
+    """Whether the ID token of this request will carry a nonce, which its client checks."""
+    return asked.get("nonce") is not None and "openid" in _granted_scope(asked)
+
+
+def is_unbound(asked: Asked) -> bool:
+    """Whether nothing binds the code to its browser: the operator allows that to clients that can do neither."""
+    return asked.get("code_challenge") is None and not has_nonce(asked)
 
 
 def check_claims(asked: Asked) -> None:
@@ -311,8 +330,10 @@ def _client(asked: Asked) -> Client:
 
 
 def _granted_scope(asked: Asked) -> tuple[str, ...]:
-    wanted = set((asked.get("scope") or "").split())
-    return tuple(word for word in SCOPES if word in wanted and word in _client(asked).scope)
+    client, wanted = _client(asked), set((asked.get("scope") or "").split())
+    if "openid" in wanted:
+        wanted |= set(client.default_scopes)
+    return tuple(word for word in SCOPES if word in wanted and word in client.scope)
 
 
 def _disclosed(asked: Asked, claim_names: set[str]) -> tuple[str, ...]:

@@ -1,10 +1,11 @@
-"""The standard claims of a user, and their JSON types.
+"""The claims of a user: the standard ones with their JSON types, and the names that nothing may set.
 
-Spec: OpenID Connect Core 1.0 §5.1, §5.1.1
+Spec: OpenID Connect Core 1.0 §2, §5.1, §5.1.1; RFC 8725 §3.11
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -35,6 +36,50 @@ STANDARD_CLAIMS: Final[Mapping[str, type]] = {
     "address": dict,
     "updated_at": int,
 }
+
+
+#: What the protocol itself says in some token or answer: no claim of the app's or the operator's has such a name.
+PROTECTED_CLAIMS: Final = frozenset(
+    {
+        *(
+            "iss",
+            "sub",
+            "aud",
+            "exp",
+            "iat",
+            "nbf",
+            "jti",
+            "nonce",
+            "azp",
+            "acr",
+            "amr",
+            "auth_time",
+            "sid",
+            "cnf",
+        ),
+        *(
+            "client_id",
+            "scope",
+            "at_hash",
+            "c_hash",
+            "s_hash",
+            "act",
+            "may_act",
+            "status",
+            "events",
+            "active",
+        ),
+        *("token_type", "username", "typ", "_claim_names", "_claim_sources"),
+    }
+)
+#: What a relying party decides by: only the app itself says these, never another claim under their name.
+VERIFIED_CLAIMS: Final = frozenset({"email_verified", "phone_number_verified"})
+_CLAIM_NAME: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,64}", re.ASCII)
+
+
+def is_claim_name(name: Any) -> bool:
+    """Whether a claim of a user may have this name."""
+    return type(name) is str and _CLAIM_NAME.fullmatch(name) is not None and name not in PROTECTED_CLAIMS
 
 
 class InvalidClaim(ValueError):

@@ -9,14 +9,16 @@ import difflib
 import hmac
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any, Final, Literal, TypeGuard
 from urllib.parse import urlsplit
 
 from service.key_material import ASYMMETRIC_ALGS
+from service.protocol.claims import VERIFIED_CLAIMS, is_claim_name
 from service.protocol.handles import hash_handle
+from service.protocol.scopes import SCOPES, claims_of_scope
 
-SCOPES: Final = ("openid", "profile", "email", "address", "phone", "offline_access", "roles")
 MIN_SECRET_CHARS: Final = 32
 _CLIENT_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _HARMLESS_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -25,7 +27,17 @@ _PLAIN_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})
 SECRET_METHODS: Final = ("client_secret_basic", "client_secret_post")
 AUTH_METHODS: Final = (*SECRET_METHODS, "none")
 GRANT_TYPES: Final = ("authorization_code", "refresh_token")
+ID_TOKEN_CLAIMS: Final = ("scope", "requested")
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+#: What a browser or the system under it answers itself, by script, file, mail or call: no app's own scheme.
+_NO_APPS_SCHEMES: Final = frozenset(
+    {
+        *("http", "https", "ftp", "ws", "wss"),
+        *("javascript", "vbscript", "data", "blob", "filesystem", "file", "about", "view-source", "jar"),
+        *("mailto", "tel", "sms", "callto", "intent", "content", "chrome", "edge", "resource", "ms-settings"),
+    }
+)
+_MOST_NAMES: Final = 64
 
 
 class InvalidClientMetadata(ValueError):
@@ -69,14 +81,19 @@ class ClientSecret:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A registered client. Names are those of RFC 7591; the last three are ours.
+    """A registered client. Names are those of RFC 7591; those from `first_party` on are ours.
 
     Attributes:
         secrets: none for a public client; the newest first, and for an hour after a rotation the ones before it.
         token_endpoint_auth_method: the one that it named, `none` for a public client, or None: both secret methods.
         first_party: belongs to the app itself, so that nobody is asked to consent.
-        require_pkce: whether a request without a code challenge is refused.
+        require_pkce: whether a request without a code challenge is refused; None: unless it carries a nonce.
         resource_ids: audiences that it serves and may introspect.
+        id_token_claims: `scope`: an ID token holds what the granted scopes give; `requested`: what `claims` asks for.
+        claim_names: claim -> the name that this client knows it by.
+        allow_any_scheme: its own schemes need no dot.
+        default_scopes: added to what it asks for with `openid`.
+        logout_by_hint: an ID token that its backend shows ends the session.
     """
 
     client_id: str
@@ -97,8 +114,13 @@ class Client:
     id_token_signed_response_alg: str = "RS256"
     application_type: str = "web"
     first_party: bool = False
-    require_pkce: bool = True
+    require_pkce: bool | None = None
     resource_ids: tuple[str, ...] = ()
+    id_token_claims: str = "scope"
+    claim_names: Mapping[str, str] = field(default_factory=dict)
+    allow_any_scheme: bool = False
+    default_scopes: tuple[str, ...] = ()
+    logout_by_hint: bool = False
 
     @property
     def is_public(self) -> bool:
@@ -142,11 +164,17 @@ class Client:
             value = getattr(self, item.name)
             if item.name == "secrets" or value is None:
                 continue
-            shown[item.name] = list(value) if isinstance(value, tuple) else value
+            shown[item.name] = _as_json(value)
         shown["scope"] = " ".join(self.scope)
         if self.is_public:
             shown["token_endpoint_auth_method"] = "none"
         return shown
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _is_valid(secret: ClientSecret, now: int) -> bool:
@@ -182,7 +210,12 @@ def parse_client(
         raise faults[0]
     secret = values.pop("client_secret", None)
     values["secrets"] = kept_secrets if secret is None else (ClientSecret(hash_handle(secret)),)
-    return check_client(Client(**values, source=source))
+    return check_client(Client(**defaults(confidential=bool(values["secrets"])) | values, source=source))
+
+
+def defaults(*, confidential: bool) -> dict[str, Any]:
+    """The members that have one default with a secret and another without."""
+    return {"require_pkce": None if confidential else True, "logout_by_hint": confidential}
 
 
 def client_faults(metadata: Mapping[str, Any]) -> list[InvalidClientMetadata]:
@@ -199,6 +232,7 @@ def client_faults(metadata: Mapping[str, Any]) -> list[InvalidClientMetadata]:
 def _read_members(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], list[InvalidClientMetadata]]:
     values: dict[str, Any] = {}
     faults: list[InvalidClientMetadata] = []
+    any_scheme = metadata.get("allow_any_scheme") is True
     for member, value in metadata.items():
         if member not in _MEMBERS:
             near = difflib.get_close_matches(member, _MEMBERS, n=1)
@@ -207,7 +241,10 @@ def _read_members(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], list[Inv
             faults.append(InvalidClientMetadata(shown, f"is not known; {hint}"))
             continue
         try:
-            values[member] = _MEMBERS[member](member, value)
+            parse = _MEMBERS[member]
+            if any_scheme:
+                parse = _WITH_ANY_SCHEME.get(member, parse)
+            values[member] = parse(member, value)
         except InvalidClientMetadata as error:
             faults.append(error)
     missing = [member for member in ("client_id", "redirect_uris") if member not in metadata]
@@ -228,13 +265,29 @@ def check_client(client: Client) -> Client:
         )
     if not client.is_public and method == "none":
         raise InvalidClientMetadata("client_secret", "a public client has none; leave it out")
-    if client.is_public and not client.require_pkce:
+    if client.is_public and client.require_pkce is False:
         raise InvalidClientMetadata("require_pkce", "a public client cannot do without; leave it out")
     if client.response_types != ("code",):
         raise InvalidClientMetadata("response_types", "only code is supported; leave it out")
     if "authorization_code" in client.grant_types and not client.redirect_uris:
         raise InvalidClientMetadata("redirect_uris", "is empty; write at least one")
+    for word in client.default_scopes:
+        if word not in client.scope:
+            raise InvalidClientMetadata("default_scopes", f"{word} is not among its scope; add it there")
+    _check_names(client)
     return client
+
+
+def _check_names(client: Client) -> None:
+    """No two claims that the client's scopes give may come under one name."""
+    known_as: dict[str, str] = {}
+    for name in claims_of_scope(client.scope):
+        new = client.claim_names.get(name, name)
+        source = "roles" if name == "groups" else name  # the same, by another name
+        if known_as.setdefault(new, source) != source:
+            raise InvalidClientMetadata(
+                "claim_names", f"{new} would be both {known_as[new]} and {source}; write another name for one"
+            )
 
 
 def _text(member: str, value: Any) -> str:
@@ -298,10 +351,33 @@ def _scope(member: str, value: Any) -> tuple[str, ...]:
     return words
 
 
-def _redirect_uri(member: str, value: Any) -> str:
+def _scopes(member: str, value: Any) -> tuple[str, ...]:
+    words = _list_of(_text)(member, value)
+    return _scope(member, " ".join(words)) if words else ()
+
+
+def _claim_names(member: str, value: Any) -> dict[str, str]:
+    if type(value) is not dict or len(value) > _MOST_NAMES:
+        raise InvalidClientMetadata(member, 'is no object of names; write {"roles": "groups"}')
+    for name, new in value.items():
+        if not is_claim_name(name):
+            shown = name if _HARMLESS_NAME.fullmatch(name) else "a name"
+            raise InvalidClientMetadata(member, f"{shown} cannot be renamed; leave it out")
+        if not is_claim_name(new) or new in VERIFIED_CLAIMS:
+            raise InvalidClientMetadata(
+                member,
+                f"{name} cannot have this name; write 1 to 64 of A-Z a-z 0-9 _ . : / - and no name of the protocol's",
+            )
+    if len(set(value.values())) < len(value):
+        raise InvalidClientMetadata(member, "gives one name to two claims; write each once")
+    return dict(value)
+
+
+def _redirect_uri(member: str, value: Any, *, any_scheme: bool = False) -> str:
     """An absolute URI that a browser may be sent to with a code.
 
-    https; http for this machine only; an app's own scheme when it holds a dot, as a reversed domain name does.
+    https; http for this machine only; an app's own scheme when it holds a dot, as a reversed domain name does, or
+    when the operator allows it any.
     """
     uri = _uri(member, value)
     parts = _split(member, uri)
@@ -311,8 +387,12 @@ def _redirect_uri(member: str, value: Any) -> str:
         if parts.hostname in _LOOPBACK_NAMES:
             return uri
         raise InvalidClientMetadata(member, "http is for this machine only; write https")
-    if "." in parts.scheme and not parts.netloc and parts.path.startswith("/"):
-        return uri
+    if parts.scheme not in {"", *_NO_APPS_SCHEMES} and uri[len(parts.scheme) + 1 :].startswith("/"):
+        if any_scheme or "." in parts.scheme:
+            return uri
+        raise InvalidClientMetadata(
+            member, "has a scheme without a dot; write com.example.app:/…, or allow it by allow_any_scheme"
+        )
     raise InvalidClientMetadata(
         member, "is no redirect URI; write https://…, http://localhost…, or com.example.app:/…"
     )
@@ -366,4 +446,14 @@ _MEMBERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "first_party": _flag,
     "require_pkce": _flag,
     "resource_ids": _list_of(_text),
+    "id_token_claims": _one_of(*ID_TOKEN_CLAIMS),
+    "claim_names": _claim_names,
+    "allow_any_scheme": _flag,
+    "default_scopes": _scopes,
+    "logout_by_hint": _flag,
+}
+_ANY_REDIRECT_URIS: Final = _list_of(partial(_redirect_uri, any_scheme=True))
+_WITH_ANY_SCHEME: Final = {
+    "redirect_uris": _ANY_REDIRECT_URIS,
+    "post_logout_redirect_uris": _ANY_REDIRECT_URIS,
 }

@@ -17,9 +17,11 @@ from service.protocol.authorize import AuthorizationRequest
 from service.protocol.clients import Client
 from service.protocol.errors import OAuthError
 from service.protocol.handles import hash_handle, new_handle, new_id
-from service.protocol.id_tokens import claims_of_scope, mint_id_token
+from service.protocol.id_tokens import mint_id_token
 from service.protocol.models import Lifetimes, Session, User
+from service.protocol.notices import Notices
 from service.protocol.pkce import verifies
+from service.protocol.scopes import claims_of_scope
 from service.protocol.sealing import Unreadable, seal, unseal
 from service.storage.interface import Kind, Record, Store
 
@@ -91,11 +93,13 @@ class TokenIssuer:
         store: where they live.
         keyring: signs ID tokens.
         lifetimes: how long they live.
+        notices: tells the operator what a client lacks.
     """
 
     store: Store
     keyring: Keys
     lifetimes: Lifetimes
+    notices: Notices
 
     def redeem_code(
         self, parameters: Mapping[str, str], client: Client, *, issuer: str, now: int
@@ -246,17 +250,20 @@ class TokenIssuer:
             )
         ]
         if "openid" in scope:
-            answer["id_token"] = mint_id_token(
+            made = mint_id_token(
                 self.keyring.to_sign(client.id_token_signed_response_alg),
                 self.user(grant.subject, now=now),
                 {**context, "id_token_claims": claims_now(context["id_token_claims"], client)},
+                client,
                 issuer=context["issuer"],
-                client_id=client.client_id,
+                scope=scope,
                 access_token=access_token,
-                alg=client.id_token_signed_response_alg,
                 lifetime_s=lifetimes.id_token_s,
                 now=now,
             )
+            answer["id_token"] = made.token
+            if made.left_out:
+                self.notices.tell("id_token_cut", client.client_id, now=now, claims=list(made.left_out))
         if is_offline(context["scope"], client):
             refresh_token = new_handle()
             answer["refresh_token"] = refresh_token

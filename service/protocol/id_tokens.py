@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from service.keyring import InvalidToken, Keyring, Keys
+from service.protocol.claims import STANDARD_CLAIMS
+from service.protocol.clients import Client
 from service.protocol.models import User
+from service.protocol.scopes import claims_of_scope
 
 #: The hash that an algorithm signs over (OpenID Connect Core §3.1.3.6; RFC 8032 §5.1 for Ed25519).
 _HALF_HASHES: Final = {
@@ -21,17 +26,9 @@ _HALF_HASHES: Final = {
     "Ed25519": hashlib.sha512,
 }
 
-#: Scope -> the claims that it gives at userinfo (OpenID Connect Core §5.4; `roles` is ours).
-SCOPE_CLAIMS: Final[Mapping[str, tuple[str, ...]]] = {
-    "profile": (
-        "name", "family_name", "given_name", "middle_name", "nickname", "preferred_username", "profile", "picture",
-        "website", "gender", "birthdate", "zoneinfo", "locale", "updated_at",
-    ),
-    "email": ("email", "email_verified"),
-    "address": ("address",),
-    "phone": ("phone_number", "phone_number_verified"),
-    "roles": ("roles", "tenant_id"),
-}  # fmt: skip
+
+#: A compact ID token stays below this many characters, so that it fits into headers and addresses.
+MAX_ID_TOKEN_CHARS: Final = 6_000
 
 
 def half_hash(value: str, *, alg: str) -> str:
@@ -46,27 +43,38 @@ def half_hash(value: str, *, alg: str) -> str:
 
 def user_claims(user: User, names: Iterable[str]) -> dict[str, Any]:
     """Those of the named claims that are known of the user."""
-    known = {**user.claims, "roles": list(user.roles) or None, "tenant_id": user.tenant_id}
+    roles = list(user.roles) or None
+    known = {**user.claims, "roles": roles, "groups": roles, "tenant_id": user.tenant_id}
     return {name: known[name] for name in names if known.get(name) is not None}
 
 
-def claims_of_scope(scope: Iterable[str]) -> list[str]:
-    """The claims that the scopes give."""
-    return [name for word in scope for name in SCOPE_CLAIMS.get(word, ())]
+def renamed(claims: Mapping[str, Any], client: Client) -> dict[str, Any]:
+    """The claims under the names by which the client knows them."""
+    names = client.claim_names
+    kept = {name: value for name, value in claims.items() if name not in names}
+    return kept | {names[name]: value for name, value in claims.items() if name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class IdToken:
+    """An ID token, and the claims that it would hold if they fitted, by the names that the client knows."""
+
+    token: str
+    left_out: tuple[str, ...] = ()
 
 
 def mint_id_token(
     keyring: Keyring,
     user: User,
     context: Mapping[str, Any],
+    client: Client,
     *,
     issuer: str,
-    client_id: str,
+    scope: Iterable[str],
     access_token: str,
-    alg: str,
     lifetime_s: int,
     now: int,
-) -> str:
+) -> IdToken:
     """Mint an ID token.
 
     Args:
@@ -74,19 +82,23 @@ def mint_id_token(
         user: whose claims may be asked for.
         context: what is kept of the sign-in: `auth_time`, `sid`, and where there are any `nonce`, `acr`, `amr`,
             `id_token_claims` (names that the request asked for).
+        client: `aud`; says by what it is signed, and which claims go in under which names.
         issuer: `iss`.
-        client_id: `aud`.
+        scope: what was granted; gives its claims unless the client wants only what was asked for one by one.
         access_token: hashed into `at_hash`.
-        alg: the client's `id_token_signed_response_alg`.
         lifetime_s: in s.
         now: Unix s.
     """
-    claims = user_claims(user, context.get("id_token_claims", ()))
+    alg = client.id_token_signed_response_alg
+    names = [*context.get("id_token_claims", ())]
+    if client.id_token_claims == "scope":
+        names += claims_of_scope(scope)
+    given = user_claims(user, names)
     # Ours come last: no claim of the app's may stand in their place.
-    claims |= {
+    own: dict[str, Any] = {
         "iss": issuer,
         "sub": user.user_id,
-        "aud": client_id,
+        "aud": client.client_id,
         "iat": now,
         "exp": now + lifetime_s,
         "auth_time": context["auth_time"],
@@ -95,8 +107,41 @@ def mint_id_token(
     }
     for name in ("nonce", "acr", "amr"):
         if context.get(name):
-            claims[name] = context[name]
-    return keyring.sign(claims, alg=alg)
+            own[name] = context[name]
+    token = keyring.sign(renamed(given, client) | own, alg=alg)
+    left_out: list[str] = []
+    while given and len(token) > MAX_ID_TOKEN_CHARS:
+        left_out += _lightened(given, (len(token) - MAX_ID_TOKEN_CHARS) * 3 // 4)
+        token = keyring.sign(renamed(given, client) | own, alg=alg)
+    return IdToken(token, tuple(client.claim_names.get(name, name) for name in left_out))
+
+
+def _lightened(claims: dict[str, Any], excess_bytes: int) -> list[str]:
+    """Take out whole claims until so many bytes of JSON are gone: the least needed first, of those the largest.
+
+    Args:
+        claims: is changed.
+        excess_bytes: that have to go.
+
+    Returns:
+        Which went.
+    """
+    gone: list[str] = []
+    sizes = {name: len(json.dumps({name: value})) for name, value in claims.items()}
+    for name in sorted(claims, key=lambda name: (_need(name), -sizes[name])):
+        del claims[name]
+        gone.append(name)
+        excess_bytes -= sizes[name]
+        if excess_bytes <= 0:
+            break
+    return gone
+
+
+def _need(name: str) -> int:
+    """How much a relying party needs a claim: it can do without the app's own facts, and decides by roles."""
+    if name in {"roles", "groups"}:
+        return 2
+    return 1 if name in STANDARD_CLAIMS or name == "tenant_id" else 0
 
 
 def read_hint(keys: Keys, unverified_hint: str, *, issuer: str) -> dict[str, Any] | None:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from service.protocol.authorize import PROMPTS, RESPONSE_MODES
-from service.protocol.clients import AUTH_METHODS, GRANT_TYPES, SCOPES, SECRET_METHODS
-from service.protocol.id_tokens import SCOPE_CLAIMS
+from service.protocol.clients import AUTH_METHODS, GRANT_TYPES, SECRET_METHODS
+from service.protocol.scopes import SCOPE_CLAIMS, SCOPES
 
 #: Metadata member -> path under the issuer. The route table of `app` mounts exactly these.
 ENDPOINTS: Final = {

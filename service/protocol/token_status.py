@@ -15,8 +15,9 @@ from service.protocol.clients import Client
 from service.protocol.errors import OAuthError
 from service.protocol.grants import TokenIssuer, claims_now, may_be_offline, scope_now
 from service.protocol.handles import hash_handle
-from service.protocol.id_tokens import claims_of_scope, user_claims
+from service.protocol.id_tokens import renamed, user_claims
 from service.protocol.models import Session
+from service.protocol.scopes import claims_of_scope
 from service.storage.interface import Kind, Record
 
 _INACTIVE = {"active": False}
@@ -53,7 +54,7 @@ class TokenStatus:
             raise OAuthError("insufficient_scope", "The scope openid was not granted.")
         user = self.tokens.user(record.subject, now=now)
         names = [*claims_of_scope(scope), *claims_now(record.body["userinfo_claims"], client)]
-        return {**user_claims(user, names), "sub": record.subject}
+        return {**renamed(user_claims(user, names), client), "sub": record.subject}
 
     def introspect(
         self, unverified_token: str, asker: Client | None, *, issuer: str, now: int

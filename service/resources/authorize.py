@@ -20,6 +20,7 @@ from service.protocol.handles import hash_handle, new_handle
 from service.protocol.id_tokens import read_hint
 from service.protocol.interactions import Interaction, Interactions, Report, advance
 from service.protocol.models import Lifetimes, Session
+from service.protocol.notices import Notices
 from service.resources.browser import Browser, wanted_by_app
 from service.web.auth import is_own_form
 from service.web.params import MalformedParameters, Parameters, read_form, read_query
@@ -42,6 +43,7 @@ class Flow:
         keyring: reads hints; without a signing key nothing begins.
         lifetimes: of codes.
         clock: Unix s.
+        notices: tells the operator what a client lacks.
         login_url: the app's sign-in page, or the path of a page of ours; None: nobody can sign in.
         consent_url: the app's consent page; None means the built-in one.
     """
@@ -52,6 +54,7 @@ class Flow:
     keyring: Keys
     lifetimes: Lifetimes
     clock: Callable[[], float]
+    notices: Notices
     login_url: str | None
     consent_url: str | None
 
@@ -286,7 +289,12 @@ class Authorize:
         except OAuthError as error:
             flow.send_error(req, resp, error, rules.return_address(asked))
             return None
-        return rules.build_request(asked)
+        request = rules.build_request(asked)
+        if rules.is_unbound(asked):
+            flow.notices.tell(
+                "client_without_pkce_and_nonce", request.client.client_id, now=now, setting="require_pkce"
+            )
+        return request
 
 
 class OpenInteraction:

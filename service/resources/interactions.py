@@ -13,8 +13,9 @@ from pydantic import StringConstraints
 
 from service.clients import Clients
 from service.protocol.authorize import Asked, Step, build_request
-from service.protocol.clients import SCOPES, Client
+from service.protocol.clients import Client
 from service.protocol.interactions import Interaction, Interactions, Report
+from service.protocol.scopes import SCOPES
 from service.resources.browser import wanted_by_app
 from service.resources.sign_in_request import SignInRequest
 from service.sessions import LocalSessions

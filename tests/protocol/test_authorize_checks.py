@@ -21,6 +21,7 @@ from service.protocol.authorize import (
     Step,
     build_request,
     check_request,
+    is_unbound,
     next_step,
     return_address,
 )
@@ -166,6 +167,51 @@ def test_where_an_error_goes(
 ) -> None:
     """S22: of what is repeated nothing is believed (RFC 6749 §3.1, §4.1.2.1)."""
     assert return_address(_asked(repeated=repeated, **changes)) == expected
+
+
+_NONE: dict[str, str | None] = {"code_challenge": None, "code_challenge_method": None}
+
+
+@pytest.mark.parametrize("require", [None, True, False])
+@pytest.mark.parametrize("public", [False, True])
+@pytest.mark.parametrize(
+    ("sent", "binds"),
+    [
+        ({}, "challenge"),
+        ({"nonce": "n"}, "challenge"),
+        (_NONE, "nothing"),
+        (_NONE | {"nonce": "n"}, "nonce"),
+        (_NONE | {"nonce": "n", "scope": "email"}, "nothing"),
+        (_NONE | {"nonce": ""}, "nothing"),
+    ],
+)
+def test_what_binds_a_code_to_its_browser(
+    require: bool | None, public: bool, sent: dict[str, str | None], binds: str
+) -> None:
+    """RFC 9700 §2.1.1: PKCE for public clients always; for confidential ones a nonce with openid does as well, unless the
+    operator demands PKCE, or allows neither."""
+    client = replace(CLIENT, require_pkce=require, secrets=() if public else CLIENT.secrets)
+    asked = _asked(client, **{name: value or None for name, value in sent.items()})
+    allowed = {"challenge"}
+    if not public and require is not True:
+        allowed |= {"nonce"} if require is None else {"nonce", "nothing"}
+    if binds in allowed:
+        check_request(asked, ALL)
+        assert is_unbound(asked) is (binds == "nothing")
+        return
+    with pytest.raises(OAuthError) as refusal:
+        check_request(asked, ALL)
+    assert refusal.value.error == "invalid_request"
+    named = ["code_challenge", "S256"] + ([] if public or require else ["nonce", "openid", "require_pkce"])
+    assert all(word in refusal.value.description for word in named)
+
+
+def test_default_scopes_come_with_openid() -> None:
+    """A client that asks for openid alone gets what its operator added; what it may not have stays out."""
+    client = replace(CLIENT, default_scopes=("email", "groups"), scope=("openid", "email", "profile"))
+    assert _request(client, scope="openid").scope == ("openid", "email")
+    assert _request(client, scope="openid").disclosed == ("openid", "email")
+    assert _request(client, scope="profile").scope == ("profile",)
 
 
 def test_scope_is_what_may_be_granted() -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.protocol.claims import PROTECTED_CLAIMS
 from service.protocol.clients import Client, ClientSecret, InvalidClientMetadata, parse_client
 from service.protocol.handles import hash_handle
 
@@ -36,6 +37,9 @@ def _client(**metadata: Any) -> Client:
         "http://[::1]/cb",
         "com.example.app:/oauth2redirect",
         "org.example.app.x:/a/b?c=d",
+        "com.example.app://callback",
+        "com.example.app://host/cb?x=1",
+        "app.immich:///oauth-callback",
     ],
 )
 def test_a_redirect_uri_that_may_be_registered(uri: str) -> None:
@@ -83,7 +87,8 @@ def test_a_redirect_uri_that_may_be_registered(uri: str) -> None:
         "myapp://cb",
         "urn:ietf:wg:oauth:2.0:oob",
         "com.example.app:x",
-        "com.example.app://host/cb",
+        "com.example.app://user@host/cb",
+        "com.example.app://h,x/cb",
         "https://rp.example.org;x/cb",
         "https://rp.example.org,evil.example/cb",
         "https://rp.example.org'/cb",
@@ -124,11 +129,39 @@ def test_one_that_may_not(uri: str) -> None:
         ("http://127.0.0.1/cb", "HTTP://127.0.0.1:5/cb", False),
         ("https://rp.example.org/cb", "https://rp.example.org:8443/cb", False),
         ("com.example.app:/cb", "com.example.app:/cb/", False),
+        ("com.example.app:/cb", "com.example.app://cb", False),
+        ("com.example.app://cb", "com.example.app://cb", True),
+        ("com.example.app://cb", "COM.example.app://cb", False),
     ],
 )
 def test_only_a_loopback_addresss_port_is_free(registered: str, shown: str, known: bool) -> None:
     """S20; RFC 8252 §7.3, §8.3: any port for the loopback IP literals; all else is the exact string (RFC 9700 §2.1)."""
     assert _client(redirect_uris=[registered]).knows_redirect_uri(shown) is known
+
+
+@pytest.mark.parametrize("uri", ["audiobookshelf://oauth", "oc://ios.example.eu", "myapp:/cb", "x-y+z:/a"])
+def test_a_scheme_without_a_dot_needs_the_operators_word(uri: str) -> None:
+    """RFC 8252 §7.1: nobody owns such a name; the refusal says what allows it."""
+    for member in ("redirect_uris", "post_logout_redirect_uris"):
+        with pytest.raises(InvalidClientMetadata, match="allow_any_scheme"):
+            _client(**{member: [uri]})
+        with pytest.raises(InvalidClientMetadata, match="allow_any_scheme"):
+            _client(**{member: [uri], "allow_any_scheme": False})
+        assert getattr(_client(**{member: [uri], "allow_any_scheme": True}), member) == (uri,)
+    assert _client(redirect_uris=[uri], allow_any_scheme=True).knows_redirect_uri(uri)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["javascript:/alert(1)", "JavaScript://x/%0aalert(1)", "data:/text/html,x", "vbscript:/x", "file:///etc/passwd",
+     "blob:/x", "ftp://rp.example.org/", "ws://rp.example.org/", "about:/blank", "view-source:/x", "intent://x/#Intent",
+     "http://rp.example.org/cb", "http:/cb", "https:/cb", "mailto:/x", "myapp:cb", "//rp.example.org/cb", "/cb",
+     "myapp://u@h/cb", "myapp:/cb#f"],
+)  # fmt: skip
+def test_no_word_allows_what_a_browser_answers_itself(uri: str) -> None:
+    """RFC 8252 §8.4; RFC 9700 §4.1: a script, a file or plain http is no app, whoever wants it."""
+    with pytest.raises(InvalidClientMetadata):
+        _client(redirect_uris=[uri], allow_any_scheme=True)
 
 
 @given(st.text(max_size=40), st.integers(0, 25))
@@ -211,3 +244,65 @@ def test_a_slip_is_told_with_what_was_meant(slip: str, meant: str) -> None:
     with pytest.raises(InvalidClientMetadata, match=f"{slip}: is not known; did you mean {meant}") as refusal:
         _client(**{slip: "x"})
     assert refusal.value.member == slip
+
+
+@pytest.mark.parametrize("name", sorted(PROTECTED_CLAIMS))
+def test_a_claim_of_the_protocol_is_neither_renamed_nor_a_new_name(name: str) -> None:
+    """RFC 8725 §3.11: what decides what a token is has one source."""
+    for names in ({name: "other"}, {"roles": name}):
+        with pytest.raises(InvalidClientMetadata) as refusal:
+            _client(claim_names=names)
+        assert refusal.value.member == "claim_names"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [{"email": "phone_number_verified"}, {"roles": "email_verified"}, {"roles": "x", "email": "x"}, {"roles": "email"},
+     {"nickname": "name"}, {"roles": ""}, {"roles": "a b"}, {"roles": "é"}, {"roles": "x" * 65}, {"a b": "x"},
+     {"tenant_id": "groups"}],
+)  # fmt: skip
+def test_two_claims_never_share_a_name(names: dict[str, str]) -> None:
+    """One name has one source; whether something was verified is said by the app alone."""
+    with pytest.raises(InvalidClientMetadata) as refusal:
+        _client(claim_names=names)
+    assert refusal.value.member == "claim_names"
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"claim_names": {"roles": "groups"}},
+        {"claim_names": {"groups": "roles"}},
+        {"claim_names": {"roles": "https://app.example.com/roles"}},
+        {"claim_names": {"email": "name", "name": "email"}},
+        {"claim_names": {"email_verified": "mail_ok"}},
+        {"claim_names": {"roles": "email"}, "scope": "openid roles"},
+        {"claim_names": {"department": "unit"}},
+    ],
+)
+def test_names_that_may_be_given(metadata: dict[str, Any]) -> None:
+    """Roles and groups are the same, so they may meet; so may what the client's scopes never give at once."""
+    assert _client(**metadata).claim_names == metadata["claim_names"]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "require_pkce", "logout_by_hint"),
+    [
+        ({}, True, False),
+        ({"client_secret": SECRET}, None, True),
+        ({"client_secret": SECRET, "require_pkce": False, "logout_by_hint": False}, False, False),
+        ({"logout_by_hint": True}, True, True),
+    ],
+)
+def test_defaults_that_hang_on_the_secret(
+    metadata: dict[str, Any], require_pkce: bool | None, logout_by_hint: bool
+) -> None:
+    """RFC 9700 §2.1.1: a public client always uses PKCE; only who can keep a secret may end a session from behind."""
+    client = _client(**metadata)
+    assert (client.require_pkce, client.logout_by_hint) == (require_pkce, logout_by_hint)
+
+
+def test_a_default_scope_is_one_that_it_may_have() -> None:
+    """What the client's scope does not hold would never be granted."""
+    with pytest.raises(InvalidClientMetadata, match="default_scopes: groups is not among its scope"):
+        _client(scope="openid", default_scopes=["groups"])

@@ -4,42 +4,53 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import jwt as pyjwt
 import pytest
 
-from service.protocol.clients import SCOPES
+from service.protocol.clients import Client
 from service.protocol.id_tokens import (
-    SCOPE_CLAIMS,
-    claims_of_scope,
+    MAX_ID_TOKEN_CHARS,
+    IdToken,
     half_hash,
     mint_id_token,
     read_hint,
     user_claims,
 )
 from service.protocol.models import User
+from service.protocol.scopes import SCOPE_CLAIMS, SCOPES, claims_of_scope
 from tests.protocol.forge import ring
 
 ISSUER, NOW = "https://id.example.com", 1_800_000_000
 ADA = User("ada", {"name": "Ada", "email": "a@b.c"}, ("dev",), "acme")
+CLIENT = Client("c-1", (), "environment")
 CONTEXT: dict[str, Any] = {"auth_time": NOW - 5, "sid": "sid-1", "nonce": None, "acr": None, "amr": []}
 
 
 def _minted(user: User = ADA, **context: Any) -> dict[str, Any]:
-    claims: dict[str, Any] = pyjwt.decode(_token(user, **context), options={"verify_signature": False})
+    return _read(_made(user, **context))
+
+
+def _read(made: IdToken) -> dict[str, Any]:
+    claims: dict[str, Any] = pyjwt.decode(made.token, options={"verify_signature": False})
     return claims
 
 
 def _token(user: User = ADA, **context: Any) -> str:
+    return _made(user, **context).token
+
+
+def _made(user: User = ADA, client: Client = CLIENT, scope: tuple[str, ...] = (), **context: Any) -> IdToken:
     return mint_id_token(
         ring("RS256"),
         user,
         CONTEXT | context,
+        client,
         issuer=ISSUER,
-        client_id="c-1",
+        scope=scope,
         access_token="at",
-        alg="RS256",
         lifetime_s=600,
         now=NOW,
     )
@@ -155,3 +166,78 @@ def test_unknown_and_absent_claims_are_left_out() -> None:
         "email_verified": False,
         "updated_at": 0,
     }
+
+
+# --- what goes in, under which names, and what does not fit ---
+
+
+def test_scopes_give_their_claims_as_at_userinfo() -> None:
+    """Core §5.4: the granted scopes' claims, and what was asked for alone besides; nothing of other scopes."""
+    scope = ("openid", "email", "roles", "groups")
+    claims = _read(_made(ADA, CLIENT, scope, id_token_claims=["name"]))
+    assert {name: claims.get(name) for name in ("email", "roles", "groups", "tenant_id", "name")} == {
+        "email": "a@b.c",
+        "roles": ["dev"],
+        "groups": ["dev"],
+        "tenant_id": "acme",
+        "name": "Ada",
+    }
+    assert "name" not in _read(_made(ADA, CLIENT, scope))
+
+
+def test_a_client_may_want_only_what_was_asked_for_alone() -> None:
+    """Core §5.4: with an access token, the scopes' claims are userinfo's; this client keeps to the letter."""
+    client = replace(CLIENT, id_token_claims="requested")
+    claims = _read(_made(ADA, client, ("openid", "email", "profile"), id_token_claims=["name"]))
+    assert claims["name"] == "Ada" and "email" not in claims
+
+
+def test_claims_come_under_the_clients_names() -> None:
+    """A client that looks for `groups` finds the roles there, and not under their own name; two may change places."""
+    client = replace(CLIENT, claim_names={"roles": "groups", "name": "email", "email": "name"})
+    claims = _read(_made(ADA, client, ("openid", "email", "profile", "roles", "groups")))
+    assert (claims["groups"], claims["name"], claims["email"]) == (["dev"], "a@b.c", "Ada")
+    assert "roles" not in claims
+
+
+@pytest.mark.parametrize(
+    "name", ["iss", "sub", "aud", "exp", "iat", "auth_time", "sid", "at_hash", "nonce", "acr"]
+)
+def test_no_rename_takes_the_place_of_ours(name: str) -> None:
+    """RFC 8725 §3.11: even if a client were kept with such a name."""
+    client = replace(CLIENT, claim_names={"email": name})
+    asked: dict[str, Any] = {"nonce": "n", "acr": "gold"}
+    assert _read(_made(ADA, client, ("email",), **asked)) == _read(_made(ADA, CLIENT, (), **asked))
+
+
+def test_what_fits_stays_whole() -> None:
+    """A token that is short enough loses nothing."""
+    made = _made(User("ada", {"name": "x" * 3000}), CLIENT, ("profile",))
+    assert made.left_out == () and len(made.token) < MAX_ID_TOKEN_CHARS
+
+
+@pytest.mark.parametrize(
+    ("user", "left_out"),
+    [
+        (User("ada", {"name": "x" * 9000, "email": "a@b.c"}, ("dev",)), ("name",)),
+        (User("ada", {"picture": "x" * 2500, "profile": "x" * 3500}, ("dev",)), ("profile",)),
+        (User("ada", {"picture": "x" * 3500}, tuple(f"role-{n}" for n in range(200))), ("picture",)),
+        (
+            User("ada", {"email": "a@b.c"}, tuple(f"role-{n}" for n in range(900))),
+            ("tenant_id", "email", "teams"),
+        ),
+    ],
+)
+def test_whole_claims_go_the_largest_first_and_roles_last(user: User, left_out: tuple[str, ...]) -> None:
+    """Headers and addresses have a limit: below 6 KB, and who is told of it is told the client's own names."""
+    client = replace(CLIENT, claim_names={"roles": "teams"})
+    made = _made(replace(user, tenant_id="acme"), client, ("openid", "profile", "email", "roles"))
+    assert len(made.token) <= MAX_ID_TOKEN_CHARS < 6144
+    assert made.left_out == left_out
+    assert not set(left_out) & set(_read(made)) and _read(made)["sub"] == "ada"
+
+
+def test_a_long_nonce_never_goes() -> None:
+    """Core §3.1.3.7: a client that sent a nonce finds it, however long."""
+    made = _made(ADA, CLIENT, ("email",), nonce="n" * 7000)
+    assert _read(made)["nonce"] == "n" * 7000 and made.left_out == ("email",)

@@ -88,7 +88,7 @@ CASES: dict[str, list[Case]] = {
         Case("invalid_request", {"code_challenge": None}, client="c-loose"),
     ],
     "check_pkce_present": [
-        Case("invalid_request", {"code_challenge": None, "code_challenge_method": None}),
+        Case("invalid_request", {"code_challenge": None, "code_challenge_method": None, "nonce": None}),
         Case("invalid_request", {"code_challenge": None, "code_challenge_method": None}, client="c-public"),
     ],
     "check_claims": [

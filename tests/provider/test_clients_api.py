@@ -20,8 +20,9 @@ FULL: dict[str, Any] = {
     "id_token_signed_response_alg": "RS256", "application_type": "web", "require_pkce": False, "resource_ids": ["api"],
 }  # fmt: skip
 DEFAULTS: dict[str, Any] = {
-    "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"], "first_party": False, "require_pkce": True,
-    "resource_ids": [], "scope": "openid profile email address phone offline_access roles", "source": "database",
+    "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"], "first_party": False, "id_token_claims": "scope",
+    "resource_ids": [], "scope": "openid profile email address phone offline_access roles groups", "source": "database",
+    "claim_names": {}, "allow_any_scheme": False, "default_scopes": [], "logout_by_hint": True,
 }  # fmt: skip
 
 
@@ -43,7 +44,7 @@ def test_registering_answers_metadata_and_a_secret_once(op: Provider) -> None:
     """Contract §8: 201 metadata with `client_id` (it starts with `c_`) and, once, `client_secret` (RFC 7591 §3.2.1)."""
     made = _add(op)
     assert made["client_id"].startswith("c_") and len(made["client_secret"]) >= 32
-    assert {name: made[name] for name in DEFAULTS} == DEFAULTS
+    assert {name: made[name] for name in DEFAULTS} == DEFAULTS and "require_pkce" not in made
     assert made["redirect_uris"] == [CALLBACK]
     shown = op.app.call("GET", f"{ALL}/{made['client_id']}")
     assert shown.status == 200 and shown.json() == {

@@ -15,6 +15,7 @@ import jwt as pyjwt
 import pytest
 
 from tests.provider.browser import query_of
+from tests.provider.conftest import CLIENTS, ServeProvider
 from tests.provider.driver import CALLBACK, CLAIMS, Provider
 
 #: RFC 6749 §4.1.2.1
@@ -30,7 +31,7 @@ REFUSED: list[tuple[dict[str, str | None], str]] = [
     ({"prompt": "none"}, "login_required"),
     ({"prompt": "none login"}, "invalid_request"),
     ({"max_age": "-1"}, "invalid_request"),
-    ({"code_challenge": None, "code_challenge_method": None}, "invalid_request"),
+    ({"code_challenge": None, "code_challenge_method": None, "nonce": None}, "invalid_request"),
     ({"code_challenge_method": "plain"}, "invalid_request"),
     ({"claims": "[]"}, "invalid_request"),
     ({"id_token_hint": "not-a-token"}, "invalid_request"),
@@ -161,8 +162,9 @@ def test_at_hash_is_the_left_half_of_the_access_tokens_hash(op: Provider) -> Non
     assert signed.claims["at_hash"] == base64.urlsafe_b64encode(half).rstrip(b"=").decode()
 
 
-def test_the_id_token_carries_nothing_unasked(op: Provider) -> None:
-    """Line 0.14: with the code flow the scopes' claims are at userinfo, not in the ID token (Core §5.4)."""
+def test_the_id_token_carries_nothing_unasked(serve_provider: ServeProvider) -> None:
+    """Line 0.14: with the code flow the scopes' claims are at userinfo, not in the ID token, for who asks so (Core §5.4)."""
+    op = serve_provider([CLIENTS[0] | {"id_token_claims": "requested"}])
     claims = op.sign_in(scope=EVERY_SCOPE, fields={"claims": dict(CLAIMS), "roles": ["dev"]}).claims
     assert set(claims) == {"iss", "sub", "aud", "iat", "exp", "auth_time", "sid", "at_hash", "nonce"}
 

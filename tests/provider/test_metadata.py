@@ -91,7 +91,7 @@ def test_request_objects_are_said_to_be_unsupported(document: dict[str, Any]) ->
 
 def test_claims_and_scopes_are_listed(document: dict[str, Any]) -> None:
     """Line 1.12: claims_supported; scopes_supported with `openid`, each a scope token (Discovery §3, RFC 6749 §3.3)."""
-    scopes = "openid profile email address phone offline_access roles"
+    scopes = "openid profile email address phone offline_access roles groups"
     assert document["scopes_supported"] == scopes.split()
     assert all(re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]+", scope) for scope in document["scopes_supported"])
     assert {"sub", "iss", "auth_time", "name", "email", "address", "phone_number", "roles"} <= set(

@@ -49,7 +49,16 @@ def test_a_plain_client_is_a_public_one_with_every_scope(tmp_path: Path) -> None
         True,
     )
     assert client.grant_types == ("authorization_code", "refresh_token")
-    assert set(client.scope) == {"openid", "profile", "email", "address", "phone", "offline_access", "roles"}
+    assert set(client.scope) == {
+        "openid",
+        "profile",
+        "email",
+        "address",
+        "phone",
+        "offline_access",
+        "roles",
+        "groups",
+    }
 
 
 def test_of_a_secret_only_the_hash_is_kept(tmp_path: Path) -> None:
@@ -94,6 +103,11 @@ GOOD: dict[str, list[Any]] = {
     "first_party": [True, False],
     "require_pkce": [True, False],
     "resource_ids": [["https://api.example", "api"]],
+    "id_token_claims": ["scope", "requested"],
+    "claim_names": [{}, {"roles": "groups", "department": "x:/.-_9"}],
+    "allow_any_scheme": [True, False],
+    "default_scopes": [[], ["groups", "offline_access"]],
+    "logout_by_hint": [True, False],
 }
 NO_TEXT: list[Any] = [None, 1, True, "", "a\nb", "a\u202eb", "x" * 256, ["a"], {}]
 NO_FLAG: list[Any] = [None, 0, 1, "true", [], {}]
@@ -127,7 +141,7 @@ NO_URI = [
     "myapp:/cb",
     "myapp://cb",
     "com.example.app:cb",
-    "com.example.app://host/cb",
+    "com.example.app://u@host/cb",
     "https://rp.example/" + "x" * 2048,
 ]
 BAD: dict[str, list[Any]] = {
@@ -156,6 +170,19 @@ BAD: dict[str, list[Any]] = {
     "first_party": NO_FLAG,
     "require_pkce": NO_FLAG,
     "resource_ids": [None, "api", [None], [""]],
+    "id_token_claims": [None, "", "all", True, ["scope"], {}],
+    "claim_names": [
+        None,
+        [],
+        "roles",
+        {"roles": 1},
+        {"roles": None},
+        {"sub": "x"},
+        {f"a{n}": f"b{n}" for n in range(65)},
+    ],
+    "allow_any_scheme": NO_FLAG,
+    "default_scopes": [None, "groups", {}, [None], ["nonsense"], [""], ["groups"] * 101],
+    "logout_by_hint": NO_FLAG,
 }
 
 

@@ -1,0 +1,183 @@
+"""What a client gets without asking for it in a special way: claims in the ID token, under its names, with its scopes."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+
+from tests.provider.conftest import CLIENTS, ServeProvider
+from tests.provider.driver import CALLBACK, CLAIMS, SECRET, Provider
+
+ROLES: dict[str, Any] = {"roles": ["dev", "ops"], "tenant_id": "acme"}
+TOLD: dict[str, Any] = {"claims": dict(CLAIMS)} | ROLES
+NEITHER: dict[str, str | None] = {"code_challenge": None, "code_challenge_method": None, "nonce": None}
+
+
+def _client(client_id: str, **members: Any) -> dict[str, Any]:
+    return {
+        "client_id": client_id, "client_secret": SECRET, "first_party": True, "redirect_uris": [CALLBACK],
+    } | members  # fmt: skip
+
+
+@pytest.fixture
+def apps(serve_provider: ServeProvider) -> Provider:
+    """Applications with habits of their own."""
+    return serve_provider(
+        [
+            *CLIENTS,
+            _client("c-requested", id_token_claims="requested"),
+            _client("c-groups", claim_names={"roles": "groups", "tenant_id": "https://example.com/tenant"}),
+            _client("c-defaults", default_scopes=["profile", "groups"]),
+            _client("c-asked", default_scopes=["groups"], first_party=False, client_name="Asked"),
+        ]
+    )
+
+
+def test_an_id_token_holds_what_the_scopes_give(apps: Provider) -> None:
+    """Core §5.4, §12.2: as userinfo gives them, and after a refresh; with the scope of that refresh alone."""
+    signed = apps.sign_in(scope="openid email roles groups offline_access", fields=TOLD)
+    userinfo = apps.rp().userinfo(signed.access_token).json()
+    assert (
+        userinfo
+        == {"sub": "ada", "email": CLAIMS["email"], "email_verified": True, "groups": ["dev", "ops"]} | ROLES
+    )
+    assert userinfo.items() <= signed.claims.items() and "name" not in signed.claims
+    apps.app.call("PUT", "/api/auth/users/ada", {"roles": ["boss"]})
+    again = apps.rp().refresh(signed.tokens["refresh_token"], scope="openid roles").json()
+    claims = apps.rp().verified(again["id_token"])
+    assert (claims["roles"], claims["tenant_id"]) == (["boss"], "acme")
+    assert not {"email", "groups", "name"} & set(claims)
+
+
+def test_a_client_may_keep_to_what_it_asks_for(apps: Provider) -> None:
+    """Core §5.5: with `requested` only what `claims` names goes into the ID token, refreshed or not."""
+    asked = json.dumps({"id_token": {"name": None}, "userinfo": {"phone_number": None}})
+    signed = apps.sign_in(
+        client_id="c-requested", scope="openid email offline_access", claims=asked, fields=TOLD
+    )
+    again = apps.rp("c-requested").refresh(signed.tokens["refresh_token"]).json()
+    for claims in (signed.claims, apps.rp("c-requested").verified(again["id_token"])):
+        assert claims["name"] == CLAIMS["name"]
+        assert not {"email", "phone_number"} & set(claims)
+    given = apps.rp("c-requested").userinfo(signed.access_token).json()
+    assert set(given) == {"sub", "email", "email_verified", "phone_number"}
+
+
+def test_a_client_knows_claims_by_its_own_names(apps: Provider) -> None:
+    """Core §5.1.2: both in the ID token and at userinfo; other clients are not concerned."""
+    signed = apps.sign_in(client_id="c-groups", scope="openid roles email", fields=TOLD)
+    for given in (signed.claims, apps.rp("c-groups").userinfo(signed.access_token).json()):
+        assert (given["groups"], given["https://example.com/tenant"]) == (["dev", "ops"], "acme")
+        assert not {"roles", "tenant_id"} & set(given)
+    other = apps.sign_in(scope="openid roles", fields=TOLD)
+    assert other.claims["roles"] == ["dev", "ops"] and "groups" not in other.claims
+
+
+def test_default_scopes_are_added_and_told(apps: Provider) -> None:
+    """RFC 6749 §5.1: the answer says the scope that was granted, which is not the one that was asked for."""
+    signed = apps.sign_in(client_id="c-defaults", scope="openid", fields=TOLD)
+    assert signed.tokens["scope"] == "openid profile groups"
+    assert (signed.claims["groups"], signed.claims["name"]) == (["dev", "ops"], CLAIMS["name"])
+
+
+def test_users_are_asked_for_default_scopes_too(apps: Provider) -> None:
+    """Core §3.1.2.4: nothing is granted that the page did not list; the app's own page is told of it."""
+    browser, rp = apps.browser(), apps.rp("c-asked")
+    landing = browser.go(rp.request(scope="openid").url)
+    shown = apps.app.call("GET", f"/api/oidc/interactions/{apps.app.interaction(landing)}").json()
+    assert shown["scope"] == "openid groups"
+    landing = apps.app.by_backend(browser, landing, **TOLD)
+    assert "see your groups" in landing.text
+
+
+def _lines(log: io.StringIO, event: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in log.getvalue().splitlines() if line.startswith("{")]
+    return [line for line in lines if line["event"] == event]
+
+
+def test_a_client_that_binds_nothing_is_told_of_once_an_hour(apps: Provider, log: io.StringIO) -> None:
+    """RFC 9700 §2.1.1: the operator allowed it, and should know that it is used; refusals and safe requests do not count."""
+    told = "client_without_pkce_and_nonce"
+    apps.sign_in(client_id="c-loose")
+    apps.authorize(apps.browser(), apps.rp("c-basic").request(**NEITHER))
+    assert _lines(log, told) == []
+    for _ in range(3):
+        apps.sign_in(client_id="c-loose", **NEITHER)
+    (line,) = _lines(log, told)
+    assert (line["client_id"], line["setting"], line["level"]) == ("c-loose", "require_pkce", "warning")
+    apps.clock.advance(3600)
+    apps.sign_in(client_id="c-loose", **NEITHER)
+    assert len(_lines(log, told)) == 2
+
+
+def test_a_second_worker_does_not_tell_it_again(serve_provider: ServeProvider, log: io.StringIO) -> None:
+    """RFC 9700 §2.1.1: workers and replicas share the store: an hour has one line, not one a process."""
+    url = f"sqlite:///{serve_provider().house.settings.database.path}"
+    for _ in range(2):  # the same database, another process's memory
+        serve_provider(DATABASE_URL=url).sign_in(client_id="c-loose", **NEITHER)
+    assert len(_lines(log, "client_without_pkce_and_nonce")) == 1
+
+
+def test_claims_that_do_not_fit_are_told_of_once_an_hour(apps: Provider, log: io.StringIO) -> None:
+    """Core §2: a token below 6 KB; which claim, for which client; nothing of the claim's value."""
+    claims = {"name": "Ada", "picture": "data:," + "canary" * 2000}
+    for _ in range(2):
+        signed = apps.sign_in(scope="openid profile", fields={"claims": claims})
+        assert len(signed.tokens["id_token"]) < 6000
+        assert signed.claims["name"] == "Ada" and "picture" not in signed.claims
+        assert apps.rp().userinfo(signed.access_token).json()["picture"] == claims["picture"]
+    (line,) = _lines(log, "id_token_cut")
+    assert (line["client_id"], line["claims"]) == ("c-basic", ["picture"])
+    assert "canary" not in log.getvalue()
+
+
+def test_neither_pkce_nor_a_nonce_is_refused_with_both_ways(apps: Provider) -> None:
+    """RFC 9700 §2.1.1: a confidential client that nobody excused; what it is told is what its operator can do."""
+    shown = apps.authorize(apps.browser(), apps.rp().request(**NEITHER))
+    assert shown["error"] == "invalid_request"
+    assert all(word in shown["error_description"] for word in ("code_challenge", "nonce", "require_pkce"))
+    by_nonce = NEITHER | {"nonce": "n-1"}
+    assert apps.sign_in(**by_nonce).claims["nonce"] == "n-1"
+    refused = apps.authorize(apps.browser(), apps.rp("c-public").request(**by_nonce))
+    assert refused["error"] == "invalid_request"
+    plain = apps.authorize(apps.browser(), apps.rp().request(**by_nonce | {"scope": "email"}))
+    assert plain["error"] == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    ("begun", "redeemed"),
+    [({}, {"code_verifier": None}), (NEITHER | {"nonce": "n-1"}, {"code_verifier": "v" * 43})],
+)
+def test_a_challenge_always_binds(apps: Provider, begun: dict[str, Any], redeemed: dict[str, Any]) -> None:
+    """RFC 9700 §2.1.1, §4.8.2: no verifier where there was a challenge, and none where there was not."""
+    for client_id in ("c-basic", "c-loose"):
+        rp = apps.rp(client_id)
+        request = rp.request(**begun)
+        code = apps.authorize(apps.browser(), request)["code"]
+        answer = rp.redeem(request, code, **redeemed)
+        assert (answer.status, answer.json()["error"]) == (400, "invalid_grant")
+
+
+def test_the_admin_api_keeps_and_shows_these_members(apps: Provider) -> None:
+    """RFC 7592 §2.2: what is sent back as it was shown changes nothing; what is left out has its default again."""
+    members = {
+        "claim_names": {"roles": "groups"}, "id_token_claims": "requested", "default_scopes": ["groups"],
+        "allow_any_scheme": True, "redirect_uris": ["audiobookshelf://oauth", "com.example.app://cb"],
+        "require_pkce": False, "logout_by_hint": False,
+    }  # fmt: skip
+    made = apps.app.call("POST", "/api/oidc/clients", members | {"client_id": "c-kept"}).json()
+    path = "/api/oidc/clients/c-kept"
+    shown = apps.app.call("GET", path).json()
+    assert members.items() <= shown.items() and members.items() <= made.items()
+    assert apps.app.call("PUT", path, shown).json() == shown
+    bare = apps.app.call("PUT", path, {"redirect_uris": [CALLBACK]}).json()
+    assert {name: bare.get(name) for name in members} == {
+        "claim_names": {}, "id_token_claims": "scope", "default_scopes": [], "allow_any_scheme": False,
+        "redirect_uris": [CALLBACK], "require_pkce": None, "logout_by_hint": True,
+    }  # fmt: skip
+    refused = apps.app.call("PUT", path, {"redirect_uris": ["audiobookshelf://oauth"]})
+    assert (refused.status, refused.json()["error"]["code"]) == (400, "INVALID_CLIENT_METADATA")
+    assert "allow_any_scheme" in refused.json()["error"]["hint"]
