@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -27,9 +28,10 @@ from cryptography.hazmat.primitives.serialization import (
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
+from service.key_strength import MIN_RSA_BITS, WeakKey, check_rsa_private, check_rsa_public
+
 #: What signs, RS256 first: every relying party knows that one (OpenID Connect Core §15.1).
 ASYMMETRIC_ALGS: Final = ("RS256", "PS256", "ES256", "Ed25519")
-MIN_RSA_BITS: Final = 2048
 MIN_SECRET_BYTES: Final = 32
 
 #: What signs so that others can verify it.
@@ -46,6 +48,12 @@ _PLACEHOLDERS = (
     "replace_me",
 )
 _REPEATED = re.compile(rb"(.{1,8}?)\1{3,}.{0,8}", re.DOTALL)
+_GENPKEY: Final = "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048"
+_MAKE_RSA: Final = f"write a PEM: {_GENPKEY}"
+_PKCS8 = re.compile(rb"-----BEGIN PRIVATE KEY-----([A-Za-z0-9+/=\s]+)-----END PRIVATE KEY-----")
+#: 1.2.840.113549.1.1.10, and the same as a whole AlgorithmIdentifier without parameters.
+_PSS_OID: Final = bytes.fromhex("06092a864886f70d01010a")
+_PSS_UNRESTRICTED: Final = bytes([0x30, len(_PSS_OID)]) + _PSS_OID
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
@@ -93,37 +101,77 @@ def load_private_key(pem: str) -> RSAKey:
         pem: PKCS#8 or PKCS#1; line ends may be written as the two characters `\n`.
 
     Raises:
-        KeyFault: when it is not a PEM of an RSA key of 2,048 bits at least, without a passphrase.
+        KeyFault: when it is not a PEM of an RSA key of 2,048 bits at least, without a passphrase; when it can be
+            broken, or common verifiers would refuse it (`key_strength`).
     """
+    key = _read_pem(pem)
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise KeyFault(f"is not an RSA key; {_MAKE_RSA}")
+    _check_strength(key, _MAKE_RSA)
+    return RSAKey.import_key(key)
+
+
+def _read_pem(pem: str, alg: str | None = None) -> PrivateKeyTypes:
+    """Read a private key; one for RSASSA-PSS alone is for PS256 alone, and only where it restricts nothing."""
     data = pem.replace("\\n", "\n").strip().encode("utf-8", "replace")
-    hint = "write a PEM: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048"
     try:
         key = load_pem_private_key(data, None)
     except TypeError:
-        raise KeyFault(
-            "the key has a passphrase; write it without: openssl pkey -in KEY -out PLAIN"
-        ) from None
+        raise KeyFault("has a passphrase; write it without: openssl pkey -in KEY -out PLAIN") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise KeyFault(f"is not a readable private key; {hint}") from None
-    if not isinstance(key, rsa.RSAPrivateKey):
-        raise KeyFault(f"is not an RSA key; {hint}")
-    if key.key_size < MIN_RSA_BITS:
-        raise KeyFault(f"has {key.key_size} bits, {MIN_RSA_BITS} are the least; {hint}")
-    return RSAKey.import_key(key)
+        raise KeyFault(f"is not a readable private key; {_MAKE_RSA}") from None
+    pss = _pss_identifier(data)
+    if pss is not None and not (alg == "PS256" and pss == _PSS_UNRESTRICTED):
+        raise KeyFault(
+            f"is an RSA-PSS key (id-RSASSA-PSS), which verifiers of RS256 refuse; write an ordinary RSA key: {_GENPKEY}"
+        )
+    return key
+
+
+def _pss_identifier(pem: bytes) -> bytes | None:
+    """The beginning of the AlgorithmIdentifier (RFC 4055 §3.1) where it names RSASSA-PSS; else None."""
+    block = _PKCS8.search(pem)
+    if block is None:
+        return None
+    der = base64.b64decode(block[1])
+    at = der.find(_PSS_OID, 0, 40)  # behind the lengths and the version (RFC 5208 §5)
+    return None if at < 0 else der[at - 2 : at + len(_PSS_OID)]
+
+
+def _check_strength(key: object, remedy: str) -> None:
+    """Refuse a private key that can be broken or guessed, or that verifiers refuse.
+
+    Raises:
+        KeyFault: with the remedy.
+    """
+    if isinstance(key, rsa.RSAPrivateKey):
+        numbers = key.private_numbers()
+        public = numbers.public_numbers
+        try:
+            check_rsa_private(numbers.p, numbers.q, public.n, public.e)
+        except WeakKey as weak:
+            raise KeyFault(f"{weak}; {remedy}") from None
+    elif isinstance(key, ec.EllipticCurvePrivateKey):
+        _check_random(key.private_numbers().private_value.to_bytes(66, "big").lstrip(b"\0"), remedy)
+    elif isinstance(key, ed25519.Ed25519PrivateKey):
+        _check_random(key.private_bytes_raw(), remedy)
+
+
+def _check_random(secret: bytes, remedy: str) -> None:
+    if len(set(secret)) < 8:  # of 32 random bytes so few differ once in 10^40 times
+        raise KeyFault(f"is a placeholder; {remedy}")
 
 
 def load_public_key(modulus: int, exponent: int) -> RSAKey:
     """Import the RSA key to publish.
 
     Raises:
-        KeyFault: when the two cannot be an RSA key of 2,048 bits at least.
+        KeyFault: when the two are no RSA key of 2,048 bits at least, or one that can be broken (`key_strength`).
     """
-    if modulus.bit_length() < MIN_RSA_BITS:
-        raise KeyFault(
-            f"has {modulus.bit_length()} bits, {MIN_RSA_BITS} are the least; write the modulus of a longer key"
-        )
-    if modulus % 2 == 0:
-        raise KeyFault("is even, so it is no RSA modulus; write the modulus of the key that signs")
+    try:
+        check_rsa_public(modulus, exponent)
+    except WeakKey as weak:
+        raise KeyFault(f"{weak}; write those of a key that was made by: {_GENPKEY}") from None
     try:
         return RSAKey.import_key(rsa.RSAPublicNumbers(exponent, modulus).public_key())
     except ValueError:
@@ -191,7 +239,8 @@ def load_private_bytes(data: bytes, alg: str) -> AsymmetricKey:
         key = load_der_private_key(data, None, unsafe_skip_rsa_key_validation=True)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise KeyFault("is no private key; restore it, or revoke it") from None
-    if isinstance(key, rsa.RSAPrivateKey) and alg in {"RS256", "PS256"} and key.key_size >= MIN_RSA_BITS:
+    _check_strength(key, "revoke it")
+    if isinstance(key, rsa.RSAPrivateKey) and alg in {"RS256", "PS256"}:
         return RSAKey.import_key(key)
     if isinstance(key, ec.EllipticCurvePrivateKey) and alg == "ES256" and key.curve.name == "secp256r1":
         return ECKey.import_key(key)
@@ -230,17 +279,12 @@ def load_private_pem(pem: str, alg: str | None) -> tuple[AsymmetricKey, str]:
         alg: by what it shall sign; None: by what its kind says, RS256 for RSA.
 
     Raises:
-        KeyFault: when it is no such key, or not one for the algorithm.
+        KeyFault: when it is no such key, one that can be broken, or not one for the algorithm.
     """
-    data = pem.replace("\\n", "\n").strip().encode("utf-8", "replace")
-    try:
-        key = load_pem_private_key(data, None)
-    except TypeError:
-        raise KeyFault("has a passphrase; write it without: openssl pkey -in KEY -out PLAIN") from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise KeyFault("is not a readable private key; write a PEM") from None
+    key = _read_pem(pem, alg)
     usual = {ec.EllipticCurvePrivateKey: "ES256", ed25519.Ed25519PrivateKey: "Ed25519"}
     by = alg or next((name for kind, name in usual.items() if isinstance(key, kind)), "RS256")
+    _check_strength(key, "make another")
     try:
         return load_private_bytes(
             key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), by

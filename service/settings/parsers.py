@@ -21,6 +21,7 @@ from joserfc.jwk import OctKey, RSAKey
 from service import issuer as issuers
 from service import key_material as keys
 from service.key_file import read_key_file
+from service.key_strength import WeakKey, check_exponent
 from service.protocol.clients import Client, client_faults, is_client_id, parse_client
 from service.protocol.sealed_keys import KEY_BYTES, SealingKeys
 
@@ -134,8 +135,10 @@ def admin_token(value: str) -> Secret:
 def exponent(value: str) -> int:
     """The public exponent of an RSA key, as a Base64urlUInt."""
     number = keys.parse_base64url_uint(value)
-    if number < 3 or number % 2 == 0 or number.bit_length() > 64:
-        raise ValueError("is no RSA exponent; write AQAB")
+    try:
+        check_exponent(number)
+    except WeakKey as weak:
+        raise ValueError(f"{weak}; write AQAB, which is 65537") from None
     return number
 
 
