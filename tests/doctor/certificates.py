@@ -34,9 +34,20 @@ def _sign(
     key: ec.EllipticCurvePrivateKey,
     by: _Authority | None,
     *,
-    ended: bool = False,
+    begins: int = -90,
+    ends: int = 60,
+    says_names: bool = True,
 ) -> x509.Certificate:
-    """A certificate for names, or, for one without a dot, of an authority; without `by` it signs itself."""
+    """A certificate for names, or, for one without a dot, of an authority; without `by` it signs itself.
+
+    Args:
+        names: Whose.
+        key: Of it.
+        by: Who signs.
+        begins: In how many days it begins to be valid.
+        ends: In how many days it ends.
+        says_names: Whether they stand where they are looked for today (SAN), not in the subject alone.
+    """
     now = datetime.datetime.now(datetime.UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
     is_authority = "." not in names[0]
@@ -47,8 +58,8 @@ def _sign(
         .issuer_name(by.certificate.subject if by else subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - 90 * _DAY)
-        .not_valid_after(now - _DAY if ended else now + 60 * _DAY)
+        .not_valid_before(now + begins * _DAY)
+        .not_valid_after(now + ends * _DAY)
         .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=is_authority), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -56,7 +67,7 @@ def _sign(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
         )
     )
-    if not is_authority:
+    if not is_authority and says_names:
         builder = builder.add_extension(
             x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False
         )
@@ -67,7 +78,9 @@ def write_certificates(folder: Path, name: str) -> None:
     """Write `privkey.pem`, and chains for it.
 
     `fullchain.pem` is the right one. Beside it stand `cert.pem` (without the intermediate), `last-year.pem` (expired),
-    `www.pem` (of another name), `snakeoil.pem` (signed by itself), `haproxy.pem` (the right one with its key), and `ca.pem`, which a client trusts.
+    `www.pem` (of another name), `snakeoil.pem` (signed by itself), `next-year.pem` (not valid yet), `five-days.pem`
+    (about to end), `no-san.pem` (with the name in its subject alone), `company.pem` (of an authority that clients do
+    not know), `haproxy.pem` (the right one with its key), and `ca.pem`, which a client trusts.
 
     Args:
         folder: Where.
@@ -76,12 +89,18 @@ def write_certificates(folder: Path, name: str) -> None:
     root_key, between_key, site_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
     root = _Authority(_sign(["Root"], root_key, None), root_key)
     between = _Authority(_sign(["Intermediate"], between_key, root), between_key)
+    company_key = ec.generate_private_key(ec.SECP256R1())
+    company = _Authority(_sign(["Company"], company_key, None), company_key)
     right = _sign([name], site_key, between)
     chains = {
         "ca.pem": [root.certificate],
         "fullchain.pem": [right, between.certificate],
         "cert.pem": [right],
-        "last-year.pem": [_sign([name], site_key, between, ended=True), between.certificate],
+        "last-year.pem": [_sign([name], site_key, between, ends=-1), between.certificate],
+        "next-year.pem": [_sign([name], site_key, between, begins=30, ends=400), between.certificate],
+        "five-days.pem": [_sign([name], site_key, between, ends=5), between.certificate],
+        "no-san.pem": [_sign([name], site_key, between, says_names=False), between.certificate],
+        "company.pem": [_sign([name], site_key, company), company.certificate],
         "snakeoil.pem": [_sign([name], site_key, None)],
         "www.pem": [_sign([f"www.{name.partition('.')[2]}"], site_key, between), between.certificate],
     }

@@ -20,6 +20,8 @@ SETTINGS = "deploy/pylon-oidc.env"
 CLOCK = "/etc/systemd/timesyncd.conf"
 APACHE = "/etc/apache2/sites-available/pylon-oidc.conf"
 HAPROXY = "/etc/haproxy/haproxy.cfg"
+CADDY = "/etc/caddy/Caddyfile"
+VARNISH = "/etc/varnish/default.vcl"
 #: The application that everybody has; the others have names of their own.
 FIRST = "gunicorn"
 
@@ -37,6 +39,8 @@ def shipped_files() -> Files:
         CLOCK: "timesyncd.conf",
         APACHE: "apache.conf",
         HAPROXY: "haproxy.cfg",
+        CADDY: "Caddyfile",
+        VARNISH: "varnish.vcl",
     }
     return files | {name: (HERE / "files" / file).read_text() for name, file in own.items()}
 
@@ -72,12 +76,18 @@ class Deployment:
         title: What is wrong with it, in words.
         expect: The id of the first finding; of a good one, of a note that is told.
         url: What is asked for.
-        proxy: `nginx`, `apache` or `haproxy`.
+        accept: Of one that was invented for a measurement, the ids that the first finding may have; none for a good one.
+        says: Of such a one, a pattern: what the finding has to show.
+        proxy: `nginx`, `apache`, `haproxy` or `caddy`.
+        cache: `varnish` where one stands between proxy and application, on 127.0.0.1:6081.
+        addresses: The addresses of the name, each `192.0.2.…`; one of this machine without them.
         options: More options for `doctor`.
         drift_s: How far its clocks are off while nothing corrects them.
         changes: What is written otherwise than shipped.
         settings: Settings that are others than the usual.
         replicas: More applications, by name: settings that are others than those.
+        clocks: How far the clocks of single replicas are off, by name, in s.
+        delays: How long what is asked of `slow-NAME.sock` waits before it reaches the application NAME, in s.
         strangers: Programs of others, by name: what they answer to everything.
         earlier: Settings of an earlier time, at which `asked` was asked for.
         asked: Paths.
@@ -87,12 +97,18 @@ class Deployment:
     title: str
     expect: str = ""
     url: str = "https://id.example.com"
+    accept: tuple[str, ...] = ()
+    says: str = ""
     proxy: str = "nginx"
+    cache: str = ""
+    addresses: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     drift_s: int = 0
     changes: tuple[Mapping[str, str], ...] = ()
     settings: Mapping[str, str | bool] = field(default_factory=dict)
     replicas: Mapping[str, Mapping[str, str | bool]] = field(default_factory=dict)
+    clocks: Mapping[str, int] = field(default_factory=dict)
+    delays: Mapping[str, float] = field(default_factory=dict)
     strangers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     earlier: Mapping[str, str | bool] = field(default_factory=dict)
     asked: tuple[str, ...] = ()
@@ -101,9 +117,8 @@ class Deployment:
     def read(path: Path) -> Deployment:
         """Read its file."""
         members = tomllib.loads(path.read_text())
-        lists = {
-            name: tuple(members.pop(name)) for name in ("options", "changes", "asked") if name in members
-        }
+        several = ("options", "changes", "asked", "accept", "addresses")
+        lists = {name: tuple(members.pop(name)) for name in several if name in members}
         return Deployment(name=path.stem, **members, **lists)
 
     def files(self) -> Files:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import json
 import os
 import pwd
@@ -25,7 +26,18 @@ from typing import Protocol, Self
 from urllib.parse import urlsplit
 
 from tests.doctor.certificates import write_certificates
-from tests.doctor.deployment import APACHE, FIRST, HAPROXY, SETTINGS, Deployment, Files, settings_of
+from tests.doctor.deployment import (
+    APACHE,
+    CADDY,
+    FIRST,
+    HAPROXY,
+    SETTINGS,
+    VARNISH,
+    Deployment,
+    Files,
+    settings_of,
+)
+from tests.doctor.relay import Relay
 from tests.support.apache import MODULES
 from tests.support.faketime import clock_environment
 from tests.support.gunicorn import ADMIN, SECRET, DidNotStart, Gunicorn, clean_environment, hold_port, rsa_pem
@@ -33,9 +45,12 @@ from tests.support.nginx import NginxSite, Reply, StubUpstream
 
 NAME = "id.example.com"
 CLIENT, REDIRECT_URI = "relying-party", "https://rp.example.net/callback"
+#: A client whose users are asked for their consent.
+OTHER_CLIENT = "third-party"
 CLIENT_SECRET = "the-secret-of-the-relying-party-of-the-deployments"
 _APACHE_MODULES = (
-    "mpm_event authn_core authz_core authz_host alias headers http2 proxy proxy_http socache_shmcb ssl"
+    "mpm_event authn_core authn_file auth_basic authz_core authz_host authz_user alias headers http2 proxy"
+    " proxy_http rewrite socache_shmcb ssl"
 )
 _START_S = 20.0
 _STOP_S = 10.0
@@ -65,7 +80,12 @@ class Disk:
             "jwt-secret": SECRET,
             "key-encryption-key": base64.b64encode(bytes(range(32))).decode(),
             "client-secret": CLIENT_SECRET,
-            "clients.json": json.dumps([client | {"first_party": True}]),
+            "another-client-secret": f"not-{CLIENT_SECRET}",
+            "clients.json": json.dumps(
+                [client | {"first_party": True}, client | {"client_id": OTHER_CLIENT}]
+            ),
+            "no-clients.json": json.dumps([{**client, "client_id": "somebody-else"}]),
+            "htpasswd": "operator:{SHA}" + base64.b64encode(hashlib.sha1(b"operator").digest()).decode(),
             "signing-key.pem": rsa_pem(),
             "signing-key-of-last-year.pem": rsa_pem(number=1),
         }
@@ -151,6 +171,7 @@ class _Nginx(NginxSite):
                 (site / path).write_text(self._on_this_machine(text))
 
     def _on_this_machine(self, text: str) -> str:
+        text = re.sub(r"\blisten 192\.0\.2\.(\d+):443\b", rf"listen 127.0.0.\1:{self.https_port}", text)
         text = re.sub(r"^ *listen \[::\]:.*\n", "", text, flags=re.MULTILINE)
         text = re.sub(r"\blisten 80\b", f"listen 127.0.0.1:{self.http_port}", text)
         text = re.sub(r"\blisten \d+ ", f"listen 127.0.0.1:{self.https_port} ", text)
@@ -168,14 +189,19 @@ class _Program:
         configuration: Callable[[Self], str],
         command: list[str],
         environment: Mapping[str, str],
+        package: str = "",
+        *,
+        is_public: bool = True,
     ) -> None:
         """Start it, and wait until it listens.
 
         Args:
             kind: The name of its program.
             configuration: The text of its file, when its folder and ports are known.
-            command: Its arguments before the file.
-            environment: More of its environment.
+            command: Its arguments before the file; `{folder}` and `{port}` are filled in.
+            environment: More of its environment; `{folder}` is filled in.
+            package: Debian's, where it has another name.
+            is_public: Whether it listens for https too.
 
         Raises:
             FileNotFoundError: When it is not installed.
@@ -183,17 +209,19 @@ class _Program:
         """
         program = shutil.which(kind, path=os.environ.get("PATH", "") + ":/usr/sbin")
         if program is None:
-            raise FileNotFoundError(f"no {kind} here: install the package `{kind}`")
+            raise FileNotFoundError(f"no {kind} here: install the package `{package or kind}`")
         self.folder = Path(tempfile.mkdtemp(prefix="pylon-p-"))
         self.folder.chmod(0o755)
         self._holders = [hold_port(), hold_port()]
         self.http_port, self.https_port = (holder.getsockname()[1] for holder in self._holders)
+        self._ports = (self.http_port, self.https_port) if is_public else (self.http_port,)
         file = self.folder / "proxy.conf"
         file.write_text(configuration(self))
+        here = {"{folder}": str(self.folder), "{port}": str(self.http_port)}
         with (self.folder / "output.txt").open("wb") as output:
             self._process = subprocess.Popen(
-                [program, *command, str(file)],
-                env=clean_environment(**environment),
+                [program, *(_filled(word, here) for word in command), str(file)],
+                env=clean_environment(**{name: _filled(value, here) for name, value in environment.items()}),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -211,7 +239,7 @@ class _Program:
             if self._process.poll() is not None:
                 raise DidNotStart(f"it exited with {self._process.returncode}:\n{self.output()}")
             with contextlib.suppress(OSError):
-                for port in (self.http_port, self.https_port):
+                for port in self._ports:
                     socket.create_connection(("127.0.0.1", port), 1).close()
                 return
             time.sleep(_POLL_S)
@@ -233,6 +261,12 @@ class _Program:
         for holder in self._holders:
             holder.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _filled(text: str, values: Mapping[str, str]) -> str:
+    for name, value in values.items():
+        text = text.replace(name, value)
+    return text
 
 
 def _apache_configuration(site: str, program: _Program) -> str:
@@ -266,6 +300,23 @@ def _haproxy_configuration(site: str, program: _Program) -> str:
     return re.sub(r"\bbind :443\b", f"bind 127.0.0.1:{program.https_port}", site)
 
 
+def _caddy_configuration(site: str, program: _Program) -> str:
+    """The operator's file, and what it cannot know: ports that are free, and that nobody is asked for certificates."""
+    return f"""{{
+    admin off
+    auto_https disable_certs
+    http_port {program.http_port}
+    https_port {program.https_port}
+    default_bind 127.0.0.1
+    skip_install_trust
+    log {{
+        output stderr
+        level ERROR
+    }}
+}}
+{site}"""
+
+
 @dataclass(frozen=True)
 class Running:
     """A deployment that runs.
@@ -275,18 +326,21 @@ class Running:
         proxy: What stands in front.
         inside: The first application, without the proxy.
         disk: Its disk.
+        addresses: Of its name.
     """
 
     url: str
     proxy: Proxy
     inside: Gunicorn
     disk: Disk
+    addresses: tuple[str, ...] = ("127.0.0.1",)
 
     def way(self) -> list[str]:
         """How `doctor` reaches it."""
         port = urlsplit(self.url).port or 443
+        ways = [f"{NAME}:{port}:{address}:{self.proxy.https_port}" for address in self.addresses]
         return [
-            *("--connect-to", f"{NAME}:{port}:127.0.0.1:{self.proxy.https_port}"),
+            *(word for way in ways for word in ("--connect-to", way)),
             *("--connect-to", f"{NAME}:80:127.0.0.1:{self.proxy.http_port}"),
             *("--ca", str(self.disk.ca)),
         ]
@@ -334,18 +388,26 @@ def run(deployment: Deployment, files: Files, apps: Apps, disk: Disk, cache: Pat
     """
     offset_s = deployment.clock_offset_s(files)
     names = {FIRST: SETTINGS} | {name: f"{name}/{SETTINGS}" for name in deployment.replicas}
-    first, *_ = gunicorns = [apps.get(files[file], offset_s) for file in names.values()]
+    first, *_ = gunicorns = [
+        apps.get(files[file], deployment.clocks.get(name, offset_s)) for name, file in names.items()
+    ]
     addresses = {name: f"127.0.0.1:{each.port}" for name, each in zip(names, gunicorns, strict=True)}
     with contextlib.ExitStack() as stack:
         for name, answer in deployment.strangers.items():
-            headers = (("Content-Type", answer["type"]),)
+            headers = (("Content-Type", answer["type"]), *answer.get("headers", {}).items())
             reply = Reply(answer["status"], headers, answer["body"].encode())
             stub = stack.enter_context(StubUpstream(lambda _, reply=reply: reply))
             addresses[name] = f"unix:{stub.socket_path}"
 
+        for name, delay_s in deployment.delays.items():
+            relay = stack.enter_context(Relay(int(addresses[name].rpartition(":")[2]), delay_s))
+            addresses[f"slow-{name}"] = f"127.0.0.1:{relay.port}"
+
         def here(text: str) -> str:
+            text = text.replace("127.0.0.1:6081", f"127.0.0.1:{cached.http_port}" if cached else "nowhere")
+            text = text.replace('"4321"', f'"{first.port}"')
             text = re.sub(
-                r"unix:/run/pylon-oidc/([a-z0-9-]+)\.sock\b",
+                r"unix[:@]/run/pylon-oidc/([a-z0-9-]+)\.sock\b",
                 lambda found: addresses.get(found[1], f"unix:{cache}/nobody.sock"),
                 text,
             )
@@ -354,6 +416,28 @@ def run(deployment: Deployment, files: Files, apps: Apps, disk: Disk, cache: Pat
             return disk.here(text.replace("/var/lib/nginx/pylon-oidc", str(cache)))
 
         environment = clock_environment(offset_s)
+        cached: _Program | None = None
+        if deployment.cache:
+            cached = _Program(
+                "varnishd",
+                lambda _: here(files[VARNISH]),
+                [
+                    "-F",
+                    "-j",
+                    "none",
+                    "-n",
+                    "{folder}/work",
+                    "-a",
+                    "127.0.0.1:{port}",
+                    "-s",
+                    "malloc,16m",
+                    "-f",
+                ],
+                environment,
+                "varnish",
+                is_public=False,
+            )
+            stack.callback(cached.stop)
         proxy: Proxy
         if deployment.proxy == "apache":
             proxy = _Program(
@@ -369,7 +453,15 @@ def run(deployment: Deployment, files: Files, apps: Apps, disk: Disk, cache: Pat
                 ["-db", "-f"],
                 environment,
             )
+        elif deployment.proxy == "caddy":
+            proxy = _Program(
+                "caddy",
+                lambda program: _caddy_configuration(here(files[CADDY]), program),
+                ["run", "--adapter", "caddyfile", "--config"],
+                {**environment, "XDG_DATA_HOME": "{folder}", "XDG_CONFIG_HOME": "{folder}"},
+            )
         else:
             proxy = _Nginx(files, here, environment)
         stack.callback(proxy.stop)
-        yield Running(deployment.url, proxy, first, disk)
+        addressed = tuple(each.replace("192.0.2.", "127.0.0.") for each in deployment.addresses)
+        yield Running(deployment.url, proxy, first, disk, addressed or ("127.0.0.1",))
