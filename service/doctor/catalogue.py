@@ -1,4 +1,4 @@
-"""What may be found, and how it is mended: `findings.toml`, read once."""
+"""What may be found, and how it is fixed: `findings.toml`, read once."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ DOCS: Final = "docs/doctor/{id}.md"
 
 
 @dataclass(frozen=True)
-class Mend:
-    """One line that mends a finding.
+class Fix:
+    """One line that fixes a finding.
 
     Attributes:
         proxy: what it is for: `nginx`, `apache`, `haproxy`, `caddy`, `traefik`, `aws-alb`, `setting`, `system`, `dns`.
@@ -44,8 +44,8 @@ class Kind:
         symptoms: what relying parties and people say.
         cause: why it happens.
         expected: what should have been seen.
-        verify: a command that shows whether it is mended.
-        mends: by proxy; the first that fits is the one to try.
+        verify: a command that shows whether it is fixed.
+        fixes: by proxy; the first that fits is the one to try.
     """
 
     id: str
@@ -55,7 +55,7 @@ class Kind:
     cause: str
     expected: str
     verify: str
-    mends: tuple[Mend, ...]
+    fixes: tuple[Fix, ...]
 
 
 @cache
@@ -66,8 +66,8 @@ def kinds() -> Mapping[str, Kind]:
 
 
 def _kind(name: str, table: dict[str, Any]) -> Kind:
-    mends = tuple(Mend(**mend) for mend in table.pop("mends"))
-    return Kind(id=name, symptoms=tuple(table.pop("symptoms")), mends=mends, **table)
+    fixes = tuple(Fix(**fix) for fix in table.pop("fixes"))
+    return Kind(id=name, symptoms=tuple(table.pop("symptoms")), fixes=fixes, **table)
 
 
 @dataclass(frozen=True)
@@ -94,17 +94,17 @@ class Finding:
             text = text.replace("{" + name + "}", value)
         return text
 
-    def mends(self) -> Sequence[Mend]:
-        """The mends of this case, filled in."""
+    def fixes(self) -> Sequence[Fix]:
+        """The fixes of this case, filled in."""
         return [
             replace(
-                mend,
-                file=self.filled(mend.file),
-                block=self.filled(mend.block),
-                line=self.filled(mend.line),
+                fix,
+                file=self.filled(fix.file),
+                block=self.filled(fix.block),
+                line=self.filled(fix.line),
             )
-            for mend in self.kind.mends
-            if mend.variant in {"", self.variant}
+            for fix in self.kind.fixes
+            if fix.variant in {"", self.variant}
         ]
 
 

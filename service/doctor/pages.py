@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from service.doctor.catalogue import Kind, Mend, kinds
+from service.doctor.catalogue import Fix, Kind, kinds
 
 _SETTINGS: Final = "the environment of the service, [settings](../settings.md)"
 _FOR: Final[Mapping[str, str]] = {
@@ -56,15 +56,15 @@ def _page(kind: Kind) -> Iterator[str]:
     yield f"## Why\n\n{kind.cause}\n"
     if kind.expected:
         yield f"## What should be seen\n\n{_sentence(_filled(kind.expected))}\n"
-    if kind.mends:
-        yield "## The mend\n"
-        for mend in kind.mends:
-            yield from _mend(mend)
+    if kind.fixes:
+        yield "## The fix\n"
+        for fix in kind.fixes:
+            yield from _fix(fix)
     if kind.verify:
-        yield f"## How to see that it is mended\n\n```sh\n{_filled(kind.verify)}\n```\n"
+        yield f"## How to see that it is fixed\n\n```sh\n{_filled(kind.verify)}\n```\n"
         yield "Then ask doctor once more."
     else:
-        yield "There is nothing to mend."
+        yield "There is nothing to fix."
 
 
 def _article(severity: str) -> str:
@@ -75,18 +75,18 @@ def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _mend(mend: Mend) -> Iterator[str]:
-    line = _filled(mend.line)
+def _fix(fix: Fix) -> Iterator[str]:
+    line = _filled(fix.line)
     action = "remove what begins with" if line.startswith("- ") else "write"
-    if mend.proxy == "setting":
+    if fix.proxy == "setting":
         yield f"In the settings ({_SETTINGS}), {action}:"
-    elif not mend.file:
-        yield f"{_FOR[mend.proxy]}, with the service's settings, run:"
+    elif not fix.file:
+        yield f"{_FOR[fix.proxy]}, with the service's settings, run:"
     else:
-        place = f"`{_filled(mend.file)}`" + (f", in `{_filled(mend.block)}`" if mend.block else "")
-        yield f"{_FOR[mend.proxy]}: in {place}, {action}:"
+        place = f"`{_filled(fix.file)}`" + (f", in `{_filled(fix.block)}`" if fix.block else "")
+        yield f"{_FOR[fix.proxy]}: in {place}, {action}:"
     yield f"\n```\n{line.removeprefix('- ')}\n```\n"
-    if not mend.tested:
+    if not fix.tested:
         yield "(No test runs this line.)\n"
 
 

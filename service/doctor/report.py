@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from service.doctor.catalogue import DOCS, Finding, Mend, counted, shown
+from service.doctor.catalogue import DOCS, Finding, Fix, counted, shown
 
 _COLOURS: Final = {"error": "red", "warning": "yellow", "note": "blue"}
 _LABEL: Final = 10
@@ -41,9 +41,9 @@ class Report:
         """Whether nothing but notes was found."""
         return all(finding.kind.severity == "note" for finding in self.findings)
 
-    def mends(self, finding: Finding) -> list[Mend]:
-        """The mends of a finding, that for the proxy in front first."""
-        return sorted(finding.mends(), key=lambda mend: mend.proxy not in {self.proxy, "setting", "system"})
+    def fixes(self, finding: Finding) -> list[Fix]:
+        """The fixes of a finding, that for the proxy in front first."""
+        return sorted(finding.fixes(), key=lambda fix: fix.proxy not in {self.proxy, "setting", "system"})
 
     def as_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
@@ -51,18 +51,18 @@ class Report:
         return {"url": self.url, "issuer": self.issuer, "checked": self.checked, "findings": findings}
 
     def _as_json(self, finding: Finding) -> dict[str, Any]:
-        mends = self.mends(finding)
-        first = mends[0] if mends else None
+        fixes = self.fixes(finding)
+        first = fixes[0] if fixes else None
         told: dict[str, Any] = {
             "id": finding.kind.id,
             "severity": finding.kind.severity,
             "title": finding.kind.title,
             "seen": finding.seen,
             "expected": finding.filled(finding.kind.expected),
-            "mend": first and {"file": first.file, "block": first.block, "line": first.line},
+            "fix": first and {"file": first.file, "block": first.block, "line": first.line},
             "docs": DOCS.format(id=finding.kind.id),
         }
-        if others := mends[1:]:
+        if others := fixes[1:]:
             told["alternatives"] = [
                 {"proxy": m.proxy, "file": m.file, "block": m.block, "line": m.line, "tested": m.tested}
                 for m in others
@@ -73,7 +73,7 @@ class Report:
         """All of it in one line."""
         causes = [finding.kind.severity for finding in self.findings if not finding.follows_from]
         parts = [counted(number, severity) for severity in _COLOURS if (number := causes.count(severity))]
-        return ", ".join(parts) if parts else "Nothing to mend."
+        return ", ".join(parts) if parts else "Nothing to fix."
 
     def as_text(self, width: int) -> Iterator[str]:
         """The lines for a terminal; colours are click's, which leaves them out where nobody sees them.
@@ -102,10 +102,10 @@ class Report:
         for name, text in rows:
             for number, line in enumerate(textwrap.wrap(text, width - 2 * _LABEL - 2)):
                 yield " " * _LABEL + (name if number == 0 else "").ljust(_LABEL) + line
-        for mend in self.mends(finding)[:1]:
-            place = f"{mend.file}, in {mend.block}" if mend.block else mend.file or "run"
-            yield " " * _LABEL + "mend".ljust(_LABEL) + place
-            yield " " * 2 * _LABEL + click.style(_said(mend.line), fg="green")
+        for fix in self.fixes(finding)[:1]:
+            place = f"{fix.file}, in {fix.block}" if fix.block else fix.file or "run"
+            yield " " * _LABEL + "fix".ljust(_LABEL) + place
+            yield " " * 2 * _LABEL + click.style(_said(fix.line), fg="green")
         yield " " * _LABEL + "more".ljust(_LABEL) + DOCS.format(id=kind.id)
 
     def as_page(self) -> str:

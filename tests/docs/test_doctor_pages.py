@@ -10,7 +10,7 @@ from service.doctor.catalogue import Kind, kinds
 from service.doctor.pages import pages, write
 from tests.docs.markdown import PROJECT
 
-HOW = "write them anew: .venv/bin/python -m service.doctor.pages docs"
+HOW = "write them again: .venv/bin/python -m service.doctor.pages docs"
 
 
 def test_every_page_is_the_one_that_the_data_makes() -> None:
@@ -24,7 +24,7 @@ def test_every_page_is_the_one_that_the_data_makes() -> None:
 
 
 def test_a_page_of_a_finding_that_is_no_more_is_removed(tmp_path) -> None:
-    """Writing them anew leaves nothing behind."""
+    """Writing them again leaves nothing behind."""
     write(tmp_path)
     (tmp_path / "doctor/shoe.md").write_text("old")
     write(tmp_path)
@@ -35,11 +35,11 @@ def test_a_page_of_a_finding_that_is_no_more_is_removed(tmp_path) -> None:
 
 @pytest.mark.parametrize("kind", kinds().values(), ids=lambda kind: kind.id)
 def test_a_finding_tells_cause_and_remedy(kind: Kind) -> None:
-    """Issue "doctor": symptom, cause, mend and how to verify; what is an error of a pylon-oidc can be mended."""
+    """Issue "doctor": symptom, cause, fix and how to verify; what is an error of a pylon-oidc can be fixed."""
     assert re.fullmatch(r"[a-z0-9-]+", kind.id)
     assert kind.severity in {"error", "warning", "note"}
     assert kind.title and kind.cause.endswith(".")
     assert kind.severity == "note" or (kind.expected and kind.verify)
-    for mend in kind.mends:
-        assert mend.line and mend.line == mend.line.strip()
-        assert mend.file or mend.proxy == "system"  # a command for the machine
+    for fix in kind.fixes:
+        assert fix.line and fix.line == fix.line.strip()
+        assert fix.file or fix.proxy == "system"  # a command for the machine

@@ -12,7 +12,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from service.cli import main
-from tests.doctor.deployment import Mend
+from tests.doctor.deployment import Fix
 from tests.doctor.running import CLIENT_SECRET
 from tests.support.gunicorn import ADMIN
 
@@ -53,10 +53,10 @@ class Report:
             if each["severity"] != "note"
         ]
 
-    def mend(self) -> Mend:
-        """How the first finding is mended."""
-        given = self.findings[0]["mend"]
-        return Mend(given["file"], given["block"], given["line"])
+    def fix(self) -> Fix:
+        """How the first finding is fixed."""
+        given = self.findings[0]["fix"]
+        return Fix(given["file"], given["block"], given["line"])
 
 
 def ask_doctor(url: str, options: Sequence[str]) -> Report:

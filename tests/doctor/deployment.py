@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.doctor.mending import DoesNotFit, mend_text
+from tests.doctor.fixing import DoesNotFit, fix_text
 from tests.support.gunicorn import PROJECT
 
 HERE = Path(__file__).parent
@@ -54,12 +54,12 @@ def settings_of(text: str) -> dict[str, str]:
 def with_settings(text: str, settings: Mapping[str, str | bool]) -> str:
     """A file of settings with some others; `False` leaves one out."""
     for name, value in settings.items():
-        text = mend_text(SETTINGS, text, "", f"- {name}" if value is False else f"{name}={value}")
+        text = fix_text(SETTINGS, text, "", f"- {name}" if value is False else f"{name}={value}")
     return text
 
 
 @dataclass(frozen=True)
-class Mend:
+class Fix:
     """What a finding says is to be changed."""
 
     file: str
@@ -148,23 +148,23 @@ class Deployment:
         return 0 if settings_of(files[CLOCK]).get("NTP") else self.drift_s
 
 
-def mended(files: Files, mend: Mend) -> Files:
-    """The files after a mend; one of the settings is made on every machine that has them.
+def fixed(files: Files, fix: Fix) -> Files:
+    """The files after a fix; one of the settings is made on every machine that has them.
 
     Raises:
         DoesNotFit: When the file, or the block in it, is not there, or nothing changes.
     """
-    meant = [name for name in files if name == mend.file or name.endswith(f"/{mend.file}")]
+    meant = [name for name in files if name == fix.file or name.endswith(f"/{fix.file}")]
     after = dict(files)
     for name in meant:
         try:
-            after[name] = mend_text(mend.file, files[name], mend.block, mend.line)
+            after[name] = fix_text(fix.file, files[name], fix.block, fix.line)
         except DoesNotFit:
             # A replica may be right already.
             if len(meant) == 1:
                 raise
     if after == files:
-        raise DoesNotFit(f"no file {mend.file!r} is changed by {mend.line!r}")
+        raise DoesNotFit(f"no file {fix.file!r} is changed by {fix.line!r}")
     return after
 
 

@@ -25,9 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.doctor.asking import Report, ask_doctor
-from tests.doctor.deployment import Deployment, Files, mended, read_deployments
-from tests.doctor.mending import DoesNotFit
+from tests.doctor.deployment import Deployment, Files, fixed, read_deployments
+from tests.doctor.fixing import DoesNotFit
 from tests.doctor.running import Apps, Disk, Running, run
+from tests.support.gunicorn import DidNotStart
+from tests.support.nginx import NginxDidNotStart
 
 GRADES = ("right", "half", "wrong", "missed", "harms")
 
@@ -54,12 +56,14 @@ def measure(deployment: Deployment, apps: Apps, disk: Disk) -> Measured:
     first = _first(report)
     said = "nothing" if first is None else f"{first['id']}: {first['seen']}"
     grade = _grade(deployment, report)
-    if first is not None and first["mend"]:
+    if first is not None and first["fix"]:
         try:
-            after = _asked(deployment, mended(files, report.mend()), apps, disk)
+            after = _asked(deployment, fixed(files, report.fix()), apps, disk)
         except DoesNotFit:
             grade = "half" if grade == "right" else grade
             said = f"(its fix changes nothing) {said}"
+        except (DidNotStart, NginxDidNotStart):
+            grade, said = "harms", f"(its fix does not start) {said}"
         else:
             new = {each["id"] for each in _faults(after)} - {each["id"] for each in _faults(report)}
             if new and len(_faults(after)) >= len(_faults(report)):

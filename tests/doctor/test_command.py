@@ -71,15 +71,15 @@ def test_it_runs_as_a_command(well: Running, tmp_path: Path) -> None:
 
 
 def test_a_finding_is_an_object_with_all_that_the_contract_says(ill: Running) -> None:
-    """CONTRACT §10: url, issuer, checked, findings; each with what was seen, expected, its mend and its page; exit 1."""
+    """CONTRACT §10: url, issuer, checked, findings; each with what was seen, expected, its fix and its page; exit 1."""
     result = doctor(ill.url, *ill.doctor_options(), "--json")
     assert result.exit_code == 1
     report = json.loads(result.stdout)
     assert set(report) == {"url", "issuer", "checked", "findings"}
     first, *others = report["findings"]
-    members = {"id", "severity", "title", "seen", "expected", "mend", "docs"}
+    members = {"id", "severity", "title", "seen", "expected", "fix", "docs"}
     assert members <= set(first) <= members | {"alternatives"}
-    assert set(first["mend"]) == {"file", "block", "line"}
+    assert set(first["fix"]) == {"file", "block", "line"}
     assert (PROJECT / first["docs"]).is_file()
     assert "character 9" in first["seen"]  # https://l…, where https://i… was asked for
     assert all(each["severity"] == "note" or each["follows_from"] == first["id"] for each in others)
@@ -87,7 +87,7 @@ def test_a_finding_is_an_object_with_all_that_the_contract_says(ill: Running) ->
 
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_the_table_fits_the_terminal(ill: Running, width: int) -> None:
-    """Cause, mend and page are there, in no line that is longer than the terminal is wide."""
+    """Cause, fix and page are there, in no line that is longer than the terminal is wide."""
     result = doctor(ill.url, *ill.doctor_options(), width=width)
     assert result.exit_code == 1
     assert "\x1b" not in result.output

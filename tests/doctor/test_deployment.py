@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.doctor.deployment import SETTINGS, Deployment, Mend, mended, shipped_files, with_settings
-from tests.doctor.mending import DoesNotFit
+from tests.doctor.deployment import SETTINGS, Deployment, Fix, fixed, shipped_files, with_settings
+from tests.doctor.fixing import DoesNotFit
 from tests.support.gunicorn import PROJECT
 
 TWO = Deployment(
@@ -42,23 +42,23 @@ def test_a_change_of_what_is_not_there_is_refused() -> None:
         broken.files()
 
 
-def test_a_setting_is_mended_on_every_machine() -> None:
-    """A replica that is right already stays as it is; the other is mended."""
+def test_a_setting_is_fixed_on_every_machine() -> None:
+    """A replica that is right already stays as it is; the other is fixed."""
     files = TWO.files()
-    after = mended(files, Mend(SETTINGS, "", "PYLON_OIDC_ISSUER=https://id.example.com"))
+    after = fixed(files, Fix(SETTINGS, "", "PYLON_OIDC_ISSUER=https://id.example.com"))
     assert after[SETTINGS] == files[SETTINGS]
     assert after[f"second/{SETTINGS}"] == files[SETTINGS]
 
 
 @pytest.mark.parametrize(
-    "mend",
+    "fix",
     [
-        Mend("nginx/snippets/nothing.conf", "", "gzip off;"),
-        Mend("nginx/snippets/service.conf", "", "gzip off;"),
-        Mend(SETTINGS, "", "PYLON_JWT_ALG=RS256"),
+        Fix("nginx/snippets/nothing.conf", "", "gzip off;"),
+        Fix("nginx/snippets/service.conf", "", "gzip off;"),
+        Fix(SETTINGS, "", "PYLON_JWT_ALG=RS256"),
     ],
 )
-def test_a_mend_that_changes_nothing_is_refused(mend: Mend) -> None:
-    """Neither a file that is not there nor a line that stands there already passes for a mend."""
+def test_a_fix_that_changes_nothing_is_refused(fix: Fix) -> None:
+    """Neither a file that is not there nor a line that stands there already passes for a fix."""
     with pytest.raises(DoesNotFit):
-        mended(TWO.files(), mend)
+        fixed(TWO.files(), fix)

@@ -1,4 +1,4 @@
-"""Thirty deployments and more, each broken in one way: the first finding is the cause, and its mend mends it.
+"""Thirty deployments and more, each broken in one way: the first finding is the cause, and its fix fixes it.
 
 A deployment is a file in `deployments/` (broken) or `good/`; how to read one stands in `deployment.py`.
 """
@@ -16,8 +16,8 @@ import pytest
 
 from service.doctor.catalogue import Finding, Kind, kinds
 from tests.doctor.asking import Report, ask_doctor
-from tests.doctor.deployment import Deployment, Files, Mend, mended, read_deployments
-from tests.doctor.mending import DoesNotFit
+from tests.doctor.deployment import Deployment, Files, Fix, fixed, read_deployments
+from tests.doctor.fixing import DoesNotFit
 from tests.doctor.running import Apps, Disk, Running, run
 
 BROKEN, GOOD = read_deployments("deployments"), read_deployments("good")
@@ -33,7 +33,7 @@ class Ward:
         self._cache = folder / "cache"
 
     def empty_cache(self) -> None:
-        """What the documentation says is to be done after a mend of the cache."""
+        """What the documentation says is to be done after a fix of the cache."""
         shutil.rmtree(self._cache, ignore_errors=True)
 
     def ask_before(self, deployment: Deployment) -> None:
@@ -72,8 +72,8 @@ def ward(apps: Apps, disk: Disk, tmp_path: Path) -> Ward:
 
 
 @pytest.mark.parametrize("deployment", BROKEN, ids=lambda each: each.name)
-def test_the_first_finding_is_the_cause_and_its_mend_mends_it(deployment: Deployment, ward: Ward) -> None:
-    """Issue "doctor": in each the right cause is the first finding; after its mend nothing but notes is found."""
+def test_the_first_finding_is_the_cause_and_its_fix_works(deployment: Deployment, ward: Ward) -> None:
+    """Issue "doctor": in each the right cause is the first finding; after its fix nothing but notes is found."""
     files = deployment.files()
     if deployment.asked:
         ward.ask_before(deployment)
@@ -82,7 +82,7 @@ def test_the_first_finding_is_the_cause_and_its_mend_mends_it(deployment: Deploy
     assert report.findings[0]["id"] == deployment.expect, report.faults
     assert report.exit_code == 1
     ward.empty_cache()
-    after = ward.examine(deployment, mended(files, report.mend()))
+    after = ward.examine(deployment, fixed(files, report.fix()))
     assert after.faults == []
     assert after.exit_code == 0
 
@@ -100,17 +100,17 @@ def test_nothing_is_found_where_nothing_is_wrong(deployment: Deployment, ward: W
 
 
 @pytest.mark.parametrize("kind", kinds().values(), ids=lambda kind: kind.id)
-def test_a_mend_that_is_called_tested_is(kind: Kind) -> None:
-    """A mend with `tested = true` changes a deployment of its finding; the test above then applies it."""
+def test_a_fix_that_is_called_tested_is(kind: Kind) -> None:
+    """A fix with `tested = true` changes a deployment of its finding; the test above then applies it."""
     found = [each for each in BROKEN if each.expect == kind.id]
-    for number, mend in enumerate(kind.mends):
-        proxies = {mend.proxy} & PROXIES or PROXIES
+    for number, fix in enumerate(kind.fixes):
+        proxies = {fix.proxy} & PROXIES or PROXIES
         fitting = [each for each in found if each.proxy in proxies and _fits(each, kind, number)]
-        assert fitting or not mend.tested, mend
+        assert fitting or not fix.tested, fix
 
 
 def _fits(deployment: Deployment, kind: Kind, number: int) -> bool:
-    """Whether a mend changes the deployment's files."""
+    """Whether a fix changes the deployment's files."""
     url = urlsplit(deployment.url)
     values = {
         "url": deployment.url,
@@ -119,10 +119,10 @@ def _fits(deployment: Deployment, kind: Kind, number: int) -> bool:
         "name": url.hostname or "",
         "endpoint": "/oidc/token",
     }
-    alone = replace(kind, mends=(replace(kind.mends[number], variant=""),))
-    (mend,) = Finding(alone, "", values).mends()
+    alone = replace(kind, fixes=(replace(kind.fixes[number], variant=""),))
+    (fix,) = Finding(alone, "", values).fixes()
     try:
-        mended(deployment.files(), Mend(mend.file, mend.block, mend.line))
+        fixed(deployment.files(), Fix(fix.file, fix.block, fix.line))
     except DoesNotFit:
         return False
     return True

@@ -264,20 +264,20 @@ def test_keys_that_rotate_while_it_asks_are_no_fault() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parts", "seen", "mend"),
+    ("parts", "seen", "fix"),
     [
         ({"schema": "behind"}, "database: ok, schema: behind, keys: ok", "pylon-oidc migrate"),
         ({"database": "unavailable"}, "database: unavailable, schema: ok, keys: ok", "DATABASE_URL="),
         ({"keys": "unavailable"}, "database: ok, schema: ok, keys: unavailable", "PYLON_KEY_ENCRYPTION_KEY"),
     ],
 )
-def test_what_the_service_says_of_itself_is_the_cause(parts: dict[str, str], seen: str, mend: str) -> None:
+def test_what_the_service_says_of_itself_is_the_cause(parts: dict[str, str], seen: str, fix: str) -> None:
     """`/readyz`, asked on the inside, names the part; that tokens fail follows from it."""
     unready = reply(503, READY | {"status": "unavailable"} | parts)
     failing = {"readyz-inside": unready, "inside": reply(503, {"error": {"code": "STORE_UNAVAILABLE"}})}
     first, second = examine(Evidence(ASKED, WELL | failing))
     assert (first.kind.id, first.seen) == ("not-ready", seen)
-    assert [each.line.startswith(mend) for each in first.mends()] == [True]
+    assert [each.line.startswith(fix) for each in first.fixes()] == [True]
     assert (second.kind.id, second.follows_from) == ("inside-unreachable", "not-ready")
 
 

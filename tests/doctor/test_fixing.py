@@ -1,10 +1,10 @@
-"""Mends are applied as their three parts say, and to nothing else."""
+"""Fixes are applied as their three parts say, and to nothing else."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.doctor.mending import DoesNotFit, mend_text
+from tests.doctor.fixing import DoesNotFit, fix_text
 
 NGINX = """# proxy_set_header Host wrong;
 proxy_set_header Host $host;
@@ -42,6 +42,18 @@ HAPROXY = """frontend https
 
 backend pylon_oidc
     server one 127.0.0.1:1
+"""
+CADDY = """# Caddy
+id.example.com {
+	header Strict-Transport-Security max-age=1
+	@admin {
+		path /x
+	}
+	reverse_proxy 127.0.0.1:4321 {
+		header_up Host wrong
+		header_up -X-Forwarded-Host
+	}
+}
 """
 
 CASES = [
@@ -117,15 +129,19 @@ CASES = [
         "deny\n    http",
         "deny\n    http-request deny if b\n    http",
     ),
+    ("/etc/caddy/Caddyfile", CADDY, "id.example.com", "header Strict-Transport-Security max-age=2", "max-age=1", "max-age=2"),
+    ("/etc/caddy/Caddyfile", CADDY, "id.example.com > reverse_proxy", "header_up Host {host}", "Host wrong", "Host {host}"),
+    ("/etc/caddy/Caddyfile", CADDY, "id.example.com > reverse_proxy", "- header_up -X-Forwarded-Host", "header_up -X-Forwarded-Host", ""),
+    ("/etc/caddy/Caddyfile", CADDY, "id.example.com", "respond /x 403", ".com {", ".com {\n    respond /x 403"),
     ("/etc/haproxy/haproxy.cfg", HAPROXY, "backend pylon_oidc", "server one 127.0.0.1:2", ":1", ":2"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("file", "text", "block", "line", "old", "new"), CASES)
-def test_a_mend_changes_one_thing(file: str, text: str, block: str, line: str, old: str, new: str) -> None:
+def test_a_fix_changes_one_thing(file: str, text: str, block: str, line: str, old: str, new: str) -> None:
     """What is there afterwards differs in that place, and nowhere else."""
     assert text.count(old) == 1
-    assert mend_text(file, text, block, line) == text.replace(old, new)
+    assert fix_text(file, text, block, line) == text.replace(old, new)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +154,7 @@ def test_a_mend_changes_one_thing(file: str, text: str, block: str, line: str, o
         ("server", "- proxy_pass"),
     ],
 )
-def test_a_mend_that_does_not_fit_is_refused(block: str, line: str) -> None:
+def test_a_fix_that_does_not_fit_is_refused(block: str, line: str) -> None:
     """A block that is not there, something to remove that is not there, and what stands there already."""
     with pytest.raises(DoesNotFit):
-        mend_text("nginx/x.conf", NGINX, block, line)
+        fix_text("nginx/x.conf", NGINX, block, line)

@@ -1,10 +1,11 @@
-"""Applies a finding's mend to the text of a file, as an operator does who reads `file`, `block` and `line`.
+"""Applies a finding's fix to the text of a file, as an operator does who reads `file`, `block` and `line`.
 
 It knows the syntaxes of the files and no finding. The rules:
 
 - `block` is the opening of a block without its brace or brackets, outer ones first, joined by ` > `; empty is the top of
   the file. Where several blocks open alike, those that set the directive already are meant, else the first.
 - `line` takes the place of every directive in that block that sets the same thing, else it becomes the block's first.
+- In a Caddyfile the first word of a block that has arguments may stand for it.
 - `- NAME` and `- NAME ARGUMENT` remove every directive in that block that begins with these words.
 """
 
@@ -17,10 +18,13 @@ from dataclasses import dataclass, field
 #: Directives that set one thing for each first argument; any other sets one thing for each block.
 _BY_FIRST_ARGUMENT = frozenset(
     {"add_header", "include", "limit_req", "limit_conn", "proxy_hide_header", "proxy_set_header", "set"}
-    | {"proxypass", "proxypassmatch", "errordocument", "server"}
+    | {"proxypass", "proxypassmatch", "errordocument", "server", "unset"}
+    | {"header", "header_up", "header_down"}
 )
 #: Blocks are told apart by all of their arguments.
-_BY_ALL_ARGUMENTS = frozenset({"location", "map", "upstream", "limit_except", "if"})
+_BY_ALL_ARGUMENTS = frozenset(
+    {"location", "map", "upstream", "limit_except", "if", "respond", "handle", "uri", "sub"}
+)
 _APACHE_ACTIONS = frozenset(
     {"always", "onsuccess", "set", "unset", "add", "append", "merge", "edit", "edit*", "setifempty"}
 )
@@ -28,7 +32,7 @@ _INDENT = "    "
 
 
 class DoesNotFit(AssertionError):
-    """A mend that names what is not there, or that changes nothing."""
+    """A fix that names what is not there, or that changes nothing."""
 
 
 @dataclass
@@ -126,6 +130,25 @@ def _parse_settings(text: str) -> list[Directive]:
     return _parse_sections(text, lambda _: False, "=")
 
 
+def _parse_caddy(text: str) -> list[Directive]:
+    """A directive a line, and blocks whose opening brace ends it (Caddy's caddyfile/lexer.go, as far as it is used)."""
+    top = Directive([], 0, len(text), 0)
+    open_blocks = [top]
+    for line in re.finditer(r"^[ \t]*(\S[^\n]*)$", text, re.MULTILINE):
+        value, start, end = line[1].strip(), line.start(1), line.end(1)
+        if value.startswith("#"):
+            continue
+        if value == "}":
+            open_blocks.pop().end = end
+        elif value.endswith("{"):
+            found = Directive(value[:-1].split(), start, end, end)
+            open_blocks[-1].children.append(found)
+            open_blocks.append(found)
+        else:
+            open_blocks[-1].children.append(Directive(value.split(), start, end))
+    return top.children
+
+
 def _syntax(file: str) -> Callable[[str], list[Directive]]:
     if file.endswith(".env"):
         return _parse_settings
@@ -133,6 +156,8 @@ def _syntax(file: str) -> Callable[[str], list[Directive]]:
         return _parse_ini
     if file.startswith("/etc/apache2/"):
         return _parse_apache
+    if file.endswith("Caddyfile"):
+        return _parse_caddy
     return _parse_haproxy if file.endswith(".cfg") else _parse_nginx
 
 
@@ -141,7 +166,7 @@ def _subject(words: Sequence[str], block: Sequence[str]) -> tuple[str, ...]:
     name, *arguments = (word.lower() for word in words)
     if name in _BY_ALL_ARGUMENTS:
         return (name, *arguments)
-    if name in {"header", "requestheader"}:
+    if name in {"header", "requestheader"} and arguments[:1] and arguments[0] in _APACHE_ACTIONS:
         return (name, *[word for word in arguments if word not in _APACHE_ACTIONS][:1])
     if name in {"http-request", "http-response"}:
         # Headers are set; everything else is one rule of many.
@@ -152,19 +177,22 @@ def _subject(words: Sequence[str], block: Sequence[str]) -> tuple[str, ...]:
     return (name,)
 
 
-def _blocks(top: Directive, path: Sequence[str]) -> list[Directive]:
+def _blocks(top: Directive, path: Sequence[str], *, is_caddy: bool = False) -> list[Directive]:
     """The blocks with these openings, outer ones first."""
     found = [top]
     for opening in path:
         wanted = opening.split()
         found = [
-            child for block in found for child in block.children if child.words == wanted and child.inside
+            child
+            for block in found
+            for child in block.children
+            if child.inside and (child.words == wanted or (is_caddy and child.words[:1] == wanted))
         ]
     return found
 
 
-def mend_text(file: str, text: str, block: str, line: str) -> str:
-    """Apply a mend.
+def fix_text(file: str, text: str, block: str, line: str) -> str:
+    """Apply a fix.
 
     Args:
         file: The file's name, which tells its syntax.
@@ -180,21 +208,21 @@ def mend_text(file: str, text: str, block: str, line: str) -> str:
     """
     parse = _syntax(file)
     if line.startswith("- "):
-        after = _mended(file, text, block, line[2:].split(), None)
+        after = _fixed(file, text, block, line[2:].split(), None)
     else:
         after = text
         for directive in parse(line):
             written = line[directive.start : directive.end]
-            after = _mended(file, after, block, directive.words, written)
+            after = _fixed(file, after, block, directive.words, written)
     if after == text:
         raise DoesNotFit(f"{file}: {line!r} in {block!r} changes nothing")
     return after
 
 
-def _mended(file: str, text: str, block: str, words: list[str], written: str | None) -> str:
+def _fixed(file: str, text: str, block: str, words: list[str], written: str | None) -> str:
     """One directive set, or, without anything to write, removed."""
     top = Directive([], 0, len(text), 0, _syntax(file)(text))
-    blocks = _blocks(top, block.split(" > ") if block else [])
+    blocks = _blocks(top, block.split(" > ") if block else [], is_caddy=file.endswith("Caddyfile"))
     if not blocks:
         raise DoesNotFit(f"{file} has no block {block!r}")
 
