@@ -158,7 +158,7 @@ def _provider(
         id_token_algs=settings.id_token_algs,
     )
     stylesheet = Stylesheet()
-    browser = Browser(store, sessions_source, signed_in, stylesheet.version)
+    browser = Browser(store, sessions_source, signed_in, stylesheet.version, settings.brand_name)
     waiting = Interactions(store, settings.lifetimes)
     notices = Notices(store, structlog.get_logger("clients"))
     flow = Flow(
@@ -206,7 +206,7 @@ def _provider(
     if settings.dev_mode:
         table |= {
             "/": dev.Home(browser, clock),
-            "/dev/quickstart": dev.Quickstart(),
+            "/dev/quickstart": dev.Quickstart(browser),
             DEV_SIGN_IN: dev.DevSignIn(browser, sessions_source, clock),
         }
     return table

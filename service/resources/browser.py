@@ -40,12 +40,14 @@ class Browser:
         sessions: who is signed in.
         signed_in: finds the app's session by the app's cookie.
         stylesheet_version: part of the stylesheet's address.
+        brand_name: what people know this service by; None shows the issuer.
     """
 
     store: Store
     sessions: LocalSessions
     signed_in: SignedIn
     stylesheet_version: str
+    brand_name: str | None = None
 
     # --- who is signed in ---
 
@@ -141,6 +143,7 @@ class Browser:
             stylesheet=self.stylesheet(req),
             status=status,
             request_id=req.context.request_id,
+            brand_name=self.brand_name,
             **values,
         )
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Final
 
 import falcon
@@ -85,19 +84,16 @@ class Home:
 
 
 class Quickstart:
-    """`/dev/quickstart`: the quickstart of the checkout that this runs from, as text."""
+    """`/dev/quickstart`: the first steps, with this service's own address in every line."""
 
-    def __init__(self) -> None:
-        page = Path(__file__).parents[2] / "docs" / "quickstart.md"
-        self._text = page.read_bytes() if page.is_file() else None
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self.show_failure = browser.show_failure
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Show it; an installed package brings no docs."""
+        """Show it."""
         require_local(req)
-        if self._text is None:
-            raise ApiError("NOT_FOUND")
-        resp.content_type = "text/plain; charset=utf-8"
-        resp.data = self._text
+        self._browser.show(req, resp, "quickstart.html", issuer=req.context.issuer)
 
 
 class DevSignIn:

@@ -248,6 +248,13 @@ def clients(value: str) -> tuple[Client, ...]:
     return tuple(parse_client(entry, source="environment") for entry in entries)
 
 
+def brand_name(value: str) -> str:
+    """What people know the service by: one line, 1 to 64 characters."""
+    if not 1 <= len(value) <= 64 or not value.isprintable():
+        raise ValueError("is not one line of text; write a name of 1 to 64 characters, as Example Inc.")
+    return value
+
+
 def page_url(value: str) -> str:
     """An address of the app's that browsers are sent to: https, or http on this machine."""
     example = "write it as https://app.example.com/sign-in"

@@ -120,6 +120,9 @@ class Settings(BaseSettings):
     logout_url: Annotated[str | None, PlainValidator(parsers.page_url)] = Field(
         None, alias="PYLON_LOGOUT_URL"
     )
+    brand_name: Annotated[str | None, PlainValidator(parsers.brand_name)] = Field(
+        None, alias="PYLON_BRAND_NAME"
+    )
     code_s: Annotated[int, PlainValidator(parsers.integer(1, 60))] = Field(
         60, alias="PYLON_OIDC_CODE_LIFETIME_SECS"
     )

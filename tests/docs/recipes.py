@@ -24,7 +24,7 @@ RECIPES: dict[str, Block] = {
 }
 VERIFIERS = sorted(name for name in RECIPES if name.startswith(("verify-", "readme-")))
 SIGN_INS = ["sign-in.py", "trusted-mint.py"]
-SHELL = ["quickstart.sh", "three-lines.sh"]
+SHELL = ["quickstart.sh", "four-lines.sh"]
 HAND_OVERS = ["hand-over-backend.py", "hand-over-cookie.py"]
 CLIENTS = ["client-authlib.py", "client-openid-client.mjs"]
 

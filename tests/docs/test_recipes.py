@@ -220,25 +220,54 @@ def wait_for(port: int, process: subprocess.Popen[bytes], timeout_s: float = 30)
 def test_the_readme_has_the_lines_that_make_run_prints(developers_machine: tuple[Path, int, str]) -> None:
     """The lines to paste in the README are those of `make run`, but for the port and the path of the token."""
     folder, port, printed = developers_machine
-    lines = [line for line in printed.splitlines() if "curl -fsS" in line]
-    same = [
-        line.replace(f"localhost:{port}", "localhost:4321").replace(
-            f"'{folder}/data/dev-admin-token'", "data/dev-admin-token"
-        )
-        for line in lines
-    ]
-    assert same == RECIPES["three-lines.sh"].code.splitlines()
+    lines = [line for line in printed.splitlines() if "curl -fsS" in line or "joserfc" in line]
+    here = {
+        f"localhost:{port}": "localhost:4321",
+        f"'{folder}/data/dev-admin-token'": "data/dev-admin-token",
+        f"'{folder}/data/dev-jwt-secret'": "data/dev-jwt-secret",
+        f"'{PROJECT}/.venv/bin/python'": ".venv/bin/python",
+    }
+    for ours, theirs in here.items():
+        lines = [line.replace(ours, theirs) for line in lines]
+    assert lines == RECIPES["four-lines.sh"].code.splitlines()
 
 
-def test_the_three_lines_mint_a_token_and_fetch_the_keys(
+def test_the_four_lines_mint_a_token_fetch_the_keys_and_verify_it(
     developers_machine: tuple[Path, int, str],
 ) -> None:
-    """Pasted, the three lines of the README print a token for alice, and the empty key set."""
-    ran = paste("three-lines.sh", developers_machine)
+    """Pasted, the lines of the README print a token for alice, the empty key set, and what a stock library verified."""
+    ran = paste("four-lines.sh", developers_machine)
     assert ran.returncode == 0, ran.stderr
-    token, keys = (json.loads(line) for line in ran.stdout.splitlines())
-    assert jwt.decode(token["token"], options={"verify_signature": False})["sub"] == "alice"
-    assert (token["token_type"], token["expires_in"], keys) == ("Bearer", 3600, {"keys": []})
+    token, keys, verified = ran.stdout.splitlines()
+    minted = json.loads(token)
+    claims = jwt.decode(minted["token"], options={"verify_signature": False})
+    assert (minted["token_type"], minted["expires_in"], json.loads(keys)) == ("Bearer", 3600, {"keys": []})
+    assert claims["sub"] == "alice"
+    assert verified == f"verified {claims}"
+
+
+def test_the_fourth_line_refuses_a_token_that_was_changed(developers_machine: tuple[Path, int, str]) -> None:
+    """What is pasted to verify does verify: another secret, another issuer are refused."""
+    lines = RECIPES["four-lines.sh"].code
+    for ours, wrong in [("$(cat data/dev-jwt-secret)", SECRET), ("'value': 'http:", "'value': 'https:")]:
+        ran = paste("four-lines.sh", developers_machine, lines.replace(ours, wrong))
+        assert ran.returncode != 0
+        assert "verified" not in ran.stdout
+
+
+def test_a_port_in_use_is_one_line(developers_machine: tuple[Path, int, str]) -> None:
+    """A second `make run` says which port is in use, and how to choose another."""
+    folder, port, _ = developers_machine
+    ran = subprocess.run(
+        [PROJECT / "deploy/dev-run"],
+        env={**direct_environment(), "PORT": str(port), "PYLON_DATA_DIR": str(folder / "data")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert re.fullmatch(rf"PORT: {port} is in use .* PORT=\d+ make run\n", ran.stderr)
 
 
 def test_the_quickstart_signs_a_user_in(developers_machine: tuple[Path, int, str]) -> None:
@@ -256,10 +285,13 @@ def test_the_quickstart_starts_the_example_as_its_readme_does() -> None:
     assert ours in (PROJECT / "examples/relying_party/README.md").read_text(encoding="utf-8")
 
 
-def paste(name: str, machine: tuple[Path, int, str]) -> subprocess.CompletedProcess[str]:
-    """Run a shell recipe in the folder of the developer's machine, at its port."""
+def paste(
+    name: str, machine: tuple[Path, int, str], lines: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a shell recipe, or lines of it that were changed, in the folder of the developer's machine, at its port."""
     folder, port, _ = machine
-    lines = RECIPES[name].code.replace("localhost:4321", f"localhost:{port}")
+    (folder / ".venv").exists() or (folder / ".venv").symlink_to(PROJECT / ".venv")
+    lines = (lines or RECIPES[name].code).replace("localhost:4321", f"localhost:{port}")
     return subprocess.run(
         ["/bin/sh", "-c", lines],
         cwd=folder,

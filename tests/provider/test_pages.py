@@ -6,6 +6,7 @@ import pytest
 
 from tests.http.driver import check_standing_headers
 from tests.provider.browser import FORM, Browser, Landing
+from tests.provider.conftest import ServeProvider
 from tests.provider.driver import CALLBACK, LOGIN_URL, Provider
 
 POLICY = "default-src 'none'; style-src 'self'; img-src 'self'{}; frame-ancestors 'none'; base-uri 'none'"
@@ -158,3 +159,28 @@ def test_a_logo_cannot_change_the_policy(op: Provider, host: str) -> None:
         {"redirect_uris": [CALLBACK], "logo_uri": f"https://{host}/a.png", "first_party": False},
     )
     assert made.status == 400, made
+
+
+def test_pages_say_whose_they_are(serve_provider: ServeProvider) -> None:
+    """docs/settings.md: with `PYLON_BRAND_NAME`, pages name the service by it, escaped, and not by its address."""
+    op = serve_provider(PYLON_BRAND_NAME="Ada & <Co>")
+    for name, landing in _pages(op, op.browser()).items():
+        assert "Ada &amp; &lt;Co&gt;" in landing.text, name
+        assert f">{op.issuer}<" not in landing.text, name
+
+
+def test_without_a_brand_pages_name_the_issuer(op: Provider) -> None:
+    """docs/settings.md: unset, the sign-out page shows the issuer."""
+    assert f"<bdi>{op.issuer}</bdi>" in op.browser().go(f"{op.issuer}/oidc/logout").text
+
+
+def test_the_quickstart_names_this_service(serve_provider: ServeProvider) -> None:
+    """docs/endpoints.md: its lines are this service's own, and it is for browsers of this machine alone."""
+    op = serve_provider(PYLON_DEV_MODE="1", PYLON_OIDC_ISSUER="http://localhost:8123")
+    here = {"REMOTE_ADDR": "127.0.0.1"}
+    answer = op.ask("GET", "/dev/quickstart", environ=here)
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "curl -fsS http://localhost:8123/api/auth/me" in answer.body.decode()
+    assert "4321" not in answer.body.decode()
+    assert op.ask("GET", "/dev/quickstart", environ=here | {"HTTP_X_FORWARDED_FOR": "::1"}).status == 404
