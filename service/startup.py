@@ -43,7 +43,7 @@ def open_store(settings: Settings) -> SqlStore:
         return SqlStore(SqliteDatabase(database.path))
     from service.storage.postgres import PostgresDatabase  # libpq is not loaded for an embedded database
 
-    return SqlStore(PostgresDatabase(database.url))
+    return SqlStore(PostgresDatabase(database.url, prepare=settings.prepared_statements))
 
 
 def prepare(

@@ -84,6 +84,9 @@ class Settings(BaseSettings):
     database_url: Annotated[DatabaseUrl | None, PlainValidator(parse_database_url)] = Field(
         None, alias="DATABASE_URL", repr=False
     )
+    prepared_statements: Annotated[bool, PlainValidator(parsers.boolean)] = Field(
+        False, alias="PYLON_PREPARED_STATEMENTS"
+    )
     data_dir: Annotated[Path, PlainValidator(parsers.path)] = Field(Path("data"), alias="PYLON_DATA_DIR")
 
     # sessions

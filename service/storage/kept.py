@@ -9,15 +9,23 @@ No connection is opened before it is needed, so none crosses a fork.
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from service.storage.interface import StoreUnavailable
 
 Rows = list[tuple[Any, ...]]
 #: Runs a statement with the values that it names; the rows that it returns.
 Run = Callable[[str, Mapping[str, Any]], Rows]
+#: How often a statement or a transaction is tried that gave way to others, and how long it then waits the first time, in s.
+ATTEMPTS: Final = 6
+_WAIT_S: Final = 0.005
+
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
 
 
 class Driver(Protocol):
@@ -43,9 +51,36 @@ class Driver(Protocol):
         """Whether the driver's error says that the database cannot be asked, not that the question was wrong."""
         ...
 
+    def gave_way(self, error: BaseException) -> bool:
+        """Whether the driver's error says that this lost against another transaction: nothing of it was kept."""
+        ...
+
 
 class Conflict(Exception):
     """A record of that id is there already; nothing of the transaction was kept."""
+
+
+class GaveWay(StoreUnavailable):
+    """The transaction lost against another one. Nothing of it was kept: it may be run again."""
+
+
+def tried_again(verb: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
+    """Run a verb of transactions again when one of them gave way, a few times.
+
+    Raises:
+        StoreUnavailable: when it always did.
+    """
+
+    @functools.wraps(verb)
+    def run(*args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
+        for attempt in range(1, ATTEMPTS):
+            try:
+                return verb(*args, **kwargs)
+            except GaveWay:
+                time.sleep(_WAIT_S * attempt)
+        return verb(*args, **kwargs)
+
+    return run
 
 
 class KeptConnections:
@@ -56,6 +91,7 @@ class KeptConnections:
         self._kept = threading.local()
         self._generation = 0
 
+    @tried_again
     def read(self, sql: str, values: Mapping[str, Any]) -> Rows:
         """Run one statement that changes nothing.
 
@@ -69,7 +105,7 @@ class KeptConnections:
         """All statements of a block, or none: it is committed at its end, and undone by any exception.
 
         Raises:
-            StoreUnavailable: when the database cannot be asked.
+            StoreUnavailable: when the database cannot be asked; `GaveWay` when the block may be run again.
             Conflict: when an id was taken.
         """
         connection, _ = self._begun(self._driver.begin, {})
@@ -77,6 +113,9 @@ class KeptConnections:
             yield lambda sql, values: _rows(connection.execute(sql, values))
             connection.execute("COMMIT")
         except BaseException as error:
+            if self._driver.gave_way(error):
+                self._roll_back(connection)
+                raise GaveWay from error
             if self._driver.is_outage(error):
                 self._drop()
                 raise StoreUnavailable from error
@@ -97,12 +136,16 @@ class KeptConnections:
             try:
                 return connection, _rows(connection.execute(sql, values))
             except Exception as error:
+                if self._driver.gave_way(error):  # a statement of its own: there is nothing to roll back
+                    raise GaveWay from error
                 self._drop()
                 # The connection may have died with the last database: a new one is tried, once.
                 if not (self._driver.is_outage(error) and self._driver.is_stale(connection)):
                     raise
             connection = self._connection()
             return connection, _rows(connection.execute(sql, values))
+        except GaveWay:
+            raise
         except Exception as error:
             self._drop()
             if self._driver.is_outage(error):

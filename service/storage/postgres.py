@@ -14,6 +14,7 @@ from sqlalchemy.pool import NullPool
 
 CONNECT_TIMEOUT_S: Final = 3
 ANSWER_WITHIN_S: Final = 5
+_PREPARE_AFTER: Final = 2  # uses
 _MIGRATION_LOCK: Final = 0x70796C6F6E  # "pylon"
 
 _Result = TypeVar("_Result")
@@ -43,15 +44,19 @@ class PostgresDatabase:
 
     Args:
         url: libpq's form.
+        prepare: whether the server keeps statements prepared. They belong to a session of the server, and a
+            transaction pooler gives us another one.
         answer_within_s: how long an answer is waited for, in s.
     """
 
-    begin = "BEGIN"
+    # What is relied on is said, whatever the role's default is; and within the transaction, where a pooler keeps it.
+    begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
     conflict = psycopg.IntegrityError
     has_revision = "SELECT 1 WHERE to_regclass('alembic_version') IS NOT NULL"
 
-    def __init__(self, url: str, *, answer_within_s: float = ANSWER_WITHIN_S) -> None:
+    def __init__(self, url: str, *, prepare: bool = False, answer_within_s: float = ANSWER_WITHIN_S) -> None:
         self._url = url
+        self._prepare_threshold = _PREPARE_AFTER if prepare else None
         self._answer_within_s = answer_within_s
         self._refused_until = 0.0
 
@@ -81,6 +86,8 @@ class PostgresDatabase:
             connection = _Connection.connect(
                 self._url,
                 connect_timeout=CONNECT_TIMEOUT_S,
+                prepare_threshold=self._prepare_threshold,
+                client_encoding="UTF8",
                 application_name="pylon-oidc",
                 tcp_user_timeout=10_000,
             )
@@ -88,6 +95,7 @@ class PostgresDatabase:
             self._refuse_for(time.monotonic() - started)
             raise
         connection.answer_within_s = self._answer_within_s
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED  # of a migration
         connection.on_silence = lambda: self._refuse_for(self._answer_within_s)
         return connection
 
@@ -119,3 +127,7 @@ class PostgresDatabase:
                 psycopg.errors.UndefinedTable,
             ),
         )
+
+    def gave_way(self, error: BaseException) -> bool:
+        """See `storage.kept.Driver.gave_way`: a deadlock, or what could not be serialized."""
+        return isinstance(error, (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected))

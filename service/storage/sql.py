@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from service.storage import statements
 from service.storage.interface import Kind, Record, Spent, StoreUnavailable
-from service.storage.kept import Conflict, Driver, KeptConnections, Run
+from service.storage.kept import Conflict, Driver, KeptConnections, Run, tried_again
 from service.storage.schema import HEAD
 from service.storage.statements import Statements
 
@@ -80,6 +80,7 @@ class SqlStore:
 
     # --- writes ---
 
+    @tried_again
     def put(self, *records: Record, now: int) -> bool:
         """See `Store.put`."""
         try:
@@ -90,6 +91,7 @@ class SqlStore:
         self._sweep_sometimes(now)
         return True
 
+    @tried_again
     def take(self, kind: Kind, id_hash: str, *, put: Sequence[Record] = (), now: int) -> Record | None:
         """See `Store.take`."""
         with self._connections.transaction() as run:
@@ -98,6 +100,7 @@ class SqlStore:
                 self._insert(run, put)
         return _record(kind, rows[0]) if rows else None
 
+    @tried_again
     def spend(
         self,
         kind: Kind,
@@ -130,6 +133,7 @@ class SqlStore:
             rows = run(self._text(statements.select_one, kind), wanted)
             return Spent(False, _record(kind, rows[0]) if rows else None)
 
+    @tried_again
     def merge(self, record: Record) -> Record:
         """See `Store.merge`."""
         wanted = {"wanted": record.id_hash}
@@ -145,12 +149,14 @@ class SqlStore:
                 return merged
         raise StoreUnavailable
 
+    @tried_again
     def replace(self, kind: Kind, id_hash: str, successor: Record, *, now: int) -> bool:
         """See `Store.replace`."""
         with self._connections.transaction() as run:
             sql = self._text(statements.update_one, kind)
             return bool(run(sql, {"wanted": id_hash, "now": now, **_row(successor)}))
 
+    @tried_again
     def delete(
         self,
         *kinds: Kind,
@@ -175,6 +181,7 @@ class SqlStore:
             ]
         return counts[0]
 
+    @tried_again
     def delete_expired(self, *, now: int, limit: int) -> int:
         """See `Store.delete_expired`."""
         removed = 0

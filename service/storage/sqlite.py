@@ -106,6 +106,10 @@ class SqliteDatabase:
             error, (sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.DataError)
         )
 
+    def gave_way(self, _error: BaseException) -> bool:
+        """See `storage.kept.Driver.gave_way`: a writer has the file to itself from its beginning."""
+        return False
+
 
 class _Connection(sqlite3.Connection):
     """A connection that remembers which file it has open."""

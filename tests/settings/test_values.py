@@ -26,6 +26,7 @@ DEFAULTS: dict[str, Any] = {
     "PYLON_OIDC_PRIVATE_KEY": None,
     "PYLON_OIDC_KEY_PATH": None,
     "DATABASE_URL": None,
+    "PYLON_PREPARED_STATEMENTS": False,
     "PYLON_DATA_DIR": Path("data"),
     "PYLON_ADMIN_TOKEN": None,
     "PYLON_TRUSTED_SECRET": None,
@@ -88,6 +89,7 @@ GOOD: dict[str, list[str]] = {
         "postgres://h/n",
         "postgresql:///n?host=/run/x",
     ],
+    "PYLON_PREPARED_STATEMENTS": ["0", "1"],
     "PYLON_DATA_DIR": ["<folder>", "<folder>/new/and/deep"],
     "PYLON_ADMIN_TOKEN": [STRONG, "a1B2~._-+/=" + STRONG],
     "PYLON_TRUSTED_SECRET": [STRONG, "пароль-который-никто-не-знает-1234"],
@@ -188,6 +190,7 @@ BAD: dict[str, list[str]] = {
         "sqlite:///x?mode=memory",
         "oracle://",
     ],
+    "PYLON_PREPARED_STATEMENTS": ["yes", "2"],
     "PYLON_DATA_DIR": ["<file>", "<file>/data", "a\x00b", "a\nb"],
     "PYLON_ADMIN_TOKEN": [
         "short",

@@ -39,7 +39,7 @@ def run(
     return lambda race, handles: processes.race(database_url, race, handles)
 
 
-def _prizes(race: str, store: SqlStore) -> list[str]:
+def prizes(race: str, store: SqlStore) -> list[str]:
     """What the race is for: ids that are free, records that are there, or tokens of live sessions."""
     handles = [f"{race} {number}".replace(" ", "-") for number in range(ROUNDS)]
     if race in {"take", "replace"}:
@@ -55,7 +55,7 @@ def _prizes(race: str, store: SqlStore) -> list[str]:
     return handles
 
 
-def _left(race: str, store: SqlStore, handles: list[str]) -> list[int]:
+def left(race: str, store: SqlStore, handles: list[str]) -> list[int]:
     """How many records each prize has left behind."""
     match race:
         case "put":
@@ -78,18 +78,18 @@ def test_of_32_callers_at_once_exactly_one_wins(
     race: str, store: SqlStore, run: Callable[[str, list[str]], Result]
 ) -> None:
     """Of any number of callers that ask for the same one-time thing one gets it, and one record is the result."""
-    handles = _prizes(race, store)
+    handles = prizes(race, store)
     result = run(race, handles)
     assert result.errors == []
     assert result.wins == [1] * ROUNDS
-    assert _left(race, store, handles) == LEFT.get(race, [1] * ROUNDS)
+    assert left(race, store, handles) == LEFT.get(race, [1] * ROUNDS)
 
 
 def test_of_32_who_merge_at_once_nobody_is_lost(
     store: SqlStore, run: Callable[[str, list[str]], Result]
 ) -> None:
     """`merge`, by as many first writers at once: one record, with the member of each."""
-    handles = _prizes("merge", store)
+    handles = prizes("merge", store)
     result = run("merge", handles)
     assert result.errors == []
     assert result.wins == [32] * ROUNDS

@@ -18,6 +18,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -66,13 +67,30 @@ def find_binaries() -> Path:
     raise FileNotFoundError("no PostgreSQL server programs here: install the package `postgresql`")
 
 
-def _server_account() -> dict[str, Any]:
+def server_account() -> dict[str, Any]:
     """Who runs the server, as arguments for `subprocess`: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
     names = {entry.pw_name for entry in pwd.getpwall()}
     account = pwd.getpwnam("postgres" if "postgres" in names else "nobody")
     return {"user": account.pw_uid, "group": grp.getgrgid(account.pw_gid).gr_gid, "extra_groups": []}
+
+
+@dataclass(frozen=True)
+class Role:
+    """An ordinary role of a server."""
+
+    name: str
+    password: str
+
+    def url(self, of: str) -> str:
+        """The URL of a database, for this role.
+
+        Args:
+            of: The URL that somebody else has for it.
+        """
+        host, database = urlsplit(of).netloc.rpartition("@")[2], urlsplit(of).path
+        return f"postgresql://{self.name}:{self.password}@{host}{database}"
 
 
 class PostgresCluster:
@@ -86,7 +104,7 @@ class PostgresCluster:
             RuntimeError: When it does not start; the message holds its log.
         """
         self._bin = find_binaries()
-        self._account = _server_account()
+        self._account = server_account()
         # A short path: PostgreSQL puts a Unix socket into it.
         self.folder = Path(tempfile.mkdtemp(prefix="pylon-pg-"))
         self._data = self.folder / "data"
@@ -199,20 +217,36 @@ class PostgresCluster:
             process.kill()
             process.wait()
 
-    def create_database(self, like: str = "") -> str:
+    def create_database(self, like: str = "", owner: str = "pylon") -> str:
         """Make a database.
 
         Args:
             like: URL of another one, to which nobody is connected, to be copied; an empty one is made without.
+            owner: Name of the role that it belongs to.
 
         Returns:
-            Its `postgresql://` URL.
+            Its `postgresql://` URL, for the superuser.
         """
         name = f"t_{secrets.token_hex(8)}"
         template = urlsplit(like).path.removeprefix("/") or "template0"
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-        self.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}")
+        names = [sql.Identifier(each) for each in (name, template, owner)]
+        self.execute(statement.format(*names))
         return self.url(name)
+
+    def create_role(self, **settings: str) -> Role:
+        """Make an ordinary role that may log in.
+
+        Args:
+            settings: What `ALTER ROLE … SET` gives it, by name.
+        """
+        role = Role(f"r_{secrets.token_hex(8)}", secrets.token_hex(16))
+        name = sql.Identifier(role.name)
+        self.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(name, role.password))
+        for setting, value in settings.items():
+            statement = sql.SQL("ALTER ROLE {} SET {} = {}")
+            self.execute(statement.format(name, sql.Identifier(setting), value))
+        return role
 
     def drop_database(self, url: str) -> None:
         """Remove a database of `create_database`, whoever is still connected; nothing when it is gone already.
