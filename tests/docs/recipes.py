@@ -23,7 +23,7 @@ RECIPES: dict[str, Block] = {
     if block.kind == "recipe"
 }
 VERIFIERS = sorted(name for name in RECIPES if name.startswith(("verify-", "readme-")))
-SIGN_INS = ["sign-in.py", "trusted-mint.py"]
+SIGN_INS = ["sign-in.py", "sign-in.mjs", "trusted-mint.py", "trusted-mint.mjs"]
 SHELL = ["quickstart.sh", "four-lines.sh"]
 HAND_OVERS = ["hand-over-backend.py", "hand-over-cookie.py"]
 CLIENTS = ["client-authlib.py", "client-openid-client.mjs"]
@@ -44,7 +44,8 @@ def recipe_command(name: str, folder: Path) -> list[str]:
     file = folder / name
     file.write_text(RECIPES[name].code, encoding="utf-8")
     if file.suffix == ".mjs":
-        (folder / "node_modules").symlink_to(JS / "node_modules")
+        if not (folder / "node_modules").exists():
+            (folder / "node_modules").symlink_to(JS / "node_modules")
         # Not by node_modules/.bin: npm 9, which is Debian's, puts no link there.
         own = next(JS.glob("node_modules/node-linux-*/bin/node"), None)
         program = str(own) if own else shutil.which("node")
