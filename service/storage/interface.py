@@ -205,5 +205,8 @@ class Store(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of every connection; the next verb opens new ones. Called before a fork."""
+        """Let go of every connection, and end what works beside the requests; the next verb begins both again.
+
+        Called before a fork.
+        """
         ...

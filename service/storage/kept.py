@@ -129,6 +129,10 @@ class KeptConnections:
         self._generation += 1
         self._drop()
 
+    def let_go(self) -> None:
+        """Let go of this thread's connection alone."""
+        self._drop()
+
     def _begun(self, sql: str, values: Mapping[str, Any]) -> tuple[Any, Rows]:
         """Run a first statement: nothing went before it and it changes nothing, so that it may be run again."""
         try:

@@ -12,6 +12,8 @@ from psycopg.abc import PQGen
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
+from service.storage.kept import KeptConnections
+
 CONNECT_TIMEOUT_S: Final = 3
 ANSWER_WITHIN_S: Final = 5
 _PREPARE_AFTER: Final = 2  # uses
@@ -115,6 +117,15 @@ class PostgresDatabase:
         driver_connection: Any = connection.connection.driver_connection
         driver_connection.answer_within_s = None
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+
+    @contextlib.contextmanager
+    def sweeping_turn(self) -> Iterator[bool]:
+        """See `storage.sweeping.Sweepable.sweeping_turn`: rows that another one removes are passed over."""
+        yield True
+
+    def give_back(self, connections: KeptConnections, *, within_s: float) -> bool:
+        """See `storage.sweeping.Sweepable.give_back`: autovacuum does it."""
+        return False
 
     def is_outage(self, error: BaseException) -> bool:
         """See `storage.kept.Driver.is_outage`: also a server that is read-only, or has no tables yet."""

@@ -10,25 +10,20 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Literal, Protocol
 
-import structlog
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from service.storage import statements
-from service.storage.interface import Kind, Record, Spent, StoreUnavailable
+from service.storage.interface import NEVER, Kind, Record, Spent, StoreUnavailable
 from service.storage.kept import Conflict, Driver, KeptConnections, Run, tried_again
 from service.storage.schema import HEAD
 from service.storage.statements import Statements
-
-SWEEP_EVERY_S: Final = 300
-SWEEP_LIMIT: Final = 500
-
-_log = structlog.get_logger("storage")
+from service.storage.sweeping import Sweepable, Sweeper
 
 
-class Database(Driver, Protocol):
+class Database(Driver, Sweepable, Protocol):
     """What differs between the databases."""
 
     #: Whether there is a table of revisions: a row, or none.
@@ -54,7 +49,7 @@ class SqlStore:
         self._database = database
         self._connections = KeptConnections(database)
         self._text = Statements(database.engine().dialect).text
-        self._next_sweep = 0
+        self._sweeper = Sweeper(self._connections, database, self._text)
 
     # --- reads ---
 
@@ -83,12 +78,13 @@ class SqlStore:
     @tried_again
     def put(self, *records: Record, now: int) -> bool:
         """See `Store.put`."""
+        if any(record.expires_at < NEVER for record in records):
+            self._sweeper.begin(now)
         try:
             with self._connections.transaction() as run:
                 self._insert(run, records)
         except Conflict:
             return False
-        self._sweep_sometimes(now)
         return True
 
     @tried_again
@@ -190,15 +186,6 @@ class SqlStore:
                 removed += len(run(self._text(statements.delete_ended, kind), {"now": now, "limit": limit}))
         return removed
 
-    def _sweep_sometimes(self, now: int) -> None:
-        if now < self._next_sweep:
-            return
-        self._next_sweep = now + SWEEP_EVERY_S
-        try:
-            self.delete_expired(now=now, limit=SWEEP_LIMIT)
-        except StoreUnavailable as error:  # what was put is kept; the next sweep makes up for this one
-            _log.warning("sweep_failed", cause=type(error.__cause__).__name__)
-
     # --- the schema ---
 
     def migrate(self) -> None:
@@ -242,6 +229,7 @@ class SqlStore:
 
     def close(self) -> None:
         """See `Store.close`."""
+        self._sweeper.end()
         self._connections.close()
 
 

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -21,8 +22,13 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import NullPool
 
 from service.storage.interface import StoreUnavailable
+from service.storage.kept import KeptConnections
 
 BUSY_TIMEOUT_S: Final = 5
+#: The write-ahead log is cut to this when all of it is in the database, in bytes: what SQLite lets it grow to anyhow.
+_LOG_BYTES: Final = 4 << 20
+#: Pages that stay in the file although they are free, to be filled again: 4 MiB of them, or a quarter of the file.
+_FREE_PAGES: Final = 1024
 
 
 class SqliteDatabase:
@@ -74,6 +80,7 @@ class SqliteDatabase:
         )
         try:
             connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA journal_size_limit={_LOG_BYTES}")
             connection.file = identity
         except BaseException:
             connection.close()
@@ -90,6 +97,8 @@ class SqliteDatabase:
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             try:
                 with contextlib.closing(self.connect()) as connection:
+                    # Only a file without tables takes it: what is swept can then be cut off the file.
+                    connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
                     connection.execute("PRAGMA journal_mode=WAL")
             except sqlite3.DatabaseError as error:
                 raise StoreUnavailable from error
@@ -99,6 +108,39 @@ class SqliteDatabase:
 
     def lock_schema(self, connection: Connection) -> None:
         """See `storage.sql.Database.lock_schema`: `BEGIN IMMEDIATE` has done it."""
+
+    @contextlib.contextmanager
+    def sweeping_turn(self) -> Iterator[bool]:
+        """See `storage.sweeping.Sweepable.sweeping_turn`: one sweeps a file at a time, and nobody while it is migrated."""
+        try:
+            lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:  # a folder without room, or a lock of another user: the database's own lock is enough
+            yield True
+            return
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+        finally:
+            os.close(lock)
+
+    def give_back(self, connections: KeptConnections, *, within_s: float) -> bool:
+        """See `storage.sweeping.Sweepable.give_back`: cuts free pages off the file."""
+        until = time.monotonic() + within_s
+        free, pages = _number(connections, "freelist_count"), _number(connections, "page_count")
+        surplus = free - max(_FREE_PAGES, pages // 4)
+        if surplus <= 0 or _number(connections, "auto_vacuum") != 2:
+            return False
+        with self.sweeping_turn() as is_ours, connections.transaction() as run:
+            while is_ours and surplus > 0 and time.monotonic() < until:
+                run("PRAGMA incremental_vacuum(1)", {})
+                surplus -= 1
+        if surplus <= 0:  # the file is cut when the write-ahead log is in it; nobody is waited for
+            connections.read("PRAGMA wal_checkpoint(PASSIVE)", {})
+        return is_ours and surplus > 0
 
     def is_outage(self, error: BaseException) -> bool:
         """See `storage.kept.Driver.is_outage`: every error that is about the file."""
@@ -115,3 +157,7 @@ class _Connection(sqlite3.Connection):
     """A connection that remembers which file it has open."""
 
     file: tuple[int, int] | None = None
+
+
+def _number(connections: KeptConnections, pragma: str) -> int:
+    return int(connections.read(f"PRAGMA {pragma}", {})[0][0])

@@ -115,6 +115,12 @@ def delete_fitting(
     return fitting.returning(table.c.id_hash)
 
 
+def select_ended(table: Table) -> ClauseElement:
+    """A row where there is a record that has ended."""
+    ended = select(table.c.expires_at).where(table.c.expires_at <= bindparam("now"))
+    return ended.limit(literal_column("1")).offset(literal_column("0"))
+
+
 def delete_ended(table: Table) -> ClauseElement:
     """Up to `limit` records that have ended."""
     ended = (

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 from typing import Any
+
+import psycopg
 
 from service.protocol.handles import hash_handle
 from service.settings import read_settings
@@ -38,3 +42,14 @@ def record(
 ) -> Record:
     """A record that is found by the hash of `handle`."""
     return Record(kind, hash_handle(handle), expires_at, **fields)
+
+
+def rows(url: str, *kinds: Kind) -> int:
+    """How many records of these kinds there are, ended ones too; of all kinds but the ring where none is said."""
+    counted = kinds or [kind for kind in Kind if kind is not Kind.KEY_RING]
+    sql = " UNION ALL ".join(f"SELECT count(*) FROM {kind.value}" for kind in counted)
+    if url.startswith("sqlite:"):
+        with contextlib.closing(sqlite3.connect(sqlite_path(url))) as connection:
+            return sum(count for (count,) in connection.execute(sql))
+    with psycopg.connect(url) as postgres:
+        return sum(count for (count,) in postgres.execute(sql).fetchall())

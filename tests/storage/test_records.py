@@ -316,13 +316,6 @@ def test_a_swept_id_is_free_again(store: SqlStore) -> None:
     assert store.put(record(), now=NOW) is True
 
 
-def test_writing_sweeps_what_has_ended(store: SqlStore, second_store: SqlStore) -> None:
-    """Ended records are removed by the program itself while it is written to; no timer is needed."""
-    store.put(record("ended", expires_at=NOW), now=NOW - 1)
-    second_store.put(record("other"), now=NOW + 3600)
-    assert store.delete_expired(now=NOW + 3600, limit=10) == 0
-
-
 ODD = {
     "unicode": {"name": "Zoë 𝒳 👩‍👩‍👧 \u202e\ufeff", "ключ": "值"},
     "a NUL": {"text": "a\0b\0", "\0": 1},

@@ -1,0 +1,169 @@
+"""Removing what has ended, beside the requests: in one thread a process, in short slices, on its own connection.
+
+Owns: when the sweep works, and how much at once.
+Never touches: what a request reads or writes. Nothing waits for the sweep, and its failure is a line in the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import structlog
+
+from service.storage import statements
+from service.storage.interface import Kind, StoreUnavailable
+from service.storage.kept import KeptConnections, tried_again
+
+#: How long one transaction may take, in s: on SQLite whoever writes waits for it.
+SLICE_S: Final = 0.02
+#: How long it rests after a slice, as a multiple of what that took: a quarter of the time is its own at most.
+_REST: Final = 3
+#: Seconds until it looks again: where something had ended, and at most where nothing has for a while.
+_SOON_S: Final = 5.0
+_LATER_S: Final = 60.0
+_FIRST_S: Final = 1.0
+_FEWEST, _MOST = 50, 5000
+
+_log = structlog.get_logger("storage")
+
+
+class Sweepable(Protocol):
+    """What the sweep wants of a database."""
+
+    def sweeping_turn(self) -> contextlib.AbstractContextManager[bool]:
+        """Held around a slice and the rest after it: whether it is this process's turn. Nobody waits for it."""
+        ...
+
+    def give_back(self, connections: KeptConnections, *, within_s: float) -> bool:
+        """Return room that is no longer needed to the file system, a slice of it; whether there may be more."""
+        ...
+
+
+class Sweeper:
+    """The sweep of one store.
+
+    Args:
+        connections: those of the store; the thread of the sweep has its own among them.
+        database: what differs between the databases.
+        text: makes a statement on the table of a kind.
+    """
+
+    def __init__(self, connections: KeptConnections, database: Sweepable, text: Callable[..., str]) -> None:
+        self._connections = connections
+        self._database = database
+        self._text = text
+        self._limits = dict.fromkeys(Kind, _FEWEST)
+        self._told = (0, 0.0)
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._pid = 0
+        self._end: Callable[[], object] = lambda: None
+
+    def begin(self, now: int) -> None:
+        """Sweep from now on, in this process; called by each who stores what ends. `now` is Unix s.
+
+        A thread does not live on in a fork: the child begins its own.
+        """
+        self._told = (now, time.monotonic())
+        if self._pid != os.getpid() or self._thread is None:
+            self._start()
+
+    def end(self) -> None:
+        """Stop, and wait until it has; the next one who writes begins it again."""
+        if self._pid == os.getpid():
+            self._end()
+        self._thread = None
+
+    def _start(self) -> None:
+        if self._pid != os.getpid():  # what was locked at the fork would be locked for good
+            self._starting, self._pid = threading.Lock(), os.getpid()
+            self._thread = None
+        if not self._starting.acquire(blocking=False):
+            return
+        try:
+            if self._thread is not None:
+                return
+            stop = threading.Event()
+            thread = threading.Thread(target=_run, args=(weakref.ref(self), stop), name="sweep", daemon=True)
+            thread.start()
+            # Also where the store is forgotten, and when the process ends.
+            self._end = weakref.finalize(self, _stop, stop, thread)
+            self._thread = thread
+        except RuntimeError:  # no thread can be started now: the next one who writes tries again
+            pass
+        finally:
+            self._starting.release()
+
+    def round(self, stop: threading.Event) -> bool:
+        """Remove what has ended until nothing is left, or it is somebody else's turn; whether there was anything."""
+        try:
+            found = [self._sweep(kind, stop) for kind in Kind]
+            while not stop.is_set() and self._database.give_back(self._connections, within_s=SLICE_S):
+                stop.wait(SLICE_S * _REST)
+            return any(found)
+        except StoreUnavailable as error:
+            _log.warning("sweep_failed", cause=type(error.__cause__).__name__)
+        except Exception as error:  # nobody waits for it: the log must tell
+            _log.error("sweep_failed", cause=type(error).__name__)
+        return False
+
+    def _sweep(self, kind: Kind, stop: threading.Event) -> bool:
+        found = False
+        while not stop.is_set() and self._has_ended(kind):
+            found = True
+            with self._database.sweeping_turn() as is_ours:
+                if not is_ours:
+                    break
+                took_s = self._slice(kind)
+                stop.wait(min(took_s, 1.0) * _REST)
+        return found
+
+    def _has_ended(self, kind: Kind) -> bool:
+        return bool(self._connections.read(self._text(statements.select_ended, kind), {"now": self._now()}))
+
+    @tried_again
+    def _slice(self, kind: Kind) -> float:
+        limit = self._limits[kind]
+        with self._connections.transaction() as run:
+            began = time.monotonic()  # waiting for other writers is not its own work
+            removed = len(
+                run(self._text(statements.delete_ended, kind), {"now": self._now(), "limit": limit})
+            )
+        took_s = time.monotonic() - began
+        if removed == limit or took_s > SLICE_S:
+            fitting = int(limit * min(2.0, SLICE_S / max(took_s, 1e-6)))
+            self._limits[kind] = max(_FEWEST, min(_MOST, fitting))
+        return took_s
+
+    def _now(self) -> int:
+        now, told_at = self._told
+        return now + int(time.monotonic() - told_at)
+
+    def let_go(self) -> None:
+        """Close the connection of this thread."""
+        self._connections.let_go()
+
+
+def _run(of: weakref.ref[Sweeper], stop: threading.Event) -> None:
+    """The thread. It keeps no store alive while it rests."""
+    wait_s = _FIRST_S
+    while not stop.wait(wait_s):
+        sweeper = of()
+        if sweeper is None:
+            return
+        wait_s = _SOON_S if sweeper.round(stop) else min(wait_s * 2, _LATER_S)
+        if stop.is_set():
+            sweeper.let_go()
+        del sweeper
+
+
+def _stop(stop: threading.Event, thread: threading.Thread) -> None:
+    stop.set()
+    if thread is not threading.current_thread():
+        thread.join(10)

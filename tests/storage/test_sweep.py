@@ -1,0 +1,198 @@
+"""What has ended is removed beside the requests: by whom, how fast, and in nobody's way."""
+
+from __future__ import annotations
+
+import base64
+import gc
+import io
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+
+import pytest
+import structlog
+
+from service.protocol.handles import hash_handle
+from service.storage.interface import Kind, StoreUnavailable
+from service.storage.sql import SqlStore
+from service.storage.sqlite import SqliteDatabase
+from tests.flows.polling import wait_until
+from tests.storage.outages import SqliteOutage
+from tests.storage.stores import NOW, open_url, record, rows, sqlite_path
+from tests.support.gunicorn import PROJECT, clean_environment
+
+BACKLOG = 4000
+
+
+def sweeping() -> list[threading.Thread]:
+    """The threads of this process that sweep."""
+    return [thread for thread in threading.enumerate() if thread.name == "sweep"]
+
+
+def fill(store: SqlStore, count: int, *, kind: Kind = Kind.INTERACTION, size: int = 600) -> None:
+    """Put records that have ended by `NOW`."""
+    for start in range(0, count, 500):
+        numbers = range(start, min(start + 500, count))
+        store.put(
+            *(record(f"{n}", kind=kind, expires_at=NOW, body={"x": "x" * size}) for n in numbers), now=NOW - 1
+        )
+
+
+def test_what_has_ended_is_removed_by_itself(store: SqlStore, database_url: str) -> None:
+    """Who writes begins it, and nobody has to write again: records of every kind go when they end, and no live one."""
+    ending = [record(f"{number}", kind=kind, expires_at=NOW) for kind in Kind for number in range(60)]
+    store.put(*ending, record("live", expires_at=NOW + 3600), now=NOW - 1)
+    wait_until(lambda: rows(database_url) == 1)
+    assert store.get(Kind.SESSION, hash_handle("live"), now=NOW) is not None
+
+
+def test_a_store_that_is_let_go_of_leaves_no_thread(sqlite_url: str) -> None:
+    """`close` ends the sweep, forgetting the store does so too, and the next write begins it again."""
+    store = open_url(sqlite_url)
+    store.migrate()
+    assert sweeping() == []
+    for _ in range(2):
+        store.put(record(hash_handle(str(time.monotonic()))), now=NOW)
+        assert len(sweeping()) == 1
+        store.close()
+        assert sweeping() == []
+    store.put(record("last"), now=NOW)
+    del store
+    gc.collect()
+    assert sweeping() == []
+
+
+FORKING = """
+import os, sys, threading, time
+from tests.storage.stores import NOW, open_url, record
+store = open_url(os.environ["DATABASE_URL"])
+store.migrate()
+store.put(record("master"), now=NOW)
+if sys.argv[1] == "closed":
+    store.close()
+    assert threading.active_count() == 1, threading.enumerate()
+if os.fork() == 0:
+    store.put(record("worker"), record("ended", expires_at=NOW + 1), now=NOW)
+    assert any(thread.name == "sweep" and thread.is_alive() for thread in threading.enumerate())
+    time.sleep(3)
+    assert store.delete_expired(now=NOW + 1, limit=9) == 0
+    store.close()
+    sys.exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+@pytest.mark.parametrize("how", ["closed", "open"])
+def test_a_worker_begins_its_own(sqlite_url: str, how: str) -> None:
+    """A thread does not live on in a fork: the child begins its own, whether or not the master let go of its own."""
+    environment = clean_environment(DATABASE_URL=sqlite_url)
+    subprocess.run([sys.executable, "-c", FORKING, how], cwd=PROJECT, env=environment, check=True, timeout=60)
+
+
+LOADING = """
+import threading
+import service.wsgi
+assert threading.active_count() == 1, threading.enumerate()
+"""
+
+
+def test_nothing_of_it_runs_in_the_master(sqlite_url: str) -> None:
+    """Loading the application writes a ring of keys, and leaves no thread for the workers to be forked beside."""
+    environment = clean_environment(
+        DATABASE_URL=sqlite_url,
+        PYLON_OIDC_KEYS="managed",
+        PYLON_KEY_ENCRYPTION_KEY=base64.b64encode(bytes(range(32))).decode(),
+    )
+    subprocess.run([sys.executable, "-c", LOADING], cwd=PROJECT, env=environment, check=True, timeout=60)
+
+
+def test_a_process_that_sweeps_ends_when_it_wants_to(sqlite_url: str) -> None:
+    """The sweep holds up no exit, also in the middle of its work."""
+    code = (
+        "import time\nfrom tests.storage.test_sweep import *\n"
+        f"store = open_url({sqlite_url!r})\nstore.migrate()\nfill(store, 4000)\ntime.sleep(1.2)\n"
+    )
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=PROJECT,
+        env=clean_environment(),
+        timeout=60,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    assert time.monotonic() - began < 30
+
+
+def test_several_share_the_work_and_hold_nobody_up(database_url: str) -> None:
+    """While two processes' sweeps remove a backlog, a third one's writes go on: each waits for a slice, not for the work."""
+    with closing(open_url(database_url)) as store:
+        fill(store, BACKLOG, size=4000)
+    with (
+        closing(open_url(database_url)) as one,
+        closing(open_url(database_url)) as two,
+        closing(open_url(database_url)) as third,
+    ):
+        for number, sweeper in enumerate((one, two)):
+            sweeper.put(record(f"begins {number}", expires_at=NOW + 3600), now=NOW)
+        waited = []
+        end = time.monotonic() + 30
+        while rows(database_url, Kind.INTERACTION) and time.monotonic() < end:
+            began = time.monotonic()
+            third.put(record(f"beside {began}", kind=Kind.CONSENT, expires_at=NOW + 3600), now=NOW)
+            waited.append(time.monotonic() - began)
+            time.sleep(0.005)
+        assert rows(database_url, Kind.INTERACTION) == 0
+    assert statistics.median(waited) < 0.1, sorted(waited)[-10:]
+
+
+def test_a_failure_is_told_and_decides_nothing(sqlite_url: str) -> None:
+    """A sweep that cannot ask the database is a line in the log; it goes on when the database is back."""
+    tape = io.StringIO()
+    structlog.configure(logger_factory=structlog.WriteLoggerFactory(tape), cache_logger_on_first_use=False)
+    with closing(open_url(sqlite_url)) as store:
+        store.migrate()
+        store.put(record("ended", expires_at=NOW), now=NOW - 1)
+        with SqliteOutage(sqlite_path(sqlite_url)):
+            wait_until(lambda: "sweep_failed" in tape.getvalue())
+            with pytest.raises(StoreUnavailable):
+                store.put(record("refused"), now=NOW)
+        store.put(record("live"), now=NOW)
+        wait_until(lambda: rows(sqlite_url) == 1, timeout_s=30)
+
+
+def test_the_file_is_as_small_as_before(sqlite_url: str) -> None:
+    """SQLite: what a flood took is given back to the file system, but for 4 MiB that are kept to be filled again."""
+    path = sqlite_path(sqlite_url)
+    with closing(open_url(sqlite_url)) as store:
+        store.migrate()
+        fill(store, BACKLOG, size=8000)
+        full = path.stat().st_size
+        assert full > 24 << 20
+        wait_until(lambda: rows(sqlite_url) == 0, timeout_s=60)
+        wait_until(lambda: path.stat().st_size < 6 << 20, timeout_s=60)
+        log = path.with_name(path.name + "-wal")
+        store.put(record("after"), now=NOW)
+        assert log.stat().st_size < 9 << 20
+
+
+def test_a_file_of_before_is_swept_all_the_same(sqlite_url: str) -> None:
+    """One that was made without the means to give pages back keeps its size, and the sweep has an end."""
+    path = sqlite_path(sqlite_url)
+    with closing(open_url(sqlite_url)) as store:
+        store.migrate()
+        store.close()
+        with closing(SqliteDatabase(path).connect()) as connection:
+            connection.execute("PRAGMA journal_mode=DELETE")
+            connection.execute("PRAGMA auto_vacuum=NONE")
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA journal_mode=WAL")
+        fill(store, 1500, size=8000)
+        wait_until(lambda: rows(sqlite_url) == 0, timeout_s=30)
+        store.put(record("next", expires_at=NOW), now=NOW - 1)
+        wait_until(lambda: rows(sqlite_url) == 0, timeout_s=30)
