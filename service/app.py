@@ -107,7 +107,7 @@ def routes(
     cookie = SessionCookie(settings.cookie_name, settings.cookie_domain, settings.cookie_same_site)
     signed_in = SignedIn(sessions_source, cookie, settings.trusted_origins)
     admin = AdminAuth(_bytes(settings.admin_token))
-    discovery = Discovery(keyring, issuer=settings.issuer)
+    discovery = Discovery(keyring, issuer=settings.issuer, scopes=settings.scopes)
     mint = Mint(
         signed_in,
         keyring,
@@ -155,6 +155,7 @@ def _provider(
         store,
         minted_audience=settings.jwt_audience,
         mint_alg=settings.jwt_alg,
+        scopes=settings.scopes,
         id_token_algs=settings.id_token_algs,
     )
     stylesheet = Stylesheet()

@@ -22,6 +22,7 @@ from service.protocol.clients import (
 )
 from service.protocol.grants import FALLS_WITH_GRANT
 from service.protocol.handles import hash_handle, new_handle, new_id
+from service.protocol.scopes import STANDARD_SCOPES, Scopes
 from service.storage.interface import NEVER, Kind, Record, Store
 
 #: A rotated secret is good for so long, in s: the client's developers have an hour.
@@ -49,6 +50,7 @@ class Clients:
         store: where the others live.
         id_token_algs: what ID tokens can be signed by here.
         minted_audience: the `aud` of minted tokens: no client may be called that, an ID token would be forged by it.
+        scopes: what there is to ask for.
         mint_alg: the algorithm of minted tokens: one that signs ID tokens too takes an audience to tell them apart.
     """
 
@@ -60,7 +62,9 @@ class Clients:
         minted_audience: str | None,
         mint_alg: str = "HS256",
         id_token_algs: Sequence[str] = ("RS256",),
+        scopes: Scopes = STANDARD_SCOPES,
     ) -> None:
+        self.scopes = scopes
         self._id_token_algs = id_token_algs
         self._fixed = {client.client_id: client for client in from_environment}
         self._store = store
@@ -89,11 +93,11 @@ class Clients:
         if client_id in self._fixed:
             return self._fixed[client_id]
         record = self._store.get(Kind.CLIENT, hash_handle(client_id), now=now)
-        return None if record is None else _from_body(record.body)
+        return None if record is None else _from_body(record.body, self.scopes)
 
     def list(self, *, now: int) -> list[Client]:
         """Every client, by id."""
-        stored = [_from_body(record.body) for record in self._store.list(Kind.CLIENT, now=now)]
+        stored = [_from_body(record.body, self.scopes) for record in self._store.list(Kind.CLIENT, now=now)]
         known = {client.client_id: client for client in stored} | self._fixed
         return [known[client_id] for client_id in sorted(known)]
 
@@ -116,7 +120,7 @@ class Clients:
         given = {"client_id": f"c_{new_id()}", **metadata}
         if "client_secret" not in given and given.get("token_endpoint_auth_method") != "none":
             made = given["client_secret"] = new_handle()
-        client = self._checked(parse_client(given, source="database"))
+        client = self._checked(parse_client(given, source="database", scopes=self.scopes))
         if client.client_id in self._fixed or not self._store.put(_record(client), now=now):
             raise ClientExists
         return client, made
@@ -150,7 +154,9 @@ class Clients:
         given = {name: value for name, value in metadata.items() if name not in told} | {
             "client_id": client_id
         }
-        client = self._checked(parse_client(given, source="database", kept_secrets=current.secrets))
+        client = self._checked(
+            parse_client(given, source="database", kept_secrets=current.secrets, scopes=self.scopes)
+        )
         return client if self._replace(client, now=now) else None
 
     def rotate_secret(self, client_id: str, *, now: int) -> str | None:
@@ -219,10 +225,12 @@ def _record(client: Client) -> Record:
         "token_endpoint_auth_method": client.token_endpoint_auth_method,
         "scope": list(client.scope),
     }
+    if client.scope == client.scopes.words:  # all there is, whatever that will be
+        del body["scope"]
     return Record(Kind.CLIENT, hash_handle(client.client_id), NEVER, body=body)
 
 
-def _from_body(body: Mapping[str, Any]) -> Client:
+def _from_body(body: Mapping[str, Any], scopes: Scopes) -> Client:
     """The client of a record: members that it lacks have their defaults, those that nobody knows here are passed over."""
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
@@ -230,4 +238,4 @@ def _from_body(body: Mapping[str, Any]) -> Client:
         if name in _FIELDS
     }
     values["secrets"] = tuple(ClientSecret(*secret) for secret in body["secrets"])
-    return Client(**defaults(confidential=bool(body["secrets"])) | values)
+    return Client(**defaults(confidential=bool(body["secrets"]), scopes=scopes) | values)

@@ -88,6 +88,7 @@ class LocalSessions:
             device=sign_in.device,
             acr=sign_in.acr,
             amr=sign_in.amr,
+            attributes=sign_in.attributes,
         )
         if sign_in.given:
             self.remember_user(sign_in)
@@ -102,7 +103,12 @@ class LocalSessions:
 
     def remember_user(self, user: SignIn) -> User:
         """Replace what is known of a user by what the app gave; the rest stays as it is."""
-        fields = {"claims": dict(user.claims), "roles": list(user.roles), "tenant_id": user.tenant_id}
+        fields = {
+            "claims": dict(user.claims),
+            "roles": list(user.roles),
+            "tenant_id": user.tenant_id,
+            "attributes": dict(user.attributes),
+        }
         body = {name: value for name, value in fields.items() if name in user.given}
         record = Record(Kind.USER, hash_handle(user.user_id), NEVER, user.user_id, body=body)
         if body:
@@ -186,6 +192,7 @@ def _to_record(session: Session) -> Record:
         "device": session.device,
         "acr": session.acr,
         "amr": session.amr,
+        "attributes": session.attributes,
     }
     return Record(
         Kind.SESSION,

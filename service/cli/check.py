@@ -99,7 +99,7 @@ def _differences(
         return
     keys = _keys(settings)
     algs = list(settings.algs) if keys is None else keys[0]
-    inside = build_metadata(issuer, algs=algs)
+    inside = build_metadata(issuer, algs=algs, scopes=settings.scopes)
     for member in sorted(inside.keys() | discovery.keys()):
         if inside.get(member) != discovery.get(member):
             yield _difference(f"discovery: {member}", inside.get(member), discovery.get(member))
@@ -142,7 +142,9 @@ def _notes(settings: Settings, warnings: list[str]) -> Iterator[str]:
     for server in filter(find_spec, _WITHOUT_RAW_PATH):
         yield _RAW_PATH.format(server=server)
     algs = yield from (_managed_notes(settings, warnings) if settings.managed else _fixed_notes(settings))
-    yield from _metadata_notes(build_metadata(settings.issuer or FALLBACK_ISSUER, algs=algs))
+    yield from _metadata_notes(
+        build_metadata(settings.issuer or FALLBACK_ISSUER, algs=algs, scopes=settings.scopes)
+    )
 
 
 def _fixed_notes(settings: Settings) -> Generator[str, None, list[str]]:

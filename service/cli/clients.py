@@ -27,7 +27,7 @@ def _directory() -> Iterator[Clients]:
     settings = read_settings().settings
     # Without an audience for minted tokens no client is added; those that are there must go, or be looked at.
     with configured_store(
-        "PYLON_OIDC_CLIENTS", "PYLON_JWT_AUDIENCE", but=[no_minted_audience(settings)]
+        "PYLON_OIDC_CLIENTS", "PYLON_OIDC_SCOPES", "PYLON_JWT_AUDIENCE", but=[no_minted_audience(settings)]
     ) as store:
         try:
             yield Clients(
@@ -35,6 +35,7 @@ def _directory() -> Iterator[Clients]:
                 store,
                 minted_audience=settings.jwt_audience,
                 mint_alg=settings.jwt_alg,
+                scopes=settings.scopes,
                 id_token_algs=settings.id_token_algs,
             )
         except MintedAudienceMissing as error:

@@ -18,7 +18,6 @@ from service.protocol.clients import Client
 from service.protocol.errors import NotOurClient, OAuthError
 from service.protocol.models import Session
 from service.protocol.pkce import is_challenge
-from service.protocol.scopes import SCOPE_CLAIMS, SCOPES
 
 PROMPTS: Final = ("none", "login", "consent", "select_account")
 RESPONSE_MODES: Final = ("query", "form_post")
@@ -333,15 +332,16 @@ def _granted_scope(asked: Asked) -> tuple[str, ...]:
     client, wanted = _client(asked), set((asked.get("scope") or "").split())
     if "openid" in wanted:
         wanted |= set(client.default_scopes)
-    return tuple(word for word in SCOPES if word in wanted and word in client.scope)
+    return tuple(word for word in client.scopes.words if word in wanted and word in client.scope)
 
 
 def _disclosed(asked: Asked, claim_names: set[str]) -> tuple[str, ...]:
-    granted, allowed = _granted_scope(asked), _client(asked).scope
+    granted, client = _granted_scope(asked), _client(asked)
     return tuple(
         word
-        for word in SCOPES
-        if word in granted or (word in allowed and claim_names.intersection(SCOPE_CLAIMS.get(word, ())))
+        for word in client.scopes.words
+        if word in granted
+        or (word in client.scope and claim_names.intersection(client.scopes.claims_of([word])))
     )
 
 

@@ -5,6 +5,8 @@ Spec: OpenID Connect Core 1.0 §2, §5.1, §5.1.1; RFC 8725 §3.11
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -74,12 +76,21 @@ PROTECTED_CLAIMS: Final = frozenset(
 )
 #: What a relying party decides by: only the app itself says these, never another claim under their name.
 VERIFIED_CLAIMS: Final = frozenset({"email_verified", "phone_number_verified"})
+#: Claims of a user that are ours.
+OUR_CLAIMS: Final = frozenset({"roles", "groups", "tenant_id"})
+MAX_ATTRIBUTES: Final = 64
+MAX_ATTRIBUTES_BYTES: Final = 8 * 1024
 _CLAIM_NAME: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,64}", re.ASCII)
 
 
 def is_claim_name(name: Any) -> bool:
     """Whether a claim of a user may have this name."""
     return type(name) is str and _CLAIM_NAME.fullmatch(name) is not None and name not in PROTECTED_CLAIMS
+
+
+def is_attribute_name(name: Any) -> bool:
+    """Whether a fact of the app's own about a user may have this name: it is no claim that has a meaning already."""
+    return is_claim_name(name) and name not in STANDARD_CLAIMS and name not in OUR_CLAIMS
 
 
 class InvalidClaim(ValueError):
@@ -111,3 +122,50 @@ def _check_address(address: Mapping[str, Any]) -> None:
     for name, value in address.items():
         if name not in _ADDRESS or type(value) is not str:
             raise InvalidClaim(f"address.{name}")
+
+
+class InvalidAttributes(ValueError):
+    """Attributes that cannot be kept.
+
+    Args:
+        name: the one at fault; None where it is all of them together.
+        reason: what is wrong; what to do instead.
+    """
+
+    def __init__(self, name: str | None, reason: str) -> None:
+        super().__init__(reason)
+        self.name = name
+        self.reason = reason
+
+
+def check_attributes(attributes: Mapping[str, Any]) -> None:
+    """Check the app's own facts about a user.
+
+    Args:
+        attributes: as the app gave them.
+
+    Raises:
+        InvalidAttributes: naming the first that cannot be, or saying that they are too many or too large.
+    """
+    for name, value in attributes.items():
+        if not is_attribute_name(name):
+            if name in STANDARD_CLAIMS:
+                raise InvalidAttributes(name, "It is a standard claim; give it in claims.")
+            raise InvalidAttributes(
+                name,
+                "Write a name of 1 to 64 of A-Z a-z 0-9 _ . : / - that has no meaning in the protocol or here.",
+            )
+        if not _is_attribute(value):
+            raise InvalidAttributes(name, "Write a string, a number, true, false, or a list of strings.")
+    if len(attributes) > MAX_ATTRIBUTES:
+        raise InvalidAttributes(None, f"They are more than {MAX_ATTRIBUTES}.")
+    if len(json.dumps(attributes, ensure_ascii=False, separators=(",", ":")).encode()) > MAX_ATTRIBUTES_BYTES:
+        raise InvalidAttributes(None, f"They are larger than {MAX_ATTRIBUTES_BYTES} bytes.")
+
+
+def _is_attribute(value: Any) -> bool:
+    if type(value) is list:
+        return all(type(entry) is str for entry in value)
+    if type(value) is float:
+        return math.isfinite(value)
+    return type(value) in {str, int, bool}

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from service.key_material import ASYMMETRIC_ALGS
 from service.protocol.claims import VERIFIED_CLAIMS, is_claim_name
 from service.protocol.handles import hash_handle
-from service.protocol.scopes import SCOPES, claims_of_scope
+from service.protocol.scopes import SCOPES, STANDARD_SCOPES, Scopes
 
 MIN_SECRET_CHARS: Final = 32
 _CLIENT_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -38,6 +38,10 @@ _NO_APPS_SCHEMES: Final = frozenset(
     }
 )
 _MOST_NAMES: Final = 64
+_MOST_SCOPE_CHARS: Final = 8_192
+_SCOPE_MEMBERS: Final = ("scope", "default_scopes")
+#: Fields of a client that are never shown: its secrets' hashes, and what is the service's.
+_NO_MEMBERS: Final = ("secrets", "scopes")
 
 
 class InvalidClientMetadata(ValueError):
@@ -94,6 +98,7 @@ class Client:
         allow_any_scheme: its own schemes need no dot.
         default_scopes: added to what it asks for with `openid`.
         logout_by_hint: an ID token that its backend shows ends the session.
+        scopes: what there is to ask for here, and what each gives; the service's, and no member of the client's.
     """
 
     client_id: str
@@ -121,6 +126,7 @@ class Client:
     allow_any_scheme: bool = False
     default_scopes: tuple[str, ...] = ()
     logout_by_hint: bool = False
+    scopes: Scopes = field(default=STANDARD_SCOPES, repr=False, compare=False)
 
     @property
     def is_public(self) -> bool:
@@ -162,7 +168,7 @@ class Client:
         shown: dict[str, Any] = {}
         for item in fields(self):
             value = getattr(self, item.name)
-            if item.name == "secrets" or value is None:
+            if item.name in _NO_MEMBERS or value is None:
                 continue
             shown[item.name] = _as_json(value)
         shown["scope"] = " ".join(self.scope)
@@ -194,6 +200,7 @@ def parse_client(
     *,
     source: Literal["environment", "database"],
     kept_secrets: tuple[ClientSecret, ...] = (),
+    scopes: Scopes = STANDARD_SCOPES,
 ) -> Client:
     """Check the metadata of one client.
 
@@ -201,35 +208,44 @@ def parse_client(
         metadata: with `client_id`, and `client_secret` unless it is public.
         source: where it was registered.
         kept_secrets: what it has already, where the metadata names none.
+        scopes: what there is to ask for; all of it is its `scope` where the metadata names none.
 
     Raises:
         InvalidClientMetadata: naming the first member that is unknown, missing or not allowed.
     """
-    values, faults = _read_members(metadata)
+    values, faults = _read_members(metadata, scopes)
     if faults:
         raise faults[0]
     secret = values.pop("client_secret", None)
     values["secrets"] = kept_secrets if secret is None else (ClientSecret(hash_handle(secret)),)
-    return check_client(Client(**defaults(confidential=bool(values["secrets"])) | values, source=source))
+    given = defaults(confidential=bool(values["secrets"]), scopes=scopes) | values
+    return check_client(Client(**given, source=source))
 
 
-def defaults(*, confidential: bool) -> dict[str, Any]:
-    """The members that have one default with a secret and another without."""
-    return {"require_pkce": None if confidential else True, "logout_by_hint": confidential}
+def defaults(*, confidential: bool, scopes: Scopes) -> dict[str, Any]:
+    """The members whose default hangs on whether there is a secret, or on what there is to ask for."""
+    return {
+        "require_pkce": None if confidential else True,
+        "logout_by_hint": confidential,
+        "scope": scopes.words,
+        "scopes": scopes,
+    }
 
 
-def client_faults(metadata: Mapping[str, Any]) -> list[InvalidClientMetadata]:
+def client_faults(metadata: Mapping[str, Any], *, scopes: Scopes) -> list[InvalidClientMetadata]:
     """All that is wrong with the metadata of a client: every member that is, else what members must agree on."""
-    if faults := _read_members(metadata)[1]:
+    if faults := _read_members(metadata, scopes)[1]:
         return faults
     try:
-        parse_client(metadata, source="environment")
+        parse_client(metadata, source="environment", scopes=scopes)
     except InvalidClientMetadata as error:
         return [error]
     return []
 
 
-def _read_members(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], list[InvalidClientMetadata]]:
+def _read_members(
+    metadata: Mapping[str, Any], scopes: Scopes
+) -> tuple[dict[str, Any], list[InvalidClientMetadata]]:
     values: dict[str, Any] = {}
     faults: list[InvalidClientMetadata] = []
     any_scheme = metadata.get("allow_any_scheme") is True
@@ -245,6 +261,8 @@ def _read_members(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], list[Inv
             if any_scheme:
                 parse = _WITH_ANY_SCHEME.get(member, parse)
             values[member] = parse(member, value)
+            if member in _SCOPE_MEMBERS:
+                _check_known(member, values[member], scopes)
         except InvalidClientMetadata as error:
             faults.append(error)
     missing = [member for member in ("client_id", "redirect_uris") if member not in metadata]
@@ -281,7 +299,7 @@ def check_client(client: Client) -> Client:
 def _check_names(client: Client) -> None:
     """No two claims that the client's scopes give may come under one name."""
     known_as: dict[str, str] = {}
-    for name in claims_of_scope(client.scope):
+    for name in client.scopes.claims_of(client.scope):
         new = client.claim_names.get(name, name)
         source = "roles" if name == "groups" else name  # the same, by another name
         if known_as.setdefault(new, source) != source:
@@ -344,16 +362,14 @@ def _one_of(*choices: str) -> Callable[[str, Any], str]:
 
 
 def _scope(member: str, value: Any) -> tuple[str, ...]:
-    words = tuple(_text(member, value).split())
-    for word in words:
-        if word not in SCOPES:
-            raise InvalidClientMetadata(member, f"holds an unknown scope; write some of {' '.join(SCOPES)}")
-    return words
+    if type(value) is not str or not 1 <= len(value) <= _MOST_SCOPE_CHARS or not value.isprintable():
+        raise InvalidClientMetadata(member, "is not a line of scopes; write them with blanks between")
+    return tuple(value.split())
 
 
-def _scopes(member: str, value: Any) -> tuple[str, ...]:
-    words = _list_of(_text)(member, value)
-    return _scope(member, " ".join(words)) if words else ()
+def _check_known(member: str, words: tuple[str, ...], scopes: Scopes) -> None:
+    if not scopes.unread and not set(words) <= set(scopes.words):
+        raise InvalidClientMetadata(member, f"holds an unknown scope; write some of {' '.join(scopes.words)}")
 
 
 def _claim_names(member: str, value: Any) -> dict[str, str]:
@@ -449,7 +465,7 @@ _MEMBERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "id_token_claims": _one_of(*ID_TOKEN_CLAIMS),
     "claim_names": _claim_names,
     "allow_any_scheme": _flag,
-    "default_scopes": _scopes,
+    "default_scopes": _list_of(_text),
     "logout_by_hint": _flag,
 }
 _ANY_REDIRECT_URIS: Final = _list_of(partial(_redirect_uri, any_scheme=True))

@@ -21,7 +21,6 @@ from service.protocol.id_tokens import mint_id_token
 from service.protocol.models import Lifetimes, Session, User
 from service.protocol.notices import Notices
 from service.protocol.pkce import verifies
-from service.protocol.scopes import claims_of_scope
 from service.protocol.sealing import Unreadable, seal, unseal
 from service.storage.interface import Kind, Record, Store
 
@@ -67,8 +66,8 @@ def new_code(
         "sid": session.sid,
         "acr": session.acr,
         "amr": list(session.amr),
-        "id_token_claims": _agreed(request.id_token_claims, request.disclosed),
-        "userinfo_claims": _agreed(request.userinfo_claims, request.disclosed),
+        "id_token_claims": _agreed(request.id_token_claims, request.disclosed, request.client),
+        "userinfo_claims": _agreed(request.userinfo_claims, request.disclosed, request.client),
         "created_at": now,
         "last_used_at": now,
     }
@@ -284,12 +283,12 @@ class TokenIssuer:
 
 def scope_now(granted: Iterable[str], client: Client) -> tuple[str, ...]:
     """The words that were granted and that the client may still have."""
-    return tuple(word for word in granted if word in client.scope)
+    return tuple(word for word in granted if word in client.scope and word in client.scopes.words)
 
 
 def claims_now(agreed: Iterable[str], client: Client) -> list[str]:
     """The claims that were agreed to one by one and that a scope of the client may still give."""
-    return _agreed(agreed, client.scope)
+    return _agreed(agreed, client.scope, client)
 
 
 def is_offline(granted: Iterable[str], client: Client) -> bool:
@@ -317,9 +316,9 @@ def consent_id(user_id: str, client_id: str, issuer: str) -> str:
     return hash_handle("\n".join((user_id, client_id, issuer)))
 
 
-def _agreed(names: Iterable[str], disclosed: tuple[str, ...]) -> list[str]:
+def _agreed(names: Iterable[str], disclosed: tuple[str, ...], client: Client) -> list[str]:
     """Of the claims asked for one by one, those of scopes that the user agreed to."""
-    known = set(claims_of_scope(disclosed))
+    known = set(client.scopes.claims_of(disclosed))
     return [name for name in names if name in known]
 
 

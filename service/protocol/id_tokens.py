@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from service.keyring import InvalidToken, Keyring, Keys
-from service.protocol.claims import STANDARD_CLAIMS
+from service.protocol.claims import is_attribute_name
 from service.protocol.clients import Client
 from service.protocol.models import User
-from service.protocol.scopes import claims_of_scope
 
 #: The hash that an algorithm signs over (OpenID Connect Core §3.1.3.6; RFC 8032 §5.1 for Ed25519).
 _HALF_HASHES: Final = {
@@ -42,9 +41,9 @@ def half_hash(value: str, *, alg: str) -> str:
 
 
 def user_claims(user: User, names: Iterable[str]) -> dict[str, Any]:
-    """Those of the named claims that are known of the user."""
+    """Those of the named claims that are known of the user; attributes like any other, since somebody named them."""
     roles = list(user.roles) or None
-    known = {**user.claims, "roles": roles, "groups": roles, "tenant_id": user.tenant_id}
+    known = {**user.attributes, **user.claims, "roles": roles, "groups": roles, "tenant_id": user.tenant_id}
     return {name: known[name] for name in names if known.get(name) is not None}
 
 
@@ -92,7 +91,7 @@ def mint_id_token(
     alg = client.id_token_signed_response_alg
     names = [*context.get("id_token_claims", ())]
     if client.id_token_claims == "scope":
-        names += claims_of_scope(scope)
+        names += client.scopes.claims_of(scope)
     given = user_claims(user, names)
     # Ours come last: no claim of the app's may stand in their place.
     own: dict[str, Any] = {
@@ -141,7 +140,7 @@ def _need(name: str) -> int:
     """How much a relying party needs a claim: it can do without the app's own facts, and decides by roles."""
     if name in {"roles", "groups"}:
         return 2
-    return 1 if name in STANDARD_CLAIMS or name == "tenant_id" else 0
+    return 0 if is_attribute_name(name) else 1
 
 
 def read_hint(keys: Keys, unverified_hint: str, *, issuer: str) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from service.protocol.authorize import PROMPTS, RESPONSE_MODES
 from service.protocol.clients import AUTH_METHODS, GRANT_TYPES, SECRET_METHODS
-from service.protocol.scopes import SCOPE_CLAIMS, SCOPES
+from service.protocol.scopes import STANDARD_SCOPES, Scopes
 
 #: Metadata member -> path under the issuer. The route table of `app` mounts exactly these.
 ENDPOINTS: Final = {
@@ -23,24 +23,24 @@ ENDPOINTS: Final = {
     "end_session_endpoint": "/oidc/logout",
 }
 
-#: What ID tokens, userinfo and minted tokens may carry.
-CLAIMS: Final = (
+#: What tokens say of themselves.
+_OWN_CLAIMS: Final = (
     "iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "at_hash", "sid", "jti",
-    *(name for names in SCOPE_CLAIMS.values() for name in names),
 )  # fmt: skip
 
 
-def build_metadata(issuer: str, *, algs: Sequence[str]) -> dict[str, Any]:
+def build_metadata(issuer: str, *, algs: Sequence[str], scopes: Scopes = STANDARD_SCOPES) -> dict[str, Any]:
     """The metadata of the provider.
 
     Args:
         issuer: the issuer, byte for byte as tokens carry it.
         algs: the algorithms that verifiers will meet.
+        scopes: what there is to ask for.
     """
     return {
         "issuer": issuer,
         **{member: issuer + path for member, path in ENDPOINTS.items()},
-        "scopes_supported": list(SCOPES),
+        "scopes_supported": list(scopes.words),
         "response_types_supported": ["code"],
         "response_modes_supported": list(RESPONSE_MODES),
         "grant_types_supported": list(GRANT_TYPES),
@@ -53,7 +53,7 @@ def build_metadata(issuer: str, *, algs: Sequence[str]) -> dict[str, Any]:
         "prompt_values_supported": list(PROMPTS),
         "display_values_supported": ["page", "popup"],
         "claim_types_supported": ["normal"],
-        "claims_supported": list(CLAIMS),
+        "claims_supported": list(dict.fromkeys([*_OWN_CLAIMS, *scopes.claims_of(scopes.words)])),
         "claims_parameter_supported": True,
         "request_parameter_supported": False,
         # Absent would mean true (Discovery §3).

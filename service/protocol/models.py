@@ -29,11 +29,18 @@ class User:
     claims: Mapping[str, Any] = field(default_factory=dict)
     roles: tuple[str, ...] = ()
     tenant_id: str | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
     def of_body(user_id: str, body: Mapping[str, Any]) -> User:
         """The user of a record's body; a member that was never given is absent."""
-        return User(user_id, body.get("claims", {}), tuple(body.get("roles", ())), body.get("tenant_id"))
+        return User(
+            user_id,
+            body.get("claims", {}),
+            tuple(body.get("roles", ())),
+            body.get("tenant_id"),
+            body.get("attributes", {}),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,8 @@ class SignIn:
         acr: authentication context class.
         amr: authentication methods (RFC 8176).
         expires_in: lifetime in s; None means the configured one.
-        given: which of `claims`, `roles` and `tenant_id` the app gave, so that they replace what is known of the user.
+        attributes: the app's own facts about the user, already checked.
+        given: which of `claims`, `roles`, `tenant_id` and `attributes` the app gave, so that they replace what is known of the user.
     """
 
     user_id: str
@@ -63,6 +71,7 @@ class SignIn:
     amr: tuple[str, ...] = ()
     expires_in: int | None = None
     given: frozenset[str] = frozenset()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,7 @@ class Session:
         token_prefix: the first characters of the token, to recognise it in a list.
         created_at, expires_at, auth_time: Unix s.
         lifetime_s: what it was first given, in s; a refresh gives it again.
+        attributes: the app's own facts about the user.
     """
 
     sid: str
@@ -91,3 +101,4 @@ class Session:
     device: str | None = None
     acr: str | None = None
     amr: tuple[str, ...] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict)

@@ -1,12 +1,17 @@
-"""Scopes, and the claims that each gives.
+"""Scopes, and the claims that each gives: those of the specification, ours, and the operator's own.
 
-Spec: OpenID Connect Core 1.0 §5.4
+Spec: OpenID Connect Core 1.0 §5.4; RFC 6749 §3.3
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from typing import Final
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+from service.protocol.claims import PROTECTED_CLAIMS, is_attribute_name
 
 SCOPES: Final = ("openid", "profile", "email", "address", "phone", "offline_access", "roles", "groups")
 
@@ -22,8 +27,85 @@ SCOPE_CLAIMS: Final[Mapping[str, tuple[str, ...]]] = {
     "roles": ("roles", "tenant_id"),
     "groups": ("groups",),
 }  # fmt: skip
+_WORD: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,64}", re.ASCII)
+_MOST: Final = 64
 
 
-def claims_of_scope(scope: Iterable[str]) -> list[str]:
-    """The claims that the scopes give."""
-    return [name for word in scope for name in SCOPE_CLAIMS.get(word, ())]
+class InvalidScope(ValueError):
+    """An entry of the operator's scopes that cannot be; its words say which, and what to write instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnScope:
+    """A scope of the operator's: which attributes of a user it gives, and what the consent page says of it."""
+
+    claims: tuple[str, ...]
+    description: str
+
+
+@dataclass(frozen=True)
+class Scopes:
+    """Every scope of a service.
+
+    Attributes:
+        own: the operator's, by their words.
+        unread: what the operator wrote could not be read: no word can be called unknown.
+    """
+
+    own: Mapping[str, OwnScope] = field(default_factory=dict)
+    unread: bool = False
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        """Their words, in the order in which they are shown."""
+        return (*SCOPES, *self.own)
+
+    @cached_property
+    def _claims(self) -> Mapping[str, tuple[str, ...]]:
+        return {**SCOPE_CLAIMS, **{word: scope.claims for word, scope in self.own.items()}}
+
+    @cached_property
+    def descriptions(self) -> Mapping[str, str]:
+        """What the operator says of each of theirs."""
+        return {word: scope.description for word, scope in self.own.items()}
+
+    def claims_of(self, scope: Iterable[str]) -> list[str]:
+        """The claims that the scopes give; none for a word that is none of these."""
+        return [name for word in scope for name in self._claims.get(word, ())]
+
+
+#: The scopes where the operator has none of their own.
+STANDARD_SCOPES: Final = Scopes()
+#: What the operator wrote could not be read.
+UNREAD_SCOPES: Final = Scopes(unread=True)
+
+
+def parse_own_scope(word: str, value: Any) -> OwnScope:
+    """Check one entry of the operator's scopes.
+
+    Raises:
+        InvalidScope: with what is wrong; what to write instead.
+    """
+    if not _WORD.fullmatch(word):
+        raise InvalidScope("a scope: is no name; write 1 to 64 of A-Z a-z 0-9 _ . : / -")
+    if word in SCOPES or word in PROTECTED_CLAIMS:
+        raise InvalidScope(f"{word}: has a meaning already; write another name")
+    if not isinstance(value, dict) or set(value) != {"claims", "description"}:
+        raise InvalidScope(
+            f'{word}: is not of its form; write {{"claims": ["department"], "description": "see your department"}}'
+        )
+    claims, description = value["claims"], value["description"]
+    if (
+        not isinstance(claims, list)
+        or not 1 <= len(claims) <= _MOST
+        or not all(map(is_attribute_name, claims))
+    ):
+        raise InvalidScope(
+            f"{word}, claims: is no list of attributes; write names that your app gives in attributes, "
+            "none of a standard claim and none of the protocol"
+        )
+    if type(description) is not str or not 1 <= len(description) <= 255 or not description.isprintable():
+        raise InvalidScope(
+            f"{word}, description: is no line of text; write what the user lets the service do"
+        )
+    return OwnScope(tuple(dict.fromkeys(claims)), description)

@@ -17,7 +17,6 @@ from service.protocol.grants import TokenIssuer, claims_now, may_be_offline, sco
 from service.protocol.handles import hash_handle
 from service.protocol.id_tokens import renamed, user_claims
 from service.protocol.models import Session
-from service.protocol.scopes import claims_of_scope
 from service.storage.interface import Kind, Record
 
 _INACTIVE = {"active": False}
@@ -53,7 +52,7 @@ class TokenStatus:
         if "openid" not in scope:
             raise OAuthError("insufficient_scope", "The scope openid was not granted.")
         user = self.tokens.user(record.subject, now=now)
-        names = [*claims_of_scope(scope), *claims_now(record.body["userinfo_claims"], client)]
+        names = [*client.scopes.claims_of(scope), *claims_now(record.body["userinfo_claims"], client)]
         return {**renamed(user_claims(user, names), client), "sub": record.subject}
 
     def introspect(

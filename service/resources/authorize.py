@@ -232,6 +232,7 @@ class Flow:
             client=client,
             logo_uri=client.logo_uri,
             scope=request.disclosed,
+            descriptions=client.scopes.descriptions,
             user_name=session.claims.get("name") or session.user_id,
             form_token=token,
             action=here,

@@ -12,6 +12,7 @@ import falcon
 
 from service.keyring import Keyring, Keys
 from service.protocol.metadata import build_metadata
+from service.protocol.scopes import STANDARD_SCOPES, Scopes
 from service.web.caching import NO_STORE, PUBLIC, Document, keep_for, send_document, send_preflight
 
 _METHODS = "GET, HEAD, OPTIONS"
@@ -32,11 +33,13 @@ class Discovery:
     Args:
         keyring: says which algorithms verifiers will meet.
         issuer: the configured issuer; None when it comes from each request's `Host`.
+        scopes: what there is to ask for.
     """
 
-    def __init__(self, keyring: Keys, *, issuer: str | None) -> None:
+    def __init__(self, keyring: Keys, *, issuer: str | None, scopes: Scopes = STANDARD_SCOPES) -> None:
         self._keyring = keyring
         self._issuer = issuer
+        self._scopes = scopes
         self._made = _Made((), {})
 
     def _document(self, issuer: str) -> Document:
@@ -47,7 +50,7 @@ class Discovery:
             made = self._made = _Made(algs, {})
         document = made.documents.get(issuer)
         if document is None:
-            document = Document.of(build_metadata(issuer, algs=algs))
+            document = Document.of(build_metadata(issuer, algs=algs, scopes=self._scopes))
             if len(made.documents) >= _ISSUERS_KEPT:  # `Host` has many names for whoever wants to fill this
                 made.documents.clear()
             made.documents[issuer] = document

@@ -15,7 +15,6 @@ from service.clients import Clients
 from service.protocol.authorize import Asked, Step, build_request
 from service.protocol.clients import Client
 from service.protocol.interactions import Interaction, Interactions, Report
-from service.protocol.scopes import SCOPES
 from service.resources.browser import wanted_by_app
 from service.resources.sign_in_request import SignInRequest
 from service.sessions import LocalSessions
@@ -129,8 +128,9 @@ class ReportConsent(_Base):
         consent = read_optional_json(req, _ConsentRequest)
         if interaction.step is not Step.CONSENT:
             raise ApiError("WRONG_STEP")
-        scope = SCOPES if "scope" not in consent.model_fields_set else tuple(consent.scope.split())
-        if not scope or not set(scope) <= {*SCOPES, *interaction.parameters.get("scope", "").split()}:
+        words = self._clients.scopes.words
+        scope = words if "scope" not in consent.model_fields_set else tuple(consent.scope.split())
+        if not scope or not set(scope) <= {*words, *interaction.parameters.get("scope", "").split()}:
             raise ApiError("INVALID_BODY", field="scope")
         self._answer(resp, interaction, Report(scope=scope, remember=consent.remember), now=now)
 

@@ -135,6 +135,7 @@ class Me:
                 "tenant_id": session.tenant_id,
                 "roles": list(session.roles),
                 "claims": session.claims,
+                "attributes": session.attributes,
                 "device": session.device,
                 "auth_time": session.auth_time,
                 "acr": session.acr,

@@ -6,14 +6,21 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, StringConstraints, TypeAdapter, ValidationError
 
-from service.protocol.claims import InvalidClaim, check_claims
+from service.protocol.claims import (
+    STANDARD_CLAIMS,
+    InvalidAttributes,
+    InvalidClaim,
+    check_attributes,
+    check_claims,
+)
 from service.protocol.models import SignIn
 from service.web.bodies import StrictModel, may_be_absent
-from service.web.errors import ApiError
+from service.web.errors import ApiError, is_harmless
 
 UserId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$")]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 _CLOCK_SKEW_S = 60
+_NO_CLAIM = "It is no standard claim of OpenID Connect; give the app's own facts in attributes."
 _USER_ID: TypeAdapter[str] = TypeAdapter(UserId)
 
 
@@ -35,8 +42,29 @@ def standard_claims(claims: dict[str, Any]) -> dict[str, Any]:
     try:
         check_claims(claims)
     except InvalidClaim as error:
-        raise ApiError("INVALID_BODY", field=f"claims.{error.path}") from None
+        known = error.path.partition(".")[0] in STANDARD_CLAIMS
+        raise ApiError(
+            "INVALID_BODY", field=f"claims.{error.path}", hint=None if known else _NO_CLAIM
+        ) from None
     return claims
+
+
+def own_facts(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Check the attributes of a body.
+
+    Raises:
+        ApiError: `INVALID_BODY`, naming the attribute, or all of them where its name cannot be shown.
+    """
+    try:
+        check_attributes(attributes)
+    except InvalidAttributes as error:
+        one = error.name if error.name and is_harmless(f"attributes.{error.name}") else None
+        field = "attributes" if one is None else f"attributes.{one}"
+        raise ApiError("INVALID_BODY", field=field, hint=error.reason) from None
+    return attributes
+
+
+Attributes = Annotated[dict[str, Any], AfterValidator(own_facts)]
 
 
 class SignInRequest(StrictModel):
@@ -50,6 +78,7 @@ class SignInRequest(StrictModel):
     auth_time: Annotated[int, Field(ge=0)] = may_be_absent()
     acr: Word = may_be_absent()
     amr: list[Word] = Field(default_factory=list)
+    attributes: Attributes = Field(default_factory=dict)
     expires_in: Annotated[int, Field(ge=1)] = may_be_absent()
 
     def sign_in(self, *, now: int, max_lifetime_s: int) -> SignIn:
@@ -72,7 +101,8 @@ class SignInRequest(StrictModel):
             acr=self.acr,
             amr=tuple(self.amr),
             expires_in=self.expires_in,
-            given=frozenset(self.model_fields_set & {"claims", "roles", "tenant_id"}),
+            given=frozenset(self.model_fields_set & {"claims", "roles", "tenant_id", "attributes"}),
+            attributes=self.attributes,
         )
 
 

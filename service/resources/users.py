@@ -8,7 +8,7 @@ import falcon
 from pydantic import AfterValidator, Field
 
 from service.protocol.models import SignIn
-from service.resources.sign_in_request import Word, is_user_id, standard_claims
+from service.resources.sign_in_request import Attributes, Word, is_user_id, standard_claims
 from service.sessions import LocalSessions
 from service.web.auth import AdminAuth
 from service.web.bodies import StrictModel, may_be_absent, read_json
@@ -20,6 +20,7 @@ class _UserRequest(StrictModel):
     claims: Annotated[dict[str, Any], AfterValidator(standard_claims)] = Field(default_factory=dict)
     roles: list[Word] = Field(default_factory=list)
     tenant_id: Word = may_be_absent()
+    attributes: Attributes = Field(default_factory=dict)
 
 
 class OneUser:
@@ -42,6 +43,7 @@ class OneUser:
                 tuple(wanted.roles),
                 wanted.claims,
                 given=frozenset(wanted.model_fields_set),
+                attributes=wanted.attributes,
             )
         )
         send_json(
@@ -51,5 +53,6 @@ class OneUser:
                 "claims": user.claims,
                 "roles": list(user.roles),
                 "tenant_id": user.tenant_id,
+                "attributes": user.attributes,
             },
         )

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from service import key_material as keys
 from service.key_file import read_key_file
 from service.key_strength import WeakKey, check_exponent
 from service.protocol.clients import Client, client_faults, is_client_id, parse_client
+from service.protocol.scopes import InvalidScope, OwnScope, Scopes, parse_own_scope
 from service.protocol.sealed_keys import KEY_BYTES, SealingKeys
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 §5.6.2
@@ -223,8 +225,39 @@ def path(value: str) -> Path:
     return Path(value)
 
 
-def clients(value: str) -> tuple[Client, ...]:
-    """A JSON array of client metadata; its faults are told one a line."""
+def scopes(value: str | Scopes) -> Scopes:
+    """A JSON object of the operator's own scopes; its faults are told one a line."""
+    if isinstance(value, Scopes):
+        return value  # where the text has been told to be wrong, and the rest is read once more
+    repeated: list[str] = []
+
+    def pairs(members: list[tuple[str, object]]) -> dict[str, object]:
+        repeated.extend(name for name, count in Counter(name for name, _ in members).items() if count > 1)
+        return dict(members)
+
+    try:
+        entries = json.loads(value, object_pairs_hook=pairs)
+    except (ValueError, RecursionError):
+        entries = None
+    example = 'write {"hr": {"claims": ["department"], "description": "see your department"}}'
+    if not isinstance(entries, dict):
+        raise ValueError(f"is no JSON object of scopes; {example}")
+    if repeated or len(entries) > 64:
+        raise ValueError(f"has one name twice, or more than 64 scopes; {example}")
+    own: dict[str, OwnScope] = {}
+    faults: list[str] = []
+    for word, entry in entries.items():
+        try:
+            own[word] = parse_own_scope(word, entry)
+        except InvalidScope as error:
+            faults.append(str(error))
+    if faults:
+        raise ValueError("\n".join(faults))
+    return Scopes(own)
+
+
+def clients(value: str, known: Scopes) -> tuple[Client, ...]:
+    """A JSON array of client metadata, whose scopes are among those; its faults are told one a line."""
     try:
         entries = json.loads(value)
     except (ValueError, RecursionError):
@@ -236,7 +269,7 @@ def clients(value: str) -> tuple[Client, ...]:
     faults = [
         f"{name}, {fault}"
         for name, entry in zip(names, entries, strict=True)
-        for fault in client_faults(entry)
+        for fault in client_faults(entry, scopes=known)
     ]
     faults += [
         f"{name}, client_id: is the id of another one; write each once"
@@ -245,7 +278,7 @@ def clients(value: str) -> tuple[Client, ...]:
     ]
     if faults:
         raise ValueError("\n".join(faults))
-    return tuple(parse_client(entry, source="environment") for entry in entries)
+    return tuple(parse_client(entry, source="environment", scopes=known) for entry in entries)
 
 
 def brand_name(value: str) -> str:

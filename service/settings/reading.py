@@ -11,10 +11,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 
+from service.protocol.scopes import UNREAD_SCOPES
 from service.settings.cross_checks import CROSS_CHECKS
 from service.settings.faults import Fault
 from service.settings.table import NAMES, Settings
@@ -101,8 +102,13 @@ def _parse(values: Mapping[str, str]) -> tuple[Settings, list[Fault]]:
             for text in str(detail.get("ctx", {}).get("error", detail["msg"])).split("\n")  # one fault a line
         ]
     wrong = {fault.name for fault in faults}
-    return _settings({name: value for name, value in values.items() if name not in wrong}), faults
+    rest: dict[str, Any] = {name: value for name, value in values.items() if name not in wrong}
+    if "PYLON_OIDC_SCOPES" in wrong:
+        rest["PYLON_OIDC_SCOPES"] = (
+            UNREAD_SCOPES  # or clients would be refused for scopes that nobody could read
+        )
+    return _settings(rest), faults
 
 
-def _settings(values: Mapping[str, str]) -> Settings:
-    return Settings(**values)  # type: ignore[arg-type]  # the fields' parsers take text
+def _settings(values: Mapping[str, Any]) -> Settings:
+    return Settings(**values)  # the fields' parsers take text

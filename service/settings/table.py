@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from joserfc.jwk import OctKey, RSAKey
-from pydantic import Field, PlainValidator
+from pydantic import Field, PlainValidator, ValidationInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.issuer import AllowedHost, parse_issuer
@@ -16,10 +16,15 @@ from service.keyring import MINT_ALGS
 from service.protocol.clients import Client
 from service.protocol.key_ring import DAY_S, Margins
 from service.protocol.models import Lifetimes
+from service.protocol.scopes import STANDARD_SCOPES, UNREAD_SCOPES, Scopes
 from service.protocol.sealed_keys import SealingKeys
 from service.sessions import MAX_AGE_S
 from service.settings import parsers
 from service.storage.urls import DatabaseUrl, parse_database_url
+
+
+def _clients_beside_scopes(value: str, others: ValidationInfo) -> tuple[Client, ...]:
+    return parsers.clients(value, others.data.get("own_scopes", UNREAD_SCOPES) or STANDARD_SCOPES)
 
 
 class Settings(BaseSettings):
@@ -113,7 +118,11 @@ class Settings(BaseSettings):
     ] = Field("lax", alias="PYLON_COOKIE_SAME_SITE")
 
     # provider
-    clients: Annotated[tuple[Client, ...], PlainValidator(parsers.clients)] = Field(
+    own_scopes: Annotated[Scopes | None, PlainValidator(parsers.scopes)] = Field(
+        None, alias="PYLON_OIDC_SCOPES"
+    )
+    # After the scopes: a client's scope is checked by what there is.
+    clients: Annotated[tuple[Client, ...], PlainValidator(_clients_beside_scopes)] = Field(
         (), alias="PYLON_OIDC_CLIENTS", repr=False
     )
     login_url: Annotated[str | None, PlainValidator(parsers.page_url)] = Field(None, alias="PYLON_LOGIN_URL")
@@ -170,6 +179,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take what `read_settings` gives, and nothing else: it has resolved `NAME_FILE` and dropped blanks."""
         return (init_settings,)
+
+    @property
+    def scopes(self) -> Scopes:
+        """What there is to ask for."""
+        return self.own_scopes or STANDARD_SCOPES
 
     @property
     def lifetimes(self) -> Lifetimes:

@@ -60,6 +60,11 @@ _FALCON_CODES = {
 _log = structlog.get_logger("web")
 
 
+def is_harmless(field: str) -> bool:
+    """Whether the name of a field may be repeated in an answer."""
+    return _FIELD.fullmatch(field) is not None
+
+
 class ApiError(Exception):
     """A refusal.
 
@@ -80,7 +85,7 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(code)
         self.code = code
-        self.field = field if field is not None and _FIELD.fullmatch(field) else None
+        self.field = field if field is not None and is_harmless(field) else None
         self.hint = hint
         self.headers = headers or {}
 

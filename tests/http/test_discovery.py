@@ -22,7 +22,7 @@ CLAIMS = [
     "name", "family_name", "given_name", "middle_name", "nickname", "preferred_username", "profile", "picture",
     "website", "gender", "birthdate", "zoneinfo", "locale", "updated_at",
     "email", "email_verified", "address", "phone_number", "phone_number_verified",
-    "roles", "tenant_id",
+    "roles", "tenant_id", "groups",
 ]  # fmt: skip
 
 
@@ -36,7 +36,16 @@ def _document(issuer: str, algs: list[str]) -> dict[str, object]:
         "introspection_endpoint": f"{issuer}/oidc/introspect",
         "revocation_endpoint": f"{issuer}/oidc/revoke",
         "end_session_endpoint": f"{issuer}/oidc/logout",
-        "scopes_supported": ["openid", "profile", "email", "address", "phone", "offline_access", "roles"],
+        "scopes_supported": [
+            "openid",
+            "profile",
+            "email",
+            "address",
+            "phone",
+            "offline_access",
+            "roles",
+            "groups",
+        ],
         "response_types_supported": ["code"],
         "response_modes_supported": ["query", "form_post"],
         "grant_types_supported": ["authorization_code", "refresh_token"],

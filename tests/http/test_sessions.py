@@ -16,6 +16,7 @@ FULL = {
     "tenant_id": "acme",
     "roles": ["admin", "dev"],
     "claims": {"name": "Ada", "email_verified": True, "address": {"country": "UK"}, "updated_at": 1},
+    "attributes": {"department": "R&D", "seats": 3},
     "device": "Firefox on Linux",
     "auth_time": START - 100,
     "acr": "urn:mfa",
@@ -65,7 +66,7 @@ def test_two_sessions_of_one_user_differ_in_token_and_sid(house: House) -> None:
 
 
 def test_me_tells_all_that_the_sign_in_said(house: House) -> None:
-    """§5: `GET /api/auth/me`: 200 with the ten fields."""
+    """§5: `GET /api/auth/me`: 200 with the eleven fields."""
     begun = house.sign_in(**FULL)
     answer = house.me(begun["token"])
     assert answer.status == 200
@@ -83,6 +84,7 @@ def test_me_answers_null_and_empty_for_what_was_not_said(house: House) -> None:
         "tenant_id": None,
         "roles": [],
         "claims": {},
+        "attributes": {},
         "device": None,
         "auth_time": START,
         "acr": None,

@@ -20,7 +20,7 @@ from service.protocol.id_tokens import (
     user_claims,
 )
 from service.protocol.models import User
-from service.protocol.scopes import SCOPE_CLAIMS, SCOPES, claims_of_scope
+from service.protocol.scopes import SCOPE_CLAIMS, SCOPES, STANDARD_SCOPES
 from tests.protocol.forge import ring
 
 ISSUER, NOW = "https://id.example.com", 1_800_000_000
@@ -156,7 +156,7 @@ def test_an_hmac_with_the_mint_secret_is_none() -> None:
 def test_every_scope_but_two_gives_claims() -> None:
     """Core §5.4: profile, email, address, phone, and ours; openid and offline_access give none."""
     assert set(SCOPE_CLAIMS) == set(SCOPES) - {"openid", "offline_access"}
-    assert claims_of_scope(["openid", "email", "unknown"]) == ["email", "email_verified"]
+    assert STANDARD_SCOPES.claims_of(["openid", "email", "unknown"]) == ["email", "email_verified"]
 
 
 def test_unknown_and_absent_claims_are_left_out() -> None:

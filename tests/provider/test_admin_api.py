@@ -189,8 +189,16 @@ def test_an_unknown_grant_is_not_found(op: Provider, grant_id: str) -> None:
 def test_a_field_left_out_stays(op: Provider) -> None:
     """Contract §8: `PUT /api/auth/users/{user_id}`: 200 the record; what is given is replaced, the rest stays."""
     path = "/api/auth/users/ada"
-    everything: dict[str, Any] = {"claims": dict(CLAIMS), "roles": ["dev"], "tenant_id": "acme"}
-    changes: list[dict[str, Any]] = [{"roles": []}, {"claims": {"name": "A"}}, {"tenant_id": "other"}, {}]
+    everything: dict[str, Any] = {"claims": dict(CLAIMS), "roles": ["dev"], "tenant_id": "acme"} | {
+        "attributes": {"plan": "free", "seats": 3}
+    }
+    changes: list[dict[str, Any]] = [
+        {"roles": []},
+        {"claims": {"name": "A"}},
+        {"tenant_id": "other"},
+        {"attributes": {}},
+        {},
+    ]
     assert op.app.call("PUT", path, everything).json() == {"user_id": "ada"} | everything
     for change in changes:
         everything |= change
@@ -205,6 +213,7 @@ def test_a_new_user_has_empty_fields(op: Provider) -> None:
         "claims": {},
         "roles": [],
         "tenant_id": None,
+        "attributes": {},
     }
 
 

@@ -181,3 +181,124 @@ def test_the_admin_api_keeps_and_shows_these_members(apps: Provider) -> None:
     refused = apps.app.call("PUT", path, {"redirect_uris": ["audiobookshelf://oauth"]})
     assert (refused.status, refused.json()["error"]["code"]) == (400, "INVALID_CLIENT_METADATA")
     assert "allow_any_scheme" in refused.json()["error"]["hint"]
+
+
+# --- the app's own facts, by the operator's own scopes ---
+
+HR = {
+    "hr": {"claims": ["department", "seats"], "description": "see your department & seat"},
+    "plan": {"claims": ["plan"], "description": "see your plan"},
+}
+FACTS: dict[str, Any] = {"department": "R&D", "seats": 3, "plan": "free", "secret": "canary"}
+
+
+@pytest.fixture
+def hr(serve_provider: ServeProvider) -> Provider:
+    """A provider whose operator has two scopes of their own."""
+    return serve_provider(
+        [
+            *CLIENTS,
+            _client("c-no-hr", scope="openid email plan"),
+            _client("c-unit", claim_names={"department": "unit"}, default_scopes=["hr"]),
+            _client("c-requested", id_token_claims="requested"),
+        ],
+        PYLON_OIDC_SCOPES=json.dumps(HR),
+    )
+
+
+def test_a_scope_of_the_operators_gives_its_attributes(hr: Provider) -> None:
+    """Core §5.4: in the ID token and at userinfo, refreshed too; what no granted scope names stays here."""
+    signed = hr.sign_in(scope="openid hr offline_access", fields={"attributes": FACTS})
+    given = {"department": "R&D", "seats": 3}
+    assert signed.tokens["scope"] == "openid offline_access hr"
+    assert hr.rp().userinfo(signed.access_token).json() == {"sub": "ada"} | given
+    assert given.items() <= signed.claims.items() and not {"plan", "secret"} & set(signed.claims)
+    hr.app.call("PUT", "/api/auth/users/ada", {"attributes": {"department": "Sales"}})
+    again = hr.rp().verified(hr.rp().refresh(signed.tokens["refresh_token"]).json()["id_token"])
+    assert again["department"] == "Sales" and "seats" not in again
+
+
+@pytest.mark.parametrize(
+    ("client_id", "parameters"),
+    [
+        ("c-basic", {"scope": "openid profile email roles"}),
+        ("c-basic", {"scope": "openid", "claims": '{"userinfo":{"secret":null},"id_token":{"secret":null}}'}),
+        ("c-no-hr", {"scope": "openid hr"}),
+        (
+            "c-no-hr",
+            {"scope": "openid", "claims": '{"userinfo":{"department":null},"id_token":{"department":null}}'},
+        ),
+        ("c-requested", {"scope": "openid email"}),
+    ],
+)
+def test_who_did_not_ask_or_may_not_gets_none(
+    hr: Provider, client_id: str, parameters: dict[str, Any]
+) -> None:
+    """RFC 9700 §2.3: nothing but what was asked for and may be had; introspection holds none in any case."""
+    signed = hr.sign_in(client_id=client_id, fields={"attributes": FACTS}, **parameters)
+    rp = hr.rp(client_id)
+    for given in (
+        signed.claims,
+        rp.userinfo(signed.access_token).json(),
+        rp.introspect(signed.access_token).json(),
+    ):
+        assert not set(FACTS) & set(given)
+
+
+def test_introspection_holds_no_attributes(hr: Provider) -> None:
+    """RFC 7662 §5: of a token that gives them at userinfo, and of a minted one."""
+    signed = hr.sign_in(scope="openid hr", fields={"attributes": FACTS})
+    minted = hr.ask("POST", "/api/auth/jwt", token=hr.app.session(attributes=FACTS)["token"]).json()["token"]
+    for token in (signed.access_token, minted):
+        told = hr.rp().introspect(token).json()
+        assert not set(FACTS) & set(told) and "canary" not in json.dumps(told)
+
+
+def test_one_attribute_may_be_asked_for_alone(hr: Provider) -> None:
+    """Core §5.5: by `claims`, for a client that may have its scope."""
+    asked = json.dumps({"id_token": {"department": None}})
+    signed = hr.sign_in(client_id="c-requested", claims=asked, fields={"attributes": FACTS})
+    assert signed.claims["department"] == "R&D" and "seats" not in signed.claims
+
+
+def test_names_and_defaults_hold_for_attributes_too(hr: Provider) -> None:
+    """Core §5.1.2: a client that knows the department by another name, and never asks for it."""
+    signed = hr.sign_in(client_id="c-unit", fields={"attributes": FACTS})
+    assert signed.claims["unit"] == "R&D" and "department" not in signed.claims
+
+
+def test_the_consent_page_has_the_operators_words(hr: Provider) -> None:
+    """Core §3.1.2.4: in words, escaped; an attribute that is asked for alone is listed with its scope."""
+    asked = json.dumps({"userinfo": {"plan": None}})
+    browser = hr.browser()
+    landing = hr.app.by_backend(
+        browser, browser.go(hr.rp("c-third").request(scope="openid hr", claims=asked).url)
+    )
+    assert "see your department &amp; seat" in landing.text and "see your plan" in landing.text
+
+
+def test_discovery_lists_the_operators_scopes(hr: Provider) -> None:
+    """RFC 8414 §2: what may be asked for, and what it may give."""
+    document = hr.ask("GET", "/.well-known/openid-configuration").json()
+    assert document["scopes_supported"][-2:] == ["hr", "plan"]
+    assert {"department", "seats", "plan"} <= set(document["claims_supported"])
+
+
+def test_a_client_of_the_database_may_have_them(hr: Provider) -> None:
+    """RFC 7591 §2: registered with the operator's words; one that names none may have all."""
+    made = hr.app.call("POST", "/api/oidc/clients", {"client_id": "c-all", "redirect_uris": [CALLBACK]})
+    assert made.json()["scope"].endswith("groups hr plan")
+    one = hr.app.call("POST", "/api/oidc/clients", {"redirect_uris": [CALLBACK], "scope": "openid hr"})
+    assert one.json()["scope"] == "openid hr"
+    wrong = hr.app.call("POST", "/api/oidc/clients", {"redirect_uris": [CALLBACK], "scope": "openid hrr"})
+    assert (wrong.status, "hr plan" in wrong.json()["error"]["hint"]) == (400, True)
+
+
+def test_the_largest_attribute_goes_first(hr: Provider, log: io.StringIO) -> None:
+    """Core §2: of what makes an ID token too long, the app's own facts go before standard claims and roles."""
+    facts = {"department": "x" * 3_000, "seats": "x" * 1_000, "plan": "free"}
+    claims = {"picture": "x" * 2_600}
+    signed = hr.sign_in(scope="openid profile hr plan", fields={"attributes": facts, "claims": claims})
+    assert signed.claims["picture"] == claims["picture"] and signed.claims["plan"] == "free"
+    (line,) = _lines(log, "id_token_cut")
+    assert line["claims"] == ["department"]

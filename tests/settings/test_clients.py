@@ -303,3 +303,37 @@ def test_clients_may_be_a_file(tmp_path: Path) -> None:
     reading = read(tmp_path, PYLON_OIDC_CLIENTS_FILE=str(file), PYLON_DEV_MODE="1")
     assert reading.faults == []
     assert [client.client_id for client in reading.settings.clients] == ["c-1"]
+
+
+HR = '{"hr": {"claims": ["department"], "description": "see your department"}}'
+
+
+def test_a_clients_scope_is_among_the_operators_own(tmp_path: Path) -> None:
+    """§8: the words of `PYLON_OIDC_SCOPES` are scopes like the others: all are a client's that says nothing."""
+    entries = [PLAIN, PLAIN | {"client_id": "c-2", "scope": "openid hr", "default_scopes": ["hr"]}]
+    reading = read(tmp_path, PYLON_OIDC_CLIENTS=json.dumps(entries), PYLON_OIDC_SCOPES=HR, PYLON_DEV_MODE="1")
+    assert reading.faults == []
+    first, second = reading.settings.clients
+    assert first.scope[-1] == "hr" and second.scope == ("openid", "hr")
+    assert "PYLON_OIDC_CLIENTS" in named(
+        read(tmp_path, PYLON_OIDC_CLIENTS=json.dumps(entries), PYLON_DEV_MODE="1")
+    )
+
+
+def test_scopes_that_cannot_be_read_blame_no_client(tmp_path: Path) -> None:
+    """§1: a fault of one setting hides none of another, and makes none up."""
+    entries = [PLAIN | {"scope": "openid hr"}]
+    reading = read(tmp_path, PYLON_OIDC_CLIENTS=json.dumps(entries), PYLON_OIDC_SCOPES="{")
+    assert "PYLON_OIDC_SCOPES" in named(reading) and "PYLON_LOGIN_URL" in named(reading)
+    assert not [fault for fault in reading.faults if "unknown scope" in fault.text]
+    wrong = [PLAIN | {"scope": "openid hr", "client_nam": "x"}]
+    reading = read(tmp_path, PYLON_OIDC_CLIENTS=json.dumps(wrong), PYLON_OIDC_SCOPES="{", PYLON_DEV_MODE="1")
+    assert sorted(named(reading)) == ["PYLON_OIDC_CLIENTS", "PYLON_OIDC_SCOPES"]
+
+
+def test_two_sources_for_one_name_are_a_fault(tmp_path: Path) -> None:
+    """One name has one source: an attribute that the client's scopes give counts like any claim."""
+    entries = [PLAIN | {"claim_names": {"roles": "department"}}]
+    reading = read(tmp_path, PYLON_OIDC_CLIENTS=json.dumps(entries), PYLON_OIDC_SCOPES=HR, PYLON_DEV_MODE="1")
+    (fault,) = reading.faults
+    assert fault.text.startswith("client 1 (c-1), claim_names: department would be both")

@@ -322,6 +322,7 @@ FAULTY: dict[str, str] = {
     "PYLON_COOKIE_NAME": " ",
     "PYLON_COOKIE_DOMAIN": " ",
     "PYLON_COOKIE_SAME_SITE": "x",
+    "PYLON_OIDC_SCOPES": "x",
     "PYLON_OIDC_CLIENTS": "x",
     "PYLON_LOGIN_URL": "x",
     "PYLON_CONSENT_URL": "x",

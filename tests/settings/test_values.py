@@ -35,6 +35,7 @@ DEFAULTS: dict[str, Any] = {
     "PYLON_COOKIE_NAME": "pylon_session",
     "PYLON_COOKIE_DOMAIN": None,
     "PYLON_COOKIE_SAME_SITE": "lax",
+    "PYLON_OIDC_SCOPES": None,
     "PYLON_OIDC_CLIENTS": (),
     "PYLON_LOGIN_URL": None,
     "PYLON_CONSENT_URL": None,
@@ -98,6 +99,11 @@ GOOD: dict[str, list[str]] = {
     "PYLON_COOKIE_NAME": ["sid", "__Host-sid", "__Secure-sid", "a.b!c"],
     "PYLON_COOKIE_DOMAIN": ["example.com", ".example.com", "Example.COM", "a.b.example.com"],
     "PYLON_COOKIE_SAME_SITE": ["lax", "strict", "none"],
+    "PYLON_OIDC_SCOPES": [
+        "{}",
+        '{"hr": {"claims": ["department"], "description": "see your department"}}',
+        '{"a.b:c/d-e_f": {"claims": ["x:/.-_9", "plan"], "description": "Zoë"}, "plan": {"claims": ["plan"], "description": "p"}}',
+    ],
     "PYLON_OIDC_CLIENTS": [
         "[]",
         '[{"client_id": "a", "redirect_uris": ["https://rp.example/cb"]}]',
@@ -226,6 +232,42 @@ BAD: dict[str, list[str]] = {
         ".",
     ],
     "PYLON_COOKIE_SAME_SITE": ["Lax", "off", "None", "lax "],
+    "PYLON_OIDC_SCOPES": [
+        "x",
+        "[]",
+        "null",
+        "1",
+        '""',
+        "{",
+        "[" * 100_000,
+        '{"hr": ["department"]}',
+        '{"hr": {"claims": ["department"]}}',
+        *(
+            f'{{"hr": {{"claims": {claims}, "description": "d"}}}}'
+            for claims in (
+                "[]",
+                '"department"',
+                "[1]",
+                '["sub"]',
+                '["email"]',
+                '["roles"]',
+                '["a b"]',
+                '["act"]',
+                '[""]',
+                '["é"]',
+            )
+        ),
+        *(
+            f'{{"hr": {{"claims": ["department"], "description": {text}}}}}'
+            for text in ('""', "1", "null", '"a\\nb"', f'"{"x" * 256}"', '"\\u202e"')
+        ),
+        *(
+            f'{{"{word}": {{"claims": ["department"], "description": "d"}}}}'
+            for word in ("", "a b", "openid", "groups", "sub", "scope", "é", "x" * 65)
+        ),
+        '{"hr": {"claims": ["a"], "description": "d", "more": 1}}',
+        '{"hr": {"claims": ["a"], "description": "d"}, "hr": {"claims": ["b"], "description": "d"}}',
+    ],
     "PYLON_OIDC_CLIENTS": [
         "x",
         "{}",
