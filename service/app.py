@@ -19,6 +19,7 @@ from service.protocol.key_ring import Margins
 from service.protocol.metadata import ENDPOINTS
 from service.protocol.notices import Notices
 from service.protocol.token_status import TokenStatus
+from service.protocol.waiting import Waiting
 from service.resources import clients, dev, health, interactions, sessions, token
 from service.resources.authorize import Authorize, Flow, OpenInteraction
 from service.resources.browser import STYLESHEET_PATH, Browser
@@ -34,6 +35,7 @@ from service.storage.interface import Store
 from service.web.auth import AdminAuth
 from service.web.errors import add_error_handlers
 from service.web.middleware import (
+    ClientAddress,
     CredentialedCors,
     FailuresOfPages,
     IssuerOfRequest,
@@ -159,13 +161,15 @@ def _provider(
         id_token_algs=settings.id_token_algs,
     )
     stylesheet = Stylesheet()
-    browser = Browser(store, sessions_source, signed_in, stylesheet.version, settings.brand_name)
-    waiting = Interactions(store, settings.lifetimes)
+    addresses = ClientAddress(settings.forwarded_allow_ips)
+    browser = Browser(store, sessions_source, signed_in, addresses, stylesheet.version, settings.brand_name)
+    waiting = Waiting(store)
+    interactions_kept = Interactions(waiting, settings.lifetimes)
     notices = Notices(store, structlog.get_logger("clients"))
     flow = Flow(
         browser,
         directory,
-        waiting,
+        interactions_kept,
         keyring,
         settings.lifetimes,
         clock,
@@ -180,7 +184,7 @@ def _provider(
         settings.jwt_issuer,
         directory,
     )
-    reports = (waiting, directory, sessions_source, admin, clock)
+    reports = (interactions_kept, directory, sessions_source, admin, clock)
     interaction = "/api/oidc/interactions/{interaction_id}"
     table: dict[str, Any] = {
         ENDPOINTS["authorization_endpoint"]: Authorize(flow),
@@ -190,7 +194,7 @@ def _provider(
         ENDPOINTS["introspection_endpoint"]: token.Introspect(directory, status, admin, clock),
         ENDPOINTS["revocation_endpoint"]: token.Revoke(directory, status, clock),
         ENDPOINTS["end_session_endpoint"]: Logout(
-            browser, directory, keyring, clock, logout_url=settings.logout_url
+            browser, waiting, directory, keyring, clock, logout_url=settings.logout_url
         ),
         STYLESHEET_PATH: stylesheet,
         "/api/oidc/clients": clients.AllClients(directory, admin, clock),

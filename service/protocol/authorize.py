@@ -18,7 +18,13 @@ from service.protocol.clients import Client
 from service.protocol.errors import NotOurClient, OAuthError
 from service.protocol.models import Session
 from service.protocol.pkce import is_challenge
+from service.protocol.waiting import is_too_large
 
+#: What is kept of a request that waits; an `id_token_hint` is kept as what it says.
+KEPT: Final = (
+    "response_type", "client_id", "redirect_uri", "scope", "state", "nonce", "response_mode", "prompt", "max_age",
+    "code_challenge", "code_challenge_method", "claims", "acr_values", "login_hint", "ui_locales", "resource",
+)  # fmt: skip
 PROMPTS: Final = ("none", "login", "consent", "select_account")
 RESPONSE_MODES: Final = ("query", "form_post")
 #: A sign-in that the app reports may have happened this long before the request came here.
@@ -46,6 +52,11 @@ class Asked:
     def get(self, name: str) -> str | None:
         """The parameter's value."""
         return self.parameters.get(name)
+
+    @property
+    def kept(self) -> Mapping[str, str]:
+        """What is kept of it while it waits."""
+        return {name: self.parameters[name] for name in KEPT if name in self.parameters}
 
 
 #: Raises NotOurClient before the redirect URI is trusted, OAuthError after.
@@ -102,6 +113,12 @@ def check_no_repeats(asked: Asked) -> None:
     """Parameters MUST NOT be included more than once (RFC 6749 §3.1)."""
     if asked.repeated:
         raise OAuthError("invalid_request", "A parameter is repeated.")
+
+
+def check_size(asked: Asked) -> None:
+    """It can be kept while its user signs in, and its answer can be sent: every request, whether or not it waits."""
+    if is_too_large(asked.kept):
+        raise OAuthError("invalid_request", "The request is larger than 8 KiB.")
 
 
 def check_no_request_object(asked: Asked) -> None:
@@ -227,6 +244,7 @@ BEFORE_TRUST: Final[tuple[Check, ...]] = (
 )
 AFTER_TRUST: Final[tuple[Check, ...]] = (
     check_no_repeats,
+    check_size,
     check_no_request_object,
     check_no_request_uri,
     check_no_registration,
@@ -280,8 +298,10 @@ class AuthorizationRequest:
 
 
 def return_address(asked: Asked) -> tuple[str, str | None, str]:
-    """Where an error after the cut goes: redirect URI, `state`, response mode."""
+    """Where an error after the cut goes: redirect URI, `state`, response mode. A `state` that fits in no address stays here."""
     state = None if "state" in asked.repeated else asked.get("state")
+    if state is not None and is_too_large({"state": state}):
+        state = None
     mode = (
         "form_post"
         if asked.get("response_mode") == "form_post" and "response_mode" not in asked.repeated
@@ -318,7 +338,7 @@ def build_request(asked: Asked) -> AuthorizationRequest:
         hint_subject=asked.hint_subject,
         id_token_claims=claims["id_token"],
         userinfo_claims=claims["userinfo"],
-        parameters=dict(asked.parameters),
+        parameters=asked.kept,
     )
 
 

@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from service.protocol.authorize import Progress, Step
+from service.protocol.authorize import AuthorizationRequest, Progress, Step
 from service.protocol.grants import NewCode, consent_id
 from service.protocol.handles import hash_handle, new_handle, new_id
 from service.protocol.models import Lifetimes
-from service.storage.interface import NEVER, Kind, Record, Store
+from service.protocol.waiting import Waiting, as_kept, from_kept
+from service.storage.interface import NEVER, Kind, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,9 @@ class Interaction:
     Attributes:
         id: names it to the app; not secret.
         issuer: under which issuer it began.
-        parameters: what was asked, as it came.
+        address: from which address, as far as it is known.
+        parameters: what was asked, as far as it is kept.
+        hint_subject: which user an `id_token_hint` named.
         browser_hash: hash of the cookie of the browser that began it.
         step: what the user has to do now.
         progress: what has happened so far.
@@ -38,6 +41,7 @@ class Interaction:
 
     id: str
     issuer: str
+    address: str
     parameters: Mapping[str, str]
     browser_hash: str
     expires_at: int
@@ -45,6 +49,7 @@ class Interaction:
     step: Step = Step.LOGIN
     asked_sid: str = ""
     form_token_hash: str = ""
+    hint_subject: str | None = None
 
     def is_browser(self, unverified_cookie: str | None) -> bool:
         """Whether the cookie is the one of the browser that began it."""
@@ -68,18 +73,26 @@ class Interactions:
     """Keeps interactions.
 
     Args:
-        store: where they live.
+        waiting: where they live.
         lifetimes: how long.
     """
 
-    def __init__(self, store: Store, lifetimes: Lifetimes) -> None:
-        self._store = store
+    def __init__(self, waiting: Waiting, lifetimes: Lifetimes) -> None:
+        self._waiting = waiting
+        self._store = waiting.store
         self._lifetimes = lifetimes
 
     def begin(
-        self, parameters: Mapping[str, str], *, issuer: str, sid_before: str | None, now: int
+        self, request: AuthorizationRequest, *, issuer: str, address: str, sid_before: str | None, now: int
     ) -> tuple[Interaction, str]:
         """Keep a request.
+
+        Args:
+            request: it has passed every check, that of its size too.
+            issuer: under which issuer.
+            address: whose it is, empty where nobody knows.
+            sid_before: the session that the browser has.
+            now: Unix s.
 
         Returns:
             The interaction, and the value of its cookie, known only now.
@@ -88,29 +101,31 @@ class Interactions:
         interaction = Interaction(
             id=new_id(),
             issuer=issuer,
-            parameters=parameters,
+            address=address,
+            parameters=request.parameters,
+            hint_subject=request.hint_subject,
             browser_hash=hash_handle(cookie),
             expires_at=now + self._lifetimes.interaction_s,
             progress=Progress(began_at=now, sid_before=sid_before),
         )
-        self._store.put(_to_record(interaction), now=now)
+        self._waiting.keep(_to_record(interaction), now=now)
         return interaction, cookie
 
     def find(self, interaction_id: str, *, issuer: str | None, now: int) -> Interaction | None:
         """The live interaction of that id, under that issuer unless it is None."""
-        record = self._store.get(Kind.INTERACTION, hash_handle(interaction_id), now=now)
+        record = self._store.get(Kind.INTERACTION, _id_hash(interaction_id), now=now)
         if record is None or issuer not in (None, record.body["issuer"]):
             return None
         return _from_record(record)
 
     def save(self, interaction: Interaction, *, now: int) -> None:
         """Keep what has changed; nothing where it is over."""
-        self._store.replace(Kind.INTERACTION, hash_handle(interaction.id), _to_record(interaction), now=now)
+        self._store.replace(Kind.INTERACTION, _id_hash(interaction.id), _to_record(interaction), now=now)
 
     def finish(self, interaction: Interaction, code: NewCode | None, *, now: int) -> bool:
         """End it, and store the code that came of it, in one transaction; False when it is over already."""
         put = () if code is None else code.records
-        return self._store.take(Kind.INTERACTION, hash_handle(interaction.id), put=put, now=now) is not None
+        return self._store.take(Kind.INTERACTION, _id_hash(interaction.id), put=put, now=now) is not None
 
     def report(self, interaction: Interaction, report: Report, *, now: int) -> str:
         """Keep what the backend reports; returns the verifier that the browser shall bring."""
@@ -165,12 +180,18 @@ def advance(interaction: Interaction, **progress: Any) -> Interaction:
     return replace(interaction, progress=replace(interaction.progress, **progress))
 
 
+def _id_hash(unverified_id: str) -> str:
+    """The id of an interaction, which nothing else that waits has."""
+    return hash_handle(f"interaction\n{unverified_id}")
+
+
 def _to_record(interaction: Interaction) -> Record:
     progress = interaction.progress
     body = {
         "id": interaction.id,
         "issuer": interaction.issuer,
-        "parameters": dict(interaction.parameters),
+        "request": as_kept(interaction.parameters),
+        "hint_subject": interaction.hint_subject,
         "browser_hash": interaction.browser_hash,
         "step": interaction.step,
         "asked_sid": interaction.asked_sid,
@@ -183,7 +204,9 @@ def _to_record(interaction: Interaction) -> Record:
             None if progress.consented_scope is None else list(progress.consented_scope),
         ],
     }
-    return Record(Kind.INTERACTION, hash_handle(interaction.id), interaction.expires_at, body=body)
+    return Record(
+        Kind.INTERACTION, _id_hash(interaction.id), interaction.expires_at, interaction.address, body=body
+    )
 
 
 def _from_record(record: Record) -> Interaction:
@@ -195,7 +218,9 @@ def _from_record(record: Record) -> Interaction:
     return Interaction(
         id=body["id"],
         issuer=body["issuer"],
-        parameters=body["parameters"],
+        address=record.subject,
+        parameters=from_kept(body["request"]),
+        hint_subject=body["hint_subject"],
         browser_hash=body["browser_hash"],
         expires_at=record.expires_at,
         progress=progress,

@@ -115,7 +115,7 @@ class Flow:
         """Keep the request, bound to this browser."""
         sid = None if session is None else session.sid
         interaction, cookie = self.interactions.begin(
-            request.parameters, issuer=req.context.issuer, sid_before=sid, now=now
+            request, issuer=req.context.issuer, address=self.browser.address(req), sid_before=sid, now=now
         )
         self.browser.bind(req, resp, interaction, cookie, now=now)
         return interaction
@@ -371,7 +371,9 @@ class OpenInteraction:
             flow.browser.show_error(req, resp, _OVER)
             return None
         flow.browser.drop_oldest(req, resp, interaction)
-        asked = flow.asked(Parameters(interaction.parameters), issuer=interaction.issuer, now=now)
+        parameters = interaction.parameters
+        client = flow.clients.find(parameters["client_id"], now=now)
+        asked = Asked(parameters, frozenset(), client, interaction.hint_subject)
         try:  # a client may have changed, or gone, meanwhile
             rules.check_request(asked, rules.BEFORE_TRUST + rules.AFTER_TRUST)
         except (NotOurClient, OAuthError):

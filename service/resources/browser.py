@@ -20,6 +20,7 @@ from service.resources.signed_in import SignedIn
 from service.sessions import LocalSessions
 from service.storage.interface import Kind, Record, Store
 from service.web.cookies import one_cookie, set_cookie
+from service.web.middleware import ClientAddress
 from service.web.pages import send_page
 
 PROVIDER_COOKIE: Final = "pylon_provider"
@@ -39,6 +40,7 @@ class Browser:
         store: where the provider's own sessions live.
         sessions: who is signed in.
         signed_in: finds the app's session by the app's cookie.
+        addresses: whose request it is.
         stylesheet_version: part of the stylesheet's address.
         brand_name: what people know this service by; None shows the issuer.
     """
@@ -46,8 +48,13 @@ class Browser:
     store: Store
     sessions: LocalSessions
     signed_in: SignedIn
+    addresses: ClientAddress
     stylesheet_version: str
     brand_name: str | None = None
+
+    def address(self, req: falcon.Request) -> str:
+        """From which address the browser comes; empty where nobody knows."""
+        return self.addresses.network(req.env)
 
     # --- who is signed in ---
 

@@ -16,10 +16,11 @@ from service.protocol.clients import Client
 from service.protocol.handles import hash_handle, new_handle
 from service.protocol.id_tokens import read_hint
 from service.protocol.models import Session
+from service.protocol.waiting import Waiting, as_kept, from_kept, is_too_large
 from service.resources.browser import Browser
 from service.storage.interface import Kind, Record
 from service.web.auth import is_own_form
-from service.web.params import MalformedParameters, read_form, read_query
+from service.web.params import MalformedParameters, Parameters, read_form, read_query
 from service.web.redirects import send_redirect, with_parameters
 
 _FORM_S = 600
@@ -27,8 +28,8 @@ _DONE = "signed_out"
 _POSTED = "posted"
 _MALFORMED = "The request is malformed."
 _UNFIT = "The request to sign you out does not fit its service."
+_TOO_LARGE = "The request to sign you out is too large."
 _TOO_OLD = "This page is too old."
-_KEPT = ("id_token_hint", "client_id", "post_logout_redirect_uri", "state", "logout_hint", "ui_locales")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +39,29 @@ class _Wish:
     Attributes:
         client: the client of the hint, else of `client_id`.
         subject, sid: of a genuine hint.
-        return_to: where to go afterwards: registered, with `state`; None to stay.
+        uri: where to go afterwards: registered; None to stay.
+        state: what to say there.
     """
 
-    client: Client | None
-    subject: str | None
-    sid: str | None
-    return_to: str | None
+    client: Client | None = None
+    subject: str | None = None
+    sid: str | None = None
+    uri: str | None = None
+    state: str | None = None
+
+    @property
+    def return_to(self) -> str | None:
+        """The whole address to go to."""
+        if self.uri is None:
+            return None
+        return with_parameters(self.uri, {} if self.state is None else {"state": self.state})
+
+    @property
+    def kept(self) -> Mapping[str, str]:
+        """The parameters that are kept of it; what the hint says is kept beside them."""
+        client_id = None if self.client is None else self.client.client_id
+        values = {"client_id": client_id, "post_logout_redirect_uri": self.uri, "state": self.state}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 class Logout:
@@ -52,6 +69,7 @@ class Logout:
 
     Args:
         browser: who is in front of us.
+        waiting: keeps a request, and a form that is shown.
         clients: who is registered.
         keyring: reads hints.
         clock: Unix s.
@@ -63,6 +81,7 @@ class Logout:
     def __init__(
         self,
         browser: Browser,
+        waiting: Waiting,
         clients: Clients,
         keyring: Keys,
         clock: Callable[[], float],
@@ -71,6 +90,7 @@ class Logout:
     ) -> None:
         self._browser = browser
         self.show_failure = browser.show_failure
+        self._waiting = waiting
         self._clients = clients
         self._keyring = keyring
         self._clock = clock
@@ -88,23 +108,19 @@ class Logout:
             nobody = self._browser.session(req, now=now) is None
             self._browser.show(req, resp, "logged_out.html", issuer=req.context.issuer, signed_out=nobody)
             return
-        values: Mapping[str, str] | None = parameters.values
-        if _POSTED in parameters.values:
-            values = self._posted(parameters.values[_POSTED], now=now)
-        if values is None:
-            self._browser.show_error(req, resp, _TOO_OLD)
-            return
-        wish = None if parameters.repeated else self._wish(req, values, now=now)
+        if _POSTED in parameters.values and not parameters.repeated:
+            wish = self._posted(req, resp, parameters.values[_POSTED], now=now)
+        else:
+            wish = self._asked(req, resp, parameters, now=now)
         if wish is None:
-            self._browser.show_error(req, resp, _UNFIT)
             return
         session = self._browser.session(req, prefer_sid=wish.sid, now=now)
         if session is None:  # without a hint nobody is sent on unasked (§2)
-            self._leave(req, resp, wish if wish.subject is not None else replace(wish, return_to=None))
+            self._leave(req, resp, wish if wish.subject is not None else replace(wish, uri=None))
         elif wish.subject == session.user_id:
             self._sign_out(req, resp, wish, session, now=now)
         else:
-            self._ask(req, resp, wish, session, values, now=now)
+            self._ask(req, resp, wish, session, now=now)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Take the answer of the confirm form; any other POST comes back as a GET, where cookies come along."""
@@ -114,19 +130,18 @@ class Logout:
         except MalformedParameters as error:
             self._browser.show_error(req, resp, _MALFORMED, status=error.status)
             return
-        if form.repeated:
-            self._browser.show_error(req, resp, _UNFIT)
+        if "form_token" not in form.values or form.repeated:
+            wish = self._asked(req, resp, form, now=now)
+            if wish is not None:
+                found_by = self._keep(req, wish, now=now)
+                send_redirect(resp, with_parameters(f"{req.context.issuer}/oidc/logout", found_by))
             return
-        if "form_token" not in form.values:
-            address = self._keep(form.values, now=now)
-            send_redirect(resp, with_parameters(f"{req.context.issuer}/oidc/logout", address))
-            return
-        asked = self._browser.store.take(Kind.VERIFIER, _form_hash(form.values["form_token"]), now=now)
+        asked = self._browser.store.take(Kind.INTERACTION, _form_hash(form.values["form_token"]), now=now)
         session = self._browser.session(req, now=now)
         if asked is None or not is_own_form(req) or (session is not None and asked.session_id != session.sid):
             self._browser.show_error(req, resp, _TOO_OLD, status=403)
             return
-        wish = self._wish(req, asked.body["parameters"], now=now) or _Wish(None, None, None, None)
+        wish = self._kept(req, asked, now=now) or _Wish()
         if form.values.get("decision") != "allow":
             self._browser.show(
                 req, resp, "logged_out.html", issuer=req.context.issuer, signed_out=session is None
@@ -136,68 +151,95 @@ class Logout:
         else:
             self._sign_out(req, resp, wish, session, now=now)
 
-    def _keep(self, values: Mapping[str, str], *, now: int) -> Mapping[str, str]:
-        """Keep what was posted, which may be longer than an address; the parameters of the GET that finds it."""
-        kept = {name: values[name] for name in _KEPT if name in values}
-        if not kept:
-            return {}
-        handle = new_handle()
-        record = Record(Kind.VERIFIER, _request_hash(handle), now + _FORM_S, body={"parameters": kept})
-        self._browser.store.put(record, now=now)
-        return {_POSTED: handle}
+    # --- what is asked for ---
 
-    def _posted(self, unverified_handle: str, *, now: int) -> Mapping[str, str] | None:
-        """What was posted; None when it is over. Not taken, for a page may be loaded anew."""
-        record = self._browser.store.get(Kind.VERIFIER, _request_hash(unverified_handle), now=now)
-        return None if record is None else record.body["parameters"]
+    def _asked(
+        self, req: falcon.Request, resp: falcon.Response, parameters: Parameters, *, now: int
+    ) -> _Wish | None:
+        """What may be believed of a request; None when a page has said why nothing may."""
+        wish = None if parameters.repeated else self._wish(req, parameters.values, now=now)
+        if wish is None:
+            self._browser.show_error(req, resp, _UNFIT)
+        elif is_too_large(wish.kept):
+            self._browser.show_error(req, resp, _TOO_LARGE)
+        else:
+            return wish
+        return None
 
     def _wish(self, req: falcon.Request, values: Mapping[str, str], *, now: int) -> _Wish | None:
-        """What may be believed of a request; None when its parts contradict each other."""
         hint = None
         if "id_token_hint" in values:
             hint = read_hint(self._keyring, values["id_token_hint"], issuer=req.context.issuer)
-        client_id = values.get("client_id") if hint is None else str(hint["aud"])
+        if hint is None:
+            return self._believed(values, None, None, now=now)
+        client_id = str(hint["aud"])
         if values.get("client_id") not in (None, client_id):
             return None
-        client = None if client_id is None else self._clients.find(client_id, now=now)
-        if hint is not None and client is None:
+        return self._believed({**values, "client_id": client_id}, hint["sub"], hint.get("sid"), now=now)
+
+    def _believed(
+        self, values: Mapping[str, str], subject: str | None, sid: str | None, *, now: int
+    ) -> _Wish | None:
+        """What its client may ask for; None when its parts contradict each other."""
+        client = self._clients.find(values["client_id"], now=now) if "client_id" in values else None
+        uri = values.get("post_logout_redirect_uri")
+        # Exactly as it is registered, for this very client; else nobody is sent anywhere (§3).
+        registered = client is not None and uri in client.post_logout_redirect_uris
+        if subject is not None and (client is None or not (uri is None or registered)):
             return None
-        return_to = None
-        wanted = values.get("post_logout_redirect_uri")
-        if wanted is not None:
-            # Exactly as it is registered, for this very client; else nobody is sent anywhere (§3).
-            if client is None or wanted not in client.post_logout_redirect_uris:
-                if hint is not None:
-                    return None
-            else:
-                state = {"state": values["state"]} if "state" in values else {}
-                return_to = with_parameters(wanted, state)
-        if hint is None:
-            return _Wish(client, None, None, return_to)
-        return _Wish(client, hint["sub"], hint.get("sid"), return_to)
+        if not registered:
+            return _Wish(client, subject, sid)
+        return _Wish(client, subject, sid, uri, values.get("state"))
+
+    # --- what waits ---
+
+    def _keep(self, req: falcon.Request, wish: _Wish, *, now: int) -> Mapping[str, str]:
+        """Keep what was posted, which may be longer than an address; the parameters of the GET that finds it.
+
+        Without a hint or a client there is nothing to keep: whoever asks is asked back anyhow.
+        """
+        if wish.client is None:
+            return {}
+        handle = new_handle()
+        self._waiting.keep(self._to_record(req, wish, _request_hash(handle), now=now), now=now)
+        return {_POSTED: handle}
+
+    def _posted(
+        self, req: falcon.Request, resp: falcon.Response, unverified_handle: str, *, now: int
+    ) -> _Wish | None:
+        """What was posted; None when a page has said that it is over. Not taken, for a page may be loaded anew."""
+        record = self._browser.store.get(Kind.INTERACTION, _request_hash(unverified_handle), now=now)
+        if record is None or record.body["issuer"] != req.context.issuer:
+            self._browser.show_error(req, resp, _TOO_OLD)
+            return None
+        wish = self._kept(req, record, now=now)
+        if wish is None:  # its client has changed
+            self._browser.show_error(req, resp, _UNFIT)
+        return wish
+
+    def _to_record(self, req: falcon.Request, wish: _Wish, id_hash: str, *, now: int) -> Record:
+        body = {
+            "issuer": req.context.issuer,
+            "request": as_kept(wish.kept),
+            "subject": wish.subject,
+            "sid": wish.sid,
+        }
+        return Record(Kind.INTERACTION, id_hash, now + _FORM_S, self._browser.address(req), body=body)
+
+    def _kept(self, req: falcon.Request, record: Record, *, now: int) -> _Wish | None:
+        body = record.body
+        if body["issuer"] != req.context.issuer:
+            return None
+        return self._believed(from_kept(body["request"]), body["subject"], body["sid"], now=now)
+
+    # --- what is done ---
 
     def _ask(
-        self,
-        req: falcon.Request,
-        resp: falcon.Response,
-        wish: _Wish,
-        session: Session,
-        values: Mapping[str, str],
-        *,
-        now: int,
+        self, req: falcon.Request, resp: falcon.Response, wish: _Wish, session: Session, *, now: int
     ) -> None:
         token = new_handle()
-        kept = {name: values[name] for name in _KEPT if name in values}
-        self._browser.store.put(
-            Record(
-                Kind.VERIFIER,
-                _form_hash(token),
-                now + _FORM_S,
-                session_id=session.sid,
-                body={"parameters": kept},
-            ),
-            now=now,
-        )
+        form = self._to_record(req, wish, _form_hash(token), now=now)
+        self._waiting.keep(replace(form, session_id=session.sid), now=now)
         self._browser.show(
             req,
             resp,

@@ -1,4 +1,4 @@
-"""What the rest of the program may ask of the store: eleven verbs over frozen records.
+"""What the rest of the program may ask of the store: twelve verbs over frozen records.
 
 A record has one shape whatever its kind: a hashed id, the subject that it is about, the grant that it hangs on,
 when it ends, and a body. What is given out (a token) never reaches the store, only its hash does.
@@ -30,7 +30,7 @@ class Kind(StrEnum):
     USER = "user_record"
     #: A client that was registered here; id: hash of the client id; never ends.
     CLIENT = "client"
-    #: An authorization request that waits for its user; id: hash of its id.
+    #: What waits for a browser to come back: a request to sign in or out, a form; subject: from which address it was begun.
     INTERACTION = "interaction"
     #: How an interaction goes on, once; id: hash of the verifier; grant: the interaction.
     VERIFIER = "verifier"
@@ -191,6 +191,22 @@ class Store(Protocol):
 
     def delete_expired(self, *, now: int, limit: int) -> int:
         """Remove up to `limit` records of each kind that have ended; how many it were."""
+        ...
+
+    def trim(self, kind: Kind, *, most_of_one: int, most: int) -> int:
+        """Keep a kind small: where it has too many records, those of the subject that has the most go, the oldest first.
+
+        What has ended counts as long as it is there. Up to a sixteenth of the bound goes besides, so that the next look
+        finds nothing to do; and nothing waits for the whole of it: it is several transactions.
+
+        Args:
+            kind: which; its records end in the order in which they were put.
+            most_of_one: how many may be about one subject; the empty subject, which is nobody, is not asked.
+            most: how many there may be in all.
+
+        Returns:
+            How many went.
+        """
         ...
 
     def migrate(self) -> None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -21,6 +21,9 @@ from service.storage.kept import Conflict, Driver, KeptConnections, Run, tried_a
 from service.storage.schema import HEAD
 from service.storage.statements import Statements
 from service.storage.sweeping import Sweepable, Sweeper
+
+#: How many records go in one transaction where a kind is trimmed.
+TRIM_SLICE: Final = 100
 
 
 class Database(Driver, Sweepable, Protocol):
@@ -186,6 +189,25 @@ class SqlStore:
                 removed += len(run(self._text(statements.delete_ended, kind), {"now": now, "limit": limit}))
         return removed
 
+    def trim(self, kind: Kind, *, most_of_one: int, most: int) -> int:
+        """See `Store.trim`."""
+        (row,) = self._connections.read(self._text(statements.count_by_subject, kind), {})
+        count, largest = map(int, row)  # sums are no integers everywhere
+        if count <= most and largest <= most_of_one:
+            return 0
+        # Nobody waits while it is found out which go; they go in the order of their ids, so that two do not cross.
+        kept = {"most_of_one": _with_room(most_of_one), "most": _with_room(most)}
+        beyond = sorted(self._connections.read(self._text(statements.select_beyond, kind), kept))
+        ids = [id_hash for (id_hash,) in beyond]
+        slices = (ids[first : first + TRIM_SLICE] for first in range(0, len(ids), TRIM_SLICE))
+        return sum(self._remove(kind, each) for each in slices)
+
+    @tried_again
+    def _remove(self, kind: Kind, ids: Sequence[str]) -> int:
+        sql = self._text(statements.delete_known, kind)
+        with self._connections.transaction() as run:
+            return sum(len(run(sql, {"wanted": id_hash})) for id_hash in ids)
+
     # --- the schema ---
 
     def migrate(self) -> None:
@@ -231,6 +253,11 @@ class SqlStore:
         """See `Store.close`."""
         self._sweeper.end()
         self._connections.close()
+
+
+def _with_room(most: int) -> int:
+    """A sixteenth less: finding out what goes reads the whole table, which is not to be done each time."""
+    return most - most // 16
 
 
 def _given(**values: str | None) -> dict[str, str]:

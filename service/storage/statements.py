@@ -15,10 +15,14 @@ from sqlalchemy import (
     Dialect,
     Table,
     Update,
+    and_,
     bindparam,
+    case,
     delete,
+    func,
     insert,
     literal_column,
+    or_,
     select,
     update,
 )
@@ -132,6 +136,36 @@ def delete_ended(table: Table) -> ClauseElement:
         .with_for_update(skip_locked=True)
     )
     return delete(table).where(table.c.id_hash.in_(ended)).returning(table.c.id_hash)
+
+
+def count_by_subject(table: Table) -> ClauseElement:
+    """How many records there are, and how many of the subject that has the most; the empty subject is nobody."""
+    each = select(table.c.subject, func.count().label("count")).group_by(table.c.subject).subquery()
+    somebodys = case((each.c.subject == literal_column("''"), literal_column("0")), else_=each.c["count"])
+    return select(
+        func.coalesce(func.sum(each.c["count"]), literal_column("0")),
+        func.coalesce(func.max(somebodys), literal_column("0")),
+    )
+
+
+def select_beyond(table: Table) -> ClauseElement:
+    """What is not among the `most_of_one` newest of its subject, or not among the first `most` of all.
+
+    First of all are the newest of every subject, then the second newest of each, and so on: what is beyond are the
+    oldest of whichever subject has the most.
+    """
+    newest_first = [table.c.expires_at.desc(), table.c.id_hash]
+    place = func.row_number().over(partition_by=table.c.subject, order_by=newest_first).label("place")
+    ranked = select(table.c.id_hash, table.c.subject, table.c.expires_at, place).subquery()
+    turn = func.row_number().over(order_by=[ranked.c.place, ranked.c.expires_at.desc(), ranked.c.id_hash])
+    placed = select(ranked.c.id_hash, ranked.c.subject, ranked.c.place, turn.label("turn")).subquery()
+    beyond_one = and_(placed.c.place > bindparam("most_of_one"), placed.c.subject != literal_column("''"))
+    return select(placed.c.id_hash).where(or_(placed.c.turn > bindparam("most"), beyond_one))
+
+
+def delete_known(table: Table) -> ClauseElement:
+    """The record of an id, ended or not; returns a row when there was one."""
+    return delete(table).where(table.c.id_hash == bindparam("wanted")).returning(table.c.id_hash)
 
 
 def _columns(table: Table) -> list[ColumnElement[Any]]:

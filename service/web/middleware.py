@@ -75,12 +75,31 @@ class ClientAddress:
 
     def of(self, env: dict[str, Any]) -> str:
         """The right-most forwarded entry behind a trusted proxy or a Unix socket, else the peer."""
-        peer: str = env.get("REMOTE_ADDR", "")
-        if self._is_trusted(peer):
-            nearest = env.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip()
-            if _ADDRESS.fullmatch(nearest):
-                return str(nearest)
-        return peer or "unix"
+        return self._forwarded(env) or env.get("REMOTE_ADDR") or "unix"
+
+    def network(self, env: dict[str, Any]) -> str:
+        """Whose traffic the request is, as `of` says it: an IPv4 address, or the /64 of an IPv6 one, which one site has.
+
+        Empty where nobody knows: behind a trusted proxy or a Unix socket that names no address.
+        """
+        known = self._forwarded(env)
+        if known is None and not self._is_trusted(env.get("REMOTE_ADDR", "")):
+            known = env["REMOTE_ADDR"]
+        try:
+            address = ipaddress.ip_address((known or "").partition("%")[0])
+        except ValueError:
+            return ""
+        if isinstance(address, ipaddress.IPv6Address):
+            if address.ipv4_mapped is None:
+                return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
+            address = address.ipv4_mapped
+        return str(address)
+
+    def _forwarded(self, env: dict[str, Any]) -> str | None:
+        if not self._is_trusted(env.get("REMOTE_ADDR", "")):
+            return None
+        nearest = env.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip()
+        return nearest if _ADDRESS.fullmatch(nearest) else None
 
     def _look_up(self, peer: str) -> bool:
         if self._all or not peer:  # the peer of a Unix socket has no address

@@ -77,6 +77,7 @@ ALONE: Mapping[str, Asked] = {
     "check_redirect_uri_given": _asked(repeated=("redirect_uri",)),
     "check_redirect_uri_registered": _asked(redirect_uri=URI + "x"),
     "check_no_repeats": _asked(repeated=("state",)),
+    "check_size": _asked(nonce="x" * 9_000),
     "check_no_request_object": _asked(request="x"),
     "check_no_request_uri": _asked(request_uri="x"),
     "check_no_registration": _asked(registration="x"),

@@ -55,6 +55,7 @@ CASES: dict[str, list[Case]] = {
         Case("invalid_request", repeated="code_challenge"),
         Case("invalid_request", {"unknown": "x"}, repeated="unknown"),
     ],
+    "check_size": [Case("invalid_request", {"login_hint": "x" * 9_000})],
     "check_no_request_object": [Case("request_not_supported", {"request": "e30.e30."})],
     "check_no_request_uri": [Case("request_uri_not_supported", {"request_uri": "https://rp.example.org/ro"})],
     "check_no_registration": [Case("registration_not_supported", {"registration": "{}"})],
