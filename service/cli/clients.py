@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
 import time
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import fields
+from typing import Any, BinaryIO, Final
 
 import click
 
 from service.cli.common import configured_store, fail, json_option, print_rows
 from service.clients import ClientExists, ClientReadOnly, Clients
-from service.protocol.clients import InvalidClientMetadata, MintedAudienceMissing
+from service.presets import Preset, plain_url, presets, recognise
+from service.protocol.clients import Client, InvalidClientMetadata, MintedAudienceMissing
 from service.settings import read_settings
 from service.settings.cross_checks import no_minted_audience
+
+#: Member -> its type, by its annotation; `scope` is text with blanks.
+_KINDS: Final = {member.name: str(member.type) for member in fields(Client)} | {"scope": "str"}
 
 
 @click.group()
@@ -48,10 +55,19 @@ def _directory() -> Iterator[Clients]:
             fail("This client stands in PYLON_OIDC_CLIENTS, and is changed there.")
 
 
+def _url(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
+    try:
+        return plain_url(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 @clients.command("add")
-@click.option(
-    "--redirect-uri", "redirect_uris", multiple=True, required=True, help="Where codes go; may be repeated."
-)
+@click.option("--redirect-uri", "redirect_uris", multiple=True, help="Where codes go; may be repeated.")
+@click.option("--preset", type=click.Choice(list(presets())), help="A well-known application: its members.")
+@click.option("--url", callback=_url, help="Where that application is, as its users see it.")
 @click.option("--name", "client_name", help="What users know it by.")
 @click.option("--client-id", help="An id of your own; made when left out.")
 @click.option("--public", is_flag=True, help="It cannot keep a secret: an app on a device, or in a browser.")
@@ -62,26 +78,127 @@ def _directory() -> Iterator[Clients]:
 )
 @click.option("--metadata", help="Further members, as a JSON object.")
 @json_option
-def add_client(*, metadata: str | None, public: bool, as_json: bool, **members: Any) -> None:
+def add_client(
+    *, metadata: str | None, public: bool, preset: str | None, url: str | None, as_json: bool, **members: Any
+) -> None:
     """Register a client; its secret is printed now and never again."""
-    given = {
+    application = _application(preset, url)
+    given = {} if application is None else application.client(url or "")
+    given |= {
         name: list(value) if isinstance(value, tuple) else value for name, value in members.items() if value
     }
     if public:
         given["token_endpoint_auth_method"] = "none"
-    given |= _json_object(metadata)
+    given |= _json_object(metadata, "--metadata")
+    if "redirect_uris" not in given:
+        raise click.UsageError("Where do codes go? Write --redirect-uri, or --preset with --url.")
     with _directory() as directory:
         client, secret = directory.add(given, now=int(time.time()))
         shown = client.public_metadata() | ({} if secret is None else {"client_secret": secret})
+        paste = None
+        if application is not None:
+            known = {
+                "client_id": client.client_id,
+                "client_secret": secret or str(given.get("client_secret")),
+            }
+            paste = application.at_other_side(url=url or "", issuer=_issuer(), **known)
         if as_json:
-            click.echo(json.dumps(shown, indent=2))
+            click.echo(json.dumps(shown | ({} if paste is None else {"paste": paste}), indent=2))
             return
         click.echo(f"client_id      {client.client_id}")
         if secret is not None:
             click.echo(f"client_secret  {secret}")
+        if application is not None:
+            click.echo(f"\nAt {application.title}, write:\n\n{paste}")
+        for redirect_uri in client.redirect_uris if application is None else ():
+            _hint(redirect_uri)
 
 
-def _json_object(text: str | None) -> dict[str, Any]:
+def _application(preset: str | None, url: str | None) -> Preset | None:
+    if preset is None:
+        if url is not None:
+            raise click.UsageError("--url goes with --preset.")
+        return None
+    application = presets()[preset]
+    if application.needs_url and url is None:
+        raise click.UsageError("Where is the application? Write --url https://app.example.com.")
+    return application
+
+
+def _issuer() -> str:
+    """The issuer as the other side must be told it; of dev mode where none is set."""
+    return read_settings().settings.issuer or f"http://localhost:{os.environ.get('PORT') or 4321}"
+
+
+def _hint(redirect_uri: str) -> None:
+    """Say which application has such a redirect URI, for it may want more than that."""
+    found = recognise(redirect_uri)
+    if found is not None:
+        application, url = found
+        click.echo(
+            f"This is the address of {application.title}. For its other members, and what to write there: "
+            f"--preset {application.name} --url {url}",
+            err=True,
+        )
+
+
+@clients.command("update")
+@click.argument("client_id")
+@click.option(
+    "--set", "changes", multiple=True, metavar="MEMBER=VALUE", help="A member's new value; may be repeated."
+)
+@click.option("--metadata", "file", type=click.File("rb"), help="A file with the new values, a JSON object.")
+@json_option
+def update_client(client_id: str, *, changes: tuple[str, ...], file: BinaryIO | None, as_json: bool) -> None:
+    """Change members of a client; the others stay, its secret too."""
+    if bool(changes) == (file is not None):
+        raise click.UsageError("Write --set MEMBER=VALUE, or --metadata FILE.")
+    given = dict(map(_change, changes)) if file is None else _json_object(_text(file), "The file")
+    with _directory() as directory:
+        now = int(time.time())
+        current = directory.find(client_id, now=now)
+        before = {} if current is None else current.public_metadata()
+        wanted = {name: value for name, value in (before | given).items() if value is not None}
+        changed = None if current is None else directory.change(client_id, wanted, now=now)
+        if changed is None:
+            fail("There is no such client.")
+        shown = changed.public_metadata()
+        if as_json:
+            click.echo(json.dumps(shown, indent=2))
+            return
+        for name in sorted(before.keys() | shown.keys()):
+            if before.get(name) != shown.get(name):
+                click.echo(f"{name}  {json.dumps(shown.get(name))}")
+
+
+def _text(file: BinaryIO) -> str:
+    try:
+        return file.read().decode()
+    except UnicodeDecodeError:
+        raise click.UsageError("The file is not UTF-8.") from None
+
+
+def _change(text: str) -> tuple[str, Any]:
+    """A member and its value: JSON where the member is no text, and in short lists and names without it."""
+    member, separator, value = text.partition("=")
+    if not separator:
+        raise click.UsageError("--set is no MEMBER=VALUE.")
+    if not value:
+        return member, None  # its default again
+    kind = _KINDS.get(member, "str")
+    if kind.startswith("str"):
+        return member, value
+    with contextlib.suppress(ValueError, RecursionError):
+        return member, json.loads(value)
+    words = re.split(r"[\s,]+", value.strip())
+    if kind.startswith("tuple"):
+        return member, words
+    if kind.startswith("Mapping"):
+        return member, dict(word.split("=", 1) for word in words if "=" in word)
+    return member, value
+
+
+def _json_object(text: str | None, what: str) -> dict[str, Any]:
     if text is None:
         return {}
     try:
@@ -89,7 +206,7 @@ def _json_object(text: str | None) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise click.UsageError("--metadata is no JSON object.")
+        raise click.UsageError(f"{what} is no JSON object.")
     return value
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from service.clients import Clients
+from service.presets import presets, recognise
 from service.storage.sql import SqlStore
 from service.storage.sqlite import SqliteDatabase
 from tests.settings.conftest import Run
@@ -253,3 +254,130 @@ def test_a_name_moves_no_terminal(run: Run) -> None:
     """S41: a client's name is text of strangers; what is not printable is refused."""
     assert run(*ADD, "--name", "\x1b[31mred").exit_code == 2
     assert run(*ADD, "--name", "a\nb").exit_code == 2
+
+
+# --- changing one ---
+
+
+def test_update_changes_what_it_names_and_nothing_else(tmp_path: Path, run: Run) -> None:
+    """docs/cli.md: `clients update --set`: lists, flags, names and text; the secret stays."""
+    made = _json(run, *ADD, "--name", "Wiki", "--scope", "openid email groups", "--json")
+    client_id, secret = made["client_id"], made.pop("client_secret")
+    changed = _json(
+        run, "clients", "update", client_id, "--set", "redirect_uris=https://a.example/cb, https://b.example/cb",
+        "--set", "require_pkce=true", "--set", "claim_names=roles=groups,email=mail", "--set", "client_name=The wiki",
+        "--set", 'default_scopes=["email"]', "--json",
+    )  # fmt: skip
+    assert changed == made | {
+        "redirect_uris": ["https://a.example/cb", "https://b.example/cb"], "require_pkce": True,
+        "claim_names": {"roles": "groups", "email": "mail"}, "client_name": "The wiki", "default_scopes": ["email"],
+    }  # fmt: skip
+    assert _is_good(tmp_path, client_id, secret)
+    back = _json(
+        run, "clients", "update", client_id, "--set", "require_pkce=", "--set", "claim_names=", "--json"
+    )
+    assert "require_pkce" not in back and back["claim_names"] == {} and back["client_name"] == "The wiki"
+
+
+def test_update_reads_a_file(tmp_path: Path, run: Run) -> None:
+    """docs/cli.md: `--metadata FILE`: the members in it change; `null` gives one its default again."""
+    made = _json(run, *ADD, "--name", "Wiki", "--json")
+    file = tmp_path / "new.json"
+    file.write_text(json.dumps({"client_name": None, "first_party": True}))
+    result = run("clients", "update", made["client_id"], "--metadata", str(file))
+    assert (result.exit_code, result.output) == (0, "client_name  null\nfirst_party  true\n")
+    shown = _json(run, "clients", "show", made["client_id"])
+    assert shown["first_party"] is True and "client_name" not in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "said"),
+    [
+        (("a",), 2, "--set MEMBER=VALUE, or --metadata FILE"),
+        (("a", "--set", "x"), 2, "MEMBER=VALUE"),
+        (("a", "--set", "redirect_uri=https://x.example"), 2, "did you mean redirect_uris?"),
+        (("a", "--set", "redirect_uris=http://x.example"), 2, "write https"),
+        (("a", "--set", "require_pkce=maybe"), 2, "true or false"),
+        (("a", "--set", "client_secret=" + STRONG), 2, "rotate it"),
+        (("a", "--set", "client_id=b"), 2, "cannot be changed"),
+        (("none", "--set", "client_name=x"), 1, "no such client"),
+        (("fixed", "--set", "client_name=x"), 1, "PYLON_OIDC_CLIENTS"),
+    ],
+)
+def test_update_says_what_is_wrong(run: Run, arguments: tuple[str, ...], exit_code: int, said: str) -> None:
+    """docs/cli.md: wrong usage and wrong metadata are 2, a client that is not there or not the database's is 1."""
+    assert run(*ADD, "--client-id", "a").exit_code == 0
+    before = _json(run, "clients", "show", "a")
+    result = run("clients", "update", *arguments, **IN_DEV)
+    assert (result.exit_code, said in result.output + result.stderr) == (exit_code, True), result.output
+    assert _json(run, "clients", "show", "a") == before
+
+
+# --- well-known applications ---
+
+
+@pytest.mark.parametrize("name", presets())
+def test_a_preset_registers_its_application(tmp_path: Path, run: Run, name: str) -> None:
+    """docs/apps: one line registers it, and what is printed for the other side has every value filled in."""
+    preset = presets()[name]
+    url = ("--url", "https://app.example.com/x/") if preset.needs_url else ()
+    made = _json(
+        run, "clients", "add", "--preset", name, *url, "--json", PYLON_OIDC_ISSUER="https://id.example.com"
+    )
+    assert (
+        made["client_name"]
+        and made["redirect_uris"]
+        and set(made["default_scopes"]) <= set(made["scope"].split())
+    )
+    paste = made["paste"]
+    assert "https://id.example.com" in paste and made["client_id"] in paste
+    assert ("client_secret" in made) == (made.get("client_secret", "\0") in paste)
+    assert not any("{" + part + "}" in paste for part in ("url", "issuer", "client_id", "client_secret"))
+    for uri in made["redirect_uris"] if preset.recognised else ():
+        assert not uri.startswith("https") or recognise(uri) == (preset, "https://app.example.com/x")
+    text = run("clients", "add", "--preset", name, *url).output
+    assert text.startswith("client_id ") and f"At {preset.title}, write:" in text
+
+
+def test_options_win_over_a_preset(run: Run) -> None:
+    """docs/cli.md: the preset fills in what the line does not say."""
+    line = (
+        "clients",
+        "add",
+        "--preset",
+        "grafana",
+        "--url",
+        "https://g.example",
+        "--name",
+        "Boards",
+        "--json",
+    )
+    made = _json(run, *line, "--client-id", "grafana", "--metadata", '{"first_party": true}')
+    assert (made["client_name"], made["client_id"], made["first_party"]) == ("Boards", "grafana", True)
+    assert made["redirect_uris"] == ["https://g.example/login/generic_oauth"]
+    assert "http://localhost:4321/oidc/authorize" in made["paste"]
+
+
+def test_a_well_known_address_is_recognised(run: Run) -> None:
+    """docs/cli.md: who writes the address of a well-known application is told of its preset, on stderr."""
+    line = ("clients", "add", "--redirect-uri", "https://p.example/oauth2/callback")
+    assert "--preset oauth2-proxy --url https://p.example" in run(*line).stderr
+    assert run(*ADD).stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "--redirect-uri, or --preset"),
+        (("--preset", "grafana"), "--url https://app.example.com"),
+        (("--preset", "grafanna", "--url", "https://g.example"), "grafana"),
+        (("--url", "https://g.example", "--redirect-uri", CALLBACK), "--url goes with --preset"),
+        (("--preset", "grafana", "--url", "g.example"), "write https://app.example.com"),
+        (("--preset", "grafana", "--url", "https://g.example/?x=1"), "write https://app.example.com"),
+        (("--preset", "grafana", "--url", "http://g.example"), "write https"),
+    ],
+)
+def test_a_preset_says_what_it_lacks(run: Run, arguments: tuple[str, ...], said: str) -> None:
+    """docs/cli.md: wrong usage is 2, with what to write."""
+    result = run("clients", "add", *arguments)
+    assert (result.exit_code, said in result.output + result.stderr) == (2, True), result.output
