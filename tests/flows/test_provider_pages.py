@@ -15,7 +15,7 @@ import pytest
 
 from tests.flows.provider_setup import OTHER, OWN, client_metadata, usual_clients
 from tests.support.app import RelyingParty, with_query
-from tests.support.browser import TAB, Browser
+from tests.support.browser import ENTER, TAB, Browser
 from tests.support.gunicorn import ADMIN, Gunicorn, rsa_pem
 
 SIZES = ((320, 640), (1280, 800))
@@ -246,6 +246,48 @@ def test_a_page_is_laid_out_for_a_screen_reader(shown: House) -> None:
         return [...document.querySelectorAll("input:not([type=hidden]), button, a")]
             .filter(e => !(e.labels?.length || e.textContent.trim())).map(e => e.outerHTML)"""
     assert run(unnamed) == []
+
+
+#: Begins the animation of a button again, for a machine may be slow, and holds it where it is after so many ms.
+_HOLD = """
+    const button = document.querySelector(arguments[0])
+    button.style.animation = "none"
+    button.offsetWidth
+    button.style.animation = ""
+    const [animation] = button.getAnimations()
+    animation.pause()
+    animation.currentTime = arguments[1]"""
+_TAKES_CLICKS = "return getComputedStyle(document.querySelector(arguments[0])).pointerEvents !== 'none'"
+
+
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+@pytest.mark.parametrize("button", ["button[value=allow]", "button[value=deny]"])
+def test_a_consent_button_is_dead_for_half_a_second(house: House, button: str, motion: str) -> None:
+    """A click that was meant for the page before answers nothing; the keyboard does, and so does the mouse afterwards."""
+    browser = house.browser
+
+    def ask() -> None:
+        browser.open(house.party.begin(OTHER, scope="openid email", prompt="consent")[1])
+
+    browser.forget()
+    preference = {"name": "prefers-reduced-motion", "value": motion}
+    browser.devtools("Emulation.setEmulatedMedia", features=[preference])
+    house.sign_in()
+    ask()
+    page = browser.url
+    for ms in (0, 250, 499):
+        browser.run(_HOLD, button, ms)
+        assert browser.run(_TAKES_CLICKS, button) is False
+        browser.click_at_once(button)
+        assert browser.url == page
+    browser.tab_to(button)
+    browser.press(ENTER)
+    browser.wait_for(house.party.origin)
+    ask()
+    browser.run("document.querySelector(arguments[0]).getAnimations().forEach(a => a.finish())", button)
+    assert browser.run(_TAKES_CLICKS, button) is True
+    browser.click_at_once(button, times=1)
+    browser.wait_for(house.party.origin)
 
 
 def test_every_control_is_reached_by_tab_and_shows_it(shown: House) -> None:

@@ -182,8 +182,24 @@ class Browser(Stoppable):
         return str(self._call("POST", "/element", {"using": "css selector", "value": css})[_ELEMENT])
 
     def click(self, css: str) -> None:
-        """Click an element; a page that comes of it has loaded afterwards."""
-        self._call("POST", f"/element/{self.find(css)}/click")
+        """Click an element, once it takes clicks; a page that comes of it has loaded afterwards."""
+        takes = "return getComputedStyle(document.querySelector(arguments[0])).pointerEvents !== 'none'"
+        element = self.find(css)
+        self._wait(lambda: bool(self.run(takes, css)), f"{css} to take clicks")
+        self._call("POST", f"/element/{element}/click")
+
+    def click_at_once(self, css: str, times: int = 2) -> None:
+        """Press the mouse where an element is, as somebody does who was clicking there already."""
+        box = self.run(
+            "const b = document.querySelector(arguments[0]).getBoundingClientRect();"
+            "return [b.x + b.width / 2, b.y + b.height / 2]",
+            css,
+        )
+        for count in range(1, times + 1):
+            for kind in ("mousePressed", "mouseReleased"):
+                self.devtools(
+                    "Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=count
+                )
 
     def write(self, css: str, text: str) -> None:
         """Write into a field, in the place of what stands there."""
