@@ -362,12 +362,10 @@ def error_complaints(text: str) -> list[str]:
 def proxy_error_complaints(text: str) -> list[str]:
     """nginx's own code, and the statuses for which it has words."""
     refused = section(text, "Refused by nginx")
-    body = (PROJECT / "nginx/snippets/errors.conf").read_text(encoding="utf-8")
-    words = re.search(
-        r"map \$status \$pylon_refusal \{(.*?)\n\}", (PROJECT / "nginx/site.conf").read_text("utf-8"), re.S
-    )
+    site = (PROJECT / "nginx/site.conf").read_text(encoding="utf-8")
+    words = re.search(r"map \$status \$pylon_refusal \{(.*?)\n\}", site, re.S)
     assert words is not None
-    return complaints(first_codes(refused), re.findall(r'"code":"(\w+)"', body)) + complaints(
+    return complaints(first_codes(refused), re.findall(r'"code":"(\w+)"', site)) + complaints(
         (row[0] for row in rows(refused) if row[0].isdigit()), re.findall(r"^\s*(\d{3})\s", words[1], re.M)
     )
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tests.support.gunicorn import ADMIN, SECRET, Gunicorn
-from tests.support.nginx import BACKEND, OUTSIDER, NginxSite, StubUpstream, assert_refused
+from tests.support.nginx import (
+    BACKEND,
+    OUTSIDER,
+    NginxSite,
+    StubUpstream,
+    assert_refused,
+    assert_refused_by_oauth,
+)
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
@@ -237,3 +244,46 @@ def test_sessions_through_nginx_with_the_real_application() -> None:
         assert site.call("GET", "/api/auth/me", source=OUTSIDER, headers=mine).status == 401
         assert_refused(site.call("GET", "/readyz", source=OUTSIDER), 403)
         assert site.call("GET", "/readyz", source=BACKEND).status == 200
+
+
+@pytest.mark.parametrize("prefix", ["", "/id/one"])
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "Bearer {admin}",
+        "bearer {admin}",
+        "BEARER  {admin}",
+        "Bearer\t{admin}",
+        "DPoP {admin}",
+        "Basicx {admin}",
+    ],
+)
+def test_introspection_by_the_admin_token_is_the_backends(
+    site: NginxSite, stub: StubUpstream, shown: str, prefix: str
+) -> None:
+    """Whatever is no client's Basic is refused from elsewhere, in OAuth's shape, and passes from the backends."""
+    path, headers = f"{prefix}/oidc/introspect", {"Authorization": shown.format(admin=ADMIN)}
+    refused = site.call("POST", path, source=OUTSIDER, headers=headers, body=b"token=x")
+    assert_refused_by_oauth(refused, 403, "access_denied")
+    assert stub.seen == []
+    assert site.call("POST", path, source=BACKEND, headers=headers, body=b"token=x").status == 200
+    (seen,) = stub.seen
+    assert (seen.method, seen.target, seen.body) == ("POST", path, b"token=x")
+    assert seen.headers["authorization"] == headers["Authorization"]
+
+
+@pytest.mark.parametrize("shown", [None, "Basic Yzpz", "basic Yzpz"])
+def test_introspection_by_a_client_is_open(site: NginxSite, stub: StubUpstream, shown: str | None) -> None:
+    """Relying parties ask from anywhere: by Basic, or in the form."""
+    headers = {} if shown is None else {"Authorization": shown}
+    assert site.call("POST", "/oidc/introspect", source=OUTSIDER, headers=headers, body=b"x=y").status == 200
+    assert stub.seen[0].body == b"x=y"
+
+
+def test_a_second_credential_does_not_hide_the_admin_token(site: NginxSite, stub: StubUpstream) -> None:
+    """Two `Authorization` headers are refused before anybody chooses between them."""
+    lines = ["POST /oidc/introspect HTTP/1.1", f"Host: {site.authority}", "Authorization: Basic Yzpz"]
+    lines += [f"Authorization: Bearer {ADMIN}", "Connection: close", "", ""]
+    (answer,) = site.exchange("\r\n".join(lines).encode(), source=OUTSIDER)
+    assert_refused_by_oauth(answer, 400, "invalid_request")
+    assert stub.seen == []

@@ -8,7 +8,14 @@ import subprocess
 
 import pytest
 
-from tests.support.nginx import OUTSIDER, NginxSite, Reply, StubUpstream, assert_refused
+from tests.support.nginx import (
+    OUTSIDER,
+    NginxSite,
+    Reply,
+    StubUpstream,
+    assert_refused,
+    assert_refused_by_oauth,
+)
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
@@ -104,18 +111,83 @@ def test_an_application_that_is_down_is_502(stub: StubUpstream) -> None:
         assert_refused(alone.call("GET", "/oidc/jwks"), 502)
 
 
+#: Its endpoints, those to come included.
+OAUTH = (
+    "token",
+    "userinfo",
+    "introspect",
+    "revoke",
+    "par",
+    "device_authorization",
+    "register",
+    "register/c_1",
+)
+
+
 @pytest.mark.parametrize("prefix", ["", "/id/one"])
-@pytest.mark.parametrize("endpoint", ["token", "userinfo", "revoke"])
+@pytest.mark.parametrize("endpoint", OAUTH)
+def test_what_is_refused_at_an_oauth_endpoint_has_its_shape(
+    site: NginxSite, stub: StubUpstream, endpoint: str, prefix: str
+) -> None:
+    """Contract §7: there `error` is always a string (RFC 6749 §5.2), whoever refuses."""
+    path = f"{prefix}/oidc/{endpoint}"
+    assert_refused_by_oauth(site.call("POST", path, body=b"x" * 70_000), 413, "invalid_request")
+    for host in ("evil.test", site.name, f"{site.name}:9999"):
+        assert_refused_by_oauth(site.call("POST", path, host=host, body=b"x=y"), 400, "invalid_request")
+    (long,) = site.exchange(raw(site, f"POST {path}?{'x' * 9000} HTTP/1.1"))
+    assert_refused_by_oauth(long, 414, "invalid_request")
+    for lines, status in (
+        (["Cookie: " + "x" * 9000], 431),
+        (["Content-Length: abc"], 400),
+        (["Transfer-Encoding: gzip"], 501),
+    ):
+        (answer,) = site.exchange(raw(site, f"POST {path} HTTP/1.1", *lines))
+        assert_refused_by_oauth(answer, status, "invalid_request")
+    (traced,) = site.exchange(raw(site, f"TRACE {path} HTTP/1.1"))
+    assert_refused_by_oauth(traced, 405, "invalid_request")
+    assert "POST" in traced.headers["allow"]
+    assert stub.seen == []
+    stub.reply = lambda _seen: Reply(drop=True)
+    away = site.call("POST", path, body=b"x=y")
+    assert_refused_by_oauth(away, 502, "temporarily_unavailable")
+    assert away.headers["retry-after"] == "5"
+
+
+def test_a_refusal_of_userinfo_says_it_in_the_challenge(site: NginxSite) -> None:
+    """RFC 6750 §3."""
+    refused = site.call("GET", "/oidc/userinfo", host="evil.test")
+    assert refused.headers.all("www-authenticate") == ['Bearer error="invalid_request"']
+    assert "www-authenticate" not in site.call("GET", "/oidc/token", host="evil.test").headers
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/oidc/tokens",
+        "/x/oidc/token/y",
+        "/token",
+        "/oidc/jwks",
+        "/oidc/authorize",
+        "/x?y=/oidc/token",
+        "/oidc/TOKEN",
+    ],
+)
+def test_what_is_refused_elsewhere_has_our_own_shape(site: NginxSite, path: str) -> None:
+    """Everything else that nginx refuses is PROXY_REFUSED."""
+    assert_refused(site.call("POST", path, host="evil.test"), 421)
+
+
+@pytest.mark.parametrize("prefix", ["", "/id/one"])
+@pytest.mark.parametrize("endpoint", ["token", "userinfo", "revoke", "jwks"])
 def test_a_page_elsewhere_can_read_what_is_refused(
     site: NginxSite, stub: StubUpstream, endpoint: str, prefix: str
 ) -> None:
-    """Contract §8: CORS `*` on token, userinfo, revoke, for errors too; whoever gives them (Fetch §3.2)."""
+    """Contract §8: CORS `*` where no cookie counts, for errors too; whoever gives them (Fetch §3.2)."""
     path = f"{prefix}/oidc/{endpoint}"
     too_large = site.call("POST", path, body=b"x" * 70_000)
-    assert_refused(too_large, 413)
     stub.reply = lambda _seen: Reply(drop=True)
     away = site.call("POST", path, body=b"x=y")
-    assert_refused(away, 502)
+    assert [too_large.status, away.status] == [413, 502]
     for answer in (too_large, away):
         assert answer.headers.all("access-control-allow-origin") == ["*"]
         assert "X-Request-Id" in answer.headers["access-control-expose-headers"]
@@ -128,7 +200,7 @@ def test_a_page_elsewhere_can_read_what_is_refused(
 def test_what_is_refused_elsewhere_is_nobody_elses(site: NginxSite, stub: StubUpstream, path: str) -> None:
     """S42: CORS `*` is for the endpoints where no cookie counts, and for no other."""
     answer = site.call("POST", path, body=b"x" * 70_000)
-    assert_refused(answer, 413)
+    assert answer.status == 413
     assert "access-control-allow-origin" not in answer.headers
 
 

@@ -9,10 +9,19 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import pytest
 
-from tests.support.nginx import BACKEND, OUTSIDER, NginxSite, Reply, Seen, StubUpstream, assert_refused
+from tests.support.nginx import (
+    BACKEND,
+    OUTSIDER,
+    NginxSite,
+    Reply,
+    Seen,
+    StubUpstream,
+    assert_refused,
+    assert_refused_by_oauth,
+)
 
 #: So slow that a test gets nothing but the burst, however slow the machine.
-SLOW = {"rate=100r/s": "rate=1r/m", "rate=1000r/s": "rate=1r/m"}
+SLOW = {f"rate={rate}r/s": "rate=1r/m" for rate in (100, 1000, 20)}
 BURST = 200
 ADDRESS_BURST = 2000
 
@@ -25,7 +34,12 @@ def site(stub: StubUpstream) -> Iterator[NginxSite]:
 
 
 def flood(
-    site: NginxSite, count: int, *lines: str, target: str = "/x", source: str = BACKEND
+    site: NginxSite,
+    count: int,
+    *lines: str,
+    method: str = "GET",
+    target: str = "/x",
+    source: str = BACKEND,
 ) -> Counter[int]:
     """Send the same request many times; `{n}` in a line is its number.
 
@@ -38,7 +52,7 @@ def flood(
         payload = "".join(
             "\r\n".join(
                 [
-                    f"GET {target} HTTP/1.1",
+                    f"{method} {target} HTTP/1.1",
                     f"Host: {site.authority}",
                     *(line.format(n=n) for line in lines),
                     "Connection: close" if n == numbers[-1] else "Connection: keep-alive",
@@ -132,3 +146,77 @@ def test_a_credential_may_not_hold_more_than_64_requests_at_once(site: NginxSite
         answered = Counter(future.result() for future in asked)
     assert refused == [("Bearer one", 429)] * 8
     assert answered == {("Bearer one", 200): 64, ("Bearer two", 200): 4}
+
+
+BROWSERS = ["/oidc/authorize?x=1", "/oidc/logout", "/oidc/interaction/abc", "/id/one/oidc/authorize"]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_browsers_pages_are_limited_by_address_alone(site: NginxSite, method: str) -> None:
+    """Neither a made-up credential nor another page is a way around; another address is not concerned."""
+    lines = "Authorization: Bearer made-up-{n}", "Cookie: pylon_session=made-up-{n}", "Content-Length: 0"
+    passed = 0
+    for target in BROWSERS:
+        passed += flood(site, 80, *lines, method=method, target=target)[200]
+    assert passed == BURST + 1
+    answer = site.call("GET", BROWSERS[0], headers={"Authorization": "Bearer new"})
+    assert_refused(answer, 429)
+    assert answer.headers["retry-after"] == "1"
+    assert flood(site, 5, method=method, target=BROWSERS[0], source=OUTSIDER) == {200: 5}
+    assert flood(site, 5, target="/oidc/token") == {200: 5}
+
+
+def test_an_ipv6_network_counts_as_one_address(stub: StubUpstream) -> None:
+    """The last 64 bits are the client's own to choose; the first ones tell two apart, and so does all of IPv4."""
+    stub.forget()
+    told = "set_real_ip_from 127.0.0.0/8; real_ip_header X-Test-Address;"
+    with NginxSite(stub.address, edits=SLOW, more=told) as site:
+
+        def passed(*addresses: str) -> int:
+            return sum(
+                flood(site, 60, f"X-Test-Address: {address}", target="/oidc/authorize")[200]
+                for address in addresses
+            )
+
+        assert (
+            passed("2001:db8::1", "2001:db8:0:0:1:2:3:4", "2001:db8::a:0:0:1", "2001:db8::ffff:a0a:a0a")
+            == BURST + 1
+        )
+        assert passed("2001:db8:0:1::1", "2001:db8:0:2::1", "2001:db8:0:a0a::a0a") == 180
+        assert passed("192.0.2.1", "192.0.2.2", "::ffff:192.0.2.3", "::ffff:192.0.2.4", "10.10.10.10") == 300
+
+
+PREFLIGHT = (
+    "Origin: https://spa.example",
+    "Access-Control-Request-Method: POST",
+    "Access-Control-Request-Headers: authorization,content-type, dpop",
+)
+
+
+@pytest.mark.parametrize("path", ["/oidc/token", "/oidc/userinfo", "/oidc/revoke"])
+def test_preflights_are_not_one_client(site: NginxSite, path: str) -> None:
+    """They carry no credential: those of all pages behind one address do not count as one credential's."""
+    assert flood(site, BURST + 50, *PREFLIGHT, method="OPTIONS", target=path) == {200: BURST + 50}
+
+
+def test_a_preflight_beyond_the_limit_lets_the_page_see_it(site: NginxSite, stub: StubUpstream) -> None:
+    """Beyond the limit of its address nginx answers it by itself: the request behind it is a 429 that the page can read."""
+    assert flood(site, ADDRESS_BURST + 1, "Authorization: Bearer made-up-{n}") == {200: ADDRESS_BURST + 1}
+    stub.seen.clear()
+    asked = dict(line.split(": ", 1) for line in PREFLIGHT)
+    answer = site.call("OPTIONS", "/oidc/token", headers=asked)
+    assert (answer.status, answer.body) == (204, b"")
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert "POST" in answer.headers["access-control-allow-methods"]
+    assert answer.headers["access-control-allow-headers"] == "authorization,content-type, dpop"
+    refused = site.call("POST", "/oidc/token", headers={"Origin": asked["Origin"]}, body=b"x=y")
+    assert_refused_by_oauth(refused, 429, "temporarily_unavailable")
+    assert refused.headers["retry-after"] == "1"
+    assert refused.headers["access-control-allow-origin"] == "*"
+    assert "Retry-After" in refused.headers["access-control-expose-headers"]
+    odd = site.call("OPTIONS", "/oidc/token", headers=asked | {"Access-Control-Request-Headers": 'a"b, c'})
+    assert "access-control-allow-headers" not in odd.headers
+    # Where pages elsewhere may not ask at all, it is a refusal like any other; and so is one that is no preflight.
+    assert_refused(site.call("OPTIONS", "/api/auth/jwt", headers=asked), 429)
+    assert_refused_by_oauth(site.call("OPTIONS", "/oidc/token"), 429, "temporarily_unavailable")
+    assert stub.seen == []

@@ -741,12 +741,32 @@ def assert_refused(answer: Answer, status: int) -> None:
         answer: Of `NginxSite.call`; not to a HEAD request.
         status: The one expected.
     """
-    assert answer.status == status, (answer.status, answer.body)
     error = answer.json()["error"]
     assert set(error) == {"code", "message", "request_id"}
     assert error["code"] == "PROXY_REFUSED"
     assert error["message"]
     assert answer.headers.all("x-request-id") == [error["request_id"]]
+    _assert_headers_of_a_refusal(answer, status)
+
+
+def assert_refused_by_oauth(answer: Answer, status: int, error: str) -> None:
+    """Check that nginx itself refused, in the shape of OAuth's errors (RFC 6749 §5.2).
+
+    Args:
+        answer: Of `NginxSite.call`; not to a HEAD request.
+        status: The one expected.
+        error: Its word.
+    """
+    body = answer.json()
+    assert set(body) == {"error", "error_description"}
+    assert body["error"] == error
+    assert body["error_description"]
+    _assert_headers_of_a_refusal(answer, status)
+
+
+def _assert_headers_of_a_refusal(answer: Answer, status: int) -> None:
+    assert answer.status == status, (answer.status, answer.body)
+    assert len(answer.headers.all("x-request-id")) == 1
     assert answer.headers.all("content-type") == ["application/json"]
     assert answer.headers.all("cache-control") == ["no-store"]
     assert answer.headers.all("x-content-type-options") == ["nosniff"]
