@@ -206,7 +206,7 @@ def _provider(
         f"{interaction}/login": interactions.ReportLogin(*reports),
         f"{interaction}/consent": interactions.ReportConsent(*reports),
         f"{interaction}/reject": interactions.ReportRejection(*reports),
-        "/api/auth/users/{user_id}": OneUser(sessions_source, admin),
+        "/api/auth/users/{user_id}": OneUser(sessions_source, admin, clock),
     }
     if settings.dev_mode:
         table |= {

@@ -6,7 +6,7 @@ Never touches: requests, the metadata's rules (`protocol.clients`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, Final
 
@@ -21,12 +21,14 @@ from service.protocol.clients import (
     parse_client,
 )
 from service.protocol.grants import FALLS_WITH_GRANT
-from service.protocol.handles import hash_handle, new_handle, new_id
+from service.protocol.handles import hash_handle, new_handle, new_id, new_version
 from service.protocol.scopes import STANDARD_SCOPES, Scopes
-from service.storage.interface import NEVER, Kind, Record, Store
+from service.storage.interface import NEVER, Fitting, Kind, Record, Store
 
 #: A rotated secret is good for so long, in s: the client's developers have an hour.
 ROTATION_OVERLAP_S: Final = 3600
+#: A client that comes under the same id one day must not find what this one held.
+_FALLS_WITH_CLIENT: Final = (*FALLS_WITH_GRANT, Kind.CONSENT)
 #: Each of them is compared at every authentication.
 _MOST_OLD_SECRETS: Final = 10
 _FIELDS: Final = frozenset(item.name for item in fields(Client))
@@ -93,11 +95,11 @@ class Clients:
         if client_id in self._fixed:
             return self._fixed[client_id]
         record = self._store.get(Kind.CLIENT, hash_handle(client_id), now=now)
-        return None if record is None else _from_body(record.body, self.scopes)
+        return None if record is None else _client(record, self.scopes)
 
     def list(self, *, now: int) -> list[Client]:
         """Every client, by id."""
-        stored = [_from_body(record.body, self.scopes) for record in self._store.list(Kind.CLIENT, now=now)]
+        stored = [_client(record, self.scopes) for record in self._store.list(Kind.CLIENT, now=now)]
         known = {client.client_id: client for client in stored} | self._fixed
         return [known[client_id] for client_id in sorted(known)]
 
@@ -121,7 +123,7 @@ class Clients:
         if "client_secret" not in given and given.get("token_endpoint_auth_method") != "none":
             made = given["client_secret"] = new_handle()
         client = self._checked(parse_client(given, source="database", scopes=self.scopes))
-        if client.client_id in self._fixed or not self._store.put(_record(client), now=now):
+        if client.client_id in self._fixed or not self._store.put(_new_record(client), now=now):
             raise ClientExists
         return client, made
 
@@ -136,28 +138,30 @@ class Clients:
             MintedAudienceMissing: while no client may be there.
             ClientReadOnly: for one of the environment.
         """
-        current = self._own(client_id, now=now)
-        if current is None:
-            return None
-        if metadata.get("client_id", client_id) != client_id:
-            raise InvalidClientMetadata("client_id", "cannot be changed; leave it out")
-        secret = metadata.get("client_secret")
-        if secret is not None and not (isinstance(secret, str) and current.has_secret(secret, now=now)):
-            # RFC 7592 §2.2: where it comes, it MUST be the one that the client has.
-            raise InvalidClientMetadata("client_secret", "is not the client's, and not set here; rotate it")
-        if metadata.get("token_endpoint_auth_method") == "none" and not current.is_public:
-            raise InvalidClientMetadata(
-                "token_endpoint_auth_method", "cannot become public; register another client"
-            )
         # What was shown may be sent back: where it was registered is told, not asked.
         told = {"source", "client_secret"}
         given = {name: value for name, value in metadata.items() if name not in told} | {
             "client_id": client_id
         }
-        client = self._checked(
-            parse_client(given, source="database", kept_secrets=current.secrets, scopes=self.scopes)
-        )
-        return client if self._replace(client, now=now) else None
+
+        def changed(current: Client) -> Client:
+            if metadata.get("client_id", client_id) != client_id:
+                raise InvalidClientMetadata("client_id", "cannot be changed; leave it out")
+            secret = metadata.get("client_secret")
+            if secret is not None and not (isinstance(secret, str) and current.has_secret(secret, now=now)):
+                # RFC 7592 §2.2: where it comes, it MUST be the one that the client has.
+                raise InvalidClientMetadata(
+                    "client_secret", "is not the client's, and not set here; rotate it"
+                )
+            if metadata.get("token_endpoint_auth_method") == "none" and not current.is_public:
+                raise InvalidClientMetadata(
+                    "token_endpoint_auth_method", "cannot become public; register another client"
+                )
+            return self._checked(
+                parse_client(given, source="database", kept_secrets=current.secrets, scopes=self.scopes)
+            )
+
+        return self._change(client_id, changed, now=now)
 
     def rotate_secret(self, client_id: str, *, now: int) -> str | None:
         """Give a client a new secret; the old one is good for an hour more, as are those before it to the end of theirs.
@@ -168,18 +172,19 @@ class Clients:
         Raises:
             ClientReadOnly: for one of the environment.
         """
-        current = self._own(client_id, now=now)
-        if current is None or current.is_public:
-            return None
-        secret = new_handle()
-        until = now + ROTATION_OVERLAP_S
-        old = [
-            ClientSecret(kept.hash, until if kept.valid_until is None else kept.valid_until)
-            for kept in current.secrets
-            if kept.valid_until is None or now < kept.valid_until
-        ]
-        changed = replace(current, secrets=(ClientSecret(hash_handle(secret)), *old[:_MOST_OLD_SECRETS]))
-        return secret if self._replace(changed, now=now) else None
+        secret, until = new_handle(), now + ROTATION_OVERLAP_S
+
+        def rotated(current: Client) -> Client | None:
+            if current.is_public:
+                return None
+            old = [
+                ClientSecret(kept.hash, until if kept.valid_until is None else kept.valid_until)
+                for kept in current.secrets
+                if kept.valid_until is None or now < kept.valid_until
+            ]
+            return replace(current, secrets=(ClientSecret(hash_handle(secret)), *old[:_MOST_OLD_SECRETS]))
+
+        return None if self._change(client_id, rotated, now=now) is None else secret
 
     def remove(self, client_id: str, *, now: int) -> bool:
         """Remove a client; whether there was such a one.
@@ -187,21 +192,25 @@ class Clients:
         Raises:
             ClientReadOnly: for one of the environment.
         """
-        if self._own(client_id, now=now) is None:
-            return False
-        # A client that comes under the same id one day must not find what this one held.
-        for grant in self._store.list(Kind.GRANT, now=now):
-            if grant.body["client_id"] == client_id:
-                self._store.delete(*FALLS_WITH_GRANT, grant_id=grant.grant_id, now=now)
-        for consent in self._store.list(Kind.CONSENT, now=now):
-            if consent.body["client_id"] == client_id:
-                self._store.take(Kind.CONSENT, consent.id_hash, now=now)
-        return self._store.take(Kind.CLIENT, hash_handle(client_id), now=now) is not None
+        self._check_own(client_id)
+        falling = [Fitting(kind, client_id=client_id) for kind in _FALLS_WITH_CLIENT]
+        return self._store.take(Kind.CLIENT, hash_handle(client_id), falling=falling, now=now) is not None
 
-    def _own(self, client_id: str, *, now: int) -> Client | None:
+    def _check_own(self, client_id: str) -> None:
         if client_id in self._fixed:
             raise ClientReadOnly
-        return self.registered(client_id, now=now)
+
+    def _change(
+        self, client_id: str, decide: Callable[[Client], Client | None], *, now: int
+    ) -> Client | None:
+        self._check_own(client_id)
+
+        def decided(record: Record) -> Record | None:
+            client = decide(_client(record, self.scopes))
+            return None if client is None else replace(record, body=_body(client))
+
+        record = self._store.change(Kind.CLIENT, hash_handle(client_id), decided, now=now)
+        return None if record is None else _client(record, self.scopes)
 
     def _checked(self, client: Client) -> Client:
         if self._lacks_minted_audience:
@@ -215,11 +224,21 @@ class Clients:
             )
         return client
 
-    def _replace(self, client: Client, *, now: int) -> bool:
-        return self._store.replace(Kind.CLIENT, hash_handle(client.client_id), _record(client), now=now)
+
+def _new_record(client: Client) -> Record:
+    client_id = client.client_id
+    # A client that comes under the same id one day is another: nothing that was read of this one fits it.
+    return Record(
+        Kind.CLIENT,
+        hash_handle(client_id),
+        NEVER,
+        body=_body(client),
+        client_id=client_id,
+        version=new_version(),
+    )
 
 
-def _record(client: Client) -> Record:
+def _body(client: Client) -> dict[str, Any]:
     body = client.public_metadata() | {
         "secrets": [[secret.hash, secret.valid_until] for secret in client.secrets],
         "token_endpoint_auth_method": client.token_endpoint_auth_method,
@@ -227,15 +246,17 @@ def _record(client: Client) -> Record:
     }
     if client.scope == client.scopes.words:  # all there is, whatever that will be
         del body["scope"]
-    return Record(Kind.CLIENT, hash_handle(client.client_id), NEVER, body=body)
+    return body
 
 
-def _from_body(body: Mapping[str, Any], scopes: Scopes) -> Client:
+def _client(record: Record, scopes: Scopes) -> Client:
     """The client of a record: members that it lacks have their defaults, those that nobody knows here are passed over."""
+    body = record.body
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in body.items()
         if name in _FIELDS
     }
     values["secrets"] = tuple(ClientSecret(*secret) for secret in body["secrets"])
-    return Client(**defaults(confidential=bool(body["secrets"]), scopes=scopes) | values)
+    given = defaults(confidential=bool(body["secrets"]), scopes=scopes)
+    return Client(**given | values, version=record.version)

@@ -6,12 +6,13 @@ Never touches: requests, cookies, SQL.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from service.protocol.handles import hash_handle, is_session_token, new_id, new_session_token
 from service.protocol.models import Session, SignIn, User
-from service.storage.interface import NEVER, Kind, Record, Store
+from service.storage.interface import NEVER, Change, Fitting, Kind, Record, Store
 
 #: However often it is refreshed, a session ends this long after it began.
 MAX_AGE_S: Final = 90 * 86_400
@@ -58,17 +59,28 @@ class LocalSessions:
         self._store = store
         self.lifetime_s = lifetime_s
 
-    def create(self, sign_in: SignIn, *, now: int, single_use_proof: bytes | None = None) -> NewSession:
-        """Begin a session.
+    def create(
+        self,
+        sign_in: SignIn,
+        *,
+        now: int,
+        single_use_proof: bytes | None = None,
+        beside: Callable[[Session], Record] | None = None,
+        standing_on: Sequence[Fitting] = (),
+    ) -> NewSession:
+        """Begin a session, and remember what the app says of its user: one transaction.
 
         Args:
             sign_in: what the app says of the user.
             now: Unix s.
-            single_use_proof: bytes that may begin one session only (a MAC). Marker and session are one transaction:
-                a sign-in that fails has not used its proof up.
+            single_use_proof: bytes that may begin one session only (a MAC): a sign-in that fails has not used its proof
+                up, and one that is refused has changed nothing.
+            beside: what is stored together with the session.
+            standing_on: what must be there for it.
 
         Raises:
             Replayed: when the proof was used before.
+            NotStanding: when what it stands on is gone.
             StoreUnavailable: when the store cannot be asked.
         """
         token = new_session_token()
@@ -90,32 +102,26 @@ class LocalSessions:
             amr=sign_in.amr,
             attributes=sign_in.attributes,
         )
-        if sign_in.given:
-            self.remember_user(sign_in)
         records = [_to_record(session)]
         if single_use_proof is not None:
             records.insert(
                 0, Record(Kind.REPLAY_MARKER, hash_handle(single_use_proof), now + REPLAY_MARKER_S)
             )
-        if not self._store.put(*records, now=now):
+        if beside is not None:
+            records.append(beside(session))
+        changes = [_remembered(sign_in)] if sign_in.given else []
+        if not self._store.put(*records, changes=changes, standing_on=standing_on, now=now):
             raise Replayed
         return NewSession(token, session)
 
-    def remember_user(self, user: SignIn) -> User:
+    def remember_user(self, user: SignIn, *, now: int) -> User:
         """Replace what is known of a user by what the app gave; the rest stays as it is."""
-        fields = {
-            "claims": dict(user.claims),
-            "roles": list(user.roles),
-            "tenant_id": user.tenant_id,
-            "attributes": dict(user.attributes),
-        }
-        body = {name: value for name, value in fields.items() if name in user.given}
-        record = Record(Kind.USER, hash_handle(user.user_id), NEVER, user.user_id, body=body)
-        if body:
-            record = self._store.merge(record)
+        wanted = _remembered(user)
+        if user.given:
+            record = self._store.change(Kind.USER, wanted.id_hash, wanted.decide, new=wanted.new, now=now)
         else:
-            record = self._store.get(Kind.USER, record.id_hash, now=0) or record
-        return User.of_body(user.user_id, record.body)
+            record = self._store.get(Kind.USER, wanted.id_hash, now=now)
+        return User.of_body(user.user_id, {} if record is None else record.body)
 
     def find(self, unverified_token: str | None, *, now: int) -> Session | None:
         """The live session of a token, None for anything else. One read of the store."""
@@ -178,6 +184,24 @@ class LocalSessions:
     def lock_out(self, user_id: str, *, now: int) -> int:
         """End all sessions of the user, and every grant that he has given; how many sessions there were."""
         return self._store.delete(*_FALLS_WITH_USER, subject=user_id, now=now)
+
+
+def _remembered(user: SignIn) -> Change:
+    """The change of the user's record by what the app gave."""
+    fields = {
+        "claims": dict(user.claims),
+        "roles": list(user.roles),
+        "tenant_id": user.tenant_id,
+        "attributes": dict(user.attributes),
+    }
+    given = {name: value for name, value in fields.items() if name in user.given}
+    id_hash = hash_handle(user.user_id)
+    return Change(
+        Kind.USER,
+        id_hash,
+        lambda record: replace(record, body={**record.body, **given}),
+        new=Record(Kind.USER, id_hash, NEVER, user.user_id),
+    )
 
 
 def _to_record(session: Session) -> Record:

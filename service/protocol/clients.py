@@ -41,7 +41,7 @@ _MOST_NAMES: Final = 64
 _MOST_SCOPE_CHARS: Final = 8_192
 _SCOPE_MEMBERS: Final = ("scope", "default_scopes")
 #: Fields of a client that are never shown: its secrets' hashes, and what is the service's.
-_NO_MEMBERS: Final = ("secrets", "scopes")
+_NO_MEMBERS: Final = ("secrets", "scopes", "version")
 
 
 class InvalidClientMetadata(ValueError):
@@ -99,6 +99,7 @@ class Client:
         default_scopes: added to what it asks for with `openid`.
         logout_by_hint: an ID token that its backend shows ends the session.
         scopes: what there is to ask for here, and what each gives; the service's, and no member of the client's.
+        version: of its record; what is granted to it stands on that. No metadata.
     """
 
     client_id: str
@@ -127,6 +128,7 @@ class Client:
     default_scopes: tuple[str, ...] = ()
     logout_by_hint: bool = False
     scopes: Scopes = field(default=STANDARD_SCOPES, repr=False, compare=False)
+    version: int = field(default=0, compare=False)
 
     @property
     def is_public(self) -> bool:

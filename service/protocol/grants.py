@@ -22,7 +22,8 @@ from service.protocol.models import Lifetimes, Session, User
 from service.protocol.notices import Notices
 from service.protocol.pkce import verifies
 from service.protocol.sealing import Unreadable, seal, unseal
-from service.storage.interface import Kind, Record, Store
+from service.protocol.standing import on_client, on_session
+from service.storage.interface import Fitting, Kind, Record, Store
 
 _GRACE: Final = "refresh answer"
 FALLS_WITH_GRANT: Final = (Kind.GRANT, Kind.CODE, Kind.ACCESS_TOKEN, Kind.REFRESH_TOKEN)
@@ -37,10 +38,11 @@ def _invalid_grant() -> OAuthError:
 
 @dataclass(frozen=True, slots=True)
 class NewCode:
-    """A code, given out once, and the records that it stands on, to be stored together."""
+    """A code, given out once, the records to be stored together, and what must be there for them then."""
 
     code: str
     records: tuple[Record, ...]
+    standing_on: tuple[Fitting, ...]
 
 
 def new_code(
@@ -59,7 +61,6 @@ def new_code(
     # Until it is redeemed, a grant ends with its code.
     ends_at = now + lifetimes.code_s
     context: dict[str, Any] = {
-        "client_id": request.client.client_id,
         "issuer": issuer,
         "scope": list(request.scope),
         "auth_time": session.auth_time,
@@ -71,17 +72,21 @@ def new_code(
         "created_at": now,
         "last_used_at": now,
     }
-    grant = Record(
-        Kind.GRANT, hash_handle(grant_id), ends_at, session.user_id, grant_id, session.sid, body=context
-    )
+    hangs_on: dict[str, Any] = {
+        "subject": session.user_id,
+        "grant_id": grant_id,
+        "session_id": session.sid,
+        "client_id": request.client.client_id,
+    }
+    grant = Record(Kind.GRANT, hash_handle(grant_id), ends_at, body=context, **hangs_on)
     body = {
         "redirect_uri": request.redirect_uri,
         "code_challenge": request.code_challenge,
         "nonce": request.nonce,
         "valid_until": ends_at,
     }
-    record = Record(Kind.CODE, hash_handle(code), ends_at, session.user_id, grant_id, session.sid, body=body)
-    return NewCode(code, (grant, record))
+    record = Record(Kind.CODE, hash_handle(code), ends_at, body=body, **hangs_on)
+    return NewCode(code, (grant, record), (on_session(session), *on_client(request.client)))
 
 
 @dataclass(frozen=True)
@@ -199,12 +204,15 @@ class TokenIssuer:
         """End a grant and all that hangs on it; the grant's row first, which a refresh beside it waits for."""
         self.store.delete(*FALLS_WITH_GRANT, grant_id=grant_id, now=now)
 
-    def end_grant(self, grant: Record, *, now: int) -> None:
-        """End a grant at the operator's wish; the user is asked again before the next one."""
-        self.revoke_grant(grant.grant_id, now=now)
-        self.store.take(
-            Kind.CONSENT, consent_id(grant.subject, grant.body["client_id"], grant.body["issuer"]), now=now
-        )
+    def end_grant(self, grant_id: str, *, now: int) -> bool:
+        """End a grant at the operator's wish; the user is asked again before the next one. Whether there was such a one."""
+        grant = self._grant(grant_id, now=now)
+        if grant is None:
+            return False
+        consent = consent_id(grant.subject, grant.client_id, grant.body["issuer"])
+        falling = [Fitting(kind, grant_id=grant_id) for kind in FALLS_WITH_GRANT[1:]]
+        falling.append(Fitting(Kind.CONSENT, id_hash=consent))
+        return self.store.take(Kind.GRANT, grant.id_hash, falling=falling, now=now) is not None
 
     def user(self, user_id: str, *, now: int) -> User:
         """What is known of the user."""
@@ -236,7 +244,7 @@ class TokenIssuer:
             "expires_in": lives_until - now,
             "scope": " ".join(scope),
         }
-        body = {"scope": list(scope), "client_id": client.client_id, "issuer": context["issuer"], "iat": now}
+        body = {"scope": list(scope), "issuer": context["issuer"], "iat": now}
         records = [
             Record(
                 Kind.ACCESS_TOKEN,
@@ -245,6 +253,7 @@ class TokenIssuer:
                 grant.subject,
                 grant.grant_id,
                 sid,
+                client_id=grant.client_id,
                 body={**body, "userinfo_claims": context["userinfo_claims"]},
             )
         ]
@@ -275,6 +284,7 @@ class TokenIssuer:
                     grant.expires_at,
                     grant.subject,
                     grant.grant_id,
+                    client_id=grant.client_id,
                     body={**body, "valid_until": valid_until},
                 )
             )
@@ -316,6 +326,11 @@ def consent_id(user_id: str, client_id: str, issuer: str) -> str:
     return hash_handle("\n".join((user_id, client_id, issuer)))
 
 
+def on_consent(user_id: str, client_id: str, issuer: str) -> Fitting:
+    """What is granted unasked stands on what the user lets the client remember."""
+    return Fitting(Kind.CONSENT, id_hash=consent_id(user_id, client_id, issuer))
+
+
 def _agreed(names: Iterable[str], disclosed: tuple[str, ...], client: Client) -> list[str]:
     """Of the claims asked for one by one, those of scopes that the user agreed to."""
     known = set(client.scopes.claims_of(disclosed))
@@ -330,7 +345,7 @@ def _required(parameters: Mapping[str, str], name: str) -> str:
 
 
 def _belongs(grant: Record, client: Client, issuer: str) -> bool:
-    return bool(grant.body["client_id"] == client.client_id and grant.body["issuer"] == issuer)
+    return bool(grant.client_id == client.client_id and grant.body["issuer"] == issuer)
 
 
 def _used(grant: Record, now: int) -> Record:

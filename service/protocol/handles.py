@@ -37,6 +37,11 @@ def new_nonce_bytes(length: int) -> bytes:
     return secrets.token_bytes(length)
 
 
+def new_version() -> int:
+    """A first version of what may be removed and stored again under the same id: 48 random bits, so that both differ."""
+    return secrets.randbits(48) + 1
+
+
 def new_request_id() -> str:
     """A random request id of 64 bits, in hex: long enough to find a line of the log."""
     return secrets.token_hex(8)

@@ -9,16 +9,18 @@ Spec: OpenID Connect Core 1.0 §3.1.2.3; RFC 9700 §4.7 (the browser that begins
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from service.protocol.authorize import AuthorizationRequest, Progress, Step
+from service.protocol.clients import Client
 from service.protocol.grants import NewCode, consent_id
-from service.protocol.handles import hash_handle, new_handle, new_id
-from service.protocol.models import Lifetimes
+from service.protocol.handles import hash_handle, new_handle, new_id, new_version
+from service.protocol.models import Lifetimes, Session
+from service.protocol.standing import on_client, on_session
 from service.protocol.waiting import Waiting, as_kept, from_kept
-from service.storage.interface import NEVER, Kind, Record
+from service.storage.interface import NEVER, Change, Decide, Fitting, Kind, NotStanding, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,18 +120,34 @@ class Interactions:
             return None
         return _from_record(record)
 
-    def save(self, interaction: Interaction, *, now: int) -> None:
-        """Keep what has changed; nothing where it is over."""
-        self._store.replace(Kind.INTERACTION, _id_hash(interaction.id), _to_record(interaction), now=now)
+    def change(
+        self, interaction: Interaction, decide: Callable[[Interaction], Interaction | None], *, now: int
+    ) -> Interaction | None:
+        """Keep what has changed, decided from what is kept by now; None where it is over, or `decide` leaves it."""
+        id_hash = _id_hash(interaction.id)
+        record = self._store.change(Kind.INTERACTION, id_hash, _on_record(decide), now=now)
+        return None if record is None else _from_record(record)
 
     def finish(self, interaction: Interaction, code: NewCode | None, *, now: int) -> bool:
         """End it, and store the code that came of it, in one transaction; False when it is over already."""
-        put = () if code is None else code.records
-        return self._store.take(Kind.INTERACTION, _id_hash(interaction.id), put=put, now=now) is not None
+        put, standing_on = ((), ()) if code is None else (code.records, code.standing_on)
+        id_hash = _id_hash(interaction.id)
+        return (
+            self._store.take(Kind.INTERACTION, id_hash, put=put, standing_on=standing_on, now=now) is not None
+        )
 
-    def report(self, interaction: Interaction, report: Report, *, now: int) -> str:
-        """Keep what the backend reports; returns the verifier that the browser shall bring."""
+    def report(self, interaction: Interaction, report: Report, *, now: int) -> str | None:
+        """Keep what the backend reports; the verifier that the browser shall bring, or None where it is over."""
         verifier = new_handle()
+        record = self.verifier_record(interaction, verifier, report, now=now)
+        try:
+            self._store.put(record, standing_on=[on_interaction(interaction)], now=now)
+        except NotStanding:
+            return None
+        return verifier
+
+    def verifier_record(self, interaction: Interaction, verifier: str, report: Report, *, now: int) -> Record:
+        """What is kept of a report, found by the verifier that the browser shall bring."""
         body = {
             "sid": report.sid,
             "user_id": report.user_id,
@@ -138,11 +156,7 @@ class Interactions:
             "error": dict(report.error),
         }
         expires_at = now + self._lifetimes.verifier_s
-        self._store.put(
-            Record(Kind.VERIFIER, hash_handle(verifier), expires_at, grant_id=interaction.id, body=body),
-            now=now,
-        )
-        return verifier
+        return Record(Kind.VERIFIER, hash_handle(verifier), expires_at, grant_id=interaction.id, body=body)
 
     def take_report(self, interaction: Interaction, unverified_verifier: str, *, now: int) -> Report | None:
         """What was reported, once. A verifier of another interaction is left alone."""
@@ -162,22 +176,76 @@ class Interactions:
     def remembered_scope(self, user_id: str, client_id: str, issuer: str, *, now: int) -> tuple[str, ...]:
         """What the user agreed to for this client before."""
         record = self._store.get(Kind.CONSENT, consent_id(user_id, client_id, issuer), now=now)
-        return () if record is None else tuple(record.body["scope"])
+        return () if record is None or record.client_id != client_id else tuple(record.body["scope"])
 
-    def remember(
-        self, user_id: str, client_id: str, issuer: str, scope: tuple[str, ...], *, now: int
-    ) -> None:
-        """Let a client have this scope without asking again, besides what was remembered before."""
-        known = self.remembered_scope(user_id, client_id, issuer, now=now)
-        body = {"client_id": client_id, "scope": [*known, *(word for word in scope if word not in known)]}
-        self._store.merge(
-            Record(Kind.CONSENT, consent_id(user_id, client_id, issuer), NEVER, user_id, body=body)
-        )
+    def consent(
+        self,
+        interaction: Interaction,
+        session: Session,
+        client: Client,
+        scope: tuple[str, ...],
+        *,
+        remember: bool,
+        now: int,
+    ) -> Interaction | None:
+        """Keep what the user agreed to, and let the client have it without asking again: one transaction.
+
+        Returns:
+            None, with nothing kept, where the interaction is over, somebody else was asked meanwhile, the form was
+            answered already, or session or client is gone or has changed.
+        """
+
+        def agreed(known: Interaction) -> Interaction | None:
+            if (known.asked_sid, known.form_token_hash) != (session.sid, interaction.form_token_hash):
+                return None
+            return replace(advance(known, consented_scope=scope), form_token_hash="")
+
+        changes = [Change(Kind.INTERACTION, _id_hash(interaction.id), _on_record(agreed))]
+        if remember:
+            changes.append(_remembering(session.user_id, client.client_id, interaction.issuer, scope))
+        try:
+            self._store.put(changes=changes, standing_on=[on_session(session), *on_client(client)], now=now)
+        except NotStanding:
+            return None
+        return replace(advance(interaction, consented_scope=scope), form_token_hash="")
+
+
+def _remembering(user_id: str, client_id: str, issuer: str, scope: tuple[str, ...]) -> Change:
+    """Lets a client have this scope without asking again, besides what was remembered before."""
+
+    def widened(record: Record) -> Record:
+        known = record.body["scope"]
+        return replace(record, body={"scope": [*known, *(word for word in scope if word not in known)]})
+
+    id_hash = consent_id(user_id, client_id, issuer)
+    nothing = Record(
+        Kind.CONSENT,
+        id_hash,
+        NEVER,
+        user_id,
+        body={"scope": []},
+        client_id=client_id,
+        version=new_version(),
+    )
+    return Change(Kind.CONSENT, id_hash, widened, new=nothing)
+
+
+def _on_record(decide: Callable[[Interaction], Interaction | None]) -> Decide:
+    def decided(record: Record) -> Record | None:
+        interaction = decide(_from_record(record))
+        return None if interaction is None else replace(_to_record(interaction), version=record.version)
+
+    return decided
 
 
 def advance(interaction: Interaction, **progress: Any) -> Interaction:
     """The interaction with its progress changed."""
     return replace(interaction, progress=replace(interaction.progress, **progress))
+
+
+def on_interaction(interaction: Interaction) -> Fitting:
+    """What is reported for an interaction stands on it: it is not over."""
+    return Fitting(Kind.INTERACTION, id_hash=_id_hash(interaction.id))
 
 
 def _id_hash(unverified_id: str) -> str:

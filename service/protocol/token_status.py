@@ -70,11 +70,11 @@ class TokenStatus:
         live = self._live(Kind.ACCESS_TOKEN, unverified_token, issuer, now)
         if live is not None:
             record, _ = live
-            if record.body["client_id"] == client.client_id:
+            if record.client_id == client.client_id:
                 self.tokens.store.take(Kind.ACCESS_TOKEN, record.id_hash, now=now)
             return
         live = self._live(Kind.REFRESH_TOKEN, unverified_token, issuer, now)
-        if live is not None and live[0].body["client_id"] == client.client_id:
+        if live is not None and live[0].client_id == client.client_id:
             self.tokens.revoke_grant(live[0].grant_id, now=now)
 
     def _live(
@@ -88,7 +88,7 @@ class TokenStatus:
             return None
         # Every token is checked against its grant: revoking that reaches all of it at once.
         grant = self.tokens.store.get(Kind.GRANT, hash_handle(record.grant_id), now=now)
-        client = self.clients.find(record.body["client_id"], now=now)
+        client = self.clients.find(record.client_id, now=now)
         return None if grant is None or client is None else (record, client)
 
     @staticmethod
@@ -100,12 +100,12 @@ class TokenStatus:
     @staticmethod
     def _of_record(record: Record, client: Client, asker: Client | None) -> Mapping[str, Any]:
         body = record.body
-        if asker is not None and body["client_id"] != asker.client_id:
+        if asker is not None and record.client_id != asker.client_id:
             return _INACTIVE
         return {
             "active": True,
             "scope": " ".join(scope_now(body["scope"], client)),
-            "client_id": body["client_id"],
+            "client_id": record.client_id,
             "sub": record.subject,
             "iss": body["issuer"],
             "iat": body["iat"],

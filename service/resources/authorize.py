@@ -15,13 +15,14 @@ from service.keyring import Keys
 from service.protocol import authorize as rules
 from service.protocol.authorize import Asked, AuthorizationRequest, Progress, Step
 from service.protocol.errors import NotOurClient, OAuthError
-from service.protocol.grants import new_code
+from service.protocol.grants import new_code, on_consent
 from service.protocol.handles import hash_handle, new_handle
 from service.protocol.id_tokens import read_hint
 from service.protocol.interactions import Interaction, Interactions, Report, advance
 from service.protocol.models import Lifetimes, Session
 from service.protocol.notices import Notices
 from service.resources.browser import Browser, wanted_by_app
+from service.storage.interface import NotStanding
 from service.web.auth import is_own_form
 from service.web.params import MalformedParameters, Parameters, read_form, read_query
 from service.web.redirects import send_authorization_response, send_redirect, with_parameters
@@ -162,19 +163,31 @@ class Flow:
         *,
         now: int,
     ) -> None:
+        issuer = req.context.issuer
+        unasked = not request.client.first_party
         if interaction is not None and interaction.progress.consented_scope is not None:
+            unasked = False
             # That he is known to the client at all is what every sign-in is about: openid is not taken out.
             agreed = tuple({"openid": None} | dict.fromkeys(interaction.progress.consented_scope))
             scope = tuple(word for word in request.scope if word in agreed)
             request = replace(request, scope=scope, disclosed=agreed)
-        issuer = req.context.issuer
         new = new_code(request, session, issuer=issuer, lifetimes=self.lifetimes, now=now)
-        if interaction is None:
-            self.browser.store.put(*new.records, now=now)
-        elif self.interactions.finish(interaction, new, now=now):
-            self.browser.unbind(req, resp, interaction)
-        else:
-            self.browser.show_error(req, resp, _OVER)
+        if unasked:  # what was remembered is why
+            consent = on_consent(session.user_id, request.client.client_id, issuer)
+            new = replace(new, standing_on=(*new.standing_on, consent))
+        try:
+            if interaction is None:
+                self.browser.store.put(*new.records, standing_on=new.standing_on, now=now)
+            elif self.interactions.finish(interaction, new, now=now):
+                self.browser.unbind(req, resp, interaction)
+            else:
+                self.browser.show_error(req, resp, _OVER)
+                return
+        except (
+            NotStanding
+        ):  # the session has ended meanwhile, or the client is another: all is looked at again
+            kept = interaction or self.begin(req, resp, request, session, now=now)
+            send_redirect(resp, wanted_by_app(kept)["return_to"])
             return
         state = {} if request.state is None else {"state": request.state}
         send_authorization_response(
@@ -191,9 +204,15 @@ class Flow:
         if self.login_url is None:  # clients of the database alone: the start could not know of them
             self.browser.show_error(req, resp, _NO_PAGE, detail="PYLON_LOGIN_URL is unset", status=501)
             return
-        attempts = interaction.progress.sign_in_attempts + 1
-        interaction = replace(advance(interaction, sign_in_attempts=attempts), step=Step.LOGIN)
-        self.interactions.save(interaction, now=now)
+        sid_before = interaction.progress.sid_before
+
+        def sent(known: Interaction) -> Interaction:
+            attempts = known.progress.sign_in_attempts + 1
+            return replace(advance(known, sid_before=sid_before, sign_in_attempts=attempts), step=Step.LOGIN)
+
+        if self.interactions.change(interaction, sent, now=now) is None:
+            self.browser.show_error(req, resp, _OVER)
+            return
         login_url = self.login_url
         if login_url.startswith("/"):
             login_url = interaction.issuer + login_url
@@ -209,21 +228,29 @@ class Flow:
         *,
         now: int,
     ) -> None:
-        interaction = replace(interaction, step=Step.CONSENT, asked_sid=session.sid)
         here = wanted_by_app(interaction)["return_to"]
         opened_here = (req.uri_template or "").endswith(
             "/oidc/interaction/{interaction_id}"
         ) and not req.query_string
-        if self.consent_url is not None or not opened_here:
-            self.interactions.save(interaction, now=now)
+        is_own_page = self.consent_url is None and opened_here
+        token, sid_before = new_handle(), interaction.progress.sid_before
+
+        def asked(known: Interaction) -> Interaction:
+            # A form that was shown to somebody else answers nothing from now on.
+            form_token_hash = hash_handle(token) if is_own_page else ""
+            known = advance(known, sid_before=sid_before)
+            return replace(known, step=Step.CONSENT, asked_sid=session.sid, form_token_hash=form_token_hash)
+
+        if self.interactions.change(interaction, asked, now=now) is None:
+            self.browser.show_error(req, resp, _OVER)
+            return
+        if not is_own_page:
             consent_url = self.consent_url
             send_redirect(
                 resp,
                 here if consent_url is None else with_parameters(consent_url, wanted_by_app(interaction)),
             )
             return
-        token = new_handle()
-        self.interactions.save(replace(interaction, form_token_hash=hash_handle(token)), now=now)
         client = request.client
         self.browser.show(
             req,
@@ -350,7 +377,6 @@ class OpenInteraction:
             flow.browser.show_error(req, resp, _OVER, status=403)
             return
         session = flow.browser.session(req, prefer_sid=interaction.asked_sid, now=now)
-        interaction = replace(interaction, form_token_hash="")
         if session is None or session.sid != interaction.asked_sid:  # somebody else was asked
             flow.go_on(req, resp, request, interaction, session, now=now)
             return
@@ -358,8 +384,13 @@ class OpenInteraction:
             denied = OAuthError("access_denied", "The user said no.")
             flow.refuse(req, resp, request, denied, interaction, now=now)
             return
-        interaction = self._consent(request, interaction, session, request.disclosed, remember=True, now=now)
-        flow.go_on(req, resp, request, interaction, session, now=now)
+        agreed = flow.interactions.consent(
+            interaction, session, request.client, request.disclosed, remember=True, now=now
+        )
+        if agreed is None:  # what was asked has changed meanwhile: all is looked at again
+            send_redirect(resp, wanted_by_app(interaction)["return_to"])
+            return
+        flow.go_on(req, resp, request, agreed, session, now=now)
 
     def _opened(
         self, req: falcon.Request, resp: falcon.Response, interaction_id: str, *, now: int
@@ -394,36 +425,22 @@ class OpenInteraction:
         flow = self._flow
         if report.sid is not None and report.user_id is not None:
             session = flow.browser.sessions.of_sid(report.user_id, report.sid, now=now)
-            if session is not None:
-                flow.browser.sign_in(req, resp, session, now=now)
-            interaction = advance(interaction, signed_in_sid=report.sid)
-            flow.interactions.save(interaction, now=now)
-            return interaction, session
+            if session is not None and not flow.browser.sign_in(req, resp, session, now=now):
+                session = None
+            changed = flow.interactions.change(
+                interaction, lambda known: advance(known, signed_in_sid=report.sid), now=now
+            )
+            return changed or interaction, session
         session = flow.browser.session(req, prefer_sid=interaction.asked_sid, now=now)
         if report.scope is None or session is None or session.sid != interaction.asked_sid:
             return interaction, session
         scope = tuple(word for word in request.disclosed if word in report.scope)
         if not scope:  # to nothing of what was asked: that is no consent
             return interaction, session
-        return self._consent(request, interaction, session, scope, remember=report.remember, now=now), session
-
-    def _consent(
-        self,
-        request: AuthorizationRequest,
-        interaction: Interaction,
-        session: Session,
-        scope: tuple[str, ...],
-        *,
-        remember: bool,
-        now: int,
-    ) -> Interaction:
-        interaction = advance(interaction, consented_scope=scope)
-        self._flow.interactions.save(interaction, now=now)
-        if remember:
-            self._flow.interactions.remember(
-                session.user_id, request.client.client_id, interaction.issuer, scope, now=now
-            )
-        return interaction
+        agreed = flow.interactions.consent(
+            interaction, session, request.client, scope, remember=report.remember, now=now
+        )
+        return agreed or interaction, session
 
 
 def answers_form(unverified_token: str | None, token_hash: str) -> bool:

@@ -16,9 +16,10 @@ from service.issuer import issuer_path
 from service.protocol.handles import hash_handle, new_handle
 from service.protocol.interactions import Interaction
 from service.protocol.models import Session
+from service.protocol.standing import on_session
 from service.resources.signed_in import SignedIn
 from service.sessions import LocalSessions
-from service.storage.interface import Kind, Record, Store
+from service.storage.interface import Kind, NotStanding, Record, Store
 from service.web.cookies import one_cookie, set_cookie
 from service.web.middleware import ClientAddress
 from service.web.pages import send_page
@@ -83,23 +84,29 @@ class Browser:
         record = self.store.get(Kind.PROVIDER_SESSION, hash_handle(handle), now=now)
         return None if record is None or record.body["issuer"] != req.context.issuer else record
 
-    def sign_in(self, req: falcon.Request, resp: falcon.Response, session: Session, *, now: int) -> None:
-        """Give the browser a provider session of its own, new at each sign-in; it remembers the ones before."""
+    def sign_in(self, req: falcon.Request, resp: falcon.Response, session: Session, *, now: int) -> bool:
+        """Give the browser a provider session of its own, new at each sign-in; it remembers the ones before.
+
+        Returns:
+            False where the session has ended meanwhile.
+        """
         before = self._own_record(req, now)
         earlier = [] if before is None else [*before.body["earlier"], [before.subject, before.session_id]]
         handle = new_handle()
-        self.store.put(
-            Record(
-                Kind.PROVIDER_SESSION,
-                hash_handle(handle),
-                session.expires_at,
-                session.user_id,
-                session_id=session.sid,
-                body={"issuer": req.context.issuer, "earlier": earlier[-_MAX_EARLIER:]},
-            ),
-            now=now,
+        record = Record(
+            Kind.PROVIDER_SESSION,
+            hash_handle(handle),
+            session.expires_at,
+            session.user_id,
+            session_id=session.sid,
+            body={"issuer": req.context.issuer, "earlier": earlier[-_MAX_EARLIER:]},
         )
+        try:
+            self.store.put(record, standing_on=[on_session(session)], now=now)
+        except NotStanding:
+            return False
         set_cookie(req, resp, PROVIDER_COOKIE, handle, max_age_s=session.expires_at - now)
+        return True
 
     def end(self, req: falcon.Request, session: Session, *, now: int) -> None:
         """End the session, and those that this browser had before it signed in anew."""

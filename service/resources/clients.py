@@ -5,7 +5,7 @@ Spec: RFC 7591 §2 (names), RFC 7592 §2 (in spirit)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import falcon
@@ -13,8 +13,7 @@ import falcon
 from service.clients import ClientExists, ClientReadOnly, Clients
 from service.protocol.clients import Client, InvalidClientMetadata
 from service.protocol.grants import TokenIssuer
-from service.protocol.handles import hash_handle
-from service.storage.interface import Kind
+from service.storage.interface import Kind, Record
 from service.web.auth import AdminAuth
 from service.web.bodies import check_json_type, parse_json_object, read_body
 from service.web.errors import ApiError
@@ -139,16 +138,15 @@ class AllGrants:
         if not isinstance(user_id, str) or not user_id:
             raise ApiError("INVALID_REQUEST", hint="Name one user: ?user_id=")
         records = self._tokens.store.list(Kind.GRANT, subject=user_id, now=int(self._clock()))
-        send_json(
-            resp, {"grants": [_grant(record.grant_id, record.subject, record.body) for record in records]}
-        )
+        send_json(resp, {"grants": [_grant(record) for record in records]})
 
 
-def _grant(grant_id: str, user_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+def _grant(record: Record) -> dict[str, Any]:
+    body = record.body
     return {
-        "id": grant_id,
-        "client_id": body["client_id"],
-        "user_id": user_id,
+        "id": record.grant_id,
+        "client_id": record.client_id,
+        "user_id": record.subject,
         "scope": " ".join(body["scope"]),
         "created_at": body["created_at"],
         "last_used_at": body["last_used_at"],
@@ -166,9 +164,6 @@ class OneGrant:
     def on_delete(self, req: falcon.Request, resp: falcon.Response, grant_id: str) -> None:
         """End it, and everything that hangs on it."""
         self._admin.require(req)
-        now = int(self._clock())
-        grant = self._tokens.store.get(Kind.GRANT, hash_handle(grant_id), now=now)
-        if grant is None:
+        if not self._tokens.end_grant(grant_id, now=int(self._clock())):
             raise ApiError("NOT_FOUND")
-        self._tokens.end_grant(grant, now=now)
         resp.status_code = 204

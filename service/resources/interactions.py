@@ -14,10 +14,13 @@ from pydantic import StringConstraints
 from service.clients import Clients
 from service.protocol.authorize import Asked, Step, build_request
 from service.protocol.clients import Client
-from service.protocol.interactions import Interaction, Interactions, Report
+from service.protocol.handles import new_handle
+from service.protocol.interactions import Interaction, Interactions, Report, on_interaction
+from service.protocol.models import Session
 from service.resources.browser import wanted_by_app
 from service.resources.sign_in_request import SignInRequest
 from service.sessions import LocalSessions
+from service.storage.interface import NotStanding, Record
 from service.web.auth import AdminAuth
 from service.web.bodies import StrictModel, may_be_absent, read_json, read_optional_json
 from service.web.errors import ApiError
@@ -63,6 +66,12 @@ class _Base:
 
     def _answer(self, resp: falcon.Response, interaction: Interaction, report: Report, *, now: int) -> None:
         verifier = self._interactions.report(interaction, report, now=now)
+        if verifier is None:
+            raise ApiError("NOT_FOUND")
+        self._send(resp, interaction, verifier)
+
+    @staticmethod
+    def _send(resp: falcon.Response, interaction: Interaction, verifier: str) -> None:
         here = wanted_by_app(interaction)["return_to"]
         send_json(resp, {"redirect_to": with_parameters(here, {"verifier": verifier})})
 
@@ -109,13 +118,24 @@ class ReportLogin(_Base):
     """`POST …/login`: the app has signed a user in for this interaction."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, interaction_id: str) -> None:
-        """Begin his session; its token is never shown."""
+        """Begin the user's session, whose token is never shown, and keep the report: one transaction."""
         now = int(self._clock())
         interaction = self._opened(req, interaction_id, now=now)
         sign_in = read_json(req, SignInRequest).sign_in(now=now, max_lifetime_s=self._sessions.lifetime_s)
         req.context.user = sign_in.user_id
-        session = self._sessions.create(sign_in, now=now).session
-        self._answer(resp, interaction, Report(sid=session.sid, user_id=session.user_id), now=now)
+        verifier = new_handle()
+
+        def reported(session: Session) -> Record:
+            report = Report(sid=session.sid, user_id=session.user_id)
+            return self._interactions.verifier_record(interaction, verifier, report, now=now)
+
+        try:
+            self._sessions.create(
+                sign_in, beside=reported, standing_on=[on_interaction(interaction)], now=now
+            )
+        except NotStanding:
+            raise ApiError("NOT_FOUND") from None
+        self._send(resp, interaction, verifier)
 
 
 class ReportConsent(_Base):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import falcon
@@ -26,9 +27,10 @@ class _UserRequest(StrictModel):
 class OneUser:
     """The user's record."""
 
-    def __init__(self, sessions: LocalSessions, admin: AdminAuth) -> None:
+    def __init__(self, sessions: LocalSessions, admin: AdminAuth, clock: Callable[[], float]) -> None:
         self._sessions = sessions
         self._admin = admin
+        self._clock = clock
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, user_id: str) -> None:
         """Replace the fields that are given; the rest stays as it is."""
@@ -44,7 +46,8 @@ class OneUser:
                 wanted.claims,
                 given=frozenset(wanted.model_fields_set),
                 attributes=wanted.attributes,
-            )
+            ),
+            now=int(self._clock()),
         )
         send_json(
             resp,

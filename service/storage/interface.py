@@ -1,14 +1,14 @@
 """What the rest of the program may ask of the store: twelve verbs over frozen records.
 
-A record has one shape whatever its kind: a hashed id, the subject that it is about, the grant that it hangs on,
-when it ends, and a body. What is given out (a token) never reaches the store, only its hash does.
+A record has one shape whatever its kind: a hashed id, the subject that it is about, the grant, the session and the
+client that it hangs on, when it ends, its version, and a body. What is given out (a token) never reaches the store, only its hash does.
 
 Atomicity is the store's promise, and it stands in each verb's docstring: the callers hold no locks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Literal, Protocol
@@ -61,6 +61,9 @@ class Record:
         session_id: the `sid` of the session that it hangs on, and falls with.
         spent_at: Unix s of its one use, None before; only for kinds that are spent.
         body: whatever else its kind needs; JSON.
+        client_id: the client that it hangs on, and falls with.
+        version: the store counts it up at every change. What may be removed and then stored again under the same id
+            begins at a random one, so that nobody takes the new record for the old one.
     """
 
     kind: Kind
@@ -71,6 +74,65 @@ class Record:
     session_id: str = ""
     spent_at: int | None = None
     body: Mapping[str, Any] = field(default_factory=dict)
+    client_id: str = ""
+    version: int = field(default=1, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """The live records of a kind that fit everything that is said of them.
+
+    Attributes:
+        kind: which table they live in.
+        id_hash: of that id.
+        subject: about whom.
+        grant_id: of which grant.
+        session_id: of which session. A session keeps its `sid` when it is refreshed, its id it does not.
+        client_id: of which client.
+        version: in which version.
+    """
+
+    kind: Kind
+    id_hash: str | None = None
+    subject: str | None = None
+    grant_id: str | None = None
+    session_id: str | None = None
+    client_id: str | None = None
+    version: int | None = None
+
+    def said(self) -> dict[str, str | int]:
+        """What is said of them: values by column.
+
+        Raises:
+            ValueError: when nothing is: that would be all.
+        """
+        names = ("id_hash", "subject", "grant_id", "session_id", "client_id", "version")
+        said = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if not said:
+            raise ValueError("nothing is said of the records")
+        return said
+
+
+#: What a record becomes, decided from what it is; None leaves it as it is. It is called again when somebody else was
+#: faster, so that it does nothing but decide. Kind and id stay.
+Decide = Callable[[Record], Record | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of one record, which is part of a larger transaction.
+
+    Attributes:
+        kind: which table it lives in.
+        id_hash: its id.
+        decide: what it becomes.
+        new: what `decide` is given where there is no live record of that id; None: then there is nothing to change.
+    """
+
+    kind: Kind
+    id_hash: str
+    decide: Decide
+    new: Record | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +152,40 @@ class StoreUnavailable(Exception):
     """The database cannot be asked now. The caller may try again later; nothing of the call was kept."""
 
 
-class Store(Protocol):
-    """The verbs. Each may raise `StoreUnavailable`. `now` is Unix s."""
+class Contended(StoreUnavailable):
+    """Others changed the record each time that this caller tried to; nothing of the call was kept."""
 
-    def put(self, *records: Record, now: int) -> bool:
-        """Store new records, all of them or none.
+
+class NotStanding(Exception):
+    """What the records were to stand on is not there, or what was to be changed with them; nothing was kept."""
+
+
+class Store(Protocol):
+    """The verbs. Each may raise `StoreUnavailable`; where something is changed, also its kind `Contended`. `now` is Unix s."""
+
+    def put(
+        self,
+        *records: Record,
+        changes: Sequence[Change] = (),
+        standing_on: Sequence[Fitting] = (),
+        now: int,
+    ) -> bool:
+        """Store new records, and change others with them: all of it or nothing, in one transaction.
 
         Of any number of callers that put the same id, one succeeds.
 
+        Args:
+            records: what is new, in the order in which it is stored.
+            changes: what is changed with them; see `change`.
+            standing_on: what must be there for it, a record of each. Whoever removes that waits until this is stored,
+                and then finds it, or was first.
+            now: Unix s.
+
         Returns:
             False when an id is there already, even one that has ended and is not swept yet.
+
+        Raises:
+            NotStanding: when a record of `standing_on` is not there, or one of `changes`, or its `decide` leaves it.
         """
         ...
 
@@ -107,10 +193,24 @@ class Store(Protocol):
         """The live record of that id. One statement; the hot path."""
         ...
 
-    def take(self, kind: Kind, id_hash: str, *, put: Sequence[Record] = (), now: int) -> Record | None:
+    def take(
+        self,
+        kind: Kind,
+        id_hash: str,
+        *,
+        put: Sequence[Record] = (),
+        changes: Sequence[Change] = (),
+        falling: Sequence[Fitting] = (),
+        standing_on: Sequence[Fitting] = (),
+        now: int,
+    ) -> Record | None:
         """Remove the live record of that id and return it; of any number of callers one gets it.
 
-        `put` is stored in the same transaction, by the one who gets it.
+        The one who gets it removes what falls with it, stores `put` and makes `changes` in the same transaction, as
+        `Store.put` does.
+
+        Raises:
+            NotStanding: as for `put`; then the record is still there.
         """
         ...
 
@@ -132,15 +232,44 @@ class Store(Protocol):
         Args:
             kind: of which kind.
             id_hash: its id.
-            grant: the grant that it hangs on, as it shall be from now on; where that is gone, nothing happens.
+            grant: the grant that it hangs on, as it shall be from now on, with the version that it was read at; where
+                that is gone, nothing happens.
             body: the record's body from now on.
             put: what comes of it.
             now: Unix s.
         """
         ...
 
-    def merge(self, record: Record) -> Record:
-        """Store a record, or replace in the one that is there the members of `body` that this one has."""
+    def change(
+        self,
+        kind: Kind,
+        id_hash: str,
+        decide: Decide,
+        *,
+        new: Record | None = None,
+        standing_on: Sequence[Fitting] = (),
+        now: int,
+    ) -> Record | None:
+        """Change the live record of that id, so that no change of anybody else is lost.
+
+        It is read, decided, and stored where its version is still the one that was read, in one statement; who loses
+        reads and decides again.
+
+        Args:
+            kind: of which kind.
+            id_hash: its id.
+            decide: what it becomes; see `Decide`. What it raises is raised, and nothing was changed.
+            new: what `decide` is given where there is no live record of that id; it is stored then.
+            standing_on: as for `put`.
+            now: Unix s.
+
+        Returns:
+            The record as it is now; None where there is none, or `decide` leaves it.
+
+        Raises:
+            NotStanding: when a record of `standing_on` is not there.
+            Contended: when it lost each time.
+        """
         ...
 
     def replace(self, kind: Kind, id_hash: str, successor: Record, *, now: int) -> bool:
@@ -173,7 +302,8 @@ class Store(Protocol):
         """Remove the live records of these kinds that fit everything that is said of them: one transaction.
 
         Args:
-            kinds: of which kinds; they are emptied in this order.
+            kinds: of which kinds; they are emptied in this order: first what others stand on, so that nothing is stored
+                behind it.
             subject: about whom.
             grant_id: those of this grant.
             session_id: those of this session.

@@ -9,7 +9,17 @@ from sqlalchemy import BigInteger, Column, Index, MetaData, String, Table, Text,
 from service.storage.interface import Kind
 
 #: The newest revision in `migrations/versions`. A test holds the two together.
-HEAD: Final = "0003"
+HEAD: Final = "0004"
+
+#: What is found by its client, to fall with it.
+OF_A_CLIENT: Final = (
+    Kind.CLIENT,
+    Kind.GRANT,
+    Kind.CODE,
+    Kind.ACCESS_TOKEN,
+    Kind.REFRESH_TOKEN,
+    Kind.CONSENT,
+)
 
 metadata = MetaData()
 
@@ -21,8 +31,10 @@ def _table(kind: Kind) -> Table:
         Column("id_hash", String(64), primary_key=True),
         Column("subject", String(255), nullable=False),
         Column("grant_id", String(64), nullable=False),
-        # The default is for the version before, which does not know the column, in a rolling deployment.
+        # The defaults are for the version before, which does not know the column, in a rolling deployment.
         Column("session_id", String(64), nullable=False, server_default=text("''")),
+        Column("client_id", String(255), nullable=False, server_default=text("''")),
+        Column("version", BigInteger, nullable=False, server_default=text("1")),
         Column("spent_at", BigInteger, nullable=True),
         Column("expires_at", BigInteger, nullable=False),
         Column("body", Text, nullable=False),
@@ -30,6 +42,7 @@ def _table(kind: Kind) -> Table:
         Index(f"ix_{kind.value}_grant_id", "grant_id"),
         Index(f"ix_{kind.value}_session_id", "session_id"),
         Index(f"ix_{kind.value}_expires_at", "expires_at"),
+        *([Index(f"ix_{kind.value}_client_id", "client_id")] if kind in OF_A_CLIENT else []),
     )
 
 

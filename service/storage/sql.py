@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
@@ -16,7 +16,18 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from service.storage import statements
-from service.storage.interface import NEVER, Kind, Record, Spent, StoreUnavailable
+from service.storage.interface import (
+    NEVER,
+    Change,
+    Contended,
+    Decide,
+    Fitting,
+    Kind,
+    NotStanding,
+    Record,
+    Spent,
+    StoreUnavailable,
+)
 from service.storage.kept import Conflict, Driver, KeptConnections, Run, tried_again
 from service.storage.schema import HEAD
 from service.storage.statements import Statements
@@ -24,6 +35,31 @@ from service.storage.sweeping import Sweepable, Sweeper
 
 #: How many records go in one transaction where a kind is trimmed.
 TRIM_SLICE: Final = 100
+#: From the second on a writer decides under a lock: it loses again only to somebody who stores the first record.
+_ATTEMPTS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """What one transaction does: it looks at what it stands on, takes one with what falls with it, puts and changes."""
+
+    put: Sequence[Record] = ()
+    changes: Sequence[Change] = ()
+    standing_on: Sequence[Fitting] = ()
+    take: tuple[Kind, str] | None = None
+    falling: Sequence[Fitting] = ()
+
+
+class _NotThere(Exception):
+    """There is nothing to take."""
+
+
+class _Left(NotStanding):
+    """There is nothing to change, or it is left as it is."""
+
+
+class _Outrun(Exception):
+    """Somebody else has changed the record since it was read."""
 
 
 class Database(Driver, Sweepable, Protocol):
@@ -79,25 +115,60 @@ class SqlStore:
     # --- writes ---
 
     @tried_again
-    def put(self, *records: Record, now: int) -> bool:
+    def put(
+        self,
+        *records: Record,
+        changes: Sequence[Change] = (),
+        standing_on: Sequence[Fitting] = (),
+        now: int,
+    ) -> bool:
         """See `Store.put`."""
         if any(record.expires_at < NEVER for record in records):
             self._sweeper.begin(now)
         try:
-            with self._connections.transaction() as run:
-                self._insert(run, records)
+            self._write(_Writing(records, changes, standing_on), now)
         except Conflict:
             return False
         return True
 
     @tried_again
-    def take(self, kind: Kind, id_hash: str, *, put: Sequence[Record] = (), now: int) -> Record | None:
+    def take(
+        self,
+        kind: Kind,
+        id_hash: str,
+        *,
+        put: Sequence[Record] = (),
+        changes: Sequence[Change] = (),
+        falling: Sequence[Fitting] = (),
+        standing_on: Sequence[Fitting] = (),
+        now: int,
+    ) -> Record | None:
         """See `Store.take`."""
-        with self._connections.transaction() as run:
-            rows = run(self._text(statements.delete_one, kind), {"wanted": id_hash, "now": now})
-            if rows:
-                self._insert(run, put)
-        return _record(kind, rows[0]) if rows else None
+        writing = _Writing(put, changes, standing_on, take=(kind, id_hash), falling=falling)
+        try:
+            taken, _ = self._write(writing, now)
+        except _NotThere:
+            return None
+        return taken
+
+    @tried_again
+    def change(
+        self,
+        kind: Kind,
+        id_hash: str,
+        decide: Decide,
+        *,
+        new: Record | None = None,
+        standing_on: Sequence[Fitting] = (),
+        now: int,
+    ) -> Record | None:
+        """See `Store.change`."""
+        change = Change(kind, id_hash, decide, new)
+        try:
+            _, (changed,) = self._write(_Writing(changes=[change], standing_on=standing_on), now)
+        except _Left:
+            return None
+        return changed
 
     @tried_again
     def spend(
@@ -115,13 +186,14 @@ class SqlStore:
         lock = {
             "wanted": grant.id_hash,
             "now": now,
+            "known_version": grant.version,
             "expires_at": grant.expires_at,
             "body": _encode(grant.body),
         }
         with self._connections.transaction() as run:
             # The grant's row first, by everyone: whoever revokes it waits, or has been.
             if not run(self._text(statements.update_grant, grant.kind), lock):
-                return Spent(False, None)
+                return self._not_spent(run, kind, wanted, grant, now)
             rows = run(
                 self._text(statements.spend_one, kind),
                 {**wanted, "spent_at": now, "expires_at": grant.expires_at, "body": _encode(body)},
@@ -132,21 +204,15 @@ class SqlStore:
             rows = run(self._text(statements.select_one, kind), wanted)
             return Spent(False, _record(kind, rows[0]) if rows else None)
 
-    @tried_again
-    def merge(self, record: Record) -> Record:
-        """See `Store.merge`."""
-        wanted = {"wanted": record.id_hash}
-        for _ in range(2):  # of two who store the first one, one finds it at the second attempt
-            with contextlib.suppress(Conflict), self._connections.transaction() as run:
-                rows = run(self._text(statements.select_to_change, record.kind), wanted)
-                if not rows:
-                    self._insert(run, [record])
-                    return record
-                known = _record(record.kind, rows[0])
-                merged = replace(record, body={**known.body, **record.body})
-                run(self._text(statements.update_known, record.kind), {**wanted, **_row(merged)})
-                return merged
-        raise StoreUnavailable
+    def _not_spent(self, run: Run, kind: Kind, wanted: Mapping[str, Any], grant: Record, now: int) -> Spent:
+        """Why the grant is not as it was read: it is gone, or somebody else has used it."""
+        if not run(self._text(statements.select_one, grant.kind), {"wanted": grant.id_hash, "now": now}):
+            return Spent(False, None)
+        rows = run(self._text(statements.select_one, kind), wanted)
+        record = _record(kind, rows[0]) if rows else None
+        if record is not None and record.spent_at is None:
+            raise Contended
+        return Spent(False, record)
 
     @tried_again
     def replace(self, kind: Kind, id_hash: str, successor: Record, *, now: int) -> bool:
@@ -208,6 +274,75 @@ class SqlStore:
         with self._connections.transaction() as run:
             return sum(len(run(sql, {"wanted": id_hash})) for id_hash in ids)
 
+    # --- one transaction ---
+
+    def _write(self, writing: _Writing, now: int) -> tuple[Record | None, tuple[Record, ...]]:
+        """All of it or nothing: what was taken, and what was changed, as it is now."""
+        # Decided outside every lock, for the first attempt; who lost decides again, where nobody else can be faster.
+        decided = [self._decided(self._connections.read, each, now) for each in writing.changes]
+        for attempt in range(_ATTEMPTS):
+            inserted = False
+            try:
+                with self._connections.transaction() as run:
+                    self._check_standing(run, writing.standing_on, now)
+                    taken = self._taken(run, writing, now)
+                    self._insert(run, writing.put)
+                    inserted = True
+                    if attempt > 0:
+                        decided = [self._decided(run, each, now, lock=True) for each in writing.changes]
+                    for known, wanted in decided:
+                        self._store(run, known, wanted)
+                    return taken, tuple(wanted for _, wanted in decided)
+            except Conflict:
+                if not inserted:
+                    raise
+            except _Outrun:
+                pass
+        raise Contended
+
+    def _check_standing(self, run: Run, standing_on: Sequence[Fitting], now: int) -> None:
+        for each in standing_on:
+            said = each.said()
+            sql = self._text(statements.select_standing, each.kind, tuple(said))
+            if not _can_fit(said) or not run(sql, {**said, "now": now}):
+                raise NotStanding
+
+    def _taken(self, run: Run, writing: _Writing, now: int) -> Record | None:
+        if writing.take is None:
+            return None
+        kind, id_hash = writing.take
+        rows = run(self._text(statements.delete_one, kind), {"wanted": id_hash, "now": now})
+        if not rows:
+            raise _NotThere
+        for each in writing.falling:
+            said = each.said()
+            if _can_fit(said):
+                run(self._text(statements.delete_fitting, each.kind, tuple(said)), {**said, "now": now})
+        return _record(kind, rows[0])
+
+    def _decided(
+        self, run: Run, change: Change, now: int, *, lock: bool = False
+    ) -> tuple[Record | None, Record]:
+        """The record that is known by that id, live or not, and what it becomes."""
+        statement = statements.select_to_change if lock else statements.select_known
+        rows = run(self._text(statement, change.kind), {"wanted": change.id_hash})
+        known = _record(change.kind, rows[0]) if rows else None
+        given = known if known is not None and known.expires_at > now else change.new
+        wanted = None if given is None else change.decide(given)
+        if wanted is None:
+            raise _Left
+        if known is not None:
+            wanted = replace(wanted, version=known.version + 1)
+        return known, replace(wanted, kind=change.kind, id_hash=change.id_hash)
+
+    def _store(self, run: Run, known: Record | None, wanted: Record) -> None:
+        if known is None:
+            self._insert(run, [wanted])
+            return
+        values = {"wanted": known.id_hash, "known_version": known.version, **_row(wanted)}
+        if not run(self._text(statements.update_known, wanted.kind), values):
+            raise _Outrun
+
     # --- the schema ---
 
     def migrate(self) -> None:
@@ -264,9 +399,9 @@ def _given(**values: str | None) -> dict[str, str]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _can_fit(values: Mapping[str, str]) -> bool:
+def _can_fit(values: Mapping[str, Any]) -> bool:
     # PostgreSQL takes no NUL in text, so that nothing stored has one: it fits nothing.
-    return not any("\0" in value for value in values.values())
+    return not any(isinstance(value, str) and "\0" in value for value in values.values())
 
 
 def _encode(body: Mapping[str, Any]) -> str:
@@ -282,9 +417,23 @@ def _row(record: Record) -> dict[str, Any]:
         "session_id": record.session_id,
         "spent_at": record.spent_at,
         "body": _encode(record.body),
+        "client_id": record.client_id,
+        "version": record.version,
     }
 
 
 def _record(kind: Kind, row: tuple[Any, ...]) -> Record:
-    id_hash, expires_at, subject, grant_id, session_id, spent_at, body = row  # as in `statements.COLUMNS`
-    return Record(kind, id_hash, expires_at, subject, grant_id, session_id, spent_at, json.loads(body))
+    # as in `statements.COLUMNS`
+    id_hash, expires_at, subject, grant_id, session_id, spent_at, body, client_id, version = row
+    return Record(
+        kind,
+        id_hash,
+        expires_at,
+        subject,
+        grant_id,
+        session_id,
+        spent_at,
+        json.loads(body),
+        client_id,
+        version,
+    )

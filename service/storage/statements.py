@@ -31,7 +31,19 @@ from service.storage.interface import Kind
 from service.storage.schema import TABLES
 
 #: The columns of a row, in the order of `interface.Record`'s fields.
-COLUMNS: Final = ("id_hash", "expires_at", "subject", "grant_id", "session_id", "spent_at", "body")
+COLUMNS: Final = (
+    "id_hash",
+    "expires_at",
+    "subject",
+    "grant_id",
+    "session_id",
+    "spent_at",
+    "body",
+    "client_id",
+    "version",
+)
+#: Those that an update gives; the version it counts up by itself.
+_GIVEN: Final = tuple(name for name in COLUMNS if name != "version")
 
 #: Makes a statement on a table; what else it depends on follows.
 Build = Callable[..., ClauseElement]
@@ -59,9 +71,22 @@ def select_one(table: Table) -> ClauseElement:
     return select(*_columns(table)).where(*_live(table, "wanted"))
 
 
+def select_known(table: Table) -> ClauseElement:
+    """The record of an id, ended or not."""
+    return select(*_columns(table)).where(table.c.id_hash == bindparam("wanted"))
+
+
 def select_to_change(table: Table) -> ClauseElement:
-    """The record of an id, ended or not; nobody else changes it until the transaction ends."""
-    return select(*_columns(table)).where(table.c.id_hash == bindparam("wanted")).with_for_update()
+    """The same; nobody else changes it until the transaction ends. Its id stays, so that others may stand on it."""
+    return (
+        select(*_columns(table)).where(table.c.id_hash == bindparam("wanted")).with_for_update(key_share=True)
+    )
+
+
+def select_standing(table: Table, names: tuple[str, ...]) -> ClauseElement:
+    """The live record that fits the named columns; nobody removes it, or gives it another id, until the transaction ends."""
+    fitting = select(table.c.id_hash).where(*_live(table, *names))
+    return fitting.with_for_update(read=True, key_share=True)
 
 
 def select_fitting(table: Table, names: tuple[str, ...]) -> ClauseElement:
@@ -77,21 +102,26 @@ def insert_one(table: Table) -> ClauseElement:
 
 def update_one(table: Table) -> ClauseElement:
     """All of the live record of an id; returns a row when there is one."""
-    return _updated(table, COLUMNS).where(*_live(table, "wanted")).returning(table.c.id_hash)
+    return _updated(table, _GIVEN).where(*_live(table, "wanted")).returning(table.c.id_hash)
 
 
 def update_known(table: Table) -> ClauseElement:
-    """All of the record of an id, ended or not."""
-    return _updated(table, COLUMNS).where(table.c.id_hash == bindparam("wanted"))
+    """All but the id of the record of an id, ended or not, where it has that version; returns a row when it has."""
+    changed = _updated(table, tuple(name for name in _GIVEN if name != "id_hash"))
+    return changed.where(
+        table.c.id_hash == bindparam("wanted"), table.c.version == bindparam("known_version")
+    ).returning(table.c.id_hash)
 
 
 def update_grant(table: Table) -> ClauseElement:
-    """The end and the body of a live grant; returns a row when there is one.
+    """The end and the body of a live grant that has that version; returns a row when there is one.
 
     What else a grant is never changes: its indexes are left alone.
     """
-    changed = _updated(table, ("expires_at", "body"))
-    return changed.where(*_live(table, "wanted")).returning(table.c.id_hash)
+    changed = _updated(table, ("expires_at", "body")).where(
+        *_live(table, "wanted"), table.c.version == bindparam("known_version")
+    )
+    return changed.returning(table.c.id_hash)
 
 
 def spend_one(table: Table) -> ClauseElement:
@@ -108,7 +138,7 @@ def delete_one(table: Table) -> ClauseElement:
 
 
 def delete_fitting(
-    table: Table, names: tuple[str, ...], keep_session: bool, keep_spent: bool
+    table: Table, names: tuple[str, ...], keep_session: bool = False, keep_spent: bool = False
 ) -> ClauseElement:
     """The live records that fit the named columns, but for those of `keep_session_id`, or those that were spent."""
     fitting = delete(table).where(*_live(table, *names))
@@ -179,4 +209,5 @@ def _live(table: Table, *names: str) -> list[ColumnElement[bool]]:
 
 
 def _updated(table: Table, names: tuple[str, ...]) -> Update:
-    return update(table).values({name: bindparam(name) for name in names})
+    given: dict[str, Any] = {name: bindparam(name) for name in names}
+    return update(table).values({**given, "version": table.c.version + literal_column("1")})

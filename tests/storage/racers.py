@@ -6,7 +6,7 @@ import multiprocessing
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Final, Self
@@ -51,9 +51,12 @@ def _wins_take_and_put(store: SqlStore, handle: str, racer: str) -> bool:
     return store.take(Kind.INTERACTION, record(handle).id_hash, put=[successor], now=NOW) is not None
 
 
-def _wins_merge(store: SqlStore, handle: str, racer: str) -> bool:
-    merged = store.merge(record(handle, kind=Kind.USER, subject=handle, body={racer: 1}))
-    return racer in merged.body
+def _wins_change(store: SqlStore, handle: str, racer: str) -> bool:
+    new = record(handle, kind=Kind.USER, subject=handle)
+    merged = store.change(
+        Kind.USER, new.id_hash, lambda known: replace(known, body={**known.body, racer: 1}), new=new, now=NOW
+    )
+    return merged is not None and racer in merged.body
 
 
 def _wins_trusted_mint(store: SqlStore, handle: str, _racer: str) -> bool:
@@ -78,7 +81,7 @@ RACES: Final[Mapping[str, Callable[[SqlStore, str, str], bool]]] = {
     "take and put": _wins_take_and_put,
     "replace": _wins_replace,
     "spend": _wins_spend,
-    "merge": _wins_merge,
+    "change": _wins_change,
     "trusted mint": _wins_trusted_mint,
     "refresh": _wins_refresh,
 }

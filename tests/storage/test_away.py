@@ -25,7 +25,7 @@ VERBS: dict[str, Callable[[SqlStore], object]] = {
     "spend": lambda store: store.spend(
         Kind.CODE, ID, grant=record("grant", kind=Kind.GRANT), body={}, put=[], now=NOW
     ),
-    "merge": lambda store: store.merge(record("user", kind=Kind.USER)),
+    "change": lambda store: store.change(Kind.USER, "id", lambda known: known, new=record(), now=NOW),
     "replace": lambda store: store.replace(Kind.SESSION, ID, record("two"), now=NOW),
     "list": lambda store: store.list(Kind.SESSION, subject="", now=NOW),
     "delete": lambda store: store.delete(Kind.SESSION, subject="", now=NOW),
@@ -141,7 +141,7 @@ def test_a_read_only_postgresql_is_an_outage_for_writes(postgres_url: str) -> No
                 "put",
                 "take",
                 "spend",
-                "merge",
+                "change",
                 "replace",
                 "delete",
                 "delete_expired",

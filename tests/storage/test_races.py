@@ -73,7 +73,7 @@ def left(race: str, store: SqlStore, handles: list[str]) -> list[int]:
 LEFT = {"put": [1] * ROUNDS, "take": [0] * ROUNDS, "refresh": [ROUNDS]}
 
 
-@pytest.mark.parametrize("race", [race for race in RACES if race != "merge"])
+@pytest.mark.parametrize("race", [race for race in RACES if race != "change"])
 def test_of_32_callers_at_once_exactly_one_wins(
     race: str, store: SqlStore, run: Callable[[str, list[str]], Result]
 ) -> None:
@@ -85,12 +85,12 @@ def test_of_32_callers_at_once_exactly_one_wins(
     assert left(race, store, handles) == LEFT.get(race, [1] * ROUNDS)
 
 
-def test_of_32_who_merge_at_once_nobody_is_lost(
+def test_of_32_who_change_at_once_nobody_is_lost(
     store: SqlStore, run: Callable[[str, list[str]], Result]
 ) -> None:
-    """`merge`, by as many first writers at once: one record, with the member of each."""
-    handles = prizes("merge", store)
-    result = run("merge", handles)
+    """`change`, by as many first writers at once: one record, with the member of each."""
+    handles = prizes("change", store)
+    result = run("change", handles)
     assert result.errors == []
     assert result.wins == [32] * ROUNDS
     for handle in handles:

@@ -14,6 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, text
 
 import service.storage
+from service.clients import Clients
 from service.protocol.handles import hash_handle, new_session_token
 from service.sessions import LocalSessions
 from service.storage.interface import Kind, StoreUnavailable
@@ -136,6 +137,45 @@ def test_sessions_outlive_the_upgrade_from_0001(unmigrated_store: SqlStore, empt
     assert {each.sid for each in sessions.list("alice", now=NOW)} == set(tokens.values())
     assert sessions.end_one("alice", "sid-1", now=NOW) is True
     assert {each.sid for each in sessions.list("alice", now=NOW)} == {"sid-0", "sid-2"}
+
+
+def test_what_there_was_is_known_by_its_client_after_the_upgrade_from_0003(
+    unmigrated_store: SqlStore, empty_database_url: str
+) -> None:
+    """Clients, consents, grants, codes and tokens of before go on, and fall with their client."""
+    _migrated_to(empty_database_url, "0003")
+    bodies = {
+        Kind.CLIENT: {"client_id": "reports", "redirect_uris": ["https://rp.example/cb"], "secrets": [], "scope": []},
+        Kind.CONSENT: {"client_id": "reports", "scope": ["openid"], "odd": "\ud800 \0"},
+        Kind.GRANT: {"client_id": "reports", "issuer": "https://id.example"},
+        Kind.CODE: {"nonce": None},
+        Kind.ACCESS_TOKEN: {"client_id": "reports"},
+        Kind.REFRESH_TOKEN: {"client_id": "reports"},
+    }  # fmt: skip
+    engine = _engine(empty_database_url)
+    with engine.begin() as connection:
+        for kind, body in bodies.items():
+            for number, client_id in enumerate(("reports", "other")):
+                row = {
+                    "id_hash": hash_handle(client_id),
+                    "subject": "alice",
+                    "grant_id": f"g{number}",
+                    "expires_at": NOW + 60,
+                    "body": json.dumps(body | ({"client_id": client_id} if "client_id" in body else {})),
+                }
+                connection.execute(text(str(OLD_SESSION).replace("INTO session", f"INTO {kind}")), row)
+        connection.execute(OLD_SESSION, {**row, "id_hash": "session"})
+    engine.dispose()
+    unmigrated_store.migrate()
+    for kind, body in bodies.items():
+        (found,) = [
+            each for each in unmigrated_store.list(kind, now=NOW) if each.id_hash == hash_handle("reports")
+        ]
+        assert (found.client_id, found.version, found.body) == ("reports", 1, body)
+    assert [each.client_id for each in unmigrated_store.list(Kind.SESSION, now=NOW)] == [""]
+    assert Clients((), unmigrated_store, minted_audience=None).remove("reports", now=NOW) is True
+    for kind in bodies:
+        assert [each.client_id for each in unmigrated_store.list(kind, now=NOW)] == ["other"]
 
 
 def test_the_version_before_still_signs_in_after_the_upgrade(store: SqlStore, database_url: str) -> None:

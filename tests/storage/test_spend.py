@@ -1,12 +1,14 @@
-"""What is used once and what comes of it: `spend`, `take` with `put`, `merge`; each is one transaction."""
+"""What is used once and what comes of it: `spend`, `take` with `put`; each is one transaction."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import create_engine
 
 from service.protocol.handles import hash_handle
-from service.storage.interface import Kind, Record, Spent, StoreUnavailable
+from service.storage.interface import Contended, Fitting, Kind, Record, Spent, StoreUnavailable
 from service.storage.schema import TABLES
 from service.storage.sql import SqlStore
 from tests.storage.stores import NOW, record
@@ -119,6 +121,38 @@ def test_who_takes_what_has_ended_stores_nothing(store: SqlStore) -> None:
     assert _tokens(store) == [None, None]
 
 
+def test_what_falls_with_what_is_taken_is_gone(store: SqlStore) -> None:
+    """`take` with `falling`: of each the live records that fit, in the same transaction; who gets none removes none."""
+    store.put(*TOKENS, record("other", kind=Kind.ACCESS_TOKEN, grant_id="other"), now=NOW)
+    falling = [Fitting(Kind.CODE, grant_id="g"), Fitting(Kind.ACCESS_TOKEN, grant_id="g", session_id="s")]
+    assert store.take(Kind.GRANT, hash_handle("no"), falling=falling, now=NOW) is None
+    assert _tokens(store) == TOKENS
+    assert store.take(Kind.GRANT, GRANT.id_hash, falling=falling, now=NOW) == GRANT
+    assert store.get(Kind.CODE, CODE, now=NOW) is None
+    assert _tokens(store) == [None, TOKENS[1]]
+    assert len(store.list(Kind.ACCESS_TOKEN, now=NOW)) == 1
+
+
+def test_what_falls_must_be_said(store: SqlStore) -> None:
+    """`take` raises `ValueError` when nothing is said of what falls: that would be all. Nothing is removed."""
+    with pytest.raises(ValueError, match="nothing is said"):
+        store.take(Kind.GRANT, GRANT.id_hash, falling=[Fitting(Kind.CODE)], now=NOW)
+    assert store.get(Kind.GRANT, GRANT.id_hash, now=NOW) == GRANT
+
+
+def test_a_grant_that_was_used_since_it_was_read_is_not_written_over(store: SqlStore) -> None:
+    """`spend` compares the grant's version: who lost is told of the winner, or that nothing was done."""
+    _spend(store)
+    again = _spend(store, now=NOW + 1, grant=replace(USED, body={"used": 2}))
+    assert again == Spent(False, _code(NOW, n=2))
+    assert store.get(Kind.GRANT, GRANT.id_hash, now=NOW) == USED
+    other = record("other", kind=Kind.CODE, grant_id="g")
+    store.put(other, now=NOW)
+    with pytest.raises(Contended):
+        store.spend(Kind.CODE, other.id_hash, grant=GRANT, body={}, put=[], now=NOW)
+    assert store.get(Kind.CODE, other.id_hash, now=NOW) == other
+
+
 # --- one transaction ---
 
 
@@ -155,42 +189,3 @@ def test_a_delete_that_fails_half_way_has_not_happened(half_broken: SqlStore) ->
         half_broken.delete(Kind.SESSION, Kind.GRANT, Kind.REFRESH_TOKEN, subject="alice", now=NOW)
     assert half_broken.get(Kind.GRANT, GRANT.id_hash, now=NOW) == GRANT
     assert len(half_broken.list(Kind.SESSION, subject="alice", now=NOW)) == 1
-
-
-# --- merge ---
-
-
-def _user(subject: str = "alice", expires_at: int = NOW + 60, **body: object) -> Record:
-    return record("user", kind=Kind.USER, subject=subject, expires_at=expires_at, body=body)
-
-
-def test_the_first_merge_stores_the_record(store: SqlStore, second_store: SqlStore) -> None:
-    """`merge` of what is not there stores it, and returns what is kept."""
-    assert store.merge(_user(roles=["a"])) == _user(roles=["a"])
-    assert second_store.get(Kind.USER, hash_handle("user"), now=NOW) == _user(roles=["a"])
-
-
-def test_a_merge_replaces_the_members_that_it_has(store: SqlStore) -> None:
-    """`merge` replaces each member of `body` that it brings as a whole, and leaves the others."""
-    store.merge(_user(claims={"name": "A", "email": "a@example.com"}, roles=["a"], tenant_id="t"))
-    merged = _user(claims={"name": "B"}, roles=["a"], tenant_id=None)
-    assert store.merge(_user(claims={"name": "B"}, tenant_id=None)) == merged
-    assert store.get(Kind.USER, hash_handle("user"), now=NOW) == merged
-    assert store.merge(_user()) == merged
-
-
-def test_a_merge_brings_its_own_end(store: SqlStore) -> None:
-    """What is not of the body is the new record's: a record that was about to end lives on."""
-    store.merge(_user(a=1))
-    store.merge(_user(expires_at=NOW + 600, b=2))
-    assert store.get(Kind.USER, hash_handle("user"), now=NOW + 60) == _user(expires_at=NOW + 600, a=1, b=2)
-
-
-def test_a_merge_keeps_to_its_id(store: SqlStore) -> None:
-    """`merge` touches one record, of one kind."""
-    store.put(record("other", kind=Kind.USER, body={"a": 0}), record("user", body={"a": 0}), now=NOW)
-    store.merge(_user(a=1))
-    assert store.get(Kind.USER, hash_handle("other"), now=NOW) == record(
-        "other", kind=Kind.USER, body={"a": 0}
-    )
-    assert store.get(Kind.SESSION, hash_handle("user"), now=NOW) == record("user", body={"a": 0})
