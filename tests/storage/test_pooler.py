@@ -48,11 +48,11 @@ def pooled(postgres_url: str) -> Iterator[str]:
 def _race(url: str) -> None:
     """One race after the other: one winner each, and no call fails."""
     with closing(open_url(url)) as store:
-        for race in ("put", "take and put", "spend", "merge", "refresh"):
+        for race in ("put", "take and put", "spend", "change", "refresh"):
             handles = prizes(race, store)
             result = race_threads(store, race, handles, start=threading.Barrier(THREADS), threads=THREADS)
             assert result.errors == [], race
-            if race != "merge":
+            if race != "change":
                 assert result.wins == [1] * ROUNDS, race
                 assert left(race, store, handles) == LEFT.get(race, [1] * ROUNDS), race
 
