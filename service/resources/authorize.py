@@ -210,9 +210,7 @@ class Flow:
             attempts = known.progress.sign_in_attempts + 1
             return replace(advance(known, sid_before=sid_before, sign_in_attempts=attempts), step=Step.LOGIN)
 
-        if self.interactions.change(interaction, sent, now=now) is None:
-            self.browser.show_error(req, resp, _OVER)
-            return
+        self.interactions.change(interaction, sent, now=now)
         login_url = self.login_url
         if login_url.startswith("/"):
             login_url = interaction.issuer + login_url
