@@ -141,7 +141,7 @@ class ManagedKeys:
             state = self._now_with(alg, now)
         # Unseen for long, somebody may have rotated meanwhile: what we sign could outlive the key in the set.
         if alg != "HS256" and (self._is_old(state, now) or alg in state.unreadable):
-            raise StoreUnavailable
+            raise StoreUnavailable(f"whether the {alg} key may still sign is not known now")
         return state.keyring
 
     def knowing(self, unverified_token: str) -> Keyring:
@@ -232,7 +232,7 @@ class ManagedKeys:
             self._look_beside(now)
         state = self._state
         if state is None:  # pragma: no cover - `_look` has raised
-            raise StoreUnavailable
+            raise StoreUnavailable("the ring of keys was never read")
         if not state.built_at <= now < state.turns_at:
             with self._changing:
                 state = self._install(state.ring, state.seen_at, now)
@@ -276,7 +276,7 @@ class ManagedKeys:
         try:
             yield
         except StoreUnavailable as error:
-            _log.warning("keys_not_seen", cause=type(error.__cause__).__name__)
+            _log.warning("keys_not_seen", cause=type(error.__cause__).__name__, detail=error.reason)
         except Unsealable as error:
             _log.error("keys_unreadable", detail=str(error))
 

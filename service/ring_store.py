@@ -117,7 +117,7 @@ class RingStore:
             wanted = replace(ring, version=ring.version + 1, keys=keys, rotation_s=rotation_s)
             if self._write(wanted, known, now=now):
                 return wanted
-        raise StoreUnavailable
+        raise StoreUnavailable("others changed the ring of keys at the same time")
 
     def _write(self, ring: Ring, before: Ring | None, *, now: int) -> bool:
         """Put the ring in the place of the version before it, or at the beginning; whether nobody else was first."""

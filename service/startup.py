@@ -19,7 +19,7 @@ from service.protocol.sealed_keys import Unsealable
 from service.ring_store import RingStore, Step
 from service.settings import ConfigurationError, Fault, Reading, Settings, in_order, read_settings
 from service.settings.cross_checks import no_minted_audience
-from service.storage.interface import Kind, Store, StoreUnavailable
+from service.storage.interface import Kind, Store, StoreRefused, StoreUnavailable
 from service.storage.sql import SqlStore
 
 
@@ -260,9 +260,12 @@ def _checked_store(reading: Reading, *, migrate: bool) -> tuple[SqlStore | None,
         elif store.schema_state() == "behind":
             what = "the schema is missing or behind this version; run: pylon-oidc migrate"
             faults.append(Fault("DATABASE_URL", what))
+    except StoreRefused as error:
+        faults.append(Fault("DATABASE_URL", f"{error.reason}; {error.remedy}"))
     except StoreUnavailable as error:
-        why = type(error.__cause__).__name__
-        warnings.append(f"DATABASE_URL: the database cannot be reached ({why}); readyz says 503 until it can")
+        warnings.append(
+            f"DATABASE_URL: the database cannot be reached ({error.reason}); readyz says 503 until it can"
+        )
     finally:
         store.close()
     return store, faults, warnings
@@ -282,7 +285,7 @@ def _sqlite_faults(settings: Settings, store: SqlStore, *, migrate: bool) -> Ite
     except StoreUnavailable as error:
         yield Fault(
             name,
-            f"the database cannot be opened ({error.__cause__}); move the file away, or give the service's user its rights",
+            f"the database cannot be opened ({error.reason}); move the file away, or give the service's user its rights",
         )
 
 

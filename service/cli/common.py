@@ -12,7 +12,7 @@ import click
 
 from service.settings import Fault, read_settings
 from service.startup import open_store
-from service.storage.interface import StoreUnavailable
+from service.storage.interface import StoreRefused, StoreUnavailable
 from service.storage.sql import SqlStore
 from service.storage.urls import DatabaseUrl
 
@@ -37,20 +37,23 @@ def configured_store(*also: str, but: Sequence[Fault] = ()) -> Iterator[SqlStore
     store = open_store(reading.settings)
     try:
         yield store
+    except StoreRefused as error:
+        fail_configuration([Fault("DATABASE_URL", f"{error.reason}; {error.remedy}")])
     except (StoreUnavailable, OSError) as error:
         fail(_why_unavailable(store, reading.settings.database, error))
     finally:
         store.close()
 
 
-def _why_unavailable(store: SqlStore, database: DatabaseUrl, error: Exception) -> str:
+def _why_unavailable(store: SqlStore, database: DatabaseUrl, error: StoreUnavailable | OSError) -> str:
     # Only a migration makes the file: a mistyped path makes none.
     if database.is_sqlite and not database.path.exists():
         return "There is no database yet: the first start makes it, or run: pylon-oidc migrate"
     with contextlib.suppress(StoreUnavailable):
         if store.schema_state() == "behind":
             return "The database's schema is missing or behind this version; run: pylon-oidc migrate"
-    return f"The database cannot be reached ({type(error.__cause__ or error).__name__})."
+    reason = error.reason if isinstance(error, StoreUnavailable) else str(error.strerror)
+    return f"The database cannot be reached ({reason})."
 
 
 def fail(text: str) -> NoReturn:

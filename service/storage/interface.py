@@ -149,7 +149,27 @@ class Spent:
 
 
 class StoreUnavailable(Exception):
-    """The database cannot be asked now. The caller may try again later; nothing of the call was kept."""
+    """The database cannot be asked now. The caller may try again later; nothing of the call was kept.
+
+    Attributes:
+        reason: why, in the words of the database or its driver: one line, without secrets.
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class StoreRefused(StoreUnavailable):
+    """Trying again does not help: the settings or the database have to be changed.
+
+    Attributes:
+        remedy: how.
+    """
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(reason)
+        self.remedy = remedy
 
 
 class Contended(StoreUnavailable):

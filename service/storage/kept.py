@@ -47,8 +47,8 @@ class Driver(Protocol):
         """Whether the connection no longer leads to the database."""
         ...
 
-    def is_outage(self, error: BaseException) -> bool:
-        """Whether the driver's error says that the database cannot be asked, not that the question was wrong."""
+    def outage(self, error: BaseException) -> StoreUnavailable | None:
+        """What to raise for a driver's error that says that the database cannot be asked; None for every other one."""
         ...
 
     def gave_way(self, error: BaseException) -> bool:
@@ -116,9 +116,9 @@ class KeptConnections:
             if self._driver.gave_way(error):
                 self._roll_back(connection)
                 raise GaveWay from error
-            if self._driver.is_outage(error):
+            if outage := self._driver.outage(error):
                 self._drop()
-                raise StoreUnavailable from error
+                raise outage from error
             self._roll_back(connection)
             if isinstance(error, self._driver.conflict):
                 raise Conflict from error
@@ -143,8 +143,9 @@ class KeptConnections:
                 if self._driver.gave_way(error):  # a statement of its own: there is nothing to roll back
                     raise GaveWay from error
                 self._drop()
-                # The connection may have died with the last database: a new one is tried, once.
-                if not (self._driver.is_outage(error) and self._driver.is_stale(connection)):
+                # The connection may have died with the last database: a new one is tried, once. Nobody waits twice.
+                is_lost = self._driver.outage(error) and self._driver.is_stale(connection)
+                if not is_lost or isinstance(error, TimeoutError):
                     raise
             connection = self._connection()
             return connection, _rows(connection.execute(sql, values))
@@ -152,8 +153,8 @@ class KeptConnections:
             raise
         except Exception as error:
             self._drop()
-            if self._driver.is_outage(error):
-                raise StoreUnavailable from error
+            if outage := self._driver.outage(error):
+                raise outage from error
             raise
 
     def _connection(self) -> Any:

@@ -9,36 +9,79 @@ from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
+from service.storage import postgres_reasons
+from service.storage.interface import StoreRefused, StoreUnavailable
 from service.storage.kept import KeptConnections
 
 CONNECT_TIMEOUT_S: Final = 3
 ANSWER_WITHIN_S: Final = 5
+_END_WITHIN_S: Final = 1
 _PREPARE_AFTER: Final = 2  # uses
 _MIGRATION_LOCK: Final = 0x70796C6F6E  # "pylon"
+_SECRET: Final = {"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"}
+
+#: What says that the database cannot be asked, not that the question was wrong.
+_OUTAGES: Final = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.InternalError,
+    psycopg.errors.InsufficientPrivilege,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.InvalidSchemaName,
+    # Of statements that are kept prepared: a pooler has given the session to somebody else, or the schema has changed.
+    psycopg.errors.InvalidSqlStatementName,
+    psycopg.errors.DuplicatePreparedStatement,
+    psycopg.errors.FeatureNotSupported,
+)
 
 _Result = TypeVar("_Result")
+
+
+class TookTooLong(psycopg.OperationalError, TimeoutError):
+    """No answer within the time that one is waited for."""
 
 
 class _Connection(psycopg.Connection[Any]):
     """A connection that does not wait for ever: a server that is frozen, or a lock that is never given back.
 
     Only the client can tell: such a server heeds no `statement_timeout`, and its kernel goes on acknowledging.
+    A server that can still be told to end the statement is well; one that is silent about that too is not.
     """
 
     answer_within_s: float | None = None
     on_silence: Callable[[], None]
 
     def wait(self, gen: PQGen[_Result], interval: float = 0.1, timeout: float | None = None) -> _Result:
-        """Wait for an answer; a connection that owes one is of no more use."""
+        """Wait for an answer, but not for ever."""
+        if timeout is not None:
+            return super().wait(gen, interval, timeout)
         try:
-            return super().wait(gen, interval, self.answer_within_s if timeout is None else timeout)
+            return super().wait(gen, interval, self.answer_within_s)
         except psycopg.errors._WaitTimeout:  # how psycopg tells that `timeout` is over
+            return self._ended(gen, interval)
+
+    def _ended(self, gen: PQGen[_Result], interval: float) -> _Result:
+        """What becomes of a statement that is ended at the server: a lock that it waited for is no sign of an outage.
+
+        Raises:
+            TookTooLong: but where its answer came at that very moment.
+        """
+        try:
+            self.cancel_safe(timeout=_END_WITHIN_S)
+            return super().wait(gen, interval, _END_WITHIN_S)
+        except psycopg.errors.QueryCanceled:
+            raise TookTooLong("the database did not answer in time") from None
+        except psycopg.OperationalError as error:
+            if error.sqlstate:  # it had an answer of its own
+                raise
+            # Silence, even about that: a connection that owes an answer is of no more use.
             self.pgconn.finish()
             self.on_silence()
-            raise psycopg.OperationalError("the database did not answer in time") from None
+            raise TookTooLong("the database does not answer") from None
 
 
 class PostgresDatabase:
@@ -58,6 +101,7 @@ class PostgresDatabase:
 
     def __init__(self, url: str, *, prepare: bool = False, answer_within_s: float = ANSWER_WITHIN_S) -> None:
         self._url = url
+        self._secrets = [str(value) for name, value in conninfo_to_dict(url).items() if name in _SECRET]
         self._prepare_threshold = _PREPARE_AFTER if prepare else None
         self._answer_within_s = answer_within_s
         self._refused_until = 0.0
@@ -127,17 +171,15 @@ class PostgresDatabase:
         """See `storage.sweeping.Sweepable.give_back`: autovacuum does it."""
         return False
 
-    def is_outage(self, error: BaseException) -> bool:
-        """See `storage.kept.Driver.is_outage`: also a server that is read-only, or has no tables yet."""
-        return isinstance(
-            error,
-            (
-                psycopg.OperationalError,
-                psycopg.InterfaceError,
-                psycopg.InternalError,
-                psycopg.errors.UndefinedTable,
-            ),
-        )
+    def outage(self, error: BaseException) -> StoreUnavailable | None:
+        """See `storage.kept.Driver.outage`: also a server that is read-only, has no tables yet, or refuses rights."""
+        if not isinstance(error, _OUTAGES):
+            return None
+        # What a statement met is told without its details, which may hold what is stored.
+        text = error.diag.message_primary if error.sqlstate else str(error)
+        reason = postgres_reasons.one_line(text or type(error).__name__, self._secrets)
+        remedy = postgres_reasons.remedy(error.sqlstate, reason)
+        return StoreUnavailable(reason) if remedy is None else StoreRefused(reason, remedy)
 
     def gave_way(self, error: BaseException) -> bool:
         """See `storage.kept.Driver.gave_way`: a deadlock, or what could not be serialized."""

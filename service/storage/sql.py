@@ -368,8 +368,8 @@ class SqlStore:
             with self._database.engine().begin() as connection:
                 yield connection
         except DBAPIError as error:
-            if error.orig is not None and self._database.is_outage(error.orig):
-                raise StoreUnavailable from error.orig
+            if error.orig is not None and (outage := self._database.outage(error.orig)):
+                raise outage from error.orig
             raise
 
     def _schema_state(self, run: Run) -> Literal["current", "behind", "ahead"]:

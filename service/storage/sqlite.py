@@ -101,7 +101,7 @@ class SqliteDatabase:
                     connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
                     connection.execute("PRAGMA journal_mode=WAL")
             except sqlite3.DatabaseError as error:
-                raise StoreUnavailable from error
+                raise StoreUnavailable(str(error)) from error
             yield
         finally:
             os.close(lock)
@@ -142,11 +142,13 @@ class SqliteDatabase:
             connections.read("PRAGMA wal_checkpoint(PASSIVE)", {})
         return is_ours and surplus > 0
 
-    def is_outage(self, error: BaseException) -> bool:
-        """See `storage.kept.Driver.is_outage`: every error that is about the file."""
-        return isinstance(error, sqlite3.DatabaseError) and not isinstance(
-            error, (sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.DataError)
-        )
+    def outage(self, error: BaseException) -> StoreUnavailable | None:
+        """See `storage.kept.Driver.outage`: every error that is about the file."""
+        if not isinstance(error, sqlite3.DatabaseError):
+            return None
+        if isinstance(error, (sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.DataError)):
+            return None
+        return StoreUnavailable(str(error))
 
     def gave_way(self, _error: BaseException) -> bool:
         """See `storage.kept.Driver.gave_way`: a writer has the file to itself from its beginning."""

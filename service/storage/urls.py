@@ -1,12 +1,32 @@
-"""`DATABASE_URL`, parsed once."""
+"""`DATABASE_URL`, parsed once: what libpq takes is taken, what it does not is told by its part."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from typing import Any, Final
+from urllib.parse import quote, unquote
 
-_EXAMPLE = "write sqlite:///path or postgresql://user:password@host/name"
+_EXAMPLE: Final = "write sqlite:///path or postgresql://user:password@host/name"
+_EXAMPLE_HOST: Final = "write postgresql://user:password@host:5432/name"
+#: What ends a part of a URL.
+_RESERVED: Final = "/?#[]@%"
+#: Options whose value libpq reads when it connects, and not before.
+_WHOLE_NUMBERS: Final = (
+    "connect_timeout",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_count",
+    "tcp_user_timeout",
+)
+#: What an option may be, for the best known ones.
+_VALUES: Final = {
+    "sslmode": "disable, allow, prefer, require, verify-ca or verify-full",
+    "target_session_attrs": "any, read-write, read-only, primary, standby or prefer-standby",
+}
 
 
 class InvalidDatabaseUrl(ValueError):
@@ -44,20 +64,83 @@ def parse_database_url(value: str) -> DatabaseUrl:
     if scheme not in {"postgresql", "postgres", "postgresql+psycopg"}:
         raise InvalidDatabaseUrl(f"is no kind of database that is supported; {_EXAMPLE}")
     url = f"postgresql://{rest}"
-    try:
-        urlsplit(url).port  # noqa: B018 - raises on a port that is no number
-    except ValueError:
-        raise InvalidDatabaseUrl(
-            "the host or the port is malformed; write postgresql://user:password@host:5432/name"
-        ) from None
+    _check_options(_options(url, rest), rest)
+    return DatabaseUrl(False, Path(), url)
+
+
+def _options(url: str, rest: str) -> dict[str, Any]:
+    """What libpq reads in the URL."""
     from psycopg import ProgrammingError  # not loaded for an embedded database
     from psycopg.conninfo import conninfo_to_dict
 
     try:
-        conninfo_to_dict(url)
-    except (ProgrammingError, UnicodeError):
-        raise InvalidDatabaseUrl(
-            "holds a parameter that libpq does not know, or a % that stands for nothing; "
-            "write postgresql://user:password@host/name, and %25 for a % of the password"
-        ) from None
-    return DatabaseUrl(False, Path(), url)
+        return conninfo_to_dict(url)
+    except UnicodeError:
+        raise InvalidDatabaseUrl(f"is no UTF-8; {_EXAMPLE_HOST}") from None
+    except ProgrammingError as error:
+        text = str(error)
+    _check_credentials(rest)
+    if "spaces" in text:
+        what = "holds a space; write %20 for it"
+    elif "percent-encoded" in text:
+        what = "holds a % that stands for nothing; write %25 for a % of the user or the password"
+    elif "query parameter" in text or "separator" in text:
+        what = "holds a parameter that libpq does not know, or one without a value; write ?sslmode=require or the like"
+    else:
+        what = f"the host is malformed, as an IPv6 address without its brackets; {_EXAMPLE_HOST}"
+    raise InvalidDatabaseUrl(what)
+
+
+def _check_credentials(rest: str) -> None:
+    """Refuse a user or a password that ends early: libpq looks for their `@` before the first `/`, and takes the first.
+
+    Raises:
+        InvalidDatabaseUrl: with the characters that are to be written otherwise.
+    """
+    before_slash, _, behind = rest.partition("/")
+    path = behind.partition("?")[0]
+    is_cut = before_slash.count("@") > 1 or "@" in path or ("@" not in before_slash and "@" in behind)
+    if not is_cut:
+        return
+    # As far as the @ that was meant: the last one before the path or the parameters of a URL as it should be.
+    meant = rest[: rest.rindex("@")]
+    written = ", ".join(f"{quote(char, safe='')} for {char}" for char in _RESERVED if char in meant)
+    raise InvalidDatabaseUrl(f"the user or the password ends too early; in them write {written}")
+
+
+def _check_options(options: Mapping[str, Any], rest: str) -> None:
+    hosts, addresses, ports = (
+        str(options.get(name) or "").split(",") for name in ("host", "hostaddr", "port")
+    )
+    if "@" in "".join(hosts + ports) or any(not _is_port(port) for port in ports):
+        _check_credentials(rest)
+        raise InvalidDatabaseUrl(f"a port is no number from 1 to 65535; {_EXAMPLE_HOST}")
+    _check_credentials(rest)
+    for name in _WHOLE_NUMBERS:
+        if name in options and not re.fullmatch(r"\s*-?[0-9]{1,9}\s*", str(options[name])):
+            raise InvalidDatabaseUrl(f"the value of its parameter {name} is no whole number; write {name}=10")
+    _check_values(options, max(len(hosts), len(addresses)))
+
+
+def _is_port(text: str) -> bool:
+    return not text or (re.fullmatch(r"[0-9]{1,5}", text) is not None and 0 < int(text) < 65_536)
+
+
+def _check_values(options: Mapping[str, Any], hosts: int) -> None:
+    """Let libpq look at the values, as it does before it connects: to sockets that are nowhere."""
+    from psycopg import pq
+    from psycopg.conninfo import make_conninfo
+
+    if "service" in options:  # what it says is not known here
+        return
+    nowhere = {**options, "host": ",".join(["/nonexistent"] * hosts), "hostaddr": None}
+    connection = pq.PGconn.connect_start(make_conninfo("", **nowhere).encode())
+    text = connection.error_message.decode(errors="replace")
+    connection.finish()
+    if "/nonexistent" in text:
+        return
+    if "could not match" in text:
+        raise InvalidDatabaseUrl("has not as many ports as hosts; write host1:5432,host2:5432")
+    name = next((name for name in options if re.search(rf"\b{name}\b", text)), "")
+    what = f"the value of its parameter {name} is refused by libpq" if name else "libpq refuses a parameter"
+    raise InvalidDatabaseUrl(f"{what}; write {_VALUES.get(name, 'one that libpq documents')}")

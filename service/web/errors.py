@@ -142,6 +142,7 @@ def _on_store_unavailable(
         "store_unavailable",
         request_id=getattr(req.context, "request_id", ""),
         cause=type(error.__cause__).__name__,
+        detail=error.reason,
     )
     _on_failure(req, resp, ApiError("STORE_UNAVAILABLE", headers={"Retry-After": "2"}), params)
 

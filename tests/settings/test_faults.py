@@ -416,6 +416,35 @@ def test_no_value_of_a_secret_is_in_the_text(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("rest", "told"),
+    [
+        ("u:a/b@h/n", ["password", "%2F for /"]),
+        ("u:a@b@h/n", ["password", "%40 for @"]),
+        ("u:a%b@h/n", ["password", "%25"]),
+        ("u:a#b/c@h/n", ["password", "%23 for #", "%2F for /"]),
+        ("u:a?b/c@h:5432/n", ["password", "%3F for ?", "%2F for /"]),
+        ("u:[a/b@h/n", ["password", "%5B for [", "%2F for /"]),
+        ("u:a b@h/n", ["space", "%20"]),
+        ("u:p@h:port/n", ["port"]),
+        ("u:p@h1:5432,h2:port/n", ["port"]),
+        ("u:p@h1,h2/n?port=1,2,3", ["ports as hosts"]),
+        ("u:p@[::1/n", ["host", "brackets"]),
+        ("u:p@h/n?shoe_size=1", ["parameter"]),
+        ("u:p@h/n?sslmode=on", ["sslmode", "verify-full"]),
+        ("u:p@h/n?target_session_attrs=master", ["target_session_attrs", "read-write"]),
+        ("u:p@h/n?connect_timeout=soon", ["connect_timeout"]),
+    ],
+)
+def test_a_wrong_database_url_is_told_by_its_part(tmp_path: Path, rest: str, told: list[str]) -> None:
+    """§1: what is wrong, and what to write instead: the part that is at fault, and no other."""
+    (fault,) = read(tmp_path, DATABASE_URL=f"postgresql://{rest}").faults
+    for words in told:
+        assert words in fault.text
+    for part in ("password", "host is", "port is"):
+        assert part.split()[0] in " ".join(told) or part not in fault.text.partition(";")[0]
+
+
+@pytest.mark.parametrize(
     "url",
     [
         f"postgresql://u:{CANARY}@h:port/n",

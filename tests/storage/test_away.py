@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +19,7 @@ from service.storage.sql import SqlStore
 from tests.flows.polling import wait_until
 from tests.storage.outages import Outage, SqliteOutage
 from tests.storage.stores import NOW, open_url, record, sqlite_path
+from tests.support.postgres import PostgresCluster
 
 ID = record().id_hash
 VERBS: dict[str, Callable[[SqlStore], object]] = {
@@ -32,6 +36,8 @@ VERBS: dict[str, Callable[[SqlStore], object]] = {
     "delete_expired": lambda store: store.delete_expired(now=NOW, limit=9),
     "schema_state": lambda store: store.schema_state(),
 }
+
+CLIENTS = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
 
 
 def _unavailable(store: SqlStore) -> list[str]:
@@ -191,6 +197,50 @@ def test_a_postgresql_that_does_not_answer_is_an_outage(postgres_url: str, verb:
         with pytest.raises(StoreUnavailable):
             VERBS[verb](store)
         holder.rollback()
+    wait_until(lambda: not _unavailable(store))
+    store.close()
+
+
+def test_a_write_that_waits_too_long_ends_at_the_server(postgres_url: str) -> None:
+    """A lock that is never given back makes one write unavailable, not the reads behind it; nothing goes on waiting."""
+    store = SqlStore(PostgresDatabase(postgres_url, answer_within_s=0.3))
+    store.migrate()
+    store.put(record(), now=NOW)
+    with psycopg.connect(postgres_url) as holder, psycopg.connect(postgres_url, autocommit=True) as admin:
+        holder.execute("LOCK TABLE session IN EXCLUSIVE MODE")
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="in time"):
+                store.put(record("new"), now=NOW)
+            assert store.get(Kind.SESSION, ID, now=NOW) == record()
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        assert admin.execute(waiting).fetchone() == (0,)
+        holder.rollback()
+    assert store.put(record("new"), now=NOW) is True
+    store.close()
+
+
+def test_a_server_that_is_silent_is_asked_less_often(
+    postgres_url: str, postgres_cluster: PostgresCluster
+) -> None:
+    """A frozen server costs one wait; until it has had time to come back, who asks is refused at once."""
+    store = SqlStore(PostgresDatabase(postgres_url, answer_within_s=0.5))
+    store.migrate()
+    store.put(record(), now=NOW)
+    store.get(Kind.SESSION, ID, now=NOW)
+    pids = [pid for (pid,) in postgres_cluster.execute(CLIENTS)]
+    frozen = [postgres_cluster.pid, *pids]
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(StoreUnavailable, match="does not answer"):
+            store.get(Kind.SESSION, ID, now=NOW)
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="a moment ago"):
+            store.get(Kind.SESSION, ID, now=NOW)
+        assert time.monotonic() - began < 0.2
+    finally:
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
     wait_until(lambda: not _unavailable(store))
     store.close()
 

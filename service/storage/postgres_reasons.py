@@ -1,0 +1,88 @@
+"""Why a PostgreSQL cannot be asked: its own words on one line, and what to do where no retry can help.
+
+The words are those of libpq and of English servers, PgBouncer included: neither says a code while it refuses to
+connect. What is not known here, as another language, is told as it is and counts as something that may pass.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+#: What no retry can help against, and what can; the first that fits.
+_REMEDIES: Final = [
+    (re.compile(pattern, re.IGNORECASE), remedy)
+    for pattern, remedy in (
+        (
+            r"no password supplied|password authentication failed|SASL authentication failed|wrong password",
+            "correct the user or the password, or let the role log in",
+        ),
+        (r'role ".*" does not exist|no such user', "create the role, or write the name of one that exists"),
+        (r"is not permitted to log in", "run ALTER ROLE … LOGIN, or write another user"),
+        (
+            r'database ".*" does not exist|no such database',
+            "create the database, or write the name of one that exists",
+        ),
+        (r"permission denied for database", "run GRANT CONNECT ON DATABASE … TO … for this role"),
+        (
+            r"no pg_hba\.conf entry .*no encryption",
+            "write sslmode=require, or let this host in by pg_hba.conf",
+        ),
+        (r"no pg_hba\.conf entry|pg_hba\.conf rejects", "let this host, role and database in by pg_hba.conf"),
+        (
+            r"authentication failed|fe_sendauth|authentication method|channel binding",
+            "let the role log in by pg_hba.conf",
+        ),
+        (
+            r"does not support SSL|SSL required|no SSL",
+            "write the sslmode that the server has, or turn TLS on there",
+        ),
+        (
+            r"certificate|private key file|does not match host name|could not read (root|certificate)",
+            "write the files of TLS as the server needs them: sslrootcert, sslcert, sslkey; and its name as host",
+        ),
+        (
+            r"definition of service|service file",
+            "write the service into the service file, or the host itself",
+        ),
+        (r"unsupported startup parameter|unrecognized configuration parameter", "take that parameter out"),
+    )
+]
+
+
+_REMEDIES_OF_STATEMENTS: Final = {
+    "26000": "set PYLON_PREPARED_STATEMENTS=0, or let the pooler keep prepared statements",
+    "42P05": "set PYLON_PREPARED_STATEMENTS=0, or let the pooler keep prepared statements",
+    "42501": "give the role its rights, as docs/databases.md says",
+}
+#: What psycopg puts before the words of each host that it tried, and before all.
+_ATTEMPT: Final = re.compile(r"- host: .*?, hostaddr: (?:None|'[^']*'): ")
+_NOISE: Final = re.compile(r"connection (?:failed|is bad): ")
+_HINTS: Final = ("Is the server running", "DETAIL:", "HINT:")
+
+
+def one_line(text: str, secrets: Iterable[str]) -> str:
+    """A message without line breaks, hints, and secrets; of several hosts what each of them said."""
+    _, _, attempts = text.partition("All failures were:")
+    told: list[str] = []
+    for line in (attempts or text).splitlines():
+        words = " ".join(_NOISE.sub("", _ATTEMPT.sub("", line)).split())
+        if words and not words.startswith(_HINTS):
+            told.append(words)
+    reason = "; ".join(told)
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        reason = reason.replace(secret, "…")
+    return reason
+
+
+def remedy(sqlstate: str | None, reason: str) -> str | None:
+    """What helps; None when it may pass by itself.
+
+    Args:
+        sqlstate: the code of what a statement met; None for what refused the connection.
+        reason: as `one_line` tells it.
+    """
+    if sqlstate is not None:
+        return _REMEDIES_OF_STATEMENTS.get(sqlstate)
+    return next((remedy for pattern, remedy in _REMEDIES if pattern.search(reason)), None)
