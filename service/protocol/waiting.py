@@ -69,4 +69,4 @@ class Waiting:
         try:
             self.store.trim(Kind.INTERACTION, most_of_one=MOST_OF_ONE_ADDRESS, most=MOST_IN_ALL)
         except StoreUnavailable as error:  # what was kept is kept; the next look makes up for this one
-            _log.warning("trim_failed", cause=type(error.__cause__).__name__)
+            _log.warning("trim_failed", cause=type(error.__cause__).__name__, detail=error.reason)

@@ -108,7 +108,7 @@ class Sweeper:
                 stop.wait(SLICE_S * _REST)
             return any(found)
         except StoreUnavailable as error:
-            _log.warning("sweep_failed", cause=type(error.__cause__).__name__)
+            _log.warning("sweep_failed", cause=type(error.__cause__).__name__, detail=error.reason)
         except Exception as error:  # nobody waits for it: the log must tell
             _log.error("sweep_failed", cause=type(error).__name__)
         return False
