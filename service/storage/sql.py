@@ -26,7 +26,6 @@ from service.storage.interface import (
     NotStanding,
     Record,
     Spent,
-    StoreUnavailable,
 )
 from service.storage.kept import Conflict, Driver, KeptConnections, Run, tried_again
 from service.storage.schema import HEAD
