@@ -97,11 +97,14 @@ class Flow:
         if step is Step.ISSUE and session is not None:
             self._issue(req, resp, request, interaction, session, now=now)
             return
-        if interaction is None:
-            interaction = self.begin(req, resp, request, session, now=now)
         if step is Step.LOGIN or session is None:
-            self._send_to_login(req, resp, interaction, now=now)
+            if self.login_url is None:  # clients of the database alone: the start could not know of them
+                self.browser.show_error(req, resp, _NO_PAGE, detail="PYLON_LOGIN_URL is unset", status=501)
+                return
+            interaction = interaction or self.begin(req, resp, request, session, now=now)
+            self._send_to_login(resp, interaction, self.login_url, now=now)
         else:
+            interaction = interaction or self.begin(req, resp, request, session, now=now)
             self._ask_consent(req, resp, request, interaction, session, now=now)
 
     def begin(
@@ -183,9 +186,8 @@ class Flow:
             else:
                 self.browser.show_error(req, resp, _OVER)
                 return
-        except (
-            NotStanding
-        ):  # the session has ended meanwhile, or the client is another: all is looked at again
+        except NotStanding:
+            # The session has ended meanwhile, the client is another, or the consent is gone: all is looked at again.
             kept = interaction or self.begin(req, resp, request, session, now=now)
             send_redirect(resp, wanted_by_app(kept)["return_to"])
             return
@@ -199,11 +201,8 @@ class Flow:
         )
 
     def _send_to_login(
-        self, req: falcon.Request, resp: falcon.Response, interaction: Interaction, *, now: int
+        self, resp: falcon.Response, interaction: Interaction, login_url: str, *, now: int
     ) -> None:
-        if self.login_url is None:  # clients of the database alone: the start could not know of them
-            self.browser.show_error(req, resp, _NO_PAGE, detail="PYLON_LOGIN_URL is unset", status=501)
-            return
         sid_before = interaction.progress.sid_before
 
         def sent(known: Interaction) -> Interaction:
@@ -211,7 +210,6 @@ class Flow:
             return replace(advance(known, sid_before=sid_before, sign_in_attempts=attempts), step=Step.LOGIN)
 
         self.interactions.change(interaction, sent, now=now)
-        login_url = self.login_url
         if login_url.startswith("/"):
             login_url = interaction.issuer + login_url
         send_redirect(resp, with_parameters(login_url, wanted_by_app(interaction)))

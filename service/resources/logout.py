@@ -136,9 +136,16 @@ class Logout:
                 found_by = self._keep(req, wish, now=now)
                 send_redirect(resp, with_parameters(f"{req.context.issuer}/oidc/logout", found_by))
             return
-        asked = self._browser.store.take(Kind.INTERACTION, _form_hash(form.values["form_token"]), now=now)
+        store, id_hash = self._browser.store, _form_hash(form.values["form_token"])
+        asked = store.get(Kind.INTERACTION, id_hash, now=now)
         session = self._browser.session(req, now=now)
-        if asked is None or not is_own_form(req) or (session is not None and asked.session_id != session.sid):
+        if (
+            asked is None
+            or not is_own_form(req)
+            or (session is not None and asked.session_id != session.sid)
+            # Taken only where it counts: a form that another site sends is there for the user's own answer.
+            or store.take(Kind.INTERACTION, id_hash, now=now) is None
+        ):
             self._browser.show_error(req, resp, _TOO_OLD, status=403)
             return
         wish = self._kept(req, asked, now=now) or _Wish()
