@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.provider.browser import FORM, query_of
+from tests.provider.browser import query_of
 from tests.provider.conftest import ServeProvider
 from tests.provider.driver import OTHER_CALLBACK, SECRET, Provider
 from tests.support.gunicorn import TRUSTED, Answer
