@@ -5,7 +5,7 @@ The provider keeps a session of its own for those whom the app's backend signed 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,20 +17,64 @@ from service.protocol.handles import hash_handle, new_handle
 from service.protocol.interactions import Interaction
 from service.protocol.models import Session
 from service.protocol.standing import on_session
-from service.resources.signed_in import SignedIn
+from service.resources.signed_in import SignedIn, only_one
 from service.sessions import LocalSessions
 from service.storage.interface import Kind, NotStanding, Record, Store
-from service.web.cookies import one_cookie, set_cookie
+from service.web.cookies import cookie_values, protected_name, set_cookie
 from service.web.middleware import ClientAddress
 from service.web.pages import send_page
 
 PROVIDER_COOKIE: Final = "pylon_provider"
 _INTERACTION_COOKIE: Final = "pylon_interaction_"
 _MAX_INTERACTIONS: Final = 8
+#: With the interaction's own cookie an answer takes away 16 at most: proxies give its header so much room.
+_MAX_DROPPED: Final = 15
 _MAX_EARLIER: Final = 20
 STYLESHEET_PATH: Final = "/oidc/style.css"
 
 _log = structlog.get_logger("browser")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a browser shows of who is signed in.
+
+    Attributes:
+        by_app: live sessions of the app's cookie; more than one where it comes with several values.
+        by_own: live sessions of the provider's own cookie.
+        earlier: those that the provider's own cookie knows, whether or not they still live: user id and `sid`.
+    """
+
+    by_app: tuple[Session, ...]
+    by_own: tuple[Session, ...]
+    earlier: tuple[tuple[str, str], ...]
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """All that live."""
+        return (*self.by_app, *self.by_own)
+
+    @property
+    def ends(self) -> tuple[tuple[str, str], ...]:
+        """What ends when this browser signs out: user id and `sid`."""
+        return (*((session.user_id, session.sid) for session in self.sessions), *self.earlier)
+
+    def session(self, prefer_sid: str | None = None) -> Session | None:
+        """The session that counts: the app's or the provider's own.
+
+        Two live ones of one cookie are nobody's, unless both are the same user's by the provider's own. Of both cookies
+        the preferred session counts, else the one that signed in last.
+        """
+        own = _last(self.by_own) if len({session.user_id for session in self.by_own}) == 1 else None
+        found = [session for session in (only_one(self.by_app), own) if session is not None]
+        for session in found:
+            if session.sid == prefer_sid:
+                return session
+        return _last(found)
+
+
+def _last(sessions: Iterable[Session]) -> Session | None:
+    return max(sessions, key=lambda session: session.auth_time, default=None)
 
 
 @dataclass(frozen=True)
@@ -60,29 +104,23 @@ class Browser:
     # --- who is signed in ---
 
     def session(self, req: falcon.Request, *, prefer_sid: str | None = None, now: int) -> Session | None:
-        """The session of this browser: the app's, by the shared cookie, or the provider's own.
+        """The session of this browser; see `Shown.session`."""
+        return self.look(req, now=now).session(prefer_sid)
 
-        Of two live ones the preferred one counts, else the one that signed in last.
-        """
-        found = [session for session in (self._app_session(req, now), self._own_session(req, now)) if session]
-        for session in found:
-            if session.sid == prefer_sid:
-                return session
-        return max(found, key=lambda session: session.auth_time, default=None)
+    def look(self, req: falcon.Request, *, now: int) -> Shown:
+        """Everything that the browser shows of who is signed in."""
+        records = self._own_records(req, now)
+        own = [self.sessions.of_sid(record.subject, record.session_id, now=now) for record in records]
+        return Shown(
+            by_app=tuple(self.signed_in.shown(req, now=now)),
+            by_own=tuple(session for session in own if session is not None),
+            earlier=tuple(pair for record in records for pair in _signed_in_by(record)),
+        )
 
-    def _app_session(self, req: falcon.Request, now: int) -> Session | None:
-        return self.sessions.find(self.signed_in.cookie_value(req), now=now)
-
-    def _own_session(self, req: falcon.Request, now: int) -> Session | None:
-        record = self._own_record(req, now)
-        return None if record is None else self.sessions.of_sid(record.subject, record.session_id, now=now)
-
-    def _own_record(self, req: falcon.Request, now: int) -> Record | None:
-        handle = one_cookie(req, PROVIDER_COOKIE)
-        if handle is None:
-            return None
-        record = self.store.get(Kind.PROVIDER_SESSION, hash_handle(handle), now=now)
-        return None if record is None or record.body["issuer"] != req.context.issuer else record
+    def _own_records(self, req: falcon.Request, now: int) -> list[Record]:
+        handles = cookie_values(req, protected_name(req, PROVIDER_COOKIE))
+        found = [self.store.get(Kind.PROVIDER_SESSION, hash_handle(handle), now=now) for handle in handles]
+        return [record for record in found if record and record.body["issuer"] == req.context.issuer]
 
     def sign_in(self, req: falcon.Request, resp: falcon.Response, session: Session, *, now: int) -> bool:
         """Give the browser a provider session of its own, new at each sign-in; it remembers the ones before.
@@ -90,8 +128,7 @@ class Browser:
         Returns:
             False where the session has ended meanwhile.
         """
-        before = self._own_record(req, now)
-        earlier = [] if before is None else [*before.body["earlier"], [before.subject, before.session_id]]
+        earlier = [list(pair) for record in self._own_records(req, now) for pair in _signed_in_by(record)]
         handle = new_handle()
         record = Record(
             Kind.PROVIDER_SESSION,
@@ -105,19 +142,18 @@ class Browser:
             self.store.put(record, standing_on=[on_session(session)], now=now)
         except NotStanding:
             return False
-        set_cookie(req, resp, PROVIDER_COOKIE, handle, max_age_s=session.expires_at - now)
+        name = protected_name(req, PROVIDER_COOKIE)
+        set_cookie(req, resp, name, handle, max_age_s=session.expires_at - now)
         return True
 
-    def end(self, req: falcon.Request, session: Session, *, now: int) -> None:
-        """End the session, and those that this browser had before it signed in anew."""
-        record = self._own_record(req, now)
-        for user_id, sid in [] if record is None else record.body["earlier"]:
+    def end(self, shown: Shown, *more: tuple[str, str], now: int) -> None:
+        """End every session that the browser shows, those that it had before, and more (user id, `sid`)."""
+        for user_id, sid in dict.fromkeys((*shown.ends, *more)):
             self.sessions.end_one(user_id, sid, now=now)
-        self.sessions.end_one(session.user_id, session.sid, now=now)
 
     def sign_out(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Take both session cookies from the browser."""
-        set_cookie(req, resp, PROVIDER_COOKIE, "", max_age_s=0)
+        set_cookie(req, resp, protected_name(req, PROVIDER_COOKIE), "", max_age_s=0)
         self.signed_in.clear_cookie(req, resp)
 
     # --- which interactions it began ---
@@ -128,22 +164,26 @@ class Browser:
         """Bind an interaction to this browser, by a cookie of its own; the oldest beyond eight are dropped."""
         self.drop_oldest(req, resp, interaction)
         max_age_s = interaction.expires_at - now
-        set_cookie(req, resp, _INTERACTION_COOKIE + interaction.id, cookie, max_age_s=max_age_s)
+        set_cookie(req, resp, _cookie_name(req, interaction), cookie, max_age_s=max_age_s)
 
     def drop_oldest(self, req: falcon.Request, resp: falcon.Response, interaction: Interaction) -> None:
-        """Leave seven besides this one: a POST from another site, which shows none, may have begun any number."""
-        others = [name for name in req.cookies if name.startswith(_INTERACTION_COOKIE)]
-        others = [name for name in others if name != _INTERACTION_COOKIE + interaction.id]
-        for name in others[: max(0, len(others) - _MAX_INTERACTIONS + 1)]:
+        """Leave seven besides this one: a POST from another site, which shows none, may have begun any number.
+
+        What an answer cannot take away, the next one does.
+        """
+        prefix = protected_name(req, _INTERACTION_COOKIE)
+        others = [name for name in req.cookies if name.startswith(prefix)]
+        others = [name for name in others if name != _cookie_name(req, interaction)]
+        for name in others[: max(0, min(len(others) - _MAX_INTERACTIONS + 1, _MAX_DROPPED))]:
             set_cookie(req, resp, name, "", max_age_s=0)
 
     def unbind(self, req: falcon.Request, resp: falcon.Response, interaction: Interaction) -> None:
         """Drop the cookie of an interaction that is over."""
-        set_cookie(req, resp, _INTERACTION_COOKIE + interaction.id, "", max_age_s=0)
+        set_cookie(req, resp, _cookie_name(req, interaction), "", max_age_s=0)
 
     def began(self, req: falcon.Request, interaction: Interaction) -> bool:
         """Whether this browser began the interaction."""
-        return interaction.is_browser(one_cookie(req, _INTERACTION_COOKIE + interaction.id))
+        return any(map(interaction.is_browser, cookie_values(req, _cookie_name(req, interaction))))
 
     # --- what it is shown ---
 
@@ -177,6 +217,15 @@ class Browser:
     def show_failure(self, req: falcon.Request, resp: falcon.Response, text: str, *, status: int) -> None:
         """Show the error page for what is no fault of the request; the log has it already."""
         self.show(req, resp, "error.html", status=status, title="This did not work", text=text)
+
+
+def _signed_in_by(record: Record) -> list[tuple[str, str]]:
+    """The sessions that a provider session knows, the earlier ones first: user id and `sid`."""
+    return [*((user_id, sid) for user_id, sid in record.body["earlier"]), (record.subject, record.session_id)]
+
+
+def _cookie_name(req: falcon.Request, interaction: Interaction) -> str:
+    return protected_name(req, _INTERACTION_COOKIE) + interaction.id
 
 
 def wanted_by_app(interaction: Interaction) -> Mapping[str, str]:

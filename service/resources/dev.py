@@ -20,7 +20,7 @@ from service.resources.browser import Browser
 from service.resources.sign_in_request import is_user_id
 from service.sessions import LocalSessions
 from service.web.auth import is_own_form
-from service.web.cookies import one_cookie, set_cookie
+from service.web.cookies import cookie_values, set_cookie
 from service.web.errors import ApiError
 from service.web.params import MalformedParameters, read_form, read_query
 from service.web.redirects import send_redirect
@@ -123,8 +123,9 @@ class DevSignIn:
             form = read_form(req).values
         except MalformedParameters:
             form = {}
-        token, cookie = form.get("form_token", ""), one_cookie(req, _FORM_COOKIE) or ""
-        if not is_own_form(req) or not token or not hmac.compare_digest(token.encode(), cookie.encode()):
+        token = form.get("form_token", "").encode()
+        cookies = [value.encode() for value in cookie_values(req, _FORM_COOKIE)]
+        if not is_own_form(req) or not any(hmac.compare_digest(token, cookie) for cookie in cookies):
             self._show(req, resp, form, error="Please try once more.")
             return
         user_id = form.get("user_id", "")

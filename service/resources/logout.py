@@ -15,9 +15,8 @@ from service.keyring import Keys
 from service.protocol.clients import Client
 from service.protocol.handles import hash_handle, new_handle
 from service.protocol.id_tokens import read_hint
-from service.protocol.models import Session
 from service.protocol.waiting import Waiting, as_kept, from_kept, is_too_large
-from service.resources.browser import Browser
+from service.resources.browser import Browser, Shown
 from service.storage.interface import Kind, Record
 from service.web.auth import is_own_form
 from service.web.params import MalformedParameters, Parameters, read_form, read_query
@@ -55,6 +54,14 @@ class _Wish:
         if self.uri is None:
             return None
         return with_parameters(self.uri, {} if self.state is None else {"state": self.state})
+
+    def is_of(self, shown: Shown) -> bool:
+        """Whether the hint names who is in front of us, so that nobody needs to be asked."""
+        session = shown.session(self.sid)
+        return self.subject is not None and (
+            (session is not None and self.subject == session.user_id)
+            or (self.subject, self.sid) in [(each.user_id, each.sid) for each in shown.sessions]
+        )
 
     @property
     def kept(self) -> Mapping[str, str]:
@@ -105,7 +112,7 @@ class Logout:
             self._browser.show_error(req, resp, _MALFORMED)
             return
         if _DONE in parameters.values:  # back from the app's own sign-out page
-            nobody = self._browser.session(req, now=now) is None
+            nobody = not self._browser.look(req, now=now).sessions
             self._browser.show(req, resp, "logged_out.html", issuer=req.context.issuer, signed_out=nobody)
             return
         if _POSTED in parameters.values and not parameters.repeated:
@@ -114,13 +121,13 @@ class Logout:
             wish = self._asked(req, resp, parameters, now=now)
         if wish is None:
             return
-        session = self._browser.session(req, prefer_sid=wish.sid, now=now)
-        if session is None:  # without a hint nobody is sent on unasked (§2)
+        shown = self._browser.look(req, now=now)
+        if not shown.sessions:  # without a hint nobody is sent on unasked (§2)
             self._leave(req, resp, wish if wish.subject is not None else replace(wish, uri=None))
-        elif wish.subject == session.user_id:
-            self._sign_out(req, resp, wish, session, now=now)
+        elif wish.is_of(shown):
+            self._sign_out(req, resp, wish, shown, now=now)
         else:
-            self._ask(req, resp, wish, session, now=now)
+            self._ask(req, resp, wish, shown, now=now)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Take the answer of the confirm form; any other POST comes back as a GET, where cookies come along."""
@@ -138,11 +145,12 @@ class Logout:
             return
         store, id_hash = self._browser.store, _form_hash(form.values["form_token"])
         asked = store.get(Kind.INTERACTION, id_hash, now=now)
-        session = self._browser.session(req, now=now)
+        shown = self._browser.look(req, now=now)
+        sids = {session.sid for session in shown.sessions}
         if (
             asked is None
             or not is_own_form(req)
-            or (session is not None and asked.session_id != session.sid)
+            or (sids and asked.session_id not in sids)
             # Taken only where it counts: a form that another site sends is there for the user's own answer.
             or store.take(Kind.INTERACTION, id_hash, now=now) is None
         ):
@@ -150,13 +158,9 @@ class Logout:
             return
         wish = self._kept(req, asked, now=now) or _Wish()
         if form.values.get("decision") != "allow":
-            self._browser.show(
-                req, resp, "logged_out.html", issuer=req.context.issuer, signed_out=session is None
-            )
-        elif session is None:
-            self._leave(req, resp, wish)
+            self._browser.show(req, resp, "logged_out.html", issuer=req.context.issuer, signed_out=not sids)
         else:
-            self._sign_out(req, resp, wish, session, now=now)
+            self._sign_out(req, resp, wish, shown, now=now)
 
     # --- what is asked for ---
 
@@ -242,25 +246,28 @@ class Logout:
     # --- what is done ---
 
     def _ask(
-        self, req: falcon.Request, resp: falcon.Response, wish: _Wish, session: Session, *, now: int
+        self, req: falcon.Request, resp: falcon.Response, wish: _Wish, shown: Shown, *, now: int
     ) -> None:
+        names = {session.user_id: session.claims.get("name") or session.user_id for session in shown.sessions}
         token = new_handle()
         form = self._to_record(req, wish, _form_hash(token), now=now)
-        self._waiting.keep(replace(form, session_id=session.sid), now=now)
+        self._waiting.keep(replace(form, session_id=shown.sessions[0].sid), now=now)
         self._browser.show(
             req,
             resp,
             "logout_confirm.html",
-            user_name=session.claims.get("name") or session.user_id,
+            user_names=list(names.values()),
             client_name=None if wish.client is None else wish.client.name,
             form_token=token,
             action=f"{req.context.issuer}/oidc/logout",
         )
 
     def _sign_out(
-        self, req: falcon.Request, resp: falcon.Response, wish: _Wish, session: Session, *, now: int
+        self, req: falcon.Request, resp: falcon.Response, wish: _Wish, shown: Shown, *, now: int
     ) -> None:
-        self._browser.end(req, session, now=now)
+        """End every session that the browser shows, and the hint's."""
+        hinted = [] if wish.subject is None or wish.sid is None else [(wish.subject, wish.sid)]
+        self._browser.end(shown, *hinted, now=now)
         self._leave(req, resp, wish)
 
     def _leave(self, req: falcon.Request, resp: falcon.Response, wish: _Wish) -> None:

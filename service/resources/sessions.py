@@ -69,8 +69,9 @@ class OneSession:
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         """End the session; saying so twice is no mistake."""
-        token = self._signed_in.require_token(req)
-        self._sessions.end(token, now=int(self._clock()))
+        now = int(self._clock())
+        token = self._signed_in.require_token(req, now=now)
+        self._sessions.end(token, now=now)
         self._signed_in.clear_cookie(req, resp)
         send_json(resp, {"revoked": True})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import falcon
@@ -11,7 +12,7 @@ from service.protocol.handles import is_session_token
 from service.protocol.models import Session
 from service.sessions import LocalSessions
 from service.web.auth import check_same_origin, session_credential
-from service.web.cookies import one_cookie, set_cookie
+from service.web.cookies import cookie_values, set_cookie
 from service.web.errors import ApiError
 
 
@@ -52,7 +53,7 @@ class SignedIn:
             ApiError: `AUTH_REQUIRED`, one answer whatever is wrong with the session; `CROSS_SITE`.
         """
         credential = session_credential(req, self._cookie.name)
-        session = self._sessions.find(credential.unverified_token, now=now)
+        session = only_one(self._live(credential.unverified_tokens, now))
         if session is None:
             raise ApiError("AUTH_REQUIRED")
         req.context.user = session.user_id
@@ -60,22 +61,27 @@ class SignedIn:
             self._check_same_origin(req)
         return session
 
-    def require_token(self, req: falcon.Request) -> str:
+    def require_token(self, req: falcon.Request, *, now: int) -> str:
         """A well-formed session token, whether or not its session still lives; for a change.
+
+        Of several cookies the one whose session lives counts, where there is one such at most.
 
         Raises:
             ApiError: `AUTH_REQUIRED` when there is none, `CROSS_SITE`.
         """
         credential = session_credential(req, self._cookie.name)
-        if credential.unverified_token is None or not is_session_token(credential.unverified_token):
+        tokens = [token for token in credential.unverified_tokens if is_session_token(token)]
+        if len(tokens) > 1:
+            tokens = [token for token in tokens if self._sessions.find(token, now=now)] or tokens[:1]
+        if len(tokens) != 1:
             raise ApiError("AUTH_REQUIRED")
         if credential.by_cookie:
             self._check_same_origin(req)
-        return credential.unverified_token
+        return tokens[0]
 
-    def cookie_value(self, req: falcon.Request) -> str | None:
-        """What the cookie holds, whatever else the request shows: for pages that only browsers open."""
-        return one_cookie(req, self._cookie.name)
+    def shown(self, req: falcon.Request, *, now: int) -> list[Session]:
+        """The live sessions of the cookie, whatever else the request shows: for pages that only browsers open."""
+        return self._live(cookie_values(req, self._cookie.name), now)
 
     def came_by_cookie(self, req: falcon.Request) -> bool:
         """Whether the session token of the request came in the cookie."""
@@ -97,7 +103,16 @@ class SignedIn:
         """Take the session token from the browser."""
         self.set_cookie(req, resp, "", max_age_s=0)
 
+    def _live(self, unverified_tokens: Iterable[str], now: int) -> list[Session]:
+        found = (self._sessions.find(token, now=now) for token in unverified_tokens)
+        return [session for session in found if session is not None]
+
     def _check_same_origin(self, req: falcon.Request) -> None:
         check_same_origin(
             req, own_origin=issuer_origin(req.context.issuer), trusted_origins=self._trusted_origins
         )
+
+
+def only_one(live: Sequence[Session]) -> Session | None:
+    """The session that counts of those whose tokens were shown at once: two live ones are nobody."""
+    return live[0] if len(live) == 1 else None

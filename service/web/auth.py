@@ -9,31 +9,35 @@ from dataclasses import dataclass
 import falcon
 
 from service.issuer import issuer_origin
-from service.web.cookies import one_cookie
+from service.web.cookies import cookie_values
 from service.web.errors import ApiError
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """The session token that a request shows, not yet known to be good, and whether a cookie carried it."""
+    """What a request shows to be signed in, not yet known to be good.
 
-    unverified_token: str | None
+    Attributes:
+        unverified_tokens: the session token; several where several cookies of one name carry one each.
+        by_cookie: whether cookies carried them.
+    """
+
+    unverified_tokens: tuple[str, ...]
     by_cookie: bool
 
 
 def session_credential(req: falcon.Request, cookie_name: str) -> Credential:
-    """Read the session token.
-
-    Any `Authorization` header wins, even one that is no Bearer; two different cookies of the name are none.
+    """Read the session token. Any `Authorization` header wins, even one that is no Bearer.
 
     Spec: RFC 6750 §2.1
     """
     authorization = req.env.get("HTTP_AUTHORIZATION")
     if authorization is not None:
-        return Credential(_bearer(authorization), by_cookie=False)
+        token = _bearer(authorization)
+        return Credential(() if token is None else (token,), by_cookie=False)
     if "HTTP_COOKIE" not in req.env:
-        return Credential(None, by_cookie=False)
-    return Credential(one_cookie(req, cookie_name), by_cookie=True)
+        return Credential((), by_cookie=False)
+    return Credential(cookie_values(req, cookie_name), by_cookie=True)
 
 
 def _bearer(authorization: str) -> str | None:

@@ -1,19 +1,37 @@
-"""Cookies: read with one value, set with the attributes that all of ours have.
+"""Cookies: read by name, set with the attributes that all of ours have.
 
-Spec: RFC 6265 §4.1, RFC 6265bis §4.1.2.7 (`SameSite`)
+A sibling host and a leftover of an older path can put more values beside ours: a name has any number of them.
+
+Spec: RFC 6265 §4.1, §5.4, §8.6; RFC 6265bis §4.1.2.7 (`SameSite`), §4.1.3 (`__Secure-`, `__Host-`)
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 import falcon
 
 from service.issuer import issuer_path
 
+#: So many values of one name are looked at: each may cost a question to the database.
+MOST_VALUES: Final = 4
 
-def one_cookie(req: falcon.Request, name: str) -> str | None:
-    """The value of a cookie; None without it, or where it comes with two values."""
-    values = set(req.get_cookie_values(name) or ())
-    return values.pop() if len(values) == 1 else None
+
+def cookie_values(req: falcon.Request, name: str) -> tuple[str, ...]:
+    """The values of a cookie, each once, in the order in which they came; the first four."""
+    given = filter(None, req.get_cookie_values(name) or ())
+    return tuple(dict.fromkeys(given))[:MOST_VALUES]
+
+
+def protected_name(req: falcon.Request, name: str) -> str:
+    """The name of a cookie that no other host can set: `__Host-…`, at an issuer with a path `__Secure-…`.
+
+    At an http issuer, which is this machine's own, it is the plain name: browsers take no prefix there.
+    """
+    issuer = req.context.issuer
+    if issuer.startswith("http:"):
+        return name
+    return f"__Secure-{name}" if issuer_path(issuer) else f"__Host-{name}"
 
 
 def set_cookie(

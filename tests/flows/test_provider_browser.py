@@ -122,10 +122,10 @@ def test_a_sign_in_by_report_leaves_cookies_of_this_host_alone(stage: Stage, use
     """The provider's own session goes to no sister host, to no script, over no plain connection."""
     sign_in(stage, user)
     stage.land()
-    cookie = stage.browser.cookies()["pylon_provider"]
+    cookie = stage.browser.cookies()["__Host-pylon_provider"]
     assert cookie["domain"] == "id.example.test"
     assert (cookie["httpOnly"], cookie["secure"], cookie["sameSite"]) == (True, True, "Lax")
-    assert not [name for name in stage.browser.cookies() if name.startswith("pylon_interaction_")]
+    assert not [name for name in stage.browser.cookies() if "pylon_interaction_" in name]
 
 
 def test_consent_by_click(stage: Stage, user: str) -> None:

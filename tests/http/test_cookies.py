@@ -36,17 +36,54 @@ def test_a_good_bearer_wins_over_a_bad_cookie(house: House) -> None:
     assert house.ask("GET", "/api/auth/me", token=token, cookie=UNKNOWN).status == 200
 
 
-def test_two_different_cookies_are_not_signed_in(house: House) -> None:
-    """§5: two different cookies of that name are not signed in, in either order."""
-    one, two = house.sign_in()["token"], house.sign_in()["token"]
-    for pair in [(one, two), (two, one), (one, UNKNOWN), (UNKNOWN, one), (one, "")]:
-        header = "; ".join(f"{COOKIE}={value}" for value in pair)
-        refused(house.ask("GET", "/api/auth/me", cookie=header), 401, "AUTH_REQUIRED")
-        refused(house.ask("DELETE", SESSION, cookie=header), 401, "AUTH_REQUIRED")
+def _cookies(*values: str) -> str:
+    return "; ".join(f"{COOKIE}={value}" for value in values)
+
+
+@pytest.mark.parametrize("others", [(), (UNKNOWN,), ("x", UNKNOWN)])
+def test_two_live_cookies_are_not_signed_in(house: House, others: tuple[str, ...]) -> None:
+    """docs/sessions.md: two live ones are not signed in, in either order, and nothing of theirs changes."""
+    one, two = house.sign_in()["token"], house.sign_in("user-2")["token"]
+    for pair in [(one, two), (two, one)]:
+        header = _cookies(*others, *pair)
+        for method, path in [("GET", "/api/auth/me"), ("POST", REFRESH), ("DELETE", SESSION)]:
+            refused(house.ask(method, path, cookie=header), 401, "AUTH_REQUIRED")
+    assert house.me(one).status == house.me(two).status == 200
+
+
+@pytest.mark.parametrize("dead", [("x",), (UNKNOWN,), ("",), ("x", UNKNOWN, "y")])
+def test_dead_cookies_are_passed_over(house: House, dead: tuple[str, ...]) -> None:
+    """docs/sessions.md: of several cookies of that name the live one counts, wherever it stands."""
+    for place in range(len(dead) + 1):
+        token = house.sign_in()["token"]
+
+        def cookies(live: str, place: int = place) -> str:
+            return _cookies(*dead[:place], live, *dead[place:])
+
+        assert house.ask("GET", "/api/auth/me", cookie=cookies(token)).status == 200
+        token = house.ask("POST", REFRESH, cookie=cookies(token)).json()["token"]
+        assert house.ask("DELETE", SESSION, cookie=cookies(token)).json() == {"revoked": True}
+        assert house.me(token).status == 401
+        refused(house.ask("GET", "/api/auth/me", cookie=cookies(token)), 401, "AUTH_REQUIRED")
+
+
+def test_four_cookies_are_looked_at(house: House) -> None:
+    """docs/sessions.md: the fifth different value of the name is not."""
+    token, dead = house.sign_in()["token"], [f"pylon_{n:064x}" for n in range(4)]
+    assert house.ask("GET", "/api/auth/me", cookie=_cookies(*dead[:3], token)).status == 200
+    refused(house.ask("GET", "/api/auth/me", cookie=_cookies(*dead, token)), 401, "AUTH_REQUIRED")
+    assert house.ask("GET", "/api/auth/me", cookie=_cookies(*[dead[0]] * 9, token)).status == 200
+
+
+def test_ending_a_session_twice_by_several_cookies_is_no_mistake(house: House) -> None:
+    """docs/endpoints.md: the same answer when the well-formed tokens that are shown are unknown."""
+    header = _cookies("x", UNKNOWN, UNKNOWN[:-1] + "1")
+    assert house.ask("DELETE", SESSION, cookie=header).json() == {"revoked": True}
+    refused(house.ask("DELETE", SESSION, cookie=_cookies("x", "y")), 401, "AUTH_REQUIRED")
 
 
 def test_the_same_cookie_twice_is_one(house: House) -> None:
-    """§5: only two different cookies are not signed in."""
+    """docs/sessions.md: only two different cookies can be two live ones."""
     token = house.sign_in()["token"]
     assert house.ask("GET", "/api/auth/me", cookie=f"{COOKIE}={token}; a=b; {COOKIE}={token}").status == 200
 

@@ -12,7 +12,8 @@ from tests.provider.conftest import CLIENTS, ServeProvider
 from tests.provider.driver import CALLBACK, ISSUER, LOGIN_URL, OTHER_CALLBACK, Provider, RelyingParty
 
 CONSENT_URL = "https://app.example.com/consent"
-PREFIX = "pylon_interaction_"
+PREFIX = "__Host-pylon_interaction_"
+PROVIDER = "__Host-pylon_provider"
 
 
 def _begun(op: Provider, browser: Browser, client_id: str = "c-basic", **parameters: str) -> tuple[str, str]:
@@ -203,7 +204,7 @@ def test_the_provider_session_stays_on_its_host(serve_provider: ServeProvider) -
     op = serve_provider(PYLON_COOKIE_DOMAIN="example.com")
     browser = op.browser()
     op.sign_in(browser)
-    assert "domain" not in browser.cookies["pylon_provider", "/"].attributes
+    assert "domain" not in browser.cookies[PROVIDER, "/"].attributes
 
 
 def test_a_finished_interaction_is_over(op: Provider) -> None:
@@ -246,7 +247,7 @@ def test_the_cookies_are_for_this_host_and_no_script(op: Provider) -> None:
         "samesite": "Lax",
     }
     browser.go(op.app.report(interaction, "login", {"user_id": "ada", "expires_in": 500}))
-    provider = browser.cookies["pylon_provider", "/"]
+    provider = browser.cookies[PROVIDER, "/"]
     assert provider.attributes == {
         "path": "/",
         "max-age": "500",
@@ -259,11 +260,11 @@ def test_the_cookies_are_for_this_host_and_no_script(op: Provider) -> None:
 def test_the_provider_session_is_new_at_each_sign_in(op: Provider) -> None:
     """Contract §8; S28: a cookie from before the sign-in is never taken over (session fixation)."""
     browser = op.browser()
-    browser.set_cookie("pylon_provider", "planted")
+    browser.set_cookie(PROVIDER, "planted")
     op.sign_in(browser)
-    first = browser.cookies["pylon_provider", "/"].value
+    first = browser.cookies[PROVIDER, "/"].value
     op.sign_in(browser, prompt="login")
-    assert len({"planted", first, browser.cookies["pylon_provider", "/"].value}) == 3
+    assert len({"planted", first, browser.cookies[PROVIDER, "/"].value}) == 3
 
 
 @pytest.mark.parametrize("way", ["backend", "cookie"])
