@@ -138,30 +138,58 @@ class Clients:
             MintedAudienceMissing: while no client may be there.
             ClientReadOnly: for one of the environment.
         """
+        return self._change(
+            client_id, lambda current: self._with_metadata(current, metadata, now=now), now=now
+        )
+
+    def update(self, client_id: str, members: Mapping[str, Any], *, now: int) -> tuple[Client, Client] | None:
+        """Change some members of a client's metadata; the others stay, as they are at that moment.
+
+        Args:
+            client_id: which client.
+            members: their new values; None for the default again.
+            now: Unix s.
+
+        Returns:
+            The client before and after, or None when there is no such client.
+
+        Raises:
+            As `change`.
+        """
+        before: Client | None = None
+
+        def updated(current: Client) -> Client:
+            nonlocal before
+            before, wanted = current, current.public_metadata() | dict(members)
+            given = {name: value for name, value in wanted.items() if value is not None}
+            return self._with_metadata(current, given, now=now)
+
+        after = self._change(client_id, updated, now=now)
+        return None if before is None or after is None else (before, after)
+
+    def _with_metadata(self, current: Client, metadata: Mapping[str, Any], *, now: int) -> Client:
+        """The client with other metadata, its secrets as they are."""
+        if metadata.get("client_id", current.client_id) != current.client_id:
+            raise InvalidClientMetadata("client_id", "cannot be changed; leave it out")
+        secret = metadata.get("client_secret")
+        if secret is not None and not (isinstance(secret, str) and current.has_secret(secret, now=now)):
+            # RFC 7592 §2.2: where it comes, it MUST be the one that the client has.
+            raise InvalidClientMetadata("client_secret", "is not the client's, and not set here; rotate it")
+        if metadata.get("token_endpoint_auth_method") == "none" and not current.is_public:
+            raise InvalidClientMetadata(
+                "token_endpoint_auth_method", "cannot become public; register another client"
+            )
         # What was shown may be sent back: where it was registered is told, not asked.
         told = {"source", "client_secret"}
-        given = {name: value for name, value in metadata.items() if name not in told} | {
-            "client_id": client_id
-        }
-
-        def changed(current: Client) -> Client:
-            if metadata.get("client_id", client_id) != client_id:
-                raise InvalidClientMetadata("client_id", "cannot be changed; leave it out")
-            secret = metadata.get("client_secret")
-            if secret is not None and not (isinstance(secret, str) and current.has_secret(secret, now=now)):
-                # RFC 7592 §2.2: where it comes, it MUST be the one that the client has.
-                raise InvalidClientMetadata(
-                    "client_secret", "is not the client's, and not set here; rotate it"
-                )
-            if metadata.get("token_endpoint_auth_method") == "none" and not current.is_public:
-                raise InvalidClientMetadata(
-                    "token_endpoint_auth_method", "cannot become public; register another client"
-                )
-            return self._checked(
-                parse_client(given, source="database", kept_secrets=current.secrets, scopes=self.scopes)
+        given = {name: value for name, value in metadata.items() if name not in told}
+        return self._checked(
+            parse_client(
+                given | {"client_id": current.client_id},
+                source="database",
+                kept_secrets=current.secrets,
+                scopes=self.scopes,
             )
-
-        return self._change(client_id, changed, now=now)
+        )
 
     def rotate_secret(self, client_id: str, *, now: int) -> str | None:
         """Give a client a new secret; the old one is good for an hour more, as are those before it to the end of theirs.

@@ -34,7 +34,7 @@ from service.protocol.key_ring import (
     without_private_parts_of_gone,
 )
 from service.protocol.sealed_keys import Binding, SealingKeys, Unsealable
-from service.storage.interface import NEVER, Kind, Record, Store, StoreUnavailable
+from service.storage.interface import NEVER, Contended, Kind, Record, Store
 
 _DATABASE: Final = hash_handle("key ring: database")
 #: Writers that lose read again; nobody loses so often.
@@ -117,7 +117,7 @@ class RingStore:
             wanted = replace(ring, version=ring.version + 1, keys=keys, rotation_s=rotation_s)
             if self._write(wanted, known, now=now):
                 return wanted
-        raise StoreUnavailable("others changed the ring of keys at the same time")
+        raise Contended
 
     def _write(self, ring: Ring, before: Ring | None, *, now: int) -> bool:
         """Put the ring in the place of the version before it, or at the beginning; whether nobody else was first."""

@@ -155,14 +155,10 @@ def update_client(client_id: str, *, changes: tuple[str, ...], file: BinaryIO | 
         raise click.UsageError("Write --set MEMBER=VALUE, or --metadata FILE.")
     given = dict(map(_change, changes)) if file is None else _json_object(_text(file), "The file")
     with _directory() as directory:
-        now = int(time.time())
-        current = directory.find(client_id, now=now)
-        before = {} if current is None else current.public_metadata()
-        wanted = {name: value for name, value in (before | given).items() if value is not None}
-        changed = None if current is None else directory.change(client_id, wanted, now=now)
-        if changed is None:
+        updated = directory.update(client_id, given, now=int(time.time()))
+        if updated is None:
             fail("There is no such client.")
-        shown = changed.public_metadata()
+        before, shown = (client.public_metadata() for client in updated)
         if as_json:
             click.echo(json.dumps(shown, indent=2))
             return

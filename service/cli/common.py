@@ -12,7 +12,7 @@ import click
 
 from service.settings import Fault, read_settings
 from service.startup import open_store
-from service.storage.interface import StoreRefused, StoreUnavailable
+from service.storage.interface import Contended, StoreRefused, StoreUnavailable
 from service.storage.sql import SqlStore
 from service.storage.urls import DatabaseUrl
 
@@ -39,6 +39,10 @@ def configured_store(*also: str, but: Sequence[Fault] = ()) -> Iterator[SqlStore
         yield store
     except StoreRefused as error:
         fail_configuration([Fault("DATABASE_URL", f"{error.reason}; {error.remedy}")])
+    except Contended:
+        fail(
+            "Others changed the same at the same time, and this command lost. Nothing was changed; run it again."
+        )
     except (StoreUnavailable, OSError) as error:
         fail(_why_unavailable(store, reading.settings.database, error))
     finally:

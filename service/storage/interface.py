@@ -173,7 +173,10 @@ class StoreRefused(StoreUnavailable):
 
 
 class Contended(StoreUnavailable):
-    """Others changed the record each time that this caller tried to; nothing of the call was kept."""
+    """Others changed the same records each time that this caller tried to; nothing of the call was kept."""
+
+    def __init__(self, reason: str = "others changed the same at the same time") -> None:
+        super().__init__(reason)
 
 
 class NotStanding(Exception):

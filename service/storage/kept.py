@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
-from service.storage.interface import StoreUnavailable
+from service.storage.interface import Contended, StoreUnavailable
 
 Rows = list[tuple[Any, ...]]
 #: Runs a statement with the values that it names; the rows that it returns.
@@ -60,7 +60,7 @@ class Conflict(Exception):
     """A record of that id is there already; nothing of the transaction was kept."""
 
 
-class GaveWay(StoreUnavailable):
+class GaveWay(Contended):
     """The transaction lost against another one. Nothing of it was kept: it may be run again."""
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from service.clients import Clients
 from service.presets import presets, recognise
+from service.storage.interface import Contended
 from service.storage.sql import SqlStore
 from service.storage.sqlite import SqliteDatabase
 from tests.settings.conftest import Run
@@ -381,3 +382,17 @@ def test_a_preset_says_what_it_lacks(run: Run, arguments: tuple[str, ...], said:
     """docs/cli.md: wrong usage is 2, with what to write."""
     result = run("clients", "add", *arguments)
     assert (result.exit_code, said in result.output + result.stderr) == (2, True), result.output
+
+
+def test_who_lost_each_time_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where others change the same client each time, the command says so, changes nothing and exits 1."""
+
+    def lose(*_: Any, **__: Any) -> Any:
+        raise Contended
+
+    client_id = _json(run, *ADD, "--json")["client_id"]
+    monkeypatch.setattr(SqlStore, "change", lose)
+    for command in (("rotate-secret", client_id), ("update", client_id, "--set", "client_name=New")):
+        result = run("clients", *command)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "Nothing was changed; run it again." in result.stderr

@@ -50,8 +50,15 @@ def _rename(store: SqlStore) -> None:
     assert _clients(store).change("reports", {**METADATA, "client_name": "Reports"}, now=NOW) is not None
 
 
-@pytest.mark.parametrize("other", [_rotate, _rename], ids=["a rotation", "a change"])
-@pytest.mark.parametrize("one", [_rotate, _rename], ids=["a rotation", "a change"])
+def _widen(store: SqlStore) -> None:
+    assert _clients(store).update("reports", {"contacts": ["a@example.com"]}, now=NOW) is not None
+
+
+OPERATORS = {"a rotation": _rotate, "a change": _rename, "an update": _widen}
+
+
+@pytest.mark.parametrize("other", OPERATORS.values(), ids=OPERATORS)
+@pytest.mark.parametrize("one", OPERATORS.values(), ids=OPERATORS)
 def test_of_two_operators_neither_is_lost(
     store: SqlStore,
     second_store: SqlStore,
@@ -59,7 +66,7 @@ def test_of_two_operators_neither_is_lost(
     other: Callable[[SqlStore], str | None],
 ) -> None:
     """Whoever has read the client before another changed it loses nothing of that: each secret that was shown works,
-    the first one for an hour only, and a new name stays.
+    the first one for an hour only, and a new name or contact stays.
     """
     first = _clients(store).add(METADATA, now=NOW)[1]
     assert first is not None
@@ -73,6 +80,9 @@ def test_of_two_operators_neither_is_lost(
     assert client.has_secret(first, now=NOW + 3600) is (not secrets)
     assert len(client.secrets) == 1 + len(secrets)
     assert client.client_name == ("Reports" if _rename in (one, other) else None)
+    # Who replaces all of the metadata last means all of it; whoever was outrun is the last.
+    widened = _widen in (one, other) and one is not _rename
+    assert client.contacts == (("a@example.com",) if widened else ())
 
 
 def test_a_client_removed_meanwhile_does_not_come_back(store: SqlStore, second_store: SqlStore) -> None:
