@@ -9,8 +9,8 @@ Spec: RFC 6749 §3.1, §4.1.1; OpenID Connect Core 1.0 §3.1.2, §5.5; RFC 9700 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, NoReturn
 
@@ -342,6 +342,15 @@ def build_request(asked: Asked) -> AuthorizationRequest:
     )
 
 
+def cut_to(request: AuthorizationRequest, agreed: Collection[str]) -> AuthorizationRequest:
+    """The request without what the user did not agree to; what it may have by now it was cut to already."""
+    return replace(
+        request,
+        scope=tuple(word for word in request.scope if word in agreed),
+        disclosed=tuple(word for word in request.disclosed if word in agreed),
+    )
+
+
 def _client(asked: Asked) -> Client:
     if asked.client is None:  # checks stand in their order; without a client none of the later ones runs
         raise NotOurClient("The service that sent you here is not known to this server.")
@@ -409,6 +418,19 @@ class Step(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Consent:
+    """What a user agreed to; nobody else's sign-in takes it over.
+
+    Attributes:
+        user_id: who.
+        scope: to what, of that which was shown.
+    """
+
+    user_id: str
+    scope: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """What has happened in this interaction so far.
 
@@ -417,14 +439,18 @@ class Progress:
         sign_in_attempts: how often the user was sent to sign in.
         sid_before: the session that the browser had when it began.
         signed_in_sid: the session that the app's backend reported for this very interaction.
-        consented_scope: what the user agreed to in it; None before he was asked.
+        consent: what a user agreed to in it; None before anybody did.
     """
 
     began_at: int
     sign_in_attempts: int = 0
     sid_before: str | None = None
     signed_in_sid: str | None = None
-    consented_scope: tuple[str, ...] | None = None
+    consent: Consent | None = None
+
+    def agreed_by(self, user_id: str) -> tuple[str, ...] | None:
+        """What this user agreed to; None where they did not."""
+        return self.consent.scope if self.consent is not None and self.consent.user_id == user_id else None
 
 
 def next_step(
@@ -455,7 +481,7 @@ def next_step(
         if silent or progress.sign_in_attempts >= MAX_SIGN_IN_ATTEMPTS:
             raise unmet or OAuthError("login_required", "Nobody is signed in.")
         return Step.LOGIN
-    if progress.consented_scope is not None:
+    if progress.agreed_by(session.user_id) is not None:
         return Step.ISSUE
     asked_before = set(request.disclosed) <= set(remembered_scope)
     if "consent" in request.prompt or not (request.client.first_party or asked_before):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from service.protocol.authorize import AuthorizationRequest, Progress, Step
+from service.protocol.authorize import AuthorizationRequest, Consent, Progress, Step
 from service.protocol.clients import Client
 from service.protocol.grants import NewCode, consent_id
 from service.protocol.handles import hash_handle, new_handle, new_id, new_version
@@ -36,7 +36,8 @@ class Interaction:
         browser_hash: hash of the cookie of the browser that began it.
         step: what the user has to do now.
         progress: what has happened so far.
-        asked_sid: the session whose user is asked to consent; nobody else's answer counts.
+        asked_sid, asked_user_id: the session whose user is asked to consent; nobody else's answer counts.
+        shown: the scope that this user was shown, the first time already: it never grows under their eyes.
         form_token_hash: hash of the one-time token of the consent form that was shown last.
         expires_at: Unix s.
     """
@@ -50,6 +51,8 @@ class Interaction:
     progress: Progress
     step: Step = Step.LOGIN
     asked_sid: str = ""
+    asked_user_id: str = ""
+    shown: tuple[str, ...] = ()
     form_token_hash: str = ""
     hint_subject: str | None = None
 
@@ -62,7 +65,15 @@ class Interaction:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the app's backend reported; taken once by the browser that holds the verifier."""
+    """What the app's backend reported; taken once by the browser that holds the verifier.
+
+    Attributes:
+        sid: of the session that it began; None for a consent.
+        user_id: who signed in, or who was asked.
+        scope: what of that which was shown they agreed to; None for a sign-in.
+        remember: whether they shall not be asked again.
+        error: what the client is told instead.
+    """
 
     sid: str | None = None
     user_id: str | None = None
@@ -194,11 +205,12 @@ class Interactions:
             None, with nothing kept, where the interaction is over, somebody else was asked meanwhile, the form was
             answered already, or session or client is gone or has changed.
         """
+        consent = Consent(session.user_id, scope)
 
         def agreed(known: Interaction) -> Interaction | None:
             if (known.asked_sid, known.form_token_hash) != (session.sid, interaction.form_token_hash):
                 return None
-            return replace(advance(known, consented_scope=scope), form_token_hash="")
+            return replace(advance(known, consent=consent), form_token_hash="")
 
         changes = [Change(Kind.INTERACTION, _id_hash(interaction.id), _on_record(agreed))]
         if remember:
@@ -207,7 +219,7 @@ class Interactions:
             self._store.put(changes=changes, standing_on=[on_session(session), *on_client(client)], now=now)
         except NotStanding:
             return None
-        return replace(advance(interaction, consented_scope=scope), form_token_hash="")
+        return replace(advance(interaction, consent=consent), form_token_hash="")
 
 
 def _remembering(user_id: str, client_id: str, issuer: str, scope: tuple[str, ...]) -> Change:
@@ -262,14 +274,14 @@ def _to_record(interaction: Interaction) -> Record:
         "hint_subject": interaction.hint_subject,
         "browser_hash": interaction.browser_hash,
         "step": interaction.step,
-        "asked_sid": interaction.asked_sid,
+        "asked": [interaction.asked_user_id, interaction.asked_sid, list(interaction.shown)],
         "form_token_hash": interaction.form_token_hash,
         "progress": [
             progress.began_at,
             progress.sign_in_attempts,
             progress.sid_before,
             progress.signed_in_sid,
-            None if progress.consented_scope is None else list(progress.consented_scope),
+            None if progress.consent is None else [progress.consent.user_id, list(progress.consent.scope)],
         ],
     }
     return Record(
@@ -279,10 +291,10 @@ def _to_record(interaction: Interaction) -> Record:
 
 def _from_record(record: Record) -> Interaction:
     body = record.body
-    began_at, attempts, sid_before, signed_in_sid, scope = body["progress"]
-    progress = Progress(
-        began_at, attempts, sid_before, signed_in_sid, None if scope is None else tuple(scope)
-    )
+    began_at, attempts, sid_before, signed_in_sid, agreed = body["progress"]
+    consent = None if agreed is None else Consent(agreed[0], tuple(agreed[1]))
+    progress = Progress(began_at, attempts, sid_before, signed_in_sid, consent)
+    asked_user_id, asked_sid, shown = body["asked"]
     return Interaction(
         id=body["id"],
         issuer=body["issuer"],
@@ -293,6 +305,8 @@ def _from_record(record: Record) -> Interaction:
         expires_at=record.expires_at,
         progress=progress,
         step=Step(body["step"]),
-        asked_sid=body["asked_sid"],
+        asked_sid=asked_sid,
+        asked_user_id=asked_user_id,
+        shown=tuple(shown),
         form_token_hash=body["form_token_hash"],
     )

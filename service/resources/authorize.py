@@ -167,13 +167,14 @@ class Flow:
         now: int,
     ) -> None:
         issuer = req.context.issuer
-        unasked = not request.client.first_party
-        if interaction is not None and interaction.progress.consented_scope is not None:
-            unasked = False
-            # That he is known to the client at all is what every sign-in is about: openid is not taken out.
-            agreed = tuple({"openid": None} | dict.fromkeys(interaction.progress.consented_scope))
-            scope = tuple(word for word in request.scope if word in agreed)
-            request = replace(request, scope=scope, disclosed=agreed)
+        agreed = None if interaction is None else interaction.progress.agreed_by(session.user_id)
+        if agreed is not None:
+            request = rules.cut_to(request, agreed)
+            if not request.scope:
+                error = OAuthError("invalid_scope", "The client may no longer have what the user agreed to.")
+                self.refuse(req, resp, request, error, interaction, now=now)
+                return
+        unasked = agreed is None and not request.client.first_party
         new = new_code(request, session, issuer=issuer, lifetimes=self.lifetimes, now=now)
         if unasked:  # what was remembered is why
             consent = on_consent(session.user_id, request.client.client_id, issuer)
@@ -235,9 +236,22 @@ class Flow:
             # A form that was shown to somebody else answers nothing from now on.
             form_token_hash = hash_handle(token) if is_own_page else ""
             known = advance(known, sid_before=sid_before)
-            return replace(known, step=Step.CONSENT, asked_sid=session.sid, form_token_hash=form_token_hash)
+            shown = request.disclosed
+            if (
+                known.asked_user_id == session.user_id
+            ):  # a page that still lies open has shown no more than this
+                shown = tuple(word for word in known.shown if word in shown)
+            return replace(
+                known,
+                step=Step.CONSENT,
+                asked_sid=session.sid,
+                asked_user_id=session.user_id,
+                shown=shown,
+                form_token_hash=form_token_hash,
+            )
 
-        if self.interactions.change(interaction, asked, now=now) is None:
+        kept = self.interactions.change(interaction, asked, now=now)
+        if kept is None:
             self.browser.show_error(req, resp, _OVER)
             return
         if not is_own_page:
@@ -254,7 +268,7 @@ class Flow:
             "consent.html",
             client=client,
             logo_uri=client.logo_uri,
-            scope=request.disclosed,
+            scope=kept.shown,
             descriptions=client.scopes.descriptions,
             user_name=session.claims.get("name") or session.user_id,
             form_token=token,
@@ -381,7 +395,7 @@ class OpenInteraction:
             flow.refuse(req, resp, request, denied, interaction, now=now)
             return
         agreed = flow.interactions.consent(
-            interaction, session, request.client, request.disclosed, remember=True, now=now
+            interaction, session, request.client, interaction.shown, remember=True, now=now
         )
         if agreed is None:  # what was asked has changed meanwhile: all is looked at again
             send_redirect(resp, wanted_by_app(interaction)["return_to"])
@@ -428,11 +442,14 @@ class OpenInteraction:
             )
             return changed or interaction, session
         session = flow.browser.session(req, prefer_sid=interaction.asked_sid, now=now)
-        if report.scope is None or session is None or session.sid != interaction.asked_sid:
+        asked = (interaction.asked_user_id, interaction.asked_sid)
+        if report.scope is None or session is None or (session.user_id, session.sid) != asked:
             return interaction, session
-        scope = tuple(word for word in request.disclosed if word in report.scope)
-        if not scope:  # to nothing of what was asked: that is no consent
+        # To nothing of what was asked: that is no consent.
+        if report.user_id != session.user_id or not report.scope:
             return interaction, session
+        # That they are known to the client at all is what every sign-in is about: openid is not taken out.
+        scope = tuple(word for word in interaction.shown if word in ("openid", *report.scope))
         agreed = flow.interactions.consent(
             interaction, session, request.client, scope, remember=report.remember, now=now
         )

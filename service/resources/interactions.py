@@ -93,6 +93,8 @@ def _shown(interaction: Interaction, client: Client) -> dict[str, Any]:
     asked = interaction.parameters
     # What the user has to agree to: also the scopes whose claims are asked for one by one.
     scope = build_request(Asked(asked, frozenset(), client)).disclosed
+    if interaction.step is Step.CONSENT:
+        scope = tuple(word for word in interaction.shown if word in scope)
     return {
         "id": interaction.id,
         "client": {
@@ -152,7 +154,9 @@ class ReportConsent(_Base):
         scope = words if "scope" not in consent.model_fields_set else tuple(consent.scope.split())
         if not scope or not set(scope) <= {*words, *interaction.parameters.get("scope", "").split()}:
             raise ApiError("INVALID_BODY", field="scope")
-        self._answer(resp, interaction, Report(scope=scope, remember=consent.remember), now=now)
+        agreed = tuple(word for word in interaction.shown if word in scope)
+        report = Report(user_id=interaction.asked_user_id, scope=agreed, remember=consent.remember)
+        self._answer(resp, interaction, report, now=now)
 
 
 class ReportRejection(_Base):

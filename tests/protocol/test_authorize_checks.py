@@ -17,6 +17,7 @@ from service.protocol.authorize import (
     Asked,
     AuthorizationRequest,
     Check,
+    Consent,
     Progress,
     Step,
     build_request,
@@ -336,5 +337,11 @@ def test_a_hint_asks_for_its_user(hint: str | None, expected: str) -> None:
 
 def test_a_consent_does_not_replace_a_sign_in() -> None:
     """S27: who agreed must still meet what was asked of the sign-in."""
-    assert _step(_request(THIRD, prompt="login"), consented_scope=("openid",)) == "login"
-    assert _step(_request(THIRD), consented_scope=("openid",)) == Step.ISSUE.value
+    agreed = Consent(SESSION.user_id, ("openid",))
+    assert _step(_request(THIRD, prompt="login"), consent=agreed) == "login"
+    assert _step(_request(THIRD), consent=agreed) == Step.ISSUE.value
+
+
+def test_a_consent_is_of_who_gave_it() -> None:
+    """S55: what somebody else agreed to in this interaction counts for nobody who signs in after them."""
+    assert _step(_request(THIRD), consent=Consent("bob", ("openid", "email"))) == Step.CONSENT.value
