@@ -1,6 +1,6 @@
 # pylon-oidc: what one says to it. `make` alone prints this list.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench lock
+.PHONY: help run test lint bench apps lock
 
 PIP_TOOLS := pip-tools==7.6.2
 # ARGS goes to pytest or to the benchmark: make test ARGS='-k issuer -x'
@@ -22,6 +22,7 @@ test: ## Install what the tests need, then check the code and run them all
 	@bin/venv test
 	@tests/js/install
 	@bench/peers/install
+	@.venv/bin/python -m apps --install
 	@$(MAKE) --no-print-directory lint
 	@PATH="$$PATH:/usr/sbin" .venv/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
@@ -37,6 +38,12 @@ bench: ## Measure it beside its peers, and write bench/results/
 	@bin/venv test
 	@PATH="$$PATH:/usr/sbin" .venv/bin/python -m bench $(ARGS)
 
+apps: ## Sign in to it by other people's applications, and print what was seen
+	@tests/support/packages
+	@bin/venv test
+	@tests/js/install
+	@PATH="$$PATH:/usr/sbin" .venv/bin/python -m apps $(ARGS)
+
 # Versions stay where they are unless UPGRADE says otherwise: make lock UPGRADE=--upgrade
 COMPILE = CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/python -m piptools compile --quiet --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras --allow-unsafe --no-annotate \
@@ -49,3 +56,5 @@ lock: ## Write the lock files anew, from pyproject.toml and tests/js/package.jso
 	$(COMPILE) --output-file=requirements/test.txt --extra=test --constraint=requirements.txt pyproject.toml
 	$(COMPILE) --output-file=requirements/build.txt --constraint=requirements/test.txt requirements/build.in
 	@tests/js/lock
+	@apps/js/lock
+	$(foreach name,$(basename $(notdir $(wildcard apps/python/*.in))),$(COMPILE) --output-file=apps/python/$(name).txt apps/python/$(name).in;)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import time
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from service.cli.common import configured_store, fail, json_option, print_rows
 from service.clients import ClientExists, ClientReadOnly, Clients
 from service.presets import Preset, plain_url, presets, recognise
 from service.protocol.clients import Client, InvalidClientMetadata, MintedAudienceMissing
-from service.settings import read_settings
+from service.settings import platform_port, read_settings
 from service.settings.cross_checks import no_minted_audience
 
 #: Member -> its type, by its annotation; `scope` is text with blanks.
@@ -127,7 +126,7 @@ def _application(preset: str | None, url: str | None) -> Preset | None:
 
 def _issuer() -> str:
     """The issuer as the other side must be told it; of dev mode where none is set."""
-    return read_settings().settings.issuer or f"http://localhost:{os.environ.get('PORT') or 4321}"
+    return read_settings().settings.issuer or f"http://localhost:{platform_port() or 4321}"
 
 
 def _hint(redirect_uri: str) -> None:

@@ -10,7 +10,7 @@ faults         how a fault is told
 
 from service.settings.faults import ConfigurationError, Fault
 from service.settings.parsers import Secret
-from service.settings.reading import Reading, in_order, read_settings
+from service.settings.reading import Reading, in_order, platform_port, read_settings
 from service.settings.table import NAMES, Settings
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "Secret",
     "Settings",
     "in_order",
+    "platform_port",
     "read_settings",
 ]

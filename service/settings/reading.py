@@ -84,6 +84,12 @@ def _resolve(environ: Mapping[str, str]) -> tuple[dict[str, str], list[Fault]]:
     return values, faults
 
 
+def platform_port() -> int | None:
+    """The port that a platform says, where it says one that can be."""
+    value = os.environ.get("PORT", "")
+    return int(value) if re.fullmatch(r"[0-9]{1,5}", value, re.ASCII) else None
+
+
 def _platform_faults(environ: Mapping[str, str]) -> Iterator[Fault]:
     """What a platform says to gunicorn, whose configuration acts on it; told here, with all the rest."""
     for name, most, example in (("PORT", 65_535, "4321"), ("WEB_CONCURRENCY", 1024, "2")):

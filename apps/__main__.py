@@ -1,0 +1,85 @@
+"""`python -m apps [NAME …]`: run applications one at a time, and print a table of what was seen."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+import sys
+import time
+import traceback
+from datetime import UTC, datetime
+
+import apps
+from apps.application import Application, Seen, see
+from apps.installing import Missing
+from tests.support.gunicorn import PROJECT
+
+_MARKS = {None: "–", True: "yes", False: "no"}
+BEGIN, END = "<!-- last run: written by make apps -->", "<!-- end of the last run -->"
+COLUMNS = ("name", "email", "groups", "refresh", "sign_out", "rotation")
+
+
+def applications() -> dict[str, Application]:
+    """Every application of this package, by name."""
+    modules = (
+        importlib.import_module(f"apps.{found.name}")
+        for found in pkgutil.iter_modules(apps.__path__)
+        if found.name != "__main__"
+    )
+    return dict(sorted((one.name, one) for module in modules for one in getattr(module, "APPS", ())))
+
+
+def main() -> int:
+    """Run those that are named, or all; 1 where one did not work."""
+    known = applications()
+    parser = argparse.ArgumentParser(prog="python -m apps", description=__doc__)
+    parser.add_argument(
+        "--install", action="store_true", help="only install the light ones, which `make test` runs"
+    )
+    parser.add_argument("--write", action="store_true", help="write the table into docs/apps/README.md")
+    parser.add_argument("names", nargs="*", choices=[*known, []], metavar="NAME", help=", ".join(known))
+    options = parser.parse_args()
+    if options.install:
+        for one in known.values():
+            if one.light:
+                one.version()
+        return 0
+    names = options.names or list(known)
+    seen: dict[str, Seen | str] = {}
+    for name in names:
+        print(f"{name} …", flush=True)
+        begun = time.monotonic()
+        try:
+            seen[name] = see(known[name])
+        except Missing as missing:
+            seen[name] = f"not run: {missing}"
+        except Exception as failure:
+            traceback.print_exc()
+            seen[name] = f"failed: {type(failure).__name__}"
+        print(f"{name}: {time.monotonic() - begun:.0f} s", flush=True)
+    print("\n" + table(seen))
+    if options.write:
+        page = PROJECT / "docs/apps/README.md"
+        before, _, rest = page.read_text().partition(BEGIN)
+        after = rest.partition(END)[2]
+        today = datetime.now(UTC).date()
+        page.write_text(f"{before}{BEGIN}\n{today}:\n\n{table(seen)}\n{END}{after}")
+    return int(any(isinstance(found, str) for found in seen.values()))
+
+
+def table(seen: dict[str, Seen | str]) -> str:
+    """What was seen, as a table in Markdown."""
+    lines = ["| Application | Version | " + " | ".join(column.replace("_", " ") for column in COLUMNS) + " |"]
+    lines.append("| --- " * (2 + len(COLUMNS)) + "|")
+    for name, found in seen.items():
+        if isinstance(found, str):
+            lines.append(f"| {name} | {found} |" + " |" * len(COLUMNS))
+        else:
+            cells = [_MARKS[getattr(found, column)] for column in COLUMNS]
+            lines.append(f"| {name} | {found.version} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""Where applications come from: their registries, by their ordinary clients, once for each lock."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from apps.stand import HOME
+from tests.support.gunicorn import PROJECT
+
+HERE = PROJECT / "apps"
+
+
+@contextlib.contextmanager
+def _once(folder: Path, key: str) -> Iterator[bool]:
+    """Whether it must be made: its mark is missing, or another lock's. Of several processes one makes it."""
+    mark, turn = folder / ".installed", folder.with_name(f"{folder.name}.turn")
+    turn.parent.mkdir(parents=True, exist_ok=True)
+    with turn.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if mark.exists() and mark.read_text() == key:
+            yield False
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        yield True
+        mark.write_text(key)
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise Missing(f"{name} is not installed")
+    return found
+
+
+class Missing(Exception):
+    """A program that an application needs is not on this machine."""
+
+
+def run(*command: str | Path, cwd: Path | None = None, **environ: str) -> str:
+    """Run an installer; what it printed, or a failure that says it."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environ,
+    )
+    assert done.returncode == 0, f"{command[0]}: {(done.stdout + done.stderr)[-4000:]}"
+    return done.stdout
+
+
+def python(name: str) -> Path:
+    """The interpreter of a virtual environment with the packages of `apps/python/NAME.txt`."""
+    lock = HERE / f"python/{name}.txt"
+    key = f"{sys.version} {hashlib.sha256(lock.read_bytes()).hexdigest()}"
+    folder = HOME / "python" / name
+    with _once(folder, key) as wanted:
+        if wanted:
+            run(sys.executable, "-m", "venv", folder)
+            run(
+                folder / "bin/python",
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--require-hashes",
+                "--requirement",
+                lock,
+            )
+    return folder / "bin/python"
+
+
+def python_version(name: str, package: str) -> str:
+    """The version of a package in such an environment."""
+    code = f"import importlib.metadata as m; print(m.version({package!r}))"
+    return run(python(name), "-c", code).strip()
+
+
+def node() -> str:
+    """Node: the tests' own, or the machine's."""
+    own = next((PROJECT / "tests/js").glob("node_modules/node-linux-*/bin/node"), None)
+    program = str(own) if own else shutil.which("node")
+    assert program, "no Node here: run tests/js/install"
+    return program
+
+
+def npm() -> Path:
+    """The folder whose `node_modules` has the packages of `apps/js/package-lock.json`."""
+    source = HERE / "js"
+    lock = (source / "package-lock.json").read_bytes()
+    key = hashlib.sha256(lock).hexdigest()
+    folder = HOME / "js"
+    with _once(folder, key) as wanted:
+        if wanted:
+            for name in ("package.json", "package-lock.json", ".npmrc"):
+                shutil.copy(source / name, folder / name)
+            run(_program("npm"), "ci", "--loglevel=error", "--ignore-scripts", cwd=folder)
+    return folder
+
+
+def npm_version(package: str) -> str:
+    """The version of an npm package there."""
+    return str(json.loads((npm() / "node_modules" / package / "package.json").read_text())["version"])
+
+
+def go_program(name: str, package: str) -> Path:
+    """A program of `apps/go`, where its module and what it needs are locked."""
+    source = HERE / "go" / name
+    key = hashlib.sha256(b"".join((source / file).read_bytes() for file in ("go.mod", "go.sum"))).hexdigest()
+    folder = HOME / "go" / name
+    with _once(folder, key) as wanted:
+        if wanted:
+            for file in ("go.mod", "go.sum"):
+                shutil.copy(source / file, folder / file)
+            (folder / "tools.go").write_text(f'//go:build tools\n\npackage tools\n\nimport _ "{package}"\n')
+            run(_program("go"), "build", "-mod=mod", "-o", folder / name, package, cwd=folder)
+    return folder / name
+
+
+def go_version(name: str, module: str) -> str:
+    """The version of the module that it is built from."""
+    for line in (HERE / "go" / name / "go.mod").read_text().splitlines():
+        words = line.removeprefix("require ").split()
+        if words[:1] == [module]:
+            return words[1].removeprefix("v")
+    raise AssertionError(f"{module} is not in go.mod")

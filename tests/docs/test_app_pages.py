@@ -1,0 +1,42 @@
+"""docs/apps has a page for each preset, with the very lines that the preset prints."""
+
+from __future__ import annotations
+
+import pytest
+
+from apps.__main__ import applications
+from service.presets import presets
+from tests.docs.markdown import PROJECT
+
+FOLDER = PROJECT / "docs/apps"
+#: Applications that have a test of their own.
+ELSEWHERE = {"mod-auth-openidc": "tests/flows/test_provider_apache.py"}
+EXAMPLE = {
+    "url": "https://app.example.com", "issuer": "https://id.example.com",
+    "client_id": "c_jwmngrl6MR1KVNJe9HWEEg", "client_secret": "nwsGTKsG…",
+}  # fmt: skip
+
+
+def test_every_preset_has_a_page_and_every_page_a_preset() -> None:
+    """What can be registered by its name can be read about, and the other way round; the list names each."""
+    pages = {file.stem for file in FOLDER.glob("*.md")} - {"README"}
+    assert pages == set(presets()) and set(applications()) <= pages
+    index = (FOLDER / "README.md").read_text()
+    assert [name for name in sorted(pages) if f"({name}.md)" not in index] == []
+
+
+@pytest.mark.parametrize("name", presets())
+def test_a_page_shows_what_its_preset_prints(name: str) -> None:
+    """The line that registers it, what to write there, and whether that was tried."""
+    preset, text = presets()[name], (FOLDER / f"{name}.md").read_text()
+    line = f"$ pylon-oidc clients add --preset {name}" + (
+        " --url https://app.example.com" if preset.needs_url else ""
+    )
+    assert text.startswith(f"# {preset.title}\n") and f"\n{line}\n" in text
+    assert f"<!-- paste: {name} -->\n```\n{preset.at_other_side(**EXAMPLE)}\n```\n" in text
+    if name in applications():
+        assert "\nTested by `make apps`" in text
+    elif name in ELSEWHERE:
+        assert "\nTested by `make test`" in text and (PROJECT / ELSEWHERE[name]).exists()
+    else:
+        assert "\nNot tested here" in text
