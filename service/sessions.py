@@ -116,12 +116,16 @@ class LocalSessions:
 
     def remember_user(self, user: SignIn, *, now: int) -> User:
         """Replace what is known of a user by what the app gave; the rest stays as it is."""
+        if not user.given:
+            return self.user(user.user_id, now=now)
         wanted = _remembered(user)
-        if user.given:
-            record = self._store.change(Kind.USER, wanted.id_hash, wanted.decide, new=wanted.new, now=now)
-        else:
-            record = self._store.get(Kind.USER, wanted.id_hash, now=now)
+        record = self._store.change(Kind.USER, wanted.id_hash, wanted.decide, new=wanted.new, now=now)
         return User.of_body(user.user_id, {} if record is None else record.body)
+
+    def user(self, user_id: str, *, now: int) -> User:
+        """What was last said of a user."""
+        record = self._store.get(Kind.USER, hash_handle(user_id), now=now)
+        return User.of_body(user_id, {} if record is None else record.body)
 
     def find(self, unverified_token: str | None, *, now: int) -> Session | None:
         """The live session of a token, None for anything else. One read of the store."""

@@ -6,7 +6,7 @@ Every answer is an address for the browser which the app has in front of it; the
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import falcon
 from pydantic import StringConstraints
@@ -18,7 +18,7 @@ from service.protocol.handles import new_handle
 from service.protocol.interactions import Interaction, Interactions, Report, on_interaction
 from service.protocol.models import Session
 from service.resources.browser import wanted_by_app
-from service.resources.sign_in_request import SignInRequest
+from service.resources.sign_in_request import SignInRequest, UserId
 from service.sessions import LocalSessions
 from service.storage.interface import NotStanding, Record
 from service.web.auth import AdminAuth
@@ -29,11 +29,16 @@ from service.web.render import send_json
 
 # RFC 6749 §4.1.2.1: %x20-21 / %x23-5B / %x5D-7E
 _Printable = Annotated[str, StringConstraints(pattern=r"^[\x20\x21\x23-\x5b\x5d-\x7e]{1,255}$")]
+#: What a page shows of somebody, of the claims of OpenID Connect Core §5.1.
+_DISPLAY_CLAIMS: Final = (
+    "name", "given_name", "family_name", "nickname", "preferred_username", "picture", "email"
+)  # fmt: skip
 
 
 class _ConsentRequest(StrictModel):
     scope: Annotated[str, StringConstraints(max_length=1024)] = may_be_absent()
     remember: bool = True
+    user_id: UserId = may_be_absent()
 
 
 class _Rejection(StrictModel):
@@ -86,7 +91,19 @@ class OneInteraction(_Base):
         client = self._clients.find(interaction.parameters["client_id"], now=now)
         if client is None:
             raise ApiError("NOT_FOUND")
-        send_json(resp, _shown(interaction, client))
+        shown = _shown(interaction, client)
+        if interaction.step is Step.CONSENT:
+            shown |= self._asked_user(interaction, now=now)
+        send_json(resp, shown)
+
+    def _asked_user(self, interaction: Interaction, *, now: int) -> dict[str, Any]:
+        """Whose consent is asked for, so that the app's page asks nobody else."""
+        claims = self._sessions.user(interaction.asked_user_id, now=now).claims
+        return {
+            "user_id": interaction.asked_user_id,
+            "sid": interaction.asked_sid,
+            "claims": {name: claims[name] for name in _DISPLAY_CLAIMS if name in claims},
+        }
 
 
 def _shown(interaction: Interaction, client: Client) -> dict[str, Any]:
@@ -150,6 +167,8 @@ class ReportConsent(_Base):
         consent = read_optional_json(req, _ConsentRequest)
         if interaction.step is not Step.CONSENT:
             raise ApiError("WRONG_STEP")
+        if "user_id" in consent.model_fields_set and consent.user_id != interaction.asked_user_id:
+            raise ApiError("WRONG_USER")
         words = self._clients.scopes.words
         scope = words if "scope" not in consent.model_fields_set else tuple(consent.scope.split())
         if not scope or not set(scope) <= {*words, *interaction.parameters.get("scope", "").split()}:

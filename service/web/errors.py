@@ -41,6 +41,7 @@ ERRORS: Final[Mapping[str, tuple[int, str]]] = {
     "METHOD_NOT_ALLOWED": (405, "This method is not allowed here."),
     "CLIENT_EXISTS": (409, "There is a client of this id already."),
     "CLIENT_READ_ONLY": (409, "This client stands in the environment, and is changed there."),
+    "WRONG_USER": (409, "The answer is of another user than the one who was asked."),
     "WRONG_STEP": (409, "The interaction does not wait for this."),
     "BODY_TOO_LARGE": (413, "The body is larger than 64 KiB."),
     "UNSUPPORTED_MEDIA_TYPE": (415, "The body is of another media type than this endpoint takes."),

@@ -48,7 +48,9 @@ class Browser:
     def __init__(self) -> None:
         self._session = requests.Session()
         self._session.trust_env = False
+        self.headers = self._session.headers
         self.pages: list[str] = []
+        self.answers: list[requests.Response] = []
 
     def open(self, url: str, form: dict[str, str] | None = None) -> str:
         """Open an address, or post a form there, and follow; the callback's whole address, or the page one ends on."""
@@ -58,6 +60,7 @@ class Browser:
             method = "GET" if form is None else "POST"
             answer = self._session.request(method, url, data=form, allow_redirects=False, timeout=20)
             self.pages.append(url)
+            self.answers.append(answer)
             if answer.status_code != 303:
                 return answer.text
             url, form = urljoin(url, answer.headers["Location"]), None
@@ -228,7 +231,7 @@ def test_the_app_asks_for_consent_on_its_own_page(app: App) -> None:
     issuer, browser = app.provider.origin, Browser()
     page = app.sign_in(browser, authorize_url(issuer, "wiki"))
     assert browser.pages[-1].startswith(f"{app.origin}/consent?interaction=")
-    assert "May The wiki have: openid profile?" in page
+    assert "You are ada. May The wiki have: openid profile?" in page
     assert "code" in parameters(browser.fill_in(page, decision="allow"))
     assert "code" in parameters(browser.open(authorize_url(issuer, "wiki", prompt="none")))
 
@@ -242,6 +245,38 @@ def test_a_no_reaches_the_client(app: App, client_id: str) -> None:
     page = browser.open(address) if client_id == "own" else app.sign_in(browser, address)
     answer = parameters(browser.fill_in(page, decision="deny"))
     assert (answer["error"], answer["iss"]) == ("access_denied", issuer)
+
+
+@pytest.mark.parametrize("app", ["hand-over-backend.py"], indirect=True)
+def test_the_consent_page_asks_nobody_else(app: App) -> None:
+    """By backend calls: who signed in to the app meanwhile is not asked for another user, nor answers for them."""
+    issuer, browser = app.provider.origin, Browser()
+    page = app.sign_in(browser, authorize_url(issuer, "wiki", prompt="login consent"))
+    asked_at = browser.pages[-1]
+    app.sign_in(browser, authorize_url(issuer, "own", prompt="login"), user_id="bob")
+    assert "for somebody else" in browser.open(asked_at)
+    browser.pages.append(asked_at)
+    assert "for somebody else" in browser.fill_in(page, decision="allow")
+
+
+@pytest.mark.parametrize("app", ["hand-over-backend.py"], indirect=True)
+def test_the_consent_page_is_answered_by_itself_alone(app: App) -> None:
+    """By backend calls: a form without the page's token, or that another site sent, shows the page again; nobody frames it."""
+    issuer, browser = app.provider.origin, Browser()
+    page = app.sign_in(browser, authorize_url(issuer, "wiki", prompt="login consent"))
+    asked_at = browser.pages[-1]
+    interaction = dict(parse_qsl(urlsplit(asked_at).query))["interaction"]
+    for token in ({}, {"token": "x"}):
+        answer = browser.open(asked_at, {"interaction": interaction, "decision": "allow"} | token)
+        assert "May The wiki have" in answer
+    for site in ("cross-site", "same-site"):
+        browser.headers["Sec-Fetch-Site"] = site
+        browser.pages.append(asked_at)
+        assert "May The wiki have" in browser.fill_in(page, decision="allow")
+    browser.headers["Sec-Fetch-Site"] = "same-origin"
+    assert browser.answers[-1].headers["Content-Security-Policy"] == "frame-ancestors 'none'"
+    browser.pages.append(asked_at)
+    assert "code" in parameters(browser.fill_in(page, decision="allow"))
 
 
 @pytest.mark.parametrize("app", ["hand-over-backend.py"], indirect=True)

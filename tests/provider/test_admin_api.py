@@ -8,6 +8,7 @@ import pytest
 
 from tests.http.driver import refused
 from tests.provider.browser import query_of
+from tests.provider.conftest import ServeProvider
 from tests.provider.driver import CALLBACK, CLAIMS, Provider
 
 GRANTS = "/api/oidc/grants"
@@ -255,3 +256,64 @@ def test_a_whole_flow_needs_no_more_than_this(op: Provider) -> None:
     assert op.app.call("GET", _path(told["interaction"])).json()["client"]["client_id"] == "c-basic"
     landing = browser.go(op.app.report(told["interaction"], "login", {"user_id": "ada"}))
     assert landing.is_at(CALLBACK) and "code" in query_of(landing.url)
+
+
+# --- whose consent is asked for ---
+
+
+def _asked(op: Provider, user: str = "ada", **session: Any) -> tuple[Any, str]:
+    """A browser whose user stands before the app's consent page; the interaction."""
+    browser = op.browser()
+    begun = op.app.sign_in(browser, user, **session)
+    return begun, op.app.interaction(browser.go(op.rp("c-third").request(scope="openid email").url))
+
+
+@pytest.fixture
+def apart(serve_provider: ServeProvider) -> Provider:
+    """A provider whose app asks for consent itself."""
+    return serve_provider(PYLON_CONSENT_URL="https://app.example.com/consent")
+
+
+def test_the_apps_page_is_told_whose_consent_it_asks(apart: Provider) -> None:
+    """S55; docs/endpoints.md: at step `consent` also `user_id`, `sid`, and the claims that a page shows, no others."""
+    begun, interaction = _asked(apart, claims=dict(CLAIMS))
+    shown = apart.app.call("GET", _path(interaction)).json()
+    assert (shown["step"], shown["user_id"], shown["sid"]) == ("consent", "ada", begun["sid"])
+    display = ("name", "given_name", "family_name", "nickname", "preferred_username", "picture", "email")
+    assert shown["claims"] == {name: CLAIMS[name] for name in display}
+    _, interaction = _asked(apart, "bob")
+    assert apart.app.call("GET", _path(interaction)).json()["claims"] == {}
+
+
+def test_at_step_login_nobody_is_named(apart: Provider) -> None:
+    """docs/endpoints.md: before the sign-in there is no user; the members are not there."""
+    shown = apart.app.call("GET", _path(_begun(apart, "c-third"))).json()
+    assert shown["step"] == "login" and not {"user_id", "sid", "claims"} & set(shown)
+
+
+def test_an_answer_for_another_user_is_refused(apart: Provider) -> None:
+    """S55; docs/endpoints.md: 409 `WRONG_USER` where `user_id` is not who was asked; nothing is reported by it."""
+    _, interaction = _asked(apart)
+    answer = apart.app.call("POST", _path(interaction, "consent"), {"user_id": "bob"})
+    refused(answer, 409, "WRONG_USER")
+    assert apart.app.call("POST", _path(interaction, "consent"), {"user_id": "ada"}).status == 200
+    for wrong in ("", "a b", 1, None):
+        body = {"user_id": wrong}
+        refused(apart.app.call("POST", _path(interaction, "consent"), body), 400, "INVALID_BODY")
+    refused(
+        apart.app.call("POST", _path(_begun(apart, "c-third"), "consent"), {"user_id": "ada"}),
+        409,
+        "WRONG_STEP",
+    )
+
+
+def test_who_is_asked_follows_the_browser(apart: Provider) -> None:
+    """S55; docs/sign-in.md: a page that lay open while another user was asked is told so by its own `user_id`."""
+    browser = apart.browser()
+    apart.app.sign_in(browser, "ada")
+    landing = browser.go(apart.rp("c-third").request().url)
+    interaction = apart.app.interaction(landing)
+    apart.app.sign_in(browser, "bob", auth_time=int(apart.clock()) + 1)
+    browser.go(query_of(landing.url)["return_to"])
+    assert apart.app.call("GET", _path(interaction)).json()["user_id"] == "bob"
+    refused(apart.app.call("POST", _path(interaction, "consent"), {"user_id": "ada"}), 409, "WRONG_USER")
