@@ -76,7 +76,8 @@ def check_client_known(asked: Asked) -> None:
     """The client is registered here."""
     if asked.client is None:
         raise NotOurClient(
-            "The service that sent you here is not known to this server.", "client_id is not registered"
+            "The service that sent you here is not known to this server.",
+            "client_id is not registered; pylon-oidc clients list shows which are",
         )
 
 
@@ -92,7 +93,8 @@ def check_redirect_uri_registered(asked: Asked) -> None:
     if not client.knows_redirect_uri(uri):
         raise NotOurClient(
             "The address to send you back to is not registered for this service.",
-            f"redirect_uri differs from the nearest registered one at character {_first_difference(uri, client)}",
+            f"redirect_uri differs from the nearest registered one at character {_first_difference(uri, client)}; "
+            "register it exactly as the client sends it, in redirect_uris",
         )
 
 
@@ -156,13 +158,18 @@ def check_response_mode(asked: Asked) -> None:
 def check_grant_type(asked: Asked) -> None:
     """The client may use the code flow."""
     if "authorization_code" not in _client(asked).grant_types:
-        raise OAuthError("unauthorized_client", "This client may not use the code flow.")
+        raise OAuthError(
+            "unauthorized_client",
+            "This client may not use the code flow: see grant_types in its registration.",
+        )
 
 
 def check_scope(asked: Asked) -> None:
     """Something is asked for that the client may have (RFC 6749 §3.3)."""
     if not _granted_scope(asked):
-        raise OAuthError("invalid_scope", "No scope is asked for that this client may have.")
+        raise OAuthError(
+            "invalid_scope", "No scope is asked for that this client may have: see scope in its registration."
+        )
 
 
 def check_prompt(asked: Asked) -> None:
@@ -317,7 +324,21 @@ def check_request(asked: Asked, checks: tuple[Check, ...]) -> None:
         NotOurClient, OAuthError: by the first that refuses.
     """
     for check in checks:
-        check(asked)
+        try:
+            check(asked)
+        except (NotOurClient, OAuthError) as error:
+            error.rule = check.__name__.removeprefix("check_")
+            raise
+
+
+#: Rule -> the member of a client, or the setting, by which the operator decides it.
+DECIDED_BY: Final[Mapping[str, str]] = {
+    "client_known": "PYLON_OIDC_CLIENTS",
+    "redirect_uri_registered": "redirect_uris",
+    "grant_type": "grant_types",
+    "scope": "scope",
+    "pkce_present": "require_pkce",
+}
 
 
 def build_request(asked: Asked) -> AuthorizationRequest:

@@ -27,6 +27,7 @@ class OAuthError(Exception):
         super().__init__(error)
         self.error = error
         self.description = description
+        self.rule = ""  # which check refused, where one did
         self.status = _STATUS.get(error, 400) if status is None else status
 
     def parameters(self) -> dict[str, str]:
@@ -39,10 +40,11 @@ class NotOurClient(Exception):
 
     Args:
         reason: constant words for the visitor.
-        detail: for the log: what the operator must compare; nothing secret.
+        detail: for the operator: what to compare, and what to change; nothing secret, nothing of the request.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.detail = detail
+        self.rule = ""  # which check refused

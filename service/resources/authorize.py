@@ -320,11 +320,16 @@ class Authorize:
             flow.browser.show_error(req, resp, _MALFORMED, status=error.status)
             return None
         except NotOurClient as error:
-            flow.browser.show_error(req, resp, error.reason, detail=error.detail)
+            flow.browser.show_error(
+                req, resp, error.reason, detail=error.detail, known=_decided(asked, error.rule)
+            )
             return None
         try:
             rules.check_request(asked, rules.AFTER_TRUST)
         except OAuthError as error:
+            flow.browser.log_refusal(
+                req, error.description, {"error": error.error} | _decided(asked, error.rule)
+            )
             flow.send_error(req, resp, error, rules.return_address(asked))
             return None
         request = rules.build_request(asked)
@@ -333,6 +338,16 @@ class Authorize:
                 "client_without_pkce_and_nonce", request.client.client_id, now=now, setting="require_pkce"
             )
         return request
+
+
+def _decided(asked: Asked, rule: str) -> dict[str, str]:
+    """Which rule refused; whose registration decided, where the client is known, and which member of it."""
+    known = {"rule": rule}
+    if asked.client is not None:
+        known["client_id"] = asked.client.client_id
+    if rule in rules.DECIDED_BY:
+        known["setting"] = rules.DECIDED_BY[rule]
+    return known
 
 
 class OpenInteraction:

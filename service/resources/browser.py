@@ -32,6 +32,8 @@ _MAX_DROPPED: Final = 15
 _MAX_EARLIER: Final = 20
 STYLESHEET_PATH: Final = "/oidc/style.css"
 
+_NOTHING: Final[Mapping[str, str]] = {}
+
 _log = structlog.get_logger("browser")
 
 
@@ -206,17 +208,39 @@ class Browser:
         return f"{issuer_path(req.context.issuer)}{STYLESHEET_PATH}?v={self.stylesheet_version}"
 
     def show_error(
-        self, req: falcon.Request, resp: falcon.Response, text: str, *, detail: str = "", status: int = 400
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        text: str,
+        *,
+        detail: str = "",
+        status: int = 400,
+        known: Mapping[str, str] = _NOTHING,
     ) -> None:
-        """Show the error page; the operator finds the detail in the log by the request id that it names."""
-        _log.warning(
-            "refused", request_id=req.context.request_id, route=req.uri_template, detail=detail or text
-        )
-        self.show_failure(req, resp, text, status=status)
+        """Show the error page; the operator finds more in the log by the request id that it names.
 
-    def show_failure(self, req: falcon.Request, resp: falcon.Response, text: str, *, status: int) -> None:
+        Args:
+            req: the request.
+            resp: the answer.
+            text: for the visitor.
+            detail: for the operator, on the page and in the log; nothing secret, nothing of the request.
+            status: HTTP status.
+            known: for the log: `rule`, and where they are known `client_id` and `setting`.
+        """
+        self.log_refusal(req, detail or text, known)
+        self.show_failure(req, resp, text, status=status, detail=detail)
+
+    def log_refusal(self, req: falcon.Request, detail: str, known: Mapping[str, str]) -> None:
+        """Tell the operator what was refused, and by what they can change it."""
+        _log.warning(
+            "refused", request_id=req.context.request_id, route=req.uri_template, detail=detail, **known
+        )
+
+    def show_failure(
+        self, req: falcon.Request, resp: falcon.Response, text: str, *, status: int, detail: str = ""
+    ) -> None:
         """Show the error page for what is no fault of the request; the log has it already."""
-        self.show(req, resp, "error.html", status=status, title="This did not work", text=text)
+        self.show(req, resp, "error.html", status=status, title="This did not work", text=text, detail=detail)
 
 
 def _signed_in_by(record: Record) -> list[tuple[str, str]]:

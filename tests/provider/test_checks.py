@@ -113,8 +113,7 @@ def _refusal(op: Provider, case: Case) -> str:
     lines = len(op.house.lines)
     landing = _send(op, case)
     details = [line["detail"] for line in op.house.lines[lines:] if line["event"] == "refused"]
-    if details:
-        assert landing.is_page(400)
+    if details and landing.is_page(400):
         return str(details[0])
     shown = landing.parameters if landing.is_at(CALLBACK) else {}
     return f"{shown.get('error')}: {shown.get('error_description')}"
@@ -217,3 +216,29 @@ def test_an_empty_parameter_counts_as_absent(op: Provider) -> None:
 def test_a_malformed_query_is_a_page(op: Provider, query: str) -> None:
     """S21: what is not UTF-8, or too much, is shown here (RFC 6749 Appendix B)."""
     assert op.browser().go(f"{op.issuer}/oidc/authorize?{query}").is_page(400)
+
+
+#: Check -> the member of a client, or the setting, that an operator can change.
+DECIDED_BY = {
+    "check_client_known": "PYLON_OIDC_CLIENTS",
+    "check_redirect_uri_registered": "redirect_uris",
+    "check_grant_type": "grant_types",
+    "check_scope": "scope",
+    "check_pkce_present": "require_pkce",
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_operator_finds_client_rule_and_setting(op: Provider, name: str) -> None:
+    """docs/errors.md: the log line of a refusal names the rule, the client where it is known, and what decides it."""
+    case = CASES[name][0]
+    landing = _send(op, case)
+    (line,) = [line for line in op.house.lines if line["event"] == "refused"]
+    assert (line["rule"], line.get("setting")) == (name.removeprefix("check_"), DECIDED_BY.get(name))
+    known = name not in ("check_client_id", "check_client_known")
+    assert line.get("client_id") == (case.client if known else None)
+    if name in BEFORE:
+        assert line["request_id"] in landing.text
+        assert DECIDED_BY.get(name, "") in landing.text or name == "check_client_known"
+    else:
+        assert line["error"] == landing.parameters["error"]
