@@ -22,9 +22,7 @@ def read_key_file(path: Path) -> RSAKey:
     """
     try:
         with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if mode & 0o077:
-                raise KeyFault(f"the file's mode is {mode:04o}, others may read it; run chmod 600 on it")
+            check_mode(file.fileno(), "give the path of a mounted secret to PYLON_OIDC_PRIVATE_KEY_FILE")
             data = file.read(1 << 20)
     except FileNotFoundError:
         raise
@@ -33,6 +31,23 @@ def read_key_file(path: Path) -> RSAKey:
             f"the file cannot be read ({exc.strerror}); give the service's user the right to read it"
         ) from None
     return load_private_key(data.decode("utf-8", "replace"))
+
+
+def check_mode(descriptor: int, otherwise: str) -> None:
+    """Refuse an open file of a secret that others than its owner may read.
+
+    Args:
+        descriptor: of the file.
+        otherwise: what works where the mode cannot be changed, as on a mount that belongs to a group.
+
+    Raises:
+        KeyFault: when its mode says so; a pipe is nobody else's.
+    """
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and (mode := stat.S_IMODE(status.st_mode)) & 0o077:
+        raise KeyFault(
+            f"the file's mode is {mode:04o}, others may read it; run chmod 600 on it, or where that cannot be done, {otherwise}"
+        )
 
 
 def create_key_file(path: Path) -> RSAKey:

@@ -46,7 +46,13 @@ _PLACEHOLDERS = (
     "your_secret",
     "replace-me",
     "replace_me",
+    "your-client-secret",
+    "your_client_secret",
+    "insert-your",
+    "insert_your",
 )
+#: What a template would have been filled with.
+_UNFILLED = re.compile(rb"<.*>|.*(?:\$\{|\$\(|\{\{|%\{).*", re.DOTALL)
 _REPEATED = re.compile(rb"(.{1,8}?)\1{3,}.{0,8}", re.DOTALL)
 _GENPKEY: Final = "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048"
 _MAKE_RSA: Final = f"write a PEM: {_GENPKEY}"
@@ -90,6 +96,7 @@ def check_secret_strength(value: bytes) -> None:
         any(word.encode() in lowered for word in _PLACEHOLDERS)
         or len(set(value)) < 5
         or _REPEATED.fullmatch(value)
+        or _UNFILLED.fullmatch(value)
     ):
         raise KeyFault("is a placeholder; write a random one: openssl rand -hex 32")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -252,7 +254,7 @@ def _checked_store(reading: Reading, *, migrate: bool) -> tuple[SqlStore | None,
     if any(fault.setting in {"DATABASE_URL", "PYLON_DATA_DIR"} for fault in reading.faults):
         return None, [], []
     faults: list[Fault] = []
-    warnings: list[str] = []
+    warnings = list(_open_files(settings))
     store = open_store(settings)
     try:
         if settings.database.is_sqlite:
@@ -271,8 +273,22 @@ def _checked_store(reading: Reading, *, migrate: bool) -> tuple[SqlStore | None,
     return store, faults, warnings
 
 
+def _open_files(settings: Settings) -> Iterator[str]:
+    """A word about a database of before that others than the service may read."""
+    if not settings.database.is_sqlite:
+        return
+    path = settings.database.path
+    with contextlib.suppress(OSError):  # told by the check of the store
+        if (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
+            yield f"{_database_setting(settings)}: others may read the database, its mode is {mode:04o}; run chmod 600 {path}"
+
+
+def _database_setting(settings: Settings) -> str:
+    return "DATABASE_URL" if settings.database_url else "PYLON_DATA_DIR"
+
+
 def _sqlite_faults(settings: Settings, store: SqlStore, *, migrate: bool) -> Iterator[Fault]:
-    name = "DATABASE_URL" if settings.database_url else "PYLON_DATA_DIR"
+    name = _database_setting(settings)
     try:
         is_behind = not settings.database.path.exists() or store.schema_state() == "behind"
         if is_behind and migrate:

@@ -14,10 +14,14 @@ import click
 
 from service.cli.common import configured_store, fail, json_option, print_rows
 from service.clients import ClientExists, ClientReadOnly, Clients
+from service.key_file import check_mode
+from service.key_material import KeyFault
 from service.presets import Preset, plain_url, presets, recognise
 from service.protocol.clients import Client, InvalidClientMetadata, MintedAudienceMissing
 from service.settings import platform_port, read_settings
+from service.settings.carried import carried
 from service.settings.cross_checks import no_minted_audience
+from service.settings.reading import without_newline
 
 #: Member -> its type, by its annotation; `scope` is text with blanks.
 _KINDS: Final = {member.name: str(member.type) for member in fields(Client)} | {"scope": "str"}
@@ -75,10 +79,23 @@ def _url(_context: click.Context, _option: click.Parameter, value: str | None) -
 @click.option(
     "--post-logout-redirect-uri", "post_logout_redirect_uris", multiple=True, help="Where sign-out goes."
 )
+@click.option(
+    "--secret-file",
+    type=click.File("rb"),
+    metavar="FILE",
+    help="Its secret, where you have one already; made when left out.",
+)
 @click.option("--metadata", help="Further members, as a JSON object.")
 @json_option
 def add_client(
-    *, metadata: str | None, public: bool, preset: str | None, url: str | None, as_json: bool, **members: Any
+    *,
+    metadata: str | None,
+    secret_file: BinaryIO | None,
+    public: bool,
+    preset: str | None,
+    url: str | None,
+    as_json: bool,
+    **members: Any,
 ) -> None:
     """Register a client; its secret is printed now and never again."""
     application = _application(preset, url)
@@ -91,6 +108,12 @@ def add_client(
     given |= _json_object(metadata, "--metadata")
     if "redirect_uris" not in given:
         raise click.UsageError("Where do codes go? Write --redirect-uri, or --preset with --url.")
+    if secret_file is not None:
+        if public or "client_secret" in given:
+            raise click.UsageError(
+                "--secret-file gives the secret: leave out --public, and client_secret in --metadata."
+            )
+        given["client_secret"] = _secret_in(secret_file)
     with _directory() as directory:
         client, secret = directory.add(given, now=int(time.time()))
         shown = client.public_metadata() | ({} if secret is None else {"client_secret": secret})
@@ -98,7 +121,8 @@ def add_client(
         if application is not None:
             known = {
                 "client_id": client.client_id,
-                "client_secret": secret or str(given.get("client_secret")),
+                "client_secret": secret
+                or str("<the one in your file>" if secret_file is not None else given.get("client_secret")),
             }
             paste = application.at_other_side(url=url or "", issuer=_issuer(), **known)
         if as_json:
@@ -191,6 +215,21 @@ def _change(text: str) -> tuple[str, Any]:
     if kind.startswith("Mapping"):
         return member, dict(word.split("=", 1) for word in words if "=" in word)
     return member, value
+
+
+def _secret_in(file: BinaryIO) -> str:
+    """The secret in an open file, read as a setting's `NAME_FILE` is."""
+    try:
+        check_mode(file.fileno(), "write --secret-file - and pipe it")
+    except KeyFault as fault:
+        click.echo(f"warning: --secret-file: {fault}", err=True)
+    try:
+        secret = without_newline(file.read())
+    except UnicodeDecodeError:
+        raise click.UsageError("--secret-file: it is not UTF-8 text.") from None
+    if added := carried(secret):
+        raise click.UsageError(f"--secret-file: the file's text {added}")
+    return secret
 
 
 def _json_object(text: str | None, what: str) -> dict[str, Any]:

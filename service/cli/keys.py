@@ -16,6 +16,7 @@ import structlog
 
 from service.cli.common import as_date, configured_store, fail, json_option, print_rows
 from service.cli.key_picture import draw_svg, draw_text, marks
+from service.key_file import check_mode
 from service.key_material import (
     ASYMMETRIC_ALGS,
     AsymmetricKey,
@@ -383,7 +384,9 @@ def import_key(*, file: Path, kid: str | None, pylon_kid: bool, alg: str | None,
         raise click.UsageError("Write --kid or --pylon-kid.")
     with _opened() as opened:
         try:
-            private, by = load_private_pem(file.read_text("utf-8", "replace"), alg)
+            with file.open("rb") as opened_file:
+                check_mode(opened_file.fileno(), f"pipe it: cat {file} | pylon-oidc keys import /dev/stdin")
+                private, by = load_private_pem(opened_file.read().decode("utf-8", "replace"), alg)
         except OSError as error:
             fail(f"The file cannot be read ({error.strerror}).")
         name = _usual_kid(private, opened.settings, pylon=pylon_kid) if kid is None else kid

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final, Literal, TypeGuard
 from urllib.parse import urlsplit
 
-from service.key_material import ASYMMETRIC_ALGS
+from service.key_material import ASYMMETRIC_ALGS, KeyFault, check_secret_strength
 from service.protocol.claims import VERIFIED_CLAIMS, is_claim_name
 from service.protocol.handles import hash_handle
 from service.protocol.scopes import SCOPES, STANDARD_SCOPES, Scopes
@@ -336,6 +336,10 @@ def _secret(member: str, value: Any) -> str:
         raise InvalidClientMetadata(
             member, f"is too weak; write {MIN_SECRET_CHARS} random ASCII characters at least"
         )
+    try:
+        check_secret_strength(value.encode())
+    except KeyFault as fault:
+        raise InvalidClientMetadata(member, str(fault)) from None
     return value
 
 

@@ -1,6 +1,7 @@
 """Settings: one frozen object, read from the environment once, every fault told at once.
 
 table          Settings: every setting with its parser and its default
+carried        what a file, a shell or an editor added to a value
 parsers        one function a setting: the text in, the value out, or what is wrong with it
 cross_checks   what settings must agree on
 warnings       what is allowed, and odd

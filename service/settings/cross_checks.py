@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -42,6 +43,34 @@ def _cross_check(*names: str) -> Callable[[Check], Check]:
 def _dev_mode_is_loopback(settings: Settings) -> Iterator[Fault]:
     if settings.dev_mode and settings.issuer and not issuers.is_loopback_issuer(settings.issuer):
         yield Fault("PYLON_DEV_MODE", "is on with a public PYLON_OIDC_ISSUER; write 0, or unset the issuer")
+
+
+@_cross_check()  # one that is faulty stands at its default, and is compared to nothing
+def _each_secret_has_one_purpose(settings: Settings) -> Iterator[Fault]:
+    seen: dict[bytes, str] = {}
+    for name, secret in _secrets(settings):
+        if (other := seen.setdefault(secret, name)) != name:
+            yield Fault(name, f"is the same secret as {other}; write another: openssl rand -hex 32")
+    for number, client in enumerate(settings.clients, 1):
+        for secret, other in seen.items():
+            if client.has_secret(secret.decode("utf-8", "replace"), now=0):
+                yield Fault(
+                    "PYLON_OIDC_CLIENTS",
+                    f"client {number} ({client.client_id}), client_secret: is the same secret as {other}; write another: openssl rand -hex 32",
+                )
+
+
+def _secrets(settings: Settings) -> Iterator[tuple[str, bytes]]:
+    """Every secret that is a word, and of which setting; those that seal keys as they are written most often."""
+    for sealing in () if settings.key_encryption is None else settings.key_encryption.secrets:
+        text = base64.b64encode(sealing)
+        yield from (("PYLON_KEY_ENCRYPTION_KEY", each) for each in (text, text.rstrip(b"=")))
+    if settings.jwt_secret is not None:
+        yield "PYLON_JWT_SECRET", settings.jwt_secret.raw_value
+    if settings.admin_token is not None:
+        yield "PYLON_ADMIN_TOKEN", settings.admin_token.value
+    if settings.trusted_secret is not None:
+        yield "PYLON_TRUSTED_SECRET", settings.trusted_secret.value
 
 
 @_cross_check("PYLON_OIDC_PRIVATE_KEY", "PYLON_OIDC_KEY_PATH")

@@ -16,12 +16,15 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from service.protocol.scopes import UNREAD_SCOPES
+from service.settings.carried import carried
 from service.settings.cross_checks import CROSS_CHECKS
 from service.settings.faults import Fault
 from service.settings.table import NAMES, Settings
 from service.settings.warnings import oddities, unknown_names
 
 _TRAILING_NEWLINE: Final = re.compile(r"\r?\n\Z")
+#: A PEM is lines, and each of them ends (RFC 7468 §3).
+_MAY_END: Final = {"PYLON_OIDC_PRIVATE_KEY": "\r\n"}
 
 
 @dataclass(frozen=True)
@@ -69,17 +72,14 @@ def _resolve(environ: Mapping[str, str]) -> tuple[dict[str, str], list[Fault]]:
             faults.append(Fault(name, f"{name} and {name}_FILE are both set; keep one of them"))
             continue
         if path:
-            try:
-                direct = _TRAILING_NEWLINE.sub("", Path(path).read_bytes().decode())
-            except (OSError, ValueError) as exc:
-                reason = getattr(exc, "strerror", None) or "it is not UTF-8 text"
-                faults.append(
-                    Fault(
-                        f"{name}_FILE",
-                        f"the file cannot be read ({reason}); write the path of a readable file",
-                    )
-                )
-        if direct:
+            direct, fault = _read_file(path)
+            if fault is not None:
+                faults.append(Fault(f"{name}_FILE", fault))
+        if added := carried(direct, may_end=_MAY_END.get(name, "")):
+            faults.append(
+                Fault(f"{name}_FILE" if path else name, f"the file's text {added}" if path else added)
+            )
+        elif direct:
             values[name] = direct
     return values, faults
 
@@ -90,11 +90,33 @@ def platform_port() -> int | None:
     return int(value) if re.fullmatch(r"[0-9]{1,5}", value, re.ASCII) else None
 
 
+def _read_file(path: str) -> tuple[str, str | None]:
+    """The text of the file that `NAME_FILE` names, and what is wrong with it or its name."""
+    if added := carried(path):
+        return "", added
+    try:
+        return without_newline(Path(path).read_bytes()), None
+    except (OSError, ValueError) as exc:
+        reason = getattr(exc, "strerror", None) or "it is not UTF-8 text"
+        return "", f"the file cannot be read ({reason}); write the path of a readable file"
+
+
+def without_newline(content: bytes) -> str:
+    """A file's text without the one newline that its last line ends with.
+
+    Raises:
+        UnicodeDecodeError: when it is not UTF-8.
+    """
+    return _TRAILING_NEWLINE.sub("", content.decode())
+
+
 def _platform_faults(environ: Mapping[str, str]) -> Iterator[Fault]:
     """What a platform says to gunicorn, whose configuration acts on it; told here, with all the rest."""
     for name, most, example in (("PORT", 65_535, "4321"), ("WEB_CONCURRENCY", 1024, "2")):
         value = environ.get(name, "")
-        if value and not (re.fullmatch(r"[0-9]{1,5}", value, re.ASCII) and 1 <= int(value) <= most):
+        if added := carried(value):
+            yield Fault(name, added)
+        elif value and not (re.fullmatch(r"[0-9]{1,5}", value, re.ASCII) and 1 <= int(value) <= most):
             yield Fault(name, f"is not a whole number from 1 to {most}; write digits alone, as {example}")
 
 

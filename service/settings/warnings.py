@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from service.settings.table import NAMES, Settings
+
+#: What Kubernetes tells every container of a Service whose name begins with "pylon".
+_SERVICE_LINK: Final = re.compile(
+    r"PYLON_(?:[A-Z0-9_]+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
+)
+_LINKED_PORT: Final = re.compile(r"(?:tcp|udp|sctp)://.*")
 
 
 def unknown_names(environ: Mapping[str, str]) -> Iterator[str]:
     """Names that look like a setting and are none, with the nearest one that exists."""
     known = {*NAMES, *(f"{name}_FILE" for name in NAMES)}
     for name in sorted(environ):
-        if name.startswith("PYLON_") and name not in known:
+        if name.startswith("PYLON_") and name not in known and not _is_service_link(name, environ[name]):
             nearest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.5)
             yield f"{name} is not a setting" + (f"; did you mean {nearest[0]}?" if nearest else "")
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    # Somebody may have meant PORT by PYLON_PORT; a link holds an address.
+    if name.endswith("_PORT") and not name.endswith(
+        ("_SERVICE_PORT", "_TCP_PORT", "_UDP_PORT", "_SCTP_PORT")
+    ):
+        return _SERVICE_LINK.fullmatch(name) is not None and _LINKED_PORT.fullmatch(value) is not None
+    return _SERVICE_LINK.fullmatch(name) is not None
 
 
 def oddities(settings: Settings, faulty: set[str]) -> Iterator[str]:
@@ -38,8 +55,19 @@ def oddities(settings: Settings, faulty: set[str]) -> Iterator[str]:
     ):
         yield "PYLON_OIDC_JWKS_KID is set, and there is no key to publish under it"
     yield from _odd_keys(settings)
+    yield from _shared_client_secrets(settings)
     if settings.issuer is not None and settings.allowed_hosts:
         yield "PYLON_ALLOWED_HOSTS has no effect while PYLON_OIDC_ISSUER is set"
+
+
+def _shared_client_secrets(settings: Settings) -> Iterator[str]:
+    of_secret: dict[str, list[str]] = {}
+    for client in settings.clients:
+        for secret in client.secrets:
+            of_secret.setdefault(secret.hash, []).append(client.client_id)
+    for ids in of_secret.values():
+        if len(ids) > 1:
+            yield f"PYLON_OIDC_CLIENTS: the clients {', '.join(ids)} have one secret, so each can act for the others; give each its own"
 
 
 def _odd_keys(settings: Settings) -> Iterator[str]:

@@ -53,6 +53,7 @@ from tests.docs.markdown import (
     rows,
     section,
 )
+from tests.settings.reading import STRONG
 from tests.support.gunicorn import rsa_pem
 
 
@@ -146,7 +147,7 @@ def member_complaints(text: str) -> list[str]:
     """Members of a client's metadata, and what they are when they are left out."""
     documented = rows(section(text, "Client metadata"))
     bare = clients.parse_client(
-        {"client_id": "a", "client_secret": "s" * 32, "redirect_uris": ["https://a.example/"]},
+        {"client_id": "a", "client_secret": STRONG, "redirect_uris": ["https://a.example/"]},
         source="environment",
     )
     found = complaints((code for row in documented for code in codes(row[0])), clients._MEMBERS)
@@ -165,7 +166,7 @@ def member_complaints(text: str) -> list[str]:
 
 def example_client_complaints(text: str) -> list[str]:
     """What the service says against the example of clients, with a secret where it leaves one out."""
-    example = blocks(text)["clients"].code.replace('"…"', f'"{"s" * 32}"')
+    example = blocks(text)["clients"].code.replace('"…"', f'"{STRONG}"')
     reading = read_settings({"PYLON_OIDC_CLIENTS": example})
     return [str(fault) for fault in reading.faults if fault.text.startswith(("client ", "is no JSON"))]
 

@@ -13,7 +13,7 @@ from service.protocol.clients import Client, ClientSecret, InvalidClientMetadata
 from service.protocol.handles import hash_handle
 
 NOW = 1_800_000_000
-SECRET = "k" * 40
+SECRET = "k7Jq2mZx9Lw4Rt6Yb1Nc8Vd3Fg5Hs0Pa-tests"
 
 
 def _client(**metadata: Any) -> Client:

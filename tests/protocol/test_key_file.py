@@ -81,7 +81,7 @@ def test_a_file_that_others_may_use_is_refused(path: Path, mode: int) -> None:
     """§2: a group- or world-readable file is a start-up fault, which names the mode and the remedy."""
     create_key_file(path)
     path.chmod(mode)
-    with pytest.raises(KeyFault, match=f"{mode:04o}.*chmod 600"):
+    with pytest.raises(KeyFault, match=f"{mode:04o}.*chmod 600.*PYLON_OIDC_PRIVATE_KEY_FILE"):
         read_key_file(path)
 
 

@@ -142,6 +142,8 @@ def test_the_command_line_says_the_same(run: Run) -> None:  # noqa: F811 - the f
     beside = client(*add, PYLON_OIDC_CLIENTS=fixed)
     assert (beside.exit_code, beside.stderr) == (1, refusal.stderr)
     assert client(*add, PYLON_JWT_AUDIENCE="api").exit_code == 0
+    changed = client("update", "c-new", "--set", "client_name=New")
+    assert (changed.exit_code, changed.stderr) == (1, refusal.stderr)
     start = run("check", **RS256, PYLON_LOGIN_URL=LOGIN_URL)
     assert (start.exit_code, refusal.stderr in start.stderr) == (2, True)
     assert "c-new" in client("list").stdout

@@ -451,6 +451,7 @@ def _pem(folder: Path, private: Any, password: bytes | None = None) -> str:
     encryption = BestAvailableEncryption(password) if password else NoEncryption()
     path = folder / "key.pem"
     path.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+    path.chmod(0o600)
     return str(path)
 
 
@@ -459,6 +460,7 @@ def rsa_file(tmp_path: Path) -> str:
     """The key of `PYLON_OIDC_KEY_PATH`."""
     path = tmp_path / "signing.pem"
     path.write_text(rsa_pem())
+    path.chmod(0o600)
     return str(path)
 
 

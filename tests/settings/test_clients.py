@@ -80,7 +80,7 @@ def test_clients_keep_their_order(tmp_path: Path) -> None:
 
 GOOD: dict[str, list[Any]] = {
     "client_id": ["a", "~" * 128, "https://rp.example/app"],
-    "client_secret": ["x" * 32, STRONG * 10, 'with blanks and "quotes" of 32 and more'],
+    "client_secret": [STRONG, f"{STRONG}-{STRONG[::-1]}" * 3, 'with blanks and "quotes" of 32 and more'],
     "redirect_uris": [
         ["https://rp.example"],
         ["https://rp.example:8443/cb?x=1&y=%20"],
@@ -146,7 +146,7 @@ NO_URI = [
 ]
 BAD: dict[str, list[Any]] = {
     "client_id": [None, 1, "", "a b", "é", "a\n", "a" * 129, ["a"]],
-    "client_secret": [None, 1, "", "x" * 31, "x" * 31 + "é", "x" * 40 + "\n", ["x" * 32]],
+    "client_secret": [None, 1, "", "x" * 31, "x" * 31 + "é", "x" * 40 + "\n", "x" * 32, ["x" * 32]],
     "redirect_uris": [None, CALLBACK, {}, [], [None], *([uri] for uri in NO_URI), [CALLBACK] * 101],
     "post_logout_redirect_uris": [None, CALLBACK, *([uri] for uri in NO_URI)],
     "token_endpoint_auth_method": [

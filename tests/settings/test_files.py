@@ -28,15 +28,17 @@ def test_one_trailing_newline_is_stripped(tmp_path: Path, file: Path, newline: s
 
 
 @pytest.mark.parametrize(
-    ("written", "value"),
-    [("\n\n", "\n"), (" \n", " "), (" ", " "), ("\r", "\r"), ("\n ", "\n "), ("\r\n\r\n", "\r\n")],
-)
-def test_nothing_else_is_stripped(tmp_path: Path, file: Path, written: str, value: str) -> None:
-    """§2: one newline, and nothing of a secret: other bytes would be another key."""
+    ("written", "named"),
+    [
+        ("\n\n", "ends with a newline"), (" \n", "ends with a space"), (" ", "ends with a space"),
+        ("\r", "ends with a carriage return"), ("\n ", "ends with a space"), ("\r\n\r\n", "ends with a newline"),
+    ],
+)  # fmt: skip
+def test_nothing_else_is_stripped(tmp_path: Path, file: Path, written: str, named: str) -> None:
+    """§2: one newline, and nothing of a secret: other bytes would be another key, so they are a fault."""
     file.write_bytes((STRONG + written).encode())
-    secret = read(tmp_path, PYLON_TRUSTED_SECRET_FILE=str(file)).settings.trusted_secret
-    assert secret is not None
-    assert secret.value == (STRONG + value).encode()
+    (fault,) = read(tmp_path, PYLON_TRUSTED_SECRET_FILE=str(file)).faults
+    assert (fault.name, named in fault.text) == ("PYLON_TRUSTED_SECRET_FILE", True)
 
 
 @pytest.mark.parametrize("name", NAMES)

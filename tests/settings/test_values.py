@@ -409,7 +409,7 @@ VALUES: list[tuple[str, str, Any]] = [
     ("PYLON_COOKIE_DOMAIN", ".Example.COM", "example.com"),
     (
         "PYLON_TRUSTED_ORIGINS",
-        " https://a.example ,https://b.example",
+        "https://a.example , https://b.example",
         frozenset({"https://a.example", "https://b.example"}),
     ),
     ("FORWARDED_ALLOW_IPS", "10.0.0.0/8, ::1", ("10.0.0.0/8", "::1")),

@@ -61,6 +61,28 @@ def test_names_of_others_are_not_ours_to_judge(tmp_path: Path, name: str) -> Non
     assert _warnings(tmp_path, **QUIET, **{name: "1"}) == []
 
 
+def test_what_kubernetes_tells_of_a_service_is_passed_over(tmp_path: Path) -> None:
+    """The variables of a Service called pylon, or pylon-oidc, in its name's place: nobody meant a setting by them."""
+    for service in ("PYLON", "PYLON_OIDC", "PYLON_2"):
+        address = "tcp://10.96.0.1:4321"
+        links = {
+            f"{service}_SERVICE_HOST": "10.96.0.1", f"{service}_SERVICE_PORT": "4321", f"{service}_SERVICE_PORT_HTTP_ALT": "80",
+            f"{service}_PORT": address, f"{service}_PORT_4321_TCP": address, f"{service}_PORT_4321_TCP_PROTO": "tcp",
+            f"{service}_PORT_4321_TCP_PORT": "4321", f"{service}_PORT_4321_TCP_ADDR": "10.96.0.1",
+            f"{service}_PORT_53_UDP": "udp://10.96.0.1:53",
+        }  # fmt: skip
+        assert _warnings(tmp_path, **QUIET, **links) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["PYLON_PORT", "PYLON_OIDC_PORT", "PYLON_PORTS", "PYLON_SERVICE", "PYLON_HOST"]
+)
+def test_what_somebody_wrote_by_hand_is_still_told(tmp_path: Path, name: str) -> None:
+    """A port of digits is no link: the operator looks for where to say it."""
+    (warning,) = _warnings(tmp_path, **QUIET, **{name: "4321"})
+    assert warning.startswith(f"{name} is not a setting")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_known_name_is_not_warned_of(tmp_path: Path, name: str) -> None:
     """§2: known names, in both forms."""

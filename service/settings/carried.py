@@ -1,0 +1,54 @@
+"""What a carrier added to a value: the newline of a file, the quotes of a shell, the byte order mark of an editor.
+
+Nothing of ours begins or ends with any of it. As a part of a secret or a path it would do its harm much later.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_NAMES: Final = {
+    "\n": "a newline",
+    "\r": "a carriage return",
+    "\t": "a tab",
+    " ": "a space",
+    "\ufeff": "a byte order mark (U+FEFF)",
+}
+_UNSEEN: Final = "\ufeff\u200b\u200c\u200d\u2060\0"
+_QUOTES: Final = {
+    '""': 'double quotes (")',
+    "''": "single quotes (')",
+    "``": "backquotes (`)",
+    "“”": "typographic quotes (“ ”)",
+    "‘’": "typographic quotes (‘ ’)",
+}
+
+
+def carried(value: str, *, may_end: str = "") -> str | None:
+    """What of a value its carrier added, in the words of a fault; None where there is nothing of the kind.
+
+    Args:
+        value: as the environment or a file has it, not empty.
+        may_end: characters that this value may end with.
+    """
+    bare = value.rstrip(may_end) if may_end else value
+    found = []
+    if bare and _is_added(bare[0]):
+        found.append(f"begins with {_name(bare[0])}")
+    if bare and _is_added(bare[-1]):
+        found.append(f"ends with {_name(bare[-1])}")
+    elif bare.endswith("\\n") and "\n" not in may_end:
+        found.append("ends with a newline written as the two characters \\n")
+    if len(bare) > 1 and (quotes := _QUOTES.get(bare[0] + bare[-1])):
+        found.append(f"has {quotes} around it")
+    if not found:
+        return None
+    return f"{' and '.join(found)}, added by the file or the shell that it comes from; write the value alone, without that"
+
+
+def _is_added(char: str) -> bool:
+    return char.isspace() or char in _UNSEEN
+
+
+def _name(char: str) -> str:
+    return _NAMES.get(char, f"an invisible character (U+{ord(char):04X})")
