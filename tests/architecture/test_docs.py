@@ -166,7 +166,7 @@ def member_complaints(text: str) -> list[str]:
 
 def example_client_complaints(text: str) -> list[str]:
     """What the service says against the example of clients, with a secret where it leaves one out."""
-    example = blocks(text)["clients"].code.replace('"…"', f'"{STRONG}"')
+    example = blocks(text)["clients"].code.strip().replace('"…"', f'"{STRONG}"')
     reading = read_settings({"PYLON_OIDC_CLIENTS": example})
     return [str(fault) for fault in reading.faults if fault.text.startswith(("client ", "is no JSON"))]
 

@@ -24,7 +24,7 @@ NOT_ENTERED = {"app.py", "storage/interface.py"}
 EVERY = "What every request passes"
 CLIENT = {
     "client_id": "wiki",
-    "client_secret": SECRET,
+    "client_secret": SECRET[::-1],
     "redirect_uris": ["https://wiki.example.com/callback"],
     "first_party": True,
 }

@@ -29,7 +29,7 @@ CALLBACK = "http://localhost:9/callback"
 PASSWORD = "the app's own"
 VERIFIER = "v" * 43
 CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).decode().rstrip("=")
-SECRET = "w" * 40
+SECRET = hashlib.sha256(b"tests: the secret of a recipe").hexdigest()
 COMMON = {
     "client_secret": SECRET,
     "redirect_uris": [CALLBACK],
