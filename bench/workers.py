@@ -40,33 +40,28 @@ class Candidate:
     granian: bool = False
 
 
-def gthread(threads: int, keepalive_s: int = 0, *, reuse_port: bool = False) -> Candidate:
+def gthread(threads: int, keepalive_s: int = 0) -> Candidate:
     """gunicorn's threaded worker."""
-    name = f"gthread, {threads} thread{'s' if threads > 1 else ''}"
-    argv = ["--worker-class", "gthread", "--threads", str(threads), "--keep-alive", str(keepalive_s)]
-    if reuse_port:
-        name, argv = f"{name}, reuse_port", [*argv, "--reuse-port"]
-    if keepalive_s:
-        name += ", keep-alive"
+    return _threaded("gthread", "gthread", threads, keepalive_s)
+
+
+def ours(threads: int, keepalive_s: int = 0) -> Candidate:
+    """The worker of `service/serving`, which answers in its loop when it has one thread."""
+    return _threaded("ours", "service.serving.worker.BufferingWorker", threads, keepalive_s)
+
+
+def _threaded(name: str, worker_class: str, threads: int, keepalive_s: int) -> Candidate:
+    name += f", {threads} thread{'s' if threads > 1 else ''}{', keep-alive' if keepalive_s else ''}"
+    argv = ["--worker-class", worker_class, "--threads", str(threads), "--keep-alive", str(keepalive_s)]
     return Candidate(name, tuple(argv))
 
 
 SYNC = Candidate("sync", ("--worker-class", "sync"))
 GRANIAN = Candidate("granian, 1 thread", ("--blocking-threads", "1"), granian=True)
-DIRECTLY = [
-    SYNC,
-    *(gthread(n, alive, reuse_port=reuse) for n in (1, 2, 4) for reuse in (False, True) for alive in (0, 5)),
-    *(gthread(n) for n in (16, 32)),
-    GRANIAN,
-]
+DIRECTLY = [SYNC, gthread(2, 5), gthread(16, 75), ours(1), ours(1, 15), ours(4, 15), ours(16, 75), GRANIAN]
 #: nginx closes its idle connections after 10 s: the server's own limit is longer, or there is none.
-BEHIND_NGINX = [SYNC, *(gthread(n, alive) for n in (1, 2, 4) for alive in (0, 15)), GRANIAN]
-DAWDLED_AT = [
-    SYNC,
-    *(gthread(n) for n in (8, 16, 32)),
-    *(gthread(n, 5, reuse_port=True) for n in (8, 16, 32)),
-    GRANIAN,
-]
+BEHIND_NGINX = [SYNC, gthread(2), gthread(2, 15), ours(1), ours(1, 15), ours(4, 15), GRANIAN]
+DAWDLED_AT = [SYNC, gthread(16), gthread(32), ours(1, 15), ours(16, 75), GRANIAN]
 
 
 @dataclass(frozen=True)

@@ -29,15 +29,18 @@ bind = [f"0.0.0.0:{_port}" if _port else "127.0.0.1:4321"]
 # stop the service.
 workers = _whole_number("WEB_CONCURRENCY", 1024) or max(2, len(os.sched_getaffinity(0)))
 
+# Slow and idle clients wait in the worker's poller; a request takes a thread only when all of it is there.
+worker_class = "service.serving.worker.BufferingWorker"
+worker_connections = 1000
 if _port:
-    # No nginx of ours stands in front: a client that sends slowly must hold a thread, not a worker. What threads cost
-    # (each read of SQLite hands the interpreter lock over) is the price of that.
-    worker_class = "gthread"
+    # A platform's database is another machine: while one request waits for it, others go on. Its router keeps its
+    # connections for longer than most routers do.
     threads = 16
     keepalive = 75
 else:
-    # nginx holds the slow and the idle clients: one request at a time is the least CPU for one.
-    worker_class = "sync"
+    # A local database answers at once: one request at a time is the least CPU for one.
+    threads = 1
+    keepalive = 15
 
 # The whole application is loaded once, before the workers are forked: a wrong configuration ends here, before the
 # port opens, and the workers share the memory. No database connection is open at the fork.

@@ -7,19 +7,48 @@ import http.client
 import socket
 import time
 
-from tests.flows.polling import wait_until
-from tests.support.gunicorn import Gunicorn
+from tests.flows.dawdling import KINDS, Dawdlers
+from tests.support.gunicorn import ADMIN, SECRET, Gunicorn
 
-_SLOW_CLIENTS = 12
+SETTINGS = {"PORT": "4321", "PYLON_JWT_SECRET": SECRET, "PYLON_ADMIN_TOKEN": ADMIN}
+SLOW = 1000
+PATIENCE_S = 2.0
+#: Longer than every deadline of a request, so that connections are ended and begin anew meanwhile.
+WATCHED_S = 13.0
+
+
+def _connect(server: Gunicorn) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), 5)
+
+
+def _is_answered(server: Gunicorn, token: str) -> bool:
+    """Whether somebody in no hurry gets his token, within two seconds."""
+    began = time.monotonic()
+    try:
+        answer = server.call(
+            "POST", "/api/auth/jwt", headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE_S
+        )
+    except (OSError, http.client.HTTPException):
+        return False
+    return answer.status == 200 and time.monotonic() - began < PATIENCE_S
 
 
 def test_slow_clients_do_not_stop_the_service() -> None:
-    """With `$PORT`, clients that never finish their request leave the others served: threads wait, not workers."""
-    with Gunicorn(PORT="4321") as server, contextlib.ExitStack() as stack:
-        for _ in range(_SLOW_CLIENTS):
-            slow = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 5))
-            slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
-        wait_until(lambda: server.call("GET", "/healthz").status == 200, timeout_s=20)
+    """With `$PORT`: beside 1,000 slow connections of every kind, renewed as they end, honest requests are answered."""
+    with Gunicorn(**SETTINGS) as server:
+        token = server.sign_in()
+        with Dawdlers(lambda: _connect(server), list(KINDS), SLOW).at_work() as slow:
+            time.sleep(2)
+            end = time.monotonic() + WATCHED_S
+            asked = answered = 0
+            while time.monotonic() < end:
+                asked += 1
+                answered += _is_answered(server, token)
+                time.sleep(0.1)
+        assert slow.open > 0.9 * SLOW
+        assert any(slow.ended.values())
+        assert asked > WATCHED_S / (PATIENCE_S + 0.2)
+        assert answered >= 0.95 * asked
 
 
 def _kept(server: Gunicorn) -> contextlib.closing[http.client.HTTPConnection]:

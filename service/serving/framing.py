@@ -1,0 +1,147 @@
+"""Where a request ends: as much of HTTP/1.1 as one must know to wait for the whole of it, and no more.
+
+Nothing is decided here but how long to wait. gunicorn's parser reads the same bytes afterwards, and no others; what
+this finds odd is handed to it at once, to be refused there. Where the two disagree, the connection ends.
+
+Spec: RFC 9112 §2.2, §6, §7.1
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+MAX_HEAD_BYTES: Final = 32 * 1024
+#: What the application takes (`web/bodies.py`); of more it needs only the announcement to refuse it.
+MAX_BODY_BYTES: Final = 64 * 1024
+#: Chunked, the sizes count too, so that a body of the full length may come in chunks of a dozen bytes.
+MAX_CHUNKED_BYTES: Final = 96 * 1024
+_MAX_LINE_BYTES: Final = 8195  # of a line that gunicorn takes, with its CRLF and an empty line before it
+
+_FRAMING_FIELD: Final = re.compile(
+    rb"\r\n(content-length|transfer-encoding|expect):[ \t]*([^\r\n]*?)[ \t]*(?=\r\n)", re.IGNORECASE
+)
+_BARE_LF: Final = re.compile(rb"(?<!\r)\n")
+_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
+_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r\n")
+
+
+class Framing:
+    """Follows one request through the bytes that have come so far.
+
+    Attributes:
+        end: where it ends, once that is known; None while more must come.
+        body_at: where its body begins; None while its head is not complete.
+        is_last: whether nothing that follows on the connection may be taken for a request.
+        head_too_large: whether the head is refused for its length.
+        awaits_continue: whether the client holds its body back until it is asked for (RFC 9110 §10.1.1).
+    """
+
+    __slots__ = (
+        "_decoded", "_searched", "_to_come", "awaits_continue", "body_at", "end", "head_too_large", "is_last"
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.end: int | None = None
+        self.body_at: int | None = None
+        self.is_last = False
+        self.head_too_large = False
+        self.awaits_continue = False
+        self._searched = 0
+        self._to_come: int | None = 0  # bytes of the body; None for a chunked one
+        self._decoded = 0
+
+    def look(self, received: bytes | bytearray, *, is_all: bool = False) -> bool:
+        """Whether the request is complete.
+
+        Args:
+            received: all bytes from its first one on.
+            is_all: whether the client has said that it sends no more.
+        """
+        if self.end is None and (self.body_at is not None or self._head_is_complete(received)):
+            self._look_at_body(received)
+        if self.end is None and is_all:
+            self._refuse(received)
+        return self.end is not None
+
+    def _refuse(self, received: bytes | bytearray) -> None:
+        """Wait for nothing more: what is there is answered, or refused, and the connection ends."""
+        self.end = len(received)
+        self.is_last = True
+
+    def _head_is_complete(self, received: bytes | bytearray) -> bool:
+        at = received.find(b"\r\n\r\n", self._searched)
+        if len(received) > _MAX_LINE_BYTES and received.find(b"\r\n", 2, _MAX_LINE_BYTES) < 0:
+            self._refuse(received)  # a request line that is too long
+        elif at > MAX_HEAD_BYTES or (at < 0 and len(received) > MAX_HEAD_BYTES):
+            self.head_too_large = True
+            self._refuse(received)
+        elif at < 0:
+            if _BARE_LF.search(received, max(0, self._searched - 1)):  # it never becomes a lawful head
+                self._refuse(received)
+            self._searched = max(0, len(received) - 3)
+        else:
+            self.body_at = self._searched = at + 4
+            self._read_head(received[: at + 2])
+            if self.is_last:
+                self._refuse(received)
+        return self.body_at is not None and self.end is None
+
+    def _read_head(self, head: bytes | bytearray) -> None:
+        fields: dict[bytes, list[bytes]] = {}
+        for name, value in _FRAMING_FIELD.findall(head):
+            fields.setdefault(name.lower(), []).append(value.lower())
+        lengths, codings = fields.get(b"content-length", []), fields.get(b"transfer-encoding", [])
+        expectations = fields.get(b"expect", [])
+        of_old = head.find(b" HTTP/1.0\r\n", 0, head.find(b"\r\n", 2) + 2) > 0
+        if len(lengths) + len(codings) > 1 or (codings and of_old) or set(expectations) - {b"100-continue"}:
+            self.is_last = True
+        elif codings:
+            self.is_last = not codings[0].endswith(b"chunked")
+            self._to_come = None
+        elif lengths:
+            announced = int(lengths[0]) if _LENGTH.fullmatch(lengths[0]) else MAX_BODY_BYTES + 1
+            self.is_last = announced > MAX_BODY_BYTES
+            self._to_come = announced
+        self.awaits_continue = bool(expectations) and not of_old
+
+    def _look_at_body(self, received: bytes | bytearray) -> None:
+        assert self.body_at is not None  # noqa: S101
+        if self._to_come is None:
+            self._look_at_chunks(received, self.body_at)
+        elif len(received) >= self.body_at + self._to_come:
+            self.end = self.body_at + self._to_come
+
+    def _look_at_chunks(self, received: bytes | bytearray, body_at: int) -> None:
+        while self.end is None:
+            start = self._searched
+            size = _CHUNK_SIZE.match(received, start)
+            if size is None:
+                if b"\n" in received[start:] or len(received) - start > _MAX_LINE_BYTES:
+                    self._refuse(received)
+                break
+            length = int(size[1], 16)
+            if length == 0:
+                self._look_at_trailer(received, size.end())
+                break
+            room = MAX_BODY_BYTES - self._decoded
+            after = size.end() + length
+            if length > room and len(received) > size.end() + room:  # one byte too many: enough to refuse it
+                self._refuse(received)
+            elif length > room or len(received) < after + 2:
+                break
+            elif received[after : after + 2] != b"\r\n":
+                self._refuse(received)
+            else:
+                self._decoded += length
+                self._searched = after + 2
+        if self.end is None and len(received) - body_at > MAX_CHUNKED_BYTES:
+            self._refuse(received)
+
+    def _look_at_trailer(self, received: bytes | bytearray, start: int) -> None:
+        # From the CRLF of the last chunk's size on: an empty trailer ends at once.
+        at = received.find(b"\r\n\r\n", start - 2)
+        if at >= 0:
+            self.end = at + 4
+        elif _BARE_LF.search(received, start) or len(received) - start > _MAX_LINE_BYTES:
+            self._refuse(received)

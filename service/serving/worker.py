@@ -1,0 +1,445 @@
+"""gunicorn's worker: slow clients wait in its poller, and cost neither a thread nor the others' time.
+
+    accept -> receive -> answer -> send -> receive the next one, or take leave
+
+One loop does all that waits for a client, and never blocks. A request is answered, in a thread or at once, when all of
+it is there: gunicorn's parser reads it from memory, and its answer is written into memory. Each state has a deadline,
+for the whole of it and not for each byte; and where there are too many connections, the one that has got nowhere for
+the longest time makes room for the next.
+
+Spec: RFC 9110 §10.1.1 (100-continue), §15.5.9 (408); RFC 9112 §9.3 (persistence), §9.6 (taking leave)
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import resource
+import selectors
+import signal
+import socket
+import time
+from collections import deque
+from concurrent.futures import Executor, Future
+from enum import Enum
+from typing import Any, Final
+
+from gunicorn import util
+from gunicorn.http import RequestParser
+from gunicorn.http.errors import LimitRequestHeaders, NoMoreData
+from gunicorn.workers.gthread import ThreadWorker
+
+from service.serving.framing import Framing
+
+HEAD_S: Final = 10.0
+BODY_S: Final = 10.0
+ANSWER_S: Final = 10.0
+LEAVE_S: Final = 2.0
+#: How long a worker that stops waits for a request on a connection that has sent nothing of one.
+STOPPING_S: Final = 2.0
+_READ_BYTES: Final = 65536
+#: What is read of a client that we have done with, so that it can read its answer.
+_LEAVE_BYTES: Final = 1024 * 1024
+#: Files that a worker needs besides its connections: listeners, pipes, the database.
+_OTHER_FILES: Final = 64
+_TOLD_EVERY_S: Final = 60.0
+#: How often deadlines are looked at, and gunicorn's master is told that the worker lives.
+_LOOK_S: Final = 0.5
+#: Requests that are answered before connections are looked at again.
+_AT_A_TIME: Final = 8
+
+
+class State(Enum):
+    """What a connection waits for."""
+
+    IDLE = "the first byte of another request"
+    HEAD = "the rest of a head"
+    BODY = "the rest of a body"
+    ANSWER = "its client to take the answer"
+    LEAVE = "its client to close"
+
+
+class Exchange:
+    """A request and its answer in memory: the socket that gunicorn's parser and response are given.
+
+    Args:
+        request: the bytes of one request, and of nothing else.
+    """
+
+    def __init__(self, request: bytes) -> None:
+        self._request = io.BytesIO(request)
+        self.answer = bytearray()
+
+    def recv(self, size: int) -> bytes:
+        """The next bytes; none when it has been read."""
+        return self._request.read(size)
+
+    def sendall(self, data: bytes) -> None:
+        """Add to the answer."""
+        self.answer += data
+
+    def send(self, data: bytes) -> int:
+        """Swallow gunicorn's own 100 (Continue): the body is here, or is not wanted."""
+        return len(data)
+
+    def gettimeout(self) -> float:
+        """Nothing here is waited for."""
+        return 0.0
+
+    def settimeout(self, timeout: float | None) -> None:
+        """Nothing here is waited for."""
+
+    def setblocking(self, blocking: bool) -> None:
+        """Nothing here is waited for."""
+
+    def shutdown(self, how: int) -> None:
+        """The connection is ended by the worker."""
+
+    def close(self) -> None:
+        """The connection is ended by the worker."""
+
+    def is_used_up(self) -> bool:
+        """Whether the parser has found the end of the request where we did."""
+        return not self._request.read(1)
+
+
+class Connection:
+    """One client's connection; `sock` is what gunicorn is given for it while a request is answered."""
+
+    __slots__ = (
+        "client", "ended", "framing", "left", "received", "server", "since", "sock", "socket", "state", "unsent",
+        "watched", "will_last",
+    )  # fmt: skip
+
+    def __init__(self, wire: socket.socket, client: Any, server: Any) -> None:
+        self.socket = wire
+        self.client = client
+        self.server = server
+        self.received = bytearray()
+        self.framing = Framing()
+        self.sock: Exchange | None = None
+        self.unsent = memoryview(b"")
+        #: Whether another request may follow on it.
+        self.will_last = True
+        #: Whether the client has said that it sends no more.
+        self.ended = False
+        self.state: State | None = None
+        self.since = 0.0
+        self.watched = 0
+        self.left = 0
+
+
+class BufferingWorker(ThreadWorker):
+    """Takes part in gunicorn's life as `gthread` does, and calls the application as it does; the waiting is ours.
+
+    With one thread, requests are answered in the loop itself, one after the other, as `sync` does.
+    """
+
+    poller: selectors.BaseSelector
+    tpool: Executor
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._most = max(1, min(self.cfg.worker_connections, files - _OTHER_FILES))
+        # In each, the first is the one that has waited the longest: all in one state have the same deadline.
+        self._waiting: dict[State, dict[Connection, None]] = {state: {} for state in State}
+        self._limits = {
+            State.IDLE: float(self.cfg.keepalive),
+            State.HEAD: HEAD_S,
+            State.BODY: BODY_S,
+            State.ANSWER: ANSWER_S,
+            State.LEAVE: LEAVE_S,
+        }
+        self._ready: deque[Connection] = deque()
+        self._look_at = 0.0
+        self._dropped = 0
+        self._told_at = -_TOLD_EVERY_S
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        """Refuse what this worker does not speak.
+
+        Raises:
+            RuntimeError: for TLS, which needs `--worker-class gthread`, or a proxy that ends it.
+        """
+        if cfg.is_ssl:
+            raise RuntimeError(
+                "this worker serves plain HTTP; let a proxy end TLS, or take --worker-class gthread"
+            )
+
+    def init_signals(self) -> None:
+        """Take over from the master's handler what was sent to this process since its fork: it only queued that."""
+        handler = signal.getsignal(signal.SIGTERM)
+        super().init_signals()
+        queued = getattr(getattr(handler, "__self__", None), "SIG_QUEUE", None)
+        while queued is not None and not queued.empty():
+            if queued.get_nowait() in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+                self.alive = False
+
+    # The loop
+
+    def run(self) -> None:
+        """Serve until told to stop; then see through what has begun, for the graceful timeout at most."""
+        self.poller.register(
+            self.method_queue.fileno(), selectors.EVENT_READ, self.method_queue.run_callbacks
+        )
+        for listener in self.sockets:
+            listener.setblocking(False)
+        self.set_accept_enabled(True)
+        while self.alive:
+            self._turn()
+            if not self.is_parent_alive():
+                break
+        self.set_accept_enabled(False)
+        self._limits[State.IDLE] = STOPPING_S
+        for conn in [*self._waiting[State.IDLE], *self._waiting[State.HEAD]]:
+            if not conn.received:  # a request may be on its way: a moment from now, whatever it had left
+                self._wait(conn, State.IDLE, conn.watched)
+        end = time.monotonic() + self.cfg.graceful_timeout
+        while self.nr_conns > 0 and time.monotonic() < end:
+            self._turn()
+        for state in State:
+            for conn in list(self._waiting[state]):
+                self._close(conn)
+        self.tpool.shutdown(wait=False)
+        self.poller.close()
+        self.method_queue.close()
+        for listener in self.sockets:
+            listener.close()
+
+    def _turn(self) -> None:
+        self.wait_for_and_dispatch_events(timeout=0 if self._ready else _LOOK_S)
+        for _ in range(min(len(self._ready), _AT_A_TIME)):
+            self.enqueue_req(self._ready.popleft())
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + _LOOK_S
+            self.notify()
+            self._end_the_late(now)
+
+    def accept(self, listener: socket.socket) -> None:
+        """Take a connection, and what has come on it already."""
+        try:
+            wire, client = listener.accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._make_room()
+            elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED):
+                raise
+            return
+        wire.setblocking(False)
+        self.nr_conns += 1
+        conn = Connection(wire, client, listener.getsockname())
+        self._wait(conn, State.HEAD, 0)
+        if self.nr_conns > self._most:
+            self._make_room()
+        if conn.state is not None:
+            self._receive(conn)
+
+    # Receiving
+
+    def _receive(self, conn: Connection) -> None:
+        """Read what has come, and answer the request when that is all of it."""
+        try:
+            data = conn.socket.recv(_READ_BYTES)
+        except BlockingIOError:
+            self._watch(conn, selectors.EVENT_READ)
+            return
+        except OSError:
+            self._close(conn)
+            return
+        conn.received += data
+        conn.ended = not data
+        self._go_on(conn)
+
+    def _go_on(self, conn: Connection) -> None:
+        """See whether a whole request is there, or for how long its rest is waited for."""
+        framing = conn.framing
+        if not conn.received and conn.ended:
+            self._close(conn)
+        elif conn.received and framing.look(conn.received, is_all=conn.ended):
+            self._stop_waiting(conn)
+            self._ready.append(conn)
+        elif framing.body_at is not None:
+            if conn.state is not State.BODY:
+                self._wait(conn, State.BODY, selectors.EVENT_READ)
+                if framing.awaits_continue and len(conn.received) == framing.body_at:
+                    self._send_now(conn, b"HTTP/1.1 100 Continue\r\n\r\n")
+        elif conn.received and conn.state is not State.HEAD:
+            self._wait(conn, State.HEAD, selectors.EVENT_READ)
+        else:
+            self._watch(conn, selectors.EVENT_READ)
+
+    # Answering
+
+    def enqueue_req(self, conn: Connection) -> None:
+        """Answer the request in a thread; or here, where there is but one."""
+        if self.cfg.threads > 1:
+            self._watch(conn, 0)
+            super().enqueue_req(conn)
+        else:
+            self.handle(conn)
+            self._send(conn)
+
+    def handle(self, conn: Connection) -> None:
+        """Parse the request and call the application. Touches nothing but this connection: it may run in a thread."""
+        framing = conn.framing
+        exchange = conn.sock = Exchange(bytes(conn.received[: framing.end]))
+        del conn.received[: framing.end]
+        conn.framing = Framing()
+        request = None
+        conn.will_last = False
+        try:
+            if framing.head_too_large:
+                raise LimitRequestHeaders("request head")
+            parser = RequestParser(self.cfg, exchange, conn.client)
+            request = next(parser)
+            if framing.is_last:
+                request.force_close()
+            if self.handle_request(request, conn) and not framing.is_last and parser.finish_body():
+                conn.will_last = exchange.is_used_up() and not parser.unreader.take_buffered()
+        except (NoMoreData, StopIteration):
+            pass  # the client has gone, or ended too soon to be told anything
+        except Exception as error:  # as gunicorn's workers do: what is malformed has its answer there
+            self.handle_error(request, exchange, conn.client, error)
+        conn.unsent = memoryview(exchange.answer)
+        conn.sock = None
+
+    def finish_request(self, conn: Connection, fs: Future[None]) -> None:
+        """Go on with a connection whose request a thread has answered."""
+        if fs.cancelled() or fs.exception() is not None:
+            self._close(conn)
+        else:
+            self._send(conn)
+
+    # Sending
+
+    def _send(self, conn: Connection) -> None:
+        """Send as much of the answer as the client takes; when it has all, go on with its next request."""
+        while conn.unsent:
+            sent = self._send_now(conn, conn.unsent)
+            if sent is None:
+                return
+            conn.unsent = conn.unsent[sent:]
+            if not sent:
+                break
+        if conn.unsent:
+            if conn.state is not State.ANSWER:
+                self._wait(conn, State.ANSWER, selectors.EVENT_WRITE)
+        elif not conn.will_last:
+            self._leave(conn)
+        else:
+            self._wait(conn, State.IDLE, conn.watched)
+            self._go_on(conn)
+
+    def _send_now(self, conn: Connection, data: bytes | memoryview) -> int | None:
+        """How many bytes were taken; None when the connection is lost, and has been closed."""
+        try:
+            return conn.socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self._close(conn)
+            return None
+
+    def _leave(self, conn: Connection) -> None:
+        """Say that nothing more comes, and let the client take the answer before the connection is closed."""
+        try:
+            conn.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._close(conn)
+            return
+        conn.received.clear()
+        if conn.ended:
+            self._close(conn)
+            return
+        self._wait(conn, State.LEAVE, conn.watched)
+        self._see_off(conn)
+
+    def _see_off(self, conn: Connection) -> None:
+        try:
+            data = conn.socket.recv(_READ_BYTES)
+        except BlockingIOError:
+            self._watch(conn, selectors.EVENT_READ)
+            return
+        except OSError:
+            data = b""
+        conn.left += len(data)
+        if not data or conn.left > _LEAVE_BYTES:
+            self._close(conn)
+        else:
+            self._watch(conn, selectors.EVENT_READ)
+
+    # Waiting
+
+    def _wait(self, conn: Connection, state: State, events: int) -> None:
+        """Put the connection into a state, whose deadline begins now."""
+        self._stop_waiting(conn)
+        conn.state = state
+        conn.since = time.monotonic()
+        self._waiting[state][conn] = None
+        self._watch(conn, events)
+
+    def _stop_waiting(self, conn: Connection) -> None:
+        if conn.state is not None:
+            del self._waiting[conn.state][conn]
+            conn.state = None
+
+    def _watch(self, conn: Connection, events: int) -> None:
+        if events == conn.watched:
+            return
+        if not events:
+            self.poller.unregister(conn.socket)
+        elif conn.watched:
+            self.poller.modify(conn.socket, events, lambda _socket: self._on_event(conn))
+        else:
+            self.poller.register(conn.socket, events, lambda _socket: self._on_event(conn))
+        conn.watched = events
+
+    def _on_event(self, conn: Connection) -> None:
+        if conn.state is State.ANSWER:
+            self._send(conn)
+        elif conn.state is State.LEAVE:
+            self._see_off(conn)
+        elif conn.state is not None:
+            self._receive(conn)
+
+    def _close(self, conn: Connection) -> None:
+        self._stop_waiting(conn)
+        self._watch(conn, 0)
+        self.nr_conns -= 1
+        util.close(conn.socket)
+
+    # Deadlines
+
+    def _end_the_late(self, now: float) -> None:
+        for state, limit in self._limits.items():
+            waiting = self._waiting[state]
+            while waiting and (conn := next(iter(waiting))).since + limit <= now:
+                if conn.received and state in (State.HEAD, State.BODY):
+                    self._refuse_late(conn)
+                else:
+                    self._close(conn)
+
+    def _refuse_late(self, conn: Connection) -> None:
+        exchange = Exchange(b"")
+        util.write_error(exchange, 408, "Request Timeout", "")
+        self._stop_waiting(conn)
+        conn.unsent = memoryview(exchange.answer)
+        conn.will_last = False
+        self._send(conn)
+
+    def _make_room(self) -> None:
+        """Close the connection that has got nowhere for the longest time."""
+        oldest = [next(iter(waiting)) for waiting in self._waiting.values() if waiting]
+        if not oldest:
+            return
+        self._close(min(oldest, key=lambda conn: conn.since))
+        self._dropped += 1
+        now = time.monotonic()
+        if now - self._told_at >= _TOLD_EVERY_S:
+            self.log.warning(
+                "%d connections made room for others: a worker holds %d", self._dropped, self._most
+            )
+            self._told_at, self._dropped = now, 0

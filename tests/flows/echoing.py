@@ -1,0 +1,23 @@
+"""An application that does what its path says: tells the length of the body, answers at length, or takes its time."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+
+def app(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+    """`/length`, `/large/<bytes>`, `/slow/<s>`; everything else is answered by the worker's process id."""
+    what, _, number = environ["PATH_INFO"].strip("/").partition("/")
+    answer = str(os.getpid()).encode()
+    if what == "length":
+        answer = str(len(environ["wsgi.input"].read())).encode()
+    elif what == "large":
+        answer = b"x" * int(number)
+    elif what == "slow":
+        time.sleep(float(number))
+        answer = b"done"
+    start("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(answer)))])
+    return [answer]

@@ -1,0 +1,326 @@
+"""The worker that is shipped, asked byte by byte: what HTTP/1.1 promises, and what no client can take from others.
+
+Each test runs with the threads of a platform and without, and the deadlines on a port and on a Unix socket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+
+import psutil
+import pytest
+
+from tests.flows.dawdling import Dawdlers
+from tests.flows.polling import wait_until
+from tests.support.gunicorn import SECRET, Gunicorn, start_expecting_failure
+
+WAYS = {"threads": {"PORT": "4321"}, "one thread": {}}
+_HOST = b"Host: localhost\r\n"
+_POST = b"POST /length HTTP/1.1\r\n" + _HOST
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def server(request: pytest.FixtureRequest) -> Iterator[Gunicorn]:
+    """One worker with an application that tells what it got."""
+    with Gunicorn(app="tests.flows.echoing:app", WEB_CONCURRENCY="1", **WAYS[request.param]) as started:
+        yield started
+
+
+def _connected(server: Gunicorn) -> socket.socket:
+    wire = socket.socket(socket.AF_UNIX if server.socket_path else socket.AF_INET)
+    wire.settimeout(15)
+    wire.connect(str(server.socket_path) if server.socket_path else ("127.0.0.1", server.port))
+    return wire
+
+
+def _answers(wire: socket.socket, count: int) -> list[tuple[int, str]]:
+    """Status and body of the next answers on a connection that stays open."""
+    found = []
+    with wire.makefile("rb") as lines:
+        for _ in range(count):
+            status = int(lines.readline().split(b" ")[1])
+            headers = http.client.parse_headers(lines)
+            found.append((status, lines.read(int(headers["Content-Length"])).decode()))
+    return found
+
+
+def _rest(wire: socket.socket) -> bytes:
+    received = b""
+    with contextlib.suppress(ConnectionResetError):
+        while data := wire.recv(65536):
+            received += data
+    return received
+
+
+def test_a_body_is_asked_for_once_and_only_where_its_client_waits(server: Gunicorn) -> None:
+    """RFC 9110 §10.1.1: 100 (Continue) before the body, none in HTTP/1.0 or when the body has come, 413 or 417 at once."""
+    expects = _POST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+    with _connected(server) as wire:
+        wire.sendall(expects)
+        assert wire.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        wire.sendall(b"12345")
+        assert _answers(wire, 1) == [(200, "5")]
+        wire.sendall(expects + b"12345")
+        assert _answers(wire, 1) == [(200, "5")]
+    with _connected(server) as wire:
+        wire.sendall(expects.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        wire.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            wire.recv(1)
+    with _connected(server) as wire:
+        wire.sendall(_POST + b"Content-Length: 999999\r\nExpect: 100-continue\r\n\r\n")
+        assert _rest(wire).startswith(b"HTTP/1.1 200 ")  # what the application says of it; nobody waited
+    with _connected(server) as wire:
+        wire.sendall(_POST + b"Content-Length: 5\r\nExpect: payment\r\n\r\n")
+        assert _rest(wire).startswith(b"HTTP/1.1 417 ")
+
+
+def test_requests_may_come_in_pieces_and_several_at_once(server: Gunicorn) -> None:
+    """RFC 9112 §9.3.2: pipelined requests are answered one by one, in order, whatever pieces they come in."""
+    chunked = _POST + b"Transfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\r\n4\r\ndefg\r\n0\r\nX-Sum: 1\r\n\r\n"
+    sized = _POST + b"Content-Length: 3\r\n\r\nabc"
+    bare = b"GET /length HTTP/1.1\r\n" + _HOST + b"\r\n"
+    everything = (chunked + sized + bare) * 4
+    expected = [(200, "7"), (200, "3"), (200, "0")] * 4
+    for step in (len(everything), 17, 1):
+        with _connected(server) as wire:
+            for at in range(0, len(everything), step):
+                wire.sendall(everything[at : at + step])
+            assert _answers(wire, len(expected)) == expected
+    with _connected(server) as wire:
+        wire.sendall(bare * 500)
+        wire.shutdown(socket.SHUT_WR)
+        assert _rest(wire).count(b"HTTP/1.1 200 ") == 500
+
+
+def test_how_long_a_connection_lasts_is_as_http_says(server: Gunicorn) -> None:
+    """RFC 9112 §9.3, §9.6: kept in HTTP/1.1, closed where either side says so, and after HTTP/1.0 unless it is asked for."""
+    get = b"GET /length HTTP/1.1\r\n" + _HOST
+    for head, kept in (
+        (get, True),
+        (get + b"Connection: close\r\n", False),
+        (b"GET /length HTTP/1.0\r\n", False),
+        (b"GET /length HTTP/1.0\r\nConnection: keep-alive\r\n", True),
+    ):
+        with _connected(server) as wire:
+            wire.sendall((head + b"\r\n") * 2)
+            if kept:
+                assert _answers(wire, 2) == [(200, "0")] * 2
+            else:
+                answer = _rest(wire)
+                assert answer.count(b" 200 OK") == 1
+                assert b"\r\nConnection: close\r\n" in answer
+
+
+def test_a_large_body_is_refused_while_it_is_sent(server: Gunicorn) -> None:
+    """RFC 9112 §9.6: a client that goes on sending reads its answer before the connection ends."""
+    with _connected(server) as wire:
+        wire.sendall(_POST + b"Content-Length: 500000\r\n\r\n" + b"x" * 500_000)
+        answer = _rest(wire)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_heads_are_bounded(server: Gunicorn) -> None:
+    """RFC 6585 §5: a head of 24 KiB passes, one of more than 32 KiB is 431, without waiting for its end."""
+    for size, status in ((24, b"200"), (33, b"431")):
+        fields = b"".join(b"X-%d: %s\r\n" % (number, b"x" * 1014) for number in range(size))
+        with _connected(server) as wire:
+            wire.sendall(b"GET / HTTP/1.1\r\n" + _HOST + fields)
+            if status == b"200":
+                wire.sendall(b"Connection: close\r\n\r\n")
+            assert _rest(wire).split(b" ")[1] == status
+
+
+def test_answers_that_nobody_takes_cost_no_thread_and_end(server: Gunicorn) -> None:
+    """Clients that ask for megabytes and never read, more of them than threads: the others are answered, and they are let go."""
+    with contextlib.ExitStack() as stack:
+        deaf = [stack.enter_context(_connected(server)) for _ in range(24)]
+        for wire in deaf:
+            wire.sendall(b"GET /large/8000000 HTTP/1.1\r\n" + _HOST + b"\r\n")
+        for _ in range(5):
+            assert server.call("GET", "/", timeout=5).status == 200
+        worker = psutil.Process(server.worker_pids()[0])
+
+        def open_connections() -> int:
+            return len([wire for wire in worker.net_connections("tcp") if wire.status == "ESTABLISHED"])
+
+        assert open_connections() >= 24
+        wait_until(lambda: open_connections() == 0, timeout_s=20)
+
+
+def test_a_slow_answer_comes_whole(server: Gunicorn) -> None:
+    """A client that reads slowly gets every byte, as long as it is done within the deadline."""
+    with _connected(server) as wire:
+        wire.sendall(b"GET /large/8000000 HTTP/1.1\r\n" + _HOST + b"Connection: close\r\n\r\n")
+        time.sleep(1)
+        received = 0
+        while data := wire.recv(1 << 20):
+            received += len(data)
+            time.sleep(0.05)
+    assert received > 8_000_000
+
+
+# Deadlines
+
+_SLOW = {"says nothing": False, "a byte of the head a second": True, "a byte of the body a second": True}
+_SLOW |= {"a byte of a chunk a second": True}
+
+
+@pytest.mark.parametrize("where", ["a platform's port", "a Unix socket"])
+def test_every_state_of_a_connection_has_a_deadline(where: str) -> None:
+    """10 to 15 s for a whole head and a whole body, each; the keep-alive time for an idle one; others are served meanwhile."""
+    options = {"PORT": "4321"} if where == "a platform's port" else {}
+    settings = options | {"PYLON_JWT_SECRET": SECRET, "WEB_CONCURRENCY": "1"}
+    with Gunicorn(unix=where == "a Unix socket", argv=["--keep-alive", "3"], **settings) as server:
+        kinds = [*_SLOW, "idle after an answer"]
+        with Dawdlers(lambda: _connected(server), kinds, 60).at_work() as slow:
+
+            def all_have_ended() -> bool:
+                assert server.call("GET", "/oidc/jwks", timeout=2).status == 200
+                return all(slow.ended.values())
+
+            wait_until(all_have_ended, timeout_s=22)
+    for kind, is_told in _SLOW.items():
+        for lasted, answer in slow.ended[kind][:5]:
+            assert 9.5 < lasted < 15, (kind, lasted)
+            assert answer.startswith(b"HTTP/1.1 408 ") if is_told else answer == b"", kind
+    for lasted, answer in slow.ended["idle after an answer"]:
+        assert 2.5 < lasted < 6
+        assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_head_and_a_body_have_a_deadline_each() -> None:
+    """A head that took its time leaves its body the whole of its own."""
+    with Gunicorn(WEB_CONCURRENCY="1") as server, _connected(server) as wire:
+        wire.sendall(b"POST /oidc/token HTTP/1.1\r\n" + _HOST)
+        time.sleep(7)
+        wire.sendall(b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 3\r\n\r\n")
+        time.sleep(7)
+        wire.sendall(b"a=b")
+        assert _answers(wire, 1)[0][0] == 400
+
+
+def test_the_oldest_makes_room_for_the_next() -> None:
+    """At the bound the connection that got nowhere for the longest time ends; whoever comes is served, and it is logged."""
+    argv = ["--worker-connections", "20"]
+    with (
+        Gunicorn(app="tests.flows.echoing:app", WEB_CONCURRENCY="1", argv=argv) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        silent = [stack.enter_context(_connected(server)) for _ in range(60)]
+        for _ in range(5):
+            assert server.call("GET", "/", timeout=2).status == 200
+        for wire in silent[:30]:
+            assert _rest(wire) == b""
+        worker = psutil.Process(server.worker_pids()[0])
+        assert len([wire for wire in worker.net_connections("tcp") if wire.status == "ESTABLISHED"]) <= 20
+        wait_until(lambda: "made room" in server.output())
+
+
+def test_memory_is_bounded_by_the_number_of_connections() -> None:
+    """500 connections that each leave almost 64 KiB of a body cost little more than that."""
+    with Gunicorn(WEB_CONCURRENCY="1", PORT="4321") as server, contextlib.ExitStack() as stack:
+        worker = psutil.Process(server.worker_pids()[0])
+        before = worker.memory_info().rss
+        head = b"POST /oidc/token HTTP/1.1\r\n" + _HOST + b"Content-Length: 65536\r\n\r\n"
+        for _ in range(500):
+            stack.enter_context(_connected(server)).sendall(head + b"x" * 65000)
+        assert server.call("GET", "/healthz", timeout=5).status == 200
+        assert worker.memory_info().rss - before < 500 * 2 * 65536 + 20_000_000
+
+
+# Stopping and reloading
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_stop_sees_through_what_has_begun(way: str) -> None:
+    """SIGTERM: a request under way and one whose body still comes are answered, silent and idle connections end; exit 0."""
+    with (
+        Gunicorn(app="tests.flows.echoing:app", WEB_CONCURRENCY="1", **WAYS[way]) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        silent, idle, half, slow = (stack.enter_context(_connected(server)) for _ in range(4))
+        idle.sendall(b"GET / HTTP/1.1\r\n" + _HOST + b"\r\n")
+        assert _answers(idle, 1)[0][0] == 200
+        half.sendall(_POST + b"Content-Length: 5\r\n\r\n12")
+        slow.sendall(b"GET /slow/2 HTTP/1.1\r\n" + _HOST + b"\r\n")
+        time.sleep(0.5)
+        began = time.monotonic()
+        os.kill(server.pid, signal.SIGTERM)
+        time.sleep(0.5)
+        half.sendall(b"345")
+        assert b"\r\n\r\ndone" in _rest(slow)
+        answer = _rest(half)
+        assert answer.endswith(b"\r\n\r\n5")
+        assert b"Connection: close" in answer
+        assert _rest(silent) == _rest(idle) == b""
+        assert server.wait() == 0
+        assert time.monotonic() - began < 8
+
+
+def test_a_stop_in_the_first_moment_reaches_every_worker() -> None:
+    """SIGTERM while workers are being forked ends them too, at once: none waits for the kill after 25 s."""
+    with Gunicorn(config="tests/flows/forking_slowly.py", WEB_CONCURRENCY="2", wait=False) as server:
+        wait_until(lambda: len(server.worker_pids()) == 2)
+        began = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - began < 10
+
+
+def _are_replaced(server: Gunicorn, old: set[int]) -> bool:
+    workers = set(server.worker_pids())
+    return len(workers) == 2 and not old & workers
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_reload_loses_no_request(way: str) -> None:
+    """HUP: new workers come, old ones end, and no request fails, on new connections or kept ones."""
+    with Gunicorn(app="tests.flows.echoing:app", WEB_CONCURRENCY="2", **WAYS[way]) as server:
+        over = threading.Event()
+        failed: list[BaseException] = []
+        asked = [0]
+
+        def ask(*, kept: bool) -> None:
+            connection = server.connection(10)
+            while not over.is_set():
+                try:
+                    connection.request("POST", "/length", body=b"abc")
+                    response = connection.getresponse()
+                    assert response.read() == b"3"
+                    asked[0] += 1
+                    if not kept:
+                        connection.close()
+                except BaseException as error:
+                    failed.append(error)
+                    return
+                time.sleep(0.002)
+            connection.close()
+
+        clients = [threading.Thread(target=ask, kwargs={"kept": number % 2 == 0}) for number in range(4)]
+        for client in clients:
+            client.start()
+        for _ in range(2):
+            old = set(server.worker_pids())
+            os.kill(server.pid, signal.SIGHUP)
+            wait_until(partial(_are_replaced, server, old))
+        over.set()
+        for client in clients:
+            client.join(10)
+        assert not failed
+        assert asked[0] > 100
+
+
+def test_tls_is_refused_in_words() -> None:
+    """A certificate for gunicorn itself is told what to do instead, before anything is bound."""
+    code, output = start_expecting_failure(argv=["--certfile", __file__, "--keyfile", __file__])
+    assert code != 0
+    assert re.search("let a proxy end TLS", output)
