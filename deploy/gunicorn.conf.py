@@ -14,6 +14,15 @@ import gunicorn.util
 gc.disable()
 
 
+def _give_to(path, uid, gid):
+    """Give a socket to whom it does not belong yet. gunicorn asks for it always, and systemd's filter denies the call."""
+    if (uid, gid) != (os.geteuid(), os.getegid()):
+        os.chown(path, uid, gid)
+
+
+gunicorn.util.chown = _give_to
+
+
 def _whole_number(name, most):
     """The number, None where it is unset or wrong: the application tells that, with all other faults."""
     value = os.environ.get(name, "")

@@ -176,6 +176,7 @@ class Gunicorn(Stoppable):
         wait: bool = True,
         ready_path: str = "/healthz",
         cwd: Path = PROJECT,
+        under: Sequence[str] = (),
         **settings: str | None,
     ) -> None:
         """Start it, and wait until it answers, with all of its workers there.
@@ -189,6 +190,7 @@ class Gunicorn(Stoppable):
             wait: Return only when `ready_path` answers, with whatever status.
             ready_path: What to ask while waiting.
             cwd: The folder to start it in.
+            under: A command that becomes it, as `setpriv …`, and its arguments.
             settings: Its environment, by name; `None` unsets, and `{port}` in a value is the port it gets.
 
         Raises:
@@ -202,6 +204,7 @@ class Gunicorn(Stoppable):
         self._given = given
         self._tries = 0
         self._app, self._config, self._argv, self._cwd = app, config, list(argv), cwd
+        self._under = list(under)
         self._ready_path = ready_path
         self._fixed_port = port
         self._log_path = self.folder / "log.txt"
@@ -233,6 +236,7 @@ class Gunicorn(Stoppable):
         }
         self.environment = clean_environment(**ported)
         command = [
+            *self._under,
             sys.executable,
             "-m",
             "gunicorn",
