@@ -8,6 +8,7 @@ Spec: RFC 6749 §3.1, §4.1.1; OpenID Connect Core 1.0 §3.1.2, §5.5; RFC 9700 
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -41,7 +42,7 @@ class Asked:
         parameters: each one's single value; empty ones are absent.
         repeated: names that came more than once.
         client: the client of `client_id`, where there is one.
-        hint_subject: the `sub` of a genuine `id_token_hint`; None without one, empty when it is not genuine.
+        hint_subject: the `sub` of a genuine `id_token_hint`; None without one, and where it cannot be checked.
     """
 
     parameters: Mapping[str, str]
@@ -237,12 +238,6 @@ def check_claims(asked: Asked) -> None:
         _parse_claims(asked.parameters["claims"])
 
 
-def check_id_token_hint(asked: Asked) -> None:
-    """A hint, expired or not, is an ID token of ours (OpenID Connect Core §3.1.2.1)."""
-    if asked.hint_subject == "":
-        raise OAuthError("invalid_request", "The id_token_hint is not an ID token of this issuer.")
-
-
 BEFORE_TRUST: Final[tuple[Check, ...]] = (
     check_client_id,
     check_client_known,
@@ -265,7 +260,6 @@ AFTER_TRUST: Final[tuple[Check, ...]] = (
     check_pkce_challenge,
     check_pkce_present,
     check_claims,
-    check_id_token_hint,
 )
 
 
@@ -306,15 +300,37 @@ class AuthorizationRequest:
 
 def return_address(asked: Asked) -> tuple[str, str | None, str]:
     """Where an error after the cut goes: redirect URI, `state`, response mode. A `state` that fits in no address stays here."""
-    state = None if "state" in asked.repeated else asked.get("state")
+    said = {**_unsigned_object(asked), **asked.parameters}
+    state = None if "state" in asked.repeated else said.get("state")
     if state is not None and is_too_large({"state": state}):
         state = None
-    mode = (
-        "form_post"
-        if asked.get("response_mode") == "form_post" and "response_mode" not in asked.repeated
-        else "query"
-    )
-    return asked.parameters["redirect_uri"], state, mode
+    is_form = said.get("response_mode") == "form_post" and "response_mode" not in asked.repeated
+    return asked.parameters["redirect_uri"], state, "form_post" if is_form else "query"
+
+
+def _unsigned_object(asked: Asked) -> Mapping[str, str]:
+    """How an unsigned request object wants its refusal sent; nothing else of it counts, and nothing where it is signed.
+
+    Spec: OpenID Connect Core §6.1, RFC 7519 §6
+    """
+    try:
+        head, payload, signature = asked.parameters["request"].split(".")
+        if "request" in asked.repeated or signature or _json_of(head).get("alg") != "none":
+            return {}
+        claims = _json_of(payload)
+    except (KeyError, ValueError, RecursionError):
+        return {}
+    wanted = {name: claims.get(name) for name in ("state", "response_mode")}
+    return {name: value for name, value in wanted.items() if isinstance(value, str) and value}
+
+
+def _json_of(part: str) -> Mapping[str, Any]:
+    if not part.isascii():
+        raise ValueError("not base64url")
+    value = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    if not isinstance(value, dict):
+        raise ValueError("no JSON object")
+    return value
 
 
 def check_request(asked: Asked, checks: tuple[Check, ...]) -> None:
@@ -549,9 +565,12 @@ def _meets_essential_acr(request: AuthorizationRequest, acr: str | None) -> bool
 def _is_fresh(session: Session, progress: Progress) -> bool:
     """Whether the user signed in for this interaction.
 
-    Reported by the app's backend for it, or through the shared cookie a session that began after it did; unless
-    its `auth_time` lies well before the interaction.
+    Reported by the app's backend for it, or through the shared cookie a session that the browser did not have when it
+    began; unless the session or its `auth_time` lies well before the interaction.
     """
     reported = progress.signed_in_sid == session.sid
-    begun_since = session.created_at >= progress.began_at and session.sid != progress.sid_before
-    return (reported or begun_since) and session.auth_time >= progress.began_at - SIGN_IN_LEEWAY_S
+    earliest = (
+        progress.began_at - SIGN_IN_LEEWAY_S
+    )  # the clocks of two replicas differ a little, whichever way
+    begun_since = session.created_at >= earliest and session.sid != progress.sid_before
+    return (reported or begun_since) and session.auth_time >= earliest

@@ -66,7 +66,8 @@ class Flow:
         hint_subject = None
         if "id_token_hint" in values:
             hint = read_hint(self.keyring, values["id_token_hint"], issuer=issuer)
-            hint_subject = "" if hint is None else hint["sub"]
+            # It is a hint (OpenID Connect Core §3.1.2.1): one whose key has gone says nothing, and refuses nothing.
+            hint_subject = None if hint is None else hint["sub"]
         return Asked(values, parameters.repeated, client, hint_subject)
 
     def go_on(

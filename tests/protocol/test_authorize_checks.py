@@ -92,7 +92,6 @@ ALONE: Mapping[str, Asked] = {
     "check_pkce_challenge": _asked(code_challenge="short"),
     "check_pkce_present": _asked(code_challenge=None, code_challenge_method=None),
     "check_claims": _asked(claims="[]"),
-    "check_id_token_hint": _asked(hint=""),
 }
 
 
@@ -285,7 +284,9 @@ def test_after_one_more_try_the_client_is_told(attempts: int, expected: str) -> 
         ({}, {}, False),
         ({"created_at": NOW, "auth_time": NOW}, {}, True),
         ({"created_at": NOW, "auth_time": NOW}, {"sid_before": "sid-1"}, False),
-        ({"created_at": NOW - 1, "auth_time": NOW}, {}, False),
+        ({"created_at": NOW - 30, "auth_time": NOW}, {}, True),
+        ({"created_at": NOW - 31, "auth_time": NOW}, {}, False),
+        ({"created_at": NOW - 3, "auth_time": NOW - 3}, {"sid_before": "sid-1"}, False),
         ({"created_at": NOW, "auth_time": NOW - 30}, {}, True),
         ({"created_at": NOW, "auth_time": NOW - 31}, {}, False),
         ({"auth_time": NOW}, {"signed_in_sid": "sid-1"}, True),

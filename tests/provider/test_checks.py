@@ -96,7 +96,6 @@ CASES: dict[str, list[Case]] = {
         Case("invalid_request", {"claims": "[]"}),
         Case("invalid_request", {"claims": '{"id_token":1}'}),
     ],
-    "check_id_token_hint": [Case("invalid_request", {"id_token_hint": "a.b.c"})],
 }
 ALL = [(name, case) for name, cases in CASES.items() for case in cases]
 BEFORE = {check.__name__ for check in rules.BEFORE_TRUST}

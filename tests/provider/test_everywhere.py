@@ -34,7 +34,6 @@ REFUSED: list[tuple[dict[str, str | None], str]] = [
     ({"code_challenge": None, "code_challenge_method": None, "nonce": None}, "invalid_request"),
     ({"code_challenge_method": "plain"}, "invalid_request"),
     ({"claims": "[]"}, "invalid_request"),
-    ({"id_token_hint": "not-a-token"}, "invalid_request"),
     ({"request": "e30.e30."}, "request_not_supported"),
     ({"request_uri": "https://rp.example.org/request"}, "request_uri_not_supported"),
     ({"registration": "{}"}, "registration_not_supported"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from typing import Any
 
 import pytest
 
 from tests.provider.browser import Browser, Landing, query_of
-from tests.provider.driver import LOGIN_URL, Provider
+from tests.provider.driver import CALLBACK, LOGIN_URL, Provider
 
 WAYS = pytest.mark.parametrize("way", ["backend", "cookie"])
 SILENT_REFUSALS = {"login_required", "interaction_required", "consent_required", "account_selection_required"}
@@ -220,3 +222,75 @@ def test_a_session_that_ended_is_no_session(op: Provider) -> None:
     op.clock.advance(100)
     request = op.rp().request(prompt="none")
     assert op.answered(request, browser.go(request.url))["error"] == "login_required"
+
+
+@pytest.mark.parametrize(("ago_s", "good"), [(3, True), (30, True), (31, False)])
+def test_clocks_of_replicas_may_differ_by_either_way(op: Provider, ago_s: int, good: bool) -> None:
+    """S27; docs/sign-in.md: a session by the shared cookie has the same 30 s as a reported sign-in."""
+    browser, request = op.browser(), op.rp().request(prompt="login")
+    fresh = op.app.session()  # by a replica whose clock is behind
+    op.clock.advance(ago_s)
+    landing = browser.go(request.url)
+    browser.set_cookie("pylon_session", fresh["token"])
+    landing = browser.go(query_of(landing.url)["return_to"])
+    assert landing.is_at(CALLBACK) if good else landing.is_at(LOGIN_URL)
+
+
+@pytest.mark.parametrize("hint", ["a.b.c", "not-a-token", "e30.e30."])
+def test_a_hint_that_cannot_be_checked_is_no_hint(op: Provider, hint: str) -> None:
+    """OpenID Connect Core §3.1.2.1: it is ignored: the same request without it gets a code, and so does this one."""
+    browser = op.browser()
+    assert "code" in op.authorize(browser, op.rp().request(id_token_hint=hint))
+    silent = op.rp().request(id_token_hint=hint, prompt="none")
+    assert "code" in op.answered(silent, browser.go(silent.url))
+
+
+def _object(head: Any, claims: Any, signature: str = "") -> str:
+    """A request object."""
+    parts = [
+        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in (head, claims)
+    ]
+    return ".".join([*parts, signature])
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_unsigned_request_object_says_how_it_is_refused(op: Provider, method: str) -> None:
+    """Line 3.2; OpenID Connect Core §6.1: `state` and `response_mode` that stand in it alone reach the client."""
+    said = {
+        "response_mode": "form_post",
+        "state": "in the object",
+        "scope": "openid",
+        "redirect_uri": "https://evil.example/",
+    }
+    request = op.rp().request(request=_object({"alg": "none"}, said), state=None)
+    url, browser = f"{op.issuer}/oidc/authorize", op.browser()
+    landing = browser.go(request.url) if method == "GET" else browser.go(url, form=request.parameters)
+    assert landing.action == CALLBACK
+    assert (landing.fields["error"], landing.fields["state"]) == ("request_not_supported", "in the object")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        _object({"alg": "RS256"}, {"state": "x", "response_mode": "form_post"}, "c2ln"),
+        _object({"alg": "none"}, {"state": "x", "response_mode": "form_post"}, "c2ln"),
+        _object({"alg": "None"}, {"state": "x", "response_mode": "form_post"}),
+        _object({"alg": "none"}, ["state"]),
+        _object({"alg": "none"}, {"state": {"a": 1}, "response_mode": ["form_post"]}),
+        _object({"alg": "none"}, {"state": "x" * 9_000, "response_mode": "fragment"}),
+        _object(["none"], {}),
+        "é.é.", "x", "...", "e30.e30.", "e30", "!!.!!.",
+    ],
+)  # fmt: skip
+def test_of_any_other_request_object_nothing_counts(op: Provider, given: str) -> None:
+    """OpenID Connect Core §6.1: signed, malformed or too large: refused by query, with the outer state where there is one."""
+    landing = op.browser().go(op.rp().request(request=given, state=None).url)
+    assert landing.is_at(CALLBACK) and query_of(landing.url)["error"] == "request_not_supported"
+    assert "state" not in query_of(landing.url)
+
+
+def test_the_outer_parameters_come_first(op: Provider) -> None:
+    """OpenID Connect Core §6.1: what stands outside is what the client's own layer knows."""
+    given = _object({"alg": "none"}, {"state": "inner", "response_mode": "form_post"})
+    landing = op.browser().go(op.rp().request(request=given, state="outer", response_mode="query").url)
+    assert landing.is_at(CALLBACK) and query_of(landing.url)["state"] == "outer"
