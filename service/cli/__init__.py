@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+from pathlib import Path
 from typing import Final
 
 import click
@@ -14,6 +15,40 @@ import click
 from service import __version__
 
 _COMMANDS: Final = ("check", "clients", "doctor", "keys", "migrate", "sessions", "sweep")
+
+
+def _load_env_file(_context: click.Context, _option: click.Parameter, path: Path | None) -> None:
+    """Put the settings of a file into the environment, over those that are there."""
+    if path is None:
+        return
+    from service.settings import use_env_file
+    from service.settings.env_file import MalformedEnvFile
+
+    try:
+        use_env_file(path)
+    except OSError as error:
+        raise click.BadParameter(f"{path} cannot be read ({error.strerror}).") from None
+    except MalformedEnvFile as error:
+        raise click.BadParameter(f"{path}: {error}.") from None
+
+
+def _with_env_file(command: click.Command) -> click.Command:
+    """The command, and each one below it, with --env-file."""
+    option = click.Option(
+        ["--env-file"],
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        callback=_load_env_file,
+        is_eager=True,
+        expose_value=False,
+        help="Read the settings from this file, written as systemd's EnvironmentFile.",
+    )
+    if not any(parameter.name == option.name for parameter in command.params):
+        command.params.append(option)
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            _with_env_file(below)
+    return command
 
 
 class _Commands(click.Group):
@@ -29,10 +64,13 @@ class _Commands(click.Group):
         module = importlib.import_module(f"service.cli.{cmd_name}")
         gc.enable()
         command: click.Command = getattr(module, cmd_name)
-        return command
+        return _with_env_file(command)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pylon-oidc")
 def main() -> None:
     """The OpenID Connect provider beside your app."""
+
+
+_with_env_file(main)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from importlib.util import find_spec
@@ -18,7 +20,7 @@ from service.key_material import ASYMMETRIC_ALGS, KeyFault
 from service.protocol.key_ring import published, role
 from service.protocol.metadata import build_metadata
 from service.protocol.sealed_keys import Unsealable
-from service.settings import Fault, Settings
+from service.settings import Fault, Settings, given_names
 from service.startup import inspect, load_keyring, open_store, ring_store, ring_warnings
 from service.storage.interface import StoreUnavailable
 
@@ -42,11 +44,11 @@ def check(*, as_json: bool, url: str | None, ca: Path | None, connect_to: tuple[
     Faults keep the service from starting (exit 2). Warnings and notes do not. With --url, a difference is exit 1.
     """
     settings, faults, warnings = inspect(now=int(time.time()))
-    notes: list[str] = []
+    notes = [_seen()]
     differences: list[dict[str, Any]] = []
     if not faults:
         try:
-            notes = list(_notes(settings, warnings))
+            notes += _notes(settings, warnings)
             if url is not None:
                 differences = list(_differences(settings, url, ca, connect_to))
         except KeyFault as error:
@@ -134,6 +136,24 @@ def _difference(what: str, inside: Any, outside: Any) -> dict[str, Any]:
     from service.doctor.catalogue import shown
 
     return {"what": what, "inside": shown(inside), "outside": shown(outside)}
+
+
+def _seen() -> str:
+    """Which settings this command found, and as whom: an empty environment is sound, and rarely the service's."""
+    names, user = given_names(), _user()
+    if not names:
+        return (
+            f"settings: none are set, read as {user}: every one has its default; "
+            "to check a service, give its file: --env-file FILE"
+        )
+    return f"settings: {', '.join(names)}, read as {user}"
+
+
+def _user() -> str:
+    try:
+        return f"user {getpass.getuser()}"
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def _notes(settings: Settings, warnings: list[str]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Final
 
 import click
 
-from service.cli.common import configured_store, fail, json_option, print_rows
+from service.cli.common import configured_store, fail, json_option, print_rows, wide_option
 from service.clients import ClientExists, ClientReadOnly, Clients
 from service.key_file import check_mode
 from service.key_material import KeyFault
@@ -245,14 +245,15 @@ def _json_object(text: str | None, what: str) -> dict[str, Any]:
 
 
 @clients.command("list")
+@wide_option
 @json_option
-def list_clients(*, as_json: bool) -> None:
+def list_clients(*, wide: bool, as_json: bool) -> None:
     """List the clients of the environment and of the database."""
     with _directory() as directory:
         rows = [client.public_metadata() for client in directory.list(now=int(time.time()))]
     columns = ["client_id", "client_name", "source", "token_endpoint_auth_method", "first_party"]
     filled = rows if as_json else [{column: row.get(column) for column in columns} for row in rows]
-    print_rows(filled, columns, name="clients", as_json=as_json)
+    print_rows(filled, columns, name="clients", as_json=as_json, wide=wide)
 
 
 @clients.command("show")

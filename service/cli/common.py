@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import textwrap
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NoReturn
@@ -19,6 +20,12 @@ from service.storage.urls import DatabaseUrl
 WRONG_CONFIGURATION = 2
 FAILED = 1
 
+TABLE_COLUMNS = 80
+_LEAST = 8  # of a column that has to give room
+
+wide_option = click.option(
+    "--wide", is_flag=True, help="Show every value whole, however wide the table gets."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
@@ -73,8 +80,18 @@ def fail_configuration(faults: Sequence[Fault]) -> NoReturn:
     raise SystemExit(WRONG_CONFIGURATION)
 
 
-def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, name: str, as_json: bool) -> None:
-    """Print rows as an aligned table, or as one JSON object under `name`."""
+def print_rows(
+    rows: Sequence[dict[str, Any]],
+    columns: Sequence[str],
+    *,
+    name: str,
+    as_json: bool,
+    wide: bool = False,
+) -> None:
+    """Print rows as an aligned table of at most 80 columns, or as one JSON object under `name`.
+
+    What is too long for its column is continued below where it has words, and cut where it is an id.
+    """
     if as_json:
         click.echo(json.dumps({name: list(rows)}, indent=2))
         return
@@ -83,12 +100,50 @@ def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, name: 
         *([_cell(row[column]) for column in columns] for row in rows),
     ]
     widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
+    if not wide:
+        widths = _fitting(widths, TABLE_COLUMNS - 2 * (len(columns) - 1))
     for line in cells:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        for part in _parts(line, widths):
+            click.echo(
+                "  ".join(text.ljust(width) for text, width in zip(part, widths, strict=True)).rstrip()
+            )
+
+
+def _fitting(widths: Sequence[int], room: int) -> list[int]:
+    """The widths, the widest made narrower until they fit."""
+    fitting = list(widths)
+    while sum(fitting) > room and max(fitting) > _LEAST:
+        fitting[fitting.index(max(fitting))] -= 1
+    return fitting
+
+
+def _parts(line: Sequence[str], widths: Sequence[int]) -> list[list[str]]:
+    """The lines that one row of a table takes."""
+    columns = [
+        textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
+        for text, width in zip(line, widths, strict=True)
+    ]
+    height = max(map(len, columns))
+    padded = [column + [""] * (height - len(column)) for column in columns]
+    return [
+        [_cut(text, width) for text, width in zip(part, widths, strict=True)]
+        for part in zip(*padded, strict=True)
+    ]
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "-" if value is None else "".join(char if char.isprintable() else "?" for char in str(value))
+
+
+def as_minute(seconds: int) -> str:
+    """Unix s as a date and a time of day in UTC, for a table."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%MZ")
 
 
 def as_date(seconds: int) -> str:

@@ -15,8 +15,9 @@ from service.cli.common import as_date
 from service.protocol.key_ring import KeyRecord, role
 from service.protocol.key_timeline import Change
 
-_COLUMNS: Final = 64
-_LABEL: Final = 26
+#: Label, bar and role are 80 together.
+_COLUMNS: Final = 44
+_LABEL: Final = 18
 _MARKS: Final = {"next": "·", "active": "█", "retired": "░"}
 _FILLS: Final = {"next": "#9ec5e8", "active": "#1f6f43", "retired": "#c9c3b4"}
 _WORDS: Final = {"next": "published, not signing yet", "active": "signs", "retired": "published, verifies"}
@@ -108,7 +109,7 @@ def draw_text(
             for place in range(first, max(first + 1, column(span.end))):
                 bar[place] = _MARKS[span.what]
         line = "".join(bar[:at_now]) + "│" + "".join(bar[at_now:])
-        lines.append(f"{f'{key.alg} {_short(key.kid)}':<{_LABEL}}{line} {_role(key, now, late)}")
+        lines.append(f"{f'{key.alg} {_short(key.kid, 9)}':<{_LABEL}}{line} {_role(key, now, late)}")
     if letters := marks(changes):
         lines.append(" " * _LABEL + _letters(letters, column, at_now))
     lines.append(" " * _LABEL + f"{as_date(scale.start):<{_COLUMNS - 19}}{as_date(scale.end)}")

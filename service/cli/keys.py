@@ -14,7 +14,15 @@ from typing import Any
 import click
 import structlog
 
-from service.cli.common import as_date, configured_store, fail, json_option, print_rows
+from service.cli.common import (
+    as_date,
+    as_minute,
+    configured_store,
+    fail,
+    json_option,
+    print_rows,
+    wide_option,
+)
 from service.cli.key_picture import draw_svg, draw_text, marks
 from service.key_file import check_mode
 from service.key_material import (
@@ -119,27 +127,29 @@ def _audit(action: str, opened: _Open, **facts: Any) -> None:
 # --- looking ---
 
 
-def _row(key: KeyRecord, now: int, *, as_json: bool) -> dict[str, Any]:
+def _row(key: KeyRecord, now: int, *, as_json: bool, wide: bool = False) -> dict[str, Any]:
+    when = as_date if wide else as_minute
     row: dict[str, Any] = {"kid": key.kid, "alg": key.alg, "role": role(key, now)}
     for name in _TIMES:
         value = getattr(key, name)
-        row[name] = value if as_json or value is None else as_date(value)
+        row[name] = value if as_json or value is None else when(value)
     return row | {"imported": key.imported, "sealed": key.sealed is not None}
 
 
 @keys.command("list")
 @click.option("--all", "everything", is_flag=True, help="Those that are gone too.")
+@wide_option
 @json_option
-def list_keys(*, everything: bool, as_json: bool) -> None:
+def list_keys(*, everything: bool, wide: bool, as_json: bool) -> None:
     """List the keys with their roles and times."""
     with _opened() as opened:
         ring, now = opened.rings.load(now=opened.now) or Ring(0, "", (), 0), opened.now
         shown = published(ring.keys, now)
         if everything:
             shown += [key for key in ring.keys if role(key, now) == "gone"]
-        rows = [_row(key, now, as_json=as_json) for key in shown]
+        rows = [_row(key, now, as_json=as_json, wide=wide) for key in shown]
         columns = ["kid", "alg", "role", *_TIMES] if everything else ["kid", "alg", "role", *_TIMES[:-1]]
-        print_rows(rows, columns, name="keys", as_json=as_json)
+        print_rows(rows, columns, name="keys", as_json=as_json, wide=wide)
         _warn(opened, ring)
 
 
@@ -156,8 +166,9 @@ def _warn(opened: _Open, ring: Ring) -> None:
     metavar="FILE",
     help="Draw the timeline into this file too.",
 )
+@wide_option
 @json_option
-def plan(*, svg: Path | None, as_json: bool) -> None:
+def plan(*, svg: Path | None, wide: bool, as_json: bool) -> None:
     """Show what will happen to the keys, when, and why that is safe."""
     with _opened() as opened:
         ring, now, margins = opened.ring(), opened.now, opened.margins
@@ -176,7 +187,7 @@ def plan(*, svg: Path | None, as_json: bool) -> None:
         rows = [
             {
                 "mark": letters.get(change.at, ""),
-                "when": as_date(change.at),
+                "when": as_date(change.at) if wide else as_minute(change.at),
                 "alg": change.alg,
                 "kid": change.kid or "a new one",
                 "what": change.what,
@@ -184,9 +195,8 @@ def plan(*, svg: Path | None, as_json: bool) -> None:
             }
             for change in changes
         ]
-        print_rows(
-            rows, ["mark", "when", "alg", "kid", "what", "safe_because"], name="changes", as_json=False
-        )
+        columns = ["mark", "when", "alg", "kid", "what", "safe_because"]
+        print_rows(rows, columns, name="changes", as_json=False, wide=wide)
         click.echo()
         for alg, at in safe.items():
             word = "now" if at <= now else f"from {as_date(at)} on, in {at - now} s"

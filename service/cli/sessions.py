@@ -6,7 +6,14 @@ import time
 
 import click
 
-from service.cli.common import as_date, configured_store, json_option, print_rows
+from service.cli.common import (
+    as_date,
+    as_minute,
+    configured_store,
+    json_option,
+    print_rows,
+    wide_option,
+)
 from service.sessions import LocalSessions
 
 _user_option = click.option("--user", required=True, metavar="USER_ID", help="The user's id.")
@@ -19,9 +26,11 @@ def sessions() -> None:
 
 @sessions.command("list")
 @_user_option
+@wide_option
 @json_option
-def list_sessions(user: str, *, as_json: bool) -> None:
+def list_sessions(user: str, *, wide: bool, as_json: bool) -> None:
     """List where a user is signed in."""
+    when = as_date if wide else as_minute
     with configured_store() as store:
         found = LocalSessions(store, lifetime_s=0).list(user, now=int(time.time()))
     rows = [
@@ -29,14 +38,13 @@ def list_sessions(user: str, *, as_json: bool) -> None:
             "sid": session.sid,
             "token_prefix": session.token_prefix,
             "device": session.device,
-            "created_at": session.created_at if as_json else as_date(session.created_at),
-            "expires_at": session.expires_at if as_json else as_date(session.expires_at),
+            "created_at": session.created_at if as_json else when(session.created_at),
+            "expires_at": session.expires_at if as_json else when(session.expires_at),
         }
         for session in found
     ]
-    print_rows(
-        rows, ["sid", "token_prefix", "device", "created_at", "expires_at"], name="sessions", as_json=as_json
-    )
+    columns = ["sid", "token_prefix", "device", "created_at", "expires_at"]
+    print_rows(rows, columns, name="sessions", as_json=as_json, wide=wide)
 
 
 @sessions.command("revoke")

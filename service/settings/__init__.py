@@ -11,7 +11,14 @@ faults         how a fault is told
 
 from service.settings.faults import ConfigurationError, Fault
 from service.settings.parsers import Secret
-from service.settings.reading import Reading, in_order, platform_port, read_settings
+from service.settings.reading import (
+    Reading,
+    given_names,
+    in_order,
+    platform_port,
+    read_settings,
+    use_env_file,
+)
 from service.settings.table import NAMES, Settings
 
 __all__ = [
@@ -21,7 +28,9 @@ __all__ = [
     "Reading",
     "Secret",
     "Settings",
+    "given_names",
     "in_order",
     "platform_port",
     "read_settings",
+    "use_env_file",
 ]

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from service.protocol.scopes import UNREAD_SCOPES
 from service.settings.carried import carried
 from service.settings.cross_checks import CROSS_CHECKS
+from service.settings.env_file import read_env_file
 from service.settings.faults import Fault
 from service.settings.table import NAMES, Settings
 from service.settings.warnings import oddities, unknown_names
@@ -55,6 +56,22 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Reading:
         if not faulty.intersection(check.names):
             faults += check.run(settings)
     return Reading(settings, in_order(faults), [*unknown_names(environ), *oddities(settings, faulty)])
+
+
+def use_env_file(path: Path) -> None:
+    """Put the settings of a systemd-style environment file into this process's environment, over those that are there.
+
+    Raises:
+        OSError: when it cannot be read.
+        MalformedEnvFile: when it is not such a file.
+    """
+    os.environ.update(read_env_file(path))
+
+
+def given_names(environ: Mapping[str, str] | None = None) -> list[str]:
+    """The names that the environment sets, in either form, in the order of the settings."""
+    environ = os.environ if environ is None else environ
+    return [given for name in NAMES for given in (name, f"{name}_FILE") if environ.get(given)]
 
 
 def in_order(faults: Sequence[Fault]) -> list[Fault]:

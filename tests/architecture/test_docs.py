@@ -400,14 +400,15 @@ def endpoint_error_complaints(text: str) -> list[str]:
 
 
 def commands(command: click.Command, name: str = "pylon-oidc") -> Iterator[tuple[str, set[str]]]:
-    """Every command with its options; `--help`, which all have, stands with the first one only."""
+    """Every command with its options; `--help` and `--env-file`, which all have, stand with the first one only."""
     context = click.Context(command, info_name=name, help_option_names=["-h", "--help"])
     options = {
         name.upper() if isinstance(param, click.Argument) else name
         for param in command.params
         for name in (*param.opts, *param.secondary_opts)
     }
-    yield name, options | ({*context.help_option_names} if name == "pylon-oidc" else set())
+    of_all = {*context.help_option_names, "--env-file"}
+    yield name, options | of_all if name == "pylon-oidc" else options - of_all
     if isinstance(command, click.Group):
         for child_name in command.list_commands(context):
             child = command.get_command(context, child_name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -110,8 +111,9 @@ def test_list_tells_roles_and_times(operator: Operator) -> None:
         ("Ed25519", "next"),
     ]
     assert keys[0]["retires_at"] == keys[1]["signs_from"] == keys[0]["signs_from"] + M.rotation_s
-    table = operator.do("list").stdout
+    table = operator.do("list", "--wide").stdout
     assert all(each["kid"] in table for each in keys)
+    assert all(each["kid"][:6] in operator.do("list").stdout for each in keys)
 
 
 def test_without_a_database_a_command_says_how_to_make_it(run: Run, tmp_path: Path) -> None:
@@ -133,9 +135,18 @@ def test_without_a_ring_there_is_nothing_to_list_and_nothing_to_rotate(run: Run)
         assert (result.exit_code, "no ring" in result.stderr) == (1, True)
 
 
+@pytest.mark.parametrize("command", ["list", "plan"])
+def test_tables_of_keys_fit_a_terminal(operator: Operator, command: str) -> None:
+    """docs/cli.md: 80 columns, and a date of a day and a minute; `--wide` shows all."""
+    narrow, wide = operator.do(command).stdout, operator.do(command, "--wide").stdout
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert max(map(len, wide.splitlines())) > 80
+    assert not re.search(r"True|False", narrow + wide)
+
+
 def test_plan_tells_each_change_with_time_and_reason(operator: Operator) -> None:
     """Issue: `keys plan` prints the timeline: a table, a picture, each change with the reason why it is safe."""
-    text = operator.do("plan").stdout
+    text = operator.do("plan", "--wide").stdout
     assert "│" in text and "█" in text and "·" in text
     assert "its successor signs from that second on" in text
     assert "ES256: a rotation by hand is safe now." in text
