@@ -119,6 +119,8 @@ class Browser:
             answer = self.http.get(url, params=form, headers=headers, allow_redirects=False, timeout=60)
         else:
             answer = self.http.post(url, data=form, headers=headers, allow_redirects=False, timeout=60)
+        for cookie in self.http.cookies:  # browsers send `Secure` cookies to localhost over http too
+            cookie.secure = False
         if answer.is_redirect:
             return Page(url, answer.status_code, ""), urljoin(url, answer.headers["Location"])
         return Page(answer.url, answer.status_code, answer.text), None

@@ -135,3 +135,25 @@ def go_version(name: str, module: str) -> str:
         if words[:1] == [module]:
             return words[1].removeprefix("v")
     raise AssertionError(f"{module} is not in go.mod")
+
+
+def maven_zip(name: str, artifact: str) -> Path:
+    """The folder of a distribution in Maven's repository, `group:name:version`."""
+    folder = HOME / "java" / name
+    with _once(folder, artifact) as wanted:
+        if wanted:
+            _program("java")
+            get = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
+            run(_program("mvn"), "-q", "-B", f"{get}:get", f"-Dartifact={artifact}:zip", "-Dtransitive=false")
+            run(
+                _program("mvn"),
+                "-q",
+                "-B",
+                f"{get}:copy",
+                f"-Dartifact={artifact}:zip",
+                f"-DoutputDirectory={folder}",
+            )
+            for archive in folder.glob("*.zip"):
+                shutil.unpack_archive(archive, folder)
+                archive.unlink()
+    return folder

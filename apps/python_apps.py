@@ -193,4 +193,4 @@ class Synapse(Application):
                 yield _Synapse(url)
 
 
-APPS: list[Application] = [FlaskAppBuilder()]
+APPS: list[Application] = [FlaskAppBuilder(), JupyterHub(), Synapse()]
