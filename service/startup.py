@@ -262,6 +262,12 @@ def _checked_store(reading: Reading, *, migrate: bool) -> tuple[SqlStore | None,
         elif store.schema_state() == "behind":
             what = "the schema is missing or behind this version; run: pylon-oidc migrate"
             faults.append(Fault("DATABASE_URL", what))
+        elif refusal := store.write_refusal():
+            if isinstance(refusal, StoreRefused):
+                raise refusal
+            warnings.append(
+                f"DATABASE_URL: the database takes no writes now: {refusal.reason}; readyz says 503"
+            )
     except StoreRefused as error:
         faults.append(Fault("DATABASE_URL", f"{error.reason}; {error.remedy}"))
     except StoreUnavailable as error:
@@ -293,6 +299,8 @@ def _sqlite_faults(settings: Settings, store: SqlStore, *, migrate: bool) -> Ite
         is_behind = not settings.database.path.exists() or store.schema_state() == "behind"
         if is_behind and migrate:
             store.migrate()
+        elif not is_behind and isinstance(refusal := store.write_refusal(), StoreRefused):
+            yield Fault(name, f"{refusal.reason}; {refusal.remedy}")
     except OSError as error:
         yield Fault(
             name,

@@ -40,7 +40,7 @@ class Ready:
         try:
             state = self._store.schema_state()
             schema = "ok" if state == "current" else state
-            database = "ok"
+            database = "ok" if state == "behind" or self._store.write_refusal() is None else "read-only"
         except StoreUnavailable:
             pass  # told by the two values above
         keys = "unavailable"
@@ -53,5 +53,5 @@ class Ready:
         parts = {"database": database, "schema": schema, "keys": keys, **told}
         if raw_target(req.env) is None:
             parts["raw_path"] = "not given by this server"
-        ready = schema in {"ok", "ahead"} and keys != "unavailable"
+        ready = database == "ok" and schema in {"ok", "ahead"} and keys != "unavailable"
         send_json(resp, {"status": "ok" if ready else "unavailable", **parts}, status=200 if ready else 503)

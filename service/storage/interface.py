@@ -373,6 +373,10 @@ class Store(Protocol):
         """
         ...
 
+    def write_refusal(self) -> StoreUnavailable | None:
+        """Why a write would be refused now, as far as that can be seen without one; None where it would not."""
+        ...
+
     def close(self) -> None:
         """Let go of every connection, and end what works beside the requests; the next verb begins both again.
 

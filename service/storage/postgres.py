@@ -15,7 +15,8 @@ from sqlalchemy.pool import NullPool
 
 from service.storage import postgres_reasons
 from service.storage.interface import StoreRefused, StoreUnavailable
-from service.storage.kept import KeptConnections
+from service.storage.kept import KeptConnections, Run
+from service.storage.schema import FIRST, TABLES
 
 CONNECT_TIMEOUT_S: Final = 3
 ANSWER_WITHIN_S: Final = 5
@@ -31,12 +32,35 @@ _OUTAGES: Final = (
     psycopg.InternalError,
     psycopg.errors.InsufficientPrivilege,
     psycopg.errors.UndefinedTable,
+    psycopg.errors.DuplicateTable,
     psycopg.errors.InvalidSchemaName,
     # Of statements that are kept prepared: a pooler has given the session to somebody else, or the schema has changed.
     psycopg.errors.InvalidSqlStatementName,
     psycopg.errors.DuplicatePreparedStatement,
     psycopg.errors.FeatureNotSupported,
 )
+
+#: The schemas that hold the tables: that which is known, those of the search path, others that the role may read.
+_SCHEMAS: Final = """
+SELECT name, place FROM (
+    SELECT n.nspname AS name, array_position(current_schemas(false), n.nspname) AS place,
+        has_schema_privilege(n.oid, 'USAGE') AND bool_and(has_table_privilege(c.oid, 'SELECT')) AS readable
+    FROM pg_catalog.pg_namespace AS n JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid
+    WHERE c.relkind IN ('r', 'p') AND c.relname = ANY(%(first)s::text[])
+    GROUP BY n.oid, n.nspname HAVING count(*) = cardinality(%(first)s::text[])
+) AS found
+WHERE place IS NOT NULL OR (readable AND NOT %(by_path)s)
+ORDER BY name = %(known)s::text DESC NULLS LAST, place NULLS LAST, name
+"""
+#: Whether it takes writes, and the rights that the role lacks.
+_WRITES: Final = """
+SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', current_user, (
+    SELECT string_agg(DISTINCT wanted, ', ') || ' in ' || min(c.relname) FROM pg_catalog.pg_class AS c
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace,
+    unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS wanted
+    WHERE n.nspname = %(schema)s AND c.relname = ANY(%(names)s::text[]) AND NOT has_table_privilege(c.oid, wanted)
+)
+"""
 
 _Result = TypeVar("_Result")
 
@@ -97,11 +121,15 @@ class PostgresDatabase:
     # What is relied on is said, whatever the role's default is; and within the transaction, where a pooler keeps it.
     begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
     conflict = psycopg.IntegrityError
-    has_revision = "SELECT 1 WHERE to_regclass('alembic_version') IS NOT NULL"
 
     def __init__(self, url: str, *, prepare: bool = False, answer_within_s: float = ANSWER_WITHIN_S) -> None:
         self._url = url
-        self._secrets = [str(value) for name, value in conninfo_to_dict(url).items() if name in _SECRET]
+        options = conninfo_to_dict(url)
+        self._role = str(options.get("user") or "this role")
+        self._by_path = "search_path" in str(
+            options.get("options")
+        )  # who says it in the URL means that one alone
+        self._secrets = [str(value) for name, value in options.items() if name in _SECRET]
         self._prepare_threshold = _PREPARE_AFTER if prepare else None
         self._answer_within_s = answer_within_s
         self._refused_until = 0.0
@@ -161,6 +189,44 @@ class PostgresDatabase:
         driver_connection: Any = connection.connection.driver_connection
         driver_connection.answer_within_s = None
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+        known = self.find_schema(
+            lambda sql, values: list(connection.exec_driver_sql(sql, dict(values))), None
+        )
+        here = text(
+            "SELECT set_config('search_path', quote_ident(coalesce(:known, current_schema(), 'public')), true)"
+        )
+        connection.execute(here, {"known": known})
+
+    def find_schema(self, run: Run, known: str | None) -> str | None:
+        """See `storage.sql.Database.find_schema`: the first of the search path, else the only one.
+
+        Raises:
+            StoreRefused: when there are several, and nothing says which.
+        """
+        found = run(_SCHEMAS, {"known": known, "first": list(FIRST), "by_path": self._by_path})
+        if len(found) > 1 and found[0][0] != known and found[0][1] is None:
+            names = " and ".join(str(name) for name, _ in found)
+            raise StoreRefused(
+                f"the tables are in the schemas {names}", f"run ALTER ROLE {self._role} SET search_path = …"
+            )
+        return str(found[0][0]) if found else None
+
+    def write_refusal(self, run: Run, schema: str) -> StoreUnavailable | None:
+        """See `storage.sql.Database.write_refusal`."""
+        names = [table.name for table in TABLES.values()]
+        ((is_standby, is_read_only, role, missing),) = run(_WRITES, {"schema": schema, "names": names})
+        if is_standby:
+            return StoreUnavailable(
+                "it is a standby; among several hosts target_session_attrs=read-write finds the primary"
+            )
+        if is_read_only:
+            return StoreUnavailable("default_transaction_read_only is on for this role or database")
+        if not missing:
+            return None
+        return StoreRefused(
+            f"the role {role} may not {missing}",
+            f"run GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}",
+        )
 
     @contextlib.contextmanager
     def sweeping_turn(self) -> Iterator[bool]:
@@ -178,7 +244,7 @@ class PostgresDatabase:
         # What a statement met is told without its details, which may hold what is stored.
         text = error.diag.message_primary if error.sqlstate else str(error)
         reason = postgres_reasons.one_line(text or type(error).__name__, self._secrets)
-        remedy = postgres_reasons.remedy(error.sqlstate, reason)
+        remedy = postgres_reasons.remedy(error.sqlstate, reason, self._role)
         return StoreUnavailable(reason) if remedy is None else StoreRefused(reason, remedy)
 
     def gave_way(self, error: BaseException) -> bool:

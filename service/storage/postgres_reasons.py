@@ -51,11 +51,9 @@ _REMEDIES: Final = [
 ]
 
 
-_REMEDIES_OF_STATEMENTS: Final = {
-    "26000": "set PYLON_PREPARED_STATEMENTS=0, or let the pooler keep prepared statements",
-    "42P05": "set PYLON_PREPARED_STATEMENTS=0, or let the pooler keep prepared statements",
-    "42501": "give the role its rights, as docs/databases.md says",
-}
+_POOLER: Final = "set PYLON_PREPARED_STATEMENTS=0, or let the pooler keep prepared statements"
+_OTHERS: Final = "give the service a database or a schema of its own"
+_REMEDIES_OF_STATEMENTS: Final = {"26000": _POOLER, "42P05": _POOLER, "42P07": _OTHERS}
 #: What psycopg puts before the words of each host that it tried, and before all.
 _ATTEMPT: Final = re.compile(r"- host: .*?, hostaddr: (?:None|'[^']*'): ")
 _NOISE: Final = re.compile(r"connection (?:failed|is bad): ")
@@ -76,13 +74,28 @@ def one_line(text: str, secrets: Iterable[str]) -> str:
     return reason
 
 
-def remedy(sqlstate: str | None, reason: str) -> str | None:
+def remedy(sqlstate: str | None, reason: str, role: str) -> str | None:
     """What helps; None when it may pass by itself.
 
     Args:
         sqlstate: the code of what a statement met; None for what refused the connection.
         reason: as `one_line` tells it.
+        role: who asked.
     """
+    if sqlstate == "42501":
+        return _rights(reason, role)
     if sqlstate is not None:
         return _REMEDIES_OF_STATEMENTS.get(sqlstate)
     return next((remedy for pattern, remedy in _REMEDIES if pattern.search(reason)), None)
+
+
+def _rights(reason: str, role: str) -> str:
+    """The right that a role lacks."""
+    if "must be owner" in reason:
+        return f"run pylon-oidc migrate as the role that owns the tables, not as {role}"
+    if found := re.search(r'for schema "?([^"\s]+)', reason):
+        return (
+            f"run GRANT USAGE, CREATE ON SCHEMA {found[1]} TO {role}; without CREATE another role has to run "
+            "pylon-oidc migrate"
+        )
+    return f"run GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA … TO {role}"

@@ -47,3 +47,7 @@ def _table(kind: Kind) -> Table:
 
 
 TABLES: Final = {kind: _table(kind) for kind in Kind}
+#: Alembic's own.
+REVISIONS: Final = Table("alembic_version", MetaData(), Column("version_num", String(32)))
+#: What is there together since the first revision; a table of revisions alone may be another program's.
+FIRST: Final = ("alembic_version", "session", "replay_marker")

@@ -26,6 +26,8 @@ from service.storage.interface import (
     NotStanding,
     Record,
     Spent,
+    StoreRefused,
+    StoreUnavailable,
 )
 from service.storage.kept import Conflict, Driver, KeptConnections, Run, tried_again
 from service.storage.schema import HEAD
@@ -64,8 +66,18 @@ class _Outrun(Exception):
 class Database(Driver, Sweepable, Protocol):
     """What differs between the databases."""
 
-    #: Whether there is a table of revisions: a row, or none.
-    has_revision: str
+    def find_schema(self, run: Run, known: str | None) -> str | None:
+        """The schema that holds the tables; empty where there is but one, None while they are nowhere.
+
+        Args:
+            run: asks the database.
+            known: where they were before; of several it is the first that is looked at.
+        """
+        ...
+
+    def write_refusal(self, run: Run, schema: str) -> StoreUnavailable | None:
+        """See `storage.interface.Store.write_refusal`."""
+        ...
 
     def engine(self) -> Engine:
         """A new engine, which keeps no connection and writes parameters by name."""
@@ -76,7 +88,7 @@ class Database(Driver, Sweepable, Protocol):
         ...
 
     def lock_schema(self, connection: Connection) -> None:
-        """Wait, in the migration's transaction, until no other process migrates."""
+        """Wait, in the migration's transaction, until no other process migrates; then work where the tables are."""
         ...
 
 
@@ -86,7 +98,9 @@ class SqlStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._connections = KeptConnections(database)
-        self._text = Statements(database.engine().dialect).text
+        self._schema: str | None = None
+        self._statements = Statements(database.engine().dialect, self._known_schema)
+        self._text = self._statements.text
         self._sweeper = Sweeper(self._connections, database, self._text)
 
     # --- reads ---
@@ -110,6 +124,18 @@ class SqlStore:
     def schema_state(self) -> Literal["current", "behind", "ahead"]:
         """See `Store.schema_state`."""
         return self._schema_state(self._connections.read)
+
+    def write_refusal(self) -> StoreUnavailable | None:
+        """See `Store.write_refusal`."""
+        return self._database.write_refusal(self._connections.read, self._known_schema())
+
+    def _known_schema(self) -> str:
+        """Where the tables are: looked for once, so that it does not depend on a session of the server."""
+        if self._schema is None:
+            self._schema = self._database.find_schema(self._connections.read, None)
+        if self._schema is None:
+            raise StoreUnavailable("there are no tables")
+        return self._schema
 
     # --- writes ---
 
@@ -348,6 +374,7 @@ class SqlStore:
         """See `Store.migrate`."""
         from alembic import command  # 0.3 s of imports that serving does not need
         from alembic.config import Config
+        from alembic.util import CommandError
 
         config = Config()
         config.set_main_option(
@@ -355,11 +382,18 @@ class SqlStore:
         )
         with self._database.migration_lock(), self._migration() as connection:
             self._database.lock_schema(connection)
-            state = self._schema_state(lambda sql, _: list(connection.exec_driver_sql(sql)))
+            state = self._schema_state(
+                lambda sql, values: list(connection.exec_driver_sql(sql, dict(values)))
+            )
             if state == "ahead":  # a newer version was here: nothing is left to do
                 return
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            try:
+                command.upgrade(config, "head")
+            except CommandError:
+                raise StoreRefused(
+                    "its table alembic_version is another program's", "give the service a database of its own"
+                ) from None
 
     @contextlib.contextmanager
     def _migration(self) -> Iterator[Connection]:
@@ -372,9 +406,13 @@ class SqlStore:
             raise
 
     def _schema_state(self, run: Run) -> Literal["current", "behind", "ahead"]:
-        if not run(self._database.has_revision, {}):
+        schema = self._database.find_schema(run, self._schema)
+        if schema != self._schema:
+            self._schema = schema
+            self._statements.forget()
+        if schema is None:
             return "behind"
-        revisions = [revision for (revision,) in run("SELECT version_num FROM alembic_version", {})]
+        revisions = [revision for (revision,) in run(self._statements.revisions(), {})]
         if revisions == [HEAD]:
             return "current"
         return "ahead" if revisions and revisions[0] > HEAD else "behind"

@@ -21,8 +21,9 @@ from urllib.parse import quote
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import NullPool
 
-from service.storage.interface import StoreUnavailable
-from service.storage.kept import KeptConnections
+from service.storage.interface import StoreRefused, StoreUnavailable
+from service.storage.kept import KeptConnections, Run
+from service.storage.schema import FIRST
 
 BUSY_TIMEOUT_S: Final = 5
 #: The write-ahead log is cut to this when all of it is in the database, in bytes: what SQLite lets it grow to anyhow.
@@ -36,7 +37,6 @@ class SqliteDatabase:
 
     begin = "BEGIN IMMEDIATE"
     conflict = sqlite3.IntegrityError
-    has_revision = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'"
 
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
@@ -149,6 +149,18 @@ class SqliteDatabase:
         if isinstance(error, (sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.DataError)):
             return None
         return StoreUnavailable(str(error))
+
+    def find_schema(self, run: Run, _known: str | None) -> str | None:
+        """See `storage.sql.Database.find_schema`: a file has one."""
+        tables = {name for (name,) in run("SELECT name FROM sqlite_master WHERE type = 'table'", {})}
+        return "" if tables.issuperset(FIRST) else None
+
+    def write_refusal(self, _run: Run, _schema: str) -> StoreUnavailable | None:
+        """See `storage.sql.Database.write_refusal`: the file, and the folder of its log."""
+        for path in (self._path, self._path.parent):
+            if not os.access(path, os.W_OK):
+                return StoreRefused(f"{path.name} cannot be written", "give the service's user its rights")
+        return None
 
     def gave_way(self, _error: BaseException) -> bool:
         """See `storage.kept.Driver.gave_way`: a writer has the file to itself from its beginning."""

@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 
 from service.storage.interface import Kind
-from service.storage.schema import TABLES
+from service.storage.schema import REVISIONS, TABLES
 
 #: The columns of a row, in the order of `interface.Record`'s fields.
 COLUMNS: Final = (
@@ -50,10 +50,16 @@ Build = Callable[..., ClauseElement]
 
 
 class Statements:
-    """The text of each statement, as the engine's dialect writes it."""
+    """The text of each statement, as the engine's dialect writes it.
 
-    def __init__(self, dialect: Dialect) -> None:
+    Args:
+        dialect: the engine's.
+        schema: says which schema every table is named with; with none where it is empty.
+    """
+
+    def __init__(self, dialect: Dialect, schema: Callable[[], str]) -> None:
         self._dialect = dialect
+        self._schema = schema
         self._texts: dict[tuple[Any, ...], str] = {}
 
     def text(self, build: Build, kind: Kind, *depends_on: Any) -> str:
@@ -61,9 +67,25 @@ class Statements:
         key = (build, kind, *depends_on)
         text = self._texts.get(key)
         if text is None:
-            text = str(build(TABLES[kind], *depends_on).compile(dialect=self._dialect))
-            self._texts[key] = text
+            text = self._texts[key] = self._compiled(build(TABLES[kind], *depends_on))
         return text
+
+    def revisions(self) -> str:
+        """The revision that the tables have."""
+        return self._compiled(select(REVISIONS.c.version_num))
+
+    def forget(self) -> None:
+        """The tables are somewhere else now."""
+        self._texts.clear()
+
+    def _compiled(self, statement: ClauseElement) -> str:
+        schema = self._schema()
+        if not schema:
+            return str(statement.compile(dialect=self._dialect))
+        named = statement.compile(
+            dialect=self._dialect, schema_translate_map={None: schema}, render_schema_translate=True
+        )
+        return str(named)
 
 
 def select_one(table: Table) -> ClauseElement:

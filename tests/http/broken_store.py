@@ -21,6 +21,7 @@ class BrokenStore:
     put = get = take = spend = change = replace = list = delete = delete_expired = migrate = schema_state = (
         _fail
     )
+    write_refusal = _fail
 
     def close(self) -> None:
         """Nothing is open."""

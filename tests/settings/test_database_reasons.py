@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from contextlib import closing
 
+import psycopg
 import pytest
 
 from service.settings import read_settings
 from service.startup import open_store
+from service.storage.schema import HEAD
 from tests.settings.conftest import Run
 from tests.support.gunicorn import ADMIN, SECRET, Gunicorn, start_expecting_failure
 from tests.support.pgbouncer import PgBouncer
@@ -133,3 +135,43 @@ def test_several_hosts_are_tried_one_after_the_other(run: Run, postgres_url: str
     result = run("check", DATABASE_URL=several.replace(one, "127.0.0.1:2"), PYLON_JWT_SECRET=SECRET)
     assert result.exit_code == 0
     assert 'port 1 failed: Connection refused; connection to server at "127.0.0.1", port 2' in result.stdout
+
+
+def test_a_migration_without_rights_names_what_is_missing(
+    run: Run, postgres_cluster: PostgresCluster
+) -> None:
+    """One line: who may not do what, and the GRANT that helps; nothing is changed."""
+    postgres_cluster.start()
+    owner, guest = postgres_cluster.create_role(), postgres_cluster.create_role()
+    database = postgres_cluster.create_database(owner=owner.name)
+    url, as_guest = owner.url(database), guest.url(database)
+    result = run("migrate", DATABASE_URL=as_guest)
+    assert result.exit_code == 2
+    _told(
+        result,
+        f"permission denied for schema public; run GRANT USAGE, CREATE ON SCHEMA public TO {guest.name}",
+    )
+
+    assert run("migrate", DATABASE_URL=url).exit_code == 0
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {guest.name}")
+        admin.execute("UPDATE alembic_version SET version_num = '0003'")
+    result = run("migrate", DATABASE_URL=as_guest)
+    assert result.exit_code == 2
+    _told(
+        result,
+        f"must be owner of table client; run pylon-oidc migrate as the role that owns the tables, not as {guest.name}",
+    )
+
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute(f"UPDATE alembic_version SET version_num = '{HEAD}'")
+        admin.execute(f"REVOKE DELETE ON key_ring FROM {guest.name}")
+    for command in ("check", "migrate"):
+        result = run(command, DATABASE_URL=as_guest)
+        assert (command, result.exit_code) == (command, 2 if command == "check" else 0)
+        if command == "check":
+            _told(
+                result,
+                f"the role {guest.name} may not DELETE in key_ring; run GRANT SELECT, INSERT, UPDATE, DELETE ON ALL",
+            )
+    postgres_cluster.drop_database(database)

@@ -85,6 +85,24 @@ def test_nothing_is_kept_in_a_session_of_the_server(
     assert sets == [] or all("client_encoding" in line or "application_name" in line for line in sets), sets
 
 
+def test_what_others_set_in_the_sessions_of_the_server_changes_nothing(
+    pooled: str, postgres_url: str, postgres_cluster: PostgresCluster
+) -> None:
+    """Another program that shares the sessions leaves its search path, isolation and time zone there."""
+    with closing(open_url(pooled)) as store:
+        store.put(record(), now=NOW)
+        with psycopg.connect(pooled, autocommit=True, prepare_threshold=None) as other:
+            for setting in ("search_path = pg_catalog", "default_transaction_isolation = 'serializable'"):
+                other.execute(f"SET {setting}")
+        assert store.get(Kind.SESSION, record().id_hash, now=NOW) == record()
+        assert store.schema_state() == "current"
+    # A process that begins now finds the tables without the search path.
+    with closing(open_url(pooled)) as store:
+        assert store.get(Kind.SESSION, record().id_hash, now=NOW) == record()
+        assert store.write_refusal() is None
+        store.migrate()
+
+
 def test_statements_are_prepared_where_a_setting_says_so(
     postgres_url: str, postgres_cluster: PostgresCluster
 ) -> None:

@@ -96,8 +96,12 @@ class Role:
 class PostgresCluster:
     """One PostgreSQL server, from `initdb` to its end."""
 
-    def __init__(self) -> None:
+    def __init__(self, standby_of: PostgresCluster | None = None) -> None:
         """Make the cluster and start it.
+
+        Args:
+            standby_of: The primary that it follows and answers reads for, until it is promoted; without one it is a
+                primary of its own.
 
         Raises:
             FileNotFoundError: When PostgreSQL is not installed.
@@ -109,13 +113,16 @@ class PostgresCluster:
         self.folder = Path(tempfile.mkdtemp(prefix="pylon-pg-"))
         self._data = self.folder / "data"
         self._log_path = self.folder / "log.txt"
-        self._password = secrets.token_hex(16)
+        self._password = secrets.token_hex(16) if standby_of is None else standby_of._password
         self._process: subprocess.Popen[bytes] | None = None
         self._admin: psycopg.Connection[Any] | None = None
         self._holder = hold_port()
         self.port: int = self._holder.getsockname()[1]
         try:
-            self._initialise()
+            if standby_of is None:
+                self._initialise()
+            else:
+                self._follow(standby_of)
             self.start()
         except BaseException:
             self.remove()
@@ -143,6 +150,24 @@ class PostgresCluster:
         password_file.unlink()
         if done.returncode != 0:
             raise RuntimeError(f"initdb failed:\n{done.stdout}{done.stderr}")
+
+    def _follow(self, primary: PostgresCluster) -> None:
+        """Copy a running primary, and follow it from then on."""
+        if self._account:
+            os.chown(self.folder, self._account["user"], self._account["group"])
+        options = [f"--pgdata={self._data}", f"--dbname={primary.url()}", "--checkpoint=fast", "--no-sync"]
+        done = subprocess.run(
+            [self._bin / "pg_basebackup", *options, "--write-recovery-conf"],
+            cwd=self.folder,
+            env=clean_environment(LC_ALL="C"),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            **self._account,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"pg_basebackup failed:\n{done.stdout}{done.stderr}")
 
     @property
     def pid(self) -> int | None:

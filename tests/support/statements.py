@@ -22,15 +22,16 @@ _BLOCKED_S: Final = 0.3
 
 
 class _Watched:
-    """A connection that tells of each statement."""
+    """A connection that tells of each statement, without the schema that PostgreSQL's tables are named with."""
 
     def __init__(self, connection: Any, before: Watch, after: Watch) -> None:
         self._connection, self._before, self._after = connection, before, after
 
     def execute(self, sql: str, *values: Mapping[str, Any]) -> Any:
-        self._before(sql)
+        told = sql.replace("public.", "")
+        self._before(told)
         cursor = self._connection.execute(sql, *values)
-        self._after(sql)
+        self._after(told)
         return cursor
 
     def __getattr__(self, name: str) -> Any:
