@@ -153,6 +153,14 @@ class Browser:
         for user_id, sid in dict.fromkeys((*shown.ends, *more)):
             self.sessions.end_one(user_id, sid, now=now)
 
+    def is_one(self, req: falcon.Request) -> bool:
+        """Whether a browser asks, as far as the request says it: by the headers that only browsers send, or a cookie of ours."""
+        ours = (self.signed_in.cookie_name, protected_name(req, PROVIDER_COOKIE))
+        prefix = protected_name(req, _INTERACTION_COOKIE)
+        return any(name.startswith("HTTP_SEC_FETCH_") for name in req.env) or any(
+            name in ours or name.startswith(prefix) for name in req.cookies
+        )
+
     def sign_out(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Take both session cookies from the browser."""
         set_cookie(req, resp, protected_name(req, PROVIDER_COOKIE), "", max_age_s=0)

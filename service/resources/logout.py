@@ -111,9 +111,8 @@ class Logout:
         except MalformedParameters:
             self._browser.show_error(req, resp, _MALFORMED)
             return
-        if _DONE in parameters.values:  # back from the app's own sign-out page
-            nobody = not self._browser.look(req, now=now).sessions
-            self._browser.show(req, resp, "logged_out.html", issuer=req.context.issuer, signed_out=nobody)
+        if _is_way_back(req.query_string):
+            self._go_back(req, resp, parameters.values.get(_DONE, ""), now=now)
             return
         if _POSTED in parameters.values and not parameters.repeated:
             wish = self._posted(req, resp, parameters.values[_POSTED], now=now)
@@ -122,9 +121,9 @@ class Logout:
         if wish is None:
             return
         shown = self._browser.look(req, now=now)
-        if not shown.sessions:  # without a hint nobody is sent on unasked (§2)
-            self._leave(req, resp, wish if wish.subject is not None else replace(wish, uri=None))
-        elif wish.is_of(shown):
+        if wish.subject is None and not shown.sessions:  # without a hint nobody is sent on unasked (§2)
+            self._leave(req, resp, replace(wish, uri=None), now=now)
+        elif self._is_certain(req, wish, shown, now=now):
             self._sign_out(req, resp, wish, shown, now=now)
         else:
             self._ask(req, resp, wish, shown, now=now)
@@ -161,6 +160,20 @@ class Logout:
             self._browser.show(req, resp, "logged_out.html", issuer=req.context.issuer, signed_out=not sids)
         else:
             self._sign_out(req, resp, wish, shown, now=now)
+
+    def _is_certain(self, req: falcon.Request, wish: _Wish, shown: Shown, *, now: int) -> bool:
+        """Whether a hint says enough, so that nobody needs to be asked.
+
+        Where its session is not in the browser, it says enough to its client's backend, which has kept the ID token to
+        itself; those of browsers stand in addresses. A session that is over already is no question to anybody.
+        """
+        if shown.sessions:
+            return wish.is_of(shown)
+        if wish.subject is None or wish.sid is None:
+            return False
+        if self._browser.sessions.of_sid(wish.subject, wish.sid, now=now) is None:
+            return True
+        return wish.client is not None and wish.client.logout_by_hint and not self._browser.is_one(req)
 
     # --- what is asked for ---
 
@@ -248,10 +261,12 @@ class Logout:
     def _ask(
         self, req: falcon.Request, resp: falcon.Response, wish: _Wish, shown: Shown, *, now: int
     ) -> None:
+        # Somebody who shows nothing but a hint is asked about that session, and told nothing of its user.
         names = {session.user_id: session.claims.get("name") or session.user_id for session in shown.sessions}
+        sid = shown.sessions[0].sid if shown.sessions else wish.sid
         token = new_handle()
         form = self._to_record(req, wish, _form_hash(token), now=now)
-        self._waiting.keep(replace(form, session_id=shown.sessions[0].sid), now=now)
+        self._waiting.keep(replace(form, session_id=sid or ""), now=now)
         self._browser.show(
             req,
             resp,
@@ -268,18 +283,45 @@ class Logout:
         """End every session that the browser shows, and the hint's."""
         hinted = [] if wish.subject is None or wish.sid is None else [(wish.subject, wish.sid)]
         self._browser.end(shown, *hinted, now=now)
-        self._leave(req, resp, wish)
+        self._leave(req, resp, wish, now=now)
 
-    def _leave(self, req: falcon.Request, resp: falcon.Response, wish: _Wish) -> None:
+    def _leave(self, req: falcon.Request, resp: falcon.Response, wish: _Wish, *, now: int) -> None:
+        """Drop the cookies, and send the browser on: first to the app's page, which comes back to us."""
         self._browser.sign_out(req, resp)
         issuer = req.context.issuer
         if self._logout_url is not None:
-            back = wish.return_to or f"{issuer}/oidc/logout?{_DONE}=1"
+            back = f"{issuer}/oidc/logout?{_DONE}"
+            if wish.return_to is not None:
+                handle = new_handle()
+                self._waiting.keep(self._to_record(req, wish, _back_hash(handle), now=now), now=now)
+                back = f"{back}={handle}"
             send_redirect(resp, with_parameters(self._logout_url, {"return_to": back}))
         elif wish.return_to is not None:
             send_redirect(resp, wish.return_to)
         else:
             self._browser.show(req, resp, "logged_out.html", issuer=issuer, signed_out=True)
+
+    def _go_back(
+        self, req: falcon.Request, resp: falcon.Response, unverified_handle: str, *, now: int
+    ) -> None:
+        """The way back from the app's own sign-out page, any number of times; it ends nothing."""
+        record = self._browser.store.get(Kind.INTERACTION, _back_hash(unverified_handle), now=now)
+        wish = None if record is None else self._kept(req, record, now=now)
+        if wish is not None and wish.return_to is not None:
+            send_redirect(resp, wish.return_to)
+            return
+        nobody = not self._browser.look(req, now=now).sessions
+        self._browser.show(req, resp, "logged_out.html", issuer=req.context.issuer, signed_out=nobody)
+
+
+def _is_way_back(query: str) -> bool:
+    """Whether the query names `signed_out`, with a handle or without."""
+    return any(part.partition("=")[0] == _DONE for part in query.split("&"))
+
+
+def _back_hash(unverified_handle: str) -> str:
+    """The id of a way back, which nothing else that waits has."""
+    return hash_handle(f"logout way back\n{unverified_handle}")
 
 
 def _form_hash(unverified_token: str) -> str:

@@ -79,6 +79,11 @@ class SignedIn:
             self._check_same_origin(req)
         return tokens[0]
 
+    @property
+    def cookie_name(self) -> str:
+        """The name of the app's cookie."""
+        return self._cookie.name
+
     def shown(self, req: falcon.Request, *, now: int) -> list[Session]:
         """The live sessions of the cookie, whatever else the request shows: for pages that only browsers open."""
         return self._live(cookie_values(req, self._cookie.name), now)

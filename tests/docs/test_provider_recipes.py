@@ -153,7 +153,6 @@ def running(name: str, folder: Path) -> Iterator[App]:
                 "PYLON_ADMIN_TOKEN": ADMIN,
                 "APP_PASSWORD": PASSWORD,
                 "APP_PORT": str(port),
-                "CLIENT_SITES": "http://localhost:9/",
             },
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -293,7 +292,8 @@ def test_the_user_signs_out_of_app_and_provider(app: App) -> None:
     hint = tokens_for(issuer, "own", answer["code"])["id_token"]
     query = {"id_token_hint": hint, "post_logout_redirect_uri": "http://localhost:9/", "state": "x"}
     assert browser.open(f"{issuer}/oidc/logout?{urlencode(query)}") == "http://localhost:9/?state=x"
-    assert browser.pages[-1].startswith(f"{app.origin}/sign-out?return_to=")
+    assert browser.pages[-2].startswith(f"{app.origin}/sign-out?return_to=")
+    assert browser.pages[-1].startswith(f"{issuer}/oidc/logout?signed_out=")
     after = parameters(browser.open(authorize_url(issuer, "own", prompt="none")))
     assert after["error"] == "login_required"
 
@@ -301,7 +301,7 @@ def test_the_user_signs_out_of_app_and_provider(app: App) -> None:
 @pytest.mark.parametrize("app", ["hand-over-cookie.py"], indirect=True)
 @pytest.mark.parametrize("path", ["sign-in", "sign-out"])
 def test_the_app_sends_nobody_elsewhere(app: App, path: str) -> None:
-    """By the shared cookie: an address that is neither the provider's nor a client's is not followed."""
+    """By the shared cookie: an address that is not the provider's is not followed."""
     assert Browser().open(f"{app.origin}/{path}?return_to=https://evil.example/") == "Not from here."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from urllib.parse import urlencode
 
 import jwt as pyjwt
@@ -315,18 +316,121 @@ def test_hints_that_need_not_be_obeyed_are_accepted(op: Provider, browser: Brows
     assert "You are signed out" in landing.text
 
 
-@pytest.mark.parametrize("with_address", [True, False])
-def test_the_apps_sign_out_page_comes_last(serve_provider: ServeProvider, with_address: bool) -> None:
-    """Contract §8: afterwards the app's `PYLON_LOGOUT_URL` with `return_to`: the client's address, or a page of ours."""
-    op = serve_provider(PYLON_LOGOUT_URL=OUT_URL)
-    browser = op.browser()
-    hint = op.sign_in(browser).tokens["id_token"]
-    wanted = {"post_logout_redirect_uri": SIGNED_OUT, "state": "x"} if with_address else {}
-    landing = _logout(op, browser, id_token_hint=hint, **wanted)
+# --- back through us ---
+
+
+@pytest.fixture
+def apart(serve_provider: ServeProvider) -> Provider:
+    """A provider whose app has a sign-out page."""
+    return serve_provider(PYLON_LOGOUT_URL=OUT_URL)
+
+
+def _app_page(apart: Provider, browser: Browser, **parameters: str) -> str:
+    """Sign out; the `return_to` that the app's page is given."""
+    hint = apart.sign_in(browser).tokens["id_token"]
+    landing = _logout(apart, browser, id_token_hint=hint, **parameters)
     assert landing.is_at(OUT_URL) and list(query_of(landing.url)) == ["return_to"]
-    back = query_of(landing.url)["return_to"]
-    assert _is_signed_out(op, browser)
-    if with_address:
-        assert back == f"{SIGNED_OUT}?state=x"
-    else:
-        assert "You are signed out" in browser.go(back).text
+    return query_of(landing.url)["return_to"]
+
+
+def test_the_way_back_is_always_ours(apart: Provider) -> None:
+    """RP-Initiated Logout in OpenID Connect §3, docs/sign-in.md: the app follows our addresses alone; they lead to the client's, for ten minutes."""
+    browser = apart.browser()
+    back = _app_page(apart, browser, post_logout_redirect_uri=SIGNED_OUT, state="x y")
+    assert (
+        back.startswith(f"{apart.issuer}/oidc/logout?signed_out=") and len(query_of(back)["signed_out"]) == 43
+    )
+    for each in (browser, apart.browser(), browser):
+        landing = each.go(back)
+        assert landing.is_at(SIGNED_OUT) and query_of(landing.url) == {"state": "x y"}
+    apart.clock.advance(599)
+    assert browser.go(back).is_at(SIGNED_OUT)
+    apart.clock.advance(1)
+    assert "You are signed out" in browser.go(back).text
+
+
+def test_with_nothing_to_go_back_to_nothing_is_kept(apart: Provider) -> None:
+    """docs/sign-in.md: `…/oidc/logout?signed_out`, and no row for it."""
+    browser = apart.browser()
+    assert _app_page(apart, browser) == f"{apart.issuer}/oidc/logout?signed_out"
+    with sqlite3.connect(apart.house.settings.data_dir / "pylon.db") as database:
+        assert database.execute("SELECT count(*) FROM interaction").fetchone() == (0,)
+    assert "You are signed out" in browser.go(f"{apart.issuer}/oidc/logout?signed_out").text
+
+
+def test_the_way_back_ends_nothing(apart: Provider) -> None:
+    """docs/endpoints.md: whoever opens it stays signed in, and is told so where it leads nowhere."""
+    back = _app_page(apart, apart.browser(), post_logout_redirect_uri=SIGNED_OUT)
+    browser = apart.browser()
+    apart.sign_in(browser)
+    assert browser.go(back).is_at(SIGNED_OUT)
+    for query in ("signed_out", "signed_out=", "signed_out=unknown"):
+        assert "still signed in" in browser.go(f"{apart.issuer}/oidc/logout?{query}").text
+    assert not _is_signed_out(apart, browser)
+
+
+def test_the_way_back_leads_to_what_is_registered(apart: Provider, serve_provider: ServeProvider) -> None:
+    """RP-Initiated Logout in OpenID Connect §3: an address that the client has no more is not gone to."""
+    back = _app_page(apart, apart.browser(), post_logout_redirect_uri=SIGNED_OUT)
+    changed = [*CLIENTS[1:], dict(CLIENTS[0]) | {"post_logout_redirect_uris": []}]
+    later = serve_provider(changed, PYLON_DATA_DIR=str(apart.house.settings.data_dir))
+    assert "You are signed out" in later.browser().go(back).text
+
+
+# --- a hint without its session in the browser ---
+
+BACKEND: dict[str, str] = {}
+A_BROWSER = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "cross-site"}
+
+
+def _lives(op: Provider, user: str = "ada") -> bool:
+    return bool(op.app.call("GET", f"/api/auth/users/{user}/sessions").json()["sessions"])
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_backend_ends_the_session_of_its_hint(op: Provider, signed: Signed, method: str) -> None:
+    """RP-Initiated Logout in OpenID Connect §2: a confidential client's backend shows a genuine ID token: its session ends."""
+    other = op.browser()
+    form = {"id_token_hint": signed.tokens["id_token"]}
+    url = f"{op.issuer}/oidc/logout"
+    landing = other.go(f"{url}?{urlencode(form)}") if method == "GET" else other.go(url, form=form)
+    assert "You are signed out" in landing.text
+    assert not _lives(op)
+
+
+@pytest.mark.parametrize(
+    ("headers", "cookie", "client_id"),
+    [
+        (A_BROWSER, None, "c-basic"), ({"Sec-Fetch-Dest": "empty"}, None, "c-basic"),
+        (BACKEND, "pylon_session=x", "c-basic"), (BACKEND, "__Host-pylon_provider=x", "c-basic"),
+        (BACKEND, "__Host-pylon_interaction_x=y", "c-basic"), (BACKEND, None, "c-public"),
+    ],
+)  # fmt: skip
+def test_anybody_else_is_asked(
+    op: Provider, headers: dict[str, str], cookie: str | None, client_id: str
+) -> None:
+    """RP-Initiated Logout in OpenID Connect §2: a browser without the session, or a client that may not: the page, and nothing ends."""
+    hint = op.sign_in(client_id=client_id).tokens["id_token"]
+    query = urlencode({"id_token_hint": hint})
+    answer = op.ask("GET", "/oidc/logout", query=query, headers=headers, cookie=cookie)
+    assert answer.status == 200 and b"form_token" in answer.body
+    assert _lives(op)
+
+
+@pytest.mark.parametrize("decision", ["allow", "deny"])
+def test_whoever_is_asked_decides(op: Provider, signed: Signed, decision: str) -> None:
+    """RP-Initiated Logout in OpenID Connect §2: its yes ends the hint's session and goes back; its no ends nothing."""
+    other = op.browser()
+    query = urlencode({"id_token_hint": signed.tokens["id_token"], "post_logout_redirect_uri": SIGNED_OUT})
+    landing = other.go(f"{op.issuer}/oidc/logout?{query}", headers=A_BROWSER)
+    assert landing.action and "Basic" in landing.text
+    landing = other.submit(landing, decision=decision)
+    assert landing.is_at(SIGNED_OUT) is (decision == "allow")
+    assert _lives(op) is (decision == "deny")
+
+
+def test_a_session_that_is_over_asks_nobody(op: Provider, signed: Signed) -> None:
+    """S44: idempotent: a browser whose session has ended already goes straight back."""
+    op.app.call("DELETE", "/api/auth/users/ada/sessions")
+    query = urlencode({"id_token_hint": signed.tokens["id_token"], "post_logout_redirect_uri": SIGNED_OUT})
+    assert op.browser().go(f"{op.issuer}/oidc/logout?{query}", headers=A_BROWSER).is_at(SIGNED_OUT)
