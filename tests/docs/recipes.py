@@ -25,6 +25,13 @@ RECIPES: dict[str, Block] = {
 VERIFIERS = sorted(name for name in RECIPES if name.startswith(("verify-", "readme-")))
 SIGN_INS = ["sign-in.py", "sign-in.mjs", "trusted-mint.py", "trusted-mint.mjs"]
 SHELL = ["quickstart.sh", "four-lines.sh"]
+INSTALL = [
+    "install-program.sh",
+    "install-folders.sh",
+    "install-settings.sh",
+    "install-check.sh",
+    "install-start.sh",
+]
 HAND_OVERS = ["hand-over-backend.py", "hand-over-cookie.py"]
 CLIENTS = ["client-authlib.py", "client-openid-client.mjs"]
 

@@ -18,6 +18,7 @@ from tests.docs.markdown import PROJECT, blocks, page
 from tests.docs.recipes import (
     CLIENTS,
     HAND_OVERS,
+    INSTALL,
     RECIPES,
     SHELL,
     SIGN_INS,
@@ -90,7 +91,7 @@ def verify(
 
 def test_every_recipe_is_run_by_a_test() -> None:
     """No block is marked as a recipe without being run here, and none that is run here has vanished."""
-    assert sorted(RECIPES) == sorted([*VERIFIERS, *SIGN_INS, *SHELL, *HAND_OVERS, *CLIENTS])
+    assert sorted(RECIPES) == sorted([*VERIFIERS, *SIGN_INS, *SHELL, *INSTALL, *HAND_OVERS, *CLIENTS])
     assert {"hs256.py", "rs256.py", "rs256.mjs"} <= {name.split("-", 1)[1] for name in VERIFIERS}
 
 
