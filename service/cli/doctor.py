@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +23,8 @@ if TYPE_CHECKING:  # what only this command needs is imported when it runs
 
 _COULD_NOT_ASK: Final = 2
 _WATCH_S: Final = 15
-PROXIES: Final = ("nginx", "apache", "haproxy", "caddy", "traefik", "aws-alb")
+#: Of all that is asked, in s; where answers come, but slowly, there is more.
+_TIMEOUT_S: Final = 10.0
 _file_option = click.Path(exists=True, dir_okay=False, path_type=Path)
 ca_option = click.option("--ca", type=_file_option, help="Further certificate authorities (PEM).")
 connect_to_option = click.option(
@@ -32,6 +34,26 @@ connect_to_option = click.option(
     metavar="NAME:PORT:HOST:PORT",
     help="Connect elsewhere for this name and port; all else stays as it is. May be repeated.",
 )
+
+
+class _Proxy(click.Choice[str]):
+    """The names of what may stand in front, which nothing else of the command line needs to read."""
+
+    def __init__(self) -> None:
+        super().__init__(("nginx", "apache", "haproxy", "caddy", "traefik", "aws-alb", "varnish"))
+
+
+def _explain(context: click.Context, _parameter: click.Parameter, id_: str | None) -> None:
+    """Print the page of a finding, and end."""
+    if id_ is None or context.resilient_parsing:
+        return
+    from service.doctor.pages import page_of
+
+    text = page_of(id_)
+    if text is None:
+        raise click.UsageError(f"there is no finding {id_!r}; docs/doctor/README.md lists them")
+    click.echo(text)
+    context.exit()
 
 
 @click.command()
@@ -46,13 +68,21 @@ connect_to_option = click.option(
 @click.option("--admin-token-file", type=_file_option, help="The admin token, in a file.")
 @ca_option
 @connect_to_option
-@click.option("--proxy", type=click.Choice(PROXIES), help="What stands in front: whose line to name first.")
+@click.option("--proxy", type=_Proxy(), help="What stands in front: whose line to name first.")
 @click.option("--source", metavar="ADDRESS", help="Ask from this address of the machine.")
 @click.option(
-    "--timeout", type=click.FloatRange(1, 120), default=10.0, show_default=True, help="Of all, in s."
+    "--timeout", type=click.FloatRange(1, 120), help="Of all, in s; 10, or more where answers come slowly."
 )
 @click.option(
     "--html", "page", type=click.Path(dir_okay=False, path_type=Path), help="Write a page to this file."
+)
+@click.option(
+    "--explain",
+    metavar="ID",
+    is_eager=True,
+    expose_value=False,
+    callback=_explain,
+    help="Print the page of a finding: why, what should be seen, every line that fixes it.",
 )
 @click.option("--watch", is_flag=True, help="Ask again and again, until interrupted.")
 @json_option
@@ -85,7 +115,7 @@ def doctor(
         if as_json:
             click.echo(json.dumps(report.as_json(), indent=2))
         else:
-            for line in report.as_text(shutil.get_terminal_size().columns):
+            for line in report.as_text(*shutil.get_terminal_size()):
                 click.echo(line)
         if not watch:
             break
@@ -118,11 +148,11 @@ def _prepared(
     connect_to: tuple[str, ...],
     source: str | None,
     ca: Path | None,
-    timeout: float,
+    timeout: float | None,
     **told: Any,
 ) -> Callable[[], tuple[Evidence, Report]]:
     from service.doctor.evidence import Options
-    from service.doctor.wire import Origin, Wire
+    from service.doctor.wire import Wire
 
     if source is not None:
         try:
@@ -131,24 +161,28 @@ def _prepared(
             raise click.UsageError("--source is an address of this machine, as 192.0.2.7") from None
     if (told["admin_url"] is None) != (told["admin_token"] is None):
         raise click.UsageError("--admin-url and --admin-token-file are given together")
-    if told["admin_url"] is not None and Origin.of(told["admin_url"]) is None:
-        raise click.UsageError(
-            "--admin-url is no address that can be asked; write it as http://127.0.0.1:4321"
-        )
     options = Options(normalised(url), **told)
-    elsewhere = dict(map(_elsewhere, connect_to))
+    if told["admin_url"] is not None and options.inside is None:
+        raise click.UsageError(
+            "--admin-url is no address that can be asked; write it as http://127.0.0.1:4321, or as "
+            "unix:/run/pylon-oidc/gunicorn.sock"
+        )
+    elsewhere = _elsewhere(connect_to)
 
     def ask() -> tuple[Evidence, Report]:
-        wire = Wire(time.monotonic() + timeout, time.time, elsewhere, source, None if ca is None else str(ca))
-        return examined(options, wire, proxy)
+        end = time.monotonic() + (timeout or _TIMEOUT_S)
+        wire = Wire(end, time.time, elsewhere, source, None if ca is None else str(ca))
+        return examined(options, wire, proxy, is_patient=timeout is None)
 
     return ask
 
 
-def examined(options: Options, wire: Any, proxy: str | None = None) -> tuple[Evidence, Report]:
+def examined(
+    options: Options, wire: Any, proxy: str | None = None, *, is_patient: bool = False
+) -> tuple[Evidence, Report]:
     """Ask everything, with a word on a terminal about how far it is."""
     from service.doctor.catalogue import shown
-    from service.doctor.evidence import Interview
+    from service.doctor.interview import Interview
     from service.doctor.report import Report
     from service.doctor.rules import examine
 
@@ -158,14 +192,15 @@ def examined(options: Options, wire: Any, proxy: str | None = None) -> tuple[Evi
         if is_seen:
             click.echo(f"\r\x1b[K{name} …", err=True, nl=False)
 
-    evidence = Interview(options, wire, progress).run()
+    evidence = Interview(options, wire, progress, is_patient=is_patient).run()
     if is_seen:
         click.echo("\r\x1b[K", err=True, nl=False)
     issuer = None if evidence.issuer is None else shown(evidence.issuer)
     report = Report(
         options.url,
         issuer,
-        proxy or _proxy(evidence),
+        proxy,
+        _in_between(evidence),
         len(evidence.answers),
         examine(evidence),
         int(time.time()),
@@ -173,34 +208,74 @@ def examined(options: Options, wire: Any, proxy: str | None = None) -> tuple[Evi
     return evidence, report
 
 
-def _proxy(evidence: Evidence) -> str:
-    """What stands in front, as far as its answers tell."""
-    reply = evidence.reply("probe") or evidence.reply("discovery")
-    server = "" if reply is None else reply.header("server").lower()
-    return next((name for name in ("apache", "caddy", "haproxy") if name in server), "nginx")
+def _in_between(evidence: Evidence) -> tuple[str, ...]:
+    """What stands in between, as far as its answers tell."""
+    found = dict.fromkeys(
+        name
+        for question in ("probe", "discovery", "token")
+        if (reply := evidence.reply(question)) is not None
+        for sign, name in _SIGNS.items()
+        if sign
+        in f"{reply.header('server')} {reply.header('via')} {reply.header('x-varnish') and 'varnish'}".lower()
+    )
+    return tuple(found)
+
+
+#: What is said in `Server` and `Via` -> what it is.
+_SIGNS: Final = {
+    "varnish": "varnish",
+    "nginx": "nginx",
+    "apache": "apache",
+    "caddy": "caddy",
+    "haproxy": "haproxy",
+    "traefik": "traefik",
+    "awselb": "aws-alb",
+}
+#: What people paste who mean the address of the service.
+_PASTED: Final = re.compile(
+    r"/\.well-known/(?:openid-configuration|oauth-authorization-server)/*|/\.well-known/jwks\.json"
+    r"|/oidc/(?:authorize|token|jwks|userinfo|introspect|revoke|logout)|/healthz|/readyz"
+)
 
 
 def normalised(url: str) -> str:
     """The address as an issuer is written: no slash at its end, the name in lower case, no default port.
 
+    A pasted address of one of its endpoints stands for it.
+
     Raises:
         click.UsageError: when it is no address that can be asked.
     """
-    from service.doctor.wire import Origin
+    from service.doctor.reply import Origin
 
     text = url if "://" in url else f"https://{url}"
     origin = Origin.of(text)
     rest = text.partition("://")[2].partition("/")[2]
     if origin is None or not text.isascii() or not text.isprintable() or any(c in text for c in "?#\\ "):
         raise click.UsageError("URL is no address that can be asked; write it as https://id.example.com")
-    return f"{origin}/{rest}".rstrip("/")
+    return f"{origin}{_without_endpoint(f'/{rest}')}"
 
 
-def _elsewhere(entry: str) -> tuple[str, tuple[str, int]]:
-    parts = entry.rsplit(":", 2)
-    if len(parts) != 3 or not parts[2].isdigit() or ":" not in parts[0]:
-        raise click.UsageError("--connect-to is NAME:PORT:HOST:PORT, as id.example.com:443:10.0.0.7:8443")
-    return parts[0].lower(), (parts[1].strip("[]"), int(parts[2]))
+def _without_endpoint(path: str) -> str:
+    """The path of an issuer: of what was pasted, the part that is no endpoint's (RFC 8414 §3.1 has it in front)."""
+    path = path.rstrip("/")
+    found = next(
+        (each for each in _PASTED.finditer(path) if each.end() == len(path) or each.start() == 0), None
+    )
+    if found is None:
+        return path
+    return (path[: found.start()] + "/" + path[found.end() :]).rstrip("/")
+
+
+def _elsewhere(entries: Sequence[str]) -> dict[str, list[tuple[str, int]]]:
+    """Name and port -> the places to connect to instead; several for one name are its addresses."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    for entry in entries:
+        parts = entry.rsplit(":", 2)
+        if len(parts) != 3 or not parts[2].isdigit() or ":" not in parts[0]:
+            raise click.UsageError("--connect-to is NAME:PORT:HOST:PORT, as id.example.com:443:10.0.0.7:8443")
+        found.setdefault(parts[0].lower(), []).append((parts[1].strip("[]"), int(parts[2])))
+    return found
 
 
 @dataclass(frozen=True)
@@ -226,14 +301,16 @@ def public_documents(url: str, ca: Path | None, connect_to: tuple[str, ...]) -> 
     Raises:
         SystemExit: when it cannot be asked, or has no document.
     """
-    from service.doctor.evidence import DISCOVERY, Options
-    from service.doctor.wire import Wire, WireError
+    from service.doctor.evidence import Options
+    from service.doctor.interview import DISCOVERY
+    from service.doctor.reply import WireError
+    from service.doctor.wire import Wire
 
     asked = Options(normalised(url))
     wire = Wire(
         time.monotonic() + 10,
         time.time,
-        dict(map(_elsewhere, connect_to)),
+        _elsewhere(connect_to),
         ca=None if ca is None else str(ca),
     )
     takes_encoded = False

@@ -1,4 +1,8 @@
-"""What may be found, and how it is fixed: `findings.toml`, read once."""
+"""What may be found, and how it is fixed: the files of `findings/`, read once.
+
+A table of a file is a finding; its id is the table's name and stands in links, so it stays. `{url}`, `{origin}`,
+`{authority}`, `{path}`, `{name}`, `{endpoint}` and the like are filled in.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+#: What may stand in front.
+PROXIES: Final = ("nginx", "apache", "haproxy", "caddy", "traefik", "aws-alb", "varnish")
 DOCS: Final = "docs/doctor/{id}.md"
 
 
@@ -17,12 +23,13 @@ class Fix:
     """One line that fixes a finding.
 
     Attributes:
-        proxy: what it is for: `nginx`, `apache`, `haproxy`, `caddy`, `traefik`, `aws-alb`, `setting`, `system`, `dns`.
+        proxy: what it is for: one of `PROXIES`, or `setting`, `system`, `dns`.
         file: which file it goes into; empty when the line is a command to run.
         block: the opening of the block in it, outer ones first, joined by ` > `; empty for the top of the file.
         line: the line; it takes the place of what sets the same thing. `- x` removes what begins with x.
         tested: whether a test applies it.
         variant: which case of the finding it is for; empty for any.
+        never: in which cases it would not help.
     """
 
     proxy: str
@@ -31,6 +38,7 @@ class Fix:
     line: str
     tested: bool
     variant: str = ""
+    never: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,8 @@ class Kind:
         title: it in one line.
         symptoms: what relying parties and people say.
         cause: why it happens.
+        cases: why it happens in some cases, by variant.
+        noted: the cases in which it is a note, whatever it is else.
         expected: what should have been seen.
         verify: a command that shows whether it is fixed.
         fixes: by proxy; the first that fits is the one to try.
@@ -56,18 +66,22 @@ class Kind:
     expected: str
     verify: str
     fixes: tuple[Fix, ...]
+    cases: Mapping[str, str] = field(default_factory=dict)
+    noted: tuple[str, ...] = ()
 
 
 @cache
 def kinds() -> Mapping[str, Kind]:
-    """All that may be found, by id, in the order of the file."""
-    tables: dict[str, Any] = tomllib.loads(Path(__file__).with_name("findings.toml").read_text("utf-8"))
-    return {name: _kind(name, table) for name, table in tables.items()}
+    """All that may be found, by id, in the order of the files."""
+    files = sorted(Path(__file__).with_name("findings").glob("*.toml"))
+    tables = [tomllib.loads(file.read_text("utf-8")) for file in files]
+    return {name: _kind(name, table) for of_file in tables for name, table in of_file.items()}
 
 
 def _kind(name: str, table: dict[str, Any]) -> Kind:
-    fixes = tuple(Fix(**fix) for fix in table.pop("fixes"))
-    return Kind(id=name, symptoms=tuple(table.pop("symptoms")), fixes=fixes, **table)
+    fixes = tuple(Fix(**fix | {"never": tuple(fix.get("never", ()))}) for fix in table.pop("fixes"))
+    symptoms, noted = tuple(table.pop("symptoms")), tuple(table.pop("noted", ()))
+    return Kind(id=name, symptoms=symptoms, noted=noted, fixes=fixes, **table)
 
 
 @dataclass(frozen=True)
@@ -88,6 +102,16 @@ class Finding:
     variant: str = ""
     follows_from: str = ""
 
+    @property
+    def severity(self) -> str:
+        """How much it matters, in this case."""
+        return "note" if self.variant and self.variant in self.kind.noted else self.kind.severity
+
+    @property
+    def cause(self) -> str:
+        """Why it happens, in this case."""
+        return self.kind.cases.get(self.variant, self.kind.cause)
+
     def filled(self, text: str) -> str:
         """A text of the kind with what was seen in it."""
         for name, value in self.values.items():
@@ -104,7 +128,7 @@ class Finding:
                 line=self.filled(fix.line),
             )
             for fix in self.kind.fixes
-            if fix.variant in {"", self.variant}
+            if fix.variant in {"", self.variant} and self.variant not in fix.never
         ]
 
 

@@ -14,6 +14,7 @@ from service.doctor.catalogue import Fix, Kind, kinds
 
 _SETTINGS: Final = "the environment of the service, [settings](../settings.md)"
 _FOR: Final[Mapping[str, str]] = {
+    "varnish": "Varnish",
     "nginx": "nginx",
     "apache": "Apache",
     "haproxy": "HAProxy",
@@ -31,6 +32,14 @@ _PLACES: Final[Mapping[str, str]] = {
     "port": "443",
     "address": "192.0.2.7",
     "endpoint": "/oidc/token",
+    "authority": "id.example.com",
+    "record": "A",
+    "path_below": "",
+    "inside_nginx": "unix:/run/pylon-oidc/gunicorn.sock",
+    "inside_apache": "unix:/run/pylon-oidc/gunicorn.sock|http://localhost/",
+    "inside_haproxy": "unix@/run/pylon-oidc/gunicorn.sock",
+    "inside_caddy": "unix//run/pylon-oidc/gunicorn.sock",
+    "client": "wiki",
 }
 
 
@@ -38,6 +47,12 @@ def pages() -> Mapping[str, str]:
     """The text of each page, by its path below `docs/`."""
     found = {f"doctor/{kind.id}.md": "\n".join(_page(kind)) + "\n" for kind in kinds().values()}
     return found | {"doctor/README.md": "\n".join(_index()) + "\n", "troubleshooting.md": _troubleshooting()}
+
+
+def page_of(id_: str) -> str | None:
+    """The page of a finding; None when there is none of that name."""
+    kind = kinds().get(id_)
+    return None if kind is None else "\n".join(_page(kind))
 
 
 def _filled(text: str) -> str:
@@ -54,6 +69,10 @@ def _page(kind: Kind) -> Iterator[str]:
         yield from (f"- `{symptom}`" for symptom in kind.symptoms)
         yield ""
     yield f"## Why\n\n{kind.cause}\n"
+    if kind.cases:
+        yield "Or, by what was seen:\n"
+        yield from (f"- {_filled(text)}" for text in kind.cases.values())
+        yield ""
     if kind.expected:
         yield f"## What should be seen\n\n{_sentence(_filled(kind.expected))}\n"
     if kind.fixes:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from service.doctor.catalogue import DOCS, Finding, Fix, counted, shown
+from service.doctor.catalogue import DOCS, PROXIES, Finding, Fix, counted, shown
 
 _COLOURS: Final = {"error": "red", "warning": "yellow", "note": "blue"}
 _LABEL: Final = 10
@@ -23,7 +23,8 @@ class Report:
     Attributes:
         url: the address that was asked for.
         issuer: what its document names, printable; None without one.
-        proxy: what stands in front, as far as its answers tell; `nginx` where they do not.
+        proxy: what stands in front, as the operator says; None where nobody said it.
+        seen: what stands in between, as far as its answers tell.
         checked: how many questions were answered.
         findings: in their order.
         at: Unix s.
@@ -31,7 +32,8 @@ class Report:
 
     url: str
     issuer: str | None
-    proxy: str
+    proxy: str | None
+    seen: Sequence[str]
     checked: int
     findings: Sequence[Finding]
     at: int
@@ -39,11 +41,37 @@ class Report:
     @property
     def is_well(self) -> bool:
         """Whether nothing but notes was found."""
-        return all(finding.kind.severity == "note" for finding in self.findings)
+        return all(finding.severity == "note" for finding in self.findings)
 
     def fixes(self, finding: Finding) -> list[Fix]:
-        """The fixes of a finding, that for the proxy in front first."""
-        return sorted(finding.fixes(), key=lambda fix: fix.proxy not in {self.proxy, "setting", "system"})
+        """The fixes of a finding that are for what stands here; for anybody's where that is not known."""
+        return [fix for fix in self._all(finding) if self._is_here(fix)]
+
+    def others(self, finding: Finding) -> list[Fix]:
+        """Those for what does not stand here, as far as is known."""
+        return [fix for fix in self._all(finding) if not self._is_here(fix)]
+
+    def _all(self, finding: Finding) -> list[Fix]:
+        """That for what keeps answers first, for it is the nearest to the service; then that for the proxy in front."""
+        order = [*(name for name in self.seen if name == "varnish"), self.proxy, *self.seen, "nginx"]
+        places = {name: place for place, name in reversed(list(enumerate(order)))}
+        return sorted(
+            finding.fixes(), key=lambda fix: 0 if fix.proxy not in PROXIES else places.get(fix.proxy, 99)
+        )
+
+    def _is_here(self, fix: Fix) -> bool:
+        return self.proxy is None or fix.proxy not in PROXIES or fix.proxy in {self.proxy, *self._caches()}
+
+    def _caches(self) -> set[str]:
+        return {"varnish"} & set(self.seen)
+
+    def no_fix(self, finding: Finding) -> str:
+        """Why no line is named; empty where one is."""
+        if self.fixes(finding):
+            return ""
+        if self.others(finding):
+            return f"doctor knows no line for {self.proxy}"
+        return "no line is known to help: what was seen leaves it open where the cause is"
 
     def as_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
@@ -53,16 +81,19 @@ class Report:
     def _as_json(self, finding: Finding) -> dict[str, Any]:
         fixes = self.fixes(finding)
         first = fixes[0] if fixes else None
+        others = [*fixes[1:], *self.others(finding)]
         told: dict[str, Any] = {
             "id": finding.kind.id,
-            "severity": finding.kind.severity,
+            "severity": finding.severity,
             "title": finding.kind.title,
             "seen": finding.seen,
             "expected": finding.filled(finding.kind.expected),
             "fix": first and {"file": first.file, "block": first.block, "line": first.line},
             "docs": DOCS.format(id=finding.kind.id),
         }
-        if others := fixes[1:]:
+        if first is None and finding.severity != "note":
+            told["no_fix"] = self.no_fix(finding)
+        if others:
             told["alternatives"] = [
                 {"proxy": m.proxy, "file": m.file, "block": m.block, "line": m.line, "tested": m.tested}
                 for m in others
@@ -71,26 +102,31 @@ class Report:
 
     def verdict(self) -> str:
         """All of it in one line."""
-        causes = [finding.kind.severity for finding in self.findings if not finding.follows_from]
+        causes = [finding.severity for finding in self.findings if not finding.follows_from]
         parts = [counted(number, severity) for severity in _COLOURS if (number := causes.count(severity))]
         return ", ".join(parts) if parts else "Nothing to fix."
 
-    def as_text(self, width: int) -> Iterator[str]:
+    def as_text(self, width: int, height: int) -> Iterator[str]:
         """The lines for a terminal; colours are click's, which leaves them out where nobody sees them.
 
         Args:
             width: columns.
+            height: lines: where all fixes fit, all are shown.
         """
+        whole = list(self._as_text(width, most=99))
+        yield from whole if len(whole) < height else self._as_text(width, most=1)
+
+    def _as_text(self, width: int, *, most: int) -> Iterator[str]:
         yield f"{click.style(self.url, bold=True)}  issuer {shown(self.issuer or 'none')}"
         for finding in self.findings:
             yield ""
-            yield from self._finding_as_text(finding, max(40, min(width, 110)))
+            yield from self._finding_as_text(finding, max(40, min(width, 110)), most=most)
         yield ""
         yield click.style(self.verdict(), bold=True, fg="green" if self.is_well else None)
 
-    def _finding_as_text(self, finding: Finding, width: int) -> Iterator[str]:
+    def _finding_as_text(self, finding: Finding, width: int, *, most: int) -> Iterator[str]:
         kind = finding.kind
-        label = click.style(kind.severity.ljust(_LABEL), fg=_COLOURS[kind.severity], bold=True)
+        label = click.style(finding.severity.ljust(_LABEL), fg=_COLOURS[finding.severity], bold=True)
         if finding.follows_from:
             yield f"  {click.style('└ ' + kind.title, dim=True)} (follows from {finding.follows_from})"
             return
@@ -98,15 +134,28 @@ class Report:
         yield label + click.style(first, bold=True)
         for line in more:
             yield " " * _LABEL + click.style(line, bold=True)
-        rows = [("seen", finding.seen), ("expected", finding.filled(kind.expected)), ("because", kind.cause)]
+        rows = [
+            ("seen", finding.seen),
+            ("expected", finding.filled(kind.expected)),
+            ("because", finding.filled(finding.cause)),
+        ]
         for name, text in rows:
             for number, line in enumerate(textwrap.wrap(text, width - 2 * _LABEL - 2)):
                 yield " " * _LABEL + (name if number == 0 else "").ljust(_LABEL) + line
-        for fix in self.fixes(finding)[:1]:
+        if most == 1 or self.proxy is not None:
+            fixes = self.fixes(finding)[:most]
+        else:
+            fixes = [*self.fixes(finding), *self.others(finding)][:most]
+        for fix in fixes:
             place = f"{fix.file}, in {fix.block}" if fix.block else fix.file or "run"
             yield " " * _LABEL + "fix".ljust(_LABEL) + place
-            yield " " * 2 * _LABEL + click.style(_said(fix.line), fg="green")
-        yield " " * _LABEL + "more".ljust(_LABEL) + DOCS.format(id=kind.id)
+            for line in _said(fix.line).splitlines():
+                yield " " * 2 * _LABEL + click.style(line, fg="green")
+        if not fixes and finding.severity != "note":
+            yield " " * _LABEL + "fix".ljust(_LABEL) + self.no_fix(finding)
+        command = f"pylon-oidc doctor --explain {kind.id}"
+        fits = 2 * _LABEL + len(command) <= width
+        yield " " * _LABEL + ("more".ljust(_LABEL) + command if fits else command)
 
     def as_page(self) -> str:
         """One HTML page that needs nothing else."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import json
 import socket
 import ssl
 import threading
@@ -19,10 +18,11 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Final
 
 import h11
+
+from service.doctor.reply import Certificate, Origin, Place, Reply, WireError
 
 MAX_BODY: Final = 256 * 1024
 _MAX_HEAD: Final = 32 * 1024
@@ -35,111 +35,6 @@ _UNROUTABLE: Final = frozenset(
     {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL}
 )
 _OLD_TLS_CIPHERS: Final = "ALL:@SECLEVEL=0"
-
-
-class WireError(Exception):
-    """No answer came.
-
-    Args:
-        kind: `dns`, `refused`, `unroutable` (from here), `timeout`, `certificate`, `old-tls`, `tls` or `protocol`.
-        detail: what happened, in words; may hold what the server sent.
-        code: OpenSSL's code of a certificate that did not verify, else 0.
-    """
-
-    def __init__(self, kind: str, detail: str, code: int = 0) -> None:
-        super().__init__(kind)
-        self.kind, self.detail, self.code = kind, detail, code
-
-
-@dataclass(frozen=True)
-class Reply:
-    """One answer.
-
-    Attributes:
-        status: of the answer.
-        headers: name in lower case, and value, in their order.
-        body: its first 256 KiB.
-        truncated: whether there was more.
-        received_at: Unix s, at the head of the answer.
-        asked_from: our own address of the connection.
-        tls: version of TLS, or None for plain http.
-        alpn: the protocol that was agreed on, or None.
-    """
-
-    status: int
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
-    truncated: bool
-    received_at: float
-    asked_from: str = ""
-    tls: str | None = None
-    alpn: str | None = None
-
-    def all(self, name: str) -> list[str]:
-        """Every value of a header."""
-        return [value for given, value in self.headers if given == name]
-
-    def header(self, name: str) -> str:
-        """The values of a header, joined; empty without it."""
-        return ", ".join(self.all(name))
-
-    @property
-    def media_type(self) -> str:
-        """The type of its content, without parameters."""
-        return self.header("content-type").partition(";")[0].strip().lower()
-
-    @property
-    def location(self) -> str:
-        """Where it redirects to; empty for any other answer."""
-        return self.header("location") if 300 <= self.status < 400 else ""
-
-    def json(self) -> Any:
-        """The body as JSON; None when it is none, or too deep, too long or not UTF-8."""
-        try:
-            return None if self.truncated else json.loads(self.body.decode())
-        except (ValueError, RecursionError):
-            return None
-
-    def json_object(self) -> Mapping[str, Any]:
-        """The body as a JSON object; empty when it is none."""
-        value = self.json()
-        return value if isinstance(value, dict) else {}
-
-    @property
-    def code(self) -> str:
-        """The `code` of an error in the service's own shape; empty for any other answer."""
-        error = self.json_object().get("error")
-        code = error.get("code") if isinstance(error, dict) else None
-        return code if isinstance(code, str) else ""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Whom to ask: scheme, name and port as they stand in the URL."""
-
-    scheme: str
-    name: str
-    port: int
-
-    @staticmethod
-    def of(url: str) -> Origin | None:
-        """The origin of a URL; None when it has none that we would ask."""
-        try:
-            parts = urlsplit(url)
-            port = parts.port or {"https": 443, "http": 80}[parts.scheme]
-        except (ValueError, KeyError):
-            return None
-        name = (parts.hostname or "").lower()
-        return Origin(parts.scheme, name, port) if name and parts.username is None else None
-
-    @property
-    def host(self) -> str:
-        """The value of `Host`: the default port left out."""
-        name = f"[{self.name}]" if ":" in self.name else self.name
-        return name if self.port == {"https": 443, "http": 80}[self.scheme] else f"{name}:{self.port}"
-
-    def __str__(self) -> str:
-        return f"{self.scheme}://{self.host}"
 
 
 def system_addresses(name: str, port: int) -> list[str]:
@@ -159,7 +54,7 @@ class Wire:
     Attributes:
         deadline: monotonic s, after which nothing is asked or read any more.
         clock: tells the time, Unix s.
-        connect_to: `name:port` -> the host and port to connect to instead; all else stays as it is.
+        connect_to: `name:port` -> hosts and ports to connect to instead; all else stays as it is.
         source: the address to ask from, or None.
         ca: a file of further certificate authorities, or None.
         look_up: gives the addresses of a name and port.
@@ -167,11 +62,12 @@ class Wire:
 
     deadline: float
     clock: Callable[[], float]
-    connect_to: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    connect_to: Mapping[str, Sequence[tuple[str, int]]] = field(default_factory=dict)
     source: str | None = None
     ca: str | None = None
     look_up: Callable[[str, int], list[str]] = system_addresses
     _known: dict[tuple[str, int], list[str]] = field(default_factory=dict)
+    _pinned: dict[Origin, Place] = field(default_factory=dict)
 
     def ask(
         self,
@@ -183,7 +79,7 @@ class Wire:
         *,
         host: str | None = None,
         context: ssl.SSLContext | None = None,
-        address: str | None = None,
+        place: Place | None = None,
     ) -> Reply:
         """Ask once, over a connection of its own.
 
@@ -195,15 +91,16 @@ class Wire:
             body: what is sent.
             host: another `Host` than the origin's.
             context: how TLS is spoken; as a relying party does, without it.
-            address: the one of the name's addresses to connect to; any that answers, without it.
+            place: where to connect to; to any address of the name that answers, without it.
 
         Raises:
             WireError: when no answer came in time.
         """
-        end = min(self.deadline, time.monotonic() + _EXCHANGE_S)
+        began = time.monotonic()
+        end = min(self.deadline, began + _EXCHANGE_S)
         length = [("Content-Length", str(len(body)))] if body or method == "POST" else []
         sent = [("Host", host or origin.host), ("User-Agent", "pylon-oidc-doctor"), ("Connection", "close")]
-        with self._connected(origin, end, context, address) as wire:
+        with self._connected(origin, end, context, place) as wire:
             connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
             try:
                 request = h11.Request(method=method, target=target, headers=[*sent, *headers, *length])
@@ -212,7 +109,7 @@ class Wire:
                     + (connection.send(h11.Data(body)) if body else b"")
                     + connection.send(h11.EndOfMessage())
                 )
-                return _read(connection, wire, end, self.clock)
+                return _read(connection, wire, end, self.clock, began)
             except h11.LocalProtocolError:  # its words repeat what was to be sent, which may be a secret
                 raise WireError("protocol", "that cannot be asked") from None
             except h11.ProtocolError as error:
@@ -220,31 +117,46 @@ class Wire:
             except TimeoutError:
                 raise WireError("timeout", "the answer did not come in time") from None
             except (OSError, ValueError) as error:
+                if isinstance(error, OSError) and _wants_certificate(error):
+                    raise WireError(
+                        "client-certificate", "a certificate of the client is asked for"
+                    ) from None
                 raise WireError("protocol", f"the connection broke: {_words(error)}") from None
 
     def handshake(self, origin: Origin) -> Reply:
-        """A TLS handshake alone, as a browser makes it; an answer of status 0 tells what was agreed on.
+        """A TLS handshake alone, as a browser makes it, whatever the certificate.
+
+        Returns:
+            An answer of status 0, which tells what was agreed on, and the certificate.
 
         Raises:
             WireError: when there is none.
         """
         end = min(self.deadline, time.monotonic() + _EXCHANGE_S)
-        with self._connected(origin, end, _tls_context(self.ca, ("h2", "http/1.1"))) as wire:
+        with self._connected(origin, end, _looking_context()) as wire:
             version, alpn = _agreed(wire)
-            return Reply(0, (), b"", False, self.clock(), str(wire.getsockname()[0]), version, alpn)
+            der = wire.getpeercert(binary_form=True) if isinstance(wire, ssl.SSLSocket) else None
+            read = Certificate.read(der)
+            return Reply(0, (), b"", False, self.clock(), _own(wire), version, alpn, certificate=read)
 
-    def addresses(self, origin: Origin) -> list[str]:
-        """Where the name leads, in the order of the system; the operator's own address where he gave one.
+    def places(self, origin: Origin) -> list[Place]:
+        """Where the name leads, in the order of the system; the operator's own addresses where there are any.
 
         Raises:
             WireError: when it leads nowhere, or that is not told in time.
         """
-        key = (origin.name, origin.port)
-        if (elsewhere := self.connect_to.get(f"{origin.name}:{origin.port}")) is not None:
-            key = elsewhere
-        if key not in self._known:
-            self._known[key] = self._looked_up(*key)
-        return self._known[key]
+        if (pinned := self._pinned.get(origin)) is not None:
+            return [pinned]
+        found: list[Place] = []
+        for key in self.connect_to.get(f"{origin.name}:{origin.port}") or [(origin.name, origin.port)]:
+            if key not in self._known:
+                self._known[key] = self._looked_up(*key)
+            found += [Place(address, key[1]) for address in self._known[key]]
+        return found[:MAX_ADDRESSES]
+
+    def pin(self, origin: Origin, place: Place) -> None:
+        """Connect there alone from now on, of all the addresses of the name."""
+        self._pinned[origin] = place
 
     def _looked_up(self, name: str, port: int) -> list[str]:
         """Ask the system, which has no bound of its own on how long it takes."""
@@ -263,17 +175,15 @@ class Wire:
             raise WireError("dns", "no answer about the name in time")
         if isinstance(found[0], OSError):
             raise WireError("dns", _words(found[0]))
-        return found[0][:MAX_ADDRESSES]
+        return found[0]
 
     def _connected(
-        self, origin: Origin, end: float, context: ssl.SSLContext | None, address: str | None = None
+        self, origin: Origin, end: float, context: ssl.SSLContext | None, place: Place | None = None
     ) -> socket.socket:
-        addresses = self.addresses(origin) if address is None else [address]
-        _, port = self.connect_to.get(f"{origin.name}:{origin.port}", (origin.name, origin.port))
         refusal = WireError("dns", "no address")
-        for each in addresses:
+        for each in self.places(origin) if place is None else [place]:
             try:
-                return self._connected_to(each, port, origin, end, context)
+                return self._connected_to(each, origin, end, context)
             except WireError as error:
                 refusal = error
                 if error.kind not in {"refused", "unroutable"}:
@@ -281,12 +191,11 @@ class Wire:
         raise refusal
 
     def _connected_to(
-        self, address: str, port: int, origin: Origin, end: float, context: ssl.SSLContext | None
+        self, place: Place, origin: Origin, end: float, context: ssl.SSLContext | None
     ) -> socket.socket:
-        source = None if self.source is None else (self.source, 0)
         plain = None
         try:
-            plain = socket.create_connection((address, port), _left(end), source)
+            plain = self._plain(place, _left(end))
             if origin.scheme == "http":
                 return plain
             return (context or self.tls_context()).wrap_socket(plain, server_hostname=origin.name)
@@ -296,6 +205,19 @@ class Wire:
             if isinstance(error, OSError):
                 raise _wire_error(error) from None
             raise
+
+    def _plain(self, place: Place, left_s: float) -> socket.socket:
+        if not place.address.startswith("/"):
+            source = None if self.source is None else (self.source, 0)
+            return socket.create_connection((place.address, place.port), left_s, source)
+        plain = socket.socket(socket.AF_UNIX)
+        plain.settimeout(left_s)
+        try:
+            plain.connect(place.address)
+        except BaseException:
+            plain.close()
+            raise
+        return plain
 
     def tls_context(self) -> ssl.SSLContext:
         """TLS as relying parties speak it: TLS 1.2 at least, the chain and the name are checked."""
@@ -327,28 +249,53 @@ def is_loopback(address: str) -> bool:
 def _tls_context(ca: str | None, protocols: tuple[str, ...]) -> ssl.SSLContext:
     # Reading all the authorities of a system takes longer than to ask a question.
     context = ssl.create_default_context()
+    # RFC 9525 §6.3: the name stands in subjectAltName; most clients look nowhere else.
+    context.hostname_checks_common_name = False
     if ca is not None:
         context.load_verify_locations(ca)
     context.set_alpn_protocols(list(protocols))
     return context
 
 
-def _read(connection: h11.Connection, wire: socket.socket, end: float, clock: Callable[[], float]) -> Reply:
+@lru_cache(maxsize=1)
+def _looking_context() -> ssl.SSLContext:
+    """TLS that takes any certificate: to look at it, and to ask nothing."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    return context
+
+
+def _own(wire: socket.socket) -> str:
+    """Our own address of a connection; empty for a Unix socket."""
+    name = wire.getsockname()
+    return str(name[0]) if isinstance(name, tuple) else ""
+
+
+def _read(
+    connection: h11.Connection, wire: socket.socket, end: float, clock: Callable[[], float], began: float
+) -> Reply:
     head: h11.Response | None = None
-    received_at = 0.0
+    received_at = took_s = 0.0
+    is_answered = False
     body = bytearray()
     interim = 0
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
             wire.settimeout(_left(end))
-            connection.receive_data(wire.recv(65536))
+            data = wire.recv(65536)
+            if not data and not is_answered:
+                raise WireError("closed", "the connection was closed without an answer")
+            is_answered = True
+            connection.receive_data(data)
         elif isinstance(event, h11.InformationalResponse):
             interim += 1
             if interim > _MAX_INTERIM:
                 raise WireError("protocol", "interim answers without an end")
         elif isinstance(event, h11.Response):
-            head, received_at = event, clock()
+            head, received_at, took_s = event, clock(), time.monotonic() - began
         elif isinstance(event, h11.Data):
             body += event.data
             if len(body) > MAX_BODY:
@@ -365,8 +312,9 @@ def _read(connection: h11.Connection, wire: socket.socket, end: float, clock: Ca
         bytes(body[:MAX_BODY]),
         len(body) > MAX_BODY,
         received_at,
-        str(wire.getsockname()[0]),
+        _own(wire),
         *_agreed(wire),
+        took_s,
     )
 
 
@@ -384,6 +332,10 @@ def _left(end: float) -> float:
     return left
 
 
+def _wants_certificate(error: OSError) -> bool:
+    return isinstance(error, ssl.SSLError) and "CERTIFICATE_REQUIRED" in (error.reason or "")
+
+
 def _wire_error(error: OSError) -> WireError:
     if isinstance(error, socket.gaierror):
         return WireError("dns", _words(error))
@@ -391,6 +343,8 @@ def _wire_error(error: OSError) -> WireError:
         return WireError("timeout", "no connection in time")
     if isinstance(error, ssl.SSLCertVerificationError):
         return WireError("certificate", error.verify_message, error.verify_code)
+    if _wants_certificate(error):
+        return WireError("client-certificate", "a certificate of the client is asked for")
     if isinstance(error, ssl.SSLError):
         reason = error.reason or ""
         old = "UNSUPPORTED_PROTOCOL" in reason or "PROTOCOL_VERSION" in reason

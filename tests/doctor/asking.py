@@ -54,8 +54,13 @@ class Report:
         ]
 
     def fix(self) -> Fix:
-        """How the first finding is fixed."""
+        """How the first finding is fixed.
+
+        Raises:
+            AssertionError: When it names no line.
+        """
         given = self.findings[0]["fix"]
+        assert given is not None, self.findings[0]
         return Fix(given["file"], given["block"], given["line"])
 
 

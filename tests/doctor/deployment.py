@@ -16,7 +16,7 @@ from tests.doctor.fixing import DoesNotFit, fix_text
 from tests.support.gunicorn import PROJECT
 
 HERE = Path(__file__).parent
-SETTINGS = "deploy/pylon-oidc.env"
+SETTINGS = "/etc/pylon-oidc/env"
 CLOCK = "/etc/systemd/timesyncd.conf"
 APACHE = "/etc/apache2/sites-available/pylon-oidc.conf"
 HAPROXY = "/etc/haproxy/haproxy.cfg"
@@ -76,8 +76,10 @@ class Deployment:
         title: What is wrong with it, in words.
         expect: The id of the first finding; of a good one, of a note that is told.
         url: What is asked for.
+        also: The ids of findings that are told beside it.
+        fixable: Whether the first finding names a line that fixes it; from outside not every one can be known.
         accept: Of one that was invented for a measurement, the ids that the first finding may have; none for a good one.
-        says: Of such a one, a pattern: what the finding has to show.
+        says: A pattern: what the first finding has to show.
         proxy: `nginx`, `apache`, `haproxy` or `caddy`.
         cache: `varnish` where one stands between proxy and application, on 127.0.0.1:6081.
         addresses: The addresses of the name, each `192.0.2.…`; one of this machine without them.
@@ -97,6 +99,8 @@ class Deployment:
     title: str
     expect: str = ""
     url: str = "https://id.example.com"
+    also: tuple[str, ...] = ()
+    fixable: bool = True
     accept: tuple[str, ...] = ()
     says: str = ""
     proxy: str = "nginx"
@@ -117,7 +121,7 @@ class Deployment:
     def read(path: Path) -> Deployment:
         """Read its file."""
         members = tomllib.loads(path.read_text())
-        several = ("options", "changes", "asked", "accept", "addresses")
+        several = ("options", "changes", "asked", "accept", "also", "addresses")
         lists = {name: tuple(members.pop(name)) for name in several if name in members}
         return Deployment(name=path.stem, **members, **lists)
 

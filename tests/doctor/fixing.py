@@ -23,7 +23,7 @@ _BY_FIRST_ARGUMENT = frozenset(
 )
 #: Blocks are told apart by all of their arguments.
 _BY_ALL_ARGUMENTS = frozenset(
-    {"location", "map", "upstream", "limit_except", "if", "respond", "handle", "uri", "sub"}
+    {"location", "locationmatch", "map", "upstream", "limit_except", "if", "respond", "handle", "uri", "sub"}
 )
 _APACHE_ACTIONS = frozenset(
     {"always", "onsuccess", "set", "unset", "add", "append", "merge", "edit", "edit*", "setifempty"}
@@ -150,7 +150,7 @@ def _parse_caddy(text: str) -> list[Directive]:
 
 
 def _syntax(file: str) -> Callable[[str], list[Directive]]:
-    if file.endswith(".env"):
+    if file.endswith("/env"):
         return _parse_settings
     if file.startswith("/etc/systemd/"):
         return _parse_ini
@@ -228,7 +228,11 @@ def _fixed(file: str, text: str, block: str, words: list[str], written: str | No
 
     def is_meant(directive: Directive, inside: Directive) -> bool:
         if written is None:
-            return [word.lower() for word in directive.words[: len(words)]] == [w.lower() for w in words]
+            # Apache's `edit*` is `edit`, more than once.
+            named = [word.lower().removesuffix("*") for word in directive.words[: len(words)]]
+            return named == [word.lower().removesuffix("*") for word in words] or [
+                word.lower() for word in directive.words[: len(words)]
+            ] == [w.lower() for w in words]
         return _subject(directive.words, inside.words) == _subject(words, inside.words)
 
     meant = [child for each in blocks for child in each.children if is_meant(child, each)]

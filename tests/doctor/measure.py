@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.doctor.asking import Report, ask_doctor
 from tests.doctor.deployment import Deployment, Files, fixed, read_deployments
@@ -49,14 +50,21 @@ class Measured:
     said: str
 
 
-def measure(deployment: Deployment, apps: Apps, disk: Disk) -> Measured:
-    """Run it, ask `doctor`, paste the first fix where it can be pasted, and ask once more."""
+def measure(deployment: Deployment, apps: Apps, disk: Disk, *, pastes: bool = True) -> Measured:
+    """Run it, ask `doctor`, paste the first fix where it can be pasted, and ask once more.
+
+    Args:
+        deployment: Which.
+        apps: Where its applications come from.
+        disk: Its disk.
+        pastes: Whether the fix is tried.
+    """
     files = deployment.files()
     report = _asked(deployment, files, apps, disk)
     first = _first(report)
     said = "nothing" if first is None else f"{first['id']}: {first['seen']}"
     grade = _grade(deployment, report)
-    if first is not None and first["fix"]:
+    if pastes and first is not None and can_be_pasted(first["fix"]):
         try:
             after = _asked(deployment, fixed(files, report.fix()), apps, disk)
         except DoesNotFit:
@@ -69,6 +77,11 @@ def measure(deployment: Deployment, apps: Apps, disk: Disk) -> Measured:
             if new and len(_faults(after)) >= len(_faults(report)):
                 grade, said = "harms", f"(then {', '.join(sorted(new))}) {said}"
     return Measured(deployment, grade, said)
+
+
+def can_be_pasted(fix: Any) -> bool:
+    """Not a command, and not a zone or a console of somebody else's."""
+    return bool(fix) and bool(fix["file"]) and not fix["file"].startswith("the ")
 
 
 def _grade(deployment: Deployment, report: Report) -> str:

@@ -84,6 +84,9 @@ class Disk:
             "clients.json": json.dumps(
                 [client | {"first_party": True}, client | {"client_id": OTHER_CLIENT}]
             ),
+            "clients-of-before.json": json.dumps(
+                [client | {"first_party": True, "client_secret": f"not-{CLIENT_SECRET}"}]
+            ),
             "no-clients.json": json.dumps([{**client, "client_id": "somebody-else"}]),
             "htpasswd": "operator:{SHA}" + base64.b64encode(hashlib.sha1(b"operator").digest()).decode(),
             "signing-key.pem": rsa_pem(),
@@ -407,8 +410,10 @@ def run(deployment: Deployment, files: Files, apps: Apps, disk: Disk, cache: Pat
             text = text.replace("127.0.0.1:6081", f"127.0.0.1:{cached.http_port}" if cached else "nowhere")
             text = text.replace('"4321"', f'"{first.port}"')
             text = re.sub(
-                r"unix[:@]/run/pylon-oidc/([a-z0-9-]+)\.sock\b",
-                lambda found: addresses.get(found[1], f"unix:{cache}/nobody.sock"),
+                r"unix([:@])/run/pylon-oidc/([a-z0-9-]+)\.sock\b",
+                lambda found: addresses.get(found[2], f"unix:{cache}/nobody.sock").replace(
+                    "unix:", f"unix{found[1]}"
+                ),
                 text,
             )
             # Not the beginning of a longer port: those of this machine's own are in the text by now.

@@ -15,9 +15,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from service.cli import main
+from service.cli.doctor import normalised
+from service.doctor.catalogue import Finding, kinds
+from service.doctor.report import Report
+from tests.doctor.asking import ask_doctor
 from tests.doctor.deployment import read_deployments
-from tests.doctor.running import Apps, Disk, Running, run
-from tests.support.gunicorn import PROJECT, clean_environment, hold_port
+from tests.doctor.running import CLIENT, REDIRECT_URI, Apps, Disk, Running, run
+from tests.support.gunicorn import ADMIN, PROJECT, Gunicorn, clean_environment, hold_port, rsa_pem
 
 BROKEN = {each.name: each for each in read_deployments("deployments")}
 GOOD = {each.name: each for each in read_deployments("good")}
@@ -78,6 +82,7 @@ def test_a_finding_is_an_object_with_all_that_the_contract_says(ill: Running) ->
     assert set(report) == {"url", "issuer", "checked", "findings"}
     first, *others = report["findings"]
     members = {"id", "severity", "title", "seen", "expected", "fix", "docs"}
+    assert not any("mend" in each for each in report["findings"])
     assert members <= set(first) <= members | {"alternatives"}
     assert set(first["fix"]) == {"file", "block", "line"}
     assert (PROJECT / first["docs"]).is_file()
@@ -92,9 +97,108 @@ def test_the_table_fits_the_terminal(ill: Running, width: int) -> None:
     assert result.exit_code == 1
     assert "\x1b" not in result.output
     assert "proxy_set_header Host $http_host;" in result.output
-    assert "docs/doctor/host-not-forwarded.md" in result.output
+    assert "pylon-oidc doctor --explain host-not-forwarded" in result.output
     told = [line for line in result.output.splitlines() if not re.search(r"\S{20}", line)]
     assert max(map(len, told)) <= width
+
+
+@pytest.mark.parametrize(("height", "shown"), [(200, True), (24, False)])
+def test_all_fixes_are_shown_where_they_fit(ill: Running, height: int, *, shown: bool) -> None:
+    """A tall terminal has the lines for every proxy that may stand there; a low one the first."""
+    result = CliRunner(env={"COLUMNS": "100", "LINES": str(height)}).invoke(
+        main, ["doctor", ill.url, *ill.doctor_options()]
+    )
+    assert "proxy_set_header Host $http_host;" in result.output
+    assert ("ProxyPreserveHost On" in result.output) == shown
+
+
+@pytest.mark.parametrize(
+    ("proxy", "line"),
+    [
+        ("caddy", "header_up Host {host}"),
+        ("apache", "ProxyPreserveHost On"),
+        ("traefik", "passHostHeader: true"),
+        ("varnish", "remove: set req.http.Host"),
+    ],
+)
+def test_the_line_is_that_of_the_proxy_that_was_named(ill: Running, proxy: str, line: str) -> None:
+    """With `--proxy` there is that proxy's line, and none of another."""
+    result = doctor(ill.url, *ill.doctor_options(), "--proxy", proxy)
+    assert line in result.output
+    assert "nginx/" not in result.output
+
+
+def test_a_proxy_without_a_line_is_said_to_have_none(tmp_path: Path) -> None:
+    """A finding that has lines for others alone says so, as text and as JSON."""
+    kind = kinds()["response-header-too-large"]
+    report = Report("https://id.example.com", None, "traefik", (), 1, [Finding(kind, "502")], 0)
+    assert "doctor knows no line for traefik" in "\n".join(report.as_text(80, 24))
+    (told,) = report.as_json()["findings"]
+    assert (told["fix"], told["no_fix"]) == (None, "doctor knows no line for traefik")
+    assert {each["proxy"] for each in told["alternatives"]} >= {"nginx", "haproxy"}
+
+
+@pytest.mark.parametrize("id_", ["host-not-forwarded", "refused-by-proxy"])
+def test_a_finding_is_explained_without_its_page(id_: str) -> None:
+    """What stands behind `more` is text that an installed program has."""
+    result = doctor("--explain", id_)
+    assert result.exit_code == 0
+    assert result.output.startswith("# ")
+    assert kinds()[id_].cause in result.output
+    assert doctor("--explain", "nothing").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        "/.well-known/openid-configuration",
+        "/.well-known/oauth-authorization-server",
+        "/oidc/jwks",
+        "/oidc/token",
+        "/healthz",
+        "/",
+    ],
+)
+def test_a_pasted_address_of_an_endpoint_stands_for_the_service(pasted: str) -> None:
+    """RFC 8414 §3.1, Discovery §4: what is pasted is not taken for an issuer, under a path neither."""
+    assert normalised(f"https://ID.example.com{pasted}") == "https://id.example.com"
+    assert normalised(f"https://id.example.com:8443/auth{pasted}") == "https://id.example.com:8443/auth"
+    inserted = "https://id.example.com/.well-known/openid-configuration/auth"
+    assert normalised(inserted) == "https://id.example.com/auth"
+
+
+def test_an_answer_that_came_late_is_no_health(apps: Apps, disk: Disk, tmp_path: Path) -> None:
+    """Three seconds an answer, and no cookies: both are told, in more than the usual time; exit 1."""
+    (slow,) = read_deployments("slow")
+    for folder in (tmp_path, tmp_path.parent):
+        folder.chmod(0o755)
+    with run(slow, slow.files(), apps, disk, tmp_path / "cache") as running:
+        client = ["--client-id", CLIENT, "--redirect-uri", REDIRECT_URI]
+        patient = ask_doctor(slow.url, [*running.way(), *client])
+        hasty = ask_doctor(slow.url, [*running.way(), "--timeout", "5"])
+    assert patient.exit_code == hasty.exit_code == 1
+    assert [each["id"] for each in patient.findings][:2] == [slow.expect, *slow.also]
+    assert "too-slow" in {each["id"] for each in hasty.findings}
+
+
+def test_the_inside_may_be_a_unix_socket(tmp_path: Path) -> None:
+    """What the shipped unit listens on is an inside address, in each of its spellings."""
+    token, path = tmp_path / "token", tmp_path / "s"
+    token.write_text(ADMIN)
+    settings = {
+        "PYLON_OIDC_ISSUER": "http://localhost:{port}",
+        "PYLON_ADMIN_TOKEN": ADMIN,
+        "PYLON_JWT_ALG": "RS256",
+        "PYLON_OIDC_PRIVATE_KEY": rsa_pem(),
+    }
+    with Gunicorn(argv=["--bind", f"unix:{path}"], **settings) as server:
+        for address in (f"unix:{path}", f"unix://{path}"):
+            options = ["--admin-url", address, "--admin-token-file", str(token)]
+            report = ask_doctor(f"http://localhost:{server.port}", options)
+            assert report.faults == []
+            assert "no session" not in str(report.findings)
+        report = ask_doctor(f"http://localhost:{server.port}", ["--admin-url", f"unix:{path}x", *options[2:]])
+    assert [each["id"] for each in report.findings if each["severity"] != "note"] == ["inside-unreachable"]
 
 
 def test_the_page_needs_nothing_else(ill: Running, tmp_path: Path) -> None:

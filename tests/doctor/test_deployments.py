@@ -6,6 +6,7 @@ A deployment is a file in `deployments/` (broken) or `good/`; how to read one st
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,10 +19,12 @@ from service.doctor.catalogue import Finding, Kind, kinds
 from tests.doctor.asking import Report, ask_doctor
 from tests.doctor.deployment import Deployment, Files, Fix, fixed, read_deployments
 from tests.doctor.fixing import DoesNotFit
-from tests.doctor.running import Apps, Disk, Running, run
+from tests.doctor.measure import can_be_pasted, options_of
+from tests.doctor.running import OTHER_CLIENT, Apps, Disk, Running, run
 
 BROKEN, GOOD = read_deployments("deployments"), read_deployments("good")
-PROXIES = {"nginx", "apache", "haproxy"}
+INVENTED = read_deployments("invented")
+PROXIES = {"nginx", "apache", "haproxy", "caddy"}
 _LONGEST_S = 5.0
 
 
@@ -45,14 +48,16 @@ class Ward:
     def examine(self, deployment: Deployment, files: Files) -> Report:
         """Run it, and ask `doctor`, which is given all that helps it."""
         with self._running(deployment, files) as running:
-            options = [*running.doctor_options(), "--proxy", deployment.proxy, *deployment.options]
-            return ask_doctor(deployment.url, options)
+            return ask_doctor(deployment.url, options_of(deployment, running))
 
-    def examine_twice(self, deployment: Deployment, files: Files) -> tuple[Report, Report]:
-        """The same, and then once more with nothing but the address."""
+    def examine_thrice(self, deployment: Deployment, files: Files) -> tuple[Report, Report, Report]:
+        """The same, then with a client whose users are asked for their consent, then with nothing but the address."""
         with self._running(deployment, files) as running:
-            full = ask_doctor(deployment.url, [*running.doctor_options(), *deployment.options])
-            return full, ask_doctor(deployment.url, [*running.way(), *deployment.options])
+            full = options_of(deployment, running)
+            asks = [*full, "--client-id", OTHER_CLIENT]
+            plain = [*running.way(), *deployment.options]
+            url = deployment.url
+            return ask_doctor(url, full), ask_doctor(url, asks), ask_doctor(url, plain)
 
     @contextlib.contextmanager
     def _running(self, deployment: Deployment, files: Files) -> Iterator[Running]:
@@ -80,7 +85,12 @@ def test_the_first_finding_is_the_cause_and_its_fix_works(deployment: Deployment
     report = ward.examine(deployment, files)
     assert report.findings, "nothing was found"
     assert report.findings[0]["id"] == deployment.expect, report.faults
+    assert re.search(deployment.says, str(report.findings[0])), report.findings[0]
+    assert set(deployment.also) <= {each["id"] for each in report.findings}, report.faults
     assert report.exit_code == 1
+    if not deployment.fixable:
+        assert not can_be_pasted(report.findings[0]["fix"])
+        return
     ward.empty_cache()
     after = ward.examine(deployment, fixed(files, report.fix()))
     assert after.faults == []
@@ -90,10 +100,10 @@ def test_the_first_finding_is_the_cause_and_its_fix_works(deployment: Deployment
 @pytest.mark.parametrize("deployment", GOOD, ids=lambda each: each.name)
 def test_nothing_is_found_where_nothing_is_wrong(deployment: Deployment, ward: Ward) -> None:
     """Issue "doctor": good deployments give nothing but notes, within 5 s, with or without what helps it."""
-    full, plain = ward.examine_twice(deployment, deployment.files())
+    full, asks, plain = ward.examine_thrice(deployment, deployment.files())
     told = {each["id"] for each in full.findings}
     assert deployment.expect in {"", *told}
-    for report in (full, plain):
+    for report in (full, asks, plain):
         assert report.faults == []
         assert report.exit_code == 0
         assert report.duration_s < _LONGEST_S
@@ -102,9 +112,9 @@ def test_nothing_is_found_where_nothing_is_wrong(deployment: Deployment, ward: W
 @pytest.mark.parametrize("kind", kinds().values(), ids=lambda kind: kind.id)
 def test_a_fix_that_is_called_tested_is(kind: Kind) -> None:
     """A fix with `tested = true` changes a deployment of its finding; the test above then applies it."""
-    found = [each for each in BROKEN if each.expect == kind.id]
+    found = [each for each in [*BROKEN, *INVENTED] if kind.id in (each.expect, *each.accept)]
     for number, fix in enumerate(kind.fixes):
-        proxies = {fix.proxy} & PROXIES or PROXIES
+        proxies = {fix.proxy} & PROXIES or PROXIES  # a cache, a setting: behind any of them
         fitting = [each for each in found if each.proxy in proxies and _fits(each, kind, number)]
         assert fitting or not fix.tested, fix
 

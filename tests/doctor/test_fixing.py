@@ -91,9 +91,9 @@ CASES = [
     # removed
     ("nginx/x.conf", NGINX, "", "- proxy_set_header X-Real-IP", "proxy_set_header X-Real-IP $remote_addr;", ""),
     ("nginx/x.conf", NGINX, "", "- add_header", 'add_header A "b; }" always;', ""),
-    ("deploy/pylon-oidc.env", "#A=0\nA=1\nAB=2\n", "", "A=3", "\nA=1", "\nA=3"),
-    ("deploy/pylon-oidc.env", "#A=0\nA=1\nAB=2\n", "", "- A", "\nA=1", "\n"),
-    ("deploy/pylon-oidc.env", "A=1\n", "", "B=x=y", "A=1", "B=x=y\nA=1"),
+    ("/etc/pylon-oidc/env", "#A=0\nA=1\nAB=2\n", "", "A=3", "\nA=1", "\nA=3"),
+    ("/etc/pylon-oidc/env", "#A=0\nA=1\nAB=2\n", "", "- A", "\nA=1", "\n"),
+    ("/etc/pylon-oidc/env", "A=1\n", "", "B=x=y", "A=1", "B=x=y\nA=1"),
     ("/etc/systemd/timesyncd.conf", "[Time]\n#NTP=\n", "Time", "NTP=a.example", "]", "]\n    NTP=a.example"),
     (
         "/etc/apache2/sites-available/pylon-oidc.conf",

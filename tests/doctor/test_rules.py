@@ -13,8 +13,8 @@ import pytest
 
 from service.doctor.catalogue import kinds
 from service.doctor.evidence import NOBODY, Answer, Evidence, Options, UnverifiedToken
+from service.doctor.reply import Certificate, Reply, WireError
 from service.doctor.rules import FOLLOWS, RULES, examine
-from service.doctor.wire import Reply, WireError
 from tests.doctor.deployment import read_deployments
 
 NOW = 1_700_000_000
@@ -88,9 +88,9 @@ WELL: Mapping[str, Answer] = {
         x_content_type_options="nosniff",
     ),
     "http": reply(308, location=f"{URL}/"),
-    "http2": replace(reply(200), alpn="h2"),
+    "handshake": replace(reply(200), alpn="h2"),
     "discovery-head": reply(200),
-    "discovery-options": reply(204),
+    "discovery-options": reply(204, access_control_allow_headers="authorization, content-type", **CORS),
     "discovery-gzip": discovery(),
     "jwks": reply(200, {"keys": [KEY]}, cache_control="public, max-age=300", **CORS),
     "token": reply(401, {"error": "invalid_client"}, cache_control="no-store", **CORS),
@@ -127,6 +127,28 @@ def only(error: WireError) -> dict[str, Answer | None]:
     return dict.fromkeys(WELL, error)
 
 
+def ending(days: int) -> Certificate:
+    """A certificate of ninety days that ends in some."""
+    return Certificate(("id.example.com",), "", NOW - (90 - days) * 86400, NOW + days * 86400)
+
+
+def at(off: int) -> UnverifiedToken:
+    """A token whose time is that of a clock which is off."""
+    return replace(unverified("HS256", iat=NOW + off), received_at=float(NOW))
+
+
+def begun(attributes: str) -> Reply:
+    """A sign-in that has begun, with its cookie."""
+    location = "https://app.example.com/sign-in?interaction=i1&return_to=x"
+    return reply(
+        303, location=location, set_cookie=f"__Host-pylon_interaction_i1=a; Max-Age=60; {attributes}"
+    )
+
+
+BEGUN = begun("Secure; HttpOnly; SameSite=Lax; Path=/")
+PAGE = reply(400, b'<link href="/oidc/style.css">', content_type="text/html")
+INVALID_HOST = reply(400, {"error": {"code": "INVALID_HOST"}})
+
 CASES: list[tuple[str, Mapping[str, Answer | None], dict[str, Any]]] = [
     ("dns-fails", only(WireError("dns", "no such name")), {}),
     ("connection-refused", only(WireError("refused", "refused")), {}),
@@ -140,7 +162,54 @@ CASES: list[tuple[str, Mapping[str, Answer | None], dict[str, Any]]] = [
     ("tls-too-old", only(WireError("old-tls", "")), {}),
     ("tls-too-old", {"old-tls": reply(200)}, {}),
     ("addresses-differ", {"address 192.0.2.1": discovery(), "address 192.0.2.2": WireError("refused", "")}, {}),
-    ("addresses-differ", {"address 192.0.2.1": discovery(issuer="https://old.example.com")}, {}),
+    ("addresses-differ", {"address 192.0.2.1": discovery(issuer="https://old.example.com"), "address 192.0.2.2": discovery()}, {}),
+    ("certificate-ends-soon", {"handshake": replace(reply(200), alpn="h2", certificate=ending(5))}, {}),
+    ("refused-by-proxy", only(WireError("client-certificate", "")), {}),
+    ("refused-by-proxy", only(WireError("closed", "closed")), {}),
+    ("refused-by-proxy", everywhere(reply(401, b"<html>", www_authenticate='Basic realm="x"')), {}),
+    ("refused-by-proxy", everywhere(reply(401, {"message": "no"}, www_authenticate="Bearer")), {}),
+    ("refused-by-proxy", {"token": reply(403, b"<html>", content_type="text/html", **CORS)}, {}),
+    ("refused-by-proxy", {"jwks": reply(429, b"", **CORS)}, {}),
+    ("refused-by-proxy", everywhere(reply(400, b"400 No required SSL certificate was sent")), {}),
+    ("refused-by-proxy", everywhere(reply(302, location="https://sso.example.org/?rd=%2Foidc")), {}),
+    ("refused-by-proxy", everywhere(reply(302, location="https://login.example.org/")), {}),
+    ("refused-by-proxy", everywhere(reply(403, b"<html>", cf_mitigated="challenge")), {}),
+    ("well-known-redirected", everywhere(reply(301, location="https://www.example.com/")), {}),
+    ("bad-gateway", {"again-1": reply(503, b""), "again-2": discovery()}, {}),
+    ("bad-gateway", {"silent-1": reply(502, b""), "silent-2": reply(303)}, {}),
+    ("not-answered", {"discovery-2": WireError("closed", "closed")}, {}),
+    ("too-slow", {"discovery-2": WireError("timeout", "late")}, {}),
+    ("answers-slow", {name: replace(answer, took_s=3.0) for name, answer in WELL.items() if isinstance(answer, Reply)}, {}),
+    ("not-ready", {"userinfo": reply(503, {"error": {"code": "STORE_UNAVAILABLE"}}, **CORS)}, {}),
+    ("replica-without-database", {"userinfo-2": reply(503, {"error": "temporarily_unavailable"}, **CORS)}, {}),
+    ("replicas-differ-database", {"mint-1": reply(401, {"error": {"code": "AUTH_REQUIRED"}}), "mint-2": reply(200, {})}, {}),
+    ("replicas-differ-secret", {"accepted-1": reply(200, {"active": True}), "accepted-2": reply(200, {"active": False})}, {}),
+    ("replicas-differ-secret", {"client-1": reply(400, {"error": "invalid_grant"}), "client-2": reply(401, {"error": "invalid_client"})}, {}),
+    ("replicas-differ-clock", {}, {"minted": [at(0), at(2), at(-200)]}),
+    ("replicas-differ-clock", {"silent-1": reply(303), "silent-2": reply(303, date=formatdate(NOW - 99, usegmt=True))}, {}),
+    ("replicas-differ", {}, {"minted": [unverified("HS256", aud="api"), unverified("HS256", aud="other")]}),
+    ("replicas-differ", {f"authorize-{n}": reply(303, location=f"https://{n}.example/") for n in (2, 3)}, {}),
+    ("client-refused", {"silent-1": reply(400, b""), "silent-2": reply(303)}, {}),
+    ("host-refused", everywhere(INVALID_HOST) | {"discovery-inside": INVALID_HOST}, {}),
+    ("discovery-not-ours", everywhere(discovery(token_endpoint=f"{URL}/realms/main/token")), {}),
+    ("discovery-not-ours", {"discovery-inside": reply(200, document(jwks_uri=f"{URL}/keys"))}, {}),
+    ("jwks-not-ours", {"jwks": reply(200, {"keys": [KEY | {"kid": "old"}]}, **CORS), "jwks-inside": reply(200, {"keys": [KEY]})},
+     {"minted": [unverified("HS256")]}),
+    ("private-answers-cached", {"userinfo-bare": WELL["userinfo"]}, {}),
+    ("private-answers-cached", {f"authorize-{n}": BEGUN for n in (2, 3)}, {}),
+    ("response-header-too-large", {"unknown-client": PAGE, "silent-1": reply(303), "long-state": reply(502, b"")}, {}),
+    ("header-too-large-for-proxy", {"unknown-client": PAGE, "long-field": reply(400, b"")}, {}),
+    ("method-changed", {"token": reply(405, {"error": {"code": "METHOD_NOT_ALLOWED"}}, allow="POST, OPTIONS", **CORS)}, {}),
+    ("cors-missing", {"token-options": reply(204)}, {}),
+    ("cors-missing", {"token": reply(401, {"error": "x"}, cache_control="no-store", access_control_allow_origin="https://a.example")}, {}),
+    ("cookies-stripped", {"authorize": replace(BEGUN, headers=BEGUN.headers[:-1])}, {}),
+    ("cookies-stripped", {"authorize": BEGUN, "return-inside": reply(303)}, {"flow": {"return": "400"}}),
+    ("cookies-rewritten", {"authorize": begun("Secure; HttpOnly; SameSite=None; Path=/")}, {}),
+    ("cookies-rewritten", {"authorize": begun("Secure; HttpOnly; SameSite=Lax; Path=/app")}, {}),
+    ("login-page-missing", {"authorize": BEGUN, "login-page": reply(404, b"")}, {}),
+    ("errors-replaced", {"trusted-get": reply(405, {"error": {"code": "METHOD_NOT_ALLOWED"}}), "trusted-post": reply(404, b"<html>")}, {}),
+    ("security-headers-missing", {"authorization": PAGE}, {}),
+    ("stopped-at-consent", {}, {"flow": {"stopped": "409 to the report of a consent"}}),
     ("malformed-document", {"discovery": reply(200, b"{", content_type="text/plain")}, {}),
     ("malformed-document", {"discovery": reply(200, ["issuer"])}, {}),
     ("metadata-invalid", {"discovery": reply(200, document(issuer=5))}, {}),
@@ -175,7 +244,7 @@ CASES: list[tuple[str, Mapping[str, Answer | None], dict[str, Any]]] = [
     ("token-invalid", {}, {"minted": [unverified("none")]}),
     ("token-issuer", {}, {"minted": [unverified("HS256", iss="https://app.example.com")]}),
     ("flow-broken", {}, {"flow": {"token": "400 invalid_grant"}}),
-    ("client-refused", {}, {"flow": {"refused": "400 where a sign-in begins"}}),
+    ("client-refused", {"authorize": reply(400, b"<html>", content_type="text/html")}, {}),
     ("replicas-differ", {"discovery-2": discovery(scopes_supported=["openid"])}, {}),
     ("replicas-differ", {"discovery": discovery(scopes_supported=["openid"])}, {}),
     ("forwarded-host-believed", {"forged-forwarded": discovery(issuer=f"{URL}/doctor")}, {}),
@@ -191,7 +260,7 @@ CASES: list[tuple[str, Mapping[str, Answer | None], dict[str, Any]]] = [
     ("cache-control-changed", {"jwks": reply(200, {"keys": [KEY]}, **CORS)}, {}),
     ("security-headers-missing", {"probe": reply(404, {"error": {"code": "X"}}, strict_transport_security="1")}, {}),
     ("hs256-only", everywhere(discovery(id_token_signing_alg_values_supported=["HS256"])), {}),
-    ("http2-missing", {"http2": reply(0)}, {}),
+    ("http2-missing", {"handshake": reply(0)}, {}),
     ("admin-reachable", {
         "probe": replace(WELL["probe"], asked_from="127.0.0.1"),  # type: ignore[type-var]
         "closed-users": reply(403, {"error": {"code": "FORBIDDEN"}}),
@@ -267,8 +336,8 @@ def test_keys_that_rotate_while_it_asks_are_no_fault() -> None:
     ("parts", "seen", "fix"),
     [
         ({"schema": "behind"}, "database: ok, schema: behind, keys: ok", "pylon-oidc migrate"),
-        ({"database": "unavailable"}, "database: unavailable, schema: ok, keys: ok", "DATABASE_URL="),
-        ({"keys": "unavailable"}, "database: ok, schema: ok, keys: unavailable", "PYLON_KEY_ENCRYPTION_KEY"),
+        ({"database": "unavailable"}, "database: unavailable, schema: ok, keys: ok", "pylon-oidc check"),
+        ({"keys": "unavailable"}, "database: ok, schema: ok, keys: unavailable", "pylon-oidc check"),
     ],
 )
 def test_what_the_service_says_of_itself_is_the_cause(parts: dict[str, str], seen: str, fix: str) -> None:
@@ -317,7 +386,7 @@ def test_a_cause_comes_before_what_follows_from_it() -> None:
     """A consequence names its cause, and stands right behind it; notes come last."""
     answers = WELL | {
         "token": reply(404, b"<html>", content_type="text/html", **CORS),
-        "http2": reply(0),
+        "handshake": reply(0),
         "body": reply(413, b""),
         "http": reply(200, document()),
     }

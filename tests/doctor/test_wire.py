@@ -6,11 +6,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from service.doctor.wire import MAX_ADDRESSES, MAX_BODY, Origin, Wire, WireError
+from service.doctor.reply import Origin, Place, WireError
+from service.doctor.wire import MAX_ADDRESSES, MAX_BODY, Wire
 from tests.doctor.hostile import HARM, HostileServer, Listener
 
 NOW = 1_700_000_000.0
@@ -51,7 +53,7 @@ def test_an_answer_is_what_was_sent() -> None:
 def test_a_connection_goes_where_it_is_sent() -> None:
     """`connect_to` and `source` change the connection alone."""
     with Echo() as server:
-        elsewhere = {"id.example.com:80": ("127.0.0.1", origin(server).port)}
+        elsewhere = {"id.example.com:80": [("127.0.0.1", origin(server).port)]}
         reply = wire(connect_to=elsewhere, source="127.0.0.2").ask(
             Origin("http", "id.example.com", 80), "GET", "/x"
         )
@@ -78,7 +80,7 @@ def test_a_body_is_cut(kind: str) -> None:
         ("endless headers", "protocol"),
         ("endless interim answers", "protocol"),
         ("not HTTP", "protocol"),
-        ("nothing at all", "protocol"),
+        ("nothing at all", "closed"),
     ],
 )
 def test_what_is_no_answer_is_told(kind: str, told: str) -> None:
@@ -127,11 +129,46 @@ def test_a_name_is_looked_up_once_and_its_next_address_tried() -> None:
         ours = wire(look_up=look_up)
         place = Origin("http", "id.example.com", origin(server).port)
         assert ours.ask(place, "GET", "/").status == 200
-        assert ours.ask(place, "GET", "/", address="127.0.0.1").status == 200
+        assert ours.ask(place, "GET", "/", place=Place("127.0.0.1", place.port)).status == 200
         with pytest.raises(WireError):
-            ours.ask(place, "GET", "/", address="127.0.0.2")
-        assert len(ours.addresses(place)) == MAX_ADDRESSES
+            ours.ask(place, "GET", "/", place=Place("127.0.0.2", place.port))
+        assert len(ours.places(place)) == MAX_ADDRESSES
     assert asked == ["id.example.com"]
+
+
+def test_a_place_may_be_a_unix_socket(tmp_path: Path) -> None:
+    """What the shipped unit listens on is asked as any address is; nobody there is told as of a port."""
+    path = str(tmp_path / "s")
+    here = Origin("http", "localhost", 80)
+    with pytest.raises(WireError) as error:
+        wire().ask(here, "GET", "/", place=Place(path, 0))
+    assert error.value.kind == "refused"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+        answering = threading.Thread(target=answer, daemon=True)
+        answering.start()
+        reply = wire(source="127.0.0.2").ask(here, "GET", "/", place=Place(path, 0))
+        answering.join(5)
+    assert (reply.status, reply.asked_from) == (204, "")
+
+
+def test_a_pinned_address_is_the_only_one() -> None:
+    """Of several addresses that one is asked which was found to be good."""
+    with Echo() as server:
+        ours = wire(look_up=lambda _name, _port: ["127.0.0.2", "127.0.0.1"])
+        place = Origin("http", "id.example.com", origin(server).port)
+        ours.pin(place, Place("127.0.0.2", 1))
+        with pytest.raises(WireError) as error:
+            ours.ask(place, "GET", "/")
+    assert error.value.kind == "refused"
 
 
 @pytest.mark.parametrize(
