@@ -165,6 +165,14 @@ class Client:
             _without_loopback_port(registered) == portless for registered in self.redirect_uris
         )
 
+    def home(self, redirect_uri: str) -> str | None:
+        """Where its users can start again: its own page, else the origin of a redirect URI of the web that is its own."""
+        if self.client_uri is not None or not self.knows_redirect_uri(redirect_uri):
+            return self.client_uri
+        parts = urlsplit(redirect_uri)
+        is_web = parts.scheme in ("https", "http") and parts.netloc
+        return f"{parts.scheme}://{parts.netloc}/" if is_web else None
+
     def public_metadata(self) -> dict[str, Any]:
         """Its metadata, never with a secret."""
         shown: dict[str, Any] = {}

@@ -11,16 +11,21 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from service.protocol.authorize import AuthorizationRequest, Consent, Progress, Step
 from service.protocol.clients import Client
 from service.protocol.grants import NewCode, consent_id
 from service.protocol.handles import hash_handle, new_handle, new_id, new_version
 from service.protocol.models import Lifetimes, Session
+from service.protocol.sealing import Unreadable, seal, unseal
 from service.protocol.standing import on_client, on_session
 from service.protocol.waiting import Waiting, as_kept, from_kept
 from service.storage.interface import NEVER, Change, Decide, Fitting, Kind, NotStanding, Record
+
+#: So long the same form gets the same answer again, in s: fingers press twice.
+ANSWERED_S: Final = 60
+_ANSWER: Final = "form answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,26 @@ class Report:
     error: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What the browser was sent for a form of ours.
+
+    Attributes:
+        form_token: the form's, by which it is found and read again.
+        browser_hash: hash of the cookie of the browser that began the interaction.
+        client_id: whose request it was.
+        redirect_uri, response_mode: where the answer went, and how.
+        parameters: the answer; empty where it is not to be sent again.
+    """
+
+    form_token: str
+    browser_hash: str
+    client_id: str
+    redirect_uri: str
+    response_mode: str
+    parameters: Mapping[str, str]
+
+
 class Interactions:
     """Keeps interactions.
 
@@ -139,13 +164,38 @@ class Interactions:
         record = self._store.change(Kind.INTERACTION, id_hash, _on_record(decide), now=now)
         return None if record is None else _from_record(record)
 
-    def finish(self, interaction: Interaction, code: NewCode | None, *, now: int) -> bool:
-        """End it, and store the code that came of it, in one transaction; False when it is over already."""
+    def finish(
+        self, interaction: Interaction, code: NewCode | None, answered: Answered | None = None, *, now: int
+    ) -> bool:
+        """End it, and store the code that came of it, in one transaction; False when it is over already.
+
+        With `answered`, the answer to a form, this is kept for a minute, sealed under the form's token, so that the
+        same form gets it again.
+        """
         put, standing_on = ((), ()) if code is None else (code.records, code.standing_on)
+        if answered is not None:
+            put = (*put, _answer_record(interaction, answered, now=now))
         id_hash = _id_hash(interaction.id)
         return (
             self._store.take(Kind.INTERACTION, id_hash, put=put, standing_on=standing_on, now=now) is not None
         )
+
+    def answered(
+        self, interaction_id: str, unverified_token: str, *, issuer: str, now: int
+    ) -> Answered | None:
+        """What this form was answered, in the minute after; a code in it that was used since is left out."""
+        record = self._store.get(Kind.INTERACTION, _answer_hash(interaction_id, unverified_token), now=now)
+        if record is None or record.body["issuer"] != issuer:
+            return None
+        try:
+            kept = unseal(record.body["answer"], unverified_token, purpose=_ANSWER)
+        except Unreadable:
+            return None
+        answered = Answered(unverified_token, record.body["browser_hash"], **kept)
+        if "code" not in answered.parameters:
+            return answered
+        code = self._store.get(Kind.CODE, hash_handle(answered.parameters["code"]), now=now)
+        return replace(answered, parameters={}) if code is None or code.spent_at is not None else answered
 
     def report(self, interaction: Interaction, report: Report, *, now: int) -> str | None:
         """Keep what the backend reports; the verifier that the browser shall bring, or None where it is over."""
@@ -202,15 +252,15 @@ class Interactions:
         """Keep what the user agreed to, and let the client have it without asking again: one transaction.
 
         Returns:
-            None, with nothing kept, where the interaction is over, somebody else was asked meanwhile, the form was
-            answered already, or session or client is gone or has changed.
+            None, with nothing kept, where the interaction is over, somebody else was asked or shown a form meanwhile,
+            or session or client is gone or has changed. The same answer twice is one.
         """
         consent = Consent(session.user_id, scope)
 
         def agreed(known: Interaction) -> Interaction | None:
             if (known.asked_sid, known.form_token_hash) != (session.sid, interaction.form_token_hash):
                 return None
-            return replace(advance(known, consent=consent), form_token_hash="")
+            return advance(known, consent=consent)
 
         changes = [Change(Kind.INTERACTION, _id_hash(interaction.id), _on_record(agreed))]
         if remember:
@@ -219,7 +269,7 @@ class Interactions:
             self._store.put(changes=changes, standing_on=[on_session(session), *on_client(client)], now=now)
         except NotStanding:
             return None
-        return replace(advance(interaction, consent=consent), form_token_hash="")
+        return advance(interaction, consent=consent)
 
 
 def _remembering(user_id: str, client_id: str, issuer: str, scope: tuple[str, ...]) -> Change:
@@ -263,6 +313,26 @@ def on_interaction(interaction: Interaction) -> Fitting:
 def _id_hash(unverified_id: str) -> str:
     """The id of an interaction, which nothing else that waits has."""
     return hash_handle(f"interaction\n{unverified_id}")
+
+
+def _answer_hash(interaction_id: str, unverified_token: str) -> str:
+    return hash_handle(f"answer\n{interaction_id}\n{unverified_token}")
+
+
+def _answer_record(interaction: Interaction, answered: Answered, *, now: int) -> Record:
+    kept = {
+        "client_id": answered.client_id,
+        "redirect_uri": answered.redirect_uri,
+        "response_mode": answered.response_mode,
+        "parameters": dict(answered.parameters),
+    }
+    body = {
+        "issuer": interaction.issuer,
+        "browser_hash": answered.browser_hash,
+        "answer": seal(kept, answered.form_token, purpose=_ANSWER),
+    }
+    id_hash = _answer_hash(interaction.id, answered.form_token)
+    return Record(Kind.INTERACTION, id_hash, now + ANSWERED_S, interaction.address, body=body)
 
 
 def _to_record(interaction: Interaction) -> Record:

@@ -5,7 +5,7 @@ A responder parses, asks the rules what comes next, and does that one thing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import falcon
@@ -18,7 +18,7 @@ from service.protocol.errors import NotOurClient, OAuthError
 from service.protocol.grants import new_code, on_consent
 from service.protocol.handles import hash_handle, new_handle
 from service.protocol.id_tokens import read_hint
-from service.protocol.interactions import Interaction, Interactions, Report, advance
+from service.protocol.interactions import Answered, Interaction, Interactions, Report, advance
 from service.protocol.models import Lifetimes, Session
 from service.protocol.notices import Notices
 from service.resources.browser import Browser, wanted_by_app
@@ -78,9 +78,10 @@ class Flow:
         interaction: Interaction | None,
         session: Session | None,
         *,
+        form_token: str | None = None,
         now: int,
     ) -> None:
-        """Do what the rules say comes next: sign in, consent, or the code."""
+        """Do what the rules say comes next: sign in, consent, or the code; with the token of the form that was answered."""
         sid = None if session is None else session.sid
         if interaction is not None and interaction.progress.sign_in_attempts == 0:
             interaction = advance(interaction, sid_before=sid)  # a POST began it, which showed no session
@@ -93,10 +94,10 @@ class Flow:
         try:
             step = rules.next_step(request, progress, session, remembered, now=now)
         except OAuthError as error:
-            self.refuse(req, resp, request, error, interaction, now=now)
+            self.refuse(req, resp, request, error, interaction, form_token=form_token, now=now)
             return
         if step is Step.ISSUE and session is not None:
-            self._issue(req, resp, request, interaction, session, now=now)
+            self._issue(req, resp, request, interaction, session, form_token=form_token, now=now)
             return
         if step is Step.LOGIN or session is None:
             if self.login_url is None:  # clients of the database alone: the start could not know of them
@@ -133,13 +134,49 @@ class Flow:
         error: OAuthError,
         interaction: Interaction | None,
         *,
+        form_token: str | None = None,
         now: int,
     ) -> None:
         """Send the error to the client; the interaction is over."""
-        if interaction is not None:
+        state = {} if request.state is None else {"state": request.state}
+        parameters = error.parameters() | state | {"iss": req.context.issuer}
+        if interaction is not None and form_token is not None:
+            answered = _answered(request, interaction, form_token, parameters)
+            if not self.interactions.finish(interaction, None, answered, now=now) and self.again(
+                req, resp, interaction.id, form_token, now=now
+            ):
+                return
+            self.browser.keep_a_minute(req, resp, interaction)
+        elif interaction is not None:
             self.interactions.finish(interaction, None, now=now)
             self.browser.unbind(req, resp, interaction)
-        self.send_error(req, resp, error, (request.redirect_uri, request.state, request.response_mode))
+        self._send(req, resp, request.redirect_uri, parameters, request.response_mode)
+
+    def again(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        interaction_id: str,
+        unverified_token: str,
+        *,
+        now: int,
+    ) -> bool:
+        """Answer a form again that this browser sent within the minute, with the same; whether it was one.
+
+        A code that was used since is not sent twice: then a page says that it is over.
+        """
+        answered = self.interactions.answered(
+            interaction_id, unverified_token, issuer=req.context.issuer, now=now
+        )
+        if answered is None or not self.browser.is_of(req, interaction_id, answered.browser_hash):
+            return False
+        if answered.parameters:
+            self._send(req, resp, answered.redirect_uri, answered.parameters, answered.response_mode)
+            return True
+        client = self.clients.find(answered.client_id, now=now)
+        back = None if client is None else client.home(answered.redirect_uri)
+        self.browser.show_error(req, resp, _OVER, back=back)
+        return True
 
     def send_error(
         self, req: falcon.Request, resp: falcon.Response, error: OAuthError, to: tuple[str, str | None, str]
@@ -149,6 +186,16 @@ class Flow:
         parameters = (
             error.parameters() | ({} if state is None else {"state": state}) | {"iss": req.context.issuer}
         )
+        self._send(req, resp, redirect_uri, parameters, response_mode)
+
+    def _send(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        redirect_uri: str,
+        parameters: Mapping[str, str],
+        response_mode: str,
+    ) -> None:
         send_authorization_response(
             resp,
             redirect_uri,
@@ -165,6 +212,7 @@ class Flow:
         interaction: Interaction | None,
         session: Session,
         *,
+        form_token: str | None,
         now: int,
     ) -> None:
         issuer = req.context.issuer
@@ -173,34 +221,36 @@ class Flow:
             request = rules.cut_to(request, agreed)
             if not request.scope:
                 error = OAuthError("invalid_scope", "The client may no longer have what the user agreed to.")
-                self.refuse(req, resp, request, error, interaction, now=now)
+                self.refuse(req, resp, request, error, interaction, form_token=form_token, now=now)
                 return
         unasked = agreed is None and not request.client.first_party
         new = new_code(request, session, issuer=issuer, lifetimes=self.lifetimes, now=now)
         if unasked:  # what was remembered is why
             consent = on_consent(session.user_id, request.client.client_id, issuer)
             new = replace(new, standing_on=(*new.standing_on, consent))
+        state = {} if request.state is None else {"state": request.state}
+        parameters = {"code": new.code, **state, "iss": issuer}
         try:
             if interaction is None:
                 self.browser.store.put(*new.records, standing_on=new.standing_on, now=now)
-            elif self.interactions.finish(interaction, new, now=now):
+            elif form_token is None:
+                if not self.interactions.finish(interaction, new, now=now):
+                    self.browser.show_error(req, resp, _OVER)
+                    return
                 self.browser.unbind(req, resp, interaction)
             else:
-                self.browser.show_error(req, resp, _OVER)
-                return
+                answered = _answered(request, interaction, form_token, parameters)
+                if not self.interactions.finish(interaction, new, answered, now=now):
+                    if not self.again(req, resp, interaction.id, form_token, now=now):
+                        self.browser.show_error(req, resp, _OVER)
+                    return
+                self.browser.keep_a_minute(req, resp, interaction)
         except NotStanding:
             # The session has ended meanwhile, the client is another, or the consent is gone: all is looked at again.
             kept = interaction or self.begin(req, resp, request, session, now=now)
             send_redirect(resp, wanted_by_app(kept)["return_to"])
             return
-        state = {} if request.state is None else {"state": request.state}
-        send_authorization_response(
-            resp,
-            request.redirect_uri,
-            {"code": new.code, **state, "iss": issuer},
-            response_mode=request.response_mode,
-            stylesheet=self.browser.stylesheet(req),
-        )
+        self._send(req, resp, request.redirect_uri, parameters, request.response_mode)
 
     def _send_to_login(
         self, resp: falcon.Response, interaction: Interaction, login_url: str, *, now: int
@@ -390,16 +440,17 @@ class OpenInteraction:
     def on_post(self, req: falcon.Request, resp: falcon.Response, interaction_id: str) -> None:
         """Take the answer of the built-in consent form."""
         flow, now = self._flow, int(self._flow.clock())
-        opened = self._opened(req, resp, interaction_id, now=now)
-        if opened is None:
-            return
-        interaction, request = opened
         try:
             form = read_form(req).values
         except MalformedParameters as error:
             flow.browser.show_error(req, resp, _MALFORMED, status=error.status)
             return
-        if not is_own_form(req) or not answers_form(form.get("form_token"), interaction.form_token_hash):
+        token = form.get("form_token", "") if is_own_form(req) else ""
+        opened = self._opened(req, resp, interaction_id, form_token=token, now=now)
+        if opened is None:
+            return
+        interaction, request = opened
+        if not answers_form(token, interaction.form_token_hash):
             flow.browser.show_error(req, resp, _OVER, status=403)
             return
         session = flow.browser.session(req, prefer_sid=interaction.asked_sid, now=now)
@@ -408,24 +459,35 @@ class OpenInteraction:
             return
         if form.get("decision") != "allow":
             denied = OAuthError("access_denied", "The user said no.")
-            flow.refuse(req, resp, request, denied, interaction, now=now)
+            flow.refuse(req, resp, request, denied, interaction, form_token=token, now=now)
             return
         agreed = flow.interactions.consent(
             interaction, session, request.client, interaction.shown, remember=True, now=now
         )
-        if agreed is None:  # what was asked has changed meanwhile: all is looked at again
+        if agreed is not None:
+            flow.go_on(req, resp, request, agreed, session, form_token=token, now=now)
+        elif not flow.again(req, resp, interaction.id, token, now=now):
+            # What was asked has changed meanwhile: all is looked at again.
             send_redirect(resp, wanted_by_app(interaction)["return_to"])
-            return
-        flow.go_on(req, resp, request, agreed, session, now=now)
 
     def _opened(
-        self, req: falcon.Request, resp: falcon.Response, interaction_id: str, *, now: int
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        interaction_id: str,
+        *,
+        form_token: str = "",
+        now: int,
     ) -> tuple[Interaction, AuthorizationRequest] | None:
-        """The interaction, for the browser that began it alone, and its request, checked again."""
+        """The interaction, for the browser that began it alone, and its request, checked again.
+
+        Of one that is over, the form that ended it is answered again for a minute.
+        """
         flow = self._flow
         interaction = flow.interactions.find(interaction_id, issuer=req.context.issuer, now=now)
         if interaction is None or not flow.browser.began(req, interaction):
-            flow.browser.show_error(req, resp, _OVER)
+            if not form_token or not flow.again(req, resp, interaction_id, form_token, now=now):
+                flow.browser.show_error(req, resp, _OVER)
             return None
         flow.browser.drop_oldest(req, resp, interaction)
         parameters = interaction.parameters
@@ -434,7 +496,8 @@ class OpenInteraction:
         try:  # a client may have changed, or gone, meanwhile
             rules.check_request(asked, rules.BEFORE_TRUST + rules.AFTER_TRUST)
         except (NotOurClient, OAuthError):
-            flow.browser.show_error(req, resp, _OVER)
+            back = None if client is None else client.home(parameters["redirect_uri"])
+            flow.browser.show_error(req, resp, _OVER, back=back)
             return None
         return interaction, rules.build_request(asked)
 
@@ -470,6 +533,19 @@ class OpenInteraction:
             interaction, session, request.client, scope, remember=report.remember, now=now
         )
         return agreed or interaction, session
+
+
+def _answered(
+    request: AuthorizationRequest, interaction: Interaction, form_token: str, parameters: Mapping[str, str]
+) -> Answered:
+    return Answered(
+        form_token,
+        interaction.browser_hash,
+        request.client.client_id,
+        request.redirect_uri,
+        request.response_mode,
+        parameters,
+    )
 
 
 def answers_form(unverified_token: str | None, token_hash: str) -> bool:

@@ -14,7 +14,7 @@ import structlog
 
 from service.issuer import issuer_path
 from service.protocol.handles import hash_handle, new_handle
-from service.protocol.interactions import Interaction
+from service.protocol.interactions import ANSWERED_S, Interaction
 from service.protocol.models import Session
 from service.protocol.standing import on_session
 from service.resources.signed_in import SignedIn, only_one
@@ -191,6 +191,17 @@ class Browser:
         """Drop the cookie of an interaction that is over."""
         set_cookie(req, resp, _cookie_name(req, interaction), "", max_age_s=0)
 
+    def keep_a_minute(self, req: falcon.Request, resp: falcon.Response, interaction: Interaction) -> None:
+        """Leave the cookie of an interaction that is over, for as long as its form may be sent once more."""
+        name = _cookie_name(req, interaction)
+        for value in filter(interaction.is_browser, cookie_values(req, name)):
+            set_cookie(req, resp, name, value, max_age_s=ANSWERED_S)
+
+    def is_of(self, req: falcon.Request, interaction_id: str, browser_hash: str) -> bool:
+        """Whether this browser began an interaction that is over."""
+        name = protected_name(req, _INTERACTION_COOKIE) + interaction_id
+        return any(hash_handle(value) == browser_hash for value in cookie_values(req, name))
+
     def began(self, req: falcon.Request, interaction: Interaction) -> bool:
         """Whether this browser began the interaction."""
         return any(map(interaction.is_browser, cookie_values(req, _cookie_name(req, interaction))))
@@ -222,6 +233,7 @@ class Browser:
         text: str,
         *,
         detail: str = "",
+        back: str | None = None,
         status: int = 400,
         known: Mapping[str, str] = _NOTHING,
     ) -> None:
@@ -232,11 +244,12 @@ class Browser:
             resp: the answer.
             text: for the visitor.
             detail: for the operator, on the page and in the log; nothing secret, nothing of the request.
+            back: where the visitor can go back to, where that is known.
             status: HTTP status.
             known: for the log: `rule`, and where they are known `client_id` and `setting`.
         """
         self.log_refusal(req, detail or text, known)
-        self.show_failure(req, resp, text, status=status, detail=detail)
+        self.show_failure(req, resp, text, status=status, detail=detail, back=back)
 
     def log_refusal(self, req: falcon.Request, detail: str, known: Mapping[str, str]) -> None:
         """Tell the operator what was refused, and by what they can change it."""
@@ -245,10 +258,26 @@ class Browser:
         )
 
     def show_failure(
-        self, req: falcon.Request, resp: falcon.Response, text: str, *, status: int, detail: str = ""
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        text: str,
+        *,
+        status: int,
+        detail: str = "",
+        back: str | None = None,
     ) -> None:
         """Show the error page for what is no fault of the request; the log has it already."""
-        self.show(req, resp, "error.html", status=status, title="This did not work", text=text, detail=detail)
+        self.show(
+            req,
+            resp,
+            "error.html",
+            status=status,
+            title="This did not work",
+            text=text,
+            detail=detail,
+            back=back,
+        )
 
 
 def _signed_in_by(record: Record) -> list[tuple[str, str]]:

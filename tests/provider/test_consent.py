@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from typing import Any
 
 import pytest
@@ -131,12 +132,91 @@ def test_without_the_forms_token_nothing_is_agreed_to(
 
 
 def test_only_the_page_shown_last_counts(op: Provider, browser: Browser) -> None:
-    """S26: one-time: showing the page again makes the first form's token worthless, and a second press is too late."""
+    """S26: showing the page again makes the first form's token worthless, also after the second was answered."""
     first = _page(op, browser)
     second = browser.go(first.action)
     assert browser.submit(first, decision="allow").is_page(403)
     assert browser.submit(second, decision="allow").is_at(OTHER_CALLBACK)
-    assert browser.submit(second, decision="allow").is_page(400)
+    assert browser.submit(first, decision="allow").is_page(400)
+
+
+# --- fingers ---
+
+
+@pytest.mark.parametrize("mode", ["query", "form_post"])
+@pytest.mark.parametrize("decision", ["allow", "deny"])
+def test_a_second_press_gets_the_same_answer(
+    op: Provider, browser: Browser, decision: str, mode: str
+) -> None:
+    """S26; docs/sign-in.md: for 60 s the same form from the same browser is answered as before, whatever it says now."""
+    page = _page(op, browser, response_mode=mode)
+    first = browser.submit(page, decision=decision)
+    told = first.parameters
+    assert ("code" in told) is (decision == "allow")
+    op.clock.advance(59)
+    for again in (decision, "deny" if decision == "allow" else "allow"):
+        second = browser.submit(page, decision=again)
+        assert second.parameters == told and second.action == first.action
+    assert len(op.app.grants()) == (1 if decision == "allow" else 0)
+    op.clock.advance(1)
+    assert browser.submit(page, decision=decision).is_page(400)
+
+
+def test_a_code_that_was_used_is_not_sent_twice(op: Provider, browser: Browser) -> None:
+    """RFC 6749 §4.1.2: its second use would end what came of it: a page says that it is over, with a way back."""
+    rp = op.rp("c-third")
+    request = rp.request()
+    page = browser.go(request.url)
+    code = op.answered(request, browser.submit(page, decision="allow"))["code"]
+    tokens = rp.redeem(request, code).json()
+    landing = browser.submit(page, decision="allow")
+    assert landing.is_page(400) and 'href="https://other.example.org/"' in landing.text
+    assert rp.userinfo(tokens["access_token"]).status == 200
+
+
+def test_another_browser_gets_nothing_of_it(op: Provider, browser: Browser) -> None:
+    """S28: neither by the form's token alone, nor by the interaction's cookie alone, nor from another site."""
+    page = _page(op, browser)
+    other = op.browser()
+    browser.submit(page, decision="allow")
+    assert other.submit(page, decision="allow").is_page(400)
+    for token in ("x", ""):
+        fields = {"form_token": token, "decision": "allow"}
+        assert browser.go(page.action, form=fields, headers={"Sec-Fetch-Site": "same-origin"}).is_page(400)
+    form = page.fields | {"decision": "allow"}
+    assert browser.go(page.action, form=form, headers={"Sec-Fetch-Site": "cross-site"}).is_page(400)
+
+
+def test_the_kept_answer_is_readable_to_nobody_else(op: Provider, browser: Browser) -> None:
+    """S31; docs/security.md: it is sealed under the form's token, of which the store has a hash."""
+    page = _page(op, browser)
+    code = browser.submit(page, decision="allow").parameters["code"]
+    with sqlite3.connect(op.house.settings.data_dir / "pylon.db") as database:
+        dump = "\n".join(database.iterdump())
+    assert code not in dump and page.fields["form_token"] not in dump
+
+
+def test_a_press_after_a_new_sign_in_was_due_signs_nobody_in(op: Provider, browser: Browser) -> None:
+    """S55: a form that led to a sign-in instead of an answer has no answer to give again."""
+    page = _page(op, browser, max_age="100")
+    op.clock.advance(200)
+    for _ in range(2):
+        landing = browser.submit(page, decision="allow")
+        assert "code" not in query_of(landing.url) and not op.app.grants()
+
+
+def test_a_page_of_a_changed_client_leads_back(op: Provider, browser: Browser) -> None:
+    """docs/sign-in.md: what is over leads back to the service where that is known: its own page, or its origin."""
+    body = {
+        "client_id": "c-db",
+        "redirect_uris": [OTHER_CALLBACK],
+        "client_uri": "https://wiki.example.org/start",
+    }
+    op.app.call("POST", "/api/oidc/clients", body)
+    page = browser.go(op.rp("c-db", redirect_uri=OTHER_CALLBACK).request().url)
+    op.app.call("PUT", "/api/oidc/clients/c-db", body | {"grant_types": ["refresh_token"]})
+    landing = browser.go(page.action)
+    assert landing.is_page(400) and 'href="https://wiki.example.org/start"' in landing.text
 
 
 def test_the_page_outlives_a_sign_in_by_the_backend(op: Provider) -> None:
