@@ -172,14 +172,19 @@ def plan(*, svg: Path | None, wide: bool, as_json: bool) -> None:
     """Show what will happen to the keys, when, and why that is safe."""
     with _opened() as opened:
         ring, now, margins = opened.ring(), opened.now, opened.margins
-        shown, changes = published(ring.keys, now), coming(ring.keys, now, margins)
-        safe = {alg: rotation_is_safe_at(ring.keys, alg, now, margins) for alg in _kept(ring.keys, now)}
-        late = {key.kid for key in overdue(ring.keys, opened.rings.algs(now=now), now, margins)}
+        kept, shown = opened.rings.algs(now=now), published(ring.keys, now)
+        changes = [change for change in coming(ring.keys, now, margins) if change.kid or change.alg in kept]
+        safe = {
+            alg: rotation_is_safe_at(ring.keys, alg, now, margins)
+            for alg in _kept(ring.keys, now)
+            if alg in kept
+        }
+        late = {key.kid for key in overdue(ring.keys, kept, now, margins)}
         if svg is not None:
             _write(svg, draw_svg(shown, changes, now, late))
         _warn(opened, ring)
         if as_json:
-            _print_plan(opened, shown, changes, safe)
+            _print_plan(opened, ring, shown, changes, safe)
             return
         click.echo(draw_text(shown, changes, now, late))
         click.echo()
@@ -198,9 +203,19 @@ def plan(*, svg: Path | None, wide: bool, as_json: bool) -> None:
         columns = ["mark", "when", "alg", "kid", "what", "safe_because"]
         print_rows(rows, columns, name="changes", as_json=False, wide=wide)
         click.echo()
+        for key in _taken_away(ring, now, margins):
+            until = as_date((key.revoked_at or now) + margins.learn_s)
+            click.echo(
+                f"{key.alg} {key.kid} was taken away;\n  workers may sign by it, and the JWKS hold it, until {until}."
+            )
         for alg, at in safe.items():
             word = "now" if at <= now else f"from {as_date(at)} on, in {at - now} s"
             click.echo(f"{alg}: a rotation by hand is safe {word}.")
+
+
+def _taken_away(ring: Ring, now: int, margins: Margins) -> list[KeyRecord]:
+    """The keys that were revoked so lately that a worker may not know it yet."""
+    return [key for key in ring.keys if key.revoked_at is not None and now < key.revoked_at + margins.learn_s]
 
 
 def _write(path: Path, text: str) -> None:
@@ -215,7 +230,7 @@ def _kept(ring_keys: Keys, now: int) -> list[str]:
 
 
 def _print_plan(
-    opened: _Open, shown: Sequence[KeyRecord], changes: Sequence[Change], safe: dict[str, int]
+    opened: _Open, ring: Ring, shown: Sequence[KeyRecord], changes: Sequence[Change], safe: dict[str, int]
 ) -> None:
     told = {
         "now": opened.now,
@@ -231,6 +246,10 @@ def _print_plan(
             for change in changes
         ],
         "rotation_is_safe_at": safe,
+        "taken_away": [
+            {"kid": key.kid, "alg": key.alg, "until": (key.revoked_at or opened.now) + opened.margins.learn_s}
+            for key in _taken_away(ring, opened.now, opened.margins)
+        ],
     }
     click.echo(json.dumps(told, indent=2))
 
@@ -269,6 +288,8 @@ def rotate(*, alg: str | None, compromised: bool, as_json: bool) -> None:
     """Let the next key sign; refused while a verifier may not know it."""
     with _opened() as opened:
         before, now, margins = opened.ring(), opened.now, opened.margins
+        # What a clock that was ahead has written is set right first, and stays so where the rotation is refused.
+        before = opened.rings.ensure(margins, now=now)
         algs = [alg] if alg else _kept(before.keys, now)
 
         def step(ring: Ring) -> Keys:
@@ -312,6 +333,7 @@ def _what_rotated(before: Ring, ring: Ring, alg: str, opened: _Open, *, compromi
     return told | {
         "successor": None if follows is None else follows.kid,
         "signs_from": None if follows is None else follows.signs_from,
+        "signs_until": now + margins.learn_s,
         "accepted_until": now + margins.learn_s + margins.max_age_s,
         "affected_until": now + margins.longest_token_s,
         "unknown_until": None if follows is None else max(now, follows.published_at + margins.lead_s),
@@ -327,7 +349,7 @@ def _in_words(told: dict[str, Any], *, compromised: bool) -> str:
         return f"{head}; {told['kid']} stays published until {as_date(told['published_until'])}."
     lines = [
         f"{head}; {told['kid']} is taken away.",
-        f"  It leaves our key set within a minute; verifiers that keep the set may accept it until {as_date(told['accepted_until'])}.",
+        f"  Workers may still sign by it, and our key set hold it, until {as_date(told['signs_until'])}; verifiers that keep the set may accept it until {as_date(told['accepted_until'])}.",
         f"  Whoever holds a token that it signed is refused from then on, and needs a new one; the last such token would have ended at {as_date(told['affected_until'])}.",
     ]
     if told["successor"] is not None and told["unknown_until"] > told["signs_from"]:

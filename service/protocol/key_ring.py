@@ -350,8 +350,14 @@ def rescheduled(keys: Keys, now: int, margins: Margins) -> Keys:
 def straightened(keys: Keys, now: int, margins: Margins) -> Keys:
     """The ring after a clock that was ahead: what signs in fact does so by its times too, and what cannot has retired.
 
-    When a key was published stays as it was said: nobody knows which clock was right, and to wait is safe.
+    A key that is in the ring has been published by now: one that says so for later than any skew would is published
+    now, and those that wait take their turns from there. Within a skew nobody knows which clock is right, and waiting
+    is safe.
     """
+    ahead = {key.alg for key in keys if key.published_at > now + margins.lead_s and role(key, now) != "gone"}
+    keys = tuple(
+        replace(key, published_at=now) if key.published_at > now + margins.lead_s else key for key in keys
+    )
 
     def retired(key: KeyRecord) -> KeyRecord:
         if key.sealed is not None or role(key, now) == "gone" or _reached(key.retires_at, now):
@@ -364,6 +370,9 @@ def straightened(keys: Keys, now: int, margins: Margins) -> Keys:
         if signing is not None and role(signing, now) == "next":
             begun = replace(signing, signs_from=now)
             keys = _in_line(tuple(begun if key == signing else key for key in keys), alg, now, margins)
+        if signing is not None and alg in ahead:
+            moved = {key.kid: key for key in _again(_waiting(keys, alg, now), now, margins)}
+            keys = _in_line(tuple(moved.get(key.kid, key) for key in keys), alg, now, margins)
     return keys
 
 

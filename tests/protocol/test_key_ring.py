@@ -163,6 +163,19 @@ def test_a_ring_is_straightened_after_a_clock_that_was_ahead() -> None:
     assert straightened(whole(), T + 9, M) == whole()
 
 
+def test_a_ring_of_a_clock_ahead_is_rotated_as_soon_as_verifiers_know_its_keys() -> None:
+    """A year ahead, then right: what is in the ring is published by now, so a rotation waits for caches and no longer."""
+    now = T - 365 * DAY_S
+    keys = straightened(whole(), now, M)
+    assert max(each.published_at for each in keys) == now
+    assert rotation_is_safe_at(keys, "RS256", now, M) == now + M.lead_s - M.learn_s
+    waiting = next(each for each in keys if role(each, now) == "next")
+    assert waiting.signs_from == now + R
+    assert straightened(keys, now + 5, M) == keys
+    assert straightened(whole(), T - 30, M)[0].published_at == T  # a skew is no reason
+    assert roles(rotated(keys, "RS256", now + M.lead_s, M), now + M.lead_s + M.learn_s)["k2"] == "active"
+
+
 def test_a_ring_that_was_made_by_a_clock_ahead_can_be_changed() -> None:
     """The clock is right again: the key that signs all the same can be taken away, and another one is next."""
     keys, now = whole(now=T + R), T

@@ -561,3 +561,33 @@ def test_faults_of_the_keys_settings_end_a_command(operator: Operator) -> None:
     """§1: exit 2 for a wrong configuration."""
     operator.do("list", exit_code=2, PYLON_KEY_ENCRYPTION_KEY="short")
     operator.do("list", exit_code=2, PYLON_OIDC_ALGS="HS256")
+
+
+def test_a_key_that_was_taken_away_is_shown_until_it_is_gone(operator: Operator) -> None:
+    """`rotate --compromised` says until when workers may sign by it; `keys plan` shows it for as long."""
+    before = int(time.time())
+    result = operator.do("rotate", "--alg", "ES256", "--compromised", "--json")
+    (told,) = json.loads(result.stdout)["rotated"]
+    assert before + 60 <= told["signs_until"] <= int(time.time()) + 60
+    plan = json.loads(operator.do("plan", "--json").stdout)
+    assert plan["taken_away"] == [{"kid": told["kid"], "alg": "ES256", "until": told["signs_until"]}]
+    assert f"{told['kid']} was taken away" in operator.do("plan").stdout
+    words = operator.do("rotate", "--alg", "Ed25519", "--compromised").stdout
+    assert "Workers may still sign by it" in words
+
+
+def test_plan_announces_no_key_of_what_is_kept_no_more(operator: Operator) -> None:
+    """An algorithm that was taken out of `PYLON_OIDC_ALGS` gets no new key, and no rotation by hand is offered."""
+    plan = json.loads(operator.do("plan", "--json", PYLON_OIDC_ALGS="Ed25519").stdout)
+    assert {change["alg"] for change in plan["changes"] if change["what"] == "is made"} == {"Ed25519"}
+    assert list(plan["rotation_is_safe_at"]) == ["Ed25519"]
+
+
+def test_a_ring_of_a_clock_ahead_can_be_rotated(run: Run, tmp_path: Path) -> None:
+    """The refusal of a first try sets the ring right: it names eleven minutes, not the days that the clock was ahead."""
+    operator = Operator(run, tmp_path)
+    operator.begin(-40 * DAY_S)
+    refused = operator.do("rotate", exit_code=1)
+    seconds = int(refused.stderr.rpartition("in ")[2].split()[0])
+    assert seconds <= M.lead_s
+    assert all(key["published_at"] <= time.time() for key in operator.listed())
