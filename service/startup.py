@@ -7,6 +7,7 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from service.clients import Clients
 from service.key_file import create_key_file
@@ -23,6 +24,9 @@ from service.settings import ConfigurationError, Fault, Reading, Settings, in_or
 from service.settings.cross_checks import no_minted_audience
 from service.storage.interface import Kind, Store, StoreRefused, StoreUnavailable
 from service.storage.sql import SqlStore
+from service.storage.urls import DatabaseUrl
+
+_COPYING: Final = "a copy into the database is not finished; run the same pylon-oidc store copy again"
 
 
 @dataclass(frozen=True)
@@ -38,14 +42,18 @@ class Prepared:
 
 def open_store(settings: Settings) -> SqlStore:
     """The store of the settings; opens no connection."""
-    database = settings.database
+    return open_database(settings.database, prepare=settings.prepared_statements)
+
+
+def open_database(database: DatabaseUrl, *, prepare: bool = False) -> SqlStore:
+    """The store of a URL; opens no connection. `prepare`: whether the server keeps statements prepared."""
     if database.is_sqlite:
         from service.storage.sqlite import SqliteDatabase
 
         return SqlStore(SqliteDatabase(database.path))
     from service.storage.postgres import PostgresDatabase  # libpq is not loaded for an embedded database
 
-    return SqlStore(PostgresDatabase(database.url, prepare=settings.prepared_statements))
+    return SqlStore(PostgresDatabase(database.url, prepare=prepare))
 
 
 def prepare(
@@ -259,7 +267,9 @@ def _checked_store(reading: Reading, *, migrate: bool) -> tuple[SqlStore | None,
     try:
         if settings.database.is_sqlite:
             faults += _sqlite_faults(settings, store, migrate=migrate and not reading.faults)
-        elif store.schema_state() == "behind":
+        elif (state := store.schema_state()) == "copying":
+            faults.append(Fault("DATABASE_URL", _COPYING))
+        elif state == "behind":
             what = "the schema is missing or behind this version; run: pylon-oidc migrate"
             faults.append(Fault("DATABASE_URL", what))
         elif refusal := store.write_refusal():
@@ -296,7 +306,11 @@ def _database_setting(settings: Settings) -> str:
 def _sqlite_faults(settings: Settings, store: SqlStore, *, migrate: bool) -> Iterator[Fault]:
     name = _database_setting(settings)
     try:
-        is_behind = not settings.database.path.exists() or store.schema_state() == "behind"
+        state = store.schema_state() if settings.database.path.exists() else "behind"
+        is_behind = state == "behind"
+        if state == "copying":
+            yield Fault(name, _COPYING)
+            return
         if is_behind and migrate:
             store.migrate()
         elif not is_behind and isinstance(refusal := store.write_refusal(), StoreRefused):

@@ -14,7 +14,7 @@ import click
 
 from service import __version__
 
-_COMMANDS: Final = ("check", "clients", "doctor", "keys", "migrate", "sessions", "sweep")
+_COMMANDS: Final = ("check", "clients", "doctor", "keys", "migrate", "sessions", "store", "sweep")
 
 
 def _load_env_file(_context: click.Context, _option: click.Parameter, path: Path | None) -> None:

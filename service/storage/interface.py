@@ -366,10 +366,11 @@ class Store(Protocol):
         """Bring the schema up to date. Any number of processes may call it at once: one does it, all wait."""
         ...
 
-    def schema_state(self) -> Literal["current", "behind", "ahead"]:
+    def schema_state(self) -> Literal["current", "behind", "ahead", "copying"]:
         """Whether the schema is the one that this version works on; also the store's ping.
 
-        `ahead`: a newer version has migrated already, as in the middle of a rolling deployment.
+        `ahead`: a newer version has migrated already, as in the middle of a rolling deployment. `copying`: a copy into
+        it is not finished.
         """
         ...
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 import psycopg
+from psycopg import sql
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, Table, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from service.storage import postgres_reasons
@@ -120,6 +121,7 @@ class PostgresDatabase:
 
     # What is relied on is said, whatever the role's default is; and within the transaction, where a pooler keeps it.
     begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
+    begin_snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     conflict = psycopg.IntegrityError
 
     def __init__(self, url: str, *, prepare: bool = False, answer_within_s: float = ANSWER_WITHIN_S) -> None:
@@ -196,6 +198,25 @@ class PostgresDatabase:
             "SELECT set_config('search_path', quote_ident(coalesce(:known, current_schema(), 'public')), true)"
         )
         connection.execute(here, {"known": known})
+
+    def exists(self) -> bool:
+        """See `storage.sql.Database.exists`: its server knows."""
+        return True
+
+    def connect_patiently(self) -> psycopg.Connection[Any]:
+        """See `storage.sql.Database.connect_patiently`."""
+        connection = self._connected()
+        connection.autocommit = True
+        connection.answer_within_s = None
+        return connection
+
+    def insert_rows(self, connection: Any, schema: str, table: Table, rows: Sequence[Sequence[Any]]) -> None:
+        """See `storage.sql.Database.insert_rows`."""
+        names = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
+        into = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(schema, table.name), names)
+        with connection.cursor() as cursor, cursor.copy(into) as copy:
+            for row in rows:
+                copy.write_row(row)
 
     def find_schema(self, run: Run, known: str | None) -> str | None:
         """See `storage.sql.Database.find_schema`: the first of the search path, else the only one.

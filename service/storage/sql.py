@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import ClauseElement, Connection, Engine, Table
 from sqlalchemy.exc import DBAPIError
 
 from service.storage import statements
@@ -63,8 +63,27 @@ class _Outrun(Exception):
     """Somebody else has changed the record since it was read."""
 
 
+#: What the table of revisions says, with the revision behind it, while a copy into the database is under way.
+COPYING: Final = "copying-"
+
+
 class Database(Driver, Sweepable, Protocol):
     """What differs between the databases."""
+
+    #: The statement that begins a transaction that sees one moment, and writes nothing.
+    begin_snapshot: str
+
+    def exists(self) -> bool:
+        """Whether there is something to connect to, as far as that is known here."""
+        ...
+
+    def connect_patiently(self) -> Any:
+        """As `connect`, without a time in which an answer has to come."""
+        ...
+
+    def insert_rows(self, connection: Any, schema: str, table: Table, rows: Sequence[Sequence[Any]]) -> None:
+        """Insert many rows, with every column of the table in its order."""
+        ...
 
     def find_schema(self, run: Run, known: str | None) -> str | None:
         """The schema that holds the tables; empty where there is but one, None while they are nowhere.
@@ -121,9 +140,30 @@ class SqlStore:
         sql = self._text(statements.select_fitting, kind, tuple(fitting))
         return [_record(kind, row) for row in self._connections.read(sql, {**fitting, "now": now})]
 
-    def schema_state(self) -> Literal["current", "behind", "ahead"]:
+    def schema_state(self) -> Literal["current", "behind", "ahead", "copying"]:
         """See `Store.schema_state`."""
         return self._schema_state(self._connections.read)
+
+    @property
+    def database(self) -> Database:
+        """The database itself, for who copies all of it."""
+        return self._database
+
+    def exists(self) -> bool:
+        """Whether there is a database."""
+        return self._database.exists()
+
+    def has_tables(self) -> bool:
+        """Whether the database has tables of ours, of any version."""
+        return self._database.find_schema(self._connections.read, None) is not None
+
+    def schema_name(self) -> str:
+        """The schema of the tables; empty where there is but one."""
+        return self._known_schema()
+
+    def compiled(self, statement: ClauseElement) -> str:
+        """The text of a statement on whole tables."""
+        return self._statements.compiled(statement)
 
     def write_refusal(self) -> StoreUnavailable | None:
         """See `Store.write_refusal`."""
@@ -385,6 +425,10 @@ class SqlStore:
             state = self._schema_state(
                 lambda sql, values: list(connection.exec_driver_sql(sql, dict(values)))
             )
+            if state == "copying":
+                raise StoreRefused(
+                    "a copy into the database is not finished", "run the same pylon-oidc store copy again"
+                )
             if state == "ahead":  # a newer version was here: nothing is left to do
                 return
             config.attributes["connection"] = connection
@@ -405,7 +449,7 @@ class SqlStore:
                 raise outage from error.orig
             raise
 
-    def _schema_state(self, run: Run) -> Literal["current", "behind", "ahead"]:
+    def _schema_state(self, run: Run) -> Literal["current", "behind", "ahead", "copying"]:
         schema = self._database.find_schema(run, self._schema)
         if schema != self._schema:
             self._schema = schema
@@ -415,6 +459,8 @@ class SqlStore:
         revisions = [revision for (revision,) in run(self._statements.revisions(), {})]
         if revisions == [HEAD]:
             return "current"
+        if revisions and revisions[0].startswith(COPYING):
+            return "copying"
         return "ahead" if revisions and revisions[0] > HEAD else "behind"
 
     def _insert(self, run: Run, records: Iterable[Record]) -> None:

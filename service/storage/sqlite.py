@@ -13,12 +13,12 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.pool import NullPool
 
 from service.storage.interface import StoreRefused, StoreUnavailable
@@ -36,6 +36,7 @@ class SqliteDatabase:
     """`storage.sql.Database` on one file."""
 
     begin = "BEGIN IMMEDIATE"
+    begin_snapshot = "BEGIN"
     conflict = sqlite3.IntegrityError
 
     def __init__(self, path: Path) -> None:
@@ -149,6 +150,20 @@ class SqliteDatabase:
         if isinstance(error, (sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.DataError)):
             return None
         return StoreUnavailable(str(error))
+
+    def exists(self) -> bool:
+        """See `storage.sql.Database.exists`."""
+        return self._path.exists()
+
+    def connect_patiently(self) -> _Connection:
+        """See `storage.sql.Database.connect_patiently`."""
+        return self.connect()
+
+    def insert_rows(self, connection: Any, _schema: str, table: Table, rows: Sequence[Sequence[Any]]) -> None:
+        """See `storage.sql.Database.insert_rows`."""
+        names = [column.name for column in table.columns]
+        values = ", ".join("?" * len(names))
+        connection.executemany(f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values})", rows)  # noqa: S608
 
     def find_schema(self, run: Run, _known: str | None) -> str | None:
         """See `storage.sql.Database.find_schema`: a file has one."""

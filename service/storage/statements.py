@@ -67,18 +67,19 @@ class Statements:
         key = (build, kind, *depends_on)
         text = self._texts.get(key)
         if text is None:
-            text = self._texts[key] = self._compiled(build(TABLES[kind], *depends_on))
+            text = self._texts[key] = self.compiled(build(TABLES[kind], *depends_on))
         return text
 
     def revisions(self) -> str:
         """The revision that the tables have."""
-        return self._compiled(select(REVISIONS.c.version_num))
+        return self.compiled(select(REVISIONS.c.version_num))
 
     def forget(self) -> None:
         """The tables are somewhere else now."""
         self._texts.clear()
 
-    def _compiled(self, statement: ClauseElement) -> str:
+    def compiled(self, statement: ClauseElement) -> str:
+        """The text of a statement, each table named with its schema."""
         schema = self._schema()
         if not schema:
             return str(statement.compile(dialect=self._dialect))

@@ -1,0 +1,174 @@
+"""A database copied into another one, of either kind: every table, every column, whatever they are.
+
+Owns: the order, how a copy goes on that was interrupted, and how it is verified.
+Never touches: what a record means.
+
+Rows are copied in the order of their keys and committed in batches, so that as many as are there already are the
+first ones of the source. Until all is verified the table of revisions says that the target is a copy under way, and
+no version of the service works on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import ClauseElement, Table, bindparam, func, select, update
+
+from service.storage.schema import HEAD, REVISIONS, metadata
+from service.storage.sql import COPYING, SqlStore
+
+BATCH: Final = 5000
+_UNDER_WAY: Final = f"{COPYING}{HEAD}"
+
+_REVISED: Final = (
+    update(REVISIONS)
+    .where(REVISIONS.c.version_num == bindparam("before"))
+    .values(version_num=bindparam("after"))
+)
+
+Row = tuple[Any, ...]
+
+
+class CopyRefused(Exception):
+    """The copy cannot begin, or what came of it is not what was to be copied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A table, as both databases have it: how many records, and the sum of their SHA-256 in hex."""
+
+    table: str
+    records: int
+    digest: str
+
+
+def copy_store(source: SqlStore, target: SqlStore, told: Callable[[str, int], None]) -> list[Copied]:
+    """Copy all of one database into another, an empty one, or go on where that was interrupted.
+
+    Args:
+        source: what is copied; nothing may change it meanwhile.
+        target: where to; made and migrated where it is not there yet.
+        told: called with the name of a table and how many of its records are there, after each batch.
+
+    Returns:
+        What both have, a table each.
+
+    Raises:
+        CopyRefused: when the source's schema is not this version's, the target is not empty, or they differ in the end.
+        StoreUnavailable: when one of them cannot be asked.
+    """
+    if (state := source.schema_state()) != "current":
+        raise CopyRefused(f"The schema of the source is {state}; run pylon-oidc migrate on it first.")
+    _begin(target)
+    tables = metadata.sorted_tables
+    with _snapshot(source) as read, _open(target) as write:
+        for table in tables:
+            _copy_table(source, target, read, write, table, told)
+    # In new snapshots: what changed in the source meanwhile is seen.
+    with _snapshot(source) as read, _snapshot(target) as copied:
+        done = [_verified(source, target, read, copied, table) for table in tables]
+    with _open(target) as write:
+        write.execute(target.compiled(_REVISED), {"before": _UNDER_WAY, "after": HEAD})
+    return done
+
+
+def _begin(target: SqlStore) -> None:
+    """See to it that the target is an empty database, or this very copy, begun before."""
+    state = target.schema_state() if target.exists() else "behind"
+    if state == "behind":
+        if target.exists() and target.has_tables():
+            raise CopyRefused("The target has tables of an older version already. Give an empty database.")
+        target.migrate()
+    elif state == "ahead":
+        raise CopyRefused("The target has the tables of a newer version.")
+    with _open(target) as connection:
+        ((revision,),) = connection.execute(target.compiled(select(REVISIONS.c.version_num))).fetchall()
+        if revision == _UNDER_WAY:
+            return
+        if revision != HEAD:
+            raise CopyRefused("The target is a copy that another version began. Give an empty database.")
+        for table in metadata.sorted_tables:
+            if count := _count(target, connection, table):
+                raise CopyRefused(
+                    f"The target is not empty: {table.name} has {count} records. Give an empty database."
+                )
+        connection.execute(target.compiled(_REVISED), {"before": HEAD, "after": _UNDER_WAY})
+
+
+def _copy_table(
+    source: SqlStore, target: SqlStore, read: Any, write: Any, table: Table, told: Callable[[str, int], None]
+) -> None:
+    there = _count(target, write, table)
+    for rows in _pages(source, read, table, skip=there):
+        write.execute(target.database.begin)
+        target.database.insert_rows(write, target.schema_name(), table, rows)
+        write.execute("COMMIT")
+        there += len(rows)
+        told(table.name, there)
+
+
+def _verified(source: SqlStore, target: SqlStore, read: Any, copied: Any, table: Table) -> Copied:
+    before, after = _summed(source, read, table), _summed(target, copied, table)
+    if before != after:
+        raise CopyRefused(
+            f"{table.name} differs: {before.records} records in the source, {after.records} in the target. The source "
+            "has changed since the copy began: stop what uses it, empty the target, and copy again."
+        )
+    return after
+
+
+def _summed(store: SqlStore, connection: Any, table: Table) -> Copied:
+    count, total = 0, 0
+    for rows in _pages(store, connection, table):
+        count += len(rows)
+        for row in rows:
+            written = json.dumps(row, separators=(",", ":")).encode()
+            total += int.from_bytes(hashlib.sha256(written).digest())
+    return Copied(table.name, count, f"{total % (1 << 256):064x}")
+
+
+def _pages(store: SqlStore, connection: Any, table: Table, *, skip: int = 0) -> Iterator[Sequence[Row]]:
+    """The rows of a table in the order of its key, a batch at a time."""
+    (key,) = table.primary_key.columns
+    place = list(table.columns).index(key)
+    sql = store.compiled(_page(table))
+    after: Any = ""
+    while rows := connection.execute(sql, {"after": after, "skip": skip, "most": BATCH}).fetchall():
+        yield rows
+        after, skip = rows[-1][place], 0
+
+
+def _page(table: Table) -> ClauseElement:
+    (key,) = table.primary_key.columns
+    page = select(*table.columns).where(key > bindparam("after")).order_by(key)
+    return page.limit(bindparam("most")).offset(bindparam("skip"))
+
+
+def _count(store: SqlStore, connection: Any, table: Table) -> int:
+    ((count,),) = connection.execute(store.compiled(select(func.count()).select_from(table))).fetchall()
+    return int(count)
+
+
+@contextlib.contextmanager
+def _open(store: SqlStore) -> Iterator[Any]:
+    """A connection that waits as long as a statement takes."""
+    try:
+        with contextlib.closing(store.database.connect_patiently()) as connection:
+            yield connection
+    except Exception as error:
+        if outage := store.database.outage(error):
+            raise outage from error
+        raise
+
+
+@contextlib.contextmanager
+def _snapshot(store: SqlStore) -> Iterator[Any]:
+    """A connection that sees one moment."""
+    with _open(store) as connection:
+        connection.execute(store.database.begin_snapshot)
+        yield connection

@@ -1,0 +1,155 @@
+"""A database copied into another, of either kind: all of it, verified, and gone on with where it was interrupted.
+
+`PYLON_TEST_COPY=full` copies 100,000 sessions and 10,000 grants instead of a twentieth of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+
+import psycopg
+import pytest
+
+from service.protocol.models import SignIn
+from service.sessions import LocalSessions
+from service.storage.interface import NEVER, Kind
+from service.storage.schema import metadata
+from tests.storage.stores import NOW, open_url, record, sqlite_path
+from tests.support.gunicorn import ADMIN, PROJECT, Gunicorn, clean_environment
+
+PART = 1 if os.environ.get("PYLON_TEST_COPY") == "full" else 20
+SESSIONS, GRANTS = 100_000 // PART, 10_000 // PART
+SETTINGS = {
+    "PYLON_OIDC_KEYS": "managed",
+    "PYLON_KEY_ENCRYPTION_KEY": "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs=",
+    "PYLON_JWT_ALG": "RS256",
+    "PYLON_JWT_AUDIENCE": "api",
+    "PYLON_ADMIN_TOKEN": ADMIN,
+    "PYLON_OIDC_ISSUER": "https://id.example.com",
+}
+
+
+def _copy(source: str, target: str, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "service", "store", "copy", "--from", source, "--to", target, *options],
+        cwd=PROJECT, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def _copied(source: str, target: str, *options: str) -> tuple[int, str, str]:
+    process = _copy(source, target, *options)
+    out, errors = process.communicate(timeout=300)
+    return process.returncode, out, errors
+
+
+def _fill(url: str) -> None:
+    """Sessions and grants, and a record of every other kind."""
+    with closing(open_url(url)) as store:
+        store.migrate()
+        far = NOW + 10_000_000
+        for first in range(0, SESSIONS, 1000):
+            some = range(first, first + 1000)
+            store.put(*(record(f"s{n}", expires_at=far, body={"n": n, "é": "\0'"}) for n in some), now=NOW)
+        for first in range(0, GRANTS, 500):
+            some = range(first, first + 500)
+            store.put(
+                *(record(f"g{n}", kind=Kind.GRANT, expires_at=far, grant_id=f"g{n}") for n in some), now=NOW
+            )
+        for kind in set(Kind) - {Kind.SESSION, Kind.GRANT, Kind.KEY_RING, Kind.CLIENT}:
+            store.put(record("one", kind=kind, expires_at=NEVER, spent_at=NOW), now=NOW)
+
+
+@pytest.fixture(params=["sqlite to postgres", "postgres to sqlite"])
+def urls(request: pytest.FixtureRequest, sqlite_url: str, postgres_url: str) -> Iterator[tuple[str, str]]:
+    """A database with everything, whose keys and one session a service has made, and where it goes to."""
+    pair = (sqlite_url, postgres_url)
+    yield pair if request.param.startswith("sqlite") else (pair[1], pair[0])
+
+
+def test_a_copy_that_was_killed_goes_on_and_serves(urls: tuple[str, str]) -> None:
+    """Both ways: nothing works on half of it; the same command goes on; keys and sessions are those of before."""
+    source, target = urls
+    _fill(source)
+    with Gunicorn(DATABASE_URL=source, **SETTINGS) as server:
+        keys = server.call("GET", "/oidc/jwks").body
+        token = server.sign_in("ada")
+
+    process = _copy(source, target)
+    assert process.stderr is not None
+    for line in process.stderr:  # in the middle of the largest table, or behind it
+        if line.startswith("session: "):
+            break
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    with closing(open_url(target)) as store:
+        assert store.schema_state() == "copying"
+    checked = subprocess.run(
+        [sys.executable, "-m", "service", "check"], cwd=PROJECT, text=True, capture_output=True, check=False,
+        env=clean_environment(DATABASE_URL=target, **SETTINGS),
+    )  # fmt: skip
+    assert checked.returncode == 2
+    assert "DATABASE_URL: a copy into the database is not finished; run the same" in checked.stderr
+
+    code, out, errors = _copied(source, target, "--json")
+    assert (code, errors.count("Traceback")) == (0, 0), errors
+    tables = {each["table"]: each["records"] for each in json.loads(out)["tables"]}
+    assert set(tables) == set(metadata.tables)
+    assert tables["session"] == SESSIONS + 1 and tables["grant_record"] == GRANTS
+    assert min(count for table, count in tables.items() if table != "client") >= 1
+
+    with Gunicorn(DATABASE_URL=target, **SETTINGS) as server:
+        assert server.call("GET", "/oidc/jwks").body == keys
+        assert server.mint(token).status == 200
+        assert server.call("GET", "/readyz").status == 200
+
+
+def test_a_target_that_is_not_empty_is_refused(urls: tuple[str, str]) -> None:
+    """Nothing is copied over what is there, nor into the database itself; a source that is not there is told."""
+    source, target = urls
+    for url in (source, target):
+        with closing(open_url(url)) as store:
+            store.migrate()
+            LocalSessions(store, lifetime_s=60).create(SignIn(url[:3]), now=NOW)
+    for to in (target, source):
+        code, _, errors = _copied(source, to)
+        assert code == 1
+        assert errors == "The target is not empty: session has 1 records. Give an empty database.\n"
+        with closing(open_url(to)) as store:
+            assert store.schema_state() == "current"
+            assert len(store.list(Kind.SESSION, subject=to[:3], now=NOW)) == 1
+    code, _, errors = _copied(source, "postgresql://u:canary/7@h/n")
+    assert code == 2 and "%2F for /" in errors and "canary" not in errors
+
+
+def test_what_changed_in_between_is_found(urls: tuple[str, str]) -> None:
+    """A copy that went on from a source that is another one by then is not taken for it."""
+    source, target = urls
+    with closing(open_url(source)) as store, closing(open_url(target)) as other:
+        store.migrate()
+        store.put(*(record(f"s{n}") for n in range(10)), now=NOW)
+        assert _copied(source, target)[0] == 0
+        other.close()
+        _set_under_way(target)
+        store.replace(Kind.SESSION, record("s3").id_hash, record("s3", subject="changed"), now=NOW)
+        code, _, errors = _copied(source, target)
+        assert code == 1
+        assert "session differs: 10 records in the source, 10 in the target. The source has changed" in errors
+        assert other.schema_state() == "copying"
+
+
+def _set_under_way(url: str) -> None:
+    import sqlite3
+
+    change = "UPDATE alembic_version SET version_num = 'copying-' || version_num"
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(sqlite_path(url), isolation_level=None)) as connection:
+            connection.execute(change)
+    else:
+        with psycopg.connect(url, autocommit=True) as admin:
+            admin.execute(change)
