@@ -271,7 +271,7 @@ CASES: Final[dict[str, Case]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_refused_request_has_changed_nothing(op: Provider, name: str) -> None:
-    """Whatever a request is refused for, no row of any table is another one afterwards."""
+    """S50: whatever a request is refused for, no row of any table is another one afterwards."""
     request, status = CASES[name](op)
     before = _tables(op)
     answer = request()
@@ -281,7 +281,7 @@ def test_a_refused_request_has_changed_nothing(op: Provider, name: str) -> None:
 
 
 def test_where_nobody_can_sign_in_nothing_waits(serve_provider: ServeProvider) -> None:
-    """Without a sign-in page a request is refused (501), and is not kept for somebody to come back."""
+    """S50: without a sign-in page a request is refused (501), and is not kept for somebody to come back."""
     op = serve_provider(clients=(), PYLON_LOGIN_URL=None)
     _register(op)
     before = _tables(op)
@@ -291,7 +291,7 @@ def test_where_nobody_can_sign_in_nothing_waits(serve_provider: ServeProvider) -
 
 
 def test_a_refused_form_can_still_be_answered(op: Provider) -> None:
-    """A form that another site sends for its user is refused, and is there for the user's own answer."""
+    """S26, S50: a form that another site sends for its user is refused, and is there for the user's own answer."""
     browser, page = _signing_out(op)
     form = page.fields | {"decision": "allow"}
     refused = browser.ask("POST", page.action, form=form, headers={"Sec-Fetch-Site": "cross-site"})
