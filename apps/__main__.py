@@ -60,12 +60,21 @@ def main() -> int:
         print(f"{name}: {time.monotonic() - begun:.0f} s", flush=True)
     print("\n" + table(seen))
     if options.write:
-        page = PROJECT / "docs/apps/README.md"
-        before, _, rest = page.read_text().partition(BEGIN)
-        after = rest.partition(END)[2]
-        today = datetime.now(UTC).date()
-        page.write_text(f"{before}{BEGIN}\n{today}:\n\n{table(seen)}\n{END}{after}")
-    return int(any(isinstance(found, str) for found in seen.values()))
+        _write(table(seen).splitlines())
+    return int(any(isinstance(found, str) or found.sign_out is False for found in seen.values()))
+
+
+def _write(lines: list[str]) -> None:
+    """Put the rows into the page, each with its day; those of applications that were not run stay."""
+    page = PROJECT / "docs/apps/README.md"
+    before, _, rest = page.read_text().partition(BEGIN)
+    kept, _, after = rest.partition(END)
+    today = datetime.now(UTC).date()
+    rows = {line.split("|")[1].strip(): line for line in kept.splitlines() if line.startswith("| ")}
+    head = [f"{lines[0]} seen on |", f"{lines[1]} --- |"]
+    rows = {name: row for name, row in rows.items() if name not in {"Application", "---"}}
+    rows |= {line.split("|")[1].strip(): f"{line} {today} |" for line in lines[2:]}
+    page.write_text("\n".join([before + BEGIN, *head, *(rows[name] for name in sorted(rows)), END + after]))
 
 
 def table(seen: dict[str, Seen | str]) -> str:

@@ -110,7 +110,7 @@ class Browser:
 
     def _ask(self, url: str, form: Mapping[str, str] | None, method: str) -> tuple[Page, str | None]:
         where = urlsplit(url)
-        headers = {"Accept": "text/html,application/xhtml+xml"}
+        headers = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
         if form is not None and method == "post":
             headers["Origin"] = f"{where.scheme}://{where.netloc}"
             headers["Referer"] = self.trail[-1] if self.trail else url

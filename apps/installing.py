@@ -157,3 +157,16 @@ def maven_zip(name: str, artifact: str) -> Path:
                 shutil.unpack_archive(archive, folder)
                 archive.unlink()
     return folder
+
+
+def maven_package(name: str) -> Path:
+    """The jar of a project of `apps/java`."""
+    source = HERE / "java" / name
+    texts = b"".join(file.read_bytes() for file in sorted(source.rglob("*")) if file.is_file())
+    folder = HOME / "java" / name
+    with _once(folder, hashlib.sha256(texts).hexdigest()) as wanted:
+        if wanted:
+            _program("java")
+            shutil.copytree(source, folder, dirs_exist_ok=True)
+            run(_program("mvn"), "-q", "-B", "package", cwd=folder)
+    return next((folder / "target").glob("*.jar"))
