@@ -12,7 +12,7 @@ from typing import Any
 from apps.application import Application, Person, Running
 from apps.browser import Browser
 from apps.installing import node, npm, python, python_version, run
-from apps.stand import GROUPS, USER, Stand
+from apps.stand import GROUPS, USER, Stand, answers
 
 
 class _AppBuilder(Running):
@@ -122,7 +122,7 @@ class JupyterHub(Application):
             )
             environ = {"PATH": f"{interpreter.parent}:/usr/bin:/bin", "JUPYTERHUB_CRYPT_KEY": "0" * 64}
             serve = [interpreter, "-m", "jupyterhub", "--config", "jupyterhub_config.py"]
-            with stand.process(serve, ready=f"{url}/hub/health", environ=environ):
+            with stand.process(serve, ready=lambda: answers(f"{url}/hub/health", well=True), environ=environ):
                 yield _Hub(url, token)
 
 

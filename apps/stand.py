@@ -164,15 +164,14 @@ class Stand:
             end_tree(process)
 
 
-def answers(url: str) -> bool:
-    """Whether a server answers there, whatever it says."""
+def answers(url: str, *, well: bool = False) -> bool:
+    """Whether a server answers there, whatever it says; or only well."""
     try:
         with requests.Session() as http:
             http.trust_env = False
-            http.get(url, timeout=5, allow_redirects=False)
+            return http.get(url, timeout=5, allow_redirects=False).ok or not well
     except requests.RequestException:
         return False
-    return True
 
 
 def direct(more: Mapping[str, str] | None = None) -> dict[str, str]:
