@@ -27,6 +27,7 @@ from service.protocol.key_ring import (
     Ring,
     needs,
     published,
+    revoked,
     role,
     signer,
     straightened,
@@ -112,6 +113,9 @@ class ManagedKeys:
         self._kept: tuple[str, ...] = tuple(rings.configured_algs)
         self._told_overdue: set[str] = set()
         self._begun = False
+        self._seen_version = 0
+        self._taken_away: frozenset[str] = frozenset()
+        self._told_older: int | None = None
 
     # --- what a request takes ---
 
@@ -184,7 +188,14 @@ class ManagedKeys:
             else {"at": change.at, "alg": change.alg, "kid": change.kid, "what": change.what},
             "rotation_overdue": [key.kid for key in overdue(keys, self._kept, now, self._margins)],
             "keys_seen_s_ago": max(0, int(time_of_day - state.seen_at)),
+            **self._older_than(state.ring),
         }
+
+    def _older_than(self, ring: Ring) -> Mapping[str, Any]:
+        """Said where the database holds an older ring than this process has seen."""
+        if ring.version >= self._seen_version:
+            return {}
+        return {"ring_older": {"version": ring.version, "seen": self._seen_version}}
 
     # --- looking ---
 
@@ -202,6 +213,7 @@ class ManagedKeys:
             if role(key, moment) in {"active", "next"}:
                 self._private[key.kid] = self._tried(key, ring)
         self._tried_at = now
+        self._remembering(ring, moment)
         return self._install(ring, now, now).ring
 
     def _begin(self, now: int) -> Ring:
@@ -289,6 +301,7 @@ class ManagedKeys:
         ring = self._rings.load(now=int(now))
         if ring is None or not self._begun:  # the service started without its database
             ring = self._begun_late(ring, int(now))
+        ring = self._remembering(ring, int(now))
         state = self._state
         if state is not None and state.ring == ring:
             self._state = replace(state, seen_at=now)
@@ -298,6 +311,21 @@ class ManagedKeys:
         if self._lacks_something(ring, int(now)):
             self._beside(self._maintain)
         self._tell_overdue(ring, int(now))
+
+    def _remembering(self, ring: Ring, now: int) -> Ring:
+        """The ring, where keys that were taken away stay so: an older document may have been put back."""
+        if ring.version < self._seen_version:
+            if self._told_older != ring.version:
+                self._told_older = ring.version
+                _log.error("keys_ring_older", version=ring.version, seen=self._seen_version)
+        else:
+            self._seen_version, self._told_older = ring.version, None
+        keys = ring.keys
+        self._taken_away |= {key.kid for key in keys if key.revoked_at is not None}
+        for key in keys:
+            if key.kid in self._taken_away and role(key, now) != "gone":
+                keys = revoked(keys, key.kid, now, self._margins)
+        return ring if keys is ring.keys else replace(ring, keys=keys)
 
     def _lacks_something(self, ring: Ring, now: int) -> bool:
         if without_private_parts_of_gone(straightened(ring.keys, now, self._margins), now) != ring.keys:

@@ -18,6 +18,7 @@ from service.app import get_app
 from service.key_material import load_private_key
 from service.keyring import InvalidToken, Keyring
 from service.managed_keys import ManagedKeys
+from service.protocol.handles import hash_handle
 from service.protocol.key_ring import DAY_S, Keys, Margins, Ring, imported, revoked, rotated
 from service.protocol.sealed_keys import SealingKeys
 from service.ring_store import RingStore
@@ -690,3 +691,23 @@ def test_no_key_is_in_a_log_an_answer_or_a_repr(house: House, rings: RingStore) 
     secrets += [str(key.sealed["data"]) for key in ring.keys if key.sealed is not None]
     assert len(secrets) > 10
     assert [secret for secret in secrets if secret in told] == []
+
+
+def test_an_older_ring_that_is_put_back_is_noticed(house: House, rings: RingStore) -> None:
+    """S60: the log and readyz say so, and a key that was taken away stays away where this process knew of it."""
+    now = int(house.clock.now)
+    kid = keys_of(house)[0]["kid"]
+    identity = hash_handle("key ring: database")
+    (before,) = [each for each in rings.store.list(Kind.KEY_RING, now=now) if each.id_hash != identity]
+    after = rings.ensure(M, now=now, step=lambda ring: revoked(ring.keys, kid, now, M))
+    house.clock.advance(60)
+    assert kid not in [key["kid"] for key in keys_of(house)]
+    assert "ring_older" not in house.ask("GET", READY).json()
+    assert rings.store.replace(
+        Kind.KEY_RING, hash_handle(f"key ring: version {after.version}"), before, now=now
+    )
+    house.clock.advance(60)
+    assert kid not in [key["kid"] for key in keys_of(house)]
+    told = house.ask("GET", READY).json()
+    assert told["ring_older"] == {"version": after.version - 1, "seen": after.version}
+    assert house.log.getvalue().count("keys_ring_older") == 1
