@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 from service.doctor.catalogue import Finding
 from service.doctor.evidence import Evidence
 from service.doctor.reply import Reply, WireError
-from service.doctor.rules.reading import found, is_own, without_query
+from service.doctor.rules.reading import found, is_oauth_error, is_own, without_query
 
 #: What everybody may ask, and how it is called to people. The service answers none of them 403, 407, 429 or 451.
 _PUBLIC: Final = {
@@ -89,7 +89,9 @@ def refusals(e: Evidence) -> Iterator[Finding]:
 def _refusal(e: Evidence, name: str, answer: Reply | WireError) -> _Refusal | None:
     if isinstance(answer, WireError):
         return _Refusal("certificate", answer.detail) if answer.kind == "client-certificate" else None
-    if is_own(answer) or _is_emptied(answer):
+    # The shipped site refuses in the shapes of the service, which itself has no such statuses at these addresses.
+    in_its_shape = answer.status == 429 or (answer.status == 403 and is_oauth_error(answer))
+    if (is_own(answer) and not in_its_shape) or _is_emptied(answer):
         return None
     if answer.location:
         return _sent_to_sign_in(e, name, answer)
