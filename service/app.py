@@ -114,6 +114,7 @@ def routes(
         signed_in,
         keyring,
         clock,
+        store.check_revocable,
         issuer=settings.jwt_issuer,
         audience=settings.jwt_audience,
         lifetime_s=settings.jwt_lifetime_s,
@@ -237,6 +238,7 @@ def get_app(clock: Callable[[], float] = time.time, margins: Margins | None = No
         log.warning("configuration", detail=warning)
     for key in prepared.keyring.published:
         log.info("key_made" if prepared.key_made else "key_loaded", kid=key.kid, alg=key.alg)
+    prepared.store.keep_room()
     prepared.store.close()  # no connection crosses a fork
     sessions_source = LocalSessions(prepared.store, lifetime_s=settings.session_lifetime_s)
     return create_app(settings, prepared.store, prepared.keyring, sessions_source, clock)

@@ -18,4 +18,5 @@ def sweep() -> None:
     with configured_store() as store:
         while batch := store.delete_expired(now=int(time.time()), limit=_BATCH):
             removed += batch
+        store.give_back()
     click.echo(f"Removed {removed} ended records.")

@@ -54,14 +54,15 @@ class Waiting:
         self.store = store
         self._kept = itertools.count()
 
-    def keep(self, record: Record, *, now: int) -> None:
+    def keep(self, record: Record, *, ending: bool = False, now: int) -> None:
         """Keep one more. Where there are too many, those of whoever has the most waiting go, the oldest first.
 
         Args:
             record: of the kind `INTERACTION`; its subject says from which address it was begun, empty where nobody knows.
+            ending: whether it is part of a sign-out.
             now: Unix s.
         """
-        self.store.put(record, now=now)
+        self.store.put(record, ending=ending, now=now)
         if next(self._kept) % LOOK_EVERY == 0:
             self._look()
 

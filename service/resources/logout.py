@@ -225,7 +225,7 @@ class Logout:
         if wish.client is None:
             return {}
         handle = new_handle()
-        self._waiting.keep(self._to_record(req, wish, _request_hash(handle), now=now), now=now)
+        self._waiting.keep(self._to_record(req, wish, _request_hash(handle), now=now), ending=True, now=now)
         return {_POSTED: handle}
 
     def _posted(
@@ -266,7 +266,7 @@ class Logout:
         sid = shown.sessions[0].sid if shown.sessions else wish.sid
         token = new_handle()
         form = self._to_record(req, wish, _form_hash(token), now=now)
-        self._waiting.keep(replace(form, session_id=sid or ""), now=now)
+        self._waiting.keep(replace(form, session_id=sid or ""), ending=True, now=now)
         self._browser.show(
             req,
             resp,

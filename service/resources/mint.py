@@ -27,6 +27,7 @@ class Mint:
         signed_in: finds the session.
         keyring: signs.
         clock: Unix s.
+        check_revocable: refuses while no session could be ended.
         issuer: the `iss` of minted tokens; None means the request's issuer.
         audience: the default `aud`, and the only one that may be asked for.
         lifetime_s: lifetime of a token in s.
@@ -37,6 +38,7 @@ class Mint:
         signed_in: SignedIn,
         keyring: Keys,
         clock: Callable[[], float],
+        check_revocable: Callable[[], None],
         *,
         issuer: str | None,
         audience: str | None,
@@ -45,15 +47,17 @@ class Mint:
         self._signed_in = signed_in
         self._keyring = keyring
         self._clock = clock
+        self._check_revocable = check_revocable
         self._issuer = issuer
         self._audience = audience
         self._lifetime_s = lifetime_s
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """401, then 413, 415 and 400, then 501."""
+        """401, then 413, 415 and 400, then 501; 503 while what is given out could not be taken back."""
         now = int(self._clock())
         session = self._signed_in.require(req, now=now, change=True)
         audience = self._wanted_audience(read_body(req), req)
+        self._check_revocable()
         try:
             minted = mint_token(
                 session,

@@ -1,4 +1,4 @@
-"""What the rest of the program may ask of the store: twelve verbs over frozen records.
+"""What the rest of the program may ask of the store: thirteen verbs over frozen records.
 
 A record has one shape whatever its kind: a hashed id, the subject that it is about, the grant, the session and the
 client that it hangs on, when it ends, its version, and a body. What is given out (a token) never reaches the store, only its hash does.
@@ -191,6 +191,7 @@ class Store(Protocol):
         *records: Record,
         changes: Sequence[Change] = (),
         standing_on: Sequence[Fitting] = (),
+        ending: bool = False,
         now: int,
     ) -> bool:
         """Store new records, and change others with them: all of it or nothing, in one transaction.
@@ -202,6 +203,8 @@ class Store(Protocol):
             changes: what is changed with them; see `change`.
             standing_on: what must be there for it, a record of each. Whoever removes that waits until this is stored,
                 and then finds it, or was first.
+            ending: whether it serves to end something: a sign-out that waits for its answer. On a full disk it may then
+                take room that is kept for that.
             now: Unix s.
 
         Returns:
@@ -359,6 +362,16 @@ class Store(Protocol):
 
         Returns:
             How many went.
+        """
+        ...
+
+    def check_revocable(self) -> None:
+        """Refuse, where what is given out now could not be taken back: a disk without room, a server that only reads.
+
+        Asked after the read that the answer stands on, it costs no statement.
+
+        Raises:
+            StoreUnavailable: then nothing may be given out.
         """
         ...
 

@@ -129,6 +129,10 @@ class KeptConnections:
         self._generation += 1
         self._drop()
 
+    def current(self) -> Any:
+        """The connection of this thread, None where it has none; to be asked what costs no statement."""
+        return getattr(self._kept, "connection", None)
+
     def let_go(self) -> None:
         """Let go of this thread's connection alone."""
         self._drop()

@@ -17,6 +17,7 @@ from sqlalchemy.pool import NullPool
 from service.storage import postgres_reasons
 from service.storage.interface import StoreRefused, StoreUnavailable
 from service.storage.kept import KeptConnections, Run
+from service.storage.reserve import Room, Unlimited
 from service.storage.schema import FIRST, TABLES
 
 CONNECT_TIMEOUT_S: Final = 3
@@ -135,6 +136,7 @@ class PostgresDatabase:
         self._prepare_threshold = _PREPARE_AFTER if prepare else None
         self._answer_within_s = answer_within_s
         self._refused_until = 0.0
+        self.room: Room = Unlimited()
 
     def engine(self) -> Engine:
         """See `storage.sql.Database.engine`."""
@@ -257,6 +259,15 @@ class PostgresDatabase:
     def give_back(self, connections: KeptConnections, *, within_s: float) -> bool:
         """See `storage.sweeping.Sweepable.give_back`: autovacuum does it."""
         return False
+
+    def check_revocable(self, connections: KeptConnections) -> None:
+        """See `storage.sql.Database.check_revocable`: a server tells by itself that it only reads, from version 14 on."""
+        connection = connections.current()
+        if connection is None:
+            return
+        told = connection.pgconn.parameter_status
+        if b"on" in {told(b"in_hot_standby"), told(b"default_transaction_read_only")}:
+            raise StoreUnavailable("the server only reads: what is given out now could not be revoked")
 
     def outage(self, error: BaseException) -> StoreUnavailable | None:
         """See `storage.kept.Driver.outage`: also a server that is read-only, has no tables yet, or refuses rights."""

@@ -6,11 +6,12 @@ SQLAlchemy writes the SQL, once; the driver runs it. Only a migration goes throu
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import ClauseElement, Connection, Engine, Table
 from sqlalchemy.exc import DBAPIError
@@ -30,6 +31,7 @@ from service.storage.interface import (
     StoreUnavailable,
 )
 from service.storage.kept import Conflict, Driver, KeptConnections, Run, tried_again
+from service.storage.reserve import HALF, Room
 from service.storage.schema import HEAD
 from service.storage.statements import Statements
 from service.storage.sweeping import Sweepable, Sweeper
@@ -38,6 +40,11 @@ from service.storage.sweeping import Sweepable, Sweeper
 TRIM_SLICE: Final = 100
 #: From the second on a writer decides under a lock: it loses again only to somebody who stores the first record.
 _ATTEMPTS: Final = 5
+#: Whose records only operators change, which may take rights away.
+_OF_OPERATORS: Final = frozenset({Kind.CLIENT, Kind.KEY_RING})
+
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,16 @@ class _Writing:
     standing_on: Sequence[Fitting] = ()
     take: tuple[Kind, str] | None = None
     falling: Sequence[Fitting] = ()
+    ending: bool = False
+
+    @property
+    def leaves(self) -> int | None:
+        """See `_in_room`."""
+        if self.ending:
+            return HALF
+        by_operator = all(change.kind in _OF_OPERATORS for change in self.changes)
+        takes_away = not self.put and by_operator and (self.take is not None or bool(self.changes))
+        return 0 if takes_away else None
 
 
 class _NotThere(Exception):
@@ -98,6 +115,13 @@ class Database(Driver, Sweepable, Protocol):
         """See `storage.interface.Store.write_refusal`."""
         ...
 
+    #: For what is written.
+    room: Room
+
+    def check_revocable(self, connections: KeptConnections) -> None:
+        """See `Store.check_revocable`; nothing that takes time."""
+        ...
+
     def engine(self) -> Engine:
         """A new engine, which keeps no connection and writes parameters by name."""
         ...
@@ -109,6 +133,26 @@ class Database(Driver, Sweepable, Protocol):
     def lock_schema(self, connection: Connection) -> None:
         """Wait, in the migration's transaction, until no other process migrates; then work where the tables are."""
         ...
+
+
+def _in_room(*, leaves: int | None) -> Callable[[Callable[_Given, _Result]], Callable[_Given, _Result]]:
+    """Run a verb in the room that there is for it.
+
+    Args:
+        leaves: of what takes away, which draws from the reserve where the disk is full: how many portions of it are not
+            for this one. None: it stores more, which is refused where room is short.
+    """
+
+    def of(verb: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
+        @functools.wraps(verb)
+        def run(*args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
+            store: Any = args[0]
+            result: _Result = store.in_room(lambda: verb(*args, **kwargs), leaves=leaves)
+            return result
+
+        return run
+
+    return of
 
 
 class SqlStore:
@@ -185,13 +229,14 @@ class SqlStore:
         *records: Record,
         changes: Sequence[Change] = (),
         standing_on: Sequence[Fitting] = (),
+        ending: bool = False,
         now: int,
     ) -> bool:
         """See `Store.put`."""
         if any(record.expires_at < NEVER for record in records):
             self._sweeper.begin(now)
         try:
-            self._write(_Writing(records, changes, standing_on), now)
+            self._write(_Writing(records, changes, standing_on, ending=ending), now)
         except Conflict:
             return False
         return True
@@ -236,6 +281,7 @@ class SqlStore:
         return changed
 
     @tried_again
+    @_in_room(leaves=None)
     def spend(
         self,
         kind: Kind,
@@ -282,11 +328,17 @@ class SqlStore:
     @tried_again
     def replace(self, kind: Kind, id_hash: str, successor: Record, *, now: int) -> bool:
         """See `Store.replace`."""
-        with self._connections.transaction() as run:
-            sql = self._text(statements.update_one, kind)
-            return bool(run(sql, {"wanted": id_hash, "now": now, **_row(successor)}))
+        sql = self._text(statements.update_one, kind)
+        values = {"wanted": id_hash, "now": now, **_row(successor)}
+
+        def work() -> bool:
+            with self._connections.transaction() as run:
+                return bool(run(sql, values))
+
+        return self.in_room(work, leaves=0 if kind in _OF_OPERATORS else None)
 
     @tried_again
+    @_in_room(leaves=0)
     def delete(
         self,
         *kinds: Kind,
@@ -312,6 +364,7 @@ class SqlStore:
         return counts[0]
 
     @tried_again
+    @_in_room(leaves=HALF)
     def delete_expired(self, *, now: int, limit: int) -> int:
         """See `Store.delete_expired`."""
         removed = 0
@@ -334,15 +387,48 @@ class SqlStore:
         return sum(self._remove(kind, each) for each in slices)
 
     @tried_again
+    @_in_room(leaves=HALF)
     def _remove(self, kind: Kind, ids: Sequence[str]) -> int:
         sql = self._text(statements.delete_known, kind)
         with self._connections.transaction() as run:
             return sum(len(run(sql, {"wanted": id_hash})) for id_hash in ids)
 
+    # --- room ---
+
+    def in_room(self, work: Callable[[], _Result], *, leaves: int | None) -> _Result:
+        """See `_in_room`."""
+        room = self._database.room
+        if leaves is None:
+            room.check_growth()
+        while True:
+            try:
+                return work()
+            except StoreUnavailable as error:
+                if leaves is None:
+                    room.was_refused(error.__cause__)
+                if leaves is None or not room.draw(error.__cause__, leave=leaves):
+                    raise
+
+    def give_back(self) -> None:
+        """Return room that is no longer needed to the file system, all of it: for a command, not for a request."""
+        while self._database.give_back(self._connections, within_s=1.0):
+            pass
+
+    def check_revocable(self) -> None:
+        """See `Store.check_revocable`."""
+        self._database.check_revocable(self._connections)
+
+    def keep_room(self) -> None:
+        """Keep room for what takes away, from now on, here and in forks: for a service, not for a command."""
+        self._database.room.keep()
+
     # --- one transaction ---
 
     def _write(self, writing: _Writing, now: int) -> tuple[Record | None, tuple[Record, ...]]:
         """All of it or nothing: what was taken, and what was changed, as it is now."""
+        return self.in_room(lambda: self._decide_and_write(writing, now), leaves=writing.leaves)
+
+    def _decide_and_write(self, writing: _Writing, now: int) -> tuple[Record | None, tuple[Record, ...]]:
         # Decided outside every lock, for the first attempt; who lost decides again, where nobody else can be faster.
         decided = [self._decided(self._connections.read, each, now) for each in writing.changes]
         for attempt in range(_ATTEMPTS):

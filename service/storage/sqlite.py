@@ -23,13 +23,14 @@ from sqlalchemy.pool import NullPool
 
 from service.storage.interface import StoreRefused, StoreUnavailable
 from service.storage.kept import KeptConnections, Run
+from service.storage.reserve import Reserve, Room
 from service.storage.schema import FIRST
 
 BUSY_TIMEOUT_S: Final = 5
 #: The write-ahead log is cut to this when all of it is in the database, in bytes: what SQLite lets it grow to anyhow.
 _LOG_BYTES: Final = 4 << 20
-#: Pages that stay in the file although they are free, to be filled again: 4 MiB of them, or a quarter of the file.
-_FREE_PAGES: Final = 1024
+#: Pages that stay in the file although they are free, to be filled again: 1 MiB of them, or a quarter of the file.
+_FREE_PAGES: Final = 256
 
 
 class SqliteDatabase:
@@ -42,6 +43,8 @@ class SqliteDatabase:
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
         self._uri = f"file:{quote(str(self._path))}?mode=rw"
+        self._reserve = Reserve(self._path)
+        self.room: Room = self._reserve
 
     def engine(self) -> Engine:
         """See `storage.sql.Database.engine`."""
@@ -134,6 +137,7 @@ class SqliteDatabase:
         free, pages = _number(connections, "freelist_count"), _number(connections, "page_count")
         surplus = free - max(_FREE_PAGES, pages // 4)
         if surplus <= 0 or _number(connections, "auto_vacuum") != 2:
+            self._shorten_log(connections)
             return False
         with self.sweeping_turn() as is_ours, connections.transaction() as run:
             while is_ours and surplus > 0 and time.monotonic() < until:
@@ -141,7 +145,26 @@ class SqliteDatabase:
                 surplus -= 1
         if surplus <= 0:  # the file is cut when the write-ahead log is in it; nobody is waited for
             connections.read("PRAGMA wal_checkpoint(PASSIVE)", {})
+            self._shorten_log(connections)
         return is_ours and surplus > 0
+
+    def _shorten_log(self, connections: KeptConnections) -> None:
+        """Cut the write-ahead log where it has grown beside a long reader, or room is short; not while anybody uses it."""
+        most = 0 if self.room.is_short() else _LOG_BYTES + (1 << 20)
+        try:
+            if os.stat(f"{self._path}-wal").st_size <= most:  # noqa: PTH116
+                return
+        except OSError:
+            return
+        connections.read("PRAGMA busy_timeout=0", {})
+        try:
+            connections.read("PRAGMA wal_checkpoint(TRUNCATE)", {})
+        finally:
+            connections.read(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}", {})
+
+    def check_revocable(self, connections: KeptConnections) -> None:
+        """See `storage.sql.Database.check_revocable`: by the reserve."""
+        self._reserve.check_giving_out()
 
     def outage(self, error: BaseException) -> StoreUnavailable | None:
         """See `storage.kept.Driver.outage`: every error that is about the file."""

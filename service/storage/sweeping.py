@@ -19,6 +19,7 @@ import structlog
 from service.storage import statements
 from service.storage.interface import Kind, StoreUnavailable
 from service.storage.kept import KeptConnections, tried_again
+from service.storage.reserve import HALF, Room
 
 #: How long one transaction may take, in s: on SQLite whoever writes waits for it.
 SLICE_S: Final = 0.02
@@ -35,6 +36,9 @@ _log = structlog.get_logger("storage")
 
 class Sweepable(Protocol):
     """What the sweep wants of a database."""
+
+    #: For what is written.
+    room: Room
 
     def sweeping_turn(self) -> contextlib.AbstractContextManager[bool]:
         """Held around a slice and the rest after it: whether it is this process's turn. Nobody waits for it."""
@@ -101,13 +105,15 @@ class Sweeper:
             self._starting.release()
 
     def round(self, stop: threading.Event) -> bool:
-        """Remove what has ended until nothing is left, or it is somebody else's turn; whether there was anything."""
+        """Remove what has ended until nothing is left, or it is somebody else's turn; whether to look again soon."""
         try:
             found = [self._sweep(kind, stop) for kind in Kind]
             while not stop.is_set() and self._database.give_back(self._connections, within_s=SLICE_S):
                 stop.wait(SLICE_S * _REST)
-            return any(found)
+            return any(found) or self._database.room.is_short()
         except StoreUnavailable as error:
+            if self._database.room.draw(error.__cause__, leave=HALF):  # what ends makes room
+                return True
             _log.warning("sweep_failed", cause=type(error.__cause__).__name__, detail=error.reason)
         except Exception as error:  # nobody waits for it: the log must tell
             _log.error("sweep_failed", cause=type(error).__name__)

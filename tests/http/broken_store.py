@@ -23,5 +23,8 @@ class BrokenStore:
     )
     write_refusal = _fail
 
+    def check_revocable(self) -> None:
+        """What fails here is every verb, not the room."""
+
     def close(self) -> None:
         """Nothing is open."""

@@ -53,16 +53,17 @@ def test_a_store_that_is_let_go_of_leaves_no_thread(sqlite_url: str) -> None:
     """`close` ends the sweep, forgetting the store does so too, and the next write begins it again."""
     store = open_url(sqlite_url)
     store.migrate()
-    assert sweeping() == []
+    before = set(sweeping())
     for _ in range(2):
         store.put(record(hash_handle(str(time.monotonic()))), now=NOW)
-        assert len(sweeping()) == 1
+        assert len(set(sweeping()) - before) == 1
         store.close()
-        assert sweeping() == []
+        assert set(sweeping()) <= before
     store.put(record("last"), now=NOW)
+    assert len(set(sweeping()) - before) == 1
     del store
     gc.collect()
-    assert sweeping() == []
+    assert set(sweeping()) <= before
 
 
 FORKING = """
@@ -167,7 +168,7 @@ def test_a_failure_is_told_and_decides_nothing(sqlite_url: str) -> None:
 
 
 def test_the_file_is_as_small_as_before(sqlite_url: str) -> None:
-    """SQLite: what a flood took is given back to the file system, but for 4 MiB that are kept to be filled again."""
+    """SQLite: what a flood took is given back to the file system, but for 1 MiB that is kept to be filled again."""
     path = sqlite_path(sqlite_url)
     with closing(open_url(sqlite_url)) as store:
         store.migrate()
@@ -175,7 +176,7 @@ def test_the_file_is_as_small_as_before(sqlite_url: str) -> None:
         full = path.stat().st_size
         assert full > 24 << 20
         wait_until(lambda: rows(sqlite_url) == 0, timeout_s=60)
-        wait_until(lambda: path.stat().st_size < 6 << 20, timeout_s=60)
+        wait_until(lambda: path.stat().st_size < 3 << 20, timeout_s=60)
         log = path.with_name(path.name + "-wal")
         store.put(record("after"), now=NOW)
         assert log.stat().st_size < 9 << 20
