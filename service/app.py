@@ -30,7 +30,7 @@ from service.resources.signed_in import SessionCookie, SignedIn
 from service.resources.users import OneUser
 from service.sessions import LocalSessions
 from service.settings import Secret, Settings
-from service.startup import clients_without_a_key, prepare, shadowed_clients
+from service.startup import clients_without_a_key, clients_without_a_page, prepare, shadowed_clients
 from service.storage.interface import Store
 from service.web.auth import AdminAuth
 from service.web.errors import add_error_handlers
@@ -234,6 +234,7 @@ def get_app(clock: Callable[[], float] = time.time, margins: Margins | None = No
     log = structlog.get_logger("startup")
     shadowed = shadowed_clients(settings, prepared.store, now=int(clock()))
     unserved = clients_without_a_key(settings, prepared.store, now=int(clock()))
+    unserved += clients_without_a_page(settings, prepared.store, now=int(clock()))
     for warning in [*prepared.warnings, *shadowed, *unserved]:
         log.warning("configuration", detail=warning)
     for key in prepared.keyring.published:

@@ -197,7 +197,8 @@ def inspect(environ: Mapping[str, str] | None = None, *, now: int) -> tuple[Sett
     asked = None if schema_warnings else store  # one that cannot be reached is not asked again
     faults = reading.faults + schema_faults + _client_faults(reading, asked, now=now)
     faults = in_order(faults + _sealing_faults(reading, asked, now=now))
-    return reading.settings, faults, reading.warnings + schema_warnings
+    of_clients = [] if asked is None else clients_without_a_page(reading.settings, asked, now=now)
+    return reading.settings, faults, [*reading.warnings, *schema_warnings, *of_clients]
 
 
 def load_keyring(settings: Settings, *, make_key_file: bool) -> Keyring:
@@ -340,6 +341,23 @@ def clients_without_a_key(settings: Settings, store: SqlStore, *, now: int) -> l
         "add that to PYLON_OIDC_ALGS"
         for client in known
         if client.id_token_signed_response_alg not in settings.id_token_algs
+    ]
+
+
+def clients_without_a_page(settings: Settings, store: SqlStore, *, now: int) -> list[str]:
+    """A word where the database has clients whose users nobody can sign in; those of the environment are a fault."""
+    if settings.login_url is not None or settings.dev_mode or settings.clients:
+        return []
+    try:
+        if not store.list(Kind.CLIENT, now=now):
+            return []
+    except StoreUnavailable:
+        return []  # told by the check of the store already
+    finally:
+        store.close()
+    return [
+        "PYLON_LOGIN_URL is unset, and the database has clients: every sign-in to them is answered with 501; "
+        "write the address of the app's sign-in page"
     ]
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,24 @@ from service.cli.common import FAILED, WRONG_CONFIGURATION, json_option
 from service.cli.doctor import ca_option, connect_to_option, public_documents
 from service.issuer import FALLBACK_ISSUER, InvalidHost, IssuerResolver
 from service.key_material import ASYMMETRIC_ALGS, KeyFault
-from service.protocol.key_ring import published, role
+from service.protocol.key_ring import KeyRecord, published, role
 from service.protocol.metadata import build_metadata
 from service.protocol.sealed_keys import Unsealable
 from service.settings import Fault, Settings, given_names
 from service.startup import inspect, load_keyring, open_store, ring_store, ring_warnings
 from service.storage.interface import StoreUnavailable
 
+#: How long the key set may differ outside: a worker looks at the ring once a minute, a cache keeps it for 300 s.
+_OUTSIDE_WITHIN_S = 360
 #: Servers that do not hand on the path as it was sent: what they have decoded cannot be told from what was meant.
 _WITHOUT_RAW_PATH = ("granian",)
 _RAW_PATH = (
     "server: {server} is installed and does not hand on the raw path, so that an encoded spelling of a route is "
     "answered too; bind it to loopback or a Unix socket behind the nginx site, which refuses other spellings"
+)
+_NOBODY_BEGINS = (
+    "sessions: PYLON_ADMIN_TOKEN and PYLON_TRUSTED_SECRET are unset: nobody can begin a session; "
+    "set one of them, and give it to the app's backend"
 )
 _CANNOT_MINT = "no key for {alg}: minting answers 501 JWT_NOT_CONFIGURED until PYLON_JWT_SECRET is set"
 
@@ -50,7 +57,7 @@ def check(*, as_json: bool, url: str | None, ca: Path | None, connect_to: tuple[
         try:
             notes += _notes(settings, warnings)
             if url is not None:
-                differences = list(_differences(settings, url, ca, connect_to))
+                differences = list(_differences(settings, url, ca, connect_to, notes))
         except KeyFault as error:
             faults = [Fault("PYLON_OIDC_PRIVATE_KEY", str(error))]
         except Unsealable as error:
@@ -88,9 +95,9 @@ def _print_differences(differences: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _differences(
-    settings: Settings, url: str, ca: Path | None, connect_to: tuple[str, ...]
+    settings: Settings, url: str, ca: Path | None, connect_to: tuple[str, ...], notes: list[str]
 ) -> Iterator[dict[str, Any]]:
-    """What this configuration would answer at the address, beside what the address answers."""
+    """What this configuration would answer at the address, beside what the address answers; what only has to be waited for is a note."""
     public = public_documents(url, ca, connect_to)
     asked, discovery, jwks = public.url, public.discovery, public.jwks
     resolver = IssuerResolver(settings.issuer, settings.allowed_hosts, settings.dev_mode)
@@ -99,27 +106,48 @@ def _differences(
     except InvalidHost:
         yield {"what": "Host", "inside": "400 INVALID_HOST", "outside": asked}
         return
-    keys = _keys(settings)
-    algs = list(settings.algs) if keys is None else keys[0]
+    now = int(time.time())
+    keys = _keys(settings, now)
+    algs = list(settings.algs) if keys is None else keys.algs
     inside = build_metadata(issuer, algs=algs, scopes=settings.scopes)
     for member in sorted(inside.keys() | discovery.keys()):
         if inside.get(member) != discovery.get(member):
             yield _difference(f"discovery: {member}", inside.get(member), discovery.get(member))
     if keys is not None:
         theirs = sorted({str(key.get("kid")) for key in jwks if isinstance(key, dict)})
-        if keys[1] != theirs:
-            yield _difference("jwks: kid", keys[1], theirs)
+        differing = set(keys.kids).symmetric_difference(theirs)
+        if differing <= keys.changed_at.keys():  # caches outside may be as old as that
+            notes += (
+                f"jwks: {kid} {'is published' if kid in keys.kids else 'is no longer published'} since "
+                f"{now - keys.changed_at[kid]} s, outside within {_OUTSIDE_WITHIN_S} s"
+                for kid in sorted(differing)
+            )
+        else:
+            yield _difference("jwks: kid", keys.kids, theirs)
     if public.takes_encoded:
         yield _difference("GET /%6Fidc/jwks, another spelling of a path", 404, 200)
 
 
-def _keys(settings: Settings) -> tuple[list[str], list[str]] | None:
-    """The algorithms and the key ids that would be published; None while the keys are still to be made."""
+@dataclass(frozen=True)
+class _Keys:
+    """What would be published: algorithms and key ids; and when keys came or went that caches outside may not know of."""
+
+    algs: list[str]
+    kids: list[str]
+    changed_at: Mapping[str, int]
+
+
+def _keys(settings: Settings, now: int) -> _Keys | None:
+    """What would be published; None while the keys are still to be made."""
     if not settings.managed:
         keyring = load_keyring(settings, make_key_file=False)
         missing = settings.key_file is not None and settings.key_file.key is None
-        return None if missing else (keyring.advertised_algs, sorted(key.kid for key in keyring.published))
-    store, now = open_store(settings), int(time.time())
+        return (
+            None
+            if missing
+            else _Keys(keyring.advertised_algs, sorted(key.kid for key in keyring.published), {})
+        )
+    store = open_store(settings)
     try:
         ring = ring_store(settings, store).load(now=now)
     except StoreUnavailable:
@@ -129,7 +157,17 @@ def _keys(settings: Settings) -> tuple[list[str], list[str]] | None:
     if ring is None:
         return None
     keys = list(published(ring.keys, now))
-    return sorted({key.alg for key in keys}, key=ASYMMETRIC_ALGS.index), sorted(key.kid for key in keys)
+    algs = sorted({key.alg for key in keys}, key=ASYMMETRIC_ALGS.index)
+    changes = {key.kid: max(_changes(key, now)) for key in ring.keys}
+    recent = {kid: at for kid, at in changes.items() if now - at < _OUTSIDE_WITHIN_S}
+    return _Keys(algs, sorted(key.kid for key in keys), recent)
+
+
+def _changes(key: KeyRecord, now: int) -> list[int]:
+    """When the key was published, and when it was taken out, up to now."""
+    return [at for at in (key.published_at, key.gone_at, key.revoked_at) if at is not None and at <= now] or [
+        0
+    ]
 
 
 def _difference(what: str, inside: Any, outside: Any) -> dict[str, Any]:
@@ -159,6 +197,8 @@ def _user() -> str:
 def _notes(settings: Settings, warnings: list[str]) -> Iterator[str]:
     yield f"issuer: {settings.issuer or 'from the Host of each request'}"
     yield f"database: {'SQLite' if settings.database.is_sqlite else 'PostgreSQL'}"
+    if settings.admin_token is None and settings.trusted_secret is None:
+        yield _NOBODY_BEGINS
     for server in filter(find_spec, _WITHOUT_RAW_PATH):
         yield _RAW_PATH.format(server=server)
     algs = yield from (_managed_notes(settings, warnings) if settings.managed else _fixed_notes(settings))
@@ -180,6 +220,8 @@ def _fixed_notes(settings: Settings) -> Generator[str, None, list[str]]:
         yield f"published key: {key.kid} ({key.alg})"
     if not keyring.can_mint and settings.key_file is None:
         yield _CANNOT_MINT.format(alg=settings.jwt_alg)
+    if settings.key_file is not None and settings.key_file.key is None:  # what it will be is known already
+        return ["RS256", *(alg for alg in keyring.advertised_algs if alg not in ("RS256", "HS256"))]
     return keyring.advertised_algs
 
 

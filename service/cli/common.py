@@ -21,7 +21,7 @@ WRONG_CONFIGURATION = 2
 FAILED = 1
 
 TABLE_COLUMNS = 80
-_LEAST = 8  # of a column that has to give room
+_LEAST, _LEAST_ID = 8, 12  # of a column that has to give room
 
 wide_option = click.option(
     "--wide", is_flag=True, help="Show every value whole, however wide the table gets."
@@ -101,7 +101,8 @@ def print_rows(
     ]
     widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
     if not wide:
-        widths = _fitting(widths, TABLE_COLUMNS - 2 * (len(columns) - 1))
+        ids = [all(" " not in line[index] for line in cells[1:]) for index in range(len(columns))]
+        widths = _fitting(widths, ids, TABLE_COLUMNS - 2 * (len(columns) - 1))
     for line in cells:
         for part in _parts(line, widths):
             click.echo(
@@ -109,11 +110,15 @@ def print_rows(
             )
 
 
-def _fitting(widths: Sequence[int], room: int) -> list[int]:
-    """The widths, the widest made narrower until they fit."""
+def _fitting(widths: Sequence[int], ids: Sequence[bool], room: int) -> list[int]:
+    """The widths, made narrower until they fit: ids first, which are told apart by their beginnings, then the widest."""
     fitting = list(widths)
     while sum(fitting) > room and max(fitting) > _LEAST:
-        fitting[fitting.index(max(fitting))] -= 1
+        long_ids = [
+            width if is_id and width > _LEAST_ID else 0 for width, is_id in zip(fitting, ids, strict=True)
+        ]
+        widest = long_ids if any(long_ids) else fitting
+        fitting[widest.index(max(widest))] -= 1
     return fitting
 
 

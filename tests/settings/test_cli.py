@@ -145,7 +145,7 @@ def test_list_shows_where_a_user_is_signed_in(run: Run, sessions: LocalSessions)
         _sign_in(sessions, "user-2"),
         _sign_in(sessions, ago_s=7200),
     )
-    result = run("sessions", "list", "--user", "user-1")
+    result = run("sessions", "list", "--user", "user-1", "--wide")
     assert result.exit_code == 0
     head, *rows = result.output.splitlines()
     assert head.split("  ")[0].strip() == "sid"
@@ -167,7 +167,7 @@ def test_list_prints_json_where_it_is_asked_to(run: Run, sessions: LocalSessions
 def test_list_prints_nothing_that_moves_a_terminal(run: Run, sessions: LocalSessions) -> None:
     """S41: what an app gave as a device's name is text of strangers."""
     _sign_in(sessions, device="\x1b[31mred\nnext\u202e")
-    table = run("sessions", "list", "--user", "user-1").output
+    table = run("sessions", "list", "--user", "user-1", "--wide").output
     assert "\x1b" not in table and "\u202e" not in table
     assert len(table.splitlines()) == 2
 
