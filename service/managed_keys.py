@@ -23,6 +23,7 @@ from service.keyring import Keyring, PublicKey, SigningKey, try_key, unverified_
 from service.logs import describe_error
 from service.protocol.key_ring import (
     KeyRecord,
+    Keys,
     Margins,
     Ring,
     needs,
@@ -36,6 +37,7 @@ from service.protocol.key_ring import (
 )
 from service.protocol.key_timeline import coming, overdue
 from service.protocol.sealed_keys import Unsealable
+from service.ring_memory import RingMemory, Seen
 from service.ring_store import RingStore, Step
 from service.storage.interface import StoreUnavailable
 
@@ -84,6 +86,7 @@ class ManagedKeys:
             key that is published here and signs elsewhere.
         beside: does work outside the request.
         first_step: what is done to the ring at the start, or when the store can be asked for the first time.
+        memory: what this host has seen of the ring.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class ManagedKeys:
         *,
         beside: Callable[[Callable[[], None]], None] = in_a_thread,
         first_step: Step | None = None,
+        memory: RingMemory | None = None,
     ) -> None:
         self._environment = environment
         self._rings = rings
@@ -113,7 +117,9 @@ class ManagedKeys:
         self._kept: tuple[str, ...] = tuple(rings.configured_algs)
         self._told_overdue: set[str] = set()
         self._begun = False
+        self._memory = memory
         self._seen_version = 0
+        self._noted = 0
         self._taken_away: frozenset[str] = frozenset()
         self._told_older: int | None = None
 
@@ -217,9 +223,22 @@ class ManagedKeys:
         return self._install(ring, now, now).ring
 
     def _begin(self, now: int) -> Ring:
-        ring = self._rings.ensure(self._margins, now=now, step=self._first_step, reschedule=True)
+        ring = self._rings.ensure(
+            self._margins, now=now, step=lambda ring: self._first(ring, now), reschedule=True
+        )
         self._begun = True
         return ring
+
+    def _first(self, ring: Ring, now: int) -> Keys:
+        """The first step, and what this host knows to be taken away: an older ring may have been put back."""
+        keys = ring.keys if self._first_step is None else self._first_step(ring)
+        if self._memory is not None:
+            seen = self._memory.seen(ring.database_id)
+            self._seen_version, self._taken_away = seen.version, seen.taken_away
+        for key in keys:
+            if key.kid in self._taken_away and role(key, now) != "gone":
+                keys = revoked(keys, key.kid, now, self._margins)
+        return keys
 
     def _begun_late(self, ring: Ring | None, now: int) -> Ring:
         """What a start would have done; where it would have been refused, the ring as it is: others may sign by it."""
@@ -320,8 +339,11 @@ class ManagedKeys:
                 _log.error("keys_ring_older", version=ring.version, seen=self._seen_version)
         else:
             self._seen_version, self._told_older = ring.version, None
-        keys = ring.keys
+        keys, known = ring.keys, self._taken_away
         self._taken_away |= {key.kid for key in keys if key.revoked_at is not None}
+        if self._memory is not None and (self._noted < self._seen_version or known != self._taken_away):
+            self._noted = self._seen_version
+            self._memory.note(ring.database_id, Seen(self._seen_version, self._taken_away))
         for key in keys:
             if key.kid in self._taken_away and role(key, now) != "gone":
                 keys = revoked(keys, key.kid, now, self._margins)

@@ -19,6 +19,7 @@ from service.protocol.key_ring import KeyRecord, Margins, Ring, imported
 from service.protocol.key_ring import Keys as KeyRecords
 from service.protocol.key_timeline import overstaying
 from service.protocol.sealed_keys import Unsealable
+from service.ring_memory import FILE_NAME, RingMemory
 from service.ring_store import RingStore, Step
 from service.settings import ConfigurationError, Fault, Reading, Settings, in_order, read_settings
 from service.settings.cross_checks import no_minted_audience
@@ -117,7 +118,8 @@ def load_managed_keys(
         ring = keys.load()
     except StoreUnavailable:
         return keys, []  # told by the check of the store already
-    return keys, list(ring_warnings(ring, rings, margins, now=now))
+    older = ring_memory(settings).warning(ring)
+    return keys, [*ring_warnings(ring, rings, margins, now=now), *([older] if older else [])]
 
 
 def ring_store(settings: Settings, store: Store) -> RingStore:
@@ -136,7 +138,13 @@ def managed_keys(
         public_key=None if signs_here else settings.public_key,
     )
     moving = _environments_key(settings, rings, margins, clock)
-    return ManagedKeys(rings, margins, clock, environment, first_step=moving)
+    memory = ring_memory(settings)
+    return ManagedKeys(rings, margins, clock, environment, first_step=moving, memory=memory)
+
+
+def ring_memory(settings: Settings) -> RingMemory:
+    """What this host has seen of the ring."""
+    return RingMemory(settings.data_dir / FILE_NAME)
 
 
 def ring_warnings(ring: Ring, rings: RingStore, margins: Margins, *, now: int) -> Iterator[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -591,3 +593,34 @@ def test_a_ring_of_a_clock_ahead_can_be_rotated(run: Run, tmp_path: Path) -> Non
     seconds = int(refused.stderr.rpartition("in ")[2].split()[0])
     assert seconds <= M.lead_s
     assert all(key["published_at"] <= time.time() for key in operator.listed())
+
+
+def test_a_backup_that_is_restored_is_said_and_brings_no_key_back(operator: Operator, run: Run) -> None:
+    """S60: a start and `check` say that the ring is older than this host has seen, and name what to do; the key that
+    was taken away stays away.
+    """
+    environ = ENVIRON | {"PYLON_DATA_DIR": str(operator.folder / "data")}
+    path = operator.folder / "data" / "pylon.db"
+    assert prepare(environ, clock=time.time).warnings == prepare(environ, clock=time.time).warnings
+    backup = sqlite3.connect(":memory:")
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.backup(backup)
+    kid = operator.listed()[0]["kid"]
+    operator.do("revoke", kid)
+    operator.do("rotate", "--alg", "Ed25519")
+    assert not [each for each in prepare(environ, clock=time.time).warnings if "older" in each]
+    with contextlib.closing(sqlite3.connect(path)) as database, contextlib.closing(backup):
+        backup.backup(database)
+    assert kid in [key["kid"] for key in operator.listed()]
+    told = run("check", **environ)
+    assert (told.exit_code, "older" in told.stdout, "pylon-oidc keys revoke" in told.stdout) == (
+        0,
+        True,
+        True,
+    )
+    prepared = prepare(environ, clock=time.time)
+    (said,) = [each for each in prepared.warnings if "older" in each]
+    assert str(operator.folder / "data" / "key-ring-seen.json") in said
+    assert kid not in [key["kid"] for key in operator.listed()] + [
+        key.kid for key in prepared.keyring.published
+    ]
