@@ -46,13 +46,13 @@ class Relay:
         with socket.create_connection(("127.0.0.1", to_port), 10) as far:
             back = threading.Thread(target=_pump, args=(far, near), daemon=True)
             back.start()
-            came_at = 0.0
+            sent_at = 0.0
             while data := near.recv(65536):
                 # Once for what comes together: the head of a request and its body.
-                if time.monotonic() - came_at > delay_s + _TOGETHER_S:
+                if time.monotonic() - sent_at > _TOGETHER_S:
                     self._ended.wait(delay_s)
-                came_at = time.monotonic()
                 far.sendall(data)
+                sent_at = time.monotonic()
             far.shutdown(socket.SHUT_WR)
             back.join(30)
 

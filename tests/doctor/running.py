@@ -78,6 +78,7 @@ class Disk:
         secrets = {
             "admin-token": ADMIN,
             "jwt-secret": SECRET,
+            "jwt-secret-of-before": SECRET[::-1],
             "key-encryption-key": base64.b64encode(bytes(range(32))).decode(),
             "client-secret": CLIENT_SECRET,
             "another-client-secret": f"not-{CLIENT_SECRET}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -76,7 +75,7 @@ def clocks(e: Evidence) -> Iterator[Finding]:
         asked = [*e.replies("silent"), *e.replies("userinfo")]
         off = [round(at - reply.received_at) for reply in asked if (at := date_of(reply)) is not None]
     if off and max(off) - min(off) > CLOCK_S:
-        usual = Counter(off).most_common(1)[0][0]
+        usual = min(off, key=abs)  # as here, or nearly
         odd = max(off, key=lambda each: abs(each - usual))
         direction = "ahead of" if odd > usual else "behind"
         share = sum(abs(each - odd) <= CLOCK_S for each in off)
