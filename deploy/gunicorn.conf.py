@@ -78,6 +78,8 @@ control_socket_disable = True
 
 # One line a request is written by the application, with a request id and without the query string.
 accesslog = None
+# Its own lines have the form of the application's log, also after a reload.
+logger_class = "service.serving.log.KeptLogger"
 
 
 def on_starting(server):

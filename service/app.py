@@ -37,6 +37,7 @@ from service.web.errors import add_error_handlers
 from service.web.middleware import (
     ClientAddress,
     CredentialedCors,
+    ErrorsOfEndpoints,
     FailuresOfPages,
     IssuerOfRequest,
     KnownMethods,
@@ -80,6 +81,13 @@ def create_app(
     app: Application = falcon.App(
         middleware=[
             RequestLog(settings.forwarded_allow_ips),
+            ErrorsOfEndpoints(
+                {
+                    path: resource.send_error
+                    for path, resource in table.items()
+                    if hasattr(resource, "send_error")
+                }
+            ),
             OpenCors(frozenset(path for path, resource in table.items() if hasattr(resource, "any_origin"))),
             IssuerOfRequest(
                 IssuerResolver(settings.issuer, settings.allowed_hosts, settings.dev_mode),

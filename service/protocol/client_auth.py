@@ -86,6 +86,7 @@ def _shown(authorization: str | None, parameters: Mapping[str, str]) -> ShownCre
 def _basic(authorization: str) -> ShownCredentials:
     """Strict base64, then each half form-urldecoded (RFC 6749 §2.3.1)."""
     scheme, _, encoded = authorization.partition(" ")
+    encoded = encoded.lstrip(" ")  # RFC 9110 §11.4: credentials = auth-scheme 1*SP token68
     if scheme.lower() != "basic" or not _BASE64.fullmatch(encoded) or len(encoded) % 4:
         raise _invalid_client()
     try:

@@ -8,10 +8,12 @@ Descriptions keep to %x20-21 / %x23-5B / %x5D-7E (RFC 6749 §4.1.2.1) and repeat
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 #: Error -> status at the token endpoint and its neighbours.
 _STATUS: Final = {"invalid_client": 401, "invalid_token": 401, "insufficient_scope": 403}
+_NO_WORD: Final = re.compile(r"[^a-z0-9]+")
 
 
 class OAuthError(Exception):
@@ -21,14 +23,23 @@ class OAuthError(Exception):
         error: its registered code.
         description: constant words for the client's developer.
         status: the HTTP status where it is answered as JSON; None: the one of the code.
+        cause: one word for the log: which rule refused; made of the description by default.
     """
 
-    def __init__(self, error: str, description: str, *, status: int | None = None) -> None:
+    def __init__(
+        self, error: str, description: str, *, status: int | None = None, cause: str | None = None
+    ) -> None:
         super().__init__(error)
         self.error = error
         self.description = description
         self.rule = ""  # which check refused, where one did
         self.status = _STATUS.get(error, 400) if status is None else status
+        self._cause = cause
+
+    @property
+    def cause(self) -> str:
+        """Which rule refused, as one constant word; never anything of the request."""
+        return self._cause or self.rule or _NO_WORD.sub("_", self.description.lower()).strip("_")[:64]
 
     def parameters(self) -> dict[str, str]:
         """The members of the answer."""

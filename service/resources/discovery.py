@@ -64,9 +64,9 @@ class Discovery:
         else:
             send_document(req, resp, document, cache_control=NO_STORE, vary="Host")
 
-    def on_options(self, _req: falcon.Request, resp: falcon.Response) -> None:
+    def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer a preflight."""
-        send_preflight(resp, _METHODS)
+        send_preflight(req, resp, _METHODS)
 
 
 class Jwks:
@@ -88,6 +88,6 @@ class Jwks:
         document = self._document()
         send_document(req, resp, document, cache_control=keep_for(self._keyring.max_age_s()))
 
-    def on_options(self, _req: falcon.Request, resp: falcon.Response) -> None:
+    def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer a preflight."""
-        send_preflight(resp, _METHODS)
+        send_preflight(req, resp, _METHODS)

@@ -16,9 +16,11 @@ from service.protocol.errors import OAuthError
 from service.protocol.grants import TokenIssuer
 from service.protocol.token_status import TokenStatus
 from service.web.auth import AdminAuth, bearer_token
+from service.web.bodies import read_body
 from service.web.caching import send_preflight
 from service.web.errors import ApiError
 from service.web.oauth import form_parameters, send_bearer_error, send_oauth_error
+from service.web.params import is_form
 from service.web.render import send_json
 
 Clock = Callable[[], float]
@@ -28,6 +30,7 @@ class Token:
     """`POST /oidc/token`."""
 
     any_origin = True
+    send_error = staticmethod(send_oauth_error)
 
     def __init__(self, clients: Clients, tokens: TokenIssuer, clock: Clock) -> None:
         self._clients = clients
@@ -65,15 +68,16 @@ class Token:
         send_json(resp, answer)
         resp.set_header("Pragma", "no-cache")
 
-    def on_options(self, _req: falcon.Request, resp: falcon.Response) -> None:
+    def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer a preflight."""
-        send_preflight(resp, "POST, OPTIONS")
+        send_preflight(req, resp, "POST, OPTIONS")
 
 
 class Userinfo:
     """`/oidc/userinfo`: the token in the header, or in the body of a POST; never in the query."""
 
     any_origin = True
+    send_error = staticmethod(send_bearer_error)
 
     def __init__(self, status: TokenStatus, clock: Clock) -> None:
         self._status = status
@@ -87,7 +91,7 @@ class Userinfo:
         """Answer with the claims; two tokens at once are refused (RFC 6750 §2)."""
         in_header, in_body = bearer_token(req), None
         try:
-            if (req.content_type or "").lower().startswith("application/x-www-form-urlencoded"):
+            if is_form(req) or read_body(req):
                 in_body = form_parameters(req).values.get("access_token")
             if in_header is not None and in_body is not None:
                 raise OAuthError("invalid_request", "Two access tokens at once.")
@@ -107,13 +111,15 @@ class Userinfo:
             return
         send_json(resp, claims)
 
-    def on_options(self, _req: falcon.Request, resp: falcon.Response) -> None:
+    def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer a preflight."""
-        send_preflight(resp, "GET, HEAD, POST, OPTIONS")
+        send_preflight(req, resp, "GET, HEAD, POST, OPTIONS")
 
 
 class Introspect:
     """`POST /oidc/introspect`: for confidential clients, and for the operator's admin token."""
+
+    send_error = staticmethod(send_oauth_error)
 
     def __init__(self, clients: Clients, status: TokenStatus, admin: AdminAuth, clock: Clock) -> None:
         self._clients = clients
@@ -150,6 +156,7 @@ class Revoke:
     """`POST /oidc/revoke`: a client ends its own tokens; about any other it is told nothing."""
 
     any_origin = True
+    send_error = staticmethod(send_oauth_error)
 
     def __init__(self, clients: Clients, status: TokenStatus, clock: Clock) -> None:
         self._clients = clients
@@ -168,9 +175,9 @@ class Revoke:
             return
         send_json(resp, {})
 
-    def on_options(self, _req: falcon.Request, resp: falcon.Response) -> None:
+    def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer a preflight."""
-        send_preflight(resp, "POST, OPTIONS")
+        send_preflight(req, resp, "POST, OPTIONS")
 
 
 def authenticated(req: falcon.Request, values: Mapping[str, str], clients: Clients, *, now: int) -> Client:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from typing import Any, Final, TypeVar
 
 import falcon
@@ -13,6 +14,13 @@ from service.web.errors import ApiError
 
 MAX_BODY_BYTES: Final = 64 * 1024
 _DRAIN_BYTES: Final = 1024 * 1024
+_TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_QUOTED: Final = r'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
+_PARAMETER: Final = re.compile(rf"[ \t]*;[ \t]*({_TOKEN})=({_TOKEN}|{_QUOTED})")
+_MEDIA_TYPE: Final = re.compile(
+    rf"({_TOKEN}/{_TOKEN})((?:[ \t]*;[ \t]*(?:{_TOKEN}=(?:{_TOKEN}|{_QUOTED}))?)*)", re.ASCII
+)
+_QUOTED_PAIR: Final = re.compile(r"\\(.)")
 
 
 class StrictModel(BaseModel):
@@ -78,15 +86,30 @@ def _read(req: falcon.Request, most: int) -> bytes:
     return data
 
 
+def media_type(req: falcon.Request) -> tuple[str, str]:
+    """The type of the body and its `charset`, in lower case; empty where there is none, or it is malformed.
+
+    Spec: RFC 9110 §8.3.1, §5.6.6
+    """
+    header = (req.content_type or "").strip(" \t")
+    found = _MEDIA_TYPE.fullmatch(header)
+    if found is None:
+        return "", ""
+    parameters = {name.lower(): value for name, value in _PARAMETER.findall(found[2])}
+    charset = parameters.get("charset", "")
+    if charset.startswith('"'):
+        charset = _QUOTED_PAIR.sub(r"\1", charset[1:-1])
+    return found[1].lower(), charset.lower()
+
+
 def check_json_type(req: falcon.Request) -> None:
     """Demand `Content-Type: application/json`.
 
     Raises:
         ApiError: `UNSUPPORTED_MEDIA_TYPE` for any other, or none.
     """
-    media_type, _, parameters = (req.content_type or "").partition(";")
-    charset = parameters.replace(" ", "").replace('"', "").lower()
-    if media_type.strip().lower() != "application/json" or charset not in {"", "charset=utf-8"}:
+    kind, charset = media_type(req)
+    if kind != "application/json" or charset not in {"", "utf-8"}:
         raise ApiError("UNSUPPORTED_MEDIA_TYPE", hint="Send application/json in UTF-8.")
 
 

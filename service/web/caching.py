@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,6 +14,9 @@ import falcon
 MAX_AGE_S: Final = 300
 PUBLIC: Final = f"public, max-age={MAX_AGE_S}"
 NO_STORE: Final = "no-store"
+_ENTITY_TAG: Final = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}", re.ASCII)
+_MOST_HEADERS: Final = 32
 
 
 def keep_for(seconds: int) -> str:
@@ -58,22 +62,33 @@ def send_document(
     resp.data = document.data
 
 
-def send_preflight(resp: falcon.Response, methods: str) -> None:
-    """Answer an `OPTIONS` request to a public document."""
+def send_preflight(req: falcon.Request, resp: falcon.Response, methods: str) -> None:
+    """Answer an `OPTIONS` request where no cookie counts: whatever headers a script would send may come (Fetch §3.2.3)."""
     resp.set_headers(
         {
             "Allow": methods,
             "Access-Control-Allow-Origin": "*",
             "Access-Control-Allow-Methods": methods,
-            "Access-Control-Allow-Headers": "Authorization, Content-Type",
+            "Access-Control-Allow-Headers": _allowed_headers(
+                req.env.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
+            ),
+            "Vary": "Access-Control-Request-Headers",
             "Access-Control-Max-Age": "7200",
         }
     )
     resp.status_code = 204
 
 
+def _allowed_headers(asked: str) -> str:
+    """`Authorization`, `Content-Type`, and what is asked for, as far as it is tokens; each once."""
+    names = [name.strip(" \t") for name in asked.split(",")][:_MOST_HEADERS]
+    more = {name.lower(): name for name in names if _TOKEN.fullmatch(name)}
+    usual = {"authorization": "Authorization", "content-type": "Content-Type"}
+    return ", ".join((more | usual).values())
+
+
 def _has_already(if_none_match: str | None, etag: str) -> bool:
     if if_none_match is None:
         return False
-    candidates = [candidate.strip().removeprefix("W/") for candidate in if_none_match.split(",")]
-    return etag in candidates or "*" in candidates
+    # A tag may hold commas and asterisks: the list is read by its tags, not by its commas.
+    return if_none_match.strip(" \t") == "*" or etag in _ENTITY_TAG.findall(if_none_match)

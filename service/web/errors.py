@@ -19,7 +19,8 @@ from typing import Any, Final
 import falcon
 import structlog
 
-from service.logs import describe_error
+from service.logs import describe_error, without_tokens
+from service.protocol.errors import OAuthError
 from service.storage.interface import StoreUnavailable
 
 #: Code -> status and constant message.
@@ -74,12 +75,14 @@ class ApiError(Exception):
         field: the field of the body that is at fault, told only when its name is harmless.
         hint: what whoever runs this service can do.
         headers: further headers of the answer.
+        cause: one word for the log: which rule refused; the code's by default.
     """
 
     def __init__(
         self,
         code: str,
         *,
+        cause: str | None = None,
         field: str | None = None,
         hint: str | None = None,
         headers: Mapping[str, str] | None = None,
@@ -89,6 +92,7 @@ class ApiError(Exception):
         self.field = field if field is not None and is_harmless(field) else None
         self.hint = hint
         self.headers = headers or {}
+        self.cause = cause or code.lower()
 
     @property
     def status(self) -> int:
@@ -99,6 +103,8 @@ class ApiError(Exception):
 def add_error_handlers(app: falcon.App[Any, Any]) -> None:
     """Answer every exception in the shape of the contract."""
     app.resp_options.xml_error_serialization = False
+    # What has a body says its type; an empty answer has none.
+    app.resp_options.default_media_type = None  # type: ignore[assignment]
     app.add_error_handler(Exception, _on_unknown)
     app.add_error_handler(falcon.HTTPError, _on_http_error)
     app.add_error_handler(StoreUnavailable, _on_store_unavailable)
@@ -109,6 +115,12 @@ def _on_api_error(
     req: falcon.Request, resp: falcon.Response, error: ApiError, _params: Mapping[str, Any]
 ) -> None:
     status, message = ERRORS[error.code]
+    send = getattr(req.context, "send_error", None)
+    if send is not None and error.code != "NOT_FOUND":  # another spelling of its path is not the endpoint
+        send(resp, _as_oauth(error))
+        resp.set_headers(dict(error.headers))
+        return
+    resp.context.error, resp.context.cause = error.code, error.cause
     if error.field is not None:
         message += f" See the field {error.field}."
     if status == 401:
@@ -122,6 +134,13 @@ def _on_api_error(
     resp.status_code = status
     resp.content_type = "application/json"
     resp.data = json.dumps({"error": detail}).encode()
+
+
+def _as_oauth(error: ApiError) -> OAuthError:
+    """What an endpoint of OAuth says of it. Of another type than a form is malformed there, as RFC 6749 §5.2 has it."""
+    status, message = ERRORS[error.code]
+    code = {500: "server_error", 503: "temporarily_unavailable"}.get(status, "invalid_request")
+    return OAuthError(code, message, status=400 if status == 415 else status, cause=error.cause)
 
 
 def _on_http_error(
@@ -143,7 +162,7 @@ def _on_store_unavailable(
         "store_unavailable",
         request_id=getattr(req.context, "request_id", ""),
         cause=type(error.__cause__).__name__,
-        detail=error.reason,
+        detail=without_tokens(error.reason),
     )
     _on_failure(req, resp, ApiError("STORE_UNAVAILABLE", headers={"Retry-After": "2"}), params)
 

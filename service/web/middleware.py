@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -13,13 +13,18 @@ import falcon
 import structlog
 
 from service.issuer import InvalidHost, IssuerResolver
+from service.protocol.errors import OAuthError
 from service.protocol.handles import new_request_id
 from service.web.bodies import drain_body
 from service.web.errors import ApiError
 from service.web.routing import raw_target
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
-_ADDRESS = re.compile(r"[0-9A-Fa-f.:]{2,45}", re.ASCII)
+# As proxies write it: bare, an IPv4 one with its port, or an IPv6 one in brackets.
+_ADDRESS = re.compile(
+    r"\[([0-9A-Fa-f.:]{2,45})\](?::[0-9]{1,5})?|([0-9.]{7,15}):[0-9]{1,5}|([0-9A-Fa-f.:]{2,45})", re.ASCII
+)
+_MAPPED = re.compile(r"^::ffff:(?=[0-9.]+(?:/|$))", re.IGNORECASE)
 
 _access_log = structlog.get_logger("access")
 
@@ -61,6 +66,9 @@ class RequestLog:
         for name in ("client_id", "user"):
             if (value := getattr(context, name, None)) is not None:
                 line[name] = value
+        for name in ("error", "cause"):
+            if (value := getattr(resp.context, name, None)) is not None:
+                line[name] = value
         _access_log.info("request", **line)
 
 
@@ -70,12 +78,12 @@ class ClientAddress:
     def __init__(self, trusted: Iterable[str]) -> None:
         entries = list(trusted)
         self._all = "*" in entries
-        self._networks = [ipaddress.ip_network(entry) for entry in entries if entry != "*"]
+        self._networks = [ipaddress.ip_network(_plain(entry)) for entry in entries if entry != "*"]
         self._is_trusted = lru_cache(maxsize=1024)(self._look_up)
 
     def of(self, env: dict[str, Any]) -> str:
         """The right-most forwarded entry behind a trusted proxy or a Unix socket, else the peer."""
-        return self._forwarded(env) or env.get("REMOTE_ADDR") or "unix"
+        return self._forwarded(env) or _plain(env.get("REMOTE_ADDR", "")) or "unix"
 
     def network(self, env: dict[str, Any]) -> str:
         """Whose traffic the request is, as `of` says it: an IPv4 address, or the /64 of an IPv6 one, which one site has.
@@ -98,17 +106,32 @@ class ClientAddress:
     def _forwarded(self, env: dict[str, Any]) -> str | None:
         if not self._is_trusted(env.get("REMOTE_ADDR", "")):
             return None
-        nearest = env.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip()
-        return nearest if _ADDRESS.fullmatch(nearest) else None
+        return _forwarded_address(env.get("HTTP_X_FORWARDED_FOR", ""))
 
     def _look_up(self, peer: str) -> bool:
         if self._all or not peer:  # the peer of a Unix socket has no address
             return True
         try:
-            address = ipaddress.ip_address(peer)
+            address = ipaddress.ip_address(_plain(peer))
         except ValueError:
             return False
         return any(address in network for network in self._networks)
+
+
+def _plain(address: str) -> str:
+    """An IPv4 address that a listener for both families writes as IPv6 (`::ffff:127.0.0.1`), as IPv4."""
+    return _MAPPED.sub("", address)
+
+
+def _forwarded_address(header: str) -> str | None:
+    """The right-most entry of `X-Forwarded-For`, without a port; None where that is no address."""
+    found = _ADDRESS.fullmatch(header.rpartition(",")[2].strip(" \t"))
+    if found is None:
+        return None
+    try:
+        return _plain(str(ipaddress.ip_address(_plain(found[1] or found[2] or found[3]))))
+    except ValueError:
+        return None
 
 
 class IssuerOfRequest:
@@ -193,6 +216,21 @@ class OpenCors:
                     "Access-Control-Expose-Headers": "WWW-Authenticate, X-Request-Id",
                 }
             )
+
+
+class ErrorsOfEndpoints:
+    """Remembers in which shape an endpoint answers errors: known by its path, for a request may be refused before its route is found.
+
+    Args:
+        shapes: path -> what sends an error there; the paths of OAuth's endpoints.
+    """
+
+    def __init__(self, shapes: Mapping[str, Callable[[falcon.Response, OAuthError], None]]) -> None:
+        self._shapes = shapes
+
+    def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
+        """Set `req.context.send_error`; None where errors have the shape of the API."""
+        req.context.send_error = self._shapes.get(req.env["PATH_INFO"])
 
 
 class FailuresOfPages:

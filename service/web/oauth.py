@@ -5,11 +5,16 @@ Spec: RFC 6749 §5.1, §5.2; RFC 6750 §3
 
 from __future__ import annotations
 
+from typing import Final
+
 import falcon
 
 from service.protocol.errors import OAuthError
 from service.web.params import MalformedParameters, Parameters, read_form
 from service.web.render import send_json
+
+#: Refusals that a token is to blame for; the rest is not about it.
+_CHALLENGED: Final = frozenset({400, 401, 403})
 
 
 def form_parameters(req: falcon.Request) -> Parameters:
@@ -32,6 +37,7 @@ def form_parameters(req: falcon.Request) -> Parameters:
 def send_oauth_error(resp: falcon.Response, error: OAuthError) -> None:
     """Answer with an error; a client that tried Basic is told the scheme (RFC 6749 §5.2)."""
     send_json(resp, error.parameters(), status=error.status)
+    resp.context.error, resp.context.cause = error.error, error.cause
     if error.error == "invalid_client":
         resp.set_header("WWW-Authenticate", 'Basic realm="pylon-oidc"')
 
@@ -39,12 +45,16 @@ def send_oauth_error(resp: falcon.Response, error: OAuthError) -> None:
 def send_bearer_error(resp: falcon.Response, error: OAuthError | None) -> None:
     """Answer 401 or 403 to a request with a bad token, or with none (RFC 6750 §3)."""
     if error is None:
+        resp.context.error, resp.context.cause = "invalid_token", "no_access_token"
         send_json(
             resp, {"error": "invalid_token", "error_description": "An access token is required."}, status=401
         )
         resp.set_header("WWW-Authenticate", "Bearer")
         return
     send_json(resp, error.parameters(), status=error.status)
+    resp.context.error, resp.context.cause = error.error, error.cause
+    if error.status not in _CHALLENGED:
+        return
     resp.set_header(
         "WWW-Authenticate", f'Bearer error="{error.error}", error_description="{error.description}"'
     )

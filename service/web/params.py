@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 import falcon
 
-from service.web.bodies import read_body
+from service.web.bodies import media_type, read_body
 from service.web.errors import ApiError
 
 _MAX_PARAMETERS: Final = 200
@@ -76,13 +76,17 @@ def read_form(req: falcon.Request) -> Parameters:
     body = _form_body(req)
     if not body and req.content_type is None:
         return Parameters()
-    media_type = (req.content_type or "").partition(";")[0].strip().lower()
-    if media_type != "application/x-www-form-urlencoded":
+    if not is_form(req):
         raise ApiError("UNSUPPORTED_MEDIA_TYPE", hint="Send application/x-www-form-urlencoded.")
     try:
         return parse_parameters(body.decode("utf-8"))
     except UnicodeDecodeError:
         raise MalformedParameters from None
+
+
+def is_form(req: falcon.Request) -> bool:
+    """Whether the body says that it is a form."""
+    return media_type(req)[0] == "application/x-www-form-urlencoded"
 
 
 def _form_body(req: falcon.Request) -> bytes:

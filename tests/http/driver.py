@@ -173,8 +173,31 @@ def refused(answer: Answer, status: int, code: str) -> dict[str, Any]:
     """Check that an answer is the refusal of that code, in the shape of §7 to the letter; its `error`
     member.
     """
+    if isinstance(answer.json()["error"], str):
+        return _refused_as_oauth(answer, status, code)
     assert (answer.status, answer.json()["error"]["code"]) == (status, code), answer
     return well_shaped(answer)
+
+
+#: What an endpoint of OAuth says for a code of the API.
+OAUTH_WORDS: Final = {
+    "INVALID_HOST": "invalid_request",
+    "METHOD_NOT_ALLOWED": "invalid_request",
+    "STORE_UNAVAILABLE": "temporarily_unavailable",
+    "INTERNAL": "server_error",
+}
+
+
+def _refused_as_oauth(answer: Answer, status: int, code: str) -> dict[str, Any]:
+    """The refusal of that code in the shape of RFC 6749 §5.2; an endpoint of OAuth has no other."""
+    check_standing_headers(answer)
+    value: dict[str, Any] = answer.json()
+    assert (answer.status, value["error"]) == (status, OAUTH_WORDS[code]), answer
+    assert set(value) == {"error", "error_description"}
+    assert answer.headers["Content-Type"] == "application/json"
+    assert ("Allow" in answer.headers) is (status == 405)
+    assert ("Retry-After" in answer.headers) is (status == 503)
+    return value
 
 
 def well_shaped(answer: Answer) -> dict[str, Any]:

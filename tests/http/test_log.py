@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from service.web.middleware import ClientAddress
 from tests.http.conftest import Serve
 from tests.http.driver import House
 
 pytestmark = pytest.mark.filterwarnings("ignore:Unknown REQUEST_METHOD")
+FORM = "application/x-www-form-urlencoded"
 FIELDS = {"ts", "level", "request_id", "method", "route", "status", "duration_ms", "size", "ip"}
 
 
@@ -51,7 +53,7 @@ def test_the_user_is_named_once_known(house: House) -> None:
     assert house.requests_logged[-1]["user"] == "user-1"
     assert _line(house, "GET", "/api/auth/me", token=token)["user"] == "user-1"
     line = _line(house, "GET", "/api/auth/me", token="pylon_" + "0" * 64)
-    assert set(line) == FIELDS | {"event"}
+    assert set(line) == FIELDS | {"event", "error", "cause"}
 
 
 @pytest.mark.parametrize(
@@ -157,3 +159,34 @@ def test_other_forwarding_headers_are_not_believed(house: House) -> None:
     headers = {"Forwarded": "for=6.6.6.6", "X-Real-IP": "6.6.6.6", "Client-IP": "6.6.6.6"}
     line = _line(house, "GET", "/healthz", headers=headers, environ={"REMOTE_ADDR": "127.0.0.1"})
     assert line["ip"] == "127.0.0.1"
+
+
+def test_a_refusal_names_its_error_and_its_rule(house: House) -> None:
+    """§7: `error?` and `cause?`: what was answered, and one constant word for the rule; never anything of the request."""
+    line = _line(house, "GET", "/api/auth/me")
+    assert (line["error"], line["cause"]) == ("AUTH_REQUIRED", "auth_required")
+    line = _line(house, "POST", "/oidc/introspect", body=b"token=hidden&token=hidden", content_type=FORM)
+    assert (line["error"], line["cause"]) == ("invalid_request", "a_parameter_is_repeated")
+    line = _line(house, "GET", "/oidc/userinfo")
+    assert (line["error"], line["cause"]) == ("invalid_token", "no_access_token")
+    assert not {"error", "cause"} & set(_line(house, "GET", "/healthz"))
+
+
+@pytest.mark.parametrize(
+    ("trusted", "peer", "forwarded", "expected"),
+    [
+        ("127.0.0.1", "::ffff:127.0.0.1", "203.0.113.7", "203.0.113.7"),
+        ("::ffff:127.0.0.1", "127.0.0.1", "203.0.113.7", "203.0.113.7"),
+        ("10.0.0.0/8", "::FFFF:10.1.2.3", "::ffff:203.0.113.7", "203.0.113.7"),
+        ("127.0.0.1", "::ffff:127.0.0.2", "203.0.113.7", "127.0.0.2"),
+        ("*", "10.0.0.1", "203.0.113.7:5112", "203.0.113.7"),
+        ("*", "10.0.0.1", "[2001:db8::1]:443", "2001:db8::1"),
+        ("*", "10.0.0.1", "2001:DB8::1", "2001:db8::1"),
+        ("*", "10.0.0.1", "999.1.1.1", "10.0.0.1"),
+        ("*", "10.0.0.1", "...", "10.0.0.1"),
+    ],
+)
+def test_an_address_has_one_spelling(trusted: str, peer: str, forwarded: str, expected: str) -> None:
+    """An IPv4 peer of a listener for both families is that peer; an entry is an address, with or without its port."""
+    env = {"REMOTE_ADDR": peer, "HTTP_X_FORWARDED_FOR": forwarded}
+    assert ClientAddress([trusted]).of(env) == expected

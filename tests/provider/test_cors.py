@@ -99,3 +99,30 @@ def test_the_cookie_counts_for_nothing_there(op: Provider) -> None:
     op.sign_in(browser, way="cookie")
     op.sign_in(browser, prompt="login")
     assert browser.ask("GET", f"{op.issuer}/oidc/userinfo").status == 401
+
+
+@pytest.mark.parametrize("path", [*OPEN, "/oidc/jwks", "/.well-known/openid-configuration"])
+def test_a_preflight_may_name_headers_of_its_own(op: Provider, path: str) -> None:
+    """Contract §8: what is asked for is allowed as far as it is tokens of 64 characters, 32 of them; caches are told (`Vary`)."""
+    wanted = 'x-trace, DPoP ,,bad name, a"b, ' + "y" * 64 + ", " + "z" * 65
+    answer = op.ask("OPTIONS", path, headers=ORIGIN | {"Access-Control-Request-Headers": wanted})
+    allowed = answer.headers["Access-Control-Allow-Headers"].split(", ")
+    assert {"x-trace", "DPoP", "y" * 64} < set(allowed)
+    assert {name.lower() for name in allowed} == {
+        "x-trace",
+        "dpop",
+        "y" * 64,
+        "authorization",
+        "content-type",
+    }
+    assert answer.headers["Vary"] == "Access-Control-Request-Headers"
+    many = ", ".join(f"x-{number}" for number in range(100))
+    answer = op.ask("OPTIONS", path, headers=ORIGIN | {"Access-Control-Request-Headers": many})
+    assert answer.headers["Access-Control-Allow-Headers"].count("x-") == 32
+
+
+def test_no_other_path_allows_headers(op: Provider) -> None:
+    """Contract §8: where a cookie or the admin token counts, nothing is open."""
+    for path in ("/oidc/introspect", "/oidc/authorize", "/oidc/logout", "/api/auth/me", "/api/oidc/clients"):
+        answer = op.ask("OPTIONS", path, headers=ORIGIN | {"Access-Control-Request-Headers": "x-trace"})
+        assert "Access-Control-Allow-Headers" not in answer.headers, path

@@ -184,3 +184,14 @@ def test_the_quickstart_names_this_service(serve_provider: ServeProvider) -> Non
     assert "curl -fsS http://localhost:8123/api/auth/me" in answer.body.decode()
     assert "4321" not in answer.body.decode()
     assert op.ask("GET", "/dev/quickstart", environ=here | {"HTTP_X_FORWARDED_FOR": "::1"}).status == 404
+
+
+def test_an_answer_without_a_body_has_no_type(op: Provider) -> None:
+    """RFC 9110 §8.3: `Content-Type` is of content; a redirect and a preflight have none."""
+    for answer in (
+        op.ask("GET", "/oidc/authorize", query=op.rp().request().url.partition("?")[2]),
+        op.ask("OPTIONS", "/oidc/token"),
+    ):
+        assert answer.status in {204, 303}
+        assert answer.body == b""
+        assert "Content-Type" not in answer.headers

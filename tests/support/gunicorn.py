@@ -177,6 +177,7 @@ class Gunicorn(Stoppable):
         ready_path: str = "/healthz",
         cwd: Path = PROJECT,
         under: Sequence[str] = (),
+        pass_fds: Sequence[int] = (),
         **settings: str | None,
     ) -> None:
         """Start it, and wait until it answers, with all of its workers there.
@@ -191,6 +192,7 @@ class Gunicorn(Stoppable):
             ready_path: What to ask while waiting.
             cwd: The folder to start it in.
             under: A command that becomes it, as `setpriv …`, and its arguments.
+            pass_fds: Open files that it inherits.
             settings: Its environment, by name; `None` unsets, and `{port}` in a value is the port it gets.
 
         Raises:
@@ -204,7 +206,7 @@ class Gunicorn(Stoppable):
         self._given = given
         self._tries = 0
         self._app, self._config, self._argv, self._cwd = app, config, list(argv), cwd
-        self._under = list(under)
+        self._under, self._pass_fds = list(under), tuple(pass_fds)
         self._ready_path = ready_path
         self._fixed_port = port
         self._log_path = self.folder / "log.txt"
@@ -257,6 +259,7 @@ class Gunicorn(Stoppable):
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=self._pass_fds,
             )
 
     def _wait_until_ready(self) -> bool:
