@@ -83,7 +83,7 @@ class Disk:
             "client-secret": CLIENT_SECRET,
             "another-client-secret": f"not-{CLIENT_SECRET}",
             "clients.json": json.dumps(
-                [client | {"first_party": True}, client | {"client_id": OTHER_CLIENT}]
+                [client | {"first_party": True}, client | {"client_id": OTHER_CLIENT, "require_pkce": True}]
             ),
             "clients-of-before.json": json.dumps(
                 [client | {"first_party": True, "client_secret": f"not-{CLIENT_SECRET}"}]

@@ -20,7 +20,7 @@ from service.doctor.catalogue import Finding, kinds
 from service.doctor.report import Report
 from tests.doctor.asking import ask_doctor
 from tests.doctor.deployment import read_deployments
-from tests.doctor.running import CLIENT, REDIRECT_URI, Apps, Disk, Running, run
+from tests.doctor.running import CLIENT, OTHER_CLIENT, REDIRECT_URI, Apps, Disk, Running, run
 from tests.support.gunicorn import ADMIN, PROJECT, Gunicorn, clean_environment, hold_port, rsa_pem
 
 BROKEN = {each.name: each for each in read_deployments("deployments")}
@@ -72,6 +72,13 @@ def test_it_runs_as_a_command(well: Running, tmp_path: Path) -> None:
     report = json.loads(done.stdout)
     assert (report["url"], report["issuer"]) == (well.url, well.url)
     assert {each["severity"] for each in report["findings"]} <= {"note"}
+
+
+@pytest.mark.parametrize(("client", "is_told"), [(CLIENT, True), (OTHER_CLIENT, False)])
+def test_what_a_client_is_registered_with_is_read_inside(well: Running, client: str, is_told: bool) -> None:
+    """With the admin token, a client that may come without PKCE is a note; one that must send it is none."""
+    report = ask_doctor(well.url, [*well.doctor_options(), "--client-id", client])
+    assert ("client-without-pkce" in {each["id"] for each in report.findings}) is is_told
 
 
 def test_a_finding_is_an_object_with_all_that_the_contract_says(ill: Running) -> None:

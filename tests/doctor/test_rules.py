@@ -323,6 +323,27 @@ def test_what_was_not_asked_is_said(options: Options, seen: str) -> None:
     assert not seen or told["not-all-asked"].seen == seen
 
 
+@pytest.mark.parametrize(
+    ("registered", "seen"),
+    [
+        ({"require_pkce": False}, "require_pkce is false"),
+        ({"require_pkce": None}, "require_pkce is not set"),
+        ({"require_pkce": True}, None),
+        ({"require_pkce": True, "token_endpoint_auth_method": "none"}, None),
+    ],
+)
+def test_a_client_that_need_not_send_pkce_is_told(registered: dict[str, object], seen: str | None) -> None:
+    """RFC 9700 §2.1.1: what the registration of a confidential client takes is a note, with what to change."""
+    metadata = {"client_id": "wiki", "token_endpoint_auth_method": "client_secret_basic"} | registered
+    told = examine(Evidence(ASKED, WELL | {"client-inside": reply(200, metadata)}))
+    assert [(each.kind.id, each.severity, each.seen) for each in told] == (
+        [("client-without-pkce", "note", seen)] if seen else []
+    )
+    assert [fix.line for each in told for fix in each.fixes()] == (
+        ["pylon-oidc clients update wiki --set require_pkce=true"] if seen else []
+    )
+
+
 def test_keys_that_rotate_while_it_asks_are_no_fault() -> None:
     """Two kids in a minute are two replicas, unless both are published."""
     minted = [unverified("HS256", "k1"), unverified("HS256", "k2")]
@@ -410,7 +431,7 @@ def test_what_follows_and_from_what_are_findings() -> None:
 def test_every_finding_is_seen_by_a_test() -> None:
     """What may be found is found: in a deployment, or in a case of this file."""
     seen = {each.expect for each in read_deployments("deployments")} | {case[0] for case in CASES}
-    above = {"not-all-asked", "not-ready", "signing-keys", "key-rotation-overdue"}
+    above = {"client-without-pkce", "not-all-asked", "not-ready", "signing-keys", "key-rotation-overdue"}
     assert seen | above == set(kinds())
 
 

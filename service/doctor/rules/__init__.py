@@ -26,6 +26,19 @@ from service.doctor.rules import (
 from service.doctor.rules.reading import Rule, found
 
 
+def pkce(e: Evidence) -> Iterator[Finding]:
+    """What the client's registration asks of its requests: a challenge, one or a nonce, or neither."""
+    known = e.reply("client-inside")
+    metadata = {} if known is None or known.status != 200 else known.json_object()
+    is_confidential = metadata.get("token_endpoint_auth_method", "none") != "none"
+    if metadata.get("client_id") != e.options.client_id or not is_confidential:
+        return
+    if metadata.get("require_pkce") is False:
+        yield found(e, "client-without-pkce", "require_pkce is false", variant="neither")
+    elif metadata.get("require_pkce") is None:
+        yield found(e, "client-without-pkce", "require_pkce is not set")
+
+
 def notes(e: Evidence) -> Iterator[Finding]:
     """What is no fault."""
     if e.issuer is None:
@@ -57,7 +70,7 @@ RULES: Final[Sequence[Rule]] = (
     handed_on.answer_sizes, caches.private_answers, replicas.keys, replicas.clients, replicas.secrets, replicas.client_secret, replicas.replicas,
     tokens.token_issuer, browser.redirects, browser.cookies, browser.cors, caches.ages, caches.cache_control, caches.etag,
     closed.plain_http, closed.dev_mode, closed.closed, browser.sign_in_page, browser.security_headers, handed_on.inserted,
-    tokens.inside, tokens.tokens, tokens.flow, connection.unanswered, connection.certificate_ends, tokens.ring, notes,
+    tokens.inside, tokens.tokens, tokens.flow, connection.unanswered, connection.certificate_ends, tokens.ring, pkce, notes,
 )  # fmt: skip
 
 _NO_DOCUMENT: Final = frozenset(
