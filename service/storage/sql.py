@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -411,8 +412,8 @@ class SqlStore:
 
     def give_back(self) -> None:
         """Return room that is no longer needed to the file system, all of it: for a command, not for a request."""
-        while self._database.give_back(self._connections, within_s=1.0):
-            pass
+        while self._database.give_back(self._connections, within_s=0.5):
+            time.sleep(0.05)  # those who wait for the file come first, and a service that does the same
 
     def check_revocable(self) -> None:
         """See `Store.check_revocable`."""

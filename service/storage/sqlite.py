@@ -146,7 +146,7 @@ class SqliteDatabase:
         if surplus <= 0:  # the file is cut when the write-ahead log is in it; nobody is waited for
             connections.read("PRAGMA wal_checkpoint(PASSIVE)", {})
             self._shorten_log(connections)
-        return is_ours and surplus > 0
+        return surplus > 0
 
     def _shorten_log(self, connections: KeptConnections) -> None:
         """Cut the write-ahead log where it has grown beside a long reader, or room is short; not while anybody uses it."""
