@@ -94,7 +94,8 @@ def prepare(
         raise ConfigurationError([Fault("PYLON_KEY_ENCRYPTION_KEY", str(error))]) from None
     finally:
         store.close()
-    return Prepared(settings, keyring, store, reading.warnings + warnings, key_made)
+    warnings = [*reading.warnings, *warnings, *_open_files(settings)]
+    return Prepared(settings, keyring, store, warnings, key_made)
 
 
 def load_managed_keys(
@@ -206,7 +207,22 @@ def inspect(environ: Mapping[str, str] | None = None, *, now: int) -> tuple[Sett
     faults = reading.faults + schema_faults + _client_faults(reading, asked, now=now)
     faults = in_order(faults + _sealing_faults(reading, asked, now=now))
     of_clients = [] if asked is None else clients_without_a_page(reading.settings, asked, now=now)
+    if not any(fault.setting in {"DATABASE_URL", "PYLON_DATA_DIR"} for fault in reading.faults):
+        schema_warnings += [*_open_files(reading.settings), *_newer_schema(asked)]
     return reading.settings, faults, [*reading.warnings, *schema_warnings, *of_clients]
+
+
+def _newer_schema(store: SqlStore | None) -> Iterator[str]:
+    """A word about a database that a newer version has migrated; this one serves it all the same."""
+    if store is None:
+        return
+    try:
+        if store.schema_state() == "ahead":
+            yield "the database's schema is ahead of this version: a newer one has migrated it; install that one here too"
+    except StoreUnavailable:
+        pass  # told by the check of the store already
+    finally:
+        store.close()
 
 
 def load_keyring(settings: Settings, *, make_key_file: bool) -> Keyring:
@@ -271,7 +287,7 @@ def _checked_store(reading: Reading, *, migrate: bool) -> tuple[SqlStore | None,
     if any(fault.setting in {"DATABASE_URL", "PYLON_DATA_DIR"} for fault in reading.faults):
         return None, [], []
     faults: list[Fault] = []
-    warnings = list(_open_files(settings))
+    warnings: list[str] = []
     store = open_store(settings)
     try:
         if settings.database.is_sqlite:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -205,3 +207,19 @@ def test_a_client_s_secret_comes_from_a_file(tmp_path: Path, run: Run) -> None:
         assert STRONG not in refused.output
     missing = run("clients", "add", "--redirect-uri", CALLBACK, "--secret-file", str(tmp_path / "none"))
     assert (missing.exit_code, "none" in missing.stderr) == (2, True)
+
+
+def test_a_database_that_others_may_read_hides_no_fault(tmp_path: Path, run: Run) -> None:
+    """The warning stands beside what the database itself makes wrong; a schema that is ahead is said too."""
+    assert run("migrate").exit_code == 0
+    path = tmp_path / "data" / "pylon.db"
+    path.chmod(0o644)
+    assert run("clients", "add", "--redirect-uri", CALLBACK).exit_code == 0
+    asymmetric = {"PYLON_JWT_ALG": "RS256", "PYLON_OIDC_PRIVATE_KEY": rsa_pem()}
+    told = run("check", **asymmetric)
+    assert (told.exit_code, "chmod 600" in told.stdout) == (2, True)
+    assert told.stderr.startswith("PYLON_JWT_AUDIENCE: ")
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.commit()
+    assert "schema is ahead" in run("check", "--json").stdout
