@@ -327,14 +327,15 @@ def test_what_was_not_asked_is_said(options: Options, seen: str) -> None:
     ("registered", "seen"),
     [
         ({"require_pkce": False}, "require_pkce is false"),
-        ({"require_pkce": None}, "require_pkce is not set"),
+        ({}, "require_pkce is not set"),
+        ({"token_endpoint_auth_method": "client_secret_basic"}, "require_pkce is not set"),
         ({"require_pkce": True}, None),
         ({"require_pkce": True, "token_endpoint_auth_method": "none"}, None),
     ],
 )
 def test_a_client_that_need_not_send_pkce_is_told(registered: dict[str, object], seen: str | None) -> None:
     """RFC 9700 §2.1.1: what the registration of a confidential client takes is a note, with what to change."""
-    metadata = {"client_id": "wiki", "token_endpoint_auth_method": "client_secret_basic"} | registered
+    metadata = {"client_id": "wiki"} | registered
     told = examine(Evidence(ASKED, WELL | {"client-inside": reply(200, metadata)}))
     assert [(each.kind.id, each.severity, each.seen) for each in told] == (
         [("client-without-pkce", "note", seen)] if seen else []

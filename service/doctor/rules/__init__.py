@@ -30,8 +30,8 @@ def pkce(e: Evidence) -> Iterator[Finding]:
     """What the client's registration asks of its requests: a challenge, one or a nonce, or neither."""
     known = e.reply("client-inside")
     metadata = {} if known is None or known.status != 200 else known.json_object()
-    is_confidential = metadata.get("token_endpoint_auth_method", "none") != "none"
-    if metadata.get("client_id") != e.options.client_id or not is_confidential:
+    is_public = metadata.get("token_endpoint_auth_method") == "none"
+    if metadata.get("client_id") != e.options.client_id or is_public:
         return
     if metadata.get("require_pkce") is False:
         yield found(e, "client-without-pkce", "require_pkce is false", variant="neither")
