@@ -32,7 +32,8 @@ INSTALL = [
     "install-check.sh",
     "install-start.sh",
 ]
-HAND_OVERS = ["hand-over-backend.py", "hand-over-cookie.py"]
+BACKENDS = ["hand-over-backend.py", "hand-over-backend.mjs"]
+HAND_OVERS = [*BACKENDS, "hand-over-cookie.py"]
 CLIENTS = ["client-authlib.py", "client-openid-client.mjs"]
 
 

@@ -22,7 +22,7 @@ from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 import pytest
 import requests
 
-from tests.docs.recipes import CLIENTS, HAND_OVERS, direct_environment, recipe_command
+from tests.docs.recipes import BACKENDS, CLIENTS, HAND_OVERS, direct_environment, recipe_command
 from tests.support.gunicorn import ADMIN, Gunicorn, hold_port, rsa_pem
 
 CALLBACK = "http://localhost:9/callback"
@@ -224,7 +224,7 @@ def test_a_sign_in_begun_elsewhere_gives_nobody_a_code(app: App) -> None:
     assert first.pages[-1].startswith(f"{app.origin}/sign-in?")
 
 
-@pytest.mark.parametrize("app", ["hand-over-backend.py"], indirect=True)
+@pytest.mark.parametrize("app", BACKENDS, indirect=True)
 def test_the_app_asks_for_consent_on_its_own_page(app: App) -> None:
     """By backend calls: the consent page names the client and the scopes, and a yes is remembered."""
     issuer, browser = app.provider.origin, Browser()
@@ -235,7 +235,7 @@ def test_the_app_asks_for_consent_on_its_own_page(app: App) -> None:
     assert "code" in parameters(browser.open(authorize_url(issuer, "wiki", prompt="none")))
 
 
-@pytest.mark.parametrize("app", ["hand-over-backend.py"], indirect=True)
+@pytest.mark.parametrize("app", BACKENDS, indirect=True)
 @pytest.mark.parametrize("client_id", ["own", "wiki"])
 def test_a_no_reaches_the_client(app: App, client_id: str) -> None:
     """By backend calls: a user who says no, at sign-in or at consent, sends the client `access_denied`."""
@@ -246,7 +246,7 @@ def test_a_no_reaches_the_client(app: App, client_id: str) -> None:
     assert (answer["error"], answer["iss"]) == ("access_denied", issuer)
 
 
-@pytest.mark.parametrize("app", ["hand-over-backend.py"], indirect=True)
+@pytest.mark.parametrize("app", BACKENDS, indirect=True)
 def test_the_consent_page_asks_nobody_else(app: App) -> None:
     """By backend calls: who signed in to the app meanwhile is not asked for another user, nor answers for them."""
     issuer, browser = app.provider.origin, Browser()
@@ -258,7 +258,7 @@ def test_the_consent_page_asks_nobody_else(app: App) -> None:
     assert "for somebody else" in browser.fill_in(page, decision="allow")
 
 
-@pytest.mark.parametrize("app", ["hand-over-backend.py"], indirect=True)
+@pytest.mark.parametrize("app", BACKENDS, indirect=True)
 def test_the_consent_page_is_answered_by_itself_alone(app: App) -> None:
     """By backend calls: a form without the page's token, or that another site sent, shows the page again; nobody frames it."""
     issuer, browser = app.provider.origin, Browser()
@@ -278,7 +278,7 @@ def test_the_consent_page_is_answered_by_itself_alone(app: App) -> None:
     assert "code" in parameters(browser.fill_in(page, decision="allow"))
 
 
-@pytest.mark.parametrize("app", ["hand-over-backend.py"], indirect=True)
+@pytest.mark.parametrize("app", BACKENDS, indirect=True)
 def test_a_sign_in_that_is_over_is_told(app: App) -> None:
     """By backend calls: an interaction that is not there any more is a page, not a failure."""
     assert "This sign-in is over" in Browser().open(f"{app.origin}/sign-in?interaction=none")
