@@ -111,6 +111,7 @@ class ManagedKeys:
         self._asked_at = float("-inf")
         self._missed_at = float("-inf")
         self._looking = threading.Lock()
+        self._waking = False
         self._changing = threading.RLock()
         self._private: dict[str, AsymmetricKey] = {}
         self._public: dict[str, AsymmetricKey] = {}
@@ -258,9 +259,16 @@ class ManagedKeys:
         if self._state is None:
             self._look(now)
         elif since_s >= learn_s * _BEFORE:
-            self._look_now(now)
+            self._waking = True
+            try:
+                self._look_now(now)
+            finally:
+                self._waking = False
         elif since_s >= learn_s * _BESIDE:
             self._look_beside(now)
+        elif self._waking:  # somebody looks for the first time after long: what is here is not known to hold
+            with self._changing:
+                pass
         state = self._state
         if state is None:  # pragma: no cover - `_look` has raised
             raise StoreUnavailable("the ring of keys was never read")

@@ -29,6 +29,7 @@ from service.storage.sqlite import SqliteDatabase
 from tests.http.conftest import Serve
 from tests.http.driver import START, Clock, House
 from tests.support.gunicorn import SECRET, rsa_pem
+from tests.support.statements import at_once, stopped
 
 JWKS, READY = "/oidc/jwks", "/readyz"
 SEALING = bytes(range(32))
@@ -321,6 +322,27 @@ def test_a_worker_that_slept_looks_first(worker: Worker) -> None:
     worker.clock.now = now + 59
     (active,) = [key for key in worker.rings.load(now=now).keys if key.signs_from == now]
     assert worker.kid() == active.kid
+
+
+@pytest.mark.parametrize("slept_s", [100, 1000])
+def test_of_two_requests_that_wake_it_the_second_waits_for_the_look(worker: Worker, slept_s: int) -> None:
+    """§9: whoever comes while the first one looks signs by what that finds, and is not refused."""
+    now = START + 2000
+    worker.clock.now = now - slept_s
+    worker.kid()
+    worker.do_beside()
+    worker.rings.ensure(M, now=now, step=lambda ring: revoked(ring.keys, worker.kid(), now, M))
+    (active,) = [key for key in worker.rings.load(now=now).keys if key.signs_from == now]
+    worker.clock.now = now
+    second = at_once(worker.kid)
+
+    def come_second() -> None:
+        second.start()
+        assert second.waits()
+
+    with stopped(worker.store.store, before="SELECT key_ring", then=come_second):
+        assert worker.kid() == active.kid
+    assert second.result() == active.kid
 
 
 def test_an_unknown_kid_makes_it_look_at_once(worker: Worker) -> None:
