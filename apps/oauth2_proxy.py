@@ -44,7 +44,7 @@ class _Proxy(Running):
         browser.open(f"{self._url}/oauth2/sign_out?rd=%2Foauth2%2Fsign_in")
 
 
-class _Shown(http.server.BaseHTTPRequestHandler):
+class Shown(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200)
         self.end_headers()
@@ -65,7 +65,7 @@ class OAuth2Proxy(Application):
     @contextlib.contextmanager
     def run(self, stand: Stand) -> Iterator[Running]:
         program = go_program("oauth2-proxy", MODULE)
-        upstream = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Shown)
+        upstream = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Shown)
         thread = threading.Thread(target=upstream.serve_forever)
         thread.start()
         try:
