@@ -65,7 +65,8 @@ def test_names_say_who_may_set_them(
         assert ("secure" in cookie.attributes) is bool(prefix)
     assert browser.submit(landing, **YES).is_at(OTHER_CALLBACK)
     landing = browser.submit(browser.go(f"{issuer}/oidc/logout"), **YES)
-    assert "You are signed out" in landing.text and not browser.cookie_names()
+    assert "You are signed out" in landing.text
+    assert set(browser.cookie_names()) <= {name}  # for a minute, so that its form may be sent once more
 
 
 def test_names_without_the_prefix_are_not_read(op: Provider) -> None:
