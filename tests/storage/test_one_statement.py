@@ -1,4 +1,4 @@
-"""A mint asks the database once."""
+"""A mint asks the database once; a code, an exchange and a refresh are one transaction each."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from service.startup import load_keyring
 from service.storage.sql import SqlStore
 from service.storage.sqlite import SqliteDatabase
 from tests.storage.stores import open_url, sqlite_path
+from tests.storage.worlds import ACTS, new_scene, world_on
 from tests.support.gunicorn import SECRET
 from tests.support.postgres import PostgresCluster
 
@@ -48,7 +49,7 @@ def _traced_postgres(url: str, cluster: PostgresCluster) -> tuple[SqlStore, Call
     name = url.rpartition("/")[2]
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute(f"ALTER DATABASE \"{name}\" SET log_statement = 'all'")
-    pattern = re.compile(r"LOG:  (?:statement|execute [^:]+): (.*)")
+    pattern = re.compile(r"LOG:  (?:statement|execute [^:]+): (.*(?:\n\t.*)*)")
     return open_url(url), lambda: pattern.findall(cluster.log())
 
 
@@ -81,3 +82,54 @@ def test_a_mint_is_one_statement(traced: tuple[SqlStore, Callable[[], list[str]]
     made = statements()[before:]
     assert len(made) == MINTS, made
     assert all(re.match(r"SELECT (public\.)?session\.", statement) for statement in made), made
+
+
+def _shape(statements: list[str]) -> list[str]:
+    """The first word of each, with its table."""
+    shapes = []
+    for statement in statements:
+        table = re.search(r"(?:FROM|INTO|UPDATE)\s+(?:public\.)?(\w+)", statement)
+        shapes.append(f"{statement.split()[0]} {table[1] if table else ''}".strip())
+    return shapes
+
+
+def test_a_flow_is_three_transactions(
+    traced: tuple[SqlStore, Callable[[], list[str]]], database_url: str
+) -> None:
+    """What a code, its exchange and a refresh ask of the database, statement by statement.
+
+    The two locks on what a code stands on, its session and its client, are all that it costs not to be issued beside
+    their end.
+    """
+    store, statements = traced
+    world = world_on(store, database_url)
+    scene = new_scene(world, first_party=True)
+
+    def asked(act: str) -> list[str]:
+        before = len(statements())
+        assert ACTS[act](world, scene).status in {200, 303}
+        return _shape(statements()[before:])
+
+    reads = ["SELECT session", "SELECT client"]
+    code = asked("authorize")
+    begin = code.index("BEGIN")
+    assert sorted(code[:begin]) == sorted(reads), code
+    assert code[begin:] == [
+        "BEGIN",
+        "SELECT session",
+        "SELECT client",
+        "INSERT grant_record",
+        "INSERT authorization_code",
+        "COMMIT",
+    ]
+    known = ["SELECT client", "SELECT {}", "SELECT grant_record", "SELECT user_record"]
+    spent = [
+        "BEGIN",
+        "UPDATE grant_record",
+        "UPDATE {}",
+        "INSERT access_token",
+        "INSERT refresh_token",
+        "COMMIT",
+    ]
+    for act, kind in (("redeem", "authorization_code"), ("refresh", "refresh_token")):
+        assert asked(act) == [shape.format(kind) for shape in known + spent]
