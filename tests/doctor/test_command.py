@@ -184,7 +184,9 @@ def test_an_answer_that_came_late_is_no_health(apps: Apps, disk: Disk, tmp_path:
         patient = ask_doctor(slow.url, [*running.way(), *client])
         hasty = ask_doctor(slow.url, [*running.way(), "--timeout", "5"])
     assert patient.exit_code == hasty.exit_code == 1
-    assert [each["id"] for each in patient.findings][:2] == [slow.expect, *slow.also]
+    told = [each["id"] for each in patient.findings]
+    assert told[0] == slow.expect
+    assert {*slow.also} <= {*told}
     assert "too-slow" in {each["id"] for each in hasty.findings}
 
 
