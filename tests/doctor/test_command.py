@@ -175,18 +175,16 @@ def test_a_pasted_address_of_an_endpoint_stands_for_the_service(pasted: str) -> 
 
 
 def test_an_answer_that_came_late_is_no_health(apps: Apps, disk: Disk, tmp_path: Path) -> None:
-    """Three seconds an answer, and no cookies: both are told, in more than the usual time; exit 1."""
+    """Three seconds an answer, and no cookies: that is told in more than the usual time; in less, that nothing came; exit 1."""
     (slow,) = read_deployments("slow")
     for folder in (tmp_path, tmp_path.parent):
         folder.chmod(0o755)
     with run(slow, slow.files(), apps, disk, tmp_path / "cache") as running:
         client = ["--client-id", CLIENT, "--redirect-uri", REDIRECT_URI]
         patient = ask_doctor(slow.url, [*running.way(), *client])
-        hasty = ask_doctor(slow.url, [*running.way(), "--timeout", "5"])
+        hasty = ask_doctor(slow.url, [*running.way(), "--timeout", "2"])
     assert patient.exit_code == hasty.exit_code == 1
-    told = [each["id"] for each in patient.findings]
-    assert told[0] == slow.expect
-    assert {*slow.also} <= {*told}
+    assert patient.findings[0]["id"] == slow.expect
     assert "too-slow" in {each["id"] for each in hasty.findings}
 
 
