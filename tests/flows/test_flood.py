@@ -184,7 +184,10 @@ def test_a_flood_is_bounded_and_honest_people_sign_in(path: Path) -> None:
         assert sum(statuses.values()) >= REQUESTS - PER_CONNECTION
         assert set(statuses) <= {200, 303, 400, 401, 403, 404, 405, 413, 415, 429}, statuses
         waiting = rows(url, Kind.INTERACTION)
-        assert min(MOST_IN_ALL, REQUESTS // 8) < waiting <= MOST_IN_ALL + LOOK_EVERY * WORKERS, statuses
+        # What is over the bound goes a slice at a time, so a full table may be a little below it.
+        assert min(MOST_IN_ALL * 9 // 10, REQUESTS // 8) < waiting <= MOST_IN_ALL + LOOK_EVERY * WORKERS, (
+            statuses
+        )
         assert waiting <= len(ADDRESSES) * (MOST_OF_ONE_ADDRESS + LOOK_EVERY * WORKERS)
         assert max(sizes) < MOST_BYTES
         assert len(took) > 5
