@@ -34,6 +34,8 @@ INSTALL = [
 ]
 BACKENDS = ["hand-over-backend.py", "hand-over-backend.mjs"]
 HAND_OVERS = [*BACKENDS, "hand-over-cookie.py"]
+#: Run by tests/provider/test_signed_in_already.py.
+ELSEWHERE = ["signed-in-already.py"]
 CLIENTS = ["client-authlib.py", "client-openid-client.mjs"]
 
 

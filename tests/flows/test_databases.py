@@ -107,7 +107,7 @@ def _caught_up(primary: PostgresCluster, standby: PostgresCluster) -> None:
 
 
 def test_a_role_that_may_not_write_is_told(postgres_cluster: PostgresCluster) -> None:
-    """readyz says 503 and `read-only` without writing; what only reads goes on; nothing has to be restarted."""
+    """readyz says 503 and `read-only` without writing; nobody mints what could not be revoked; nothing has to be restarted."""
     postgres_cluster.start()
     with ExitStack() as stack:
         role = postgres_cluster.create_role()
@@ -120,7 +120,9 @@ def test_a_role_that_may_not_write_is_told(postgres_cluster: PostgresCluster) ->
         server = stack.enter_context(Gunicorn(DATABASE_URL=role.url(database), **SETTINGS))
         ready = server.call("GET", "/readyz")
         assert (ready.status, ready.json()["database"], ready.json()["schema"]) == (503, "read-only", "ok")
-        assert server.mint(token).status == 200
+        assert server.mint(token).status == 503
+        me = server.call("GET", "/api/auth/me", headers={"Authorization": f"Bearer {token}"})
+        assert me.status == 200  # what only reads goes on
         refused = _session(server)
         assert (refused.status, refused.json()["error"]["code"]) == (503, "STORE_UNAVAILABLE")
         told = [line for line in server.log_lines() if line["event"] == "configuration"]

@@ -87,7 +87,7 @@ def test_in_dev_mode_the_issuer_and_the_page_are_built_in(tmp_path: Path) -> Non
     assert _faults(tmp_path, PYLON_DEV_MODE="1", PYLON_OIDC_ISSUER=None, PYLON_LOGIN_URL=None) == []
 
 
-@pytest.mark.parametrize("value", ["{", "{}", '"x"', "[1]", "null", "[" * 5000])
+@pytest.mark.parametrize("value", ["{", "{}", "1", "[1]", "null", "[" * 5000])
 def test_what_is_no_array_of_clients_is_a_fault(tmp_path: Path, value: str) -> None:
     """Contract §8: `PYLON_OIDC_CLIENTS` is a JSON array."""
     (fault,) = _faults(tmp_path, PYLON_OIDC_CLIENTS=value)
