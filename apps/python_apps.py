@@ -27,7 +27,7 @@ class _AppBuilder(Running):
 
 
 class FlaskAppBuilder(Application):
-    """https://pypi.org/project/Flask-AppBuilder, which Superset and Airflow sign in by."""
+    """The package Flask-AppBuilder of PyPI, which Superset and Airflow sign in by."""
 
     name = "flask-appbuilder"
 
@@ -89,7 +89,7 @@ class _Hub(Running):
 
 
 class JupyterHub(Application):
-    """https://pypi.org/project/jupyterhub with oauthenticator's GenericOAuthenticator."""
+    """The package jupyterhub of PyPI with oauthenticator's GenericOAuthenticator."""
 
     name = "jupyterhub"
 
@@ -149,7 +149,7 @@ class _Synapse(Running):
 
 
 class Synapse(Application):
-    """https://pypi.org/project/matrix-synapse"""
+    """The package matrix-synapse of PyPI"""
 
     name = "synapse"
 
