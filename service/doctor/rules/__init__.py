@@ -31,7 +31,7 @@ def pkce(e: Evidence) -> Iterator[Finding]:
     known = e.reply("client-inside")
     metadata = {} if known is None or known.status != 200 else known.json_object()
     is_public = metadata.get("token_endpoint_auth_method") == "none"
-    if metadata.get("client_id") != e.options.client_id or is_public:
+    if not metadata or metadata.get("client_id") != e.options.client_id or is_public:
         return
     if metadata.get("require_pkce") is False:
         yield found(e, "client-without-pkce", "require_pkce is false", variant="neither")
