@@ -5,6 +5,7 @@ A responder parses, asks the rules what comes next, and does that one thing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ from service.clients import Clients
 from service.keyring import Keys
 from service.protocol import authorize as rules
 from service.protocol.authorize import Asked, AuthorizationRequest, Progress, Step
+from service.protocol.clients import Client
 from service.protocol.errors import NotOurClient, OAuthError
 from service.protocol.grants import new_code, on_consent
 from service.protocol.handles import hash_handle, new_handle
@@ -27,6 +29,7 @@ from service.web.auth import is_own_form
 from service.web.params import MalformedParameters, Parameters, read_form, read_query
 from service.web.redirects import send_authorization_response, send_redirect, with_parameters
 
+_WORD = re.compile(r"[a-z_]{1,64}", re.ASCII)
 _OVER = "This sign-in is over, or was begun in another browser."
 _MALFORMED = "The request is malformed."
 _NO_PAGE = "This server cannot sign people in to other services: it has no sign-in page."
@@ -101,7 +104,9 @@ class Flow:
             return
         if step is Step.LOGIN or session is None:
             if self.login_url is None:  # clients of the database alone: the start could not know of them
-                self.browser.show_error(req, resp, _NO_PAGE, detail="PYLON_LOGIN_URL is unset", status=501)
+                self.browser.show_error(
+                    req, resp, _NO_PAGE, cause="no_login_url", detail="PYLON_LOGIN_URL is unset", status=501
+                )
                 return
             interaction = interaction or self.begin(req, resp, request, session, now=now)
             self._send_to_login(resp, interaction, self.login_url, now=now)
@@ -150,6 +155,7 @@ class Flow:
         elif interaction is not None:
             self.interactions.finish(interaction, None, now=now)
             self.browser.unbind(req, resp, interaction)
+        _note(resp, error.error, error.cause)
         self._send(req, resp, request.redirect_uri, parameters, request.response_mode)
 
     def again(
@@ -170,12 +176,15 @@ class Flow:
         )
         if answered is None or not self.browser.is_of(req, interaction_id, answered.browser_hash):
             return False
+        req.context.client_id = answered.client_id
         if answered.parameters:
+            if "error" in answered.parameters:
+                _note(resp, answered.parameters["error"], "answered_before")
             self._send(req, resp, answered.redirect_uri, answered.parameters, answered.response_mode)
             return True
         client = self.clients.find(answered.client_id, now=now)
         back = None if client is None else client.home(answered.redirect_uri)
-        self.browser.show_error(req, resp, _OVER, back=back)
+        self.browser.show_error(req, resp, _OVER, cause="interaction_over", back=back)
         return True
 
     def send_error(
@@ -186,6 +195,7 @@ class Flow:
         parameters = (
             error.parameters() | ({} if state is None else {"state": state}) | {"iss": req.context.issuer}
         )
+        _note(resp, error.error, error.cause)
         self._send(req, resp, redirect_uri, parameters, response_mode)
 
     def _send(
@@ -235,14 +245,14 @@ class Flow:
                 self.browser.store.put(*new.records, standing_on=new.standing_on, now=now)
             elif form_token is None:
                 if not self.interactions.finish(interaction, new, now=now):
-                    self.browser.show_error(req, resp, _OVER)
+                    self.browser.show_error(req, resp, _OVER, cause="interaction_over")
                     return
                 self.browser.unbind(req, resp, interaction)
             else:
                 answered = _answered(request, interaction, form_token, parameters)
                 if not self.interactions.finish(interaction, new, answered, now=now):
                     if not self.again(req, resp, interaction.id, form_token, now=now):
-                        self.browser.show_error(req, resp, _OVER)
+                        self.browser.show_error(req, resp, _OVER, cause="interaction_over")
                     return
                 self.browser.keep_a_minute(req, resp, interaction)
         except NotStanding:
@@ -303,7 +313,7 @@ class Flow:
 
         kept = self.interactions.change(interaction, asked, now=now)
         if kept is None:
-            self.browser.show_error(req, resp, _OVER)
+            self.browser.show_error(req, resp, _OVER, cause="interaction_over")
             return
         if not is_own_page:
             consent_url = self.consent_url
@@ -362,17 +372,23 @@ class Authorize:
     ) -> AuthorizationRequest | None:
         flow = self._flow
         if not flow.keyring.current().can_sign_id_tokens:
-            flow.browser.show_error(req, resp, _NO_KEY, status=501)
+            flow.browser.show_error(req, resp, _NO_KEY, cause="no_key", status=501)
             return None
         try:
             asked = flow.asked(read(req), issuer=req.context.issuer, now=now)
+            _note_client(req, asked.client)
             rules.check_request(asked, rules.BEFORE_TRUST)
         except MalformedParameters as error:
-            flow.browser.show_error(req, resp, _MALFORMED, status=error.status)
+            flow.browser.show_error(req, resp, _MALFORMED, cause="malformed_parameters", status=error.status)
             return None
         except NotOurClient as error:
             flow.browser.show_error(
-                req, resp, error.reason, detail=error.detail, known=_decided(asked, error.rule)
+                req,
+                resp,
+                error.reason,
+                cause=error.rule,
+                detail=error.detail,
+                known=_decided(asked, error.rule),
             )
             return None
         try:
@@ -389,6 +405,18 @@ class Authorize:
                 "client_without_pkce_and_nonce", request.client.client_id, now=now, setting="require_pkce"
             )
         return request
+
+
+def _note(resp: falcon.Response, error: str, cause: str) -> None:
+    """For the log: the error that is answered, as far as it is a word (the app has errors of its own), and which rule refused."""
+    resp.context.error = error if _WORD.fullmatch(error) else "other"
+    resp.context.cause = cause
+
+
+def _note_client(req: falcon.Request, client: Client | None) -> None:
+    """For the log: whose request it is, where that is a client of ours."""
+    if client is not None:
+        req.context.client_id = client.client_id
 
 
 def _decided(asked: Asked, rule: str) -> dict[str, str]:
@@ -420,16 +448,17 @@ class OpenInteraction:
         try:
             verifier = read_query(req).values.get("verifier")
         except MalformedParameters:
-            flow.browser.show_error(req, resp, _MALFORMED)
+            flow.browser.show_error(req, resp, _MALFORMED, cause="malformed_parameters")
             return
         session = None
         if verifier is not None:
             report = flow.interactions.take_report(interaction, verifier, now=now)
             if report is None:
-                flow.browser.show_error(req, resp, _OVER)
+                flow.browser.show_error(req, resp, _OVER, cause="verifier_over")
                 return
             if report.error:
-                error = OAuthError(report.error["error"], report.error["error_description"])
+                words = report.error["error"], report.error["error_description"]
+                error = OAuthError(*words, cause="rejected_by_app")
                 flow.refuse(req, resp, request, error, interaction, now=now)
                 return
             interaction, session = self._apply(req, resp, request, interaction, report, now=now)
@@ -443,7 +472,7 @@ class OpenInteraction:
         try:
             form = read_form(req).values
         except MalformedParameters as error:
-            flow.browser.show_error(req, resp, _MALFORMED, status=error.status)
+            flow.browser.show_error(req, resp, _MALFORMED, cause="malformed_form", status=error.status)
             return
         token = form.get("form_token", "") if is_own_form(req) else ""
         opened = self._opened(req, resp, interaction_id, form_token=token, now=now)
@@ -451,14 +480,14 @@ class OpenInteraction:
             return
         interaction, request = opened
         if not answers_form(token, interaction.form_token_hash):
-            flow.browser.show_error(req, resp, _OVER, status=403)
+            flow.browser.show_error(req, resp, _OVER, cause="not_the_form_shown", status=403)
             return
         session = flow.browser.session(req, prefer_sid=interaction.asked_sid, now=now)
         if session is None or session.sid != interaction.asked_sid:  # somebody else was asked
             flow.go_on(req, resp, request, interaction, session, now=now)
             return
         if form.get("decision") != "allow":
-            denied = OAuthError("access_denied", "The user said no.")
+            denied = OAuthError("access_denied", "The user said no.", cause="denied_by_user")
             flow.refuse(req, resp, request, denied, interaction, form_token=token, now=now)
             return
         agreed = flow.interactions.consent(
@@ -487,17 +516,18 @@ class OpenInteraction:
         interaction = flow.interactions.find(interaction_id, issuer=req.context.issuer, now=now)
         if interaction is None or not flow.browser.began(req, interaction):
             if not form_token or not flow.again(req, resp, interaction_id, form_token, now=now):
-                flow.browser.show_error(req, resp, _OVER)
+                flow.browser.show_error(req, resp, _OVER, cause="interaction_over")
             return None
         flow.browser.drop_oldest(req, resp, interaction)
         parameters = interaction.parameters
         client = flow.clients.find(parameters["client_id"], now=now)
+        _note_client(req, client)
         asked = Asked(parameters, frozenset(), client, interaction.hint_subject)
         try:  # a client may have changed, or gone, meanwhile
             rules.check_request(asked, rules.BEFORE_TRUST + rules.AFTER_TRUST)
-        except (NotOurClient, OAuthError):
+        except (NotOurClient, OAuthError) as error:
             back = None if client is None else client.home(parameters["redirect_uri"])
-            flow.browser.show_error(req, resp, _OVER, back=back)
+            flow.browser.show_error(req, resp, _OVER, cause=error.rule, back=back)
             return None
         return interaction, rules.build_request(asked)
 

@@ -232,6 +232,7 @@ class Browser:
         resp: falcon.Response,
         text: str,
         *,
+        cause: str,
         detail: str = "",
         back: str | None = None,
         status: int = 400,
@@ -243,12 +244,15 @@ class Browser:
             req: the request.
             resp: the answer.
             text: for the visitor.
+            cause: one constant word for the log: which rule refused.
             detail: for the operator, on the page and in the log; nothing secret, nothing of the request.
             back: where the visitor can go back to, where that is known.
             status: HTTP status.
             known: for the log: `rule`, and where they are known `client_id` and `setting`.
         """
         self.log_refusal(req, detail or text, known)
+        resp.context.error = "server_error" if status >= 500 else "invalid_request"
+        resp.context.cause = cause
         self.show_failure(req, resp, text, status=status, detail=detail, back=back)
 
     def log_refusal(self, req: falcon.Request, detail: str, known: Mapping[str, str]) -> None:

@@ -109,7 +109,7 @@ class Logout:
         try:
             parameters = read_query(req)
         except MalformedParameters:
-            self._browser.show_error(req, resp, _MALFORMED)
+            self._browser.show_error(req, resp, _MALFORMED, cause="malformed_query")
             return
         if _is_way_back(req.query_string):
             self._go_back(req, resp, parameters.values.get(_DONE, ""), now=now)
@@ -134,7 +134,7 @@ class Logout:
         try:
             form = read_form(req)
         except MalformedParameters as error:
-            self._browser.show_error(req, resp, _MALFORMED, status=error.status)
+            self._browser.show_error(req, resp, _MALFORMED, cause="malformed_form", status=error.status)
             return
         if "form_token" not in form.values or form.repeated:
             wish = self._asked(req, resp, form, now=now)
@@ -153,7 +153,7 @@ class Logout:
             # Taken only where it counts: a form that another site sends is there for the user's own answer.
             or store.take(Kind.INTERACTION, id_hash, now=now) is None
         ):
-            self._browser.show_error(req, resp, _TOO_OLD, status=403)
+            self._browser.show_error(req, resp, _TOO_OLD, cause="not_the_form_shown", status=403)
             return
         wish = self._kept(req, asked, now=now) or _Wish()
         if form.values.get("decision") != "allow":
@@ -183,9 +183,10 @@ class Logout:
         """What may be believed of a request; None when a page has said why nothing may."""
         wish = None if parameters.repeated else self._wish(req, parameters.values, now=now)
         if wish is None:
-            self._browser.show_error(req, resp, _UNFIT)
+            cause = "no_repeats" if parameters.repeated else "logout_request_unfit"
+            self._browser.show_error(req, resp, _UNFIT, cause=cause)
         elif is_too_large(wish.kept):
-            self._browser.show_error(req, resp, _TOO_LARGE)
+            self._browser.show_error(req, resp, _TOO_LARGE, cause="size")
         else:
             return wish
         return None
@@ -234,11 +235,11 @@ class Logout:
         """What was posted; None when a page has said that it is over. Not taken, for a page may be loaded anew."""
         record = self._browser.store.get(Kind.INTERACTION, _request_hash(unverified_handle), now=now)
         if record is None or record.body["issuer"] != req.context.issuer:
-            self._browser.show_error(req, resp, _TOO_OLD)
+            self._browser.show_error(req, resp, _TOO_OLD, cause="logout_request_over")
             return None
         wish = self._kept(req, record, now=now)
         if wish is None:  # its client has changed
-            self._browser.show_error(req, resp, _UNFIT)
+            self._browser.show_error(req, resp, _UNFIT, cause="logout_request_unfit")
         return wish
 
     def _to_record(self, req: falcon.Request, wish: _Wish, id_hash: str, *, now: int) -> Record:

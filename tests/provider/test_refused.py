@@ -298,3 +298,55 @@ def test_a_refused_form_can_still_be_answered(op: Provider) -> None:
     assert refused.status == 403
     browser.submit(page, decision="allow")
     assert json.loads(op.app.call("GET", "/api/auth/users/ada/sessions").body) == {"sessions": []}
+
+
+def _told(op: Provider) -> tuple[str | None, str | None]:
+    """What the line of the last request says of its refusal."""
+    line = op.house.requests_logged[-1]
+    return line.get("error"), line.get("cause")
+
+
+def test_each_refusal_of_a_browser_says_its_rule_in_the_log(op: Provider, subtests: pytest.Subtests) -> None:
+    """S50, §7: `error` and `cause` of what a page or a redirect refuses: constant words, nothing of the request."""
+    rp, browser = op.rp(), op.browser()
+    third = op.rp("c-third")
+    for name, landing, told in (
+        ("no such client", browser.go(op.rp("hidden").request().url), ("invalid_request", "client_known")),
+        ("another place", browser.go(rp.request(redirect_uri="https://hidden.example/").url),
+         ("invalid_request", "redirect_uri_registered")),
+        ("no query at all", browser.go(f"{op.issuer}/oidc/authorize?%ff"), ("invalid_request", "malformed_parameters")),
+        ("by redirect", browser.go(rp.request(response_type="token").url),
+         ("unsupported_response_type", "response_type")),
+        ("by a form", browser.go(rp.request(prompt="none", response_mode="form_post").url),
+         ("login_required", "nobody_is_signed_in")),
+        ("no such interaction", browser.go(f"{op.issuer}/oidc/interaction/hidden"),
+         ("invalid_request", "interaction_over")),
+        ("a hint of another client", browser.go(f"{op.issuer}/oidc/logout?client_id=a&client_id=hidden"),
+         ("invalid_request", "no_repeats")),
+        ("a request that is over", browser.go(f"{op.issuer}/oidc/logout?posted=hidden"),
+         ("invalid_request", "logout_request_over")),
+        ("a form of nobody", browser.go(f"{op.issuer}/oidc/logout", form={"form_token": "hidden"}),
+         ("invalid_request", "not_the_form_shown")),
+    ):  # fmt: skip
+        line = next(
+            line
+            for line in op.house.requests_logged
+            if line["request_id"] == landing.answer.headers["X-Request-Id"]
+        )
+        with subtests.test(name):
+            assert (line["error"], line["cause"]) == told
+    with subtests.test("the app says no, in words of its own"):
+        landing = browser.go(rp.request().url)
+        words = {"error": "hidden-1", "error_description": "hidden words"}
+        browser.go(op.app.report(op.app.interaction(landing), "reject", words))
+        assert _told(op) == ("other", "rejected_by_app")
+    with subtests.test("the user says no, twice"):
+        landing = op.app.by_backend(browser, browser.go(third.request(scope="openid email").url))
+        for cause in ("denied_by_user", "answered_before"):
+            browser.submit(landing, decision="deny")
+            assert _told(op) == ("access_denied", cause)
+            assert op.house.requests_logged[-1]["client_id"] == "c-third"
+    with subtests.test("what succeeds has neither"):
+        assert "code" in op.authorize(browser, rp.request())
+        assert _told(op) == (None, None)
+    assert "hidden" not in op.house.log.getvalue()
