@@ -13,13 +13,15 @@ from service.clients import Clients
 from service.issuer import IssuerResolver, issuer_path
 from service.keyring import Keys
 from service.logs import configure_logging
-from service.protocol.grants import TokenIssuer
+from service.protocol.grants.issuing import Issuing
 from service.protocol.interactions import Interactions
 from service.protocol.key_ring import Margins
 from service.protocol.metadata import ENDPOINTS
+from service.protocol.models import User
 from service.protocol.notices import Notices
 from service.protocol.token_status import TokenStatus
 from service.protocol.waiting import Waiting
+from service.records.grants import Grants
 from service.resources import clients, dev, health, interactions, sessions, token
 from service.resources.authorize import Authorize, Flow, OpenInteraction
 from service.resources.browser import STYLESHEET_PATH, Browser
@@ -186,9 +188,16 @@ def _provider(
         login_url=settings.login_url or (DEV_SIGN_IN if settings.dev_mode else None),
         consent_url=settings.consent_url,
     )
-    tokens = TokenIssuer(store, keyring, settings.lifetimes, notices)
+    grants = Grants(store)
+
+    def user(user_id: str, now: int) -> User:
+        return sessions_source.user(user_id, now=now)
+
+    issuing = Issuing(grants, user, keyring, settings.lifetimes, notices)
     status = TokenStatus(
-        tokens,
+        grants,
+        user,
+        keyring,
         lambda user_id, sid, now: sessions_source.of_sid(user_id, sid, now=now),
         settings.jwt_issuer,
         directory,
@@ -198,7 +207,7 @@ def _provider(
     table: dict[str, Any] = {
         ENDPOINTS["authorization_endpoint"]: Authorize(flow),
         "/oidc/interaction/{interaction_id}": OpenInteraction(flow),
-        ENDPOINTS["token_endpoint"]: token.Token(directory, tokens, clock),
+        ENDPOINTS["token_endpoint"]: token.Token(directory, issuing, clock),
         ENDPOINTS["userinfo_endpoint"]: token.Userinfo(status, clock),
         ENDPOINTS["introspection_endpoint"]: token.Introspect(directory, status, admin, clock),
         ENDPOINTS["revocation_endpoint"]: token.Revoke(directory, status, clock),
@@ -209,8 +218,8 @@ def _provider(
         "/api/oidc/clients": clients.AllClients(directory, admin, clock),
         "/api/oidc/clients/{client_id}": clients.OneClient(directory, admin, clock),
         "/api/oidc/clients/{client_id}/secret": clients.ClientSecretRotation(directory, admin, clock),
-        "/api/oidc/grants": clients.AllGrants(tokens, admin, clock),
-        "/api/oidc/grants/{grant_id}": clients.OneGrant(tokens, admin, clock),
+        "/api/oidc/grants": clients.AllGrants(grants, admin, clock),
+        "/api/oidc/grants/{grant_id}": clients.OneGrant(grants, admin, clock),
         interaction: interactions.OneInteraction(*reports),
         f"{interaction}/login": interactions.ReportLogin(*reports),
         f"{interaction}/consent": interactions.ReportConsent(*reports),

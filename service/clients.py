@@ -1,37 +1,27 @@
 """Which clients there are: those of the environment, then those of the database.
 
-Owns: the client's record, ids and secrets of new clients, rotation.
+Owns: ids and secrets of new clients, rotation.
 Never touches: requests, the metadata's rules (`protocol.clients`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import structlog
 
-from service.protocol.clients import (
-    Client,
-    ClientSecret,
-    InvalidClientMetadata,
-    MintedAudienceMissing,
-    defaults,
-    parse_client,
-)
-from service.protocol.grants import FALLS_WITH_GRANT
-from service.protocol.handles import hash_handle, new_handle, new_id, new_version
+from service.protocol.clients import InvalidClientMetadata, MintedAudienceMissing, parse_client
+from service.protocol.handles import hash_handle, new_handle, new_id
 from service.protocol.scopes import STANDARD_SCOPES, Scopes
-from service.storage.interface import NEVER, Fitting, Kind, Record, Store
+from service.records.clients import Client, ClientSecret, new_record, of_record, to_body
+from service.storage.interface import FALLS_WITH_CLIENT, Fitting, Kind, Record, Store
 
 #: A rotated secret is good for so long, in s: the client's developers have an hour.
 ROTATION_OVERLAP_S: Final = 3600
-#: A client that comes under the same id one day must not find what this one held.
-_FALLS_WITH_CLIENT: Final = (*FALLS_WITH_GRANT, Kind.CONSENT)
 #: Each of them is compared at every authentication.
 _MOST_OLD_SECRETS: Final = 10
-_FIELDS: Final = frozenset(item.name for item in fields(Client))
 
 _log = structlog.get_logger("clients")
 
@@ -95,11 +85,11 @@ class Clients:
         if client_id in self._fixed:
             return self._fixed[client_id]
         record = self._store.get(Kind.CLIENT, hash_handle(client_id), now=now)
-        return None if record is None else _client(record, self.scopes)
+        return None if record is None else of_record(record, self.scopes)
 
     def list(self, *, now: int) -> list[Client]:
         """Every client, by id."""
-        stored = [_client(record, self.scopes) for record in self._store.list(Kind.CLIENT, now=now)]
+        stored = [of_record(record, self.scopes) for record in self._store.list(Kind.CLIENT, now=now)]
         known = {client.client_id: client for client in stored} | self._fixed
         return [known[client_id] for client_id in sorted(known)]
 
@@ -123,7 +113,7 @@ class Clients:
         if "client_secret" not in given and given.get("token_endpoint_auth_method") != "none":
             made = given["client_secret"] = new_handle()
         client = self._checked(parse_client(given, source="database", scopes=self.scopes))
-        if client.client_id in self._fixed or not self._store.put(_new_record(client), now=now):
+        if client.client_id in self._fixed or not self._store.put(new_record(client), now=now):
             raise ClientExists
         return client, made
 
@@ -221,7 +211,8 @@ class Clients:
             ClientReadOnly: for one of the environment.
         """
         self._check_own(client_id)
-        falling = [Fitting(kind, client_id=client_id) for kind in _FALLS_WITH_CLIENT]
+        # A client that comes under the same id one day must not find what this one held.
+        falling = [Fitting(kind, client_id=client_id) for kind in FALLS_WITH_CLIENT]
         return self._store.take(Kind.CLIENT, hash_handle(client_id), falling=falling, now=now) is not None
 
     def _check_own(self, client_id: str) -> None:
@@ -234,11 +225,11 @@ class Clients:
         self._check_own(client_id)
 
         def decided(record: Record) -> Record | None:
-            client = decide(_client(record, self.scopes))
-            return None if client is None else replace(record, body=_body(client))
+            client = decide(of_record(record, self.scopes))
+            return None if client is None else replace(record, body=to_body(client))
 
         record = self._store.change(Kind.CLIENT, hash_handle(client_id), decided, now=now)
-        return None if record is None else _client(record, self.scopes)
+        return None if record is None else of_record(record, self.scopes)
 
     def _checked(self, client: Client) -> Client:
         if self._lacks_minted_audience:
@@ -251,40 +242,3 @@ class Clients:
                 f"there is no key for it; write {' or '.join(self._id_token_algs)}",
             )
         return client
-
-
-def _new_record(client: Client) -> Record:
-    client_id = client.client_id
-    # A client that comes under the same id one day is another: nothing that was read of this one fits it.
-    return Record(
-        Kind.CLIENT,
-        hash_handle(client_id),
-        NEVER,
-        body=_body(client),
-        client_id=client_id,
-        version=new_version(),
-    )
-
-
-def _body(client: Client) -> dict[str, Any]:
-    body = client.public_metadata() | {
-        "secrets": [[secret.hash, secret.valid_until] for secret in client.secrets],
-        "token_endpoint_auth_method": client.token_endpoint_auth_method,
-        "scope": list(client.scope),
-    }
-    if client.scope == client.scopes.words:  # all there is, whatever that will be
-        del body["scope"]
-    return body
-
-
-def _client(record: Record, scopes: Scopes) -> Client:
-    """The client of a record: members that it lacks have their defaults, those that nobody knows here are passed over."""
-    body = record.body
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in body.items()
-        if name in _FIELDS
-    }
-    values["secrets"] = tuple(ClientSecret(*secret) for secret in body["secrets"])
-    given = defaults(confidential=bool(body["secrets"]), scopes=scopes)
-    return Client(**given | values, version=record.version)

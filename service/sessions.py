@@ -12,26 +12,20 @@ from typing import Any, Final
 
 from service.protocol.handles import hash_handle, is_session_token, new_id, new_session_token
 from service.protocol.models import Session, SignIn, User
-from service.storage.interface import NEVER, Change, Fitting, Kind, Record, Store
+from service.records.visits import MAX_SESSION_S
+from service.storage.interface import (
+    FALLS_WITH_SESSION,
+    FALLS_WITH_USER,
+    NEVER,
+    Change,
+    Fitting,
+    Kind,
+    Record,
+    Store,
+)
 
-#: However often it is refreshed, a session ends this long after it began.
-MAX_AGE_S: Final = 90 * 86_400
 #: A timestamp may be 300 s ahead and is fresh until 300 s after, that second included: the marker outlives both.
 REPLAY_MARKER_S: Final = 601
-#: Sessions first: what is counted. A signed-out user's codes and access tokens end with his session; a code that was
-#: redeemed is kept, for its reuse must still end the offline grant that came of it (RFC 6749 §4.1.2).
-_FALLS_WITH_SESSION: Final = (Kind.SESSION, Kind.PROVIDER_SESSION, Kind.CODE, Kind.ACCESS_TOKEN)
-#: Sessions first, as above; then grants, before what hangs on them: who redeems or refreshes locks the grant's row
-#: first, and two who lock in different orders would wait for each other.
-_FALLS_WITH_USER: Final = (
-    Kind.SESSION,
-    Kind.GRANT,
-    Kind.PROVIDER_SESSION,
-    Kind.CODE,
-    Kind.ACCESS_TOKEN,
-    Kind.REFRESH_TOKEN,
-    Kind.CONSENT,
-)
 _TOKEN_PREFIX_LENGTH: Final = len("pylon_") + 6
 
 
@@ -145,7 +139,7 @@ class LocalSessions:
             session,
             token_hash=hash_handle(token),
             token_prefix=token[:_TOKEN_PREFIX_LENGTH],
-            expires_at=min(now + session.lifetime_s, session.created_at + MAX_AGE_S),
+            expires_at=min(now + session.lifetime_s, session.created_at + MAX_SESSION_S),
         )
         if not self._store.replace(Kind.SESSION, session.token_hash, _to_record(successor), now=now):
             return None
@@ -171,23 +165,30 @@ class LocalSessions:
 
     def end_one(self, user_id: str, sid: str, *, now: int) -> bool:
         """End one session of the user, and what hangs on it; whether there was such a one."""
-        ended = self._store.delete(
-            *_FALLS_WITH_SESSION, subject=user_id, session_id=sid, keep_spent=True, now=now
-        )
-        return ended > 0
+        return self._end(user_id, sid=sid, now=now) > 0
 
     def end_all(self, user_id: str, *, keep_sid: str | None = None, now: int) -> int:
         """End all sessions of the user but the one to keep, and what hangs on them; how many there were.
 
         Offline grants stay: they do not hang on a session.
         """
-        return self._store.delete(
-            *_FALLS_WITH_SESSION, subject=user_id, keep_session_id=keep_sid, keep_spent=True, now=now
-        )
+        return self._end(user_id, keep_sid=keep_sid, now=now)
+
+    def _end(self, user_id: str, *, sid: str | None = None, keep_sid: str | None = None, now: int) -> int:
+        def fitting(kind: Kind, *, outlives: bool | None = None) -> Fitting:
+            return Fitting(
+                kind, subject=user_id, session_id=sid, keep_session_id=keep_sid, outlives_session=outlives
+            )
+
+        # A code that was redeemed is kept with its offline grant: its reuse must still end it (RFC 6749 §4.1.2).
+        falling = [
+            fitting(kind, outlives=False if kind is Kind.GRANT else None) for kind in FALLS_WITH_SESSION
+        ]
+        return self._store.delete(*falling, without_tokens=[fitting(Kind.GRANT, outlives=True)], now=now)
 
     def lock_out(self, user_id: str, *, now: int) -> int:
-        """End all sessions of the user, and every grant that he has given; how many sessions there were."""
-        return self._store.delete(*_FALLS_WITH_USER, subject=user_id, now=now)
+        """End all sessions of the user, and every grant that they have given; how many sessions there were."""
+        return self._store.delete(*(Fitting(kind, subject=user_id) for kind in FALLS_WITH_USER), now=now)
 
 
 def _remembered(user: SignIn) -> Change:

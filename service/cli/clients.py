@@ -17,7 +17,8 @@ from service.clients import ClientExists, ClientReadOnly, Clients
 from service.key_file import check_mode
 from service.key_material import KeyFault
 from service.presets import Preset, plain_url, presets, recognise
-from service.protocol.clients import Client, InvalidClientMetadata, MintedAudienceMissing
+from service.protocol.clients import InvalidClientMetadata, MintedAudienceMissing
+from service.records.clients import Client
 from service.settings import platform_port, read_settings
 from service.settings.carried import carried
 from service.settings.cross_checks import no_minted_audience

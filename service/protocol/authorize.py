@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, NoReturn
 
-from service.protocol.clients import Client
 from service.protocol.errors import NotOurClient, OAuthError
 from service.protocol.models import Session
 from service.protocol.pkce import is_challenge
 from service.protocol.waiting import is_too_large
+from service.records.clients import Client
 
 #: What is kept of a request that waits; an `id_token_hint` is kept as what it says.
 KEPT: Final = (

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
-from service.protocol.clients import Client
 from service.protocol.errors import OAuthError
+from service.records.clients import Client
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}", re.ASCII)
 

@@ -6,27 +6,25 @@ Spec: RFC 7591 §2, RFC 9700 §2.1, §4.1.3, RFC 8252 §7, OpenID Connect RP-Ini
 from __future__ import annotations
 
 import difflib
-import hmac
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any, Final, Literal, TypeGuard
 from urllib.parse import urlsplit
 
 from service.key_material import ASYMMETRIC_ALGS, KeyFault, check_secret_strength
 from service.protocol.claims import VERIFIED_CLAIMS, is_claim_name
+from service.protocol.grants import GIVEN_BY_DEFAULT, GRANT_TYPES
 from service.protocol.handles import hash_handle
-from service.protocol.scopes import SCOPES, STANDARD_SCOPES, Scopes
+from service.protocol.scopes import STANDARD_SCOPES, Scopes
+from service.records.clients import SECRET_METHODS, Client, ClientSecret, defaults
 
 MIN_SECRET_CHARS: Final = 32
 _CLIENT_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _HARMLESS_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _VISIBLE_URI = re.compile(r"[\x21\x23-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e]{1,2048}")
 _PLAIN_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
-SECRET_METHODS: Final = ("client_secret_basic", "client_secret_post")
 AUTH_METHODS: Final = (*SECRET_METHODS, "none")
-GRANT_TYPES: Final = ("authorization_code", "refresh_token")
 ID_TOKEN_CLAIMS: Final = ("scope", "requested")
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 #: What a browser or the system under it answers itself, by script, file, mail or call: no app's own scheme.
@@ -40,8 +38,6 @@ _NO_APPS_SCHEMES: Final = frozenset(
 _MOST_NAMES: Final = 64
 _MOST_SCOPE_CHARS: Final = 8_192
 _SCOPE_MEMBERS: Final = ("scope", "default_scopes")
-#: Fields of a client that are never shown: its secrets' hashes, and what is the service's.
-_NO_MEMBERS: Final = ("secrets", "scopes", "version")
 
 
 class InvalidClientMetadata(ValueError):
@@ -75,133 +71,6 @@ class MintedAudienceMissing(InvalidClientMetadata):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ClientSecret:
-    """A secret, as it is kept: its hash, and when it stops being good (Unix s; None: never)."""
-
-    hash: str
-    valid_until: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Client:
-    """A registered client. Names are those of RFC 7591; those from `first_party` on are ours.
-
-    Attributes:
-        secrets: none for a public client; the newest first, and for an hour after a rotation the ones before it.
-        token_endpoint_auth_method: the one that it named, `none` for a public client, or None: both secret methods.
-        first_party: belongs to the app itself, so that nobody is asked to consent.
-        require_pkce: whether a request without a code challenge is refused; None: unless it carries a nonce.
-        resource_ids: audiences that it serves and may introspect.
-        id_token_claims: `scope`: an ID token holds what the granted scopes give; `requested`: what `claims` asks for.
-        claim_names: claim -> the name that this client knows it by.
-        allow_any_scheme: its own schemes need no dot.
-        default_scopes: added to what it asks for with `openid`.
-        logout_by_hint: an ID token that its backend shows ends the session.
-        scopes: what there is to ask for here, and what each gives; the service's, and no member of the client's.
-        version: of its record; what is granted to it stands on that. No metadata.
-    """
-
-    client_id: str
-    redirect_uris: tuple[str, ...]
-    source: Literal["environment", "database"]
-    secrets: tuple[ClientSecret, ...] = ()
-    token_endpoint_auth_method: str | None = None
-    grant_types: tuple[str, ...] = GRANT_TYPES
-    response_types: tuple[str, ...] = ("code",)
-    scope: tuple[str, ...] = SCOPES
-    client_name: str | None = None
-    client_uri: str | None = None
-    logo_uri: str | None = None
-    policy_uri: str | None = None
-    tos_uri: str | None = None
-    contacts: tuple[str, ...] = ()
-    post_logout_redirect_uris: tuple[str, ...] = ()
-    id_token_signed_response_alg: str = "RS256"
-    application_type: str = "web"
-    first_party: bool = False
-    require_pkce: bool | None = None
-    resource_ids: tuple[str, ...] = ()
-    id_token_claims: str = "scope"
-    claim_names: Mapping[str, str] = field(default_factory=dict)
-    allow_any_scheme: bool = False
-    default_scopes: tuple[str, ...] = ()
-    logout_by_hint: bool = False
-    scopes: Scopes = field(default=STANDARD_SCOPES, repr=False, compare=False)
-    version: int = field(default=0, compare=False)
-
-    @property
-    def is_public(self) -> bool:
-        """Whether it has no secret to prove itself by (RFC 6749 §2.1)."""
-        return not self.secrets
-
-    @property
-    def name(self) -> str:
-        """What its users know it by."""
-        return self.client_name or self.client_id
-
-    def accepts_method(self, method: str) -> bool:
-        """Whether it may authenticate by this method."""
-        if self.is_public:
-            return method == "none"
-        named = self.token_endpoint_auth_method
-        return method == named if named is not None else method in SECRET_METHODS
-
-    def has_secret(self, unverified_secret: str, *, now: int) -> bool:
-        """Whether the secret is one of its own; takes the same time whatever is shown."""
-        shown = hash_handle(unverified_secret)
-        good = [hmac.compare_digest(shown, secret.hash) and _is_valid(secret, now) for secret in self.secrets]
-        return any(good)
-
-    def knows_redirect_uri(self, uri: str) -> bool:
-        """Whether the URI is registered: as an exact string, but for the port of a loopback address.
-
-        Spec: RFC 9700 §2.1, RFC 8252 §7.3
-        """
-        if uri in self.redirect_uris:
-            return True
-        portless = _without_loopback_port(uri)
-        return portless is not None and any(
-            _without_loopback_port(registered) == portless for registered in self.redirect_uris
-        )
-
-    def home(self, redirect_uri: str) -> str | None:
-        """Where its users can start again: its own page, else the origin of a redirect URI of the web that is its own."""
-        if self.client_uri is not None or not self.knows_redirect_uri(redirect_uri):
-            return self.client_uri
-        parts = urlsplit(redirect_uri)
-        is_web = parts.scheme in ("https", "http") and parts.netloc
-        return f"{parts.scheme}://{parts.netloc}/" if is_web else None
-
-    def public_metadata(self) -> dict[str, Any]:
-        """Its metadata, never with a secret."""
-        shown: dict[str, Any] = {}
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if item.name in _NO_MEMBERS or value is None:
-                continue
-            shown[item.name] = _as_json(value)
-        shown["scope"] = " ".join(self.scope)
-        if self.is_public:
-            shown["token_endpoint_auth_method"] = "none"
-        return shown
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return list(value)
-    return dict(value) if isinstance(value, Mapping) else value
-
-
-def _is_valid(secret: ClientSecret, now: int) -> bool:
-    return secret.valid_until is None or now < secret.valid_until
-
-
-def _without_loopback_port(uri: str) -> str | None:
-    match = re.fullmatch(r"http://(127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?(/[^#]*)?", uri, re.ASCII)
-    return None if match is None else f"{match[1]}{match[2] or ''}"
-
-
 # --- reading metadata ---
 
 
@@ -228,18 +97,9 @@ def parse_client(
         raise faults[0]
     secret = values.pop("client_secret", None)
     values["secrets"] = kept_secrets if secret is None else (ClientSecret(hash_handle(secret)),)
-    given = defaults(confidential=bool(values["secrets"]), scopes=scopes) | values
+    given = defaults(confidential=bool(values["secrets"]), scopes=scopes)
+    given |= {"grant_types": GIVEN_BY_DEFAULT} | values
     return check_client(Client(**given, source=source))
-
-
-def defaults(*, confidential: bool, scopes: Scopes) -> dict[str, Any]:
-    """The members whose default hangs on whether there is a secret, or on what there is to ask for."""
-    return {
-        "require_pkce": None if confidential else True,
-        "logout_by_hint": confidential,
-        "scope": scopes.words,
-        "scopes": scopes,
-    }
 
 
 def client_faults(metadata: Mapping[str, Any], *, scopes: Scopes) -> list[InvalidClientMetadata]:
@@ -287,11 +147,11 @@ def check_client(client: Client) -> Client:
         InvalidClientMetadata: naming the member.
     """
     method = client.token_endpoint_auth_method
-    if client.is_public and method not in (None, "none"):
+    if not client.secrets and method != "none":
         raise InvalidClientMetadata(
             "token_endpoint_auth_method", "needs a client_secret; write none for a public client"
         )
-    if not client.is_public and method == "none":
+    if client.secrets and method == "none":
         raise InvalidClientMetadata("client_secret", "a public client has none; leave it out")
     if client.is_public and client.require_pkce is False:
         raise InvalidClientMetadata("require_pkce", "a public client cannot do without; leave it out")
@@ -462,7 +322,7 @@ _MEMBERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "redirect_uris": _list_of(_redirect_uri),
     "post_logout_redirect_uris": _list_of(_redirect_uri),
     "token_endpoint_auth_method": _one_of(*AUTH_METHODS),
-    "grant_types": _list_of(_one_of(*GRANT_TYPES)),
+    "grant_types": _list_of(_one_of(*(grant_type.name for grant_type in GRANT_TYPES))),
     "response_types": _list_of(_one_of("code")),
     "scope": _scope,
     "client_name": _text,

@@ -1,6 +1,7 @@
 """Errors of the protocol: one tree, a constant public description each.
 
     OAuthError            what a client is told, RFC 6749 §5.2 and §4.1.2.1
+      Reused              the same; and it was stolen: its grant ends, and the operator is warned
     NotOurClient          before the redirect URI is trusted: only a page may say it
 
 Descriptions keep to %x20-21 / %x23-5B / %x5D-7E (RFC 6749 §4.1.2.1) and repeat nothing of the request.
@@ -44,6 +45,27 @@ class OAuthError(Exception):
     def parameters(self) -> dict[str, str]:
         """The members of the answer."""
         return {"error": self.error, "error_description": self.description}
+
+
+class Reused(OAuthError):
+    """A code or refresh token that was used before came again: it was stolen, and its grant ends.
+
+    Spec: RFC 6749 §4.1.2, RFC 9700 §4.14.2
+
+    Args:
+        description: constant words for the client's developer: those of every other `invalid_grant`.
+        cause: `code_reused` or `refresh_token_reused`: also the event in the log.
+        grant_id, client_id, subject, sid: of the grant.
+    """
+
+    def __init__(
+        self, description: str, cause: str, *, grant_id: str, client_id: str, subject: str, sid: str
+    ) -> None:
+        super().__init__("invalid_grant", description, cause=cause)
+        self.grant_id = grant_id
+        self.client_id = client_id
+        self.subject = subject
+        self.sid = sid
 
 
 class NotOurClient(Exception):

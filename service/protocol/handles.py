@@ -9,6 +9,8 @@ import hashlib
 import re
 import secrets
 
+from service.storage.ids import RANDOM_BYTES, ordered_id
+
 _SESSION_TOKEN = re.compile(r"pylon_[0-9a-f]{64}", re.ASCII)
 
 
@@ -25,6 +27,11 @@ def is_session_token(value: str) -> bool:
 def new_id() -> str:
     """A random identifier of 128 bits, base64url: a `sid`, a `jti`."""
     return secrets.token_urlsafe(16)
+
+
+def new_grant_id(now: int) -> str:
+    """The id of a grant that is made now (Unix s): 88 random bits. It is no secret, and finds the grant's row."""
+    return ordered_id(now, secrets.token_bytes(RANDOM_BYTES))
 
 
 def new_handle() -> str:

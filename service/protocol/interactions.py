@@ -14,13 +14,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from service.protocol.authorize import AuthorizationRequest, Consent, Progress, Step
-from service.protocol.clients import Client
-from service.protocol.grants import NewCode, consent_id
+from service.protocol.grants import handles
+from service.protocol.grants.authorization_code import NewCode
 from service.protocol.handles import hash_handle, new_handle, new_id, new_version
 from service.protocol.models import Lifetimes, Session
 from service.protocol.sealing import Unreadable, seal, unseal
 from service.protocol.standing import on_client, on_session
 from service.protocol.waiting import Waiting, as_kept, from_kept
+from service.records.clients import Client
+from service.records.consents import consent_id
+from service.records.grants import Grants
 from service.storage.interface import NEVER, Change, Decide, Fitting, Kind, NotStanding, Record
 
 #: So long the same form gets the same answer again, in s: fingers press twice.
@@ -118,6 +121,7 @@ class Interactions:
     def __init__(self, waiting: Waiting, lifetimes: Lifetimes) -> None:
         self._waiting = waiting
         self._store = waiting.store
+        self._grants = Grants(waiting.store)
         self._lifetimes = lifetimes
 
     def begin(
@@ -172,13 +176,15 @@ class Interactions:
         With `answered`, the answer to a form, this is kept for a minute, sealed under the form's token, so that the
         same form gets it again.
         """
-        put, standing_on = ((), ()) if code is None else (code.records, code.standing_on)
+        put = () if code is None else code.records
+        changes, standing_on = ((), ()) if code is None else (code.changes, code.standing_on)
         if answered is not None:
             put = (*put, _answer_record(interaction, answered, now=now))
         id_hash = _id_hash(interaction.id)
-        return (
-            self._store.take(Kind.INTERACTION, id_hash, put=put, standing_on=standing_on, now=now) is not None
+        taken = self._store.take(
+            Kind.INTERACTION, id_hash, put=put, changes=changes, standing_on=standing_on, now=now
         )
+        return taken is not None
 
     def answered(
         self, interaction_id: str, unverified_token: str, *, issuer: str, now: int
@@ -194,8 +200,10 @@ class Interactions:
         answered = Answered(unverified_token, record.body["browser_hash"], **kept)
         if "code" not in answered.parameters:
             return answered
-        code = self._store.get(Kind.CODE, hash_handle(answered.parameters["code"]), now=now)
-        return replace(answered, parameters={}) if code is None or code.spent_at is not None else answered
+        shown = handles.read("code", answered.parameters["code"])
+        grant = None if shown is None else self._grants.find(shown.grant_id, now=now)
+        is_unused = grant is not None and grant.code.spent_at is None
+        return answered if is_unused else replace(answered, parameters={})
 
     def report(self, interaction: Interaction, report: Report, *, now: int) -> str | None:
         """Keep what the backend reports; the verifier that the browser shall bring, or None where it is over."""

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from service.protocol.authorize import PROMPTS, RESPONSE_MODES
-from service.protocol.clients import AUTH_METHODS, GRANT_TYPES, SECRET_METHODS
+from service.protocol.clients import AUTH_METHODS
+from service.protocol.grants import GRANT_TYPES
 from service.protocol.scopes import STANDARD_SCOPES, Scopes
+from service.records.clients import SECRET_METHODS
 
 #: Metadata member -> path under the issuer. The route table of `app` mounts exactly these.
 ENDPOINTS: Final = {
@@ -43,7 +45,7 @@ def build_metadata(issuer: str, *, algs: Sequence[str], scopes: Scopes = STANDAR
         "scopes_supported": list(scopes.words),
         "response_types_supported": ["code"],
         "response_modes_supported": list(RESPONSE_MODES),
-        "grant_types_supported": list(GRANT_TYPES),
+        "grant_types_supported": [each.name for each in GRANT_TYPES],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": list(algs),
         "token_endpoint_auth_methods_supported": list(AUTH_METHODS),

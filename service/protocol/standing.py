@@ -5,9 +5,9 @@ Whoever ends one of them ends first what others stand on, then what hangs on it:
 
 from __future__ import annotations
 
-from service.protocol.clients import Client
 from service.protocol.handles import hash_handle
 from service.protocol.models import Session
+from service.records.clients import Client
 from service.storage.interface import Fitting, Kind
 
 

@@ -5,19 +5,19 @@ Spec: OpenID Connect Core 1.0 §5.3; RFC 6750 §3.1; RFC 7662 §2; RFC 7009 §2
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from service.keyring import InvalidToken
+from service.keyring import InvalidToken, Keys
 from service.protocol.client_auth import ClientDirectory
-from service.protocol.clients import Client
 from service.protocol.errors import OAuthError
-from service.protocol.grants import TokenIssuer, claims_now, may_be_offline, scope_now
-from service.protocol.handles import hash_handle
+from service.protocol.grants import handles
 from service.protocol.id_tokens import renamed, user_claims
-from service.protocol.models import Session
-from service.storage.interface import Kind, Record
+from service.protocol.models import Session, User
+from service.protocol.rights import claims_now, may_be_offline, scope_now
+from service.records.clients import Client
+from service.records.grants import AccessToken, Grant, Grants
 
 _INACTIVE = {"active": False}
 
@@ -27,13 +27,17 @@ class TokenStatus:
     """Answers about tokens.
 
     Attributes:
-        tokens: the issuer of codes and tokens.
+        grants: where grants are kept.
+        user: what is known of a user; its arguments are a user id and Unix s.
+        keys: know minted tokens.
         session_of: finds the live session of a user and `sid`.
         minted_issuer: `iss` of minted tokens where it is not the issuer.
         clients: who is registered: the tokens of a client that is gone are worth nothing.
     """
 
-    tokens: TokenIssuer
+    grants: Grants
+    user: Callable[[str, int], User]
+    keys: Keys
     session_of: Callable[[str, str, int], Session | None]
     minted_issuer: str | None
     clients: ClientDirectory
@@ -44,80 +48,84 @@ class TokenStatus:
         Raises:
             OAuthError: `invalid_token`, or `insufficient_scope` without `openid`.
         """
-        live = self._live(Kind.ACCESS_TOKEN, unverified_token, issuer, now)
-        if live is None:
-            raise OAuthError("invalid_token", "The access token is invalid, expired or revoked.")
-        record, client = live
-        scope = scope_now(record.body["scope"], client)
+        shown = handles.read("access token", unverified_token)
+        live = None if shown is None else self._live(shown, issuer, now)
+        token = None if shown is None or live is None else _access_token(shown, live.grant, now)
+        if live is None or token is None:
+            raise OAuthError(
+                "invalid_token",
+                "The access token is invalid, expired or revoked.",
+                cause="access_token_malformed" if shown is None else "access_token_ended",
+            )
+        grant, client = live.grant, live.client
+        scope = scope_now(token.scope, client)
         if "openid" not in scope:
-            raise OAuthError("insufficient_scope", "The scope openid was not granted.")
-        user = self.tokens.user(record.subject, now=now)
-        names = [*client.scopes.claims_of(scope), *claims_now(record.body["userinfo_claims"], client)]
-        return {**renamed(user_claims(user, names), client), "sub": record.subject}
+            raise OAuthError(
+                "insufficient_scope", "The scope openid was not granted.", cause="openid_not_granted"
+            )
+        user = self.user(grant.subject, now)
+        names = [*client.scopes.claims_of(scope), *claims_now(grant.userinfo_claims, client)]
+        return {**renamed(user_claims(user, names), client), "sub": grant.subject}
 
     def introspect(
         self, unverified_token: str, asker: Client | None, *, issuer: str, now: int
     ) -> Mapping[str, Any]:
         """What RFC 7662 tells of a token; `asker` is None for the operator, who may ask about any."""
-        for kind in (Kind.ACCESS_TOKEN, Kind.REFRESH_TOKEN):
-            live = self._live(kind, unverified_token, issuer, now)
-            if live is not None:
-                return self._of_record(*live, asker) if self._is_current(*live, now) else _INACTIVE
+        if (shown := handles.read("access token", unverified_token)) is not None:
+            return self._of_access_token(shown, asker, issuer, now)
+        if (shown := handles.read("refresh token", unverified_token)) is not None:
+            return self._of_refresh_token(shown, asker, issuer, now)
         return self._of_minted(unverified_token, asker, issuer, now)
 
     def revoke(self, unverified_token: str, client: Client, *, issuer: str, now: int) -> None:
         """End a token of this client; with a refresh token its whole grant. Silent about any other."""
-        live = self._live(Kind.ACCESS_TOKEN, unverified_token, issuer, now)
-        if live is not None:
-            record, _ = live
-            if record.client_id == client.client_id:
-                self.tokens.store.take(Kind.ACCESS_TOKEN, record.id_hash, now=now)
-            return
-        live = self._live(Kind.REFRESH_TOKEN, unverified_token, issuer, now)
-        if live is not None and live[0].client_id == client.client_id:
-            self.tokens.revoke_grant(live[0].grant_id, now=now)
+        if (shown := handles.read("access token", unverified_token)) is not None:
+            live = self._live(shown, issuer, now)
+            if live is not None and live.grant.client_id == client.client_id:
+                token_hash = handles.hash_bytes(shown.secret)
+                self.grants.revoke_access_token(shown.grant_id, token_hash, now=now)
+        elif (shown := handles.read("refresh token", unverified_token)) is not None:
+            live = self._live(shown, issuer, now)
+            # One that was used before is of the grant, too.
+            if live is not None and _is_of(shown, live.grant) and live.grant.client_id == client.client_id:
+                self.grants.end(shown.grant_id, now=now)
 
-    def _live(
-        self, kind: Kind, unverified_token: str | None, issuer: str, now: int
-    ) -> tuple[Record, Client] | None:
-        """The live token and its client."""
-        if not unverified_token:
+    def _live(self, shown: handles.Shown, issuer: str, now: int) -> _Live | None:
+        """The grant that a handle names, and its client."""
+        grant = self.grants.find(shown.grant_id, now=now)
+        if grant is None or grant.issuer != issuer:
             return None
-        record = self.tokens.store.get(kind, hash_handle(unverified_token), now=now)
-        if record is None or record.body["issuer"] != issuer:
-            return None
-        # Every token is checked against its grant: revoking that reaches all of it at once.
-        grant = self.tokens.store.get(Kind.GRANT, hash_handle(record.grant_id), now=now)
-        client = self.clients.find(record.client_id, now=now)
-        return None if grant is None or client is None else (record, client)
+        client = self.clients.find(grant.client_id, now=now)
+        return None if client is None else _Live(grant, client)
 
-    @staticmethod
-    def _is_current(record: Record, client: Client, now: int) -> bool:
-        if record.kind is Kind.REFRESH_TOKEN and not may_be_offline(client):
-            return False
-        return record.spent_at is None and now < record.body.get("valid_until", record.expires_at)
-
-    @staticmethod
-    def _of_record(record: Record, client: Client, asker: Client | None) -> Mapping[str, Any]:
-        body = record.body
-        if asker is not None and record.client_id != asker.client_id:
+    def _of_access_token(
+        self, shown: handles.Shown, asker: Client | None, issuer: str, now: int
+    ) -> Mapping[str, Any]:
+        live = self._live(shown, issuer, now)
+        token = None if live is None else _access_token(shown, live.grant, now)
+        if live is None or token is None or not live.may_ask(asker):
             return _INACTIVE
-        return {
-            "active": True,
-            "scope": " ".join(scope_now(body["scope"], client)),
-            "client_id": record.client_id,
-            "sub": record.subject,
-            "iss": body["issuer"],
-            "iat": body["iat"],
-            "exp": body.get("valid_until", record.expires_at),
-            **({"token_type": "Bearer"} if record.kind is Kind.ACCESS_TOKEN else {}),
-        }
+        known = {"iat": token.made_at, "exp": token.ends_at, "token_type": "Bearer"}
+        return live.described(token.scope) | known
+
+    def _of_refresh_token(
+        self, shown: handles.Shown, asker: Client | None, issuer: str, now: int
+    ) -> Mapping[str, Any]:
+        live = self._live(shown, issuer, now)
+        if live is None or not _is_of(shown, live.grant) or not live.may_ask(asker):
+            return _INACTIVE
+        token = live.grant.refresh
+        if token is None or not handles.is_same(shown.secret, token.hash) or now >= token.valid_until:
+            return _INACTIVE
+        if not may_be_offline(live.client):
+            return _INACTIVE
+        return live.described(live.grant.scope) | {"iat": token.made_at, "exp": token.valid_until}
 
     def _of_minted(
         self, unverified_token: str, asker: Client | None, issuer: str, now: int
     ) -> Mapping[str, Any]:
         """A minted token is active while its session lives."""
-        keys = self.tokens.keyring
+        keys = self.keys
         try:
             claims = keys.knowing(unverified_token).verify(unverified_token, alg=keys.mint_alg)
         except (InvalidToken, LookupError):
@@ -133,3 +141,32 @@ class TokenStatus:
         if self.session_of(str(claims.get("sub")), str(claims.get("sid")), now) is None:
             return _INACTIVE
         return {"active": True, "token_type": "Bearer", **claims}
+
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    """A grant that lives, and its client."""
+
+    grant: Grant
+    client: Client
+
+    def may_ask(self, asker: Client | None) -> bool:
+        return asker is None or asker.client_id == self.grant.client_id
+
+    def described(self, scope: Iterable[str]) -> dict[str, Any]:
+        return {
+            "active": True,
+            "scope": " ".join(scope_now(scope, self.client)),
+            "client_id": self.grant.client_id,
+            "sub": self.grant.subject,
+            "iss": self.grant.issuer,
+        }
+
+
+def _access_token(shown: handles.Shown, grant: Grant, now: int) -> AccessToken | None:
+    return grant.access_token(handles.hash_bytes(shown.secret), now=now)
+
+
+def _is_of(shown: handles.Shown, grant: Grant) -> bool:
+    """Whether a refresh token is one of the grant's, whichever."""
+    return grant.refresh is not None and handles.is_same(shown.fixed, grant.refresh.fixed_hash)

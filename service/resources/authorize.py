@@ -15,14 +15,15 @@ from service.clients import Clients
 from service.keyring import Keys
 from service.protocol import authorize as rules
 from service.protocol.authorize import Asked, AuthorizationRequest, Progress, Step
-from service.protocol.clients import Client
 from service.protocol.errors import NotOurClient, OAuthError
-from service.protocol.grants import new_code, on_consent
+from service.protocol.grants.authorization_code import new_code
 from service.protocol.handles import hash_handle, new_handle
 from service.protocol.id_tokens import read_hint
 from service.protocol.interactions import Answered, Interaction, Interactions, Report, advance
 from service.protocol.models import Lifetimes, Session
 from service.protocol.notices import Notices
+from service.records.clients import Client
+from service.records.consents import on_consent
 from service.resources.browser import Browser, wanted_by_app
 from service.storage.interface import NotStanding
 from service.web.auth import is_own_form
@@ -242,7 +243,9 @@ class Flow:
         parameters = {"code": new.code, **state, "iss": issuer}
         try:
             if interaction is None:
-                self.browser.store.put(*new.records, standing_on=new.standing_on, now=now)
+                self.browser.store.put(
+                    *new.records, changes=new.changes, standing_on=new.standing_on, now=now
+                )
             elif form_token is None:
                 if not self.interactions.finish(interaction, new, now=now):
                     self.browser.show_error(req, resp, _OVER, cause="interaction_over")

@@ -11,9 +11,10 @@ from typing import Any
 import falcon
 
 from service.clients import ClientExists, ClientReadOnly, Clients
-from service.protocol.clients import Client, InvalidClientMetadata
-from service.protocol.grants import TokenIssuer
-from service.storage.interface import Kind, Record
+from service.protocol.clients import InvalidClientMetadata
+from service.records.clients import Client
+from service.records.consents import on_consent
+from service.records.grants import Grant, Grants, is_grant_id
 from service.web.auth import AdminAuth
 from service.web.bodies import check_json_type, parse_json_object, read_body
 from service.web.errors import ApiError
@@ -126,8 +127,8 @@ def _known(client: Client | None) -> Client:
 class AllGrants:
     """`GET /api/oidc/grants?user_id=`: what a user has let clients do."""
 
-    def __init__(self, tokens: TokenIssuer, admin: AdminAuth, clock: Clock) -> None:
-        self._tokens = tokens
+    def __init__(self, grants: Grants, admin: AdminAuth, clock: Clock) -> None:
+        self._grants = grants
         self._admin = admin
         self._clock = clock
 
@@ -137,33 +138,36 @@ class AllGrants:
         user_id = req.params.get("user_id")
         if not isinstance(user_id, str) or not user_id:
             raise ApiError("INVALID_REQUEST", hint="Name one user: ?user_id=")
-        records = self._tokens.store.list(Kind.GRANT, subject=user_id, now=int(self._clock()))
-        send_json(resp, {"grants": [_grant(record) for record in records]})
+        grants = self._grants.of_user(user_id, now=int(self._clock()))
+        send_json(resp, {"grants": [_shown(grant) for grant in grants]})
 
 
-def _grant(record: Record) -> dict[str, Any]:
-    body = record.body
+def _shown(grant: Grant) -> dict[str, Any]:
     return {
-        "id": record.grant_id,
-        "client_id": record.client_id,
-        "user_id": record.subject,
-        "scope": " ".join(body["scope"]),
-        "created_at": body["created_at"],
-        "last_used_at": body["last_used_at"],
+        "id": grant.id,
+        "client_id": grant.client_id,
+        "user_id": grant.subject,
+        "scope": " ".join(grant.scope),
+        "created_at": grant.created_at,
+        "last_used_at": grant.last_used_at,
     }
 
 
 class OneGrant:
     """`DELETE /api/oidc/grants/{grant_id}`."""
 
-    def __init__(self, tokens: TokenIssuer, admin: AdminAuth, clock: Clock) -> None:
-        self._tokens = tokens
+    def __init__(self, grants: Grants, admin: AdminAuth, clock: Clock) -> None:
+        self._grants = grants
         self._admin = admin
         self._clock = clock
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, grant_id: str) -> None:
         """End it, and everything that hangs on it."""
         self._admin.require(req)
-        if not self._tokens.end_grant(grant_id, now=int(self._clock())):
+        now = int(self._clock())
+        grant = self._grants.find(grant_id, now=now) if is_grant_id(grant_id) else None
+        # The user is asked again before the next one.
+        falling = [] if grant is None else [on_consent(grant.subject, grant.client_id, grant.issuer)]
+        if grant is None or not self._grants.end(grant.id, falling=falling, now=now):
             raise ApiError("NOT_FOUND")
         resp.status_code = 204

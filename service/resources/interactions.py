@@ -13,10 +13,10 @@ from pydantic import StringConstraints
 
 from service.clients import Clients
 from service.protocol.authorize import Asked, Step, build_request
-from service.protocol.clients import Client
 from service.protocol.handles import new_handle
 from service.protocol.interactions import Interaction, Interactions, Report, on_interaction
 from service.protocol.models import Session
+from service.records.clients import Client
 from service.resources.browser import wanted_by_app
 from service.resources.sign_in_request import SignInRequest, UserId
 from service.sessions import LocalSessions

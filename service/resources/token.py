@@ -11,10 +11,12 @@ import falcon
 
 from service.clients import Clients
 from service.protocol.client_auth import authenticate_client
-from service.protocol.clients import Client
 from service.protocol.errors import OAuthError
-from service.protocol.grants import TokenIssuer
+from service.protocol.grants import check_can_sign, exchange
+from service.protocol.grants.base import TokenRequest
+from service.protocol.grants.issuing import Issuing
 from service.protocol.token_status import TokenStatus
+from service.records.clients import Client
 from service.web.auth import AdminAuth, bearer_token
 from service.web.bodies import read_body
 from service.web.caching import send_preflight
@@ -32,39 +34,19 @@ class Token:
     any_origin = True
     send_error = staticmethod(send_oauth_error)
 
-    def __init__(self, clients: Clients, tokens: TokenIssuer, clock: Clock) -> None:
+    def __init__(self, clients: Clients, issuing: Issuing, clock: Clock) -> None:
         self._clients = clients
-        self._tokens = tokens
+        self._issuing = issuing
         self._clock = clock
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Authenticate the client, then exchange what it shows."""
         now = int(self._clock())
-        try:
-            values = form_parameters(req).values
-            keyring = self._tokens.keyring.current()
-            if not keyring.can_sign_id_tokens:
-                raise OAuthError("unsupported_grant_type", "This server has no key to sign ID tokens with.")
-            client = authenticated(req, values, self._clients, now=now)
-            exchange = {
-                "authorization_code": self._tokens.redeem_code,
-                "refresh_token": self._tokens.refresh,
-            }.get(values.get("grant_type", ""))
-            if "grant_type" not in values:
-                raise OAuthError("invalid_request", "The parameter grant_type is missing.")
-            if exchange is None:
-                raise OAuthError("unsupported_grant_type", "This grant type is not supported.")
-            if values["grant_type"] not in client.grant_types:
-                raise OAuthError("unauthorized_client", "This client may not use this grant type.")
-            alg = client.id_token_signed_response_alg
-            if not keyring.can_sign_id_tokens_by(alg):
-                keyring = self._tokens.keyring.to_sign(alg)  # that of a first client may be made only now
-            if not keyring.can_sign_id_tokens_by(alg):
-                raise OAuthError("unauthorized_client", "This server has no key for this client's ID tokens.")
-            answer = exchange(values, client, issuer=req.context.issuer, now=now)
-        except OAuthError as error:
-            send_oauth_error(resp, error)
-            return
+        values = form_parameters(req).values
+        check_can_sign(values, self._issuing.keys)
+        client = authenticated(req, values, self._clients, now=now)
+        request = TokenRequest(client, values, req.context.issuer, now, req.method, req.headers)
+        answer = exchange(request, self._issuing)
         send_json(resp, answer)
         resp.set_header("Pragma", "no-cache")
 
@@ -90,26 +72,17 @@ class Userinfo:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer with the claims; two tokens at once are refused (RFC 6750 §2)."""
         in_header, in_body = bearer_token(req), None
-        try:
-            if is_form(req) or read_body(req):
-                in_body = form_parameters(req).values.get("access_token")
-            if in_header is not None and in_body is not None:
-                raise OAuthError("invalid_request", "Two access tokens at once.")
-        except OAuthError as error:
-            send_bearer_error(resp, error)
-            return
+        if is_form(req) or read_body(req):
+            in_body = form_parameters(req).values.get("access_token")
+        if in_header is not None and in_body is not None:
+            raise OAuthError("invalid_request", "Two access tokens at once.", cause="two_access_tokens")
         self._answer(req, resp, in_header or in_body)
 
     def _answer(self, req: falcon.Request, resp: falcon.Response, token: str | None) -> None:
         if token is None:
             send_bearer_error(resp, None)
             return
-        try:
-            claims = self._status.userinfo(token, issuer=req.context.issuer, now=int(self._clock()))
-        except OAuthError as error:
-            send_bearer_error(resp, error)
-            return
-        send_json(resp, claims)
+        send_json(resp, self._status.userinfo(token, issuer=req.context.issuer, now=int(self._clock())))
 
     def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer a preflight."""
@@ -130,13 +103,9 @@ class Introspect:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Tell what a token is worth; `token_type_hint` changes nothing."""
         now = int(self._clock())
-        try:
-            values = form_parameters(req).values
-            asker = self._asker(req, values, now=now)
-            answer = self._status.introspect(_token(values), asker, issuer=req.context.issuer, now=now)
-        except OAuthError as error:
-            send_oauth_error(resp, error)
-            return
+        values = form_parameters(req).values
+        asker = self._asker(req, values, now=now)
+        answer = self._status.introspect(_token(values), asker, issuer=req.context.issuer, now=now)
         send_json(resp, answer)
 
     def _asker(self, req: falcon.Request, values: Mapping[str, str], *, now: int) -> Client | None:
@@ -166,13 +135,9 @@ class Revoke:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """200, whatever the token was."""
         now = int(self._clock())
-        try:
-            values = form_parameters(req).values
-            client = authenticated(req, values, self._clients, now=now)
-            self._status.revoke(_token(values), client, issuer=req.context.issuer, now=now)
-        except OAuthError as error:
-            send_oauth_error(resp, error)
-            return
+        values = form_parameters(req).values
+        client = authenticated(req, values, self._clients, now=now)
+        self._status.revoke(_token(values), client, issuer=req.context.issuer, now=now)
         send_json(resp, {})
 
     def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:

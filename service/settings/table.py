@@ -13,12 +13,12 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from service.issuer import AllowedHost, parse_issuer
 from service.key_material import ASYMMETRIC_ALGS, load_private_key, load_public_key
 from service.keyring import MINT_ALGS
-from service.protocol.clients import Client
 from service.protocol.key_ring import DAY_S, Margins
 from service.protocol.models import Lifetimes
 from service.protocol.scopes import STANDARD_SCOPES, UNREAD_SCOPES, Scopes
 from service.protocol.sealed_keys import SealingKeys
-from service.sessions import MAX_AGE_S
+from service.records.clients import Client
+from service.records.visits import MAX_SESSION_S
 from service.settings import parsers
 from service.storage.urls import DatabaseUrl, parse_database_url
 
@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     trusted_origins: Annotated[frozenset[str], PlainValidator(parsers.origins)] = Field(
         frozenset(), alias="PYLON_TRUSTED_ORIGINS"
     )
-    session_lifetime_s: Annotated[int, PlainValidator(parsers.integer(1, MAX_AGE_S))] = Field(
+    session_lifetime_s: Annotated[int, PlainValidator(parsers.integer(1, MAX_SESSION_S))] = Field(
         2_592_000, alias="PYLON_SESSION_LIFETIME_SECS"
     )
     cookie_name: Annotated[str, PlainValidator(parsers.cookie_name)] = Field(

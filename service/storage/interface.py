@@ -1,7 +1,7 @@
 """What the rest of the program may ask of the store: thirteen verbs over frozen records.
 
-A record has one shape whatever its kind: a hashed id, the subject that it is about, the grant, the session and the
-client that it hangs on, when it ends, its version, and a body. What is given out (a token) never reaches the store, only its hash does.
+A record has one shape whatever its kind: an id, the subject that it is about, the grant, the session and the client that
+it hangs on, when it ends, its version, and a body. What is given out (a token) never reaches the store, only its hash does.
 
 Atomicity is the store's promise, and it stands in each verb's docstring: the callers hold no locks.
 """
@@ -9,7 +9,7 @@ Atomicity is the store's promise, and it stands in each verb's docstring: the ca
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final, Literal, Protocol
 
@@ -36,16 +36,19 @@ class Kind(StrEnum):
     VERIFIER = "verifier"
     #: What a user allowed a client and wants remembered; id: hash of user, client and issuer.
     CONSENT = "consent"
-    #: What codes and tokens hang on and fall with; id: hash of its id.
-    GRANT = "grant_record"
-    #: An authorization code; spent once, kept until its grant ends.
-    CODE = "authorization_code"
-    #: An access token.
-    ACCESS_TOKEN = "access_token"
-    #: A refresh token; spent once, kept until its grant ends.
-    REFRESH_TOKEN = "refresh_token"
+    #: What a user lets a client do, with its code and its tokens; id: its own, which is no secret.
+    GRANT = "oauth_grant"
+    #: To which client a session has signed its user in; id: hash of both. It ends with the session, not with the grant.
+    VISIT = "visit"
     #: The ring of signing keys, one document whose id says its version; and the id of this database. Neither ends.
     KEY_RING = "key_ring"
+
+
+#: What falls with what, in the order in which it goes: first what others stand on, so that nothing is stored behind it.
+#: Of the grants that a session began, those of offline access stay, without their access tokens.
+FALLS_WITH_SESSION: Final = (Kind.SESSION, Kind.PROVIDER_SESSION, Kind.VISIT, Kind.GRANT)
+FALLS_WITH_USER: Final = (*FALLS_WITH_SESSION, Kind.CONSENT)
+FALLS_WITH_CLIENT: Final = (Kind.GRANT, Kind.CONSENT, Kind.VISIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +57,17 @@ class Record:
 
     Attributes:
         kind: which table it lives in.
-        id_hash: SHA-256, in hex, of the handle that finds it.
+        id_hash: SHA-256, in hex, of the handle that finds it; of a grant its id as it is.
         expires_at: Unix s; from then on no verb but `delete_expired` sees it.
         subject: the user id that it is about.
         grant_id: the grant that it hangs on, and falls with.
         session_id: the `sid` of the session that it hangs on, and falls with.
-        spent_at: Unix s of its one use, None before; only for kinds that are spent.
         body: whatever else its kind needs; JSON.
         client_id: the client that it hangs on, and falls with.
         version: the store counts it up at every change. What may be removed and then stored again under the same id
             begins at a random one, so that nobody takes the new record for the old one.
+        outlives_session: of a grant: whether it stays when its session ends.
+        tokens: of a grant: its access tokens, 32 bytes each; what they say is for `service.records.grants`.
     """
 
     kind: Kind
@@ -72,10 +76,11 @@ class Record:
     subject: str = ""
     grant_id: str = ""
     session_id: str = ""
-    spent_at: int | None = None
     body: Mapping[str, Any] = field(default_factory=dict)
     client_id: str = ""
     version: int = field(default=1, compare=False)
+    outlives_session: bool = False
+    tokens: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,8 @@ class Fitting:
         session_id: of which session. A session keeps its `sid` when it is refreshed, its id it does not.
         client_id: of which client.
         version: in which version.
+        keep_session_id: not those of this session.
+        outlives_session: those grants that stay when their session ends, or those that do not.
     """
 
     kind: Kind
@@ -99,19 +106,22 @@ class Fitting:
     session_id: str | None = None
     client_id: str | None = None
     version: int | None = None
+    keep_session_id: str | None = None
+    outlives_session: bool | None = None
 
     def said(self) -> dict[str, str | int]:
-        """What is said of them: values by column.
+        """What is said of them: values by name.
 
         Raises:
             ValueError: when nothing is: that would be all.
         """
-        names = ("id_hash", "subject", "grant_id", "session_id", "client_id", "version")
-        said = {name: value for name in names if (value := getattr(self, name)) is not None}
+        said = {name: value for name in _SAID if (value := getattr(self, name)) is not None}
         if not said:
             raise ValueError("nothing is said of the records")
         return said
 
+
+_SAID: Final = tuple(item.name for item in fields(Fitting) if item.name != "kind")
 
 #: What a record becomes, decided from what it is; None leaves it as it is. It is called again when somebody else was
 #: faster, so that it does nothing but decide. Kind and id stay.
@@ -133,19 +143,6 @@ class Change:
     id_hash: str
     decide: Decide
     new: Record | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """What became of `Store.spend`.
-
-    Attributes:
-        won: whether this call spent it.
-        record: the record as it is now; None where it, or its grant, is gone.
-    """
-
-    won: bool
-    record: Record | None
 
 
 class StoreUnavailable(Exception):
@@ -216,7 +213,7 @@ class Store(Protocol):
         ...
 
     def get(self, kind: Kind, id_hash: str, *, now: int) -> Record | None:
-        """The live record of that id. One statement; the hot path."""
+        """The live record of that id. One statement."""
         ...
 
     def take(
@@ -240,29 +237,18 @@ class Store(Protocol):
         """
         ...
 
-    def spend(
-        self,
-        kind: Kind,
-        id_hash: str,
-        *,
-        grant: Record,
-        body: Mapping[str, Any],
-        put: Sequence[Record],
-        now: int,
-    ) -> Spent:
-        """Mark the live record of that id as spent, once, and store what comes of it: one transaction.
+    def swap(self, record: Record, *, ending: bool = False, now: int) -> bool:
+        """Store a changed record where it still is as it was read: live, and of the version that `record` has.
 
-        Of any number of callers one spends it. The record stays as long as the grant, with its new body, to be
-        recognised when it comes back.
+        One statement, which is its own transaction. What others find it by (subject, session, client) does not change.
 
         Args:
-            kind: of which kind.
-            id_hash: its id.
-            grant: the grant that it hangs on, as it shall be from now on, with the version that it was read at; where
-                that is gone, nothing happens.
-            body: the record's body from now on.
-            put: what comes of it.
+            record: as it is from now on, with the version that it was read at.
+            ending: whether it takes something away. On a full disk it may then take room that is kept for that.
             now: Unix s.
+
+        Returns:
+            False when it is gone, or somebody else was faster.
         """
         ...
 
@@ -315,33 +301,19 @@ class Store(Protocol):
         """The live records about a subject, of a session, or all; the one that ends last first."""
         ...
 
-    def delete(
-        self,
-        *kinds: Kind,
-        subject: str | None = None,
-        grant_id: str | None = None,
-        session_id: str | None = None,
-        keep_session_id: str | None = None,
-        keep_spent: bool = False,
-        now: int,
-    ) -> int:
-        """Remove the live records of these kinds that fit everything that is said of them: one transaction.
+    def delete(self, *fitting: Fitting, without_tokens: Sequence[Fitting] = (), now: int) -> int:
+        """Remove the live records that fit, and the access tokens of grants that stay: one transaction.
 
         Args:
-            kinds: of which kinds; they are emptied in this order: first what others stand on, so that nothing is stored
-                behind it.
-            subject: about whom.
-            grant_id: those of this grant.
-            session_id: those of this session.
-            keep_session_id: not those of this session.
-            keep_spent: not those that were spent: they are still to be recognised when they come back.
+            fitting: what goes, in this order: first what others stand on, so that nothing is stored behind it.
+            without_tokens: which grants stay, but lose their access tokens.
             now: Unix s.
 
         Returns:
-            How many of the first kind there were.
+            How many there were that fit the first.
 
         Raises:
-            ValueError: when nothing is said of them: that would be all.
+            ValueError: when nothing is said of one of them: that would be all.
         """
         ...
 

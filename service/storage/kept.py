@@ -100,6 +100,26 @@ class KeptConnections:
         """
         return self._begun(sql, values)[1]
 
+    @tried_again
+    def write(self, sql: str, values: Mapping[str, Any]) -> Rows:
+        """Run one statement that changes something, in a transaction of its own.
+
+        It is run once: where its answer is lost, nobody knows whether it was done.
+
+        Raises:
+            StoreUnavailable: when the database cannot be asked.
+        """
+        try:
+            connection = self._connection()
+            return _rows(connection.execute(sql, values))
+        except BaseException as error:
+            if self._driver.gave_way(error):
+                raise GaveWay from error
+            self._drop()
+            if outage := self._driver.outage(error):
+                raise outage from error
+            raise
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Run]:
         """All statements of a block, or none: it is committed at its end, and undone by any exception.

@@ -27,13 +27,12 @@ from service.storage.interface import (
     Kind,
     NotStanding,
     Record,
-    Spent,
     StoreRefused,
     StoreUnavailable,
 )
 from service.storage.kept import Conflict, Driver, KeptConnections, Run, tried_again
 from service.storage.reserve import HALF, Room
-from service.storage.schema import HEAD
+from service.storage.schema import HEAD, TABLES
 from service.storage.statements import Statements
 from service.storage.sweeping import Sweepable, Sweeper
 
@@ -281,50 +280,11 @@ class SqlStore:
             return None
         return changed
 
-    @tried_again
-    @_in_room(leaves=None)
-    def spend(
-        self,
-        kind: Kind,
-        id_hash: str,
-        *,
-        grant: Record,
-        body: Mapping[str, Any],
-        put: Sequence[Record],
-        now: int,
-    ) -> Spent:
-        """See `Store.spend`."""
-        wanted = {"wanted": id_hash, "now": now}
-        lock = {
-            "wanted": grant.id_hash,
-            "now": now,
-            "known_version": grant.version,
-            "expires_at": grant.expires_at,
-            "body": _encode(grant.body),
-        }
-        with self._connections.transaction() as run:
-            # The grant's row first, by everyone: whoever revokes it waits, or has been.
-            if not run(self._text(statements.update_grant, grant.kind), lock):
-                return self._not_spent(run, kind, wanted, grant, now)
-            rows = run(
-                self._text(statements.spend_one, kind),
-                {**wanted, "spent_at": now, "expires_at": grant.expires_at, "body": _encode(body)},
-            )
-            if rows:
-                self._insert(run, put)
-                return Spent(True, _record(kind, rows[0]))
-            rows = run(self._text(statements.select_one, kind), wanted)
-            return Spent(False, _record(kind, rows[0]) if rows else None)
-
-    def _not_spent(self, run: Run, kind: Kind, wanted: Mapping[str, Any], grant: Record, now: int) -> Spent:
-        """Why the grant is not as it was read: it is gone, or somebody else has used it."""
-        if not run(self._text(statements.select_one, grant.kind), {"wanted": grant.id_hash, "now": now}):
-            return Spent(False, None)
-        rows = run(self._text(statements.select_one, kind), wanted)
-        record = _record(kind, rows[0]) if rows else None
-        if record is not None and record.spent_at is None:
-            raise Contended
-        return Spent(False, record)
+    def swap(self, record: Record, *, ending: bool = False, now: int) -> bool:
+        """See `Store.swap`."""
+        sql = self._text(statements.swap_one, record.kind)
+        values = {**_row(record), "wanted": record.id_hash, "known_version": record.version, "now": now}
+        return self.in_room(lambda: bool(self._connections.write(sql, values)), leaves=0 if ending else None)
 
     @tried_again
     def replace(self, kind: Kind, id_hash: str, successor: Record, *, now: int) -> bool:
@@ -340,29 +300,24 @@ class SqlStore:
 
     @tried_again
     @_in_room(leaves=0)
-    def delete(
-        self,
-        *kinds: Kind,
-        subject: str | None = None,
-        grant_id: str | None = None,
-        session_id: str | None = None,
-        keep_session_id: str | None = None,
-        keep_spent: bool = False,
-        now: int,
-    ) -> int:
+    def delete(self, *fitting: Fitting, without_tokens: Sequence[Fitting] = (), now: int) -> int:
         """See `Store.delete`."""
-        fitting = _given(subject=subject, grant_id=grant_id, session_id=session_id)
-        if not fitting:
-            raise ValueError("nothing is said of what to delete")
-        if not _can_fit(fitting):
-            return 0
-        depends_on = tuple(fitting), keep_session_id is not None, keep_spent
-        values = {**fitting, "now": now, "keep_session_id": keep_session_id}
         with self._connections.transaction() as run:
-            counts = [
-                len(run(self._text(statements.delete_fitting, kind, *depends_on), values)) for kind in kinds
-            ]
+            counts = [self._deleted(run, each, now) for each in fitting]
+            for each in without_tokens:
+                said = each.said()
+                if _can_fit(said):
+                    sql = self._text(statements.empty_fitting, each.kind, tuple(said))
+                    run(sql, {**said, "tokens": b"", "now": now})
         return counts[0]
+
+    def _deleted(self, run: Run, fitting: Fitting, now: int) -> int:
+        said = fitting.said()
+        if not _can_fit(said):
+            return 0
+        return len(
+            run(self._text(statements.delete_fitting, fitting.kind, tuple(said)), {**said, "now": now})
+        )
 
     @tried_again
     @_in_room(leaves=HALF)
@@ -467,9 +422,7 @@ class SqlStore:
         if not rows:
             raise _NotThere
         for each in writing.falling:
-            said = each.said()
-            if _can_fit(said):
-                run(self._text(statements.delete_fitting, each.kind, tuple(said)), {**said, "now": now})
+            self._deleted(run, each, now)
         return _record(kind, rows[0])
 
     def _decided(
@@ -483,11 +436,15 @@ class SqlStore:
         wanted = None if given is None else change.decide(given)
         if wanted is None:
             raise _Left
+        if known is not None and wanted is known:  # it is content with it as it is
+            return known, known
         if known is not None:
             wanted = replace(wanted, version=known.version + 1)
         return known, replace(wanted, kind=change.kind, id_hash=change.id_hash)
 
     def _store(self, run: Run, known: Record | None, wanted: Record) -> None:
+        if wanted is known:
+            return
         if known is None:
             self._insert(run, [wanted])
             return
@@ -585,25 +542,23 @@ def _row(record: Record) -> dict[str, Any]:
         "subject": record.subject,
         "grant_id": record.grant_id,
         "session_id": record.session_id,
-        "spent_at": record.spent_at,
         "body": _encode(record.body),
         "client_id": record.client_id,
         "version": record.version,
+        "outlives_session": record.outlives_session,
+        "tokens": record.tokens,
     }
 
 
+#: The columns of each kind, as its statements return them.
+_READ: Final = {
+    kind: tuple(column.name for column in statements.columns(table)) for kind, table in TABLES.items()
+}
+
+
 def _record(kind: Kind, row: tuple[Any, ...]) -> Record:
-    # as in `statements.COLUMNS`
-    id_hash, expires_at, subject, grant_id, session_id, spent_at, body, client_id, version = row
-    return Record(
-        kind,
-        id_hash,
-        expires_at,
-        subject,
-        grant_id,
-        session_id,
-        spent_at,
-        json.loads(body),
-        client_id,
-        version,
-    )
+    values = dict(zip(_READ[kind], row, strict=True))
+    values["body"] = json.loads(values["body"])
+    if kind is Kind.GRANT:  # a database without truth values has numbers
+        values["outlives_session"] = bool(values["outlives_session"])
+    return Record(kind, **values)

@@ -30,20 +30,21 @@ from sqlalchemy import (
 from service.storage.interface import Kind
 from service.storage.schema import REVISIONS, TABLES
 
-#: The columns of a row, in the order of `interface.Record`'s fields.
+#: The columns of a row, by the names of `interface.Record`'s fields; a table has those that its kind needs.
 COLUMNS: Final = (
     "id_hash",
     "expires_at",
     "subject",
     "grant_id",
     "session_id",
-    "spent_at",
     "body",
     "client_id",
     "version",
+    "outlives_session",
+    "tokens",
 )
-#: Those that an update gives; the version it counts up by itself.
-_GIVEN: Final = tuple(name for name in COLUMNS if name != "version")
+#: Those that change when a record is used, but for its version, which the statement counts up.
+_USED: Final = ("expires_at", "body", "outlives_session", "tokens")
 
 #: Makes a statement on a table; what else it depends on follows.
 Build = Callable[..., ClauseElement]
@@ -91,18 +92,18 @@ class Statements:
 
 def select_one(table: Table) -> ClauseElement:
     """The live record of an id."""
-    return select(*_columns(table)).where(*_live(table, "wanted"))
+    return select(*columns(table)).where(*_live(table, "wanted"))
 
 
 def select_known(table: Table) -> ClauseElement:
     """The record of an id, ended or not."""
-    return select(*_columns(table)).where(table.c.id_hash == bindparam("wanted"))
+    return select(*columns(table)).where(table.c.id_hash == bindparam("wanted"))
 
 
 def select_to_change(table: Table) -> ClauseElement:
     """The same; nobody else changes it until the transaction ends. Its id stays, so that others may stand on it."""
     return (
-        select(*_columns(table)).where(table.c.id_hash == bindparam("wanted")).with_for_update(key_share=True)
+        select(*columns(table)).where(table.c.id_hash == bindparam("wanted")).with_for_update(key_share=True)
     )
 
 
@@ -114,62 +115,53 @@ def select_standing(table: Table, names: tuple[str, ...]) -> ClauseElement:
 
 def select_fitting(table: Table, names: tuple[str, ...]) -> ClauseElement:
     """The live records that fit the named columns; the one that ends last first."""
-    fitting = select(*_columns(table)).where(*_live(table, *names))
+    fitting = select(*columns(table)).where(*_live(table, *names))
     return fitting.order_by(table.c.expires_at.desc(), table.c.id_hash)
 
 
 def insert_one(table: Table) -> ClauseElement:
     """A new record."""
-    return insert(table)
+    return insert(table).values({column.name: bindparam(column.name) for column in columns(table)})
 
 
 def update_one(table: Table) -> ClauseElement:
     """All of the live record of an id; returns a row when there is one."""
-    return _updated(table, _GIVEN).where(*_live(table, "wanted")).returning(table.c.id_hash)
+    return _updated(table, _given(table)).where(*_live(table, "wanted")).returning(table.c.id_hash)
 
 
 def update_known(table: Table) -> ClauseElement:
     """All but the id of the record of an id, ended or not, where it has that version; returns a row when it has."""
-    changed = _updated(table, tuple(name for name in _GIVEN if name != "id_hash"))
+    changed = _updated(table, tuple(name for name in _given(table) if name != "id_hash"))
     return changed.where(
         table.c.id_hash == bindparam("wanted"), table.c.version == bindparam("known_version")
     ).returning(table.c.id_hash)
 
 
-def update_grant(table: Table) -> ClauseElement:
-    """The end and the body of a live grant that has that version; returns a row when there is one.
+def swap_one(table: Table) -> ClauseElement:
+    """What changes when it is used, of the live record of an id that has that version; returns a row when there is one.
 
-    What else a grant is never changes: its indexes are left alone.
+    What it is found by stays, and its indexes are left alone.
     """
-    changed = _updated(table, ("expires_at", "body")).where(
-        *_live(table, "wanted"), table.c.version == bindparam("known_version")
-    )
-    return changed.returning(table.c.id_hash)
+    used = tuple(name for name in _USED if name in table.c)
+    swapped = _updated(table, used).where(*_live(table, "wanted", "known_version"))
+    return swapped.returning(table.c.id_hash)
 
 
-def spend_one(table: Table) -> ClauseElement:
-    """The live record of an id, if it is unspent; from then on it lives as long as its grant."""
-    spent = _updated(table, ("spent_at", "expires_at", "body")).where(
-        *_live(table, "wanted"), table.c.spent_at.is_(None)
-    )
-    return spent.returning(*_columns(table))
+def empty_fitting(table: Table, names: tuple[str, ...]) -> ClauseElement:
+    """Take the access tokens from the live grants that fit; `tokens` is empty."""
+    has_some = table.c.tokens != bindparam("tokens")
+    emptied = _updated(table, ("tokens",)).where(*_live(table, *names), has_some)
+    return emptied.returning(table.c.id_hash)
 
 
 def delete_one(table: Table) -> ClauseElement:
     """The live record of an id, returned."""
-    return delete(table).where(*_live(table, "wanted")).returning(*_columns(table))
+    return delete(table).where(*_live(table, "wanted")).returning(*columns(table))
 
 
-def delete_fitting(
-    table: Table, names: tuple[str, ...], keep_session: bool = False, keep_spent: bool = False
-) -> ClauseElement:
-    """The live records that fit the named columns, but for those of `keep_session_id`, or those that were spent."""
-    fitting = delete(table).where(*_live(table, *names))
-    if keep_session:
-        fitting = fitting.where(table.c.session_id != bindparam("keep_session_id"))
-    if keep_spent:
-        fitting = fitting.where(table.c.spent_at.is_(None))
-    return fitting.returning(table.c.id_hash)
+def delete_fitting(table: Table, names: tuple[str, ...]) -> ClauseElement:
+    """The live records that fit what is named."""
+    return delete(table).where(*_live(table, *names)).returning(table.c.id_hash)
 
 
 def select_ended(table: Table) -> ClauseElement:
@@ -221,14 +213,50 @@ def delete_known(table: Table) -> ClauseElement:
     return delete(table).where(table.c.id_hash == bindparam("wanted")).returning(table.c.id_hash)
 
 
-def _columns(table: Table) -> list[ColumnElement[Any]]:
-    return [table.c[name] for name in COLUMNS]
+def select_slice_end(table: Table) -> ClauseElement:
+    """The last id of the next `limit` records in the order of their ids."""
+    after = select(table.c.id_hash).where(table.c.id_hash > bindparam("after")).order_by(table.c.id_hash)
+    ids = after.limit(bindparam("limit")).offset(literal_column("0")).subquery()
+    return select(func.max(ids.c.id_hash))
+
+
+def select_ended_between(table: Table) -> ClauseElement:
+    """A row where a record has ended whose id is beyond `after`, `last` included."""
+    ended = select(table.c.id_hash).where(*_ended_between(table))
+    return ended.limit(literal_column("1")).offset(literal_column("0"))
+
+
+def delete_ended_between(table: Table) -> ClauseElement:
+    """The records that have ended whose ids are beyond `after`, `last` included."""
+    ended = select(table.c.id_hash).where(*_ended_between(table)).with_for_update(skip_locked=True)
+    return delete(table).where(table.c.id_hash.in_(ended)).returning(table.c.id_hash)
+
+
+def columns(table: Table) -> list[ColumnElement[Any]]:
+    """Those that a record has, in the order in which they are read."""
+    return [table.c[name] for name in COLUMNS if name in table.c]
+
+
+def _given(table: Table) -> tuple[str, ...]:
+    """What an update gives; the version it counts up by itself."""
+    return tuple(name for name in COLUMNS if name in table.c and name != "version")
+
+
+def _ended_between(table: Table) -> list[ColumnElement[bool]]:
+    between = [table.c.id_hash > bindparam("after"), table.c.id_hash <= bindparam("last")]
+    return [*between, table.c.expires_at <= bindparam("now")]
 
 
 def _live(table: Table, *names: str) -> list[ColumnElement[bool]]:
     """Not ended, and as the named values say."""
-    fitting = [table.c["id_hash" if name == "wanted" else name] == bindparam(name) for name in names]
-    return [*fitting, table.c.expires_at > bindparam("now")]
+    return [*(_fits(table, name) for name in names), table.c.expires_at > bindparam("now")]
+
+
+def _fits(table: Table, name: str) -> ColumnElement[bool]:
+    if name == "keep_session_id":
+        return table.c.session_id != bindparam(name)
+    column = {"wanted": "id_hash", "known_version": "version"}.get(name, name)
+    return table.c[column] == bindparam(name)
 
 
 def _updated(table: Table, names: tuple[str, ...]) -> Update:

@@ -17,12 +17,17 @@ from typing import Final, Protocol
 import structlog
 
 from service.storage import statements
+from service.storage.ids import first_id
 from service.storage.interface import Kind, StoreUnavailable
 from service.storage.kept import KeptConnections, tried_again
 from service.storage.reserve import HALF, Room
 
 #: How long one transaction may take, in s: on SQLite whoever writes waits for it.
 SLICE_S: Final = 0.02
+#: Grants have no index by their end: all are walked through so often, in s, and each time the newest of them, which a
+#: code that nobody redeemed leaves behind; their ids say when they were made.
+_WALK_EVERY_S: Final = 300.0
+_NEWEST_S: Final = 600
 #: How long it rests after a slice, as a multiple of what that took: a quarter of the time is its own at most.
 _REST: Final = 3
 #: Seconds until it looks again: where something had ended, and at most where nothing has for a while.
@@ -63,6 +68,8 @@ class Sweeper:
         self._database = database
         self._text = text
         self._limits = dict.fromkeys(Kind, _FEWEST)
+        self._walk_at = 0.0
+        self._walked: str | None = None
         self._told = (0, 0.0)
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -107,7 +114,8 @@ class Sweeper:
     def round(self, stop: threading.Event) -> bool:
         """Remove what has ended until nothing is left, or it is somebody else's turn; whether to look again soon."""
         try:
-            found = [self._sweep(kind, stop) for kind in Kind]
+            found = [self._sweep(kind, stop) for kind in Kind if kind is not Kind.GRANT]
+            found.append(self._walk(stop))
             while not stop.is_set() and self._database.give_back(self._connections, within_s=SLICE_S):
                 stop.wait(SLICE_S * _REST)
             return any(found) or self._database.room.is_short()
@@ -130,6 +138,47 @@ class Sweeper:
                 stop.wait(min(took_s, 1.0) * _REST)
         return found
 
+    def _walk(self, stop: threading.Event) -> bool:
+        """Walk through the grants in the order of their ids; whether one had ended."""
+        found, newest = False, first_id(self._now() - _NEWEST_S)
+        if self._walked is None and time.monotonic() >= self._walk_at:
+            self._walk_at, self._walked = time.monotonic() + _WALK_EVERY_S, ""
+        after: str | None = newest if self._walked is None else self._walked
+        while after is not None and not stop.is_set():
+            began = time.monotonic()
+            after, has_ended = self._step(after)
+            if self._walked is not None:
+                self._walked = after
+            found = found or has_ended
+            stop.wait(min(time.monotonic() - began, 1.0) * _REST)
+        return found
+
+    @tried_again
+    def _step(self, after: str) -> tuple[str | None, bool]:
+        """Walk through one slice; where it ended, None behind the last one, and whether it held what had ended."""
+        limit, read = self._limits[Kind.GRANT], self._connections.read
+        began = time.monotonic()
+        ((last,),) = read(
+            self._text(statements.select_slice_end, Kind.GRANT), {"after": after, "limit": limit}
+        )
+        if last is None:
+            return None, False
+        slice_ = {"after": after, "last": last, "now": self._now()}
+        has_ended = bool(read(self._text(statements.select_ended_between, Kind.GRANT), slice_))
+        if has_ended:
+            with self._database.sweeping_turn() as is_ours:
+                if is_ours:
+                    with self._connections.transaction() as run:
+                        began = time.monotonic()  # waiting for other writers is not its own work
+                        run(self._text(statements.delete_ended_between, Kind.GRANT), slice_)
+        self._fit(Kind.GRANT, time.monotonic() - began)
+        return last, has_ended
+
+    def _fit(self, kind: Kind, took_s: float) -> None:
+        """Let the next slice be as long as it may be."""
+        fitting = int(self._limits[kind] * min(2.0, SLICE_S / max(took_s, 1e-6)))
+        self._limits[kind] = max(_FEWEST, min(_MOST, fitting))
+
     def _has_ended(self, kind: Kind) -> bool:
         return bool(self._connections.read(self._text(statements.select_ended, kind), {"now": self._now()}))
 
@@ -143,8 +192,7 @@ class Sweeper:
             )
         took_s = time.monotonic() - began
         if removed == limit or took_s > SLICE_S:
-            fitting = int(limit * min(2.0, SLICE_S / max(took_s, 1e-6)))
-            self._limits[kind] = max(_FEWEST, min(_MOST, fitting))
+            self._fit(kind, took_s)
         return took_s
 
     def _now(self) -> int:

@@ -1,6 +1,7 @@
 """Errors of the API: one table, one shape, one place where an exception becomes an answer.
 
     ApiError                  what we refuse, by its code
+    OAuthError                what an endpoint of OAuth refuses, in its own shape
     falcon.HTTPError          what Falcon refuses (no such route, method, …), mapped to a code
     StoreUnavailable          503 STORE_UNAVAILABLE
     Exception                 500 INTERNAL, its cause in the log under the request id
@@ -20,7 +21,7 @@ import falcon
 import structlog
 
 from service.logs import describe_error, without_tokens
-from service.protocol.errors import OAuthError
+from service.protocol.errors import OAuthError, Reused
 from service.storage.interface import StoreUnavailable
 
 #: Code -> status and constant message.
@@ -109,6 +110,7 @@ def add_error_handlers(app: falcon.App[Any, Any]) -> None:
     app.add_error_handler(falcon.HTTPError, _on_http_error)
     app.add_error_handler(StoreUnavailable, _on_store_unavailable)
     app.add_error_handler(ApiError, _on_api_error)
+    app.add_error_handler(OAuthError, _on_oauth_error)
 
 
 def _on_api_error(
@@ -134,6 +136,25 @@ def _on_api_error(
     resp.status_code = status
     resp.content_type = "application/json"
     resp.data = json.dumps({"error": detail}).encode()
+
+
+def _on_oauth_error(
+    req: falcon.Request, resp: falcon.Response, error: OAuthError, params: Mapping[str, Any]
+) -> None:
+    """Answer in the shape of the endpoint; theft is a line of its own."""
+    if isinstance(error, Reused):
+        _log.warning(
+            error.cause,
+            request_id=getattr(req.context, "request_id", ""),
+            client_id=error.client_id,
+            user=error.subject,
+            sid=error.sid,
+        )
+    send = getattr(req.context, "send_error", None)
+    if send is None:  # nobody there can read it
+        _on_unknown(req, resp, error, params)
+        return
+    send(resp, error)
 
 
 def _as_oauth(error: ApiError) -> OAuthError:

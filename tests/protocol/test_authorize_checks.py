@@ -26,7 +26,7 @@ from service.protocol.authorize import (
     next_step,
     return_address,
 )
-from service.protocol.clients import Client, ClientSecret
+from service.records.clients import Client, ClientSecret
 from service.protocol.errors import NotOurClient, OAuthError
 from service.protocol.models import Session
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.protocol.claims import PROTECTED_CLAIMS
-from service.protocol.clients import Client, ClientSecret, InvalidClientMetadata, parse_client
+from service.protocol.clients import InvalidClientMetadata, parse_client
+from service.records.clients import Client, ClientSecret
 from service.protocol.handles import hash_handle
 
 NOW = 1_800_000_000

@@ -10,7 +10,7 @@ from typing import Any
 import jwt as pyjwt
 import pytest
 
-from service.protocol.clients import Client
+from service.records.clients import Client
 from service.protocol.id_tokens import (
     MAX_ID_TOKEN_CHARS,
     IdToken,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.protocol.clients import Client
+from service.records.clients import Client
 from service.protocol.handles import hash_handle
 from tests.settings.reading import STRONG, named, read
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.clients import Clients
-from service.protocol.clients import Client
+from service.records.clients import Client
 from service.storage.sql import SqlStore
 from service.storage.sqlite import SqliteDatabase
 from tests.storage.stores import NOW

@@ -1,0 +1,185 @@
+"""`authorization_code`: a code, once, for what was granted with it.
+
+Spec: RFC 6749 §4.1.2, §4.1.3; RFC 7636 §4.6; RFC 9700 §4.5; OpenID Connect Core 1.0 §3.1.3
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from service.protocol.authorize import AuthorizationRequest
+from service.protocol.grants import handles
+from service.protocol.grants.base import GrantType, TokenRequest, invalid_grant, reused
+from service.protocol.grants.issuing import Issuing, new_part
+from service.protocol.handles import new_grant_id, new_handle
+from service.protocol.models import Lifetimes, Session
+from service.protocol.pkce import verifies
+from service.protocol.rights import agreed_claims, is_offline, scope_now
+from service.protocol.standing import on_client, on_session
+from service.records.grants import Code, Grant
+from service.records.visits import visited
+from service.storage.interface import Change, Fitting, Record
+
+
+@dataclass(frozen=True, slots=True)
+class NewCode:
+    """A code, given out once; what is stored with it, what changes then, and what must be there for it."""
+
+    code: str
+    records: tuple[Record, ...]
+    changes: tuple[Change, ...]
+    standing_on: tuple[Fitting, ...]
+
+
+def new_code(
+    request: AuthorizationRequest, session: Session, *, issuer: str, lifetimes: Lifetimes, now: int
+) -> NewCode:
+    """Make a grant and its code.
+
+    Args:
+        request: what the user agreed to.
+        session: who they are.
+        issuer: under which issuer it is good.
+        lifetimes: of the code and of all that may come of it.
+        now: Unix s.
+    """
+    client, secret, grant_id = request.client, new_handle(), new_grant_id(now)
+    valid_until = now + lifetimes.code_s
+    grant = Grant(
+        id=grant_id,
+        subject=session.user_id,
+        client_id=client.client_id,
+        sid=session.sid,
+        # Until it is redeemed, a grant ends with its code.
+        expires_at=valid_until,
+        issuer=issuer,
+        scope=request.scope,
+        auth_time=session.auth_time,
+        acr=session.acr,
+        amr=session.amr,
+        id_token_claims=agreed_claims(request.id_token_claims, request.disclosed, client),
+        userinfo_claims=agreed_claims(request.userinfo_claims, request.disclosed, client),
+        created_at=now,
+        last_used_at=now,
+        code=Code(
+            hash=handles.short_hash(secret),
+            redirect_uri_hash=handles.short_hash(request.redirect_uri),
+            valid_until=valid_until,
+            code_challenge=request.code_challenge,
+            nonce=request.nonce,
+        ),
+    )
+    return NewCode(
+        handles.with_secret("code", grant_id, secret),
+        (grant.to_record(),),
+        (visited(session, client.client_id),),
+        (on_session(session), *on_client(client)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A code that was shown, and the grant that it names, as it is now."""
+
+    handle: handles.Shown
+    grant: Grant
+    request: TokenRequest
+
+
+def _is_known(shown: _Shown) -> None:
+    if not handles.is_same(shown.handle.secret, shown.grant.code.hash):
+        raise invalid_grant("code_unknown")
+
+
+def _is_the_clients(shown: _Shown) -> None:
+    if shown.grant.client_id != shown.request.client.client_id:
+        raise invalid_grant("code_of_another_client")
+
+
+def _is_of_this_issuer(shown: _Shown) -> None:
+    if shown.grant.issuer != shown.request.issuer:
+        raise invalid_grant("code_of_another_issuer")
+
+
+def _has_its_redirect_uri(shown: _Shown) -> None:
+    uri = shown.request.parameters.get("redirect_uri")
+    if uri is None or not handles.is_same(uri, shown.grant.code.redirect_uri_hash):
+        raise invalid_grant("redirect_uri_mismatch")
+    if not shown.request.client.knows_redirect_uri(uri):
+        raise invalid_grant("redirect_uri_no_longer_registered")
+
+
+def _has_its_verifier(shown: _Shown) -> None:
+    if not verifies(shown.request.parameters.get("code_verifier"), shown.grant.code.code_challenge):
+        raise invalid_grant("verifier_mismatch")
+
+
+def _is_unused(shown: _Shown) -> None:
+    # RFC 6749 §4.1.2: a code that comes twice was stolen; what came of it ends.
+    if shown.grant.code.spent_at is not None:
+        raise reused("code_reused", shown.grant)
+
+
+def _is_in_time(shown: _Shown) -> None:
+    if shown.request.now >= shown.grant.code.valid_until:
+        raise invalid_grant("code_expired")
+
+
+#: In this order: by another client, or with a wrong verifier or redirect URI, nothing is spent and nothing ends.
+CHECKS: Final[tuple[Callable[[_Shown], None], ...]] = (
+    _is_known,
+    _is_the_clients,
+    _is_of_this_issuer,
+    _has_its_redirect_uri,
+    _has_its_verifier,
+    _is_unused,
+    _is_in_time,
+)
+
+
+def exchange(request: TokenRequest, issuing: Issuing) -> dict[str, Any]:
+    """Exchange a code for tokens.
+
+    Raises:
+        OAuthError: `invalid_request`, or `invalid_grant`. A code that comes a second time ends what came of the first.
+        Contended: when others were faster each time.
+    """
+    handle = handles.read("code", request.required("code"))
+    if handle is None:
+        raise invalid_grant("code_malformed")
+
+    def redeemed(grant: Grant | None) -> tuple[Grant, dict[str, Any]]:
+        if grant is None:
+            raise invalid_grant("code_unknown")
+        shown = _Shown(handle, grant, request)
+        for check in CHECKS:
+            check(shown)
+        return _redeemed(grant, request, issuing)
+
+    return issuing.grants.use(handle.grant_id, redeemed, now=request.now)
+
+
+def _redeemed(grant: Grant, request: TokenRequest, issuing: Issuing) -> tuple[Grant, dict[str, Any]]:
+    """The grant with its code spent and its first tokens, and the answer."""
+    client, now, lifetimes = request.client, request.now, issuing.lifetimes
+    offline = is_offline(grant.scope, client)
+    nonce, code = grant.code.nonce, replace(grant.code, spent_at=now, nonce=None)
+    # From now on it lives as long as the tokens that may come of it.
+    ends_at = grant.created_at + lifetimes.refresh_max_s if offline else now + lifetimes.access_token_s
+    grant = replace(grant, code=code, last_used_at=now, expires_at=ends_at)
+    secret, refresh_token = new_handle(), None
+    grant, token = issuing.with_access_token(grant, scope_now(grant.scope, client), secret, now=now)
+    if offline:
+        changing, fixed = new_part(), new_part()
+        grant = issuing.with_refresh_token(grant, changing, fixed, now=now)
+        refresh_token = handles.rotating(grant.id, changing, fixed)
+    return grant, issuing.answer(
+        grant, client, token, secret, refresh_token=refresh_token, nonce=nonce, now=now
+    )
+
+
+TYPE: Final = GrantType(
+    "authorization_code", given_by_default=True, needs_id_token_key=True, exchange=exchange
+)

@@ -1,0 +1,135 @@
+"""`refresh_token`: one for the next one.
+
+Within the grace the immediate predecessor gives the same access and refresh token again: they are derived from it and
+from a salt in the row, so nothing of an answer is kept. Every other reuse is theft, and ends the grant.
+
+Spec: RFC 6749 §6, §10.4; RFC 9700 §2.2.2, §4.14; OpenID Connect Core 1.0 §12
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, Final
+
+from service.protocol.errors import OAuthError
+from service.protocol.grants import handles
+from service.protocol.grants.base import GrantType, TokenRequest, invalid_grant, reused
+from service.protocol.grants.issuing import Issuing, new_part
+from service.protocol.rights import is_offline, scope_now
+from service.records.grants import AccessToken, Grant, RefreshToken, Rotation
+
+
+def exchange(request: TokenRequest, issuing: Issuing) -> dict[str, Any]:
+    """Exchange a refresh token for new tokens.
+
+    Raises:
+        OAuthError: `invalid_request`, `invalid_scope` or `invalid_grant`.
+        Contended: when others were faster each time.
+    """
+    handle = handles.read("refresh token", request.required("refresh_token"))
+    if handle is None:
+        raise invalid_grant("refresh_token_malformed")
+
+    def refreshed(grant: Grant | None) -> tuple[Grant | None, dict[str, Any]]:
+        if grant is None or grant.refresh is None:
+            raise invalid_grant("refresh_token_unknown")
+        if not handles.is_same(handle.fixed, grant.refresh.fixed_hash):
+            raise invalid_grant("refresh_token_unknown")
+        if grant.issuer != request.issuer:
+            raise invalid_grant("refresh_token_of_another_issuer")
+        is_the_clients = grant.client_id == request.client.client_id
+        if is_the_clients and not is_offline(grant.scope, request.client):
+            raise invalid_grant("no_offline_access_now")
+        if not handles.is_same(handle.secret, grant.refresh.hash):
+            return None, _again(handle, grant, grant.refresh, request, issuing)
+        if not is_the_clients:
+            raise invalid_grant("refresh_token_of_another_client")
+        return _rotated(handle, grant, grant.refresh, request, issuing)
+
+    return issuing.grants.use(handle.grant_id, refreshed, now=request.now)
+
+
+def _rotated(
+    handle: handles.Shown, grant: Grant, token: RefreshToken, request: TokenRequest, issuing: Issuing
+) -> tuple[Grant, dict[str, Any]]:
+    """The grant with the next refresh token and one more access token, and the answer."""
+    scope = _scope(request, grant)
+    if request.now >= token.valid_until:
+        raise invalid_grant("refresh_token_expired")
+    salt = new_part()
+    rotation = Rotation(token.hash, request.now, salt, _asked_hash(request, grant.scope))
+    grant = replace(grant, last_used_at=request.now)
+    secret = handles.derived(handle, salt, "access token")
+    grant, access = issuing.with_access_token(grant, scope, secret, now=request.now)
+    changing = handles.derived(handle, salt, "refresh token")
+    grant = issuing.with_refresh_token(grant, changing, handle.fixed, rotation, now=request.now)
+    return grant, _answer(grant, access, secret, changing, handle.fixed, request, issuing)
+
+
+def _again(
+    handle: handles.Shown, grant: Grant, token: RefreshToken, request: TokenRequest, issuing: Issuing
+) -> dict[str, Any]:
+    """The same tokens for the same request, while the successor is unused and the grace lasts; else the end of the grant."""
+    rotation = token.rotation
+    if (
+        rotation is None
+        or not handles.is_same(handle.secret, rotation.hash)
+        or request.now >= rotation.at + issuing.lifetimes.refresh_grace_s
+        or _asked_hash(request, grant.scope) != rotation.asked_hash
+    ):
+        raise reused("refresh_token_reused", grant)
+    secret = handles.derived(handle, rotation.salt, "access token")
+    changing = handles.derived(handle, rotation.salt, "refresh token")
+    scope, token_hash = _scope(request, grant), handles.hash_bytes(secret)
+    kept = grant.access_token(token_hash, now=request.now)
+    if kept is None:  # it was revoked meanwhile, or its session has ended
+        kept = AccessToken(token_hash, rotation.at, request.now, scope)
+    access = replace(kept, scope=tuple(word for word in kept.scope if word in scope))
+    return _answer(grant, access, secret, changing, handle.fixed, request, issuing)
+
+
+def _answer(
+    grant: Grant,
+    access: AccessToken,
+    secret: str,
+    changing: str,
+    fixed: str,
+    request: TokenRequest,
+    issuing: Issuing,
+) -> dict[str, Any]:
+    refresh_token = handles.rotating(grant.id, changing, fixed)
+    return issuing.answer(grant, request.client, access, secret, refresh_token=refresh_token, now=request.now)
+
+
+def _scope(request: TokenRequest, grant: Grant) -> tuple[str, ...]:
+    """What is asked for, of what was granted and what the client may still have."""
+    wanted, granted = request.parameters.get("scope"), grant.scope
+    if wanted is not None:
+        words = wanted.split()
+        if not words or not set(words) <= set(granted):
+            raise OAuthError(
+                "invalid_scope", "A scope is asked for that was not granted.", cause="scope_not_granted"
+            )
+        granted = tuple(word for word in granted if word in words)
+    scope = scope_now(granted, request.client)
+    if not scope:
+        raise OAuthError(
+            "invalid_scope",
+            "This client may no longer have the scope that it asks for.",
+            cause="scope_taken_away",
+        )
+    return scope
+
+
+def _asked_hash(request: TokenRequest, granted: Iterable[str]) -> str:
+    """What one refresh has to have in common with another one to get the same answer."""
+    parameters = request.parameters
+    scope = parameters["scope"].split() if "scope" in parameters else granted
+    resource = parameters.get("resource", "").split()
+    asked = [request.client.client_id, sorted(set(scope)), sorted(set(resource))]
+    return handles.short_hash(json.dumps(asked))
+
+
+TYPE: Final = GrantType("refresh_token", given_by_default=True, needs_id_token_key=True, exchange=exchange)

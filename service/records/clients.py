@@ -1,0 +1,201 @@
+"""A registered client: what it may do, how a redirect URI is matched, and its row.
+
+Spec: RFC 7591 §2, RFC 9700 §2.1, §4.1.3, RFC 8252 §7
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+from service.protocol.handles import hash_handle, new_version
+from service.protocol.scopes import SCOPES, STANDARD_SCOPES, Scopes
+from service.storage.interface import NEVER, Kind, Record
+
+SECRET_METHODS: Final = ("client_secret_basic", "client_secret_post")
+#: Fields of a client that are never shown: its secrets' hashes, and what is the service's.
+_NO_MEMBERS: Final = ("secrets", "scopes", "version")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSecret:
+    """A secret, as it is kept: its hash, and when it stops being good (Unix s; None: never)."""
+
+    hash: str
+    valid_until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A registered client. Names are those of RFC 7591; those from `first_party` on are ours.
+
+    Attributes:
+        secrets: none for a public client; the newest first, and for an hour after a rotation the ones before it.
+        token_endpoint_auth_method: the one that it is registered for; None: both secret methods.
+        first_party: belongs to the app itself, so that nobody is asked to consent.
+        require_pkce: whether a request without a code challenge is refused; None: unless it carries a nonce.
+        resource_ids: audiences that it serves and may introspect.
+        id_token_claims: `scope`: an ID token holds what the granted scopes give; `requested`: what `claims` asks for.
+        claim_names: claim -> the name that this client knows it by.
+        allow_any_scheme: its own schemes need no dot.
+        default_scopes: added to what it asks for with `openid`.
+        logout_by_hint: an ID token that its backend shows ends the session.
+        scopes: what there is to ask for here, and what each gives; the service's, and no member of the client's.
+        version: of its record; what is granted to it stands on that. No metadata.
+    """
+
+    client_id: str
+    redirect_uris: tuple[str, ...]
+    source: Literal["environment", "database"]
+    secrets: tuple[ClientSecret, ...] = ()
+    token_endpoint_auth_method: str | None = None
+    grant_types: tuple[str, ...] = ()
+    response_types: tuple[str, ...] = ("code",)
+    scope: tuple[str, ...] = SCOPES
+    client_name: str | None = None
+    client_uri: str | None = None
+    logo_uri: str | None = None
+    policy_uri: str | None = None
+    tos_uri: str | None = None
+    contacts: tuple[str, ...] = ()
+    post_logout_redirect_uris: tuple[str, ...] = ()
+    id_token_signed_response_alg: str = "RS256"
+    application_type: str = "web"
+    first_party: bool = False
+    require_pkce: bool | None = None
+    resource_ids: tuple[str, ...] = ()
+    id_token_claims: str = "scope"
+    claim_names: Mapping[str, str] = field(default_factory=dict)
+    allow_any_scheme: bool = False
+    default_scopes: tuple[str, ...] = ()
+    logout_by_hint: bool = False
+    scopes: Scopes = field(default=STANDARD_SCOPES, repr=False, compare=False)
+    version: int = field(default=0, compare=False)
+
+    @property
+    def is_public(self) -> bool:
+        """Whether it proves itself by nothing, as it is registered (RFC 6749 §2.1, RFC 7591 §2)."""
+        return self.token_endpoint_auth_method == "none"
+
+    @property
+    def name(self) -> str:
+        """What its users know it by."""
+        return self.client_name or self.client_id
+
+    def accepts_method(self, method: str) -> bool:
+        """Whether it may authenticate by this method."""
+        if self.is_public:
+            return method == "none"
+        named = self.token_endpoint_auth_method
+        return method == named if named is not None else method in SECRET_METHODS
+
+    def has_secret(self, unverified_secret: str, *, now: int) -> bool:
+        """Whether the secret is one of its own; takes the same time whatever is shown."""
+        shown = hash_handle(unverified_secret)
+        good = [hmac.compare_digest(shown, secret.hash) and _is_valid(secret, now) for secret in self.secrets]
+        return any(good)
+
+    def knows_redirect_uri(self, uri: str) -> bool:
+        """Whether the URI is registered: as an exact string, but for the port of a loopback address.
+
+        Spec: RFC 9700 §2.1, RFC 8252 §7.3
+        """
+        if uri in self.redirect_uris:
+            return True
+        portless = _without_loopback_port(uri)
+        return portless is not None and any(
+            _without_loopback_port(registered) == portless for registered in self.redirect_uris
+        )
+
+    def home(self, redirect_uri: str) -> str | None:
+        """Where its users can start again: its own page, else the origin of a redirect URI of the web that is its own."""
+        if self.client_uri is not None or not self.knows_redirect_uri(redirect_uri):
+            return self.client_uri
+        parts = urlsplit(redirect_uri)
+        is_web = parts.scheme in ("https", "http") and parts.netloc
+        return f"{parts.scheme}://{parts.netloc}/" if is_web else None
+
+    def public_metadata(self) -> dict[str, Any]:
+        """Its metadata, never with a secret."""
+        shown: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name in _NO_MEMBERS or value is None:
+                continue
+            shown[item.name] = _as_json(value)
+        shown["scope"] = " ".join(self.scope)
+        if self.is_public:
+            shown["token_endpoint_auth_method"] = "none"
+        return shown
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _is_valid(secret: ClientSecret, now: int) -> bool:
+    return secret.valid_until is None or now < secret.valid_until
+
+
+def _without_loopback_port(uri: str) -> str | None:
+    match = re.fullmatch(r"http://(127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?(/[^#]*)?", uri, re.ASCII)
+    return None if match is None else f"{match[1]}{match[2] or ''}"
+
+
+def defaults(*, confidential: bool, scopes: Scopes) -> dict[str, Any]:
+    """The members whose default hangs on whether there is a secret, or on what there is to ask for."""
+    return {
+        "token_endpoint_auth_method": None if confidential else "none",
+        "require_pkce": None if confidential else True,
+        "logout_by_hint": confidential,
+        "scope": scopes.words,
+        "scopes": scopes,
+    }
+
+
+def new_record(client: Client) -> Record:
+    """The row of a client that is registered now."""
+    client_id = client.client_id
+    # A client that comes under the same id one day is another: nothing that was read of this one fits it.
+    return Record(
+        Kind.CLIENT,
+        hash_handle(client_id),
+        NEVER,
+        body=to_body(client),
+        client_id=client_id,
+        version=new_version(),
+    )
+
+
+def to_body(client: Client) -> dict[str, Any]:
+    """What its row says of it."""
+    body = client.public_metadata() | {
+        "secrets": [[secret.hash, secret.valid_until] for secret in client.secrets],
+        "token_endpoint_auth_method": client.token_endpoint_auth_method,
+        "scope": list(client.scope),
+    }
+    if client.scope == client.scopes.words:  # all there is, whatever that will be
+        del body["scope"]
+    return body
+
+
+def of_record(record: Record, scopes: Scopes) -> Client:
+    """The client of a row: members that it lacks have their defaults, those that nobody knows here are passed over."""
+    body = record.body
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in body.items()
+        if name in _FIELDS and value is not None
+    }
+    values["secrets"] = tuple(ClientSecret(*secret) for secret in body["secrets"])
+    given = defaults(confidential=bool(body["secrets"]), scopes=scopes)
+    return Client(**given | values, version=record.version)
+
+
+_FIELDS: Final = frozenset(item.name for item in fields(Client))

@@ -1,0 +1,293 @@
+"""A grant: what a user lets a client do. Its code, its refresh token and its access tokens stand in its one row.
+
+What is shown of a handle never gets here, only hashes of it do; see `service.protocol.grants.handles`.
+
+Members that a row has and this version does not know are kept as they are.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Final, TypeVar
+
+from service.storage.interface import Contended, Fitting, Kind, Record, Store
+
+#: A further access token ends the oldest.
+MOST_ACCESS_TOKENS: Final = 32
+#: How many words a grant can hold: a token's are bits.
+MOST_WORDS: Final = 64
+#: An access token: 16 bytes of its hash, when it was made and when it ends (Unix s), and which words of the grant it has.
+_ACCESS_TOKEN: Final = struct.Struct(">16sIIQ")
+#: How often a use is decided that others were faster than.
+_ATTEMPTS: Final = 5
+_GRANT_ID: Final = re.compile(r"[0-9a-v]{26}", re.ASCII)
+
+_Part = TypeVar("_Part", "Code", "RefreshToken", "Rotation")
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """An authorization code.
+
+    Attributes:
+        hash: of its secret.
+        redirect_uri_hash: of the URI that it was sent to.
+        code_challenge: of the request, where it had one.
+        valid_until: Unix s.
+        spent_at: Unix s of its one use; it stays, to be recognised when it comes again.
+        nonce: of the request; gone when it is spent.
+    """
+
+    hash: str
+    redirect_uri_hash: str
+    valid_until: int
+    code_challenge: str | None = None
+    nonce: str | None = None
+    spent_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """How the refresh token came to be: what its predecessor was, when it was used, and for what.
+
+    Attributes:
+        hash: of the predecessor's part that changes.
+        at: Unix s.
+        salt: together with the predecessor itself it gives what came of it, again.
+        asked_hash: of what the request had: client, scope, resource.
+    """
+
+    hash: str
+    at: int
+    salt: str
+    asked_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshToken:
+    """The refresh token that is good now.
+
+    Attributes:
+        fixed_hash: of the part that all refresh tokens of the grant have.
+        hash: of the part that changes.
+        made_at, valid_until: Unix s.
+        rotation: what it came of; None for the first.
+    """
+
+    fixed_hash: str
+    hash: str
+    made_at: int
+    valid_until: int
+    rotation: Rotation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """An access token that lives.
+
+    Attributes:
+        hash: 16 bytes, of its secret.
+        made_at, ends_at: Unix s.
+        scope: its words; some of the grant's.
+    """
+
+    hash: bytes
+    made_at: int
+    ends_at: int
+    scope: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a user lets a client do.
+
+    Attributes:
+        id: no secret; every handle names it.
+        subject, client_id, sid: whose it is, whose use it is, and of which session.
+        expires_at: Unix s.
+        version: as it was read.
+        issuer: under which issuer it is good.
+        scope: what was granted.
+        auth_time, acr, amr: of the sign-in.
+        id_token_claims, userinfo_claims: asked for one by one, and agreed to.
+        created_at, last_used_at: Unix s.
+        code: what it begins with.
+        refresh: None without offline access, and until the code is redeemed.
+        access: the oldest first.
+        unknown: members of the row that a newer version put there.
+    """
+
+    id: str
+    subject: str
+    client_id: str
+    sid: str
+    expires_at: int
+    issuer: str
+    scope: tuple[str, ...]
+    auth_time: int
+    created_at: int
+    last_used_at: int
+    code: Code
+    acr: str | None = None
+    amr: tuple[str, ...] = ()
+    id_token_claims: tuple[str, ...] = ()
+    userinfo_claims: tuple[str, ...] = ()
+    refresh: RefreshToken | None = None
+    access: tuple[AccessToken, ...] = ()
+    version: int = 1
+    unknown: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_access(self, token: AccessToken, *, now: int) -> Grant:
+        """With one more access token; those that have ended go, and the oldest of too many."""
+        living = tuple(each for each in self.access if each.ends_at > now)
+        return replace(self, access=(*living, token)[-MOST_ACCESS_TOKENS:])
+
+    def access_token(self, token_hash: bytes, *, now: int) -> AccessToken | None:
+        """The live access token of that hash."""
+        return next((each for each in self.access if each.hash == token_hash and each.ends_at > now), None)
+
+    def to_record(self) -> Record:
+        """Its row."""
+        body = dict(self.unknown)
+        for name in _IN_BODY:
+            if (value := getattr(self, name)) not in (None, ()):
+                body[name] = value
+        body["code"] = _members(self.code)
+        if self.refresh is not None:
+            refresh = body["refresh"] = _members(self.refresh)
+            if self.refresh.rotation is not None:
+                refresh["rotation"] = _members(self.refresh.rotation)
+        bits = {word: 1 << place for place, word in enumerate(self.scope)}
+        tokens = b"".join(
+            _ACCESS_TOKEN.pack(each.hash, each.made_at, each.ends_at, sum(bits[word] for word in each.scope))
+            for each in self.access
+        )
+        return Record(
+            Kind.GRANT,
+            self.id,
+            self.expires_at,
+            self.subject,
+            session_id=self.sid,
+            client_id=self.client_id,
+            version=self.version,
+            body=body,
+            outlives_session=self.refresh is not None,
+            tokens=tokens,
+        )
+
+
+_COLUMNS: Final = ("id", "subject", "client_id", "sid", "expires_at", "version")
+_MADE: Final = ("code", "refresh", "access", "unknown")
+_IN_BODY: Final = tuple(item.name for item in fields(Grant) if item.name not in _COLUMNS + _MADE)
+_LISTS: Final = ("scope", "amr", "id_token_claims", "userinfo_claims")
+
+
+def of_record(record: Record) -> Grant:
+    """The grant of a row."""
+    body = dict(record.body)
+    known = {name: body.pop(name) for name in _IN_BODY if name in body}
+    known |= {name: tuple(known[name]) for name in _LISTS if name in known}
+    scope = known.setdefault("scope", ())
+    code = _of(Code, body.pop("code"))
+    refresh = body.pop("refresh", None)
+    if refresh is not None:
+        rotation = refresh.get("rotation")
+        refresh = _of(RefreshToken, refresh | {"rotation": rotation and _of(Rotation, rotation)})
+    access = tuple(
+        AccessToken(hash_, made_at, ends_at, tuple(word for n, word in enumerate(scope) if bits >> n & 1))
+        for hash_, made_at, ends_at, bits in _ACCESS_TOKEN.iter_unpack(record.tokens)
+    )
+    return Grant(
+        id=record.id_hash,
+        subject=record.subject,
+        client_id=record.client_id,
+        sid=record.session_id,
+        expires_at=record.expires_at,
+        version=record.version,
+        code=code,
+        refresh=refresh,
+        access=access,
+        unknown=body,
+        **known,
+    )
+
+
+def _members(value: Any) -> dict[str, Any]:
+    """What is said of a part; its own parts are not."""
+    members = {item.name: getattr(value, item.name) for item in fields(value)}
+    return {name: member for name, member in members.items() if isinstance(member, (str, int))}
+
+
+def _of(kind: type[_Part], members: Mapping[str, Any]) -> _Part:
+    known = {item.name for item in fields(kind)}
+    return kind(**{name: value for name, value in members.items() if name in known})
+
+
+class Grants:
+    """Where grants are kept.
+
+    Args:
+        store: where they live.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def find(self, grant_id: str, *, now: int) -> Grant | None:
+        """The live grant of that id, which has the form of one. One read, by the primary key."""
+        record = self._store.get(Kind.GRANT, grant_id, now=now)
+        return None if record is None else of_record(record)
+
+    def use(
+        self, grant_id: str, decide: Callable[[Grant | None], tuple[Grant | None, _Result]], *, now: int
+    ) -> _Result:
+        """Change a grant, so that no change of anybody else is lost: one read and one conditional update.
+
+        Args:
+            grant_id: which; it has the form of an id.
+            decide: what the grant becomes, None where it stays, and what is returned. It is asked again when somebody
+                else was faster. What it raises is raised, and nothing was changed.
+            now: Unix s.
+
+        Raises:
+            Contended: when others were faster each time.
+        """
+        for _ in range(_ATTEMPTS):
+            wanted, result = decide(self.find(grant_id, now=now))
+            if wanted is None or self._store.swap(wanted.to_record(), now=now):
+                return result
+        raise Contended
+
+    def revoke_access_token(self, grant_id: str, token_hash: bytes, *, now: int) -> None:
+        """End one access token, where it lives.
+
+        Raises:
+            Contended: when others were faster each time.
+        """
+        for _ in range(_ATTEMPTS):
+            grant = self.find(grant_id, now=now)
+            if grant is None or grant.access_token(token_hash, now=now) is None:
+                return
+            access = tuple(each for each in grant.access if each.hash != token_hash)
+            if self._store.swap(replace(grant, access=access).to_record(), ending=True, now=now):
+                return
+        raise Contended
+
+    def end(self, grant_id: str, *, now: int, falling: Sequence[Fitting] = ()) -> bool:
+        """End a grant, and what falls with it; whether there was such a one."""
+        if not is_grant_id(grant_id):
+            return False
+        return self._store.take(Kind.GRANT, grant_id, falling=falling, now=now) is not None
+
+    def of_user(self, user_id: str, *, now: int) -> list[Grant]:
+        """The live grants of a user."""
+        return [of_record(record) for record in self._store.list(Kind.GRANT, subject=user_id, now=now)]
+
+
+def is_grant_id(unverified: str) -> bool:
+    """Whether a text has the form of a grant's id; it is looked up as it is."""
+    return _GRANT_ID.fullmatch(unverified) is not None

@@ -1,0 +1,26 @@
+"""Which clients a session has signed its user in to: known until it ends, long after their grants have."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from service.protocol.handles import hash_handle
+from service.protocol.models import Session
+from service.storage.interface import Change, Kind, Record
+
+#: However often it is refreshed, a session ends this long after it began, in s.
+MAX_SESSION_S: Final = 90 * 86_400
+
+
+def visited(session: Session, client_id: str) -> Change:
+    """Take note that the session signs its user in to a client; where that is known, nothing changes."""
+    id_hash = hash_handle(f"{session.sid}\n{client_id}")
+    visit = Record(
+        Kind.VISIT,
+        id_hash,
+        session.created_at + MAX_SESSION_S,
+        session.user_id,
+        session_id=session.sid,
+        client_id=client_id,
+    )
+    return Change(Kind.VISIT, id_hash, lambda known: known, new=visit)
