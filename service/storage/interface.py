@@ -113,15 +113,16 @@ class Fitting:
         """What is said of them: values by name.
 
         Raises:
-            ValueError: when nothing is: that would be all.
+            ValueError: when nothing is, or only what leaves some out: that would be all.
         """
         said = {name: value for name in _SAID if (value := getattr(self, name)) is not None}
-        if not said:
+        if not said.keys() - _LEAVING_OUT:
             raise ValueError("nothing is said of the records")
         return said
 
 
 _SAID: Final = tuple(item.name for item in fields(Fitting) if item.name != "kind")
+_LEAVING_OUT: Final = {"keep_session_id", "outlives_session"}
 
 #: What a record becomes, decided from what it is; None leaves it as it is. It is called again when somebody else was
 #: faster, so that it does nothing but decide. Kind and id stay.
