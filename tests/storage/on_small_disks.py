@@ -99,7 +99,7 @@ def _changed(known: Record) -> Record:
 
 #: What takes away, by verb; each number is another user's.
 TAKES_AWAY: dict[str, Callable[[SqlStore, int], object]] = {
-    "delete": lambda store, n: store.delete(Kind.SESSION, Kind.GRANT, Kind.CODE, subject=f"u{n}", now=NOW),
+    "delete": lambda store, n: store.delete(Fitting(Kind.SESSION, subject=f"u{n}"), Fitting(Kind.GRANT, subject=f"u{n}"), Fitting(Kind.CODE, subject=f"u{n}"), now=NOW),
     "take": lambda store, n: store.take(Kind.SESSION, id_of(f"u{n}"), now=NOW),
     "take, with what falls": lambda store, n: store.take(
         Kind.GRANT, id_of(f"u{n}"), falling=[Fitting(Kind.REFRESH_TOKEN, grant_id=f"u{n}")], now=NOW
@@ -140,7 +140,7 @@ def test_a_command_finds_room_too(disk: SmallDisk, service: SqlStore, url: str) 
     """It keeps no reserve, and draws what the service keeps."""
     full(disk)
     with closing(open_url(url)) as command:
-        assert command.delete(Kind.SESSION, subject="u1", now=NOW) == 1
+        assert command.delete(Fitting(Kind.SESSION, subject="u1"), now=NOW) == 1
     assert service.get(Kind.SESSION, id_of("u1"), now=NOW) is None
 
 
@@ -150,7 +150,7 @@ def test_what_takes_away_finds_room_again_and_again(disk: SmallDisk, service: Sq
     ended = 0
     with reading(disk), pytest.raises(StoreUnavailable):
         while True:
-            assert service.delete(Kind.SESSION, Kind.GRANT, subject=f"u{ended}", now=NOW) == 1
+            assert service.delete(Fitting(Kind.SESSION, subject=f"u{ended}"), Fitting(Kind.GRANT, subject=f"u{ended}"), now=NOW) == 1
             disk.fill()
             ended += 1
             assert ended < MANY
@@ -164,7 +164,7 @@ def test_what_stores_more_is_refused_and_takes_nothing_of_it(
 ) -> None:
     """Where room is short it is `StoreUnavailable` at once, whether or not a revocation has just set some free."""
     full(disk)
-    service.delete(Kind.SESSION, subject="u1", now=NOW)
+    service.delete(Fitting(Kind.SESSION, subject="u1"), now=NOW)
     disk.fill()
     left = reserve(disk)
     for number in range(2, 8):
@@ -178,7 +178,7 @@ def test_nothing_new_is_stored_in_the_last_half_mebibyte(disk: SmallDisk, servic
     other = disk.folder / "half"
     other.write_bytes(b"\0" * (disk.free() - LOW // 2))
     wait_until(lambda: not _stores(service))
-    assert service.delete(Kind.SESSION, subject="u1", now=NOW) == 1
+    assert service.delete(Fitting(Kind.SESSION, subject="u1"), now=NOW) == 1
     assert reserve(disk) == WHOLE
     service.check_revocable()
     other.unlink()
@@ -213,7 +213,7 @@ def test_nothing_is_given_out_that_could_not_be_taken_back(
                     break
                 assert _gives_out(service)
                 assert _gives_out(other)
-                service.delete(Kind.SESSION, subject=f"u{number}", now=NOW)
+                service.delete(Fitting(Kind.SESSION, subject=f"u{number}"), now=NOW)
                 disk.fill()
             wait_until(lambda: not _gives_out(service))
             wait_until(lambda: not _gives_out(other))
@@ -234,7 +234,7 @@ def test_a_sign_out_that_waits_leaves_half_of_it(disk: SmallDisk, service: SqlSt
             disk.fill()
     assert number > 2
     assert reserve(disk) == HALF * PORTION
-    assert service.delete(Kind.SESSION, subject="u1", now=NOW) == 1
+    assert service.delete(Fitting(Kind.SESSION, subject="u1"), now=NOW) == 1
 
 
 def test_what_ends_makes_room(disk: SmallDisk, service: SqlStore, url: str) -> None:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import hashlib
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from service.protocol.models import SignIn
+from service.records.grants import AccessToken, Code, Grant, Grants
 from service.sessions import LocalSessions, Replayed
 from service.storage.interface import Kind, Record
 from service.storage.sql import SqlStore
-from tests.storage.stores import NOW, open_url, record
+from tests.storage.crew import ANSWER_S, CONTEXT, Crew
+from tests.storage.stores import NOW, id_of, open_url, record
 
 PROCESSES: Final = 4
 THREADS: Final = 8
-_ANSWER_S: Final = 60.0
 
 
 def _wins_put(store: SqlStore, handle: str, racer: str) -> bool:
@@ -35,15 +35,39 @@ def _wins_replace(store: SqlStore, handle: str, racer: str) -> bool:
     return store.replace(Kind.SESSION, old, record(f"{handle} by {racer}", subject=handle), now=NOW)
 
 
-def grant_of(handle: str) -> Record:
-    """The grant that the code `handle` hangs on."""
-    return record(f"grant of {handle}", kind=Kind.GRANT, subject=handle, grant_id=handle)
+def grant_of(handle: str, **fields: Any) -> Record:
+    """A grant, whose code nobody has redeemed; all of it is the user's whose name is the handle."""
+    grant = Grant(
+        id=id_of(handle, Kind.GRANT),
+        subject=handle,
+        client_id="reports",
+        sid=handle,
+        expires_at=NOW + 60,
+        issuer="https://id.example",
+        scope=("openid",),
+        auth_time=NOW,
+        created_at=NOW,
+        last_used_at=NOW,
+        code=Code("hash", "uri", NOW + 60),
+    )
+    return replace(grant, **fields).to_record()
 
 
-def _wins_spend(store: SqlStore, handle: str, racer: str) -> bool:
-    token = record(f"{handle} by {racer}", kind=Kind.ACCESS_TOKEN, subject=handle, grant_id=handle)
-    code = record(handle).id_hash
-    return store.spend(Kind.CODE, code, grant=grant_of(handle), body={"by": racer}, put=[token], now=NOW).won
+def _wins_swap(store: SqlStore, handle: str, racer: str) -> bool:
+    return store.swap(record(handle, kind=Kind.GRANT, body={"by": racer}), now=NOW)
+
+
+def redeem(store: SqlStore, handle: str, racer: str) -> bool:
+    """Redeem the code of a grant, as a client does; whether it is this one that got the access token."""
+
+    def decide(grant: Grant | None) -> tuple[Grant | None, bool]:
+        if grant is None or grant.code.spent_at is not None:
+            return None, False
+        token = AccessToken(hashlib.sha256(racer.encode()).digest()[:16], NOW, NOW + 60, grant.scope)
+        spent = replace(grant, code=replace(grant.code, spent_at=NOW))
+        return spent.with_access(token, now=NOW), True
+
+    return Grants(store).use(id_of(handle, Kind.GRANT), decide, now=NOW)
 
 
 def _wins_take_and_put(store: SqlStore, handle: str, racer: str) -> bool:
@@ -80,7 +104,8 @@ RACES: Final[Mapping[str, Callable[[SqlStore, str, str], bool]]] = {
     "take": _wins_take,
     "take and put": _wins_take_and_put,
     "replace": _wins_replace,
-    "spend": _wins_spend,
+    "swap": _wins_swap,
+    "use": redeem,
     "change": _wins_change,
     "trusted mint": _wins_trusted_mint,
     "refresh": _wins_refresh,
@@ -112,7 +137,7 @@ def race_threads(
 
     def run(number: int) -> None:
         for index, handle in enumerate(handles):
-            start.wait(_ANSWER_S)
+            start.wait(ANSWER_S)
             try:
                 won = RACES[race](store, handle, f"{name}{number}")
             except Exception as error:
@@ -138,40 +163,16 @@ def _serve(wire: Connection, start: Any, name: str) -> None:
             wire.send(race_threads(store, race, handles, start=start, threads=THREADS, name=name))
 
 
-class Racers:
+class Racers(Crew):
     """4 processes of 8 threads each, started once and used for many races."""
 
-    def __enter__(self) -> Self:
-        # Children of one process that has imported this module and nothing else has begun in.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
+    def __init__(self) -> None:
         # Kept: its semaphores have names, which end with the object.
-        self._start = context.Barrier(PROCESSES * THREADS)
-        self._wires: list[Connection] = []
-        self._processes: list[BaseProcess] = []
-        for number in range(PROCESSES):
-            here, there = context.Pipe()
-            process = context.Process(target=_serve, args=(there, self._start, f"{number}-"), daemon=True)
-            process.start()
-            there.close()
-            self._wires.append(here)
-            self._processes.append(process)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for wire, process in zip(self._wires, self._processes, strict=True):
-            with suppress(BrokenPipeError):
-                wire.send(None)
-            process.join(10)
-            process.kill()
+        self._start = CONTEXT.Barrier(PROCESSES * THREADS)
+        super().__init__(_serve, [(self._start, f"{number}-") for number in range(PROCESSES)])
 
     def race(self, url: str, race: str, handles: list[str]) -> Result:
         """Let all of them race for one handle after another on the database of `url`."""
-        for wire in self._wires:
-            wire.send((url, race, handles))
-        results: list[Result] = []
-        for wire in self._wires:
-            assert wire.poll(_ANSWER_S), "a process of racers gives no answer"
-            results.append(wire.recv())
+        results: list[Result] = self.told([(url, race, handles)] * PROCESSES)
         wins = [sum(column) for column in zip(*(result.wins for result in results), strict=True)]
         return Result(wins, [error for result in results for error in result.errors])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import psycopg
 from service.protocol.handles import hash_handle
 from service.settings import read_settings
 from service.startup import open_store
+from service.storage.ids import RANDOM_BYTES, ordered_id
 from service.storage.interface import Kind, Record
 from service.storage.sql import SqlStore
 
@@ -37,11 +39,18 @@ def migrate(url: str) -> None:
     store.close()
 
 
+def id_of(handle: str = "one", kind: Kind = Kind.SESSION) -> str:
+    """The id of the record that is called `handle`: its hash; of a grant one that was made at `NOW`."""
+    if kind is Kind.GRANT:
+        return ordered_id(NOW, hashlib.sha256(handle.encode()).digest()[:RANDOM_BYTES])
+    return hash_handle(handle)
+
+
 def record(
     handle: str = "one", *, kind: Kind = Kind.SESSION, expires_at: int = NOW + 60, **fields: Any
 ) -> Record:
-    """A record that is found by the hash of `handle`."""
-    return Record(kind, hash_handle(handle), expires_at, **fields)
+    """A record that is called `handle`."""
+    return Record(kind, id_of(handle, kind), expires_at, **fields)
 
 
 def rows(url: str, *kinds: Kind) -> int:

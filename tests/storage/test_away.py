@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from service.protocol.handles import hash_handle
-from service.storage.interface import Kind, StoreUnavailable
+from service.storage.interface import Fitting, Kind, StoreUnavailable
 from service.storage.postgres import PostgresDatabase
 from service.storage.sql import SqlStore
 from service.storage.sweeping import Sweeper
@@ -27,13 +27,11 @@ VERBS: dict[str, Callable[[SqlStore], object]] = {
     "put": lambda store: store.put(record("new"), now=NOW),
     "get": lambda store: store.get(Kind.SESSION, ID, now=NOW),
     "take": lambda store: store.take(Kind.SESSION, ID, now=NOW),
-    "spend": lambda store: store.spend(
-        Kind.CODE, ID, grant=record("grant", kind=Kind.GRANT), body={}, put=[], now=NOW
-    ),
+    "swap": lambda store: store.swap(record("grant", kind=Kind.GRANT), now=NOW),
     "change": lambda store: store.change(Kind.USER, "id", lambda known: known, new=record(), now=NOW),
     "replace": lambda store: store.replace(Kind.SESSION, ID, record("two"), now=NOW),
     "list": lambda store: store.list(Kind.SESSION, subject="", now=NOW),
-    "delete": lambda store: store.delete(Kind.SESSION, subject="", now=NOW),
+    "delete": lambda store: store.delete(Fitting(Kind.SESSION, subject=""), now=NOW),
     "delete_expired": lambda store: store.delete_expired(now=NOW, limit=9),
     "schema_state": lambda store: store.schema_state(),
 }
@@ -147,7 +145,7 @@ def test_a_read_only_postgresql_is_an_outage_for_writes(postgres_url: str) -> No
             assert _unavailable(store) == [
                 "put",
                 "take",
-                "spend",
+                "swap",
                 "change",
                 "replace",
                 "delete",

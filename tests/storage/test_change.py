@@ -12,7 +12,7 @@ from service.protocol.handles import hash_handle
 from service.storage.interface import Change, Contended, Decide, Fitting, Kind, NotStanding, Record
 from service.storage.sql import SqlStore
 from tests.storage.stores import NOW, open_url, record
-from tests.support.statements import at_once, stopped
+from tests.support.statements import at_once, stopped, watch_store
 
 USER = hash_handle("user")
 
@@ -45,7 +45,6 @@ def test_every_field_but_kind_and_id_may_change(store: SqlStore) -> None:
         subject="bob",
         grant_id="g",
         session_id="s",
-        spent_at=NOW,
         client_id="c",
     )
     changed = replace(other, kind=Kind.USER, id_hash=USER)
@@ -56,7 +55,7 @@ def test_every_field_but_kind_and_id_may_change(store: SqlStore) -> None:
 
 
 def test_each_change_counts_the_version_up(store: SqlStore) -> None:
-    """The version grows by one at a `change`, a `replace` and a `spend`, whatever the caller says of it."""
+    """The version grows by one at a `change`, a `replace` and a `swap`, whatever the caller says of it."""
     store.put(replace(_user(), version=7), now=NOW)
     changed = _change(store, lambda known: replace(known, version=1))
     kept = store.get(Kind.USER, USER, now=NOW)
@@ -67,6 +66,10 @@ def test_each_change_counts_the_version_up(store: SqlStore) -> None:
     kept = store.get(Kind.USER, USER, now=NOW)
     assert kept is not None
     assert kept.version == 9
+    assert store.swap(replace(_user(n=2), version=9), now=NOW) is True
+    kept = store.get(Kind.USER, USER, now=NOW)
+    assert kept is not None
+    assert kept.version == 10
 
 
 def test_what_is_not_there_is_not_changed(store: SqlStore) -> None:
@@ -102,6 +105,20 @@ def test_what_is_left_is_left(store: SqlStore) -> None:
     assert store.get(Kind.USER, USER, now=NOW) == _user(a=1)
     assert store.change(Kind.USER, hash_handle("no"), lambda _: None, new=_user(), now=NOW) is None
     assert store.get(Kind.USER, hash_handle("no"), now=NOW) is None
+
+
+def test_what_is_content_with_a_record_stores_nothing(store: SqlStore) -> None:
+    """Where `decide` returns the very record, that is returned, and nothing is written: its version stays."""
+    store.put(_user(a=1), now=NOW)
+    run: list[str] = []
+    watch_store(store, run.append)
+    assert _change(store, lambda known: known, new=_user(a=2)) == _user(a=1)
+    session = record("session", subject="alice")
+    assert store.put(session, changes=[Change(Kind.USER, USER, lambda known: known)], now=NOW) is True
+    assert [sql for sql in run if sql.startswith("UPDATE")] == []
+    kept = store.get(Kind.USER, USER, now=NOW)
+    assert kept is not None
+    assert (kept, kept.version) == (_user(a=1), 1)
 
 
 def test_of_two_who_read_the_same_neither_is_lost(store: SqlStore, second_store: SqlStore) -> None:

@@ -9,10 +9,11 @@ from functools import partial
 import pytest
 
 from service.protocol.models import SignIn
+from service.records.grants import AccessToken, Grants, RefreshToken
 from service.sessions import LocalSessions
 from service.storage.interface import Kind
 from service.storage.sql import SqlStore
-from tests.storage.racers import RACES, Racers, Result, grant_of, race_threads
+from tests.storage.racers import RACES, Racers, Result, grant_of, race_threads, redeem
 from tests.storage.stores import NOW, record
 
 ROUNDS = 6
@@ -46,9 +47,8 @@ def prizes(race: str, store: SqlStore) -> list[str]:
         store.put(*(record(handle, subject=USER) for handle in handles), now=NOW)
     if race == "take and put":
         store.put(*(record(handle, kind=Kind.INTERACTION) for handle in handles), now=NOW)
-    if race == "spend":
+    if race in {"swap", "use"}:
         store.put(*(grant_of(handle) for handle in handles), now=NOW)
-        store.put(*(record(handle, kind=Kind.CODE, grant_id=handle) for handle in handles), now=NOW)
     if race == "refresh":
         sessions = LocalSessions(store, lifetime_s=60)
         return [sessions.create(SignIn(user_id=USER), now=NOW).token for _ in handles]
@@ -64,8 +64,10 @@ def left(race: str, store: SqlStore, handles: list[str]) -> list[int]:
             ]
         case "refresh":
             return [len(store.list(Kind.SESSION, subject=USER, now=NOW))]
-        case "spend":
-            return [len(store.list(Kind.ACCESS_TOKEN, subject=handle, now=NOW)) for handle in handles]
+        case "swap":
+            return [store.list(Kind.GRANT, subject=handle, now=NOW)[0].version - 1 for handle in handles]
+        case "use":
+            return [len(Grants(store).of_user(handle, now=NOW)[0].access) for handle in handles]
         case _:
             return [len(store.list(Kind.SESSION, subject=handle, now=NOW)) for handle in handles]
 
@@ -117,33 +119,46 @@ def _at_once(*calls: Callable[[], object]) -> list[BaseException]:
     return raised
 
 
-HANGING = (Kind.GRANT, Kind.CODE, Kind.ACCESS_TOKEN, Kind.REFRESH_TOKEN)
+def _used_again(store: SqlStore, handle: str) -> object:
+    """The grant ends because its code comes twice."""
+    return Grants(store).end(grant_of(handle).id_hash, now=NOW)
+
+
 ENDINGS: dict[str, Callable[[SqlStore, str], object]] = {
-    "revoked": lambda store, handle: store.delete(*HANGING, grant_id=handle, now=NOW),
+    "revoked": _used_again,
     "locked out": lambda store, handle: LocalSessions(store, lifetime_s=60).lock_out(handle, now=NOW),
+    "signed out": lambda store, handle: LocalSessions(store, lifetime_s=60).end_all(handle, now=NOW),
 }
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-@pytest.mark.parametrize("kind", [Kind.CODE, Kind.REFRESH_TOKEN])
-def test_what_is_spent_while_its_grant_ends_leaves_nothing(
-    store: SqlStore, second_store: SqlStore, kind: Kind, ending: str
+def test_what_is_used_while_it_ends_is_at_its_end(
+    store: SqlStore, second_store: SqlStore, ending: str
 ) -> None:
-    """A grant that ends while it is used is at its end afterwards, with all that hung on it; neither waits for the
-    other for ever.
-    """
+    """A grant that ends while its code is redeemed is gone afterwards, and neither waits for the other for ever."""
     for number in range(40):
         handle = f"h{number}"
-        token = record(f"token {handle}", kind=Kind.ACCESS_TOKEN, subject=handle, grant_id=handle)
-        store.put(grant_of(handle), record(handle, kind=kind, subject=handle, grant_id=handle), now=NOW)
-        spend = partial(
-            store.spend,
-            kind,
-            record(handle).id_hash,
-            grant=grant_of(handle),
-            body={},
-            put=[token],
-            now=NOW,
-        )
-        assert _at_once(spend, partial(ENDINGS[ending], second_store, handle)) == []
-        assert [store.list(each, subject=handle, now=NOW) for each in HANGING] == [[]] * 4
+        store.put(grant_of(handle), now=NOW)
+        use = partial(redeem, store, handle, "client")
+        assert _at_once(use, partial(ENDINGS[ending], second_store, handle)) == []
+        assert store.list(Kind.GRANT, subject=handle, now=NOW) == []
+
+
+def test_an_access_token_that_comes_while_the_session_ends_is_none(
+    store: SqlStore, second_store: SqlStore
+) -> None:
+    """An offline grant stays when its session ends, and has no access token of before then; whoever was faster.
+
+    What a refresh gives after the end is not the session's: it is decided from the grant as the end has left it.
+    """
+    sessions = LocalSessions(second_store, lifetime_s=60)
+    refresh = RefreshToken("fixed", "changing", NOW, NOW + 60)
+    before = AccessToken(b"b" * 16, NOW, NOW + 60, ("openid",))
+    for number in range(40):
+        handle = f"h{number}"
+        store.put(grant_of(handle, refresh=refresh, access=(before,)), now=NOW)
+        redeeming = partial(redeem, store, handle, "client")
+        assert _at_once(redeeming, partial(sessions.end_one, handle, handle, now=NOW)) == []
+        (kept,) = Grants(store).of_user(handle, now=NOW)
+        assert before not in kept.access
+        assert len(kept.access) <= 1

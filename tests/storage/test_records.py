@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from service.protocol.handles import hash_handle
-from service.storage.interface import Kind, Record
+from service.storage.interface import Fitting, Kind, Record
 from service.storage.sql import SqlStore
 from tests.storage.stores import NOW, record
 
@@ -18,11 +21,27 @@ def test_what_was_put_is_got_as_it_was(store: SqlStore) -> None:
         subject="alice",
         grant_id="grant-1",
         session_id="sid-1",
-        spent_at=NOW - 1,
         body={"roles": ["a"], "n": 1, "none": None, "f": 0.5},
     )
     assert store.put(stored, now=NOW) is True
     assert store.get(Kind.SESSION, ONE, now=NOW) == stored
+
+
+def test_a_grant_is_got_as_it_was(store: SqlStore) -> None:
+    """A grant has two fields of its own, and bytes of any value."""
+    stored = record(
+        kind=Kind.GRANT,
+        subject="alice",
+        session_id="sid-1",
+        client_id="reports",
+        outlives_session=True,
+        tokens=bytes(range(256)),
+        body={"issuer": "https://id.example"},
+    )
+    assert store.put(stored, now=NOW) is True
+    assert store.get(Kind.GRANT, stored.id_hash, now=NOW) == stored
+    assert store.list(Kind.GRANT, subject="alice", now=NOW) == [stored]
+    assert store.take(Kind.GRANT, stored.id_hash, now=NOW) == stored
 
 
 def test_what_was_put_is_seen_by_another_process(store: SqlStore, second_store: SqlStore) -> None:
@@ -101,7 +120,7 @@ def test_a_record_ends_at_its_second(store: SqlStore, now: int, is_live: bool) -
 def test_a_record_that_has_ended_is_not_counted_as_deleted(store: SqlStore) -> None:
     """`delete` counts, and removes, live records alone."""
     store.put(record(subject="alice", expires_at=NOW), now=NOW - 1)
-    assert store.delete(Kind.SESSION, subject="alice", now=NOW) == 0
+    assert store.delete(Fitting(Kind.SESSION, subject="alice"), now=NOW) == 0
     assert store.delete_expired(now=NOW, limit=10) == 1
 
 
@@ -180,7 +199,7 @@ def _grants(store: SqlStore, subject: str) -> set[str]:
 def test_delete_removes_all_of_a_subject(store: SqlStore) -> None:
     """`delete` by subject removes every live record about it, counts them, and touches nobody else's."""
     _three_of_alice(store)
-    assert store.delete(Kind.SESSION, subject="alice", now=NOW) == 3
+    assert store.delete(Fitting(Kind.SESSION, subject="alice"), now=NOW) == 3
     assert _grants(store, "alice") == set()
     assert _grants(store, "bob") == {"g-a"}
 
@@ -188,7 +207,7 @@ def test_delete_removes_all_of_a_subject(store: SqlStore) -> None:
 def test_delete_of_a_grant_removes_that_grant(store: SqlStore) -> None:
     """`delete` with `grant_id` removes that grant's records of that subject, not another's of the same name."""
     _three_of_alice(store)
-    assert store.delete(Kind.SESSION, subject="alice", grant_id="g-a", now=NOW) == 1
+    assert store.delete(Fitting(Kind.SESSION, subject="alice", grant_id="g-a"), now=NOW) == 1
     assert _grants(store, "alice") == {"g-b", "g-c"}
     assert _grants(store, "bob") == {"g-a"}
 
@@ -196,7 +215,7 @@ def test_delete_of_a_grant_removes_that_grant(store: SqlStore) -> None:
 def test_delete_of_a_grant_needs_no_subject(store: SqlStore) -> None:
     """`delete` with `grant_id` alone removes that grant's records, whoever they are about."""
     _three_of_alice(store)
-    assert store.delete(Kind.SESSION, grant_id="g-a", now=NOW) == 2
+    assert store.delete(Fitting(Kind.SESSION, grant_id="g-a"), now=NOW) == 2
     assert _grants(store, "alice") == {"g-b", "g-c"}
     assert _grants(store, "bob") == set()
 
@@ -204,69 +223,100 @@ def test_delete_of_a_grant_needs_no_subject(store: SqlStore) -> None:
 def test_delete_of_a_session_removes_what_hangs_on_it(store: SqlStore) -> None:
     """`delete` with `session_id` removes that session's records, of that subject where one is named."""
     _three_of_alice(store)
-    assert store.delete(Kind.SESSION, subject="alice", session_id="s-a", now=NOW) == 1
+    assert store.delete(Fitting(Kind.SESSION, subject="alice", session_id="s-a"), now=NOW) == 1
     assert _grants(store, "alice") == {"g-b", "g-c"}
-    assert store.delete(Kind.SESSION, session_id="s-a", now=NOW) == 1
+    assert store.delete(Fitting(Kind.SESSION, session_id="s-a"), now=NOW) == 1
     assert _grants(store, "bob") == set()
 
 
 def test_delete_keeps_the_session_to_keep(store: SqlStore) -> None:
     """`delete` with `keep_session_id` removes all of the subject but that session's."""
     _three_of_alice(store)
-    assert store.delete(Kind.SESSION, subject="alice", keep_session_id="s-b", now=NOW) == 2
+    assert store.delete(Fitting(Kind.SESSION, subject="alice", keep_session_id="s-b"), now=NOW) == 2
     assert _grants(store, "alice") == {"g-b"}
 
 
-def test_delete_keeps_what_was_spent(store: SqlStore) -> None:
-    """`delete` with `keep_spent` leaves spent records to be recognised, and removes the others."""
-    spent = record("spent", kind=Kind.CODE, subject="alice", session_id="s-a", spent_at=NOW)
-    store.put(spent, record("unspent", kind=Kind.CODE, subject="alice", session_id="s-a"), now=NOW)
-    assert store.delete(Kind.CODE, subject="alice", session_id="s-a", keep_spent=True, now=NOW) == 1
-    assert store.list(Kind.CODE, subject="alice", now=NOW) == [spent]
-    assert store.delete(Kind.CODE, subject="alice", session_id="s-a", now=NOW) == 1
+def _grant(name: str, *, outlives: bool, session_id: str = "s-a", tokens: bytes = b"t" * 32) -> Record:
+    about = {"subject": "alice", "session_id": session_id, "client_id": "reports"}
+    return record(name, kind=Kind.GRANT, **about, outlives_session=outlives, tokens=tokens)
+
+
+def test_delete_by_whether_a_grant_outlives_its_session(store: SqlStore) -> None:
+    """`delete` with `outlives_session` tells the grants that stay when their session ends from the others."""
+    stays, goes = _grant("stays", outlives=True), _grant("goes", outlives=False)
+    store.put(stays, goes, now=NOW)
+    falling = Fitting(Kind.GRANT, subject="alice", session_id="s-a", outlives_session=False)
+    assert store.delete(falling, now=NOW) == 1
+    assert store.list(Kind.GRANT, subject="alice", now=NOW) == [stays]
+    assert store.delete(replace(falling, outlives_session=True), now=NOW) == 1
+
+
+def test_delete_takes_the_access_tokens_of_what_stays(store: SqlStore) -> None:
+    """`without_tokens`: in the same transaction the grants that fit lose their tokens, and nothing else; each counts
+    as changed, so that a use that was decided before does not bring them back. The others are left alone.
+    """
+    fit, other = _grant("fit", outlives=True), _grant("other", outlives=True, session_id="s-b")
+    empty = _grant("empty", outlives=True, tokens=b"")
+    ended = replace(_grant("ended", outlives=True), expires_at=NOW)
+    store.put(fit, other, empty, ended, record("session", subject="alice", session_id="s-a"), now=NOW - 1)
+    emptied = Fitting(Kind.GRANT, subject="alice", session_id="s-a", outlives_session=True)
+    session = Fitting(Kind.SESSION, subject="alice", session_id="s-a")
+    assert store.delete(session, without_tokens=[emptied], now=NOW) == 1
+    kept = {each.id_hash: each for each in store.list(Kind.GRANT, subject="alice", now=NOW)}
+    assert kept == {each.id_hash: each for each in (replace(fit, tokens=b""), other, empty)}
+    versions = [kept[each.id_hash].version for each in (fit, other, empty)]
+    assert versions == [2, 1, 1]
+    assert store.get(Kind.GRANT, ended.id_hash, now=NOW - 1) == ended
+    assert store.swap(replace(fit, tokens=b"n" * 32), now=NOW) is False
+    with pytest.raises(ValueError, match="nothing is said"):
+        store.delete(session, without_tokens=[Fitting(Kind.GRANT)], now=NOW)
 
 
 def test_delete_of_a_kept_session_removes_nothing(store: SqlStore) -> None:
     """`session_id` and `keep_session_id` hold both at once, as all that is said of records does."""
     _three_of_alice(store)
     both = {"session_id": "s-a", "keep_session_id": "s-a"}
-    assert store.delete(Kind.SESSION, subject="alice", **both, now=NOW) == 0
-    assert store.delete(Kind.SESSION, subject="alice", grant_id="g-a", session_id="s-b", now=NOW) == 0
+    assert store.delete(Fitting(Kind.SESSION, subject="alice", **both), now=NOW) == 0
+    assert store.delete(Fitting(Kind.SESSION, subject="alice", grant_id="g-a", session_id="s-b"), now=NOW) == 0
     assert _grants(store, "alice") == {"g-a", "g-b", "g-c"}
 
 
-@pytest.mark.parametrize("said", [{}, {"keep_session_id": "s-a"}], ids=["nothing", "what to keep alone"])
-def test_delete_of_everything_is_refused(store: SqlStore, said: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "said",
+    [{}, {"keep_session_id": "s-a"}, {"outlives_session": True}],
+    ids=["nothing", "what to keep alone", "of which sort alone"],
+)
+def test_delete_of_everything_is_refused(store: SqlStore, said: dict[str, Any]) -> None:
     """`delete` raises `ValueError` when nothing is said of the records: that would be all. Nothing is removed."""
     _three_of_alice(store)
     with pytest.raises(ValueError, match="nothing is said"):
-        store.delete(Kind.SESSION, **said, now=NOW)
+        store.delete(Fitting(Kind.SESSION, **said), now=NOW)
     assert len(store.list(Kind.SESSION, now=NOW)) == 4
 
 
 def test_delete_of_an_unknown_subject_counts_nothing(store: SqlStore) -> None:
     """`delete` of nobody's records is 0, and no error."""
-    assert store.delete(Kind.SESSION, subject="nobody", now=NOW) == 0
-    assert store.delete(Kind.SESSION, subject="%", now=NOW) == 0
+    assert store.delete(Fitting(Kind.SESSION, subject="nobody"), now=NOW) == 0
+    assert store.delete(Fitting(Kind.SESSION, subject="%"), now=NOW) == 0
 
 
 def test_delete_keeps_to_its_kind(store: SqlStore) -> None:
     """`delete` of sessions leaves other kinds of the same subject."""
     store.put(record(subject="alice"), record(kind=Kind.REPLAY_MARKER, subject="alice"), now=NOW)
-    assert store.delete(Kind.SESSION, subject="alice", now=NOW) == 1
+    assert store.delete(Fitting(Kind.SESSION, subject="alice"), now=NOW) == 1
     assert store.get(Kind.REPLAY_MARKER, ONE, now=NOW) is not None
 
 
 def test_delete_of_several_kinds_counts_the_first(store: SqlStore) -> None:
     """`delete` of several kinds removes what fits of each, and says how many of the first there were."""
-    for number, kind in enumerate((Kind.GRANT, Kind.CODE, Kind.ACCESS_TOKEN, Kind.REFRESH_TOKEN)):
+    for number, kind in enumerate((Kind.GRANT, Kind.VISIT, Kind.CONSENT, Kind.SESSION)):
         for handle in range(number + 1):
-            store.put(record(f"{handle}", kind=kind, subject="alice", grant_id="g"), now=NOW)
-    store.put(record("0", kind=Kind.CONSENT, subject="alice", grant_id="g"), now=NOW)
-    kinds = (Kind.CODE, Kind.GRANT, Kind.ACCESS_TOKEN)
-    assert store.delete(*kinds, grant_id="g", now=NOW) == 2
+            store.put(record(f"{handle}", kind=kind, subject="alice", session_id="s"), now=NOW)
+    store.put(record("0", kind=Kind.USER, subject="alice", session_id="s"), now=NOW)
+    kinds = (Kind.VISIT, Kind.GRANT, Kind.SESSION)
+    assert store.delete(*(Fitting(kind, subject="alice") for kind in kinds), now=NOW) == 2
     left = {kind: len(store.list(kind, now=NOW)) for kind in Kind}
-    assert {kind: count for kind, count in left.items() if count} == {Kind.REFRESH_TOKEN: 4, Kind.CONSENT: 1}
+    assert {kind: count for kind, count in left.items() if count} == {Kind.CONSENT: 3, Kind.USER: 1}
 
 
 def test_list_by_session(store: SqlStore) -> None:
@@ -342,12 +392,15 @@ def test_a_body_comes_back_as_it_was(store: SqlStore, name: str) -> None:
 
 def test_the_largest_fields_fit(store: SqlStore) -> None:
     """A subject of 255 characters, ids of 64 and times far beyond 2038 come back as they were."""
-    large = record(
-        subject="~" * 255, grant_id="g" * 64, session_id="s" * 64, spent_at=2**40, expires_at=2**53
-    )
-    store.put(large, now=NOW)
-    assert store.get(Kind.SESSION, ONE, now=NOW) == large
-    assert store.list(Kind.SESSION, subject="~" * 255, now=NOW) == [large]
+    about = {"subject": "~" * 255, "session_id": "s" * 64, "client_id": "c" * 255, "expires_at": 2**53}
+    for large in (
+        record(grant_id="g" * 64, **about),
+        record(kind=Kind.GRANT, tokens=b"\0" * 32 * 32, **about),
+        record(kind=Kind.VISIT, **about),
+    ):
+        store.put(large, now=NOW)
+        assert store.get(large.kind, large.id_hash, now=NOW) == large
+        assert store.list(large.kind, subject="~" * 255, now=NOW) == [large]
 
 
 def test_hostile_text_is_only_text(store: SqlStore) -> None:
@@ -356,9 +409,9 @@ def test_hostile_text_is_only_text(store: SqlStore) -> None:
     hostile = "' OR 1=1; DROP TABLE session; --"
     assert store.get(Kind.SESSION, hostile, now=NOW) is None
     assert store.list(Kind.SESSION, subject=hostile, now=NOW) == []
-    assert store.delete(Kind.SESSION, subject=hostile, now=NOW) == 0
+    assert store.delete(Fitting(Kind.SESSION, subject=hostile), now=NOW) == 0
     assert store.list(Kind.SESSION, session_id=hostile, now=NOW) == []
     assert (
-        store.delete(Kind.SESSION, subject="alice", keep_session_id=hostile, grant_id=hostile, now=NOW) == 0
+        store.delete(Fitting(Kind.SESSION, subject="alice", keep_session_id=hostile, grant_id=hostile), now=NOW) == 0
     )
     assert store.get(Kind.SESSION, ONE, now=NOW) == Record(Kind.SESSION, ONE, NOW + 60, "alice")

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from multiprocessing.connection import Connection
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import structlog
 
+from tests.storage.crew import ANSWER_S, Crew
 from tests.storage.stores import open_url
 from tests.storage.worlds import ACTS, Done, Scene, World, world_on
 
-_ANSWER_S: Final = 60.0
 #: Until both have got their orders, in s.
 _AHEAD_S: Final = 0.03
 
@@ -38,48 +37,23 @@ def _serve(wire: Connection, url: str) -> None:
             results: list[Any] = []
             for call in calls:
                 try:
-                    results.append(call.result(_ANSWER_S))
+                    results.append(call.result(ANSWER_S))
                 except Exception as error:
                     results.append(repr(error))
             wire.send(results)
 
 
-class Twins:
+class Twins(Crew):
     """The two, on the database of a URL."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
-
-    def __enter__(self) -> Self:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
-        self._processes, self._wires = [], []
-        for _ in range(2):
-            here, there = context.Pipe()
-            process = context.Process(target=_serve, args=(there, self._url), daemon=True)
-            process.start()
-            there.close()
-            self._processes.append(process)
-            self._wires.append(here)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for wire, process in zip(self._wires, self._processes, strict=True):
-            with suppress(BrokenPipeError):
-                wire.send(None)
-            process.join(10)
-            process.kill()
+        super().__init__(_serve, [(url,)] * 2)
 
     def run(self, scene: Scene, acts: Sequence[str]) -> list[Done]:
         """What came of each act, done by one process and the other in turn, all at once."""
         at = time.time() + _AHEAD_S
         halves = [acts[0::2], acts[1::2]]
-        for wire, half in zip(self._wires, halves, strict=True):
-            wire.send((scene, half, at))
-        results: list[list[Any]] = []
-        for wire in self._wires:
-            assert wire.poll(_ANSWER_S), "a process gives no answer"
-            results.append(wire.recv())
+        results: list[list[Any]] = self.told([(scene, half, at) for half in halves])
         done = [results[number % 2][number // 2] for number in range(len(acts))]
         assert all(isinstance(each, Done) for each in done), done
         return done
