@@ -52,16 +52,20 @@ def authenticate_client(
     """
     shown = _shown(authorization, parameters)
     client = clients.find(shown.client_id, now=now)
-    if client is None or not client.accepts_method(shown.method):
-        raise _invalid_client()
+    if client is None:
+        raise _invalid_client("client_unknown")
+    if not client.accepts_method(shown.method):
+        raise _invalid_client("auth_method_not_registered")
     if not client.is_public and not client.has_secret(shown.unverified_secret, now=now):
-        raise _invalid_client()
+        raise _invalid_client("client_secret_mismatch")
     return client
 
 
-def _invalid_client() -> OAuthError:
+def _invalid_client(cause: str) -> OAuthError:
     return OAuthError(
-        "invalid_client", "The client is unknown, or did not authenticate as it is registered to."
+        "invalid_client",
+        "The client is unknown, or did not authenticate as it is registered to.",
+        cause=cause,
     )
 
 
@@ -71,13 +75,19 @@ def _shown(authorization: str | None, parameters: Mapping[str, str]) -> ShownCre
         shown = _basic(authorization)
         # RFC 6749 §2.3: MUST NOT use more than one authentication method in each request.
         if in_body:
-            raise OAuthError("invalid_request", "Two ways of client authentication at once.")
+            raise OAuthError(
+                "invalid_request", "Two ways of client authentication at once.", cause="two_auth_methods"
+            )
         if parameters.get("client_id", shown.client_id) != shown.client_id:
-            raise OAuthError("invalid_request", "The client_id is not the one that authenticates.")
+            raise OAuthError(
+                "invalid_request",
+                "The client_id is not the one that authenticates.",
+                cause="client_id_mismatch",
+            )
         return shown
     client_id = parameters.get("client_id")
     if client_id is None:
-        raise _invalid_client()
+        raise _invalid_client("client_id_missing")
     return ShownCredentials(
         "client_secret_post" if in_body else "none", client_id, parameters.get("client_secret", "")
     )
@@ -88,14 +98,14 @@ def _basic(authorization: str) -> ShownCredentials:
     scheme, _, encoded = authorization.partition(" ")
     encoded = encoded.lstrip(" ")  # RFC 9110 §11.4: credentials = auth-scheme 1*SP token68
     if scheme.lower() != "basic" or not _BASE64.fullmatch(encoded) or len(encoded) % 4:
-        raise _invalid_client()
+        raise _invalid_client("basic_malformed")
     try:
         user, colon, password = base64.b64decode(encoded, validate=True).decode("utf-8").partition(":")
         client_id, secret = _form_decoded(user), _form_decoded(password)
     except (binascii.Error, ValueError):
-        raise _invalid_client() from None
+        raise _invalid_client("basic_malformed") from None
     if not colon:
-        raise _invalid_client()
+        raise _invalid_client("basic_malformed")
     return ShownCredentials("client_secret_basic", client_id, secret)
 
 

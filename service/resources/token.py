@@ -113,11 +113,15 @@ class Introspect:
             try:
                 self._admin.require(req)
             except ApiError:
-                raise OAuthError("invalid_client", "The admin token is wrong.") from None
+                raise OAuthError(
+                    "invalid_client", "The admin token is wrong.", cause="admin_token_wrong"
+                ) from None
             return None
         client = authenticated(req, values, self._clients, now=now)
         if client.is_public:
-            raise OAuthError("unauthorized_client", "A public client may not ask about tokens.")
+            raise OAuthError(
+                "unauthorized_client", "A public client may not ask about tokens.", cause="public_client_asks"
+            )
         return client
 
 
@@ -155,5 +159,5 @@ def authenticated(req: falcon.Request, values: Mapping[str, str], clients: Clien
 def _token(values: Mapping[str, str]) -> str:
     token: str | None = values.get("token")
     if token is None:
-        raise OAuthError("invalid_request", "The parameter token is missing.")
+        raise OAuthError("invalid_request", "The parameter token is missing.", cause="token_missing")
     return token

@@ -27,10 +27,12 @@ def form_parameters(req: falcon.Request) -> Parameters:
     try:
         parameters = read_form(req)
     except MalformedParameters as error:
-        description = "The form is too large." if error.status == 413 else "The form is malformed."
-        raise OAuthError("invalid_request", description, status=error.status) from None
+        is_large = error.status == 413
+        description = "The form is too large." if is_large else "The form is malformed."
+        cause = "form_too_large" if is_large else "form_malformed"
+        raise OAuthError("invalid_request", description, status=error.status, cause=cause) from None
     if parameters.repeated:
-        raise OAuthError("invalid_request", "A parameter is repeated.")
+        raise OAuthError("invalid_request", "A parameter is repeated.", cause="parameter_repeated")
     return parameters
 
 

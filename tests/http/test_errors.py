@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from service.protocol.grants.handles import with_secret
+from service.protocol.handles import new_grant_id
 from service.storage.interface import StoreUnavailable
 from tests.http.broken_store import BrokenStore
 from tests.http.conftest import Serve
@@ -15,6 +17,8 @@ from tests.http.driver import House, check_standing_headers, refused
 from tests.support.gunicorn import rsa_pem
 
 pytestmark = pytest.mark.filterwarnings("ignore:Unknown REQUEST_METHOD")
+GRANT_ID = new_grant_id(1_800_000_000)
+ACCESS_TOKEN = with_secret("access token", GRANT_ID, "a" * 43)
 FORM = "application/x-www-form-urlencoded"
 WITH_CLIENTS = {
     "PYLON_OIDC_ISSUER": "https://id.example.test",
@@ -283,10 +287,10 @@ NEEDS_STORE: list[dict[str, Any]] = [
     {"method": "GET", "path": "/api/oidc/clients/c", "admin": True},
     {"method": "POST", "path": "/api/oidc/clients/c/secret", "admin": True},
     {"method": "GET", "path": "/api/oidc/grants", "query": "user_id=u", "admin": True},
-    {"method": "DELETE", "path": "/api/oidc/grants/g", "admin": True},
+    {"method": "DELETE", "path": f"/api/oidc/grants/{GRANT_ID}", "admin": True},
     {"method": "GET", "path": "/api/oidc/interactions/i", "admin": True},
     {"method": "POST", "path": "/api/oidc/interactions/i/login", "admin": True, "json": {"user_id": "u"}},
-    {"method": "GET", "path": "/oidc/userinfo", "token": "a" * 43},
+    {"method": "GET", "path": "/oidc/userinfo", "token": ACCESS_TOKEN},
     {"method": "POST", "path": "/oidc/token", "body": b"grant_type=x&client_id=c", "content_type": FORM},
     {"method": "POST", "path": "/oidc/introspect", "body": b"token=x&client_id=c", "content_type": FORM},
     {"method": "POST", "path": "/oidc/revoke", "body": b"token=x&client_id=c", "content_type": FORM},

@@ -166,7 +166,7 @@ def test_a_refusal_names_its_error_and_its_rule(house: House) -> None:
     line = _line(house, "GET", "/api/auth/me")
     assert (line["error"], line["cause"]) == ("AUTH_REQUIRED", "auth_required")
     line = _line(house, "POST", "/oidc/introspect", body=b"token=hidden&token=hidden", content_type=FORM)
-    assert (line["error"], line["cause"]) == ("invalid_request", "a_parameter_is_repeated")
+    assert (line["error"], line["cause"]) == ("invalid_request", "parameter_repeated")
     line = _line(house, "GET", "/oidc/userinfo")
     assert (line["error"], line["cause"]) == ("invalid_token", "no_access_token")
     assert not {"error", "cause"} & set(_line(house, "GET", "/healthz"))

@@ -32,7 +32,14 @@ from service.protocol.models import Session
 
 NOW = 1_800_000_000
 URI = "https://rp.example.org/cb"
-CLIENT = Client("c", (URI,), "environment", secrets=(ClientSecret("h"),), first_party=True)
+CLIENT = Client(
+    "c",
+    (URI,),
+    "environment",
+    secrets=(ClientSecret("h"),),
+    grant_types=("authorization_code",),
+    first_party=True,
+)
 THIRD = replace(CLIENT, first_party=False)
 GOOD = {
     "client_id": "c",
@@ -191,7 +198,7 @@ def test_what_binds_a_code_to_its_browser(
 ) -> None:
     """RFC 9700 §2.1.1: PKCE for public clients always; for confidential ones a nonce with openid does as well, unless the
     operator demands PKCE, or allows neither."""
-    client = replace(CLIENT, require_pkce=require, secrets=() if public else CLIENT.secrets)
+    client = replace(CLIENT, require_pkce=require, token_endpoint_auth_method="none" if public else None)
     asked = _asked(client, **{name: value or None for name, value in sent.items()})
     allowed = {"challenge"}
     if not public and require is not True:

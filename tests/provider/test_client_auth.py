@@ -103,7 +103,7 @@ def test_secrets_are_compared_in_constant_time(op: Provider, monkeypatch: pytest
         compared.append((one, two))
         return one == two
 
-    monkeypatch.setattr("service.protocol.clients.hmac.compare_digest", spy)
+    monkeypatch.setattr("service.records.clients.hmac.compare_digest", spy)
     _is_invalid_client(_ask(op, "/oidc/token", {"client_id": "c-basic", "client_secret": "short"}))
     assert [(len(one), len(two)) for one, two in compared] == [(64, 64)]
 
