@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from service.protocol.handles import hash_handle
+from service.handles import hash_handle
 from service.storage.interface import NEVER, Fitting, Kind, Record, StoreUnavailable
 from service.storage.reserve import HALF, LOW, PORTION, PORTIONS
 from service.storage.sql import SqlStore
@@ -99,7 +99,12 @@ def _changed(known: Record) -> Record:
 
 #: What takes away, by verb; each number is another user's.
 TAKES_AWAY: dict[str, Callable[[SqlStore, int], object]] = {
-    "delete": lambda store, n: store.delete(Fitting(Kind.SESSION, subject=f"u{n}"), Fitting(Kind.GRANT, subject=f"u{n}"), Fitting(Kind.CODE, subject=f"u{n}"), now=NOW),
+    "delete": lambda store, n: store.delete(
+        Fitting(Kind.SESSION, subject=f"u{n}"),
+        Fitting(Kind.GRANT, subject=f"u{n}"),
+        Fitting(Kind.CODE, subject=f"u{n}"),
+        now=NOW,
+    ),
     "take": lambda store, n: store.take(Kind.SESSION, id_of(f"u{n}"), now=NOW),
     "take, with what falls": lambda store, n: store.take(
         Kind.GRANT, id_of(f"u{n}"), falling=[Fitting(Kind.REFRESH_TOKEN, grant_id=f"u{n}")], now=NOW
@@ -150,7 +155,14 @@ def test_what_takes_away_finds_room_again_and_again(disk: SmallDisk, service: Sq
     ended = 0
     with reading(disk), pytest.raises(StoreUnavailable):
         while True:
-            assert service.delete(Fitting(Kind.SESSION, subject=f"u{ended}"), Fitting(Kind.GRANT, subject=f"u{ended}"), now=NOW) == 1
+            assert (
+                service.delete(
+                    Fitting(Kind.SESSION, subject=f"u{ended}"),
+                    Fitting(Kind.GRANT, subject=f"u{ended}"),
+                    now=NOW,
+                )
+                == 1
+            )
             disk.fill()
             ended += 1
             assert ended < MANY

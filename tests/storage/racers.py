@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
-from service.protocol.models import SignIn
+from service.records.sessions import SignIn
 from service.records.grants import AccessToken, Code, Grant, Grants
 from service.sessions import LocalSessions, Replayed
 from service.storage.interface import Kind, Record

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from service.protocol.handles import hash_handle
+from service.handles import hash_handle
 from service.settings import read_settings
 from service.startup import open_store
 from service.storage.ids import RANDOM_BYTES, ordered_id

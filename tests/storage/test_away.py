@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from service.protocol.handles import hash_handle
+from service.handles import hash_handle
 from service.storage.interface import Fitting, Kind, StoreUnavailable
 from service.storage.postgres import PostgresDatabase
 from service.storage.sql import SqlStore

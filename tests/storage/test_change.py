@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.protocol.handles import hash_handle
+from service.handles import hash_handle
 from service.storage.interface import Change, Contended, Decide, Fitting, Kind, NotStanding, Record
 from service.storage.sql import SqlStore
 from tests.storage.stores import NOW, open_url, record

@@ -16,7 +16,7 @@ from contextlib import closing
 import psycopg
 import pytest
 
-from service.protocol.models import SignIn
+from service.records.sessions import SignIn
 from service.sessions import LocalSessions
 from service.storage.interface import NEVER, Kind
 from service.storage.schema import metadata

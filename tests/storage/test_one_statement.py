@@ -13,7 +13,7 @@ import pytest
 from webtest import TestApp
 
 from service.app import create_app
-from service.protocol.models import SignIn
+from service.records.sessions import SignIn
 from service.sessions import LocalSessions
 from service.settings import read_settings
 from service.startup import load_keyring

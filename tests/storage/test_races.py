@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from service.protocol.models import SignIn
+from service.records.sessions import SignIn
 from service.records.grants import AccessToken, Grants, RefreshToken
 from service.sessions import LocalSessions
 from service.storage.interface import Kind

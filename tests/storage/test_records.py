@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.protocol.handles import hash_handle
+from service.handles import hash_handle
 from service.storage.interface import Fitting, Kind, Record
 from service.storage.sql import SqlStore
 from tests.storage.stores import NOW, record
@@ -277,7 +277,9 @@ def test_delete_of_a_kept_session_removes_nothing(store: SqlStore) -> None:
     _three_of_alice(store)
     both = {"session_id": "s-a", "keep_session_id": "s-a"}
     assert store.delete(Fitting(Kind.SESSION, subject="alice", **both), now=NOW) == 0
-    assert store.delete(Fitting(Kind.SESSION, subject="alice", grant_id="g-a", session_id="s-b"), now=NOW) == 0
+    assert (
+        store.delete(Fitting(Kind.SESSION, subject="alice", grant_id="g-a", session_id="s-b"), now=NOW) == 0
+    )
     assert _grants(store, "alice") == {"g-a", "g-b", "g-c"}
 
 
@@ -412,6 +414,9 @@ def test_hostile_text_is_only_text(store: SqlStore) -> None:
     assert store.delete(Fitting(Kind.SESSION, subject=hostile), now=NOW) == 0
     assert store.list(Kind.SESSION, session_id=hostile, now=NOW) == []
     assert (
-        store.delete(Fitting(Kind.SESSION, subject="alice", keep_session_id=hostile, grant_id=hostile), now=NOW) == 0
+        store.delete(
+            Fitting(Kind.SESSION, subject="alice", keep_session_id=hostile, grant_id=hostile), now=NOW
+        )
+        == 0
     )
     assert store.get(Kind.SESSION, ONE, now=NOW) == Record(Kind.SESSION, ONE, NOW + 60, "alice")

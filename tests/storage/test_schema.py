@@ -15,7 +15,7 @@ from sqlalchemy import Engine, create_engine, text
 
 import service.storage
 from service.clients import Clients
-from service.protocol.handles import hash_handle, new_session_token
+from service.handles import hash_handle, new_session_token
 from service.sessions import LocalSessions
 from service.storage.interface import Kind, StoreUnavailable
 from service.storage.schema import HEAD, metadata

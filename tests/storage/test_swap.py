@@ -25,9 +25,7 @@ GRANT = record(
     tokens=b"\0" * 32,
 )
 #: Everything that a use changes.
-USED = replace(
-    GRANT, expires_at=NOW + 900, body={"used": 1}, tokens=bytes(range(64)), outlives_session=True
-)
+USED = replace(GRANT, expires_at=NOW + 900, body={"used": 1}, tokens=bytes(range(64)), outlives_session=True)
 
 
 @pytest.fixture
@@ -63,7 +61,9 @@ REFUSED: dict[str, Callable[[SqlStore], bool]] = {
     "changed since": lambda store: store.swap(USED, now=NOW) and store.swap(replace(USED, body={}), now=NOW),
     "newer than it is": lambda store: store.swap(replace(USED, version=2), now=NOW),
     "ended": lambda store: store.swap(USED, now=NOW + 60),
-    "unknown": lambda store: store.swap(replace(USED, id_hash=record("no", kind=Kind.GRANT).id_hash), now=NOW),
+    "unknown": lambda store: store.swap(
+        replace(USED, id_hash=record("no", kind=Kind.GRANT).id_hash), now=NOW
+    ),
     "of another kind": lambda store: store.swap(replace(USED, kind=Kind.VISIT), now=NOW),
 }
 

@@ -15,7 +15,7 @@ from contextlib import closing
 import pytest
 import structlog
 
-from service.protocol.handles import hash_handle
+from service.handles import hash_handle
 from service.storage.interface import Kind, StoreUnavailable
 from service.storage.sql import SqlStore
 from service.storage.sqlite import SqliteDatabase

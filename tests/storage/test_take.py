@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import create_engine
 
-from service.protocol.handles import hash_handle
+from service.handles import hash_handle
 from service.storage.interface import Fitting, Kind, Record, StoreUnavailable
 from service.storage.schema import TABLES
 from service.storage.sql import SqlStore

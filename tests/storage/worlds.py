@@ -19,7 +19,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from service.app import create_app
-from service.protocol.handles import hash_handle
+from service.handles import hash_handle
 from service.protocol.key_ring import Margins, revoked, role, signer
 from service.ring_store import RingStore
 from service.sessions import LocalSessions
