@@ -83,7 +83,7 @@ def application(alg: str, data_dir: Path) -> tuple[Wsgi, str]:
     """The service as `service.wsgi` makes it, and the token of a session."""
     from service.app import create_app
     from service.logs import configure_logging
-    from service.protocol.models import SignIn
+    from service.records.sessions import SignIn
     from service.sessions import LocalSessions
     from service.startup import prepare
 

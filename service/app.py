@@ -13,15 +13,15 @@ from service.clients import Clients
 from service.issuer import IssuerResolver, issuer_path
 from service.keyring import Keys
 from service.logs import configure_logging
+from service.notices import Notices
 from service.protocol.grants.issuing import Issuing
-from service.protocol.interactions import Interactions
 from service.protocol.key_ring import Margins
 from service.protocol.metadata import ENDPOINTS
-from service.protocol.models import User
-from service.protocol.notices import Notices
 from service.protocol.token_status import TokenStatus
-from service.protocol.waiting import Waiting
 from service.records.grants import Grants
+from service.records.interactions import Interactions
+from service.records.users import User
+from service.records.waiting import Waiting
 from service.resources import clients, dev, health, interactions, sessions, token
 from service.resources.authorize import Authorize, Flow, OpenInteraction
 from service.resources.browser import STYLESHEET_PATH, Browser

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import structlog
 
+from service.handles import hash_handle, new_handle, new_id
 from service.protocol.clients import InvalidClientMetadata, MintedAudienceMissing, parse_client
-from service.protocol.handles import hash_handle, new_handle, new_id
-from service.protocol.scopes import STANDARD_SCOPES, Scopes
 from service.records.clients import Client, ClientSecret, new_record, of_record, to_body
+from service.records.scopes import STANDARD_SCOPES, Scopes
 from service.storage.interface import FALLS_WITH_CLIENT, Fitting, Kind, Record, Store
 
 #: A rotated secret is good for so long, in s: the client's developers have an hour.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from service.protocol.handles import new_id
+from service.handles import new_id
 from service.protocol.key_ring import Ring
 
 FILE_NAME: Final = "key-ring-seen.json"

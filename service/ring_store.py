@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
+from service.handles import hash_handle, new_id
 from service.key_material import (
     ASYMMETRIC_ALGS,
     AsymmetricKey,
@@ -19,7 +20,6 @@ from service.key_material import (
     private_bytes,
     public_jwk,
 )
-from service.protocol.handles import hash_handle, new_id
 from service.protocol.key_ring import (
     KeyRecord,
     Keys,

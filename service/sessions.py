@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
-from service.protocol.handles import hash_handle, is_session_token, new_id, new_session_token
-from service.protocol.models import Session, SignIn, User
-from service.records.visits import MAX_SESSION_S
+from service.handles import hash_handle, is_session_token, new_id, new_session_token
+from service.records.sessions import MAX_SESSION_S, Session, SignIn, of_record, to_record
+from service.records.users import User, remembered
 from service.storage.interface import (
     FALLS_WITH_SESSION,
     FALLS_WITH_USER,
-    NEVER,
-    Change,
     Fitting,
     Kind,
     Record,
@@ -96,14 +94,14 @@ class LocalSessions:
             amr=sign_in.amr,
             attributes=sign_in.attributes,
         )
-        records = [_to_record(session)]
+        records = [to_record(session)]
         if single_use_proof is not None:
             records.insert(
                 0, Record(Kind.REPLAY_MARKER, hash_handle(single_use_proof), now + REPLAY_MARKER_S)
             )
         if beside is not None:
             records.append(beside(session))
-        changes = [_remembered(sign_in)] if sign_in.given else []
+        changes = [remembered(sign_in)] if sign_in.given else []
         if not self._store.put(*records, changes=changes, standing_on=standing_on, now=now):
             raise Replayed
         return NewSession(token, session)
@@ -112,7 +110,7 @@ class LocalSessions:
         """Replace what is known of a user by what the app gave; the rest stays as it is."""
         if not user.given:
             return self.user(user.user_id, now=now)
-        wanted = _remembered(user)
+        wanted = remembered(user)
         record = self._store.change(Kind.USER, wanted.id_hash, wanted.decide, new=wanted.new, now=now)
         return User.of_body(user.user_id, {} if record is None else record.body)
 
@@ -126,7 +124,7 @@ class LocalSessions:
         if unverified_token is None or not is_session_token(unverified_token):
             return None
         record = self._store.get(Kind.SESSION, hash_handle(unverified_token), now=now)
-        return None if record is None else _from_record(record)
+        return None if record is None else of_record(record)
 
     def refresh(self, session: Session, *, now: int) -> NewSession | None:
         """Give the session a new token and its lifetime again; the old token dies in the same transaction.
@@ -141,7 +139,7 @@ class LocalSessions:
             token_prefix=token[:_TOKEN_PREFIX_LENGTH],
             expires_at=min(now + session.lifetime_s, session.created_at + MAX_SESSION_S),
         )
-        if not self._store.replace(Kind.SESSION, session.token_hash, _to_record(successor), now=now):
+        if not self._store.replace(Kind.SESSION, session.token_hash, to_record(successor), now=now):
             return None
         return NewSession(token, successor)
 
@@ -153,15 +151,13 @@ class LocalSessions:
 
     def list(self, user_id: str, *, now: int) -> list[Session]:
         """The user's live sessions, the newest first."""
-        sessions = [
-            _from_record(record) for record in self._store.list(Kind.SESSION, subject=user_id, now=now)
-        ]
+        sessions = [of_record(record) for record in self._store.list(Kind.SESSION, subject=user_id, now=now)]
         return sorted(sessions, key=lambda session: session.created_at, reverse=True)
 
     def of_sid(self, user_id: str, sid: str, *, now: int) -> Session | None:
         """The user's live session of that `sid`."""
         records = self._store.list(Kind.SESSION, subject=user_id, session_id=sid, now=now)
-        return _from_record(records[0]) if records else None
+        return of_record(records[0]) if records else None
 
     def end_one(self, user_id: str, sid: str, *, now: int) -> bool:
         """End one session of the user, and what hangs on it; whether there was such a one."""
@@ -189,57 +185,3 @@ class LocalSessions:
     def lock_out(self, user_id: str, *, now: int) -> int:
         """End all sessions of the user, and every grant that they have given; how many sessions there were."""
         return self._store.delete(*(Fitting(kind, subject=user_id) for kind in FALLS_WITH_USER), now=now)
-
-
-def _remembered(user: SignIn) -> Change:
-    """The change of the user's record by what the app gave."""
-    fields = {
-        "claims": dict(user.claims),
-        "roles": list(user.roles),
-        "tenant_id": user.tenant_id,
-        "attributes": dict(user.attributes),
-    }
-    given = {name: value for name, value in fields.items() if name in user.given}
-    id_hash = hash_handle(user.user_id)
-    return Change(
-        Kind.USER,
-        id_hash,
-        lambda record: replace(record, body={**record.body, **given}),
-        new=Record(Kind.USER, id_hash, NEVER, user.user_id),
-    )
-
-
-def _to_record(session: Session) -> Record:
-    body: dict[str, Any] = {
-        "token_prefix": session.token_prefix,
-        "created_at": session.created_at,
-        "lifetime_s": session.lifetime_s,
-        "auth_time": session.auth_time,
-        "tenant_id": session.tenant_id,
-        "roles": session.roles,
-        "claims": session.claims,
-        "device": session.device,
-        "acr": session.acr,
-        "amr": session.amr,
-        "attributes": session.attributes,
-    }
-    return Record(
-        Kind.SESSION,
-        session.token_hash,
-        session.expires_at,
-        session.user_id,
-        session_id=session.sid,
-        body=body,
-    )
-
-
-def _from_record(record: Record) -> Session:
-    body = dict(record.body)
-    body["roles"], body["amr"] = tuple(body["roles"]), tuple(body["amr"])
-    return Session(
-        sid=record.session_id,
-        token_hash=record.id_hash,
-        user_id=record.subject,
-        expires_at=record.expires_at,
-        **body,
-    )

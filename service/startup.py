@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from service.clients import Clients
+from service.handles import hash_handle
 from service.key_file import create_key_file
 from service.key_material import KeyFault
 from service.keyring import RSA_ALGS, Keyring, Keys, PublicKey, build_keyring
 from service.managed_keys import ManagedKeys
-from service.protocol.handles import hash_handle
 from service.protocol.key_ring import KeyRecord, Margins, Ring, imported
 from service.protocol.key_ring import Keys as KeyRecords
 from service.protocol.key_timeline import overstaying

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 from service.doctor.asking import FORM, Asker
 from service.doctor.evidence import USER, UnverifiedToken, at_origin
 from service.doctor.reply import Reply
-from service.protocol.handles import new_handle
+from service.handles import new_handle
 
 _MOST_HOPS: Final = 4
 #: What a step is called to people.

@@ -12,14 +12,14 @@ import base64
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Any, Final, NoReturn
 
 from service.protocol.errors import NotOurClient, OAuthError
-from service.protocol.models import Session
 from service.protocol.pkce import is_challenge
-from service.protocol.waiting import is_too_large
 from service.records.clients import Client
+from service.records.interactions import Progress, Step
+from service.records.sessions import Session
+from service.records.waiting import is_too_large
 
 #: What is kept of a request that waits; an `id_token_hint` is kept as what it says.
 KEPT: Final = (
@@ -444,50 +444,6 @@ def _parse_claims(text: str) -> dict[str, dict[str, ClaimRequest]]:
 
 
 # --- what happens next ---
-
-
-class Step(StrEnum):
-    """What the user has to do, or that there is nothing left."""
-
-    LOGIN = "login"
-    CONSENT = "consent"
-    ISSUE = "issue"
-
-
-@dataclass(frozen=True, slots=True)
-class Consent:
-    """What a user agreed to; nobody else's sign-in takes it over.
-
-    Attributes:
-        user_id: who.
-        scope: to what, of that which was shown.
-    """
-
-    user_id: str
-    scope: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What has happened in this interaction so far.
-
-    Attributes:
-        began_at: Unix s of the request.
-        sign_in_attempts: how often the user was sent to sign in.
-        sid_before: the session that the browser had when it began.
-        signed_in_sid: the session that the app's backend reported for this very interaction.
-        consent: what a user agreed to in it; None before anybody did.
-    """
-
-    began_at: int
-    sign_in_attempts: int = 0
-    sid_before: str | None = None
-    signed_in_sid: str | None = None
-    consent: Consent | None = None
-
-    def agreed_by(self, user_id: str) -> tuple[str, ...] | None:
-        """What this user agreed to; None where they did not."""
-        return self.consent.scope if self.consent is not None and self.consent.user_id == user_id else None
 
 
 def next_step(

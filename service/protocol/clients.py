@@ -12,12 +12,12 @@ from functools import partial
 from typing import Any, Final, Literal, TypeGuard
 from urllib.parse import urlsplit
 
+from service.handles import hash_handle
 from service.key_material import ASYMMETRIC_ALGS, KeyFault, check_secret_strength
-from service.protocol.claims import VERIFIED_CLAIMS, is_claim_name
 from service.protocol.grants import GIVEN_BY_DEFAULT, GRANT_TYPES
-from service.protocol.handles import hash_handle
-from service.protocol.scopes import STANDARD_SCOPES, Scopes
+from service.records.claims import VERIFIED_CLAIMS, is_claim_name
 from service.records.clients import SECRET_METHODS, Client, ClientSecret, defaults
+from service.records.scopes import STANDARD_SCOPES, Scopes
 
 MIN_SECRET_CHARS: Final = 32
 _CLIENT_ID = re.compile(r"[\x21-\x7e]{1,128}")

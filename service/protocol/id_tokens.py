@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from service.keyring import InvalidToken, Keyring, Keys
-from service.protocol.claims import is_attribute_name
-from service.protocol.models import User
+from service.records.claims import is_attribute_name
 from service.records.clients import Client
+from service.records.users import User
 
 #: The hash that an algorithm signs over (OpenID Connect Core §3.1.3.6; RFC 8032 §5.1 for Ed25519).
 _HALF_HASHES: Final = {

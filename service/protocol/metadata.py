@@ -11,8 +11,8 @@ from typing import Any, Final
 from service.protocol.authorize import PROMPTS, RESPONSE_MODES
 from service.protocol.clients import AUTH_METHODS
 from service.protocol.grants import GRANT_TYPES
-from service.protocol.scopes import STANDARD_SCOPES, Scopes
 from service.records.clients import SECRET_METHODS
+from service.records.scopes import STANDARD_SCOPES, Scopes
 
 #: Metadata member -> path under the issuer. The route table of `app` mounts exactly these.
 ENDPOINTS: Final = {

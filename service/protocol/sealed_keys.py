@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from service.protocol.handles import new_nonce_bytes
+from service.handles import new_nonce_bytes
 
 KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from service import handles
 from service.keyring import InvalidToken, Keys
 from service.protocol.client_auth import ClientDirectory
 from service.protocol.errors import OAuthError
-from service.protocol.grants import handles
 from service.protocol.id_tokens import renamed, user_claims
-from service.protocol.models import Session, User
-from service.protocol.rights import claims_now, may_be_offline, scope_now
-from service.records.clients import Client
+from service.records.clients import Client, claims_now, may_be_offline, scope_now
 from service.records.grants import AccessToken, Grant, Grants
+from service.records.sessions import Session
+from service.records.users import User
 
 _INACTIVE = {"active": False}
 

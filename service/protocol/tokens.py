@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from service.handles import new_id
 from service.keyring import Keyring
-from service.protocol.handles import new_id
-from service.protocol.models import Session
+from service.records.sessions import Session
 
 
 class MintNotConfigured(Exception):

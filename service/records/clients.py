@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
-from service.protocol.handles import hash_handle, new_version
-from service.protocol.scopes import SCOPES, STANDARD_SCOPES, Scopes
-from service.storage.interface import NEVER, Kind, Record
+from service.handles import hash_handle, new_version
+from service.records.scopes import SCOPES, STANDARD_SCOPES, Scopes
+from service.storage.interface import NEVER, Fitting, Kind, Record
 
 SECRET_METHODS: Final = ("client_secret_basic", "client_secret_post")
 #: Fields of a client that are never shown: its secrets' hashes, and what is the service's.
@@ -157,6 +157,45 @@ def defaults(*, confidential: bool, scopes: Scopes) -> dict[str, Any]:
         "scope": scopes.words,
         "scopes": scopes,
     }
+
+
+# --- what it may have now of what was granted: every token is cut to that (RFC 6749 §3.3, §6) ---
+
+
+def scope_now(granted: Iterable[str], client: Client) -> tuple[str, ...]:
+    """The words that were granted and that the client may still have."""
+    return tuple(word for word in granted if word in client.scope and word in client.scopes.words)
+
+
+def agreed_claims(names: Iterable[str], disclosed: Iterable[str], client: Client) -> tuple[str, ...]:
+    """Of the claims asked for one by one, those of scopes that the user agreed to."""
+    known = set(client.scopes.claims_of(disclosed))
+    return tuple(name for name in names if name in known)
+
+
+def claims_now(agreed: Iterable[str], client: Client) -> tuple[str, ...]:
+    """The claims that were agreed to one by one and that a scope of the client may still give."""
+    return agreed_claims(agreed, client.scope, client)
+
+
+def is_offline(granted: Iterable[str], client: Client) -> bool:
+    """Whether the client may, now, use the refresh tokens of a grant of this scope."""
+    return "offline_access" in granted and may_be_offline(client)
+
+
+def may_be_offline(client: Client) -> bool:
+    """Whether the client may have refresh tokens at all."""
+    return "offline_access" in client.scope and "refresh_token" in client.grant_types
+
+
+# --- its row ---
+
+
+def on_client(client: Client) -> tuple[Fitting, ...]:
+    """What is granted stands on the client as it was read; one of the environment is there as long as the process is."""
+    if client.source == "environment":
+        return ()
+    return (Fitting(Kind.CLIENT, id_hash=hash_handle(client.client_id), version=client.version),)
 
 
 def new_record(client: Client) -> Record:

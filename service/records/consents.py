@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.protocol.handles import hash_handle
+from service.handles import hash_handle
 from service.storage.interface import Fitting, Kind
 
 

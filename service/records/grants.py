@@ -1,6 +1,6 @@
 """A grant: what a user lets a client do. Its code, its refresh token and its access tokens stand in its one row.
 
-What is shown of a handle never gets here, only hashes of it do; see `service.protocol.grants.handles`.
+What is shown of a handle never gets here, only hashes of it do; see `service.handles`.
 
 Members that a row has and this version does not know are kept as they are.
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, TypeVar
 
-from service.storage.interface import Contended, Fitting, Kind, Record, Store
+from service.storage.interface import Change, Contended, Fitting, Kind, Record, Store
 
 #: A further access token ends the oldest.
 MOST_ACCESS_TOKENS: Final = 32
@@ -225,6 +225,16 @@ def _members(value: Any) -> dict[str, Any]:
 def _of(kind: type[_Part], members: Mapping[str, Any]) -> _Part:
     known = {item.name for item in fields(kind)}
     return kind(**{name: value for name, value in members.items() if name in known})
+
+
+@dataclass(frozen=True, slots=True)
+class NewCode:
+    """A code, given out once; what is stored with it, what changes then, and what must be there for it."""
+
+    code: str
+    records: tuple[Record, ...]
+    changes: tuple[Change, ...]
+    standing_on: tuple[Fitting, ...]
 
 
 class Grants:

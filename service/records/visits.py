@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from service.protocol.handles import hash_handle
-from service.protocol.models import Session
+from service.handles import hash_handle
+from service.records.sessions import MAX_SESSION_S, Session
 from service.storage.interface import Change, Kind, Record
-
-#: However often it is refreshed, a session ends this long after it began, in s.
-MAX_SESSION_S: Final = 90 * 86_400
 
 
 def visited(session: Session, client_id: str) -> Change:

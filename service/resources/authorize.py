@@ -12,18 +12,19 @@ from dataclasses import dataclass, replace
 import falcon
 
 from service.clients import Clients
+from service.handles import hash_handle, new_handle
 from service.keyring import Keys
+from service.notices import Notices
 from service.protocol import authorize as rules
-from service.protocol.authorize import Asked, AuthorizationRequest, Progress, Step
+from service.protocol.authorize import Asked, AuthorizationRequest
 from service.protocol.errors import NotOurClient, OAuthError
 from service.protocol.grants.authorization_code import new_code
-from service.protocol.handles import hash_handle, new_handle
 from service.protocol.id_tokens import read_hint
-from service.protocol.interactions import Answered, Interaction, Interactions, Report, advance
-from service.protocol.models import Lifetimes, Session
-from service.protocol.notices import Notices
 from service.records.clients import Client
 from service.records.consents import on_consent
+from service.records.interactions import Answered, Interaction, Interactions, Progress, Report, Step, advance
+from service.records.lifetimes import Lifetimes
+from service.records.sessions import Session
 from service.resources.browser import Browser, wanted_by_app
 from service.storage.interface import NotStanding
 from service.web.auth import is_own_form
@@ -127,7 +128,12 @@ class Flow:
         """Keep the request, bound to this browser."""
         sid = None if session is None else session.sid
         interaction, cookie = self.interactions.begin(
-            request, issuer=req.context.issuer, address=self.browser.address(req), sid_before=sid, now=now
+            request.parameters,
+            hint_subject=request.hint_subject,
+            issuer=req.context.issuer,
+            address=self.browser.address(req),
+            sid_before=sid,
+            now=now,
         )
         self.browser.bind(req, resp, interaction, cookie, now=now)
         return interaction

@@ -12,11 +12,10 @@ from typing import Any, Final
 import falcon
 import structlog
 
+from service.handles import hash_handle, new_handle
 from service.issuer import issuer_path
-from service.protocol.handles import hash_handle, new_handle
-from service.protocol.interactions import ANSWERED_S, Interaction
-from service.protocol.models import Session
-from service.protocol.standing import on_session
+from service.records.interactions import ANSWERED_S, Interaction
+from service.records.sessions import Session, on_session
 from service.resources.signed_in import SignedIn, only_one
 from service.sessions import LocalSessions
 from service.storage.interface import Kind, NotStanding, Record, Store

@@ -13,9 +13,9 @@ from typing import Final
 import falcon
 
 from service import __version__
-from service.protocol.claims import InvalidClaim, check_claims
-from service.protocol.handles import new_handle
-from service.protocol.models import SignIn
+from service.handles import new_handle
+from service.records.claims import InvalidClaim, check_claims
+from service.records.sessions import SignIn
 from service.resources.browser import Browser
 from service.resources.sign_in_request import is_user_id
 from service.sessions import LocalSessions

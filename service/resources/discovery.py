@@ -12,7 +12,7 @@ import falcon
 
 from service.keyring import Keyring, Keys
 from service.protocol.metadata import build_metadata
-from service.protocol.scopes import STANDARD_SCOPES, Scopes
+from service.records.scopes import STANDARD_SCOPES, Scopes
 from service.web.caching import NO_STORE, PUBLIC, Document, keep_for, send_document, send_preflight
 
 _METHODS = "GET, HEAD, OPTIONS"

@@ -12,11 +12,11 @@ import falcon
 from pydantic import StringConstraints
 
 from service.clients import Clients
-from service.protocol.authorize import Asked, Step, build_request
-from service.protocol.handles import new_handle
-from service.protocol.interactions import Interaction, Interactions, Report, on_interaction
-from service.protocol.models import Session
+from service.handles import new_handle
+from service.protocol.authorize import Asked, build_request
 from service.records.clients import Client
+from service.records.interactions import Interaction, Interactions, Report, Step, on_interaction
+from service.records.sessions import Session
 from service.resources.browser import wanted_by_app
 from service.resources.sign_in_request import SignInRequest, UserId
 from service.sessions import LocalSessions

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import falcon
 
 from service.clients import Clients
+from service.handles import hash_handle, new_handle
 from service.keyring import Keys
-from service.protocol.handles import hash_handle, new_handle
 from service.protocol.id_tokens import read_hint
-from service.protocol.waiting import Waiting, as_kept, from_kept, is_too_large
 from service.records.clients import Client
+from service.records.waiting import Waiting, as_kept, from_kept, is_too_large
 from service.resources.browser import Browser, Shown
 from service.storage.interface import Kind, Record
 from service.web.auth import is_own_form

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import falcon
 
-from service.protocol.models import Session
+from service.records.sessions import Session
 from service.resources.sign_in_request import SignInRequest, TrustedMintRequest
 from service.resources.signed_in import SignedIn
 from service.sessions import LocalSessions, NewSession, Replayed

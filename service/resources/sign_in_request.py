@@ -6,14 +6,14 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, StringConstraints, TypeAdapter, ValidationError
 
-from service.protocol.claims import (
+from service.records.claims import (
     STANDARD_CLAIMS,
     InvalidAttributes,
     InvalidClaim,
     check_attributes,
     check_claims,
 )
-from service.protocol.models import SignIn
+from service.records.sessions import SignIn
 from service.web.bodies import StrictModel, may_be_absent
 from service.web.errors import ApiError, is_harmless
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import falcon
 
+from service.handles import is_session_token
 from service.issuer import issuer_origin
-from service.protocol.handles import is_session_token
-from service.protocol.models import Session
+from service.records.sessions import Session
 from service.sessions import LocalSessions
 from service.web.auth import check_same_origin, session_credential
 from service.web.cookies import cookie_values, set_cookie

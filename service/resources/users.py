@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import falcon
 from pydantic import AfterValidator, Field
 
-from service.protocol.models import SignIn
+from service.records.sessions import SignIn
 from service.resources.sign_in_request import Attributes, Word, is_user_id, standard_claims
 from service.sessions import LocalSessions
 from service.web.auth import AdminAuth

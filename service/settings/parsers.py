@@ -24,9 +24,9 @@ from service import key_material as keys
 from service.key_file import read_key_file
 from service.key_strength import WeakKey, check_exponent
 from service.protocol.clients import client_faults, is_client_id, parse_client
-from service.protocol.scopes import InvalidScope, OwnScope, Scopes, parse_own_scope
 from service.protocol.sealed_keys import KEY_BYTES, SealingKeys
 from service.records.clients import Client
+from service.records.scopes import InvalidScope, OwnScope, Scopes, parse_own_scope
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 §5.6.2
 _VISIBLE = re.compile(r"[\x21-\x7e]+")

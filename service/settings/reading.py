@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from service.protocol.scopes import UNREAD_SCOPES
+from service.records.scopes import UNREAD_SCOPES
 from service.settings.carried import carried
 from service.settings.cross_checks import CROSS_CHECKS
 from service.settings.env_file import read_env_file

@@ -14,11 +14,11 @@ from service.issuer import AllowedHost, parse_issuer
 from service.key_material import ASYMMETRIC_ALGS, load_private_key, load_public_key
 from service.keyring import MINT_ALGS
 from service.protocol.key_ring import DAY_S, Margins
-from service.protocol.models import Lifetimes
-from service.protocol.scopes import STANDARD_SCOPES, UNREAD_SCOPES, Scopes
 from service.protocol.sealed_keys import SealingKeys
 from service.records.clients import Client
-from service.records.visits import MAX_SESSION_S
+from service.records.lifetimes import Lifetimes
+from service.records.scopes import STANDARD_SCOPES, UNREAD_SCOPES, Scopes
+from service.records.sessions import MAX_SESSION_S
 from service.settings import parsers
 from service.storage.urls import DatabaseUrl, parse_database_url
 

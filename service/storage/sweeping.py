@@ -16,8 +16,8 @@ from typing import Final, Protocol
 
 import structlog
 
+from service.handles import first_grant_id
 from service.storage import statements
-from service.storage.ids import first_id
 from service.storage.interface import Kind, StoreUnavailable
 from service.storage.kept import KeptConnections, tried_again
 from service.storage.reserve import HALF, Room
@@ -140,7 +140,7 @@ class Sweeper:
 
     def _walk(self, stop: threading.Event) -> bool:
         """Walk through the grants in the order of their ids; whether one had ended."""
-        found, newest = False, first_id(self._now() - _NEWEST_S)
+        found, newest = False, first_grant_id(self._now() - _NEWEST_S)
         if self._walked is None and time.monotonic() >= self._walk_at:
             self._walk_at, self._walked = time.monotonic() + _WALK_EVERY_S, ""
         after: str | None = newest if self._walked is None else self._walked

@@ -12,9 +12,9 @@ from typing import Any
 import falcon
 import structlog
 
+from service.handles import new_request_id
 from service.issuer import InvalidHost, IssuerResolver
 from service.protocol.errors import OAuthError
-from service.protocol.handles import new_request_id
 from service.web.bodies import drain_body
 from service.web.errors import ApiError
 from service.web.routing import raw_target

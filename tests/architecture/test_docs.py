@@ -30,9 +30,10 @@ from service.protocol import authorize, clients
 from service.protocol.errors import OAuthError
 from service.protocol.id_tokens import mint_id_token
 from service.protocol.metadata import build_metadata
-from service.protocol.models import Session, User
-from service.protocol.scopes import SCOPE_CLAIMS, SCOPES
 from service.protocol.tokens import mint_token
+from service.records.scopes import SCOPE_CLAIMS, SCOPES
+from service.records.sessions import Session
+from service.records.users import User
 from service.resources import interactions, users
 from service.resources.sign_in_request import SignInRequest, TrustedMintRequest
 from service.sessions import LocalSessions

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.protocol.grants.handles import with_secret
-from service.protocol.handles import new_grant_id
+from service.handles import new_grant_id, with_secret
 from service.storage.interface import StoreUnavailable
 from tests.http.broken_store import BrokenStore
 from tests.http.conftest import Serve

@@ -15,10 +15,10 @@ import jwt as pyjwt
 import pytest
 
 from service.app import get_app
+from service.handles import hash_handle
 from service.key_material import load_private_key
 from service.keyring import InvalidToken, Keyring
 from service.managed_keys import ManagedKeys
-from service.protocol.handles import hash_handle
 from service.protocol.key_ring import DAY_S, Keys, Margins, Ring, imported, revoked, rotated
 from service.protocol.sealed_keys import SealingKeys
 from service.ring_store import RingStore

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.protocol.handles import hash_handle
+from service.handles import hash_handle
 from tests.http.conftest import Serve
 from tests.http.driver import START, House, refused
 

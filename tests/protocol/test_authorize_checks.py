@@ -17,18 +17,16 @@ from service.protocol.authorize import (
     Asked,
     AuthorizationRequest,
     Check,
-    Consent,
-    Progress,
-    Step,
     build_request,
     check_request,
     is_unbound,
     next_step,
     return_address,
 )
-from service.records.clients import Client, ClientSecret
 from service.protocol.errors import NotOurClient, OAuthError
-from service.protocol.models import Session
+from service.records.clients import Client, ClientSecret
+from service.records.interactions import Consent, Progress, Step
+from service.records.sessions import Session
 
 NOW = 1_800_000_000
 URI = "https://rp.example.org/cb"

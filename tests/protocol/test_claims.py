@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.protocol.claims import STANDARD_CLAIMS, InvalidClaim, check_claims
+from service.records.claims import STANDARD_CLAIMS, InvalidClaim, check_claims
 from tests.protocol.forge import OWN_CLAIMS
 
 STRINGS = [

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.protocol.claims import PROTECTED_CLAIMS
+from service.handles import hash_handle
 from service.protocol.clients import InvalidClientMetadata, parse_client
+from service.records.claims import PROTECTED_CLAIMS
 from service.records.clients import Client, ClientSecret
-from service.protocol.handles import hash_handle
 
 NOW = 1_800_000_000
 SECRET = "k7Jq2mZx9Lw4Rt6Yb1Nc8Vd3Fg5Hs0Pa-tests"

@@ -10,13 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.protocol.handles import (
-    hash_handle,
-    is_session_token,
-    new_id,
-    new_request_id,
-    new_session_token,
-)
+from service.handles import hash_handle, is_session_token, new_id, new_request_id, new_session_token
 
 
 def test_a_session_token_is_pylon_and_64_hex_characters() -> None:

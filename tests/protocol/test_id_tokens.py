@@ -10,7 +10,6 @@ from typing import Any
 import jwt as pyjwt
 import pytest
 
-from service.records.clients import Client
 from service.protocol.id_tokens import (
     MAX_ID_TOKEN_CHARS,
     IdToken,
@@ -19,8 +18,9 @@ from service.protocol.id_tokens import (
     read_hint,
     user_claims,
 )
-from service.protocol.models import User
-from service.protocol.scopes import SCOPE_CLAIMS, SCOPES, STANDARD_SCOPES
+from service.records.clients import Client
+from service.records.scopes import SCOPE_CLAIMS, SCOPES, STANDARD_SCOPES
+from service.records.users import User
 from tests.protocol.forge import ring
 
 ISSUER, NOW = "https://id.example.com", 1_800_000_000

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.keyring import Keyring
-from service.protocol.models import Session
 from service.protocol.tokens import MintedToken, MintNotConfigured, mint_token
+from service.records.sessions import Session
 from tests.protocol.forge import OWN_CLAIMS, ring
 from tests.support.gunicorn import SECRET
 

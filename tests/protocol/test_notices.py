@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.protocol.notices import Notices
+from service.notices import Notices
 from service.storage.interface import StoreUnavailable
 from tests.http.broken_store import BrokenStore
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.protocol.sealing import Unreadable, seal, unseal
+from service.records.sealing import Unreadable, seal, unseal
 
 TOKEN = "t" * 43
 ANSWER = {"access_token": "secret-a", "refresh_token": "secret-r", "expires_in": 3600, "scope": "openid é"}

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from service.protocol import waiting
+from service.records import waiting
 from tests.provider.browser import FORM, query_of
 from tests.provider.driver import CALLBACK, LOGIN_URL, OTHER_CALLBACK, SIGNED_OUT, Provider, Request
 

@@ -85,7 +85,7 @@ CASES: dict[str, tuple[Ask, str]] = {
 
 
 def test_each_refusal_has_a_cause_of_its_own(op: Provider, subtests: pytest.Subtests) -> None:
-    """One constant word a rule; to the caller every `invalid_grant` is the same."""
+    """RFC 6749 §5.2: one constant word a rule in the log; to the caller every `invalid_grant` is the same."""
     said: dict[str, set[bytes]] = {}
     for cause, (ask, error) in CASES.items():
         answer, line = ask(op), op.house.requests_logged[-1]
@@ -108,7 +108,7 @@ def test_theft_is_a_warning_of_its_own(op: Provider, event: str) -> None:
 
 
 def test_no_part_of_a_secret_gets_into_the_log(op: Provider) -> None:
-    """No code, token, verifier or secret, nor any part of eight characters of one, in all that is logged of refusals."""
+    """RFC 6819 §5.1.4: no part of eight characters of a code, a token or a verifier is logged, whatever is refused."""
     shown: list[str] = []
     request, code = _code(op)
     signed = op.rp().redeem(request, code).json()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service.protocol.models import SignIn
+from service.records.sessions import SignIn
 from service.sessions import LocalSessions
 from tests.settings.conftest import Run
 from tests.settings.reading import STRONG, modulus

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from service.handles import hash_handle
 from service.records.clients import Client
-from service.protocol.handles import hash_handle
 from tests.settings.reading import STRONG, named, read
 
 CALLBACK = "https://rp.example/cb"

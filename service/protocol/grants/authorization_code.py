@@ -9,28 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from service import handles
+from service.handles import new_grant_id, new_handle
 from service.protocol.authorize import AuthorizationRequest
-from service.protocol.grants import handles
 from service.protocol.grants.base import GrantType, TokenRequest, invalid_grant, reused
 from service.protocol.grants.issuing import Issuing, new_part
-from service.protocol.handles import new_grant_id, new_handle
-from service.protocol.models import Lifetimes, Session
 from service.protocol.pkce import verifies
-from service.protocol.rights import agreed_claims, is_offline, scope_now
-from service.protocol.standing import on_client, on_session
-from service.records.grants import Code, Grant
+from service.records.clients import agreed_claims, is_offline, on_client, scope_now
+from service.records.grants import Code, Grant, NewCode
+from service.records.lifetimes import Lifetimes
+from service.records.sessions import Session, on_session
 from service.records.visits import visited
-from service.storage.interface import Change, Fitting, Record
-
-
-@dataclass(frozen=True, slots=True)
-class NewCode:
-    """A code, given out once; what is stored with it, what changes then, and what must be there for it."""
-
-    code: str
-    records: tuple[Record, ...]
-    changes: tuple[Change, ...]
-    standing_on: tuple[Fitting, ...]
 
 
 def new_code(

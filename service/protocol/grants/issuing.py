@@ -11,15 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from service import handles
+from service.handles import new_id
 from service.keyring import Keys
-from service.protocol.grants import handles
-from service.protocol.handles import new_id
+from service.notices import Notices
 from service.protocol.id_tokens import mint_id_token
-from service.protocol.models import Lifetimes, User
-from service.protocol.notices import Notices
-from service.protocol.rights import claims_now
-from service.records.clients import Client
+from service.records.clients import Client, claims_now
 from service.records.grants import AccessToken, Grant, Grants, RefreshToken, Rotation
+from service.records.lifetimes import Lifetimes
+from service.records.users import User
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final
 
+from service import handles
 from service.protocol.errors import OAuthError
-from service.protocol.grants import handles
 from service.protocol.grants.base import GrantType, TokenRequest, invalid_grant, reused
 from service.protocol.grants.issuing import Issuing, new_part
-from service.protocol.rights import is_offline, scope_now
+from service.records.clients import is_offline, scope_now
 from service.records.grants import AccessToken, Grant, RefreshToken, Rotation
 
 

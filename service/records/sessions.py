@@ -1,46 +1,15 @@
-"""The frozen values that the rules speak of."""
+"""A signed-in user on one device, what the app says when it begins, and its row."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
 
+from service.storage.interface import Fitting, Kind, Record
 
-@dataclass(frozen=True, slots=True)
-class Lifetimes:
-    """How long things live, in s; the settings say it, but for the verifier."""
-
-    code_s: int
-    id_token_s: int
-    access_token_s: int
-    refresh_idle_s: int
-    refresh_max_s: int
-    refresh_grace_s: int
-    interaction_s: int
-    verifier_s: int = 60
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """What was last said of a user by the app."""
-
-    user_id: str
-    claims: Mapping[str, Any] = field(default_factory=dict)
-    roles: tuple[str, ...] = ()
-    tenant_id: str | None = None
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-
-    @staticmethod
-    def of_body(user_id: str, body: Mapping[str, Any]) -> User:
-        """The user of a record's body; a member that was never given is absent."""
-        return User(
-            user_id,
-            body.get("claims", {}),
-            tuple(body.get("roles", ())),
-            body.get("tenant_id"),
-            body.get("attributes", {}),
-        )
+#: However often it is refreshed, a session ends this long after it began, in s.
+MAX_SESSION_S: Final = 90 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +71,41 @@ class Session:
     acr: str | None = None
     amr: tuple[str, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def on_session(session: Session) -> Fitting:
+    """What is granted stands on the session, under whatever token it goes by now: it is stored only where that is there.
+
+    To end one is to end first what others stand on, then what hangs on it: so nothing is stored behind an end.
+    """
+    return Fitting(Kind.SESSION, subject=session.user_id, session_id=session.sid)
+
+
+def to_record(session: Session) -> Record:
+    """Its row."""
+    body: dict[str, Any] = {name: getattr(session, name) for name in sorted(_IN_BODY)}
+    return Record(
+        Kind.SESSION,
+        session.token_hash,
+        session.expires_at,
+        session.user_id,
+        session_id=session.sid,
+        body=body,
+    )
+
+
+def of_record(record: Record) -> Session:
+    """The session of a row; members that nobody knows here are passed over."""
+    body = {name: value for name, value in record.body.items() if name in _IN_BODY}
+    body["roles"], body["amr"] = tuple(body["roles"]), tuple(body["amr"])
+    return Session(
+        sid=record.session_id,
+        token_hash=record.id_hash,
+        user_id=record.subject,
+        expires_at=record.expires_at,
+        **body,
+    )
+
+
+_COLUMNS: Final = ("sid", "token_hash", "user_id", "expires_at")
+_IN_BODY: Final = frozenset(item.name for item in fields(Session) if item.name not in _COLUMNS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Final, Protocol
 
-from service.protocol.handles import hash_handle
+from service.handles import hash_handle
 from service.storage.interface import Kind, Record, Store, StoreUnavailable
 
 _HOUR_S: Final = 3600

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
-from service.protocol.claims import PROTECTED_CLAIMS, is_attribute_name
+from service.records.claims import PROTECTED_CLAIMS, is_attribute_name
 
 SCOPES: Final = ("openid", "profile", "email", "address", "phone", "offline_access", "roles", "groups")
 

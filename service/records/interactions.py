@@ -11,24 +11,67 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any, Final
 
-from service.protocol.authorize import AuthorizationRequest, Consent, Progress, Step
-from service.protocol.grants import handles
-from service.protocol.grants.authorization_code import NewCode
-from service.protocol.handles import hash_handle, new_handle, new_id, new_version
-from service.protocol.models import Lifetimes, Session
-from service.protocol.sealing import Unreadable, seal, unseal
-from service.protocol.standing import on_client, on_session
-from service.protocol.waiting import Waiting, as_kept, from_kept
-from service.records.clients import Client
+from service import handles
+from service.handles import hash_handle, new_handle, new_id, new_version
+from service.records.clients import Client, on_client
 from service.records.consents import consent_id
-from service.records.grants import Grants
+from service.records.grants import Grants, NewCode
+from service.records.lifetimes import Lifetimes
+from service.records.sealing import Unreadable, seal, unseal
+from service.records.sessions import Session, on_session
+from service.records.waiting import Waiting, as_kept, from_kept
 from service.storage.interface import NEVER, Change, Decide, Fitting, Kind, NotStanding, Record
 
 #: So long the same form gets the same answer again, in s: fingers press twice.
 ANSWERED_S: Final = 60
 _ANSWER: Final = "form answer"
+
+
+class Step(StrEnum):
+    """What the user has to do, or that there is nothing left."""
+
+    LOGIN = "login"
+    CONSENT = "consent"
+    ISSUE = "issue"
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """What a user agreed to; nobody else's sign-in takes it over.
+
+    Attributes:
+        user_id: who.
+        scope: to what, of that which was shown.
+    """
+
+    user_id: str
+    scope: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What has happened in this interaction so far.
+
+    Attributes:
+        began_at: Unix s of the request.
+        sign_in_attempts: how often the user was sent to sign in.
+        sid_before: the session that the browser had when it began.
+        signed_in_sid: the session that the app's backend reported for this very interaction.
+        consent: what a user agreed to in it; None before anybody did.
+    """
+
+    began_at: int
+    sign_in_attempts: int = 0
+    sid_before: str | None = None
+    signed_in_sid: str | None = None
+    consent: Consent | None = None
+
+    def agreed_by(self, user_id: str) -> tuple[str, ...] | None:
+        """What this user agreed to; None where they did not."""
+        return self.consent.scope if self.consent is not None and self.consent.user_id == user_id else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +168,20 @@ class Interactions:
         self._lifetimes = lifetimes
 
     def begin(
-        self, request: AuthorizationRequest, *, issuer: str, address: str, sid_before: str | None, now: int
+        self,
+        parameters: Mapping[str, str],
+        *,
+        hint_subject: str | None,
+        issuer: str,
+        address: str,
+        sid_before: str | None,
+        now: int,
     ) -> tuple[Interaction, str]:
         """Keep a request.
 
         Args:
-            request: it has passed every check, that of its size too.
+            parameters: of the request, as far as they are kept; it has passed every check, that of its size too.
+            hint_subject: which user an `id_token_hint` named.
             issuer: under which issuer.
             address: whose it is, empty where nobody knows.
             sid_before: the session that the browser has.
@@ -144,8 +195,8 @@ class Interactions:
             id=new_id(),
             issuer=issuer,
             address=address,
-            parameters=request.parameters,
-            hint_subject=request.hint_subject,
+            parameters=parameters,
+            hint_subject=hint_subject,
             browser_hash=hash_handle(cookie),
             expires_at=now + self._lifetimes.interaction_s,
             progress=Progress(began_at=now, sid_before=sid_before),
