@@ -15,12 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from service.handles import hash_handle
 from service.storage.interface import NEVER, Fitting, Kind, Record, StoreUnavailable
 from service.storage.reserve import HALF, LOW, PORTION, PORTIONS
 from service.storage.sql import SqlStore
 from tests.flows.polling import wait_until
-from tests.storage.stores import NOW, migrate, open_url, record, rows
+from tests.storage.stores import NOW, id_of, migrate, open_url, record, rows
 from tests.support.small_disk import SmallDisk
 
 WHOLE = PORTION * PORTIONS
@@ -52,7 +51,7 @@ def service(url: str) -> Iterator[SqlStore]:
     with closing(open_url(url)) as store:
         store.keep_room()
         for number in range(MANY):
-            for kind in (Kind.SESSION, Kind.GRANT, Kind.CODE, Kind.INTERACTION, Kind.REFRESH_TOKEN):
+            for kind in (Kind.SESSION, Kind.GRANT, Kind.INTERACTION, Kind.CONSENT):
                 name = f"u{number}"
                 store.put(
                     record(
@@ -75,7 +74,7 @@ def full(disk: SmallDisk) -> None:
     with closing(open_url(f"sqlite:///{disk.folder / 'pylon.db'}")) as heedless:
         with pytest.raises(StoreUnavailable):
             for number in range(100_000):
-                more = record(f"flood {number}", kind=Kind.ACCESS_TOKEN, body={"x": "x" * 900})
+                more = record(f"flood {number}", kind=Kind.VERIFIER, body={"x": "x" * 900})
                 heedless.put(more, now=NOW)
         disk.fill()
 
@@ -89,8 +88,12 @@ def reading(disk: SmallDisk) -> Iterator[None]:
         yield
 
 
-def id_of(name: str) -> str:
-    return hash_handle(name)
+def _grant(n: int) -> Record:
+    return record(f"u{n}", kind=Kind.GRANT, body={"used": "x" * 500})
+
+
+def _of_user(n: int, *kinds: Kind) -> list[Fitting]:
+    return [Fitting(kind, subject=f"u{n}") for kind in kinds]
 
 
 def _changed(known: Record) -> Record:
@@ -99,15 +102,14 @@ def _changed(known: Record) -> Record:
 
 #: What takes away, by verb; each number is another user's.
 TAKES_AWAY: dict[str, Callable[[SqlStore, int], object]] = {
-    "delete": lambda store, n: store.delete(
-        Fitting(Kind.SESSION, subject=f"u{n}"),
-        Fitting(Kind.GRANT, subject=f"u{n}"),
-        Fitting(Kind.CODE, subject=f"u{n}"),
-        now=NOW,
+    "delete": lambda store, n: store.delete(*_of_user(n, Kind.SESSION, Kind.GRANT), now=NOW),
+    "delete, and tokens of what stays": lambda store, n: store.delete(
+        *_of_user(n, Kind.SESSION), without_tokens=_of_user(n, Kind.GRANT), now=NOW
     ),
+    "swap that takes something away": lambda store, n: store.swap(_grant(n), ending=True, now=NOW),
     "take": lambda store, n: store.take(Kind.SESSION, id_of(f"u{n}"), now=NOW),
     "take, with what falls": lambda store, n: store.take(
-        Kind.GRANT, id_of(f"u{n}"), falling=[Fitting(Kind.REFRESH_TOKEN, grant_id=f"u{n}")], now=NOW
+        Kind.SESSION, id_of(f"u{n}"), falling=_of_user(n, Kind.GRANT), now=NOW
     ),
     "change of a client": lambda store, _: store.change(Kind.CLIENT, id_of("client"), _changed, now=NOW),
     "replace of the ring": lambda store, _: store.replace(
@@ -122,9 +124,7 @@ GROWS: dict[str, Callable[[SqlStore, int], object]] = {
     "take and put": lambda store, n: store.take(
         Kind.INTERACTION, id_of(f"u{n}"), put=[record(f"n{n}")], now=NOW
     ),
-    "spend": lambda store, n: store.spend(
-        Kind.CODE, id_of(f"u{n}"), grant=record(f"u{n}", kind=Kind.GRANT), body={}, put=[], now=NOW
-    ),
+    "swap": lambda store, n: store.swap(_grant(n), now=NOW),
     "change": lambda store, n: store.change(Kind.INTERACTION, id_of(f"u{n}"), _changed, now=NOW),
     "replace": lambda store, n: store.replace(Kind.SESSION, id_of(f"u{n}"), record(f"r{n}"), now=NOW),
 }
@@ -254,10 +254,10 @@ def test_what_ends_makes_room(disk: SmallDisk, service: SqlStore, url: str) -> N
     with pytest.raises(StoreUnavailable):
         for number in range(100_000):
             service.put(
-                record(f"flood {number}", kind=Kind.ACCESS_TOKEN, expires_at=NOW + 2, body={"x": "x" * 900}),
+                record(f"flood {number}", kind=Kind.VERIFIER, expires_at=NOW + 2, body={"x": "x" * 900}),
                 now=NOW,
             )
     disk.fill()
-    wait_until(lambda: rows(url, Kind.ACCESS_TOKEN) == 0, timeout_s=60)
+    wait_until(lambda: rows(url, Kind.VERIFIER) == 0, timeout_s=60)
     wait_until(lambda: _stores(service), timeout_s=60)
     assert reserve(disk) == WHOLE

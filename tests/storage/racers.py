@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
-from service.records.sessions import SignIn
 from service.records.grants import AccessToken, Code, Grant, Grants
+from service.records.sessions import SignIn
 from service.sessions import LocalSessions, Replayed
 from service.storage.interface import Kind, Record
 from service.storage.sql import SqlStore

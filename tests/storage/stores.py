@@ -10,10 +10,9 @@ from typing import Any
 
 import psycopg
 
-from service.handles import hash_handle
+from service.handles import hash_handle, new_grant_id
 from service.settings import read_settings
 from service.startup import open_store
-from service.storage.ids import RANDOM_BYTES, ordered_id
 from service.storage.interface import Kind, Record
 from service.storage.sql import SqlStore
 
@@ -42,7 +41,7 @@ def migrate(url: str) -> None:
 def id_of(handle: str = "one", kind: Kind = Kind.SESSION) -> str:
     """The id of the record that is called `handle`: its hash; of a grant one that was made at `NOW`."""
     if kind is Kind.GRANT:
-        return ordered_id(NOW, hashlib.sha256(handle.encode()).digest()[:RANDOM_BYTES])
+        return new_grant_id(NOW)[:8] + hashlib.sha256(handle.encode()).hexdigest()[:18]
     return hash_handle(handle)
 
 

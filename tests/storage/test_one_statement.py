@@ -1,4 +1,4 @@
-"""A mint asks the database once; a code, an exchange and a refresh are one transaction each."""
+"""A mint asks the database once; a code is one transaction, an exchange and a refresh are one statement that writes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from service.records.sessions import SignIn
 from service.sessions import LocalSessions
 from service.settings import read_settings
 from service.startup import load_keyring
+from service.storage.interface import Fitting, Kind
 from service.storage.sql import SqlStore
 from service.storage.sqlite import SqliteDatabase
 from tests.storage.stores import open_url, sqlite_path
@@ -93,7 +94,7 @@ def _shape(statements: list[str]) -> list[str]:
     return shapes
 
 
-def test_a_flow_is_three_transactions(
+def test_a_flow_writes_three_times(
     traced: tuple[SqlStore, Callable[[], list[str]]], database_url: str
 ) -> None:
     """What a code, its exchange and a refresh ask of the database, statement by statement.
@@ -110,26 +111,12 @@ def test_a_flow_is_three_transactions(
         assert ACTS[act](world, scene).status in {200, 303}
         return _shape(statements()[before:])
 
-    reads = ["SELECT session", "SELECT client"]
-    code = asked("authorize")
-    begin = code.index("BEGIN")
-    assert sorted(code[:begin]) == sorted(reads), code
-    assert code[begin:] == [
-        "BEGIN",
-        "SELECT session",
-        "SELECT client",
-        "INSERT grant_record",
-        "INSERT authorization_code",
-        "COMMIT",
-    ]
-    known = ["SELECT client", "SELECT {}", "SELECT grant_record", "SELECT user_record"]
-    spent = [
-        "BEGIN",
-        "UPDATE grant_record",
-        "UPDATE {}",
-        "INSERT access_token",
-        "INSERT refresh_token",
-        "COMMIT",
-    ]
-    for act, kind in (("redeem", "authorization_code"), ("refresh", "refresh_token")):
-        assert asked(act) == [shape.format(kind) for shape in known + spent]
+    reads = ["SELECT client", "SELECT session", "SELECT visit"]
+    stored = ["BEGIN", "SELECT session", "SELECT client", "INSERT oauth_grant", "COMMIT"]
+    # By then the session has signed its user in to the client.
+    assert asked("authorize") == reads + stored
+    store.delete(Fitting(Kind.VISIT, subject=scene.user), now=scene.now)
+    assert asked("authorize") == [*reads, *stored[:-1], "INSERT visit", "COMMIT"]
+    used = ["SELECT client", "SELECT oauth_grant", "SELECT user_record", "UPDATE oauth_grant"]
+    assert asked("redeem") == used
+    assert asked("refresh") == used

@@ -8,8 +8,8 @@ from functools import partial
 
 import pytest
 
-from service.records.sessions import SignIn
 from service.records.grants import AccessToken, Grants, RefreshToken
+from service.records.sessions import SignIn
 from service.sessions import LocalSessions
 from service.storage.interface import Kind
 from service.storage.sql import SqlStore

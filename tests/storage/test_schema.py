@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
@@ -11,7 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import BigInteger, Engine, MetaData, create_engine, insert, select, text
 
 import service.storage
 from service.clients import Clients
@@ -130,7 +131,7 @@ def test_sessions_outlive_the_upgrade_from_0001(unmigrated_store: SqlStore, empt
     for token, sid in tokens.items():
         kept = unmigrated_store.get(Kind.SESSION, hash_handle(token), now=NOW)
         assert kept is not None
-        assert (kept.session_id, kept.grant_id, kept.spent_at) == (sid, "", None)
+        assert (kept.session_id, kept.grant_id) == (sid, "")
         session = sessions.find(token, now=NOW)
         assert session is not None
         assert (session.sid, session.user_id, session.claims) == (sid, "alice", {"name": "Ada"})
@@ -142,26 +143,22 @@ def test_sessions_outlive_the_upgrade_from_0001(unmigrated_store: SqlStore, empt
 def test_what_there_was_is_known_by_its_client_after_the_upgrade_from_0003(
     unmigrated_store: SqlStore, empty_database_url: str
 ) -> None:
-    """Clients, consents, grants, codes and tokens of before go on, and fall with their client."""
+    """Clients and consents of before go on, and fall with their client."""
     _migrated_to(empty_database_url, "0003")
     bodies = {
         Kind.CLIENT: {"client_id": "reports", "redirect_uris": ["https://rp.example/cb"], "secrets": [], "scope": []},
         Kind.CONSENT: {"client_id": "reports", "scope": ["openid"], "odd": "\ud800 \0"},
-        Kind.GRANT: {"client_id": "reports", "issuer": "https://id.example"},
-        Kind.CODE: {"nonce": None},
-        Kind.ACCESS_TOKEN: {"client_id": "reports"},
-        Kind.REFRESH_TOKEN: {"client_id": "reports"},
     }  # fmt: skip
     engine = _engine(empty_database_url)
     with engine.begin() as connection:
         for kind, body in bodies.items():
-            for number, client_id in enumerate(("reports", "other")):
+            for client_id in ("reports", "other"):
                 row = {
                     "id_hash": hash_handle(client_id),
                     "subject": "alice",
-                    "grant_id": f"g{number}",
+                    "grant_id": "",
                     "expires_at": NOW + 60,
-                    "body": json.dumps(body | ({"client_id": client_id} if "client_id" in body else {})),
+                    "body": json.dumps(body | {"client_id": client_id}),
                 }
                 connection.execute(text(str(OLD_SESSION).replace("INTO session", f"INTO {kind}")), row)
         connection.execute(OLD_SESSION, {**row, "id_hash": "session"})
@@ -176,6 +173,86 @@ def test_what_there_was_is_known_by_its_client_after_the_upgrade_from_0003(
     assert Clients((), unmigrated_store, minted_audience=None).remove("reports", now=NOW) is True
     for kind in bodies:
         assert [each.client_id for each in unmigrated_store.list(kind, now=NOW)] == ["other"]
+
+
+#: Where the version of revision 0004 keeps grants and what hangs on them.
+GRANTS_OF_0004 = {"grant_record", "authorization_code", "access_token", "refresh_token"}
+
+
+def _fill_all(url: str) -> dict[str, list[dict[str, Any]]]:
+    """Put two rows into every table of a database, with a value in every column; what they are."""
+    engine, tables = _engine(url), MetaData()
+    tables.reflect(engine)
+    filled: dict[str, list[dict[str, Any]]] = {}
+    with engine.begin() as connection:
+        for name, table in tables.tables.items():
+            if name == "alembic_version":
+                continue
+            for number in range(2):
+                row: dict[str, Any] = {
+                    column.name: number + 7
+                    if isinstance(column.type, BigInteger)
+                    else f"{column.name} {number}"
+                    for column in table.columns
+                }
+                row |= {"expires_at": NOW + 60, "body": json.dumps({"n": number, "odd": "\0\ud800'"})}
+                connection.execute(insert(table), row)
+                filled.setdefault(name, []).append(row)
+    engine.dispose()
+    return filled
+
+
+def _all_rows(url: str) -> dict[str, list[dict[str, Any]]]:
+    engine, tables = _engine(url), MetaData()
+    tables.reflect(engine)
+    with engine.connect() as connection:
+        found = {
+            name: [dict(row) for row in connection.execute(select(table).order_by("id_hash")).mappings()]
+            for name, table in tables.tables.items()
+            if name != "alembic_version"
+        }
+    engine.dispose()
+    return found
+
+
+def test_the_upgrade_from_0004_keeps_all_but_grants(
+    unmigrated_store: SqlStore, empty_database_url: str
+) -> None:
+    """Each row of sessions, users, clients, consents, keys and what waits is as it was; grants end, their tables go."""
+    _migrated_to(empty_database_url, "0004")
+    before = _fill_all(empty_database_url)
+    assert set(before) >= GRANTS_OF_0004
+    unmigrated_store.migrate()
+    assert unmigrated_store.schema_state() == "current"
+    after = _all_rows(empty_database_url)
+    assert set(after) == set(before) - GRANTS_OF_0004 | {"oauth_grant", "visit"}
+    assert (after.pop("oauth_grant"), after.pop("visit")) == ([], [])
+    assert after == {name: rows for name, rows in before.items() if name not in GRANTS_OF_0004}
+    for kind in (Kind.SESSION, Kind.USER, Kind.CLIENT, Kind.CONSENT, Kind.KEY_RING):
+        assert {found.body["n"] for found in unmigrated_store.list(kind, now=NOW)} == {0, 1}
+
+
+def test_the_version_before_is_told_that_its_grants_are_away(store: SqlStore, database_url: str) -> None:
+    """In the middle of a rolling deployment the version of revision 0004 goes on with sessions.
+
+    What it asks of its tables of grants is an outage, which it answers as one: a 503, and nothing is changed.
+    """
+    row = dict.fromkeys(("subject", "grant_id", "session_id", "client_id"), "x")
+    row |= {"id_hash": "old", "version": 1, "expires_at": NOW + 60, "body": "{}", "spent_at": None}
+    columns = ", ".join(row)
+    values = ", ".join(f":{name}" if database_url.startswith("sqlite") else f"%({name})s" for name in row)
+    store._connections.write(f"INSERT INTO session ({columns}) VALUES ({values})", row)
+    ((found,),) = store._connections.read("SELECT spent_at FROM session", {})
+    assert found is None
+    for table in GRANTS_OF_0004:
+        with pytest.raises(StoreUnavailable):
+            store._connections.read(f"SELECT {columns} FROM {table}", {})
+        with pytest.raises(StoreUnavailable):
+            store._connections.write(f"INSERT INTO {table} ({columns}) VALUES ({values})", row)
+        with pytest.raises(StoreUnavailable), store._connections.transaction() as run:
+            run("DELETE FROM session", {})
+            run(f"UPDATE {table} SET spent_at = 1", {})
+    assert [each.id_hash for each in store.list(Kind.SESSION, now=NOW)] == ["old"]
 
 
 def test_the_version_before_still_signs_in_after_the_upgrade(store: SqlStore, database_url: str) -> None:

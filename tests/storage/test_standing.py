@@ -12,8 +12,8 @@ import pytest
 
 from service.clients import Clients
 from service.handles import hash_handle
-from service.records.sessions import SignIn
 from service.records.grants import AccessToken, Grant, Grants, RefreshToken, of_record
+from service.records.sessions import SignIn
 from service.sessions import LocalSessions, NewSession
 from service.storage.interface import FALLS_WITH_CLIENT, NEVER, Change, Fitting, Kind, NotStanding, Record
 from service.storage.sql import SqlStore
