@@ -197,10 +197,9 @@ def of_record(record: Record) -> Grant:
     if refresh is not None:
         rotation = refresh.get("rotation")
         refresh = _of(RefreshToken, refresh | {"rotation": rotation and _of(Rotation, rotation)})
-    access = tuple(
-        AccessToken(hash_, made_at, ends_at, tuple(word for n, word in enumerate(scope) if bits >> n & 1))
-        for hash_, made_at, ends_at, bits in _ACCESS_TOKEN.iter_unpack(record.tokens)
-    )
+    packed = list(_ACCESS_TOKEN.iter_unpack(record.tokens))
+    words = {bits: tuple(word for n, word in enumerate(scope) if bits >> n & 1) for *_, bits in packed}
+    access = tuple(AccessToken(*token, words[bits]) for *token, bits in packed)
     return Grant(
         id=record.id_hash,
         subject=record.subject,
@@ -216,15 +215,20 @@ def of_record(record: Record) -> Grant:
     )
 
 
-def _members(value: Any) -> dict[str, Any]:
+def _members(value: Code | RefreshToken | Rotation) -> dict[str, Any]:
     """What is said of a part; its own parts are not."""
-    members = {item.name: getattr(value, item.name) for item in fields(value)}
+    members = {name: getattr(value, name) for name in _NAMES[type(value)]}
     return {name: member for name, member in members.items() if isinstance(member, (str, int))}
 
 
 def _of(kind: type[_Part], members: Mapping[str, Any]) -> _Part:
-    known = {item.name for item in fields(kind)}
-    return kind(**{name: value for name, value in members.items() if name in known})
+    names = _NAMES[kind]
+    return kind(**{name: value for name, value in members.items() if name in names})
+
+
+_NAMES: Final[Mapping[type, frozenset[str]]] = {
+    kind: frozenset(item.name for item in fields(kind)) for kind in (Code, RefreshToken, Rotation)
+}
 
 
 @dataclass(frozen=True, slots=True)
