@@ -21,4 +21,4 @@ A map of the package; arrows point one way, and only `app` knows the concrete pa
     cli/         pylon-oidc
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -20,7 +20,6 @@ from service.protocol.metadata import ENDPOINTS
 from service.protocol.token_status import TokenStatus
 from service.records.grants import Grants
 from service.records.interactions import Interactions
-from service.records.users import User
 from service.records.waiting import Waiting
 from service.resources import clients, dev, health, interactions, sessions, token
 from service.resources.authorize import Authorize, Flow, OpenInteraction
@@ -190,13 +189,10 @@ def _provider(
     )
     grants = Grants(store)
 
-    def user(user_id: str, now: int) -> User:
-        return sessions_source.user(user_id, now=now)
-
-    issuing = Issuing(grants, user, keyring, settings.lifetimes, notices)
+    issuing = Issuing(grants, sessions_source, keyring, settings.lifetimes, notices)
     status = TokenStatus(
         grants,
-        user,
+        sessions_source,
         keyring,
         lambda user_id, sid, now: sessions_source.of_sid(user_id, sid, now=now),
         settings.jwt_issuer,

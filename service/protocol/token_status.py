@@ -17,7 +17,7 @@ from service.protocol.id_tokens import renamed, user_claims
 from service.records.clients import Client, claims_now, may_be_offline, scope_now
 from service.records.grants import AccessToken, Grant, Grants
 from service.records.sessions import Session
-from service.records.users import User
+from service.records.users import Users
 
 _INACTIVE = {"active": False}
 
@@ -28,7 +28,7 @@ class TokenStatus:
 
     Attributes:
         grants: where grants are kept.
-        user: what is known of a user; its arguments are a user id and Unix s.
+        users: know what was last said of a user.
         keys: know minted tokens.
         session_of: finds the live session of a user and `sid`.
         minted_issuer: `iss` of minted tokens where it is not the issuer.
@@ -36,7 +36,7 @@ class TokenStatus:
     """
 
     grants: Grants
-    user: Callable[[str, int], User]
+    users: Users
     keys: Keys
     session_of: Callable[[str, str, int], Session | None]
     minted_issuer: str | None
@@ -63,7 +63,7 @@ class TokenStatus:
             raise OAuthError(
                 "insufficient_scope", "The scope openid was not granted.", cause="openid_not_granted"
             )
-        user = self.user(grant.subject, now)
+        user = self.users.user(grant.subject, now=now)
         names = [*client.scopes.claims_of(scope), *claims_now(grant.userinfo_claims, client)]
         return {**renamed(user_claims(user, names), client), "sub": grant.subject}
 

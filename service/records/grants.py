@@ -199,7 +199,7 @@ def of_record(record: Record) -> Grant:
         refresh = _of(RefreshToken, refresh | {"rotation": rotation and _of(Rotation, rotation)})
     packed = list(_ACCESS_TOKEN.iter_unpack(record.tokens))
     words = {bits: tuple(word for n, word in enumerate(scope) if bits >> n & 1) for *_, bits in packed}
-    access = tuple(AccessToken(*token, words[bits]) for *token, bits in packed)
+    access = tuple(AccessToken(hash_, made, ends, words[bits]) for hash_, made, ends, bits in packed)
     return Grant(
         id=record.id_hash,
         subject=record.subject,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from service.handles import hash_handle
 from service.records.sessions import SignIn
@@ -49,3 +49,11 @@ def remembered(user: SignIn) -> Change:
         lambda record: replace(record, body={**record.body, **given}),
         new=Record(Kind.USER, id_hash, NEVER, user.user_id),
     )
+
+
+class Users(Protocol):
+    """Knows users."""
+
+    def user(self, user_id: str, *, now: int) -> User:
+        """What was last said of a user."""
+        ...

@@ -24,7 +24,7 @@ BELIEVED = frozenset(
 REQUESTS = frozenset({"req", "_req", "request"})
 #: Where each may be used at all.
 ENVIRONMENT = frozenset({"settings/reading.py"})
-RANDOMNESS = frozenset({"protocol/handles.py"})
+RANDOMNESS = frozenset({"handles.py"})
 WALL_CLOCK = frozenset(
     {"app.py", "logs.py", "cli/check.py", "cli/clients.py", "cli/doctor.py", "cli/keys.py", "cli/sessions.py"}
     | {"cli/sweep.py"}
@@ -130,7 +130,7 @@ RULES: dict[Finder, str] = {
     believing_headers: "S2: `req.forwarded_*` and its kin trust anybody; the issuer is `req.context.issuer`",
     deprecated_jose: "`authlib.jose` is deprecated in favour of joserfc",
     environment: "settings/reading.py is the only reader of the environment",
-    randomness: "randomness comes from protocol/handles.py",
+    randomness: "randomness comes from handles.py",
     wall_clock: "time is an argument: the clock is read by its default, the commands and the log",
     jose_elsewhere: "JOSE is called in keyring.py",
 }

@@ -1,4 +1,4 @@
-"""The two traces of docs/architecture.md, followed in a running application: what a request enters is what they name."""
+"""The traces of docs/architecture.md, followed in a running application: what a request enters is what they name."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from types import FrameType
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from falcon.testing import TestClient
@@ -19,8 +20,10 @@ from tests.docs.markdown import PROJECT, codes, page, section
 from tests.support.gunicorn import ADMIN, SECRET, rsa_pem
 
 SERVICE = f"{PROJECT / 'service'}/"
-#: Builds the application before there is a request; says what a store promises, without being one.
-NOT_ENTERED = {"app.py", "storage/interface.py"}
+#: Builds the application before there is a request; says what a store promises, without being one; entered by refusals.
+NOT_ENTERED = {"app.py", "storage/interface.py", "protocol/errors.py"}
+#: Rooms whose number is bounded: what decides. Below them stand records, the store and HTTP, which are named alone.
+COUNTED = ("resources/", "protocol/", "key", "managed_keys")
 EVERY = "What every request passes"
 CLIENT = {
     "client_id": "wiki",
@@ -33,9 +36,11 @@ REQUEST = {
     "client_id": "wiki",
     "redirect_uri": "https://wiki.example.com/callback",
     "scope": "openid",
-    "code_challenge": "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM",
+    "code_challenge": "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM",  # RFC 7636, appendix B
     "code_challenge_method": "S256",
 }
+
+VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 
 TestClient.__test__ = False  # its name is not meant for pytest
 
@@ -57,9 +62,11 @@ def entered_by(call: Callable[[], object]) -> set[str]:
     return found
 
 
-def trace_complaints(text: str, heading: str, entered: set[str]) -> list[str]:
-    """What a trace, with what every request passes, leaves out or names for nothing."""
+def trace_complaints(text: str, heading: str, entered: set[str], *, most: int = 9) -> list[str]:
+    """What a trace, with what every request passes, leaves out or names for nothing; whether it enters too many rooms."""
     trace = section(text, heading)
+    passed = {code.removeprefix("service/") for code in codes(section(text, EVERY))}
+    rooms = sorted(file for file in entered - passed if file.startswith(COUNTED))
     steps = re.findall(r"^\d\. \*\*`service/[\w/.]+`\*\*", trace, re.M)
     named = {
         code.removeprefix("service/")
@@ -70,6 +77,7 @@ def trace_complaints(text: str, heading: str, entered: set[str]) -> list[str]:
         *(f"{file} is entered and not named" for file in sorted(entered - named)),
         *(f"{file} is named and not entered" for file in sorted(named - entered - NOT_ENTERED)),
         *([] if len(steps) == 5 else [f"{len(steps)} files decide"]),
+        *([] if len(rooms) <= most else [f"{len(rooms)} rooms are entered: {', '.join(rooms)}"]),
     ]
 
 
@@ -112,7 +120,9 @@ def test_a_mint_enters_what_is_documented(client: TestClient, session: str) -> N
         mint({}, 401)
 
     assert (
-        trace_complaints(page("architecture.md"), "The trace of `POST /api/auth/jwt`", entered_by(every))
+        trace_complaints(
+            page("architecture.md"), "The trace of `POST /api/auth/jwt`", entered_by(every), most=5
+        )
         == []
     )
 
@@ -142,6 +152,39 @@ def test_an_authorization_request_enters_what_is_documented(
     assert trace_complaints(page("architecture.md"), "The trace of `GET /oidc/authorize`", entered) == []
 
 
+def test_an_exchange_enters_what_is_documented(
+    client: TestClient, session: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/architecture.md names each file that the exchange of a code enters: to tokens, and refused."""
+    monkeypatch.setattr("wsgiref.validate.check_content_type", lambda _status, _headers: None)
+    headers = {"Cookie": f"pylon_session={session}"}
+    sent = client.simulate_get("/oidc/authorize", params=REQUEST, headers=headers).headers["location"]
+    form = {
+        "grant_type": "authorization_code",
+        "code": parse_qs(urlsplit(sent).query)["code"][0],
+        "redirect_uri": REQUEST["redirect_uri"],
+        "client_id": CLIENT["client_id"],
+        "client_secret": CLIENT["client_secret"],
+    }
+
+    def exchange(status: int, **changed: str) -> None:
+        answer = client.simulate_post(
+            "/oidc/token",
+            body=urlencode(form | changed),
+            headers={"Content-Type": "application/x-www-form-urlencoded"},
+        )
+        assert answer.status_code == status, answer.json
+
+    def every() -> None:
+        exchange(400)  # no verifier
+        exchange(401, client_secret="no")
+        exchange(200, code_verifier=VERIFIER)
+
+    assert (
+        trace_complaints(page("architecture.md"), "The trace of `POST /oidc/token`", entered_by(every)) == []
+    )
+
+
 def test_a_trace_that_is_wrong_is_found() -> None:
     """Every check has a refusing test."""
     five = "".join(f"{n}. **`service/{n}.py`** decides\n" for n in range(1, 6))
@@ -153,3 +196,9 @@ def test_a_trace_that_is_wrong_is_found() -> None:
         "web/a.py is named and not entered"
     ]
     assert trace_complaints(text.replace("5. ", ""), "The trace", entered) == ["4 files decide"]
+    many = "".join(f"`protocol/{n}.py`\n" for n in range(3))
+    rooms = {f"protocol/{n}.py" for n in range(3)}
+    assert trace_complaints(text + many, "The trace", entered | rooms, most=3) == []
+    assert trace_complaints(text + many, "The trace", entered | rooms, most=2) == [
+        "3 rooms are entered: protocol/0.py, protocol/1.py, protocol/2.py"
+    ]

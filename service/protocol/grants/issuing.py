@@ -7,7 +7,6 @@ Spec: RFC 6749 §5.1, §6; OpenID Connect Core 1.0 §3.1.3.3, §12
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +18,7 @@ from service.protocol.id_tokens import mint_id_token
 from service.records.clients import Client, claims_now
 from service.records.grants import AccessToken, Grant, Grants, RefreshToken, Rotation
 from service.records.lifetimes import Lifetimes
-from service.records.users import User
+from service.records.users import Users
 
 
 @dataclass(frozen=True)
@@ -28,14 +27,14 @@ class Issuing:
 
     Attributes:
         grants: where grants are kept.
-        user: what is known of a user; its arguments are a user id and Unix s.
+        users: know what was last said of a user.
         keys: sign ID tokens.
         lifetimes: of tokens.
         notices: tells the operator what a client lacks.
     """
 
     grants: Grants
-    user: Callable[[str, int], User]
+    users: Users
     keys: Keys
     lifetimes: Lifetimes
     notices: Notices
@@ -105,7 +104,7 @@ class Issuing:
     ) -> str:
         made = mint_id_token(
             self.keys.to_sign(client.id_token_signed_response_alg),
-            self.user(grant.subject, now),
+            self.users.user(grant.subject, now=now),
             {
                 "auth_time": grant.auth_time,
                 "sid": grant.sid,
