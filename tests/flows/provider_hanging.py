@@ -1,7 +1,7 @@
 """The service as tests load it into gunicorn: told to, a worker hangs in the middle of a token request.
 
-In the folder that `HANG_FOLDER` names, the file `before` lets the next transaction hang at its commit, `after` lets the
-next answer of the token endpoint hang when all is done. Whoever hangs says so in the file `hangs`.
+In the folder that `HANG_FOLDER` names, the file `before` lets the next use of a grant hang before its statement,
+`after` lets the next answer of the token endpoint hang when all is done. Whoever hangs says so in the file `hangs`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _hang(when: str) -> None:
         threading.Event().wait()
 
 
-watch(before=lambda sql: _hang("before") if sql == "COMMIT" else None)
+watch(before=lambda sql: _hang("before") if sql.startswith("UPDATE oauth_grant") else None)
 
 
 def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

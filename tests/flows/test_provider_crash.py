@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from service.storage.interface import Kind, Record
+from service.records.grants import Grant, Grants
 from tests.flows.polling import wait_until
 from tests.flows.provider_setup import OTHER, OWN, PUBLIC, Provider, Visitor, fresh_database
 from tests.storage.stores import open_url
@@ -149,11 +149,10 @@ class Rotating:
             asking.join(30)
         assert failed.is_set(), "the request was answered"
 
-    def living(self, kind: Kind, user_id: str) -> list[Record]:
-        """The records of a user that are not spent."""
+    def grants(self, user_id: str) -> list[Grant]:
+        """The live grants of a user."""
         with closing(open_url(self.url)) as store:
-            found = store.list(kind, subject=user_id, now=int(time.time()))
-        return [record for record in found if record.spent_at is None]
+            return Grants(store).of_user(user_id, now=int(time.time()))
 
 
 @pytest.fixture(scope="module", params=DATABASES)
@@ -189,7 +188,10 @@ def test_a_rotation_killed_in_the_middle_doubles_nothing(rotating: Rotating, whe
     first = rotating.provider.tokens(PUBLIC, user_id)
     rotating.kill_in_the_middle(when, first["refresh_token"], "workers killed")
     again = [rotating.provider.party.refresh(PUBLIC, first["refresh_token"]).json() for _ in range(3)]
-    assert again[0] == again[1] == again[2]
-    assert len(rotating.living(Kind.REFRESH_TOKEN, user_id)) == 1
-    assert len(rotating.living(Kind.ACCESS_TOKEN, user_id)) == 2
+    for name in ("access_token", "refresh_token"):
+        assert len({each[name] for each in again}) == 1
+    (grant,) = rotating.grants(user_id)
+    assert grant.refresh is not None
+    assert grant.refresh.rotation is not None
+    assert len(grant.access) == 2
     assert len(rotating.provider.app.grants(user_id)) == 1
