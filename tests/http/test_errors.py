@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.handles import new_grant_id, with_secret
+from service.handles import with_secret
 from service.storage.interface import StoreUnavailable
 from tests.http.broken_store import BrokenStore
 from tests.http.conftest import Serve
@@ -16,7 +16,7 @@ from tests.http.driver import House, check_standing_headers, refused
 from tests.support.gunicorn import rsa_pem
 
 pytestmark = pytest.mark.filterwarnings("ignore:Unknown REQUEST_METHOD")
-GRANT_ID = new_grant_id(1_800_000_000)
+GRANT_ID = "0" * 26
 ACCESS_TOKEN = with_secret("access token", GRANT_ID, "a" * 43)
 FORM = "application/x-www-form-urlencoded"
 WITH_CLIENTS = {
