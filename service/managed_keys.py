@@ -22,6 +22,7 @@ from service.key_material import AsymmetricKey, KeyFault, load_public_jwk
 from service.keyring import Keyring, PublicKey, SigningKey, try_key, unverified_kid
 from service.logs import describe_error
 from service.protocol.key_ring import (
+    DAY_S,
     KeyRecord,
     Keys,
     Margins,
@@ -38,7 +39,7 @@ from service.protocol.key_ring import (
 from service.protocol.key_timeline import coming, overdue
 from service.protocol.sealed_keys import Unsealable
 from service.ring_memory import RingMemory, Seen
-from service.ring_store import RingStore, Step
+from service.ring_store import SAYS_EVERY_S, RingStore, Step
 from service.storage.interface import StoreUnavailable
 
 #: As parts of `Margins.learn_s`: when to look beside the requests, and when in one.
@@ -117,6 +118,8 @@ class ManagedKeys:
         self._public: dict[str, AsymmetricKey] = {}
         self._kept: tuple[str, ...] = tuple(rings.configured_algs)
         self._told_overdue: set[str] = set()
+        self._said_at = float("-inf")
+        self._told_differing: set[tuple[tuple[str, ...], int]] = set()
         self._begun = False
         self._memory = memory
         self._seen_version = 0
@@ -221,6 +224,7 @@ class ManagedKeys:
                 self._private[key.kid] = self._tried(key, ring)
         self._tried_at = now
         self._remembering(ring, moment)
+        self._say(ring)
         return self._install(ring, now, now).ring
 
     def _begin(self, now: int) -> Ring:
@@ -338,6 +342,31 @@ class ManagedKeys:
         if self._lacks_something(ring, int(now)):
             self._beside(self._maintain)
         self._tell_overdue(ring, int(now))
+        self._tell_differing(ring, int(now))
+        if abs(now - self._said_at) >= SAYS_EVERY_S:
+            self._beside(lambda: self._say(ring))
+
+    def _say(self, ring: Ring) -> None:
+        """Say in the database what this replica keeps the ring by: for others to see that they differ, and nothing else."""
+        self._said_at = now = self._clock()
+        with contextlib.suppress(StoreUnavailable):
+            self._rings.say(ring, self._margins, now=int(now))
+
+    def _tell_differing(self, ring: Ring, now: int) -> None:
+        """A line for each kind of replica that keeps the ring by other settings, once while it is there."""
+        mine, others = self._rings.keeping(self._margins, now=now), set()
+        for other in self._rings.differing(ring, self._margins, now=now):
+            others.add((other.algs, other.rotation_s))
+            if (other.algs, other.rotation_s) not in self._told_differing:
+                _log.warning(
+                    "replicas_differ",
+                    algs=list(mine.algs),
+                    rotation_days=mine.rotation_s / DAY_S,
+                    other_algs=list(other.algs),
+                    other_rotation_days=other.rotation_s / DAY_S,
+                    detail="give all the same PYLON_OIDC_ALGS, PYLON_OIDC_CLIENTS and PYLON_OIDC_KEY_ROTATION_DAYS",
+                )
+        self._told_differing = others
 
     def _remembering(self, ring: Ring, now: int) -> Ring:
         """The ring, where keys that were taken away stay so: an older document may have been put back."""

@@ -6,7 +6,7 @@ Never touches: when keys change (`protocol.key_ring`), signing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from service.key_material import (
 )
 from service.protocol.handles import hash_handle, new_id
 from service.protocol.key_ring import (
+    Keeping,
     KeyRecord,
     Keys,
     Margins,
@@ -39,6 +40,10 @@ from service.storage.interface import NEVER, Contended, Kind, Record, Store
 _DATABASE: Final = hash_handle("key ring: database")
 #: Writers that lose read again; nobody loses so often.
 _ATTEMPTS: Final = 20
+#: How often a replica says in the database what it keeps the ring by, and for how long that counts; s.
+SAYS_EVERY_S: Final = 600
+_SAID_COUNTS_S: Final = 2 * SAYS_EVERY_S
+_MOST_SAID: Final = 8
 
 Step = Callable[[Ring], Keys]
 
@@ -66,7 +71,10 @@ class RingStore:
         if identity is None or not records:
             return None
         (document,) = records.values()
-        return _ring(document, str(identity.body["database_id"]))
+        return replace(
+            _ring(document, str(identity.body["database_id"])),
+            kept_by=_said(identity.body.get("kept_by", [])),
+        )
 
     def algs(self, *, now: int) -> list[str]:
         """The algorithms that are kept: RS256 besides, while there are clients."""
@@ -74,6 +82,41 @@ class RingStore:
         if self.has_clients or self.store.list(Kind.CLIENT, now=now):
             kept.add("RS256")
         return [alg for alg in ASYMMETRIC_ALGS if alg in kept]
+
+    def keeping(self, margins: Margins, *, now: int) -> Keeping:
+        """What this replica keeps the ring by."""
+        kept = {*self.configured_algs, *(["RS256"] if self.has_clients else [])}
+        return Keeping(tuple(alg for alg in ASYMMETRIC_ALGS if alg in kept), margins.rotation_s, now)
+
+    def say(self, ring: Ring, margins: Margins, *, now: int) -> None:
+        """Say in the database what this replica keeps the ring by, where that was not said lately."""
+        mine = self.keeping(margins, now=now)
+        if any(_is_like(said, mine) and abs(now - said.seen_at) < SAYS_EVERY_S for said in ring.kept_by):
+            return
+
+        def with_mine(identity: Record) -> Record:
+            others = [
+                said
+                for said in _said(identity.body.get("kept_by", []))
+                if not _is_like(said, mine) and _counts(said, now)
+            ]
+            said = [asdict(each) for each in (*others, mine)[-_MOST_SAID:]]
+            return replace(identity, body={**identity.body, "kept_by": said})
+
+        self.store.change(Kind.KEY_RING, _DATABASE, with_mine, now=now)
+
+    def differing(self, ring: Ring, margins: Margins, *, now: int) -> list[Keeping]:
+        """What other replicas keep the ring by that were seen lately, where it is not what this one does."""
+        mine = self.keeping(margins, now=now)
+        others = [said for said in ring.kept_by if _counts(said, now) and not _is_like(said, mine)]
+        if others and self.store.list(Kind.CLIENT, now=now):  # then all of them keep RS256
+            of_all = {*mine.algs, "RS256"}
+            others = [
+                said
+                for said in others
+                if (said.rotation_s, {*said.algs, "RS256"}) != (mine.rotation_s, of_all)
+            ]
+        return others
 
     def ensure(
         self,
@@ -237,6 +280,18 @@ def _document(ring: Ring) -> Record:
         "keys": [asdict(key) for key in ring.keys],
     }
     return Record(Kind.KEY_RING, _document_id(ring.version), NEVER, body=body)
+
+
+def _said(kept_by: Sequence[Mapping[str, Any]]) -> tuple[Keeping, ...]:
+    return tuple(Keeping(tuple(said["algs"]), said["rotation_s"], said["seen_at"]) for said in kept_by)
+
+
+def _is_like(one: Keeping, other: Keeping) -> bool:
+    return (one.algs, one.rotation_s) == (other.algs, other.rotation_s)
+
+
+def _counts(said: Keeping, now: int) -> bool:
+    return abs(now - said.seen_at) < _SAID_COUNTS_S
 
 
 def _ring(document: Record, database_id: str) -> Ring:

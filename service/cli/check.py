@@ -22,7 +22,15 @@ from service.protocol.key_ring import KeyRecord, published, role
 from service.protocol.metadata import build_metadata
 from service.protocol.sealed_keys import Unsealable
 from service.settings import Fault, Settings, given_names
-from service.startup import inspect, load_keyring, open_store, ring_memory, ring_store, ring_warnings
+from service.startup import (
+    inspect,
+    load_keyring,
+    open_store,
+    replica_warnings,
+    ring_memory,
+    ring_store,
+    ring_warnings,
+)
 from service.storage.interface import StoreUnavailable
 
 #: How long the key set may differ outside: a worker looks at the ring once a minute, a cache keeps it for 300 s.
@@ -247,6 +255,7 @@ def _managed_notes(settings: Settings, warnings: list[str]) -> Generator[str, No
                     rings.open(key, ring)
                 yield f"published key: {key.kid} ({key.alg}), {role(key, now)}"
             warnings += ring_warnings(ring, rings, settings.margins, now=now)
+            warnings += replica_warnings(ring, rings, settings.margins, now=now)
             if older := ring_memory(settings).warning(ring):
                 warnings.append(older)
             algs = sorted({key.alg for key in published(ring.keys, now)}, key=ASYMMETRIC_ALGS.index)

@@ -733,3 +733,27 @@ def test_an_older_ring_that_is_put_back_is_noticed(house: House, rings: RingStor
     told = house.ask("GET", READY).json()
     assert told["ring_older"] == {"version": after.version - 1, "seen": after.version}
     assert house.log.getvalue().count("keys_ring_older") == 1
+
+
+def test_a_worker_says_by_what_it_keeps_the_ring_and_tells_of_others(house: House, rings: RingStore) -> None:
+    """A running replica is seen by the others, at least every twenty minutes; one that differs is in its log, once."""
+    other = dataclasses.replace(rings, configured_algs=["ES256"])
+    ring, seen = rings.load(now=int(house.clock.now)), []
+    assert ring is not None and rings.differing(ring, M, now=int(house.clock.now)) == []
+    other.say(ring, M, now=int(house.clock.now))
+    for _ in range(60):
+        house.clock.advance(60)
+        keys_of(house)
+        for thread in threading.enumerate():
+            if thread.name == "keys":
+                thread.join()
+        ring = rings.load(now=int(house.clock.now))
+        assert ring is not None
+        seen += [said.algs for said in other.differing(ring, M, now=int(house.clock.now))]
+    assert seen == [("ES256", "Ed25519")] * 60
+    (line,) = [json.loads(line) for line in house.log.getvalue().splitlines() if "replicas_differ" in line]
+    assert (line["algs"], line["other_algs"], line["other_rotation_days"]) == (
+        ["ES256", "Ed25519"],
+        ["ES256"],
+        90.0,
+    )

@@ -624,3 +624,47 @@ def test_a_backup_that_is_restored_is_said_and_brings_no_key_back(operator: Oper
     assert kid not in [key["kid"] for key in operator.listed()] + [
         key.kid for key in prepared.keyring.published
     ]
+
+
+def test_replicas_that_differ_are_said(operator: Operator, run: Run, subtests: pytest.Subtests) -> None:
+    """A start and `check` say that another replica keeps other algorithms, or rotates by other days; not for ever."""
+    environ = ENVIRON | {"PYLON_DATA_DIR": str(operator.folder / "data")}
+    now = time.time()
+
+    def told(at: float, **settings: str) -> list[str]:
+        warnings = prepare(environ | settings, clock=lambda: at).warnings
+        return [each for each in warnings if "replicas differ" in each]
+
+    assert told(now) == told(now) == []
+    for name, settings, said in (
+        ("days", {"PYLON_OIDC_KEY_ROTATION_DAYS": "30"}, ("ES256, Ed25519", "90 days", "30 days")),
+        ("algorithms", {"PYLON_OIDC_ALGS": "ES256"}, ("keeps ES256, Ed25519 and", "keeps ES256 and")),
+        ("by hand", {"PYLON_OIDC_KEY_ROTATION_DAYS": "0"}, ("90 days", "rotates by hand")),
+    ):
+        with subtests.test(name):
+            checked = run("check", **environ | settings).stdout
+            assert all(words in checked for words in (*said, "replicas differ"))
+            (warning,) = told(now, **settings)
+            assert all(words in warning for words in said)
+            # The one that was there before is told of the other, until that was not there for twenty minutes.
+            assert "replicas differ" in run("check", **environ).stdout
+            now += 1201
+            assert told(now) == []
+            now -= 1201  # `check` goes by the clock of the machine
+            with contextlib.closing(sqlite3.connect(operator.folder / "data" / "pylon.db")) as database:
+                database.execute("UPDATE key_ring SET body = json_remove(body, '$.kept_by')")
+                database.commit()
+            assert told(now) == []
+    with subtests.test("a client in the environment, where the database has clients: both keep RS256"):
+        registered = (
+            "add",
+            "--client-id",
+            "c-1",
+            "--redirect-uri",
+            "https://rp.example.org/cb",
+            "--name",
+            "C",
+        )
+        added = run("clients", *registered, **environ)
+        assert added.exit_code == 0, added.output
+        assert told(now, PYLON_OIDC_ALGS="RS256,ES256,Ed25519") == []
