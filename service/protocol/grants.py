@@ -21,6 +21,7 @@ from service.protocol.id_tokens import mint_id_token
 from service.protocol.models import Lifetimes, Session, User
 from service.protocol.notices import Notices
 from service.protocol.pkce import verifies
+from service.protocol.scopes import words_of
 from service.protocol.sealing import Unreadable, seal, unseal
 from service.protocol.standing import on_client, on_session
 from service.storage.interface import Fitting, Kind, Record, Store
@@ -354,14 +355,14 @@ def _used(grant: Record, now: int) -> Record:
 
 def _asked(parameters: Mapping[str, str], client: Client, granted: Iterable[str]) -> list[Any]:
     """What one refresh has to have in common with another one to get the same answer."""
-    scope = parameters["scope"].split() if "scope" in parameters else granted
-    return [client.client_id, sorted(set(scope)), sorted(set(parameters.get("resource", "").split()))]
+    scope = words_of(parameters["scope"]) if "scope" in parameters else granted
+    return [client.client_id, sorted(set(scope)), sorted(set(words_of(parameters.get("resource"))))]
 
 
 def _narrowed(wanted: str | None, granted: list[str]) -> tuple[str, ...]:
     if wanted is None:
         return tuple(granted)
-    words = wanted.split()
+    words = words_of(wanted)
     if not words or not set(words) <= set(granted):
         raise OAuthError("invalid_scope", "A scope is asked for that was not granted.")
     return tuple(word for word in granted if word in words)
