@@ -33,6 +33,7 @@ from service.protocol.key_ring import (
     role,
     signer,
     straightened,
+    taken_away,
     turns_at,
     without_private_parts_of_gone,
 )
@@ -377,7 +378,7 @@ class ManagedKeys:
         else:
             self._seen_version, self._told_older = ring.version, None
         keys, known = ring.keys, self._taken_away
-        self._taken_away |= {key.kid for key in keys if key.revoked_at is not None}
+        self._taken_away |= taken_away(keys)
         if self._memory is not None and (self._noted < self._seen_version or known != self._taken_away):
             self._noted = self._seen_version
             self._memory.note(ring.database_id, Seen(self._seen_version, self._taken_away))

@@ -49,13 +49,15 @@ from service.protocol.key_ring import (
     rotated,
     rotation_is_safe_at,
     signer,
+    taken_away,
     with_role,
 )
 from service.protocol.key_timeline import Change, coming, overdue
 from service.protocol.sealed_keys import Unsealable
+from service.ring_memory import Seen
 from service.ring_store import RingStore
 from service.settings import Settings, read_settings
-from service.startup import ring_store, ring_warnings
+from service.startup import ring_memory, ring_store, ring_warnings
 
 _CONCERNED = (
     "PYLON_OIDC_KEYS",
@@ -118,10 +120,14 @@ def _opened() -> Iterator[_Open]:
             )
 
 
-def _audit(action: str, opened: _Open, **facts: Any) -> None:
-    """A line in the log, as the service writes it: who did what to which key."""
+def _changed(action: str, opened: _Open, ring: Ring, *steps: dict[str, Any]) -> None:
+    """Let this host remember the ring, and say in the log, as the service does, who did what to which key."""
+    memory = ring_memory(opened.settings)
+    if memory.path.parent.is_dir():
+        memory.note(ring.database_id, Seen(ring.version, taken_away(ring.keys)))
     configure_logging("info", "json")
-    structlog.get_logger("audit").warning("audit", action=action, uid=os.getuid(), at=opened.now, **facts)
+    for facts in steps:
+        structlog.get_logger("audit").warning("audit", action=action, uid=os.getuid(), at=opened.now, **facts)
 
 
 # --- looking ---
@@ -154,7 +160,9 @@ def list_keys(*, everything: bool, wide: bool, as_json: bool) -> None:
 
 
 def _warn(opened: _Open, ring: Ring) -> None:
-    for warning in ring_warnings(ring, opened.rings, opened.margins, now=opened.now):
+    older = ring_memory(opened.settings).warning(ring)
+    warnings = ring_warnings(ring, opened.rings, opened.margins, now=opened.now)
+    for warning in [*warnings, *([older] if older else [])]:
         click.echo(f"warning: {warning}", err=True)
 
 
@@ -308,8 +316,7 @@ def rotate(*, alg: str | None, compromised: bool, as_json: bool) -> None:
 
         ring = opened.rings.ensure(margins, now=now, step=step)
         done = [_what_rotated(before, ring, each, opened, compromised=compromised) for each in algs]
-        for told in done:
-            _audit("keys.rotate", opened, compromised=compromised, **told)
+        _changed("keys.rotate", opened, ring, *({"compromised": compromised} | told for told in done))
         if as_json:
             click.echo(json.dumps({"rotated": done}, indent=2))
             return
@@ -371,7 +378,7 @@ def revoke(kid: str) -> None:
             step=lambda ring: revoked(ring.keys, kid, opened.now, opened.margins),
             though_shut=True,  # how a ring is mended whose encryption key is lost
         )
-        _audit("keys.revoke", opened, kid=kid)
+        _changed("keys.revoke", opened, ring, {"kid": kid})
         until = opened.now + opened.margins.learn_s + opened.margins.max_age_s
         click.echo(f"Revoked. Verifiers that keep the key set may accept {kid} until {as_date(until)}.")
         _warn(opened, ring)
@@ -382,8 +389,8 @@ def reseal() -> None:
     """Seal every private key under the first key of PYLON_KEY_ENCRYPTION_KEY."""
     with _opened() as opened:
         opened.ring()
-        _, count = opened.rings.reseal(opened.margins, now=opened.now)
-        _audit("keys.reseal", opened, count=count, under=opened.rings.sealing.names[0])
+        ring, count = opened.rings.reseal(opened.margins, now=opened.now)
+        _changed("keys.reseal", opened, ring, {"count": count, "under": opened.rings.sealing.names[0]})
         click.echo(
             f"Sealed {count} keys anew. The other encryption keys may be dropped when every replica has this one."
         )
@@ -432,7 +439,7 @@ def import_key(*, file: Path, kid: str | None, pylon_kid: bool, alg: str | None,
 
         ring = opened.rings.ensure(opened.margins, now=opened.now, step=step)
         is_now = role(next(key for key in ring.keys if key.kid == name), opened.now)
-        _audit("keys.import", opened, kid=name, alg=by, role=is_now)
+        _changed("keys.import", opened, ring, {"kid": name, "alg": by, "role": is_now})
         click.echo(f"{by}: {name} is {is_now}.")
 
 

@@ -157,6 +157,11 @@ def published(keys: Iterable[KeyRecord], now: int) -> list[KeyRecord]:
     return sorted(shown, key=lambda key: (ASYMMETRIC_ALGS.index(key.alg), _begins(key)))
 
 
+def taken_away(keys: Iterable[KeyRecord]) -> frozenset[str]:
+    """The kids that an operator took away, whoever still keeps a set with them."""
+    return frozenset(key.kid for key in keys if key.revoked_at is not None)
+
+
 def _begins(key: KeyRecord) -> tuple[bool, int, bool, int, str]:
     """The order in which keys come to sign: by their time, then those that wait for a word, imported ones first."""
     by_hand = key.signs_from is None

@@ -668,3 +668,32 @@ def test_replicas_that_differ_are_said(operator: Operator, run: Run, subtests: p
         added = run("clients", *registered, **environ)
         assert added.exit_code == 0, added.output
         assert told(now, PYLON_OIDC_ALGS="RS256,ES256,Ed25519") == []
+
+
+def test_a_step_by_hand_is_remembered_by_the_host_that_took_it(operator: Operator, run: Run) -> None:
+    """A backup is restored before any worker has looked: `check` and `keys list` say so, a start takes the key away."""
+    environ = ENVIRON | {"PYLON_DATA_DIR": str(operator.folder / "data")}
+    prepare(environ, clock=time.time)
+    path = operator.folder / "data" / "pylon.db"
+    backup = sqlite3.connect(":memory:")
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.backup(backup)
+    (taken,) = json.loads(operator.do("rotate", "--compromised", "--alg", "ES256", "--json").stdout)[
+        "rotated"
+    ]
+    with contextlib.closing(sqlite3.connect(path)) as database, contextlib.closing(backup):
+        backup.backup(database)
+    assert taken["kid"] in [key["kid"] for key in operator.listed()]
+    for told in (run("check", **environ).stdout, operator.do("list").stderr, operator.do("plan").stderr):
+        assert "the ring of keys in the database is older" in told
+    assert taken["kid"] not in [key.kid for key in prepare(environ, clock=time.time).keyring.published]
+
+
+def test_a_step_by_hand_makes_no_folder_where_the_service_has_none(
+    operator: Operator, tmp_path: Path
+) -> None:
+    """From another machine than the service's there is nothing to remember, and nothing is left behind."""
+    elsewhere = tmp_path / "elsewhere"
+    url = f"sqlite:///{operator.folder / 'data' / 'pylon.db'}"
+    operator.do("rotate", "--compromised", PYLON_DATA_DIR=str(elsewhere), DATABASE_URL=url)
+    assert not elsewhere.exists()
