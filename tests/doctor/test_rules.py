@@ -355,6 +355,28 @@ def test_keys_that_rotate_while_it_asks_are_no_fault() -> None:
 
 
 @pytest.mark.parametrize(
+    ("headers", "is_note"),
+    [
+        ({"age": "40"}, True),
+        ({"age": "40", "cache_control": "public, max-age=86400"}, False),
+        ({"age": "400"}, False),
+        ({}, False),
+    ],
+)
+def test_keys_that_a_cache_may_still_keep_are_waited_for(headers: dict[str, str], is_note: bool) -> None:
+    """After keys changed at once a cache has those of before, as long as it may: no line is to be changed for that."""
+    told = {"cache_control": "public, max-age=300"} | headers | CORS
+    jwks = reply(200, {"keys": [KEY]}, **told)
+    first, *_ = examine(Evidence(ASKED, WELL | {"jwks": jwks}, minted=[unverified("HS256", "k2")]))
+    assert (first.kind.id, first.severity == "note", not first.fixes()) == (
+        "jwks-cached-too-long",
+        is_note,
+        is_note,
+    )
+    assert ("40 s old, and may be kept for 300 s" in first.seen) is is_note
+
+
+@pytest.mark.parametrize(
     ("parts", "seen", "fix"),
     [
         ({"schema": "behind"}, "database: ok, schema: behind, keys: ok", "pylon-oidc migrate"),
