@@ -123,10 +123,13 @@ class ManagedKeys:
         self._told_differing: set[tuple[tuple[str, ...], int]] = set()
         self._begun = False
         self._memory = memory
-        self._seen_version = 0
-        self._noted = 0
+        #: What was odd at the start: the database holds an older ring than this host has seen.
+        self.older: str | None = None
+        self._seen: dict[str, int] = {}  # the highest version of the ring, for each database
+        self._noted: tuple[str, Seen] | None = None
         self._taken_away: frozenset[str] = frozenset()
-        self._told_older: int | None = None
+        self._told_older: tuple[str, int] | None = None
+        self._refused = False
 
     # --- what a request takes ---
 
@@ -199,14 +202,15 @@ class ManagedKeys:
             else {"at": change.at, "alg": change.alg, "kid": change.kid, "what": change.what},
             "rotation_overdue": [key.kid for key in overdue(keys, self._kept, now, self._margins)],
             "keys_seen_s_ago": max(0, int(time_of_day - state.seen_at)),
-            **self._older_than(state.ring),
+            **self._odd(state.ring),
         }
 
-    def _older_than(self, ring: Ring) -> Mapping[str, Any]:
-        """Said where the database holds an older ring than this process has seen."""
-        if ring.version >= self._seen_version:
-            return {}
-        return {"ring_older": {"version": ring.version, "seen": self._seen_version}}
+    def _odd(self, ring: Ring) -> Mapping[str, Any]:
+        """Said where the database holds an older ring than this process has seen, or one that is not ours."""
+        told: dict[str, Any] = {"ring_refused": True} if self._refused else {}
+        if ring.version < (seen := self._seen.get(ring.database_id, 0)):
+            told["ring_older"] = {"version": ring.version, "seen": seen}
+        return told
 
     # --- looking ---
 
@@ -238,13 +242,25 @@ class ManagedKeys:
     def _first(self, ring: Ring, now: int) -> Keys:
         """The first step, and what this host knows to be taken away: an older ring may have been put back."""
         keys = ring.keys if self._first_step is None else self._first_step(ring)
-        if self._memory is not None:
-            seen = self._memory.seen(ring.database_id)
-            self._seen_version, self._taken_away = seen.version, seen.taken_away
+        self._recall(ring)
+        self.older = None if self._memory is None else self._memory.warning(ring)
         for key in keys:
             if key.kid in self._taken_away and role(key, now) != "gone":
                 keys = revoked(keys, key.kid, now, self._margins)
         return keys
+
+    def _recall(self, ring: Ring) -> None:
+        """What this host knows of the ring of this database; said where it is an older one that was put back."""
+        if self._memory is not None and ring.database_id not in self._seen:
+            known = self._memory.seen(ring.database_id)
+            self._seen[ring.database_id], self._taken_away = (
+                known.version,
+                self._taken_away | known.taken_away,
+            )
+        seen, this = self._seen.get(ring.database_id, 0), (ring.database_id, ring.version)
+        if ring.version < seen and self._told_older != this:
+            self._told_older = this
+            _log.error("keys_ring_older", version=ring.version, seen=seen)
 
     def _begun_late(self, ring: Ring | None, now: int) -> Ring:
         """What a start would have done; where it would have been refused, the ring as it is: others may sign by it."""
@@ -262,7 +278,7 @@ class ManagedKeys:
     def _now(self, now: float) -> _State:
         learn_s, since_s = self._margins.learn_s, abs(now - self._tried_at)
         if self._state is None:
-            self._look(now)
+            self._look_first(now)
         elif since_s >= learn_s * _BEFORE:
             self._waking = True
             try:
@@ -290,6 +306,13 @@ class ManagedKeys:
             if alg in self._kept and alg not in self._now(now).keyring.signing:
                 self._maintain()
         return self._now(now)
+
+    def _look_first(self, now: float) -> None:
+        try:
+            self._look(now)
+        except Unsealable as error:  # there is no other ring to go on with
+            _log.error("keys_unreadable", detail=str(error))
+            raise StoreUnavailable("the ring of keys in the database is not taken") from None
 
     def _look_now(self, now: float) -> None:
         with self._told():
@@ -330,7 +353,12 @@ class ManagedKeys:
 
     def _read(self, now: float) -> None:
         self._tried_at = now
-        ring = self._rings.load(now=int(now))
+        try:
+            ring = self._rings.load(now=int(now))
+        except Unsealable:
+            self._refused = True
+            raise
+        self._refused = False
         if ring is None or not self._begun:  # the service started without its database
             ring = self._begun_late(ring, int(now))
         ring = self._remembering(ring, int(now))
@@ -371,17 +399,16 @@ class ManagedKeys:
 
     def _remembering(self, ring: Ring, now: int) -> Ring:
         """The ring, where keys that were taken away stay so: an older document may have been put back."""
-        if ring.version < self._seen_version:
-            if self._told_older != ring.version:
-                self._told_older = ring.version
-                _log.error("keys_ring_older", version=ring.version, seen=self._seen_version)
-        else:
-            self._seen_version, self._told_older = ring.version, None
-        keys, known = ring.keys, self._taken_away
+        state, keys = self._state, ring.keys
+        if state is not None and state.ring.database_id != ring.database_id:
+            _log.error("keys_ring_replaced", version=ring.version)
+        self._recall(ring)
+        seen = self._seen[ring.database_id] = max(ring.version, self._seen.get(ring.database_id, 0))
         self._taken_away |= taken_away(keys)
-        if self._memory is not None and (self._noted < self._seen_version or known != self._taken_away):
-            self._noted = self._seen_version
-            self._memory.note(ring.database_id, Seen(self._seen_version, self._taken_away))
+        known = (ring.database_id, Seen(seen, self._taken_away))
+        if self._memory is not None and self._noted != known:
+            self._noted = known
+            self._memory.note(*known)
         for key in keys:
             if key.kid in self._taken_away and role(key, now) != "gone":
                 keys = revoked(keys, key.kid, now, self._margins)

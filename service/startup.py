@@ -110,7 +110,7 @@ def load_managed_keys(
         clock: Unix s.
 
     Raises:
-        Unsealable: when a key of it cannot be opened.
+        Unsealable: when it is not authentic, or a key of it cannot be opened.
     """
     rings = ring_store(settings, store)
     keys = managed_keys(settings, rings, margins, clock)
@@ -119,9 +119,8 @@ def load_managed_keys(
         ring = keys.load()
     except StoreUnavailable:
         return keys, []  # told by the check of the store already
-    older = ring_memory(settings).warning(ring)
     told = [*ring_warnings(ring, rings, margins, now=now), *replica_warnings(ring, rings, margins, now=now)]
-    return keys, [*told, *([older] if older else [])]
+    return keys, [*told, *([keys.older] if keys.older else [])]
 
 
 def ring_store(settings: Settings, store: Store) -> RingStore:

@@ -239,7 +239,7 @@ def _managed_notes(settings: Settings, warnings: list[str]) -> Generator[str, No
     Returns the algorithms that discovery would name.
 
     Raises:
-        Unsealable: when a key of it cannot be opened.
+        Unsealable: when it is not authentic, or a key of it cannot be opened.
     """
     now = int(time.time())
     algs = list(settings.algs)

@@ -69,6 +69,7 @@ _CONCERNED = (
     "PYLON_JWT_LIFETIME_SECS",
 )
 _TIMES = ("published_at", "signs_from", "retires_at", "gone_at", "revoked_at")
+_NO_RING = "There is no ring of keys yet; the first start with PYLON_OIDC_KEYS=managed makes it."
 _alg_option = click.option(
     "--alg", type=click.Choice(ASYMMETRIC_ALGS), help="Of this algorithm alone; all when left out."
 )
@@ -90,7 +91,16 @@ class _Open:
         """The ring; ends the command where there is none."""
         ring = self.rings.load(now=self.now)
         if ring is None:
-            fail("There is no ring of keys yet; the first start with PYLON_OIDC_KEYS=managed makes it.")
+            fail(_NO_RING)
+        return ring
+
+    def shown(self) -> Ring | None:
+        """The ring to be looked at, also where it is not authentic, which is said; None: there is none."""
+        ring, doubt = self.rings.look(now=self.now)
+        if doubt is not None:
+            if ring is None:
+                raise doubt
+            click.echo(f"warning: PYLON_KEY_ENCRYPTION_KEY: {doubt}", err=True)
         return ring
 
 
@@ -100,7 +110,7 @@ def _opened() -> Iterator[_Open]:
     with configured_store(*_CONCERNED) as store:
         try:
             rings = ring_store(settings, store)
-            ring = rings.load(now=now)
+            ring, _ = rings.look(now=now)
             margins = settings.margins
             if ring is not None:  # a start alone changes how long a key signs
                 margins = replace(margins, rotation_s=ring.rotation_s)
@@ -149,7 +159,7 @@ def _row(key: KeyRecord, now: int, *, as_json: bool, wide: bool = False) -> dict
 def list_keys(*, everything: bool, wide: bool, as_json: bool) -> None:
     """List the keys with their roles and times."""
     with _opened() as opened:
-        ring, now = opened.rings.load(now=opened.now) or Ring(0, "", (), 0), opened.now
+        ring, now = opened.shown() or Ring(0, "", (), 0), opened.now
         shown = published(ring.keys, now)
         if everything:
             shown += [key for key in ring.keys if role(key, now) == "gone"]
@@ -179,7 +189,7 @@ def _warn(opened: _Open, ring: Ring) -> None:
 def plan(*, svg: Path | None, wide: bool, as_json: bool) -> None:
     """Show what will happen to the keys, when, and why that is safe."""
     with _opened() as opened:
-        ring, now, margins = opened.ring(), opened.now, opened.margins
+        ring, now, margins = opened.shown() or fail(_NO_RING), opened.now, opened.margins
         kept, shown = opened.rings.algs(now=now), published(ring.keys, now)
         changes = [change for change in coming(ring.keys, now, margins) if change.kid or change.alg in kept]
         safe = {
@@ -385,15 +395,30 @@ def revoke(kid: str) -> None:
 
 
 @keys.command("reseal")
-def reseal() -> None:
-    """Seal every private key under the first key of PYLON_KEY_ENCRYPTION_KEY."""
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Take a ring that was written without the encryption key; keys that cannot prove themselves are taken away.",
+)
+def reseal(*, repair: bool) -> None:
+    """Seal every private key, and authenticate the ring, under the first key of PYLON_KEY_ENCRYPTION_KEY."""
     with _opened() as opened:
-        opened.ring()
-        ring, count = opened.rings.reseal(opened.margins, now=opened.now)
-        _changed("keys.reseal", opened, ring, {"count": count, "under": opened.rings.sealing.names[0]})
+        if not repair:
+            opened.ring()
+        done = opened.rings.reseal(opened.margins, now=opened.now, repair=repair)
+        facts = {
+            "count": done.count,
+            "under": opened.rings.sealing.names[0],
+            "taken_away": done.taken_away,
+        }
+        _changed("keys.reseal", opened, done.ring, facts)
         click.echo(
-            f"Sealed {count} keys anew. The other encryption keys may be dropped when every replica has this one."
+            f"Sealed {done.count} private keys under the first encryption key. The others may be dropped when every replica has this one."
         )
+        for kid in done.taken_away:
+            click.echo(
+                f"Took {kid} away: no private part under an encryption key that is here belongs to it."
+            )
 
 
 @keys.command("import")
