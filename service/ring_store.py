@@ -365,7 +365,15 @@ def _document(ring: Ring) -> Record:
 
 
 def _said(kept_by: Sequence[Mapping[str, Any]]) -> tuple[Keeping, ...]:
-    return tuple(Keeping(tuple(said["algs"]), said["rotation_s"], said["seen_at"]) for said in kept_by)
+    """What replicas noted. It is not authentic: numbers, and names that are known, or nothing."""
+    return tuple(
+        Keeping(
+            tuple(alg for alg in ASYMMETRIC_ALGS if alg in said["algs"]),
+            int(said["rotation_s"]),
+            int(said["seen_at"]),
+        )
+        for said in kept_by
+    )
 
 
 def _is_like(one: Keeping, other: Keeping) -> bool:

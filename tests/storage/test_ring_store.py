@@ -411,6 +411,9 @@ ROWS: dict[str, Callable[[Record, Record], list[tuple[str, Record]]]] = {
         (identity.id_hash, replace(identity, body={"database_id": "another"}))
     ],
     "no database": lambda identity, _: [(identity.id_hash, replace(identity, body={}))],
+    "a note that is none": lambda identity, _: [
+        (identity.id_hash, replace(identity, body={**identity.body, "kept_by": [{"algs": 1}]}))
+    ],
     "one of them gone": lambda identity, _: [(identity.id_hash, replace(identity, expires_at=NOW))],
     "the other gone": lambda _, document: [(document.id_hash, replace(document, expires_at=NOW))],
     "a row more": lambda _, document: [("", replace(document, id_hash="2" * 64))],
