@@ -7,13 +7,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from apps.application import Application, Person, Running
+from apps.application import Application, Person, Running, SignOut, block_of
 from apps.browser import Browser
 from apps.installing import python, python_version, run
-from apps.stand import Stand, answers
+from apps.stand import GROUPS, Stand, answers
 
 
 class _PgAdmin(Running):
+    signs_out = SignOut.EVERYWHERE
+
     def __init__(self, url: str) -> None:
         self._url = url
 
@@ -27,13 +29,22 @@ class _PgAdmin(Running):
         who = browser.open(f"{self._url}/user_management/current_user.js").text
         email = re.search(r"'email': '([^']*)'", who)
         assert email, who[:3000]
-        return Person(email=email[1])
+        return Person(
+            email=email[1], groups=GROUPS
+        )  # or the provider's OAUTH2_ADDITIONAL_CLAIMS would refuse
+
+    def sign_out(self, browser: Browser) -> None:
+        page = browser.open(f"{self._url}/oauth2/logout")
+        assert page.url.startswith(f"{self._url}/"), page.url
+        assert browser.open(f"{self._url}/user_management/current_user.js").url.startswith(
+            f"{self._url}/login"
+        )
 
 
 class PgAdmin(Application):
     """https://pypi.org/project/pgadmin4"""
 
-    name, light = "pgadmin", False
+    name = "pgadmin"
 
     def version(self) -> str:
         return python_version(self.name, "pgadmin4")
@@ -46,6 +57,10 @@ class PgAdmin(Application):
         with stand.port() as port:
             url = f"http://localhost:{port}"
             paste = stand.register(self.name, url)["paste"]
+            members = block_of(self.name, "python").replace('"admin"', f'"{GROUPS[0]}"')
+            paste = paste.replace(
+                '        "OAUTH2_LOGOUT_URL"', f'        {members}        "OAUTH2_LOGOUT_URL"'
+            )
             (stand.folder / "config_local.py").write_text(
                 f'SERVER_MODE = True\nDATA_DIR = "{stand.folder}/pgadmin"\nLOG_FILE = DATA_DIR + "/log"\n'
                 'SQLITE_PATH = DATA_DIR + "/pgadmin4.db"\nSESSION_DB_PATH = DATA_DIR + "/sessions"\n'
