@@ -101,6 +101,14 @@ def block_of(page: str, language: str) -> str:
     return str(found[0])
 
 
+def shell_of(page: str, client_id: str) -> list[str]:
+    """The command of ours that the page's one block of `console` shows after its first, for this client."""
+    text = (PROJECT / f"docs/apps/{page}.md").read_text()
+    lines = re.findall(r"^\$ pylon-oidc (.*)$", text, re.MULTILINE)
+    assert len(lines) == 2, lines
+    return [client_id if word.startswith("c_") else word for word in lines[1].split()]
+
+
 def see(application: Application) -> Seen:
     """Sign in, see who it is, refresh, sign out, and sign in again with another key.
 
