@@ -75,6 +75,7 @@ def prepare(
     """
     reading = read_settings(environ)
     store, schema_faults, warnings = _checked_store(reading, migrate=True)
+    warnings = [*warnings, *_newer_schema(None if warnings else store)]
     now = int(clock())
     faults = reading.faults + schema_faults + _client_faults(reading, store, now=now)
     if faults or store is None:
