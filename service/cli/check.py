@@ -35,11 +35,12 @@ from service.storage.interface import StoreUnavailable
 
 #: How long the key set may differ outside: a worker looks at the ring once a minute, a cache keeps it for 300 s.
 _OUTSIDE_WITHIN_S = 360
-#: Servers that do not hand on the path as it was sent: what they have decoded cannot be told from what was meant.
+#: Servers that do not hand on to WSGI the path as it was sent: what they have decoded cannot be told from what was meant.
 _WITHOUT_RAW_PATH = ("granian",)
 _RAW_PATH = (
-    "server: {server} is installed and does not hand on the raw path, so that an encoded spelling of a route is "
-    "answered too; bind it to loopback or a Unix socket behind the nginx site, which refuses other spellings"
+    "server: {server} is installed. By pylon-oidc serve it hands on the raw path without a host or a fragment; by its "
+    "own command not at all, so that an encoded spelling of a route is answered too: then bind it to loopback or a Unix "
+    "socket behind the nginx site, which refuses other spellings"
 )
 _NOBODY_BEGINS = (
     "sessions: PYLON_ADMIN_TOKEN and PYLON_TRUSTED_SECRET are unset: nobody can begin a session; "
