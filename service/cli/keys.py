@@ -70,12 +70,20 @@ _CONCERNED = (
 )
 _TIMES = ("published_at", "signs_from", "retires_at", "gone_at", "revoked_at")
 _NO_RING = "There is no ring of keys yet; the first start with PYLON_OIDC_KEYS=managed makes it."
+_SHORT_KID = 12
+_HEADINGS = {
+    "published_at": "published",
+    "signs_from": "signs",
+    "retires_at": "retires",
+    "gone_at": "goes",
+    "revoked_at": "revoked",
+}
 _alg_option = click.option(
     "--alg", type=click.Choice(ASYMMETRIC_ALGS), help="Of this algorithm alone; all when left out."
 )
 
 
-@click.group()
+@click.group(short_help="Look after the signing keys in the database.")
 def keys() -> None:
     """Look after the signing keys in the database (PYLON_OIDC_KEYS=managed)."""
 
@@ -165,7 +173,7 @@ def list_keys(*, everything: bool, wide: bool, as_json: bool) -> None:
             shown += [key for key in ring.keys if role(key, now) == "gone"]
         rows = [_row(key, now, as_json=as_json, wide=wide) for key in shown]
         columns = ["kid", "alg", "role", *_TIMES] if everything else ["kid", "alg", "role", *_TIMES[:-1]]
-        print_rows(rows, columns, name="keys", as_json=as_json, wide=wide)
+        print_rows(rows, columns, name="keys", as_json=as_json, wide=wide, headings=_HEADINGS)
         _warn(opened, ring)
 
 
@@ -176,7 +184,7 @@ def _warn(opened: _Open, ring: Ring) -> None:
         click.echo(f"warning: {warning}", err=True)
 
 
-@keys.command("plan")
+@keys.command("plan", short_help="Show what will happen to the keys, and when.")
 @click.option(
     "--svg",
     "svg",
@@ -212,7 +220,7 @@ def plan(*, svg: Path | None, wide: bool, as_json: bool) -> None:
                 "mark": letters.get(change.at, ""),
                 "when": as_date(change.at) if wide else as_minute(change.at),
                 "alg": change.alg,
-                "kid": change.kid or "a new one",
+                "kid": _short(change.kid or "a new one", wide=wide),
                 "what": change.what,
                 "safe_because": change.reason,
             }
@@ -229,6 +237,11 @@ def plan(*, svg: Path | None, wide: bool, as_json: bool) -> None:
         for alg, at in safe.items():
             word = "now" if at <= now else f"from {as_date(at)} on, in {at - now} s"
             click.echo(f"{alg}: a rotation by hand is safe {word}.")
+
+
+def _short(kid: str, *, wide: bool) -> str:
+    """As much of a key's id as tells it apart: the rest of a row has more to say."""
+    return kid if wide or len(kid) <= _SHORT_KID else f"{kid[: _SHORT_KID - 1]}…"
 
 
 def _taken_away(ring: Ring, now: int, margins: Margins) -> list[KeyRecord]:
@@ -294,7 +307,7 @@ def export_public(*, kid: str | None, pem: bool) -> None:
 # --- changing ---
 
 
-@keys.command("rotate")
+@keys.command("rotate", short_help="Let the next key sign.")
 @_alg_option
 @click.option(
     "--compromised",
@@ -376,7 +389,7 @@ def _in_words(told: dict[str, Any], *, compromised: bool) -> str:
     return "\n".join(lines)
 
 
-@keys.command("revoke")
+@keys.command("revoke", short_help="Take a key out of the key set.")
 @click.argument("kid")
 def revoke(kid: str) -> None:
     """Take a key out of the key set within a minute; where it signs, the next one does at once."""
@@ -394,7 +407,7 @@ def revoke(kid: str) -> None:
         _warn(opened, ring)
 
 
-@keys.command("reseal")
+@keys.command("reseal", short_help="Seal every private key under another key.")
 @click.option(
     "--repair",
     is_flag=True,
@@ -421,7 +434,7 @@ def reseal(*, repair: bool) -> None:
             )
 
 
-@keys.command("import")
+@keys.command("import", short_help="Take in a private key from a PEM file.")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "--kid",

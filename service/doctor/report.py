@@ -148,7 +148,8 @@ class Report:
             fixes = [*self.fixes(finding), *self.others(finding)][:most]
         for fix in fixes:
             place = f"{fix.file}, in {fix.block}" if fix.block else fix.file or "run"
-            yield " " * _LABEL + "fix".ljust(_LABEL) + place
+            for number, line in enumerate(_wrapped(place, width - 2 * _LABEL, whole_words=True)):
+                yield " " * _LABEL + ("" if number else "fix").ljust(_LABEL) + line
             for line in _said(fix.line).splitlines():
                 yield " " * 2 * _LABEL + click.style(line, fg="green")
         if not fixes and finding.severity != "note":
@@ -166,9 +167,9 @@ class Report:
         return template.render(report=self, said=_said, docs=DOCS)
 
 
-def _wrapped(text: str, width: int) -> list[str]:
-    """A text in lines; names of files and headers stay whole."""
-    return textwrap.wrap(text, width, break_on_hyphens=False)
+def _wrapped(text: str, width: int, *, whole_words: bool = False) -> list[str]:
+    """A text in lines; names of files and headers stay whole, as far as they fit or must."""
+    return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=not whole_words)
 
 
 def _said(line: str) -> str:

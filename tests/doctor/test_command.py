@@ -109,10 +109,10 @@ def test_the_table_fits_the_terminal(ill: Running, width: int) -> None:
     assert max(map(len, told)) <= width
 
 
-@pytest.mark.parametrize(("height", "shown"), [(200, True), (24, False)])
-def test_all_fixes_are_shown_where_they_fit(ill: Running, height: int, *, shown: bool) -> None:
-    """A tall terminal has the lines for every proxy that may stand there; a low one the first."""
-    result = CliRunner(env={"COLUMNS": "100", "LINES": str(height)}).invoke(
+@pytest.mark.parametrize(("height", "shown"), [("200", True), ("24", False), (None, True)])
+def test_all_fixes_are_shown_where_they_fit(ill: Running, height: str | None, *, shown: bool) -> None:
+    """A tall terminal has the lines for every proxy that may stand there, and so has a file; a low one the first."""
+    result = CliRunner(env={"COLUMNS": "100", "LINES": height}).invoke(
         main, ["doctor", ill.url, *ill.doctor_options()]
     )
     assert "proxy_set_header Host $http_host;" in result.output
@@ -226,6 +226,8 @@ def test_it_watches_until_it_is_interrupted(well: Running) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell that runs the tests behind its prompt lets them ignore Ctrl-C, and what they start too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         assert watching.stdout is not None
