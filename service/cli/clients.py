@@ -130,6 +130,7 @@ def add_client(
         shown = client.public_metadata() | ({} if secret is None else {"client_secret": secret})
         paste = None
         if application is not None:
+            _say_what_lacks()
             known = {
                 "client_id": client.client_id,
                 "client_secret": secret
@@ -157,6 +158,22 @@ def _application(preset: str | None, url: str | None) -> Preset | None:
     if application.needs_url and url is None:
         raise click.UsageError("Where is the application? Write --url https://app.example.com.")
     return application
+
+
+def _say_what_lacks() -> None:
+    """Warn where nobody could sign in by what is printed, with these settings."""
+    settings = read_settings().settings
+    lacks = []
+    if settings.issuer is None and not settings.dev_mode:
+        lacks.append(
+            f"PYLON_OIDC_ISSUER is unset: in place of {_issuer()} write what users see of this service"
+        )
+    if not settings.has_private_key:
+        lacks.append("there is no key to sign by: start the service with PYLON_OIDC_KEYS=managed")
+    if settings.login_url is None and not settings.dev_mode:
+        lacks.append("PYLON_LOGIN_URL is unset: the service needs the address of your sign-in page")
+    for lack in lacks:
+        click.echo(f"warning: {lack}", err=True)
 
 
 def _issuer() -> str:
