@@ -185,6 +185,7 @@ def examined(
     options: Options, wire: Any, proxy: str | None = None, *, is_patient: bool = False
 ) -> tuple[Evidence, Report]:
     """Ask everything, with a word on a terminal about how far it is."""
+    from service.doctor.asking import Asker
     from service.doctor.catalogue import shown
     from service.doctor.interview import Interview
     from service.doctor.report import Report
@@ -196,7 +197,7 @@ def examined(
         if is_seen:
             click.echo(f"\r\x1b[K{name} …", err=True, nl=False)
 
-    evidence = Interview(options, wire, progress, is_patient=is_patient).run()
+    evidence = Interview(Asker(options, wire, progress, is_patient=is_patient)).run()
     if is_seen:
         click.echo("\r\x1b[K", err=True, nl=False)
     issuer = None if evidence.issuer is None else shown(evidence.issuer)

@@ -175,7 +175,7 @@ def test_a_pasted_address_of_an_endpoint_stands_for_the_service(pasted: str) -> 
 
 
 def test_an_answer_that_came_late_is_no_health(apps: Apps, disk: Disk, tmp_path: Path) -> None:
-    """Three seconds an answer, and no cookies: that is told in more than the usual time; in less, that nothing came; exit 1."""
+    """Three seconds an answer, and no cookies: both are told in more than the usual time; in less, that nothing came; exit 1."""
     (slow,) = read_deployments("slow")
     for folder in (tmp_path, tmp_path.parent):
         folder.chmod(0o755)
@@ -184,7 +184,10 @@ def test_an_answer_that_came_late_is_no_health(apps: Apps, disk: Disk, tmp_path:
         patient = ask_doctor(slow.url, [*running.way(), *client])
         hasty = ask_doctor(slow.url, [*running.way(), "--timeout", "2"])
     assert patient.exit_code == hasty.exit_code == 1
-    assert patient.findings[0]["id"] == slow.expect
+    told = [each["id"] for each in patient.findings]
+    assert told[0] == slow.expect
+    # On a machine that is slow besides, some answers come too late.
+    assert {*slow.also} <= {*told} or "too-slow" in told
     assert "too-slow" in {each["id"] for each in hasty.findings}
 
 
