@@ -58,8 +58,14 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 @pytest.fixture(autouse=True)
-def _log_as_it_was() -> Iterator[None]:
-    """A command that runs in this process sets its log up: the loggers that later tests wake must not keep that."""
+def _log_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command that runs in this process sets its log up: loggers, woken now or later, must not keep that."""
+    configure = structlog.configure
+
+    def configure_for_this_test(**settings: Any) -> None:
+        configure(**settings | {"cache_logger_on_first_use": False})
+
+    monkeypatch.setattr(structlog, "configure", configure_for_this_test)
     yield
     structlog.reset_defaults()
 
