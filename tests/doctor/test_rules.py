@@ -408,6 +408,41 @@ def test_the_keys_and_their_next_change_are_told() -> None:
     assert told.seen == "1 key: k1"
 
 
+@pytest.mark.parametrize(
+    ("said", "kind", "severity", "seen"),
+    [
+        ({"ring_refused": True}, "ring-refused", "error", "ring_refused in readyz"),
+        (
+            {"ring_older": {"version": 3, "seen": 5}},
+            "ring-older",
+            "warning",
+            "version 3, where version 5 was seen",
+        ),
+        (
+            {"ring_older": {"version": "3", "seen": None}},
+            "ring-older",
+            "warning",
+            "version ?, where version ? was seen",
+        ),
+    ],
+)
+def test_a_ring_that_is_not_ours_or_older_is_told(
+    said: dict[str, object], kind: str, severity: str, seen: str
+) -> None:
+    """docs/keys.md: what readyz says of a ring that somebody wrote or put back into the database, doctor says too."""
+    told, _ = examine(Evidence(ASKED, WELL | {"readyz-inside": reply(200, READY | RING | said)}))
+    assert (told.kind.id, told.kind.severity, told.seen) == (kind, severity, seen)
+
+
+@pytest.mark.parametrize(
+    "said", [{"ring_refused": "x"}, {"ring_older": [1]}, {"ring_refused": None, "ring_older": 5}]
+)
+def test_nonsense_of_a_ring_is_nothing(said: dict[str, object]) -> None:
+    """What the inside address says is believed as little as anything else."""
+    (told,) = examine(Evidence(ASKED, WELL | {"readyz-inside": reply(200, READY | RING | said)}))
+    assert told.kind.id == "signing-keys"
+
+
 @pytest.mark.parametrize("at", [None, "soon", -(10**30), 10**30, True, 1.5])
 def test_a_moment_that_is_none_is_a_question_mark(at: object) -> None:
     """What the inside address says is believed as little as anything else."""
@@ -455,6 +490,7 @@ def test_every_finding_is_seen_by_a_test() -> None:
     """What may be found is found: in a deployment, or in a case of this file."""
     seen = {each.expect for each in read_deployments("deployments")} | {case[0] for case in CASES}
     above = {"client-without-pkce", "not-all-asked", "not-ready", "signing-keys", "key-rotation-overdue"}
+    above |= {"ring-refused", "ring-older"}
     assert seen | above == set(kinds())
 
 
