@@ -14,7 +14,7 @@ import pytest
 import structlog
 from hypothesis import settings as hypothesis_settings
 
-from tests.support.gunicorn import Gunicorn
+from tests.support.gunicorn import SERVERS, Gunicorn
 from tests.support.postgres import PostgresCluster
 
 IN_CI = os.environ.get("CI", "").lower() in {"true", "1"}
@@ -68,6 +68,14 @@ def _log_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(structlog, "configure", configure_for_this_test)
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(params=SERVERS)
+def each_server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run the test by each server: all that it starts and that names none is that one."""
+    monkeypatch.setattr(Gunicorn, "usual", request.param)
+    assert isinstance(request.param, str)
+    return request.param
 
 
 @pytest.fixture

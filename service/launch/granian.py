@@ -243,7 +243,9 @@ def main() -> None:
     )
     gc.disable()  # loading makes many objects and no garbage
     module, _, name = given.app.partition(":")
-    app = getattr(importlib.import_module(module), name)
+    app = getattr(importlib.import_module(module), name.removesuffix("()"))
+    if name.endswith("()"):
+        app = app()
     check_binding([str(planned.address)], "granian")
     bridge = Bridge(app, threads=planned.threads, workers=planned.workers)
     server = server_of(planned)

@@ -19,6 +19,7 @@ from tests.support.gunicorn import (
     ADMIN,
     PROJECT,
     SECRET,
+    SERVERS,
     Answer,
     Gunicorn,
     clean_environment,
@@ -26,8 +27,6 @@ from tests.support.gunicorn import (
     rsa_pem,
     start_expecting_failure,
 )
-
-SERVERS = ["gunicorn", "granian"]
 
 
 def run(*command: str | Path, cwd: Path, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -1,6 +1,6 @@
 """The real thing, started by tests: a server with the shipped configuration, on a loopback port or a Unix socket.
 
-It is gunicorn, or granian where a test says so: by `server=`, or for all that it starts by the fixture `on_granian`.
+It is gunicorn, or granian where a test says so: by `server=`, or by `each_server` for all that the test starts.
 
 What a test sees of the program here is what a neighbour of it sees: bytes over a socket, its log, its exit code.
 """
@@ -39,6 +39,7 @@ SECRET = hashlib.sha256(b"pylon-oidc tests: HS256 secret").hexdigest()
 ADMIN = hashlib.sha256(b"pylon-oidc tests: admin token").hexdigest()
 TRUSTED = hashlib.sha256(b"pylon-oidc tests: trusted-mint secret").hexdigest()
 
+SERVERS = ("gunicorn", "granian")
 #: What a developer's shell may hold and a test must never inherit.
 _OURS = ("PYLON_", "PG")
 _SERVERS = frozenset(
@@ -98,6 +99,12 @@ def rsa_pem(bits: int = 2048, number: int = 0) -> str:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()
+
+
+def on(case: str) -> dict[str, Any]:
+    """The server that a case names, as `sqlite on granian` does, as an argument of `Gunicorn`; none where it names none."""
+    _, on_another, name = case.partition(" on ")
+    return {"server": name} if on_another else {}
 
 
 class Headers(Mapping[str, str]):
@@ -167,8 +174,8 @@ class Gunicorn(Stoppable):
     folder is a fresh one, removed at the end, unless `PYLON_DATA_DIR` is given.
     """
 
-    #: The server of those that name none.
-    usual = "gunicorn"
+    #: The server of those that name none: TESTS_SERVER=granian runs every test on the other one.
+    usual = os.environ.get("TESTS_SERVER", "gunicorn")
 
     def __init__(
         self,
