@@ -54,6 +54,7 @@ lock: ## Write the lock files anew, from pyproject.toml and tests/js/package.jso
 	@.venv/bin/python -m pip --disable-pip-version-check --quiet install $(PIP_TOOLS)
 	$(COMPILE) --output-file=requirements.txt pyproject.toml
 	$(COMPILE) --output-file=requirements/test.txt --extra=test --constraint=requirements.txt pyproject.toml
+	$(COMPILE) --output-file=requirements/granian.txt --constraint=requirements/test.txt requirements/granian.in
 	$(COMPILE) --output-file=requirements/build.txt --constraint=requirements/test.txt requirements/build.in
 	@tests/js/lock
 	@apps/js/lock

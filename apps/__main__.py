@@ -11,11 +11,10 @@ import traceback
 from datetime import UTC, datetime
 
 import apps
-from apps.application import Application, Seen, see
+from apps.application import Application, Seen, SignOut, see
 from apps.installing import Missing
 from tests.support.gunicorn import PROJECT
 
-_MARKS = {None: "–", True: "yes", False: "no"}
 BEGIN, END = "<!-- last run: written by make apps -->", "<!-- end of the last run -->"
 COLUMNS = ("name", "email", "groups", "refresh", "sign_out", "rotation")
 
@@ -61,7 +60,7 @@ def main() -> int:
     print("\n" + table(seen))
     if options.write:
         _write(table(seen).splitlines())
-    return int(any(isinstance(found, str) or found.sign_out is False for found in seen.values()))
+    return int(any(isinstance(found, str) for found in seen.values()))
 
 
 def _write(lines: list[str]) -> None:
@@ -85,9 +84,15 @@ def table(seen: dict[str, Seen | str]) -> str:
         if isinstance(found, str):
             lines.append(f"| {name} | {found} |" + " |" * len(COLUMNS))
         else:
-            cells = [_MARKS[getattr(found, column)] for column in COLUMNS]
+            cells = [_cell(getattr(found, column)) for column in COLUMNS]
             lines.append(f"| {name} | {found.version} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _cell(found: bool | SignOut | None) -> str:
+    if isinstance(found, SignOut):
+        return found.value
+    return "yes" if found else "–"
 
 
 if __name__ == "__main__":

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import abc
 import contextlib
-from collections.abc import Iterator
+import enum
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from apps.browser import Browser
 from apps.stand import EMAIL, GROUPS, NAME, Stand
+from tests.support.gunicorn import PROJECT
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,13 @@ class Person:
     groups: list[str] | None = None
 
 
+class SignOut(enum.Enum):
+    """What a sign-out at the application ends."""
+
+    EVERYWHERE = "here too"
+    THERE = "there alone"
+
+
 @dataclass(frozen=True)
 class Seen:
     """What was seen of one application: its version, and what works (None: it does not do that)."""
@@ -30,7 +40,7 @@ class Seen:
     email: bool | None
     groups: bool | None
     refresh: bool | None
-    sign_out: bool | None
+    sign_out: SignOut | None
     rotation: bool
 
 
@@ -38,7 +48,7 @@ class Running(abc.ABC):
     """An application that runs, and how a person uses it."""
 
     refreshes: ClassVar[bool] = False
-    signs_out: ClassVar[bool] = False
+    signs_out: ClassVar[SignOut | None] = None
 
     @abc.abstractmethod
     def sign_in(self, browser: Browser) -> Person:
@@ -53,7 +63,7 @@ class Running(abc.ABC):
         return browser.is_signed_in()
 
     def sign_out(self, browser: Browser) -> None:
-        """Sign out as its users do."""
+        """Sign out as its users do, and see that it knows nobody any more."""
         raise NotImplementedError
 
 
@@ -62,11 +72,15 @@ class Application(abc.ABC):
 
     Attributes:
         name: of its preset, its page and its row.
-        light: whether it runs in `make test` too.
+        light: whether it runs in `make test` too: where its installation takes less than 20 s.
+        settings: of the provider, where it needs other ones than the default.
+        page: the page of it, where several applications have one.
     """
 
     name: ClassVar[str]
-    light: ClassVar[bool] = True
+    light: ClassVar[bool] = False
+    settings: ClassVar[Mapping[str, str]] = {}
+    page: ClassVar[str | None] = None
 
     @abc.abstractmethod
     def version(self) -> str:
@@ -79,6 +93,22 @@ class Application(abc.ABC):
         yield  # type: ignore[misc]
 
 
+def block_of(page: str, language: str) -> str:
+    """The one block of code in this language of a page: what it says beside its preset's lines."""
+    text = (PROJECT / f"docs/apps/{page}.md").read_text()
+    found = re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert len(found) == 1, f"{page}.md has {len(found)} blocks of {language}"
+    return str(found[0])
+
+
+def shell_of(page: str, client_id: str) -> list[str]:
+    """The command of ours that the page's one block of `console` shows after its first, for this client."""
+    text = (PROJECT / f"docs/apps/{page}.md").read_text()
+    lines = re.findall(r"^\$ pylon-oidc (.*)$", text, re.MULTILINE)
+    assert len(lines) == 2, lines
+    return [client_id if word.startswith("c_") else word for word in lines[1].split()]
+
+
 def see(application: Application) -> Seen:
     """Sign in, see who it is, refresh, sign out, and sign in again with another key.
 
@@ -86,7 +116,7 @@ def see(application: Application) -> Seen:
         AssertionError: saying what did not work.
     """
     version = application.version()
-    with Stand() as stand, application.run(stand) as running:
+    with Stand(**application.settings) as stand, application.run(stand) as running:
         browser = stand.browser()
         person = running.sign_in(browser)
         known: dict[str, Any] = {}
@@ -96,20 +126,18 @@ def see(application: Application) -> Seen:
             known[what] = None if told is None else True
         if running.refreshes:
             running.refresh(browser)
-        signed_out = None
         if running.signs_out:
             assert running.is_signed_in(browser)
-            browser.user = (
-                None  # or an application that shows nothing to strangers would be signed in to at once
-            )
+            # Or an application that shows nothing to strangers would be signed in to at once.
+            browser.user = None
             running.sign_out(browser)
-            signed_out = not running.is_signed_in(browser)
+            assert running.is_signed_in(browser) == (running.signs_out is SignOut.THERE)
         stand.rotate()
         assert running.sign_in(stand.browser()) == person
         return Seen(
             version,
             **known,
             refresh=running.refreshes or None,
-            sign_out=signed_out,
+            sign_out=running.signs_out,
             rotation=True,
         )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from apps.application import Application, Person, Running
+from apps.application import Application, Person, Running, SignOut, block_of
 from apps.browser import Browser
 from apps.installing import python, python_version, run
-from apps.stand import Stand
+from apps.stand import EMAIL, Stand
 
 _SETTINGS = """
 from pathlib import Path
@@ -51,12 +52,13 @@ def who(request):
     user = request.user
     extra = {{}}
     {extra}
-    return JsonResponse({{"name": user.get_full_name(), "email": user.email, "extra": extra}})
+    groups = sorted(user.groups.values_list("name", flat=True))
+    return JsonResponse({{"name": user.get_full_name(), "email": user.email, "groups": groups, "extra": extra}})
 
 
 def home(request):
     return HttpResponse(
-        '<form method="post" action="/oidc/logout/"><input type="hidden" name="csrfmiddlewaretoken" value="'
+        '<form method="post" action="{sign_out}"><input type="hidden" name="csrfmiddlewaretoken" value="'
         + get_token(request) + '"></form>'
     )
 
@@ -66,9 +68,12 @@ urlpatterns = [path("who", who), path("", home), path("{at}", include("{urls}"))
 
 
 class _Site(Application):
+    light = True
     module: ClassVar[str]
-    settings: ClassVar[dict[str, str]]
+    site: ClassVar[dict[str, str]]
     urls: ClassVar[dict[str, str]]
+    more: ClassVar[str] = ""
+    files: ClassVar[dict[str, str]] = {}
 
     def version(self) -> str:
         return python_version("django", self.name)
@@ -79,7 +84,11 @@ class _Site(Application):
         with stand.port() as port:
             url = f"http://localhost:{port}"
             paste = stand.register(self.name, url)["paste"]
-            (stand.folder / "site_settings.py").write_text(_SETTINGS.format(**self.settings) + paste + "\n")
+            (stand.folder / "site_settings.py").write_text(
+                _SETTINGS.format(**self.site) + paste + "\n" + self.more
+            )
+            for name, text in self.files.items():
+                (stand.folder / name).write_text(text)
             (stand.folder / "site_urls.py").write_text(_URLS.format(**self.urls))
             environ = {"DJANGO_SETTINGS_MODULE": "site_settings", "PYTHONPATH": str(stand.folder)}
             run(interpreter, "-m", "django", "migrate", cwd=stand.folder, **environ)
@@ -93,14 +102,22 @@ class _Site(Application):
 
 
 class _Mozilla(Running):
-    signs_out = True
+    refreshes, signs_out = True, SignOut.EVERYWHERE
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     def sign_in(self, browser: Browser) -> Person:
         browser.open(f"{self._url}/oidc/authenticate/")
-        return Person(email=browser.open(f"{self._url}/who").json()["email"])
+        who = browser.open(f"{self._url}/who").json()
+        return Person(who["name"], who["email"], who["groups"])
+
+    def refresh(self, browser: Browser) -> None:
+        time.sleep(1.5)  # its OIDC_RENEW_ID_TOKEN_EXPIRY_SECONDS is 1 here
+        before = len(browser.trail)
+        assert browser.open(f"{self._url}/who").json()["email"] == EMAIL
+        asked = [url for url in browser.trail[before:] if url.startswith(f"{browser.issuer}/oidc/authorize?")]
+        assert len(asked) == 1 and "prompt=none" in asked[0], asked
 
     def sign_out(self, browser: Browser) -> None:
         form = browser.open(f"{self._url}/").form("csrfmiddlewaretoken")
@@ -113,18 +130,22 @@ class MozillaDjangoOidc(_Site):
     """The package mozilla-django-oidc of PyPI"""
 
     name = "mozilla-django-oidc"
-    settings = {
-        "middleware": "",
+    site = {
+        "middleware": '"mozilla_django_oidc.middleware.SessionRefresh",',
         "apps": '"mozilla_django_oidc"',
-        "backend": "mozilla_django_oidc.auth.OIDCAuthenticationBackend",
+        "backend": "site_auth.PylonBackend",
     }
-    urls = {"extra": "", "at": "oidc/", "urls": "mozilla_django_oidc.urls"}
+    urls = {"extra": "", "at": "oidc/", "urls": "mozilla_django_oidc.urls", "sign_out": "/oidc/logout/"}
+    more = "OIDC_RENEW_ID_TOKEN_EXPIRY_SECONDS = 1\n"
+    files = {"site_auth.py": block_of("mozilla-django-oidc", "python")}
 
     def running(self, url: str) -> Running:
         return _Mozilla(url)
 
 
 class _Allauth(Running):
+    signs_out = SignOut.THERE
+
     def __init__(self, url: str) -> None:
         self._url = url
 
@@ -134,12 +155,16 @@ class _Allauth(Running):
         who: dict[str, Any] = browser.open(f"{self._url}/who").json()
         return Person(who["name"], who["email"], who["extra"]["userinfo"].get("groups"))
 
+    def sign_out(self, browser: Browser) -> None:
+        browser.submit(browser.open(f"{self._url}/").form("csrfmiddlewaretoken"))
+        assert browser.open(f"{self._url}/who").json() == {}
+
 
 class DjangoAllauth(_Site):
     """The package django-allauth of PyPI"""
 
     name = "django-allauth"
-    settings = {
+    site = {
         "middleware": '"allauth.account.middleware.AccountMiddleware",',
         "apps": '"allauth", "allauth.account", "allauth.socialaccount", "allauth.socialaccount.providers.openid_connect"',
         "backend": "allauth.account.auth_backends.AuthenticationBackend",
@@ -148,6 +173,7 @@ class DjangoAllauth(_Site):
         "extra": "extra = user.socialaccount_set.get().extra_data",
         "at": "accounts/",
         "urls": "allauth.urls",
+        "sign_out": "/accounts/logout/",
     }
 
     def running(self, url: str) -> Running:

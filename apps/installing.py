@@ -114,18 +114,32 @@ def npm_version(package: str) -> str:
     return str(json.loads((npm() / "node_modules" / package / "package.json").read_text())["version"])
 
 
-def go_program(name: str, package: str) -> Path:
-    """A program of `apps/go`, where its module and what it needs are locked."""
+def go_program(name: str, package: str = ".") -> Path:
+    """A program of `apps/go`: a package of others, or what stands there; all that it needs is locked."""
     source = HERE / "go" / name
-    key = hashlib.sha256(b"".join((source / file).read_bytes() for file in ("go.mod", "go.sum"))).hexdigest()
+    files = sorted(file.name for file in source.iterdir())
+    key = hashlib.sha256(b"".join((source / file).read_bytes() for file in files)).hexdigest()
     folder = HOME / "go" / name
     with _once(folder, key) as wanted:
         if wanted:
-            for file in ("go.mod", "go.sum"):
+            for file in files:
                 shutil.copy(source / file, folder / file)
-            (folder / "tools.go").write_text(f'//go:build tools\n\npackage tools\n\nimport _ "{package}"\n')
+            if package != ".":
+                (folder / "tools.go").write_text(
+                    f'//go:build tools\n\npackage tools\n\nimport _ "{package}"\n'
+                )
             run(_program("go"), "build", "-mod=mod", "-o", folder / name, package, cwd=folder)
     return folder / name
+
+
+def go_folder(name: str, module: str) -> Path:
+    """Where the files of a module are that such a program is built from."""
+    go_program(name)
+    return Path(
+        run(
+            _program("go"), "list", "-mod=mod", "-m", "-f", "{{.Dir}}", module, cwd=HOME / "go" / name
+        ).strip()
+    )
 
 
 def go_version(name: str, module: str) -> str:
@@ -133,7 +147,7 @@ def go_version(name: str, module: str) -> str:
     for line in (HERE / "go" / name / "go.mod").read_text().splitlines():
         words = line.removeprefix("require ").split()
         if words[:1] == [module]:
-            return words[1].removeprefix("v")
+            return words[1].removeprefix("v").removesuffix("+incompatible")
     raise AssertionError(f"{module} is not in go.mod")
 
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import requests
 
-from apps.application import Application, Person, Running
+from apps.application import Application, Person, Running, SignOut
 from apps.browser import Browser
 from apps.installing import maven_zip
 from apps.stand import Stand
@@ -20,7 +20,7 @@ REALM = "example"
 
 
 class _Broker(Running):
-    signs_out = True
+    signs_out = SignOut.EVERYWHERE
 
     def __init__(self, realm: str) -> None:
         self._realm = realm
@@ -45,7 +45,7 @@ class _Broker(Running):
         self._id_token = tokens["id_token"]
         bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
         who = requests.get(f"{self._oidc}/userinfo", headers=bearer, timeout=30).json()
-        return Person(who.get("name"), who.get("email"))
+        return Person(who.get("name"), who.get("email"), sorted(who.get("groups", [])))
 
     def sign_out(self, browser: Browser) -> None:
         asked = {"id_token_hint": self._id_token, "post_logout_redirect_uri": self._realm}
@@ -56,7 +56,7 @@ class _Broker(Running):
 class Keycloak(Application):
     """https://www.keycloak.org, of Maven's org.keycloak:keycloak-quarkus-dist"""
 
-    name, light = "keycloak", False
+    name = "keycloak"
 
     def version(self) -> str:
         maven_zip("keycloak", f"org.keycloak:keycloak-quarkus-dist:{VERSION}")
@@ -99,6 +99,16 @@ class Keycloak(Application):
             {
                 "clientId": "test", "publicClient": True, "redirectUris": [realm],
                 "attributes": {"post.logout.redirect.uris": realm},
+                "protocolMappers": [
+                    {
+                        "name": "groups", "protocol": "openid-connect",
+                        "protocolMapper": "oidc-usermodel-attribute-mapper",
+                        "config": {
+                            "user.attribute": "groups", "claim.name": "groups", "multivalued": "true",
+                            "userinfo.token.claim": "true",
+                        },
+                    }
+                ],
             },
         )  # fmt: skip
         made = stand.register("keycloak", realm)
@@ -114,6 +124,23 @@ class Keycloak(Application):
             f"/{REALM}/identity-provider/instances",
             {"alias": "pylon", "providerId": "oidc", "enabled": True, "config": config},
         )
+        # Groups, as the page says: an attribute of the realm's users, and a mapper that fills it.
+        profile = requests.get(f"{url}/admin/realms/{REALM}/users/profile", headers=admin, timeout=60).json()
+        profile["attributes"].append(
+            {"name": "groups", "multivalued": True, "permissions": {"view": ["admin"], "edit": ["admin"]}}
+        )
+        answer = requests.put(
+            f"{url}/admin/realms/{REALM}/users/profile", json=profile, headers=admin, timeout=60
+        )
+        assert answer.ok, answer.text
+        post(
+            f"/{REALM}/identity-provider/instances/pylon/mappers",
+            {
+                "name": "groups", "identityProviderAlias": "pylon",
+                "identityProviderMapper": "oidc-user-attribute-idp-mapper",
+                "config": {"claim": "groups", "user.attribute": "groups", "syncMode": "FORCE"},
+            },
+        )  # fmt: skip
 
 
 APPS = [Keycloak()]

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from apps.application import Application, Person, Running
+from apps.application import Application, Person, Running, SignOut
 from apps.browser import Browser
 from apps.installing import node, npm, npm_version
-from apps.stand import USER, Stand
+from apps.stand import NAME, USER, Stand
 
 _AUTHJS = """
 import { ExpressAuth, getSession } from "@auth/express";
@@ -41,6 +41,10 @@ app.use(
   PASTE
 );
 app.get("/", (req, res) => res.json(req.oidc.user));
+app.get("/refreshed", async (req, res) => {
+  const before = req.oidc.accessToken.access_token;
+  res.json({ fresh: (await req.oidc.accessToken.refresh()).access_token !== before });
+});
 app.listen(PORT, "127.0.0.1");
 """
 _PASSPORT = """
@@ -60,6 +64,7 @@ app.use(passport.session());
 app.get("/login", passport.authenticate("openidconnect"));
 app.get("/signed-in", passport.authenticate("openidconnect", { failWithError: true }), (req, res) => res.redirect("/who"));
 app.get("/who", (req, res) => res.json(req.user ?? {}));
+app.get("/out", (req, res) => req.logout(() => res.redirect("/who")));
 app.listen(PORT, "127.0.0.1");
 """
 
@@ -67,6 +72,7 @@ app.listen(PORT, "127.0.0.1");
 class _NodeApp(Application):
     """A program of a few lines, with what the page says in it."""
 
+    light = True
     package: ClassVar[str]
     program: ClassVar[str]
     running: ClassVar[type[Running]]
@@ -88,7 +94,7 @@ class _NodeApp(Application):
 
 
 class _AuthJs(Running):
-    signs_out = False
+    signs_out = SignOut.THERE
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -97,7 +103,11 @@ class _AuthJs(Running):
         form = browser.open(f"{self._url}/auth/signin").form("csrfToken")
         browser.submit(form)
         who: dict[str, Any] = browser.open(f"{self._url}/who").json()
-        return Person(who.get("name"), who.get("email"))
+        return Person(who.get("name"), who.get("email"), who.get("groups"))
+
+    def sign_out(self, browser: Browser) -> None:
+        browser.submit(browser.open(f"{self._url}/auth/signout").form("csrfToken"))
+        assert browser.open(f"{self._url}/who").json() == {}
 
 
 class AuthJs(_NodeApp):
@@ -107,7 +117,7 @@ class AuthJs(_NodeApp):
 
 
 class _Express(Running):
-    signs_out = True
+    refreshes, signs_out = True, SignOut.EVERYWHERE
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -116,9 +126,14 @@ class _Express(Running):
         who = browser.open(f"{self._url}/").json()
         return Person(who.get("name"), who.get("email"), who.get("groups"))
 
+    def refresh(self, browser: Browser) -> None:
+        assert browser.open(f"{self._url}/refreshed").json() == {"fresh": True}
+        assert browser.open(f"{self._url}/").json()["name"] == NAME
+
     def sign_out(self, browser: Browser) -> None:
         browser.open(f"{self._url}/logout")
         assert any(url.startswith(f"{browser.issuer}/oidc/logout?") for url in browser.trail)
+        assert browser.open(f"{self._url}/").url.startswith(browser.issuer)  # asked to sign in
 
 
 class ExpressOpenidConnect(_NodeApp):
@@ -128,12 +143,17 @@ class ExpressOpenidConnect(_NodeApp):
 
 
 class _Passport(Running):
+    signs_out = SignOut.THERE
+
     def __init__(self, url: str) -> None:
         self._url = url
 
     def sign_in(self, browser: Browser) -> Person:
         who = browser.open(f"{self._url}/login").json()
-        return Person(who.get("displayName"), (who.get("emails") or [{}])[0].get("value"))
+        return Person(who["displayName"], who["emails"][0]["value"], who.get("groups"))
+
+    def sign_out(self, browser: Browser) -> None:
+        assert browser.open(f"{self._url}/out").json() == {}
 
 
 class PassportOpenidconnect(_NodeApp):
@@ -158,7 +178,7 @@ window.shown = null;
 
 
 class _Page(Running):
-    refreshes, signs_out = True, True
+    refreshes, signs_out = True, SignOut.EVERYWHERE
 
     def __init__(self, url: str, issuer: str) -> None:
         self._url, self._issuer = url, issuer
@@ -216,7 +236,7 @@ class _Page(Running):
 class OidcClientTs(Application):
     """https://www.npmjs.com/package/oidc-client-ts, in Chromium."""
 
-    name = "oidc-client-ts"
+    name, light = "oidc-client-ts", True
 
     def version(self) -> str:
         return npm_version("oidc-client-ts")

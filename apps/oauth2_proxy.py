@@ -6,10 +6,11 @@ import contextlib
 import http.server
 import json
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
-from apps.application import Application, Person, Running
+from apps.application import Application, Person, Running, SignOut, block_of
 from apps.browser import Browser
 from apps.installing import go_program, go_version
 from apps.stand import Stand, environment_of
@@ -18,8 +19,7 @@ MODULE = "github.com/oauth2-proxy/oauth2-proxy/v7"
 
 
 class _Proxy(Running):
-    signs_out = True
-    refreshes = True
+    refreshes, signs_out = True, SignOut.EVERYWHERE
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -33,8 +33,6 @@ class _Proxy(Running):
         )
 
     def refresh(self, browser: Browser) -> None:
-        import time
-
         before = browser.http.cookies.get_dict()
         time.sleep(4.5)  # its OAUTH2_PROXY_COOKIE_REFRESH is 2 s here
         self._who(browser.open(f"{self._url}/").json())
@@ -42,6 +40,7 @@ class _Proxy(Running):
 
     def sign_out(self, browser: Browser) -> None:
         browser.open(f"{self._url}/oauth2/sign_out?rd=%2Foauth2%2Fsign_in")
+        assert browser.open(f"{self._url}/").status == 403
 
 
 class Shown(http.server.BaseHTTPRequestHandler):
@@ -57,7 +56,7 @@ class Shown(http.server.BaseHTTPRequestHandler):
 class OAuth2Proxy(Application):
     """https://github.com/oauth2-proxy/oauth2-proxy"""
 
-    name, light = "oauth2-proxy", False
+    name = "oauth2-proxy"
 
     def version(self) -> str:
         return go_version("oauth2-proxy", MODULE)
@@ -77,9 +76,8 @@ class OAuth2Proxy(Application):
                     "OAUTH2_PROXY_COOKIE_SECRET": "0123456789abcdef0123456789abcdef",
                     "OAUTH2_PROXY_EMAIL_DOMAINS": "*",
                     "OAUTH2_PROXY_COOKIE_SECURE": "false",  # http://localhost
-                    "OAUTH2_PROXY_COOKIE_REFRESH": "2s",
-                    "OAUTH2_PROXY_SCOPE": "openid email profile offline_access",
                 }
+                environ |= environment_of(block_of(self.name, "sh").replace('"', "").replace("=15m", "=2s"))
                 with stand.process([program], ready=f"{url}/ping", environ=environ):
                     yield _Proxy(url)
         finally:

@@ -6,16 +6,21 @@ import contextlib
 import json
 import re
 import textwrap
+import time
 from collections.abc import Iterator
 from typing import Any
 
-from apps.application import Application, Person, Running
+from apps.application import Application, Person, Running, SignOut, block_of
 from apps.browser import Browser
 from apps.installing import node, npm, python, python_version, run
-from apps.stand import GROUPS, USER, Stand, answers
+from apps.stand import GROUPS, RECORD, USER, Stand, answers
+
+ACCESS_TOKEN_S = 3
 
 
 class _AppBuilder(Running):
+    signs_out = SignOut.THERE
+
     def __init__(self, url: str) -> None:
         self._url = url
 
@@ -24,6 +29,10 @@ class _AppBuilder(Running):
         who: dict[str, Any] = browser.open(f"{self._url}/who").json()
         # It keeps no groups: what comes of them are its own roles.
         return Person(who["name"], who["email"], GROUPS if "Admin" in who["roles"] else [])
+
+    def sign_out(self, browser: Browser) -> None:
+        browser.open(f"{self._url}/logout/")
+        assert browser.open(f"{self._url}/who").json() == {}
 
 
 class FlaskAppBuilder(Application):
@@ -77,21 +86,43 @@ app.run("127.0.0.1", PORT)
 
 
 class _Hub(Running):
-    def __init__(self, url: str, token: str) -> None:
-        self._url, self._token = url, token
+    refreshes, signs_out = True, SignOut.THERE
+
+    def __init__(self, url: str, stand: Stand) -> None:
+        self._url, self._stand = url, stand
 
     def sign_in(self, browser: Browser) -> Person:
         page = browser.open(f"{self._url}/hub/oauth_login?next=%2Fhub%2Fhome")
         assert page.status == 200 and f"{USER}" in page.text, page.text[:2000]
-        headers = {"Authorization": f"token {self._token}"}
-        known = browser.http.get(f"{self._url}/hub/api/users/{USER}", headers=headers, timeout=20).json()
-        return Person(groups=sorted(known["groups"]))
+        return Person(groups=self._groups(browser))
+
+    def _groups(self, browser: Browser) -> list[str]:
+        known = browser.http.get(
+            f"{self._url}/hub/api/users/{USER}", timeout=20
+        ).json()  # the user's own cookie
+        return sorted(known["groups"])
+
+    def refresh(self, browser: Browser) -> None:
+        time.sleep(ACCESS_TOKEN_S + 1)
+        self._stand.admin("PUT", f"/api/auth/users/{USER}", RECORD | {"roles": ["ops"]})
+        before = len(browser.trail)
+        page = browser.open(f"{self._url}/hub/home")
+        assert page.status == 200 and browser.trail[before:] == [f"{self._url}/hub/home"], browser.trail[
+            before:
+        ]
+        assert self._groups(browser) == ["ops"]
+        self._stand.admin("PUT", f"/api/auth/users/{USER}", RECORD)
+
+    def sign_out(self, browser: Browser) -> None:
+        browser.open(f"{self._url}/hub/logout")
+        assert browser.open(f"{self._url}/hub/home").url.startswith(f"{self._url}/hub/login")
 
 
 class JupyterHub(Application):
     """The package jupyterhub of PyPI with oauthenticator's GenericOAuthenticator."""
 
     name = "jupyterhub"
+    settings = {"PYLON_OIDC_ACCESS_TOKEN_LIFETIME_SECS": str(ACCESS_TOKEN_S)}
 
     def version(self) -> str:
         hub = python_version("jupyterhub", "jupyterhub")
@@ -103,7 +134,6 @@ class JupyterHub(Application):
             python("jupyterhub"),
             npm() / "node_modules/configurable-http-proxy/bin/configurable-http-proxy",
         )
-        token = "a token of this test alone"
         with stand.port() as port, stand.port() as api, stand.port() as hub:
             url = f"http://localhost:{port}"
             paste = stand.register(self.name, url)["paste"]
@@ -114,19 +144,21 @@ class JupyterHub(Application):
                 c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:{api}"
                 c.ConfigurableHTTPProxy.command = ["{node()}", "{proxy}"]
                 c.JupyterHub.spawner_class = "simple"
-                c.JupyterHub.services = [{{"name": "test", "api_token": "{token}"}}]
-                c.JupyterHub.load_roles = [{{"name": "test", "scopes": ["read:users", "read:groups"], "services": ["test"]}}]
+                c.Authenticator.auth_refresh_age = 1
                 """)
                 + paste
                 + "\n"
+                + block_of(self.name, "python")
             )
             environ = {"PATH": f"{interpreter.parent}:/usr/bin:/bin", "JUPYTERHUB_CRYPT_KEY": "0" * 64}
             serve = [interpreter, "-m", "jupyterhub", "--config", "jupyterhub_config.py"]
             with stand.process(serve, ready=lambda: answers(f"{url}/hub/health", well=True), environ=environ):
-                yield _Hub(url, token)
+                yield _Hub(url, stand)
 
 
 class _Synapse(Running):
+    signs_out = SignOut.THERE
+
     def __init__(self, url: str) -> None:
         self._url = url
 
@@ -140,12 +172,18 @@ class _Synapse(Running):
         body = {"type": "m.login.token", "token": found[1]}
         signed = browser.http.post(f"{client}/login", json=body, timeout=20).json()
         assert signed["user_id"] == f"@{USER}:localhost", signed
-        headers = {"Authorization": f"Bearer {signed['access_token']}"}
+        self._headers = headers = {"Authorization": f"Bearer {signed['access_token']}"}
         profile = browser.http.get(
             f"{client}/profile/{signed['user_id']}", timeout=20, headers=headers
         ).json()
         mail = browser.http.get(f"{client}/account/3pid", timeout=20, headers=headers).json()
         return Person(profile["displayname"], mail["threepids"][0]["address"])
+
+    def sign_out(self, browser: Browser) -> None:
+        client = f"{self._url}/_matrix/client/v3"
+        assert browser.http.post(f"{client}/logout", headers=self._headers, timeout=20).ok
+        who = browser.http.get(f"{client}/account/whoami", headers=self._headers, timeout=20)
+        assert who.status_code == 401, who.text
 
 
 class Synapse(Application):

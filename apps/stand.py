@@ -37,9 +37,13 @@ _LEARNT_S = 2.5
 
 
 class Stand:
-    """The provider and all that is around one application; ends what it started."""
+    """The provider and all that is around one application; ends what it started.
 
-    def __init__(self) -> None:
+    Args:
+        settings: more of the provider's environment.
+    """
+
+    def __init__(self, **settings: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="pylon-apps-"))
         self._stack = contextlib.ExitStack()
         self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
@@ -50,10 +54,12 @@ class Stand:
                 PYLON_OIDC_KEYS="managed",
                 PYLON_ADMIN_TOKEN=ADMIN,
                 PYLON_DATA_DIR=str(self.folder / "data"),
+                **settings,
             )
         )
+        self._settings = settings
         self.issuer = self.provider.origin
-        self._admin("PUT", f"/api/auth/users/{USER}", RECORD)
+        self.admin("PUT", f"/api/auth/users/{USER}", RECORD)
 
     def __enter__(self) -> Stand:
         return self
@@ -61,7 +67,8 @@ class Stand:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def _admin(self, method: str, path: str, body: Any) -> Any:
+    def admin(self, method: str, path: str, body: Any) -> Any:
+        """What the admin API answers."""
         answer = requests.request(
             method, self.issuer + path, json=body, headers={"Authorization": f"Bearer {ADMIN}"}, timeout=20
         )
@@ -75,6 +82,7 @@ class Stand:
             PYLON_DEV_MODE="1",
             PYLON_OIDC_KEYS="managed",
             PORT=str(self.provider.port),
+            **self._settings,
         )
         done = subprocess.run(
             [sys.executable, "-m", "service", *arguments],

@@ -19,6 +19,8 @@ A map of the package; arrows point one way, and only `app` knows the concrete pa
     storage/     interface, sql (one implementation), sqlite, postgres, migrations/
     doctor/      a deployment, asked from outside
     cli/         pylon-oidc
+    launch/      how it becomes a server: gunicorn's configuration, granian's start
+    serving/     what both servers share: the plan, gunicorn's worker, granian's bridge to WSGI
 """
 
 __version__ = "0.2.0"

@@ -22,6 +22,7 @@ from service.key_material import AsymmetricKey, KeyFault, load_public_jwk
 from service.keyring import Keyring, PublicKey, SigningKey, try_key, unverified_kid
 from service.logs import describe_error
 from service.protocol.key_ring import (
+    DAY_S,
     KeyRecord,
     Keys,
     Margins,
@@ -32,13 +33,14 @@ from service.protocol.key_ring import (
     role,
     signer,
     straightened,
+    taken_away,
     turns_at,
     without_private_parts_of_gone,
 )
 from service.protocol.key_timeline import coming, overdue
 from service.protocol.sealed_keys import Unsealable
 from service.ring_memory import RingMemory, Seen
-from service.ring_store import RingStore, Step
+from service.ring_store import SAYS_EVERY_S, RingStore, Step
 from service.storage.interface import StoreUnavailable
 
 #: As parts of `Margins.learn_s`: when to look beside the requests, and when in one.
@@ -117,12 +119,17 @@ class ManagedKeys:
         self._public: dict[str, AsymmetricKey] = {}
         self._kept: tuple[str, ...] = tuple(rings.configured_algs)
         self._told_overdue: set[str] = set()
+        self._said_at = float("-inf")
+        self._told_differing: set[tuple[tuple[str, ...], int]] = set()
         self._begun = False
         self._memory = memory
-        self._seen_version = 0
-        self._noted = 0
+        #: What was odd at the start: the database holds an older ring than this host has seen.
+        self.older: str | None = None
+        self._seen: dict[str, int] = {}  # the highest version of the ring, for each database
+        self._noted: tuple[str, Seen] | None = None
         self._taken_away: frozenset[str] = frozenset()
-        self._told_older: int | None = None
+        self._told_older: tuple[str, int] | None = None
+        self._refused = False
 
     # --- what a request takes ---
 
@@ -195,14 +202,15 @@ class ManagedKeys:
             else {"at": change.at, "alg": change.alg, "kid": change.kid, "what": change.what},
             "rotation_overdue": [key.kid for key in overdue(keys, self._kept, now, self._margins)],
             "keys_seen_s_ago": max(0, int(time_of_day - state.seen_at)),
-            **self._older_than(state.ring),
+            **self._odd(state.ring),
         }
 
-    def _older_than(self, ring: Ring) -> Mapping[str, Any]:
-        """Said where the database holds an older ring than this process has seen."""
-        if ring.version >= self._seen_version:
-            return {}
-        return {"ring_older": {"version": ring.version, "seen": self._seen_version}}
+    def _odd(self, ring: Ring) -> Mapping[str, Any]:
+        """Said where the database holds an older ring than this process has seen, or one that is not ours."""
+        told: dict[str, Any] = {"ring_refused": True} if self._refused else {}
+        if ring.version < (seen := self._seen.get(ring.database_id, 0)):
+            told["ring_older"] = {"version": ring.version, "seen": seen}
+        return told
 
     # --- looking ---
 
@@ -221,6 +229,7 @@ class ManagedKeys:
                 self._private[key.kid] = self._tried(key, ring)
         self._tried_at = now
         self._remembering(ring, moment)
+        self._say(ring)
         return self._install(ring, now, now).ring
 
     def _begin(self, now: int) -> Ring:
@@ -233,13 +242,25 @@ class ManagedKeys:
     def _first(self, ring: Ring, now: int) -> Keys:
         """The first step, and what this host knows to be taken away: an older ring may have been put back."""
         keys = ring.keys if self._first_step is None else self._first_step(ring)
-        if self._memory is not None:
-            seen = self._memory.seen(ring.database_id)
-            self._seen_version, self._taken_away = seen.version, seen.taken_away
+        self._recall(ring)
+        self.older = None if self._memory is None else self._memory.warning(ring)
         for key in keys:
             if key.kid in self._taken_away and role(key, now) != "gone":
                 keys = revoked(keys, key.kid, now, self._margins)
         return keys
+
+    def _recall(self, ring: Ring) -> None:
+        """What this host knows of the ring of this database; said where it is an older one that was put back."""
+        if self._memory is not None and ring.database_id not in self._seen:
+            known = self._memory.seen(ring.database_id)
+            self._seen[ring.database_id], self._taken_away = (
+                known.version,
+                self._taken_away | known.taken_away,
+            )
+        seen, this = self._seen.get(ring.database_id, 0), (ring.database_id, ring.version)
+        if ring.version < seen and self._told_older != this:
+            self._told_older = this
+            _log.error("keys_ring_older", version=ring.version, seen=seen)
 
     def _begun_late(self, ring: Ring | None, now: int) -> Ring:
         """What a start would have done; where it would have been refused, the ring as it is: others may sign by it."""
@@ -257,7 +278,7 @@ class ManagedKeys:
     def _now(self, now: float) -> _State:
         learn_s, since_s = self._margins.learn_s, abs(now - self._tried_at)
         if self._state is None:
-            self._look(now)
+            self._look_first(now)
         elif since_s >= learn_s * _BEFORE:
             self._waking = True
             try:
@@ -285,6 +306,13 @@ class ManagedKeys:
             if alg in self._kept and alg not in self._now(now).keyring.signing:
                 self._maintain()
         return self._now(now)
+
+    def _look_first(self, now: float) -> None:
+        try:
+            self._look(now)
+        except Unsealable as error:  # there is no other ring to go on with
+            _log.error("keys_unreadable", detail=str(error))
+            raise StoreUnavailable("the ring of keys in the database is not taken") from None
 
     def _look_now(self, now: float) -> None:
         with self._told():
@@ -325,7 +353,12 @@ class ManagedKeys:
 
     def _read(self, now: float) -> None:
         self._tried_at = now
-        ring = self._rings.load(now=int(now))
+        try:
+            ring = self._rings.load(now=int(now))
+        except Unsealable:
+            self._refused = True
+            raise
+        self._refused = False
         if ring is None or not self._begun:  # the service started without its database
             ring = self._begun_late(ring, int(now))
         ring = self._remembering(ring, int(now))
@@ -338,20 +371,44 @@ class ManagedKeys:
         if self._lacks_something(ring, int(now)):
             self._beside(self._maintain)
         self._tell_overdue(ring, int(now))
+        self._tell_differing(ring, int(now))
+        if abs(now - self._said_at) >= SAYS_EVERY_S:
+            self._beside(lambda: self._say(ring))
+
+    def _say(self, ring: Ring) -> None:
+        """Say in the database what this replica keeps the ring by: for others to see that they differ, and nothing else."""
+        self._said_at = now = self._clock()
+        with contextlib.suppress(StoreUnavailable):
+            self._rings.say(ring, self._margins, now=int(now))
+
+    def _tell_differing(self, ring: Ring, now: int) -> None:
+        """A line for each kind of replica that keeps the ring by other settings, once while it is there."""
+        mine, others = self._rings.keeping(self._margins, now=now), set()
+        for other in self._rings.differing(ring, self._margins, now=now):
+            others.add((other.algs, other.rotation_s))
+            if (other.algs, other.rotation_s) not in self._told_differing:
+                _log.warning(
+                    "replicas_differ",
+                    algs=list(mine.algs),
+                    rotation_days=mine.rotation_s / DAY_S,
+                    other_algs=list(other.algs),
+                    other_rotation_days=other.rotation_s / DAY_S,
+                    detail="give all the same PYLON_OIDC_ALGS, PYLON_OIDC_CLIENTS and PYLON_OIDC_KEY_ROTATION_DAYS",
+                )
+        self._told_differing = others
 
     def _remembering(self, ring: Ring, now: int) -> Ring:
         """The ring, where keys that were taken away stay so: an older document may have been put back."""
-        if ring.version < self._seen_version:
-            if self._told_older != ring.version:
-                self._told_older = ring.version
-                _log.error("keys_ring_older", version=ring.version, seen=self._seen_version)
-        else:
-            self._seen_version, self._told_older = ring.version, None
-        keys, known = ring.keys, self._taken_away
-        self._taken_away |= {key.kid for key in keys if key.revoked_at is not None}
-        if self._memory is not None and (self._noted < self._seen_version or known != self._taken_away):
-            self._noted = self._seen_version
-            self._memory.note(ring.database_id, Seen(self._seen_version, self._taken_away))
+        state, keys = self._state, ring.keys
+        if state is not None and state.ring.database_id != ring.database_id:
+            _log.error("keys_ring_replaced", version=ring.version)
+        self._recall(ring)
+        seen = self._seen[ring.database_id] = max(ring.version, self._seen.get(ring.database_id, 0))
+        self._taken_away |= taken_away(keys)
+        known = (ring.database_id, Seen(seen, self._taken_away))
+        if self._memory is not None and self._noted != known:
+            self._noted = known
+            self._memory.note(*known)
         for key in keys:
             if key.kid in self._taken_away and role(key, now) != "gone":
                 keys = revoked(keys, key.kid, now, self._margins)

@@ -6,7 +6,7 @@ Never touches: when keys change (`protocol.key_ring`), signing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from service.key_material import (
     public_jwk,
 )
 from service.protocol.key_ring import (
+    Keeping,
     KeyRecord,
     Keys,
     Margins,
@@ -28,19 +29,44 @@ from service.protocol.key_ring import (
     added,
     kept_long_enough,
     needs,
+    published,
     rescheduled,
+    revoked,
     role,
     straightened,
     without_private_parts_of_gone,
 )
-from service.protocol.sealed_keys import Binding, SealingKeys, Unsealable
+from service.protocol.sealed_keys import Binding, NotAuthentic, SealingKeys, Unsealable
 from service.storage.interface import NEVER, Contended, Kind, Record, Store
 
 _DATABASE: Final = hash_handle("key ring: database")
+_IN_PARTS: Final = (
+    "parts of the ring of keys are missing in the database, or are not ours; restore it from a backup, or begin with a "
+    "new database"
+)
 #: Writers that lose read again; nobody loses so often.
 _ATTEMPTS: Final = 20
+#: How often a replica says in the database what it keeps the ring by, and for how long that counts; s.
+SAYS_EVERY_S: Final = 600
+_SAID_COUNTS_S: Final = 2 * SAYS_EVERY_S
+_MOST_SAID: Final = 8
 
 Step = Callable[[Ring], Keys]
+
+
+@dataclass(frozen=True)
+class Resealed:
+    """What `RingStore.reseal` did.
+
+    Attributes:
+        ring: as it is now.
+        count: how many private parts were sealed under the first encryption key.
+        taken_away: the kids of the keys that a repair did not keep.
+    """
+
+    ring: Ring
+    count: int
+    taken_away: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -49,7 +75,7 @@ class RingStore:
 
     Attributes:
         store: where the document lives.
-        sealing: seals and opens private parts.
+        sealing: seals and opens private parts, and authenticates the document.
         configured_algs: `PYLON_OIDC_ALGS`.
         has_clients: whether the environment names clients.
     """
@@ -60,13 +86,36 @@ class RingStore:
     has_clients: bool = False
 
     def load(self, *, now: int) -> Ring | None:
-        """The ring as it is; None where there never was one. One query."""
+        """The ring as it is; None where there never was one. One query.
+
+        Raises:
+            Unsealable: when it was not written under an encryption key that is here.
+        """
+        ring, doubt = self.look(now=now)
+        if doubt is not None:
+            raise doubt
+        return ring
+
+    def look(self, *, now: int) -> tuple[Ring | None, Unsealable | None]:
+        """The ring as it is found, to be shown or repaired, and why it is not to be trusted; None: it is."""
         records = {record.id_hash: record for record in self.store.list(Kind.KEY_RING, now=now)}
-        identity = records.pop(_DATABASE, None)
-        if identity is None or not records:
-            return None
-        (document,) = records.values()
-        return _ring(document, str(identity.body["database_id"]))
+        if not records:
+            return None, None
+        try:
+            identity = records.pop(_DATABASE).body
+            database_id, kept_by = str(identity["database_id"]), _said(identity.get("kept_by", []))
+            (document,) = records.values()
+            body = dict(document.body)
+            macs, ring = body.pop("macs", None), replace(_ring(body, database_id), kept_by=kept_by)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            document, ring = None, None
+        if document is None or ring is None or document.id_hash != _document_id(ring.version):
+            return None, NotAuthentic(_IN_PARTS)
+        try:
+            self.sealing.authenticate(body, database_id, macs)
+        except Unsealable as doubt:
+            return ring, doubt
+        return ring, None
 
     def algs(self, *, now: int) -> list[str]:
         """The algorithms that are kept: RS256 besides, while there are clients."""
@@ -74,6 +123,41 @@ class RingStore:
         if self.has_clients or self.store.list(Kind.CLIENT, now=now):
             kept.add("RS256")
         return [alg for alg in ASYMMETRIC_ALGS if alg in kept]
+
+    def keeping(self, margins: Margins, *, now: int) -> Keeping:
+        """What this replica keeps the ring by."""
+        kept = {*self.configured_algs, *(["RS256"] if self.has_clients else [])}
+        return Keeping(tuple(alg for alg in ASYMMETRIC_ALGS if alg in kept), margins.rotation_s, now)
+
+    def say(self, ring: Ring, margins: Margins, *, now: int) -> None:
+        """Say in the database what this replica keeps the ring by, where that was not said lately."""
+        mine = self.keeping(margins, now=now)
+        if any(_is_like(said, mine) and abs(now - said.seen_at) < SAYS_EVERY_S for said in ring.kept_by):
+            return
+
+        def with_mine(identity: Record) -> Record:
+            others = [
+                said
+                for said in _said(identity.body.get("kept_by", []))
+                if not _is_like(said, mine) and _counts(said, now)
+            ]
+            said = [asdict(each) for each in (*others, mine)[-_MOST_SAID:]]
+            return replace(identity, body={**identity.body, "kept_by": said})
+
+        self.store.change(Kind.KEY_RING, _DATABASE, with_mine, now=now)
+
+    def differing(self, ring: Ring, margins: Margins, *, now: int) -> list[Keeping]:
+        """What other replicas keep the ring by that were seen lately, where it is not what this one does."""
+        mine = self.keeping(margins, now=now)
+        others = [said for said in ring.kept_by if _counts(said, now) and not _is_like(said, mine)]
+        if others and self.store.list(Kind.CLIENT, now=now):  # then all of them keep RS256
+            of_all = {*mine.algs, "RS256"}
+            others = [
+                said
+                for said in others
+                if (said.rotation_s, {*said.algs, "RS256"}) != (mine.rotation_s, of_all)
+            ]
+        return others
 
     def ensure(
         self,
@@ -83,6 +167,8 @@ class RingStore:
         step: Step | None = None,
         reschedule: bool = False,
         though_shut: bool = False,
+        though_unproven: bool = False,
+        anyway: bool = False,
     ) -> Ring:
         """Make the ring, and whatever it lacks by now; all of it once, however many processes do so at once.
 
@@ -94,15 +180,20 @@ class RingStore:
                 replicas that are being replaced differ in it, and would move them to and fro.
             though_shut: whether to go on where an encryption key is missing. New keys are sealed under the first that
                 is here: nobody else may be able to open them.
+            though_unproven: whether to go on with a ring that is not authentic. What is written is.
+            anyway: whether to write it also where nothing changes.
 
         Raises:
-            Unsealable: when a key that signs, or will, is sealed under an encryption key that is not here.
+            Unsealable: when the ring is not authentic, or a key that signs, or will, is sealed under an encryption key
+                that is not here.
             Exception: what the step raises; nothing was changed then.
         """
         algs = self.algs(now=now)
         spare: dict[str, list[AsymmetricKey]] = {}
         for _ in range(_ATTEMPTS):
-            known = self.load(now=now)
+            known, doubt = self.look(now=now)
+            if doubt is not None and not (though_unproven and known):
+                raise doubt
             ring = known or Ring(0, new_id(), (), margins.rotation_s)
             if not though_shut:
                 self.check_sealing(ring, now=now)
@@ -112,7 +203,7 @@ class RingStore:
             if rotation_s != ring.rotation_s:
                 keys = rescheduled(keys, now, margins)
             keys = self._completed(keys, ring.database_id, algs, spare, margins, now=now)
-            if known is not None and (keys, rotation_s) == (ring.keys, ring.rotation_s):
+            if known is not None and not anyway and (keys, rotation_s) == (ring.keys, ring.rotation_s):
                 return ring
             wanted = replace(ring, version=ring.version + 1, keys=keys, rotation_s=rotation_s)
             if self._write(wanted, known, now=now):
@@ -122,9 +213,20 @@ class RingStore:
     def _write(self, ring: Ring, before: Ring | None, *, now: int) -> bool:
         """Put the ring in the place of the version before it, or at the beginning; whether nobody else was first."""
         if before is not None:
-            return self.store.replace(Kind.KEY_RING, _document_id(before.version), _document(ring), now=now)
+            return self.store.replace(
+                Kind.KEY_RING, _document_id(before.version), self._document(ring), now=now
+            )
         identity = Record(Kind.KEY_RING, _DATABASE, NEVER, body={"database_id": ring.database_id})
-        return self.store.put(identity, _document(ring), now=now)
+        return self.store.put(identity, self._document(ring), now=now)
+
+    def _document(self, ring: Ring) -> Record:
+        body = {
+            "version": ring.version,
+            "rotation_s": ring.rotation_s,
+            "keys": [asdict(key) for key in ring.keys],
+        }
+        body["macs"] = self.sealing.macs(body, ring.database_id)
+        return Record(Kind.KEY_RING, _document_id(ring.version), NEVER, body=body)
 
     def _completed(
         self,
@@ -183,31 +285,54 @@ class RingStore:
             raise Unsealable(f"the key {key.kid} is published as another one; restore it, or revoke it")
         return private
 
-    def reseal(self, margins: Margins, *, now: int) -> tuple[Ring, int]:
-        """Seal every private part under the first encryption key; the ring, and how many it were.
+    def reseal(self, margins: Margins, *, now: int, repair: bool = False) -> Resealed:
+        """Seal every private part, and authenticate the ring, under the first encryption key.
 
         What will not sign again, and whose encryption key is gone already, stays as it is until it goes.
 
+        Args:
+            margins: what keeps it safe.
+            now: Unix s.
+            repair: whether to take a ring that is not authentic. A key is kept where its private part opens and is
+                that of the public one, since nobody without the encryption key can seal one; all others are taken away.
+
         Raises:
-            Unsealable: when one cannot be opened that signs, or will.
+            Unsealable: when one cannot be opened that signs, or will; or the ring is not authentic.
         """
         count = 0
+        taken_away: list[str] = []
 
         def sealed_again(ring: Ring) -> Keys:
-            nonlocal count
-            count = 0
-            keys, others = [], self.sealed_otherwise(ring)
-            for key in ring.keys:
+            nonlocal count, taken_away
+            count, taken_away = 0, []
+            keys = ring.keys
+            if repair:
+                unproven = {key.kid for key in keys if not self._proves(key, ring)}
+                taken_away = [key.kid for key in published(keys, now) if key.kid in unproven]
+                keys = _without(keys, unproven, now, margins)
+            others, resealed = self.sealed_otherwise(ring), []
+            for key in keys:
                 if key.sealed is not None and key.kid in others:
                     binding = Binding(key.kid, key.alg, ring.database_id)
                     again = self.sealing.seal(self.sealing.unseal(key.sealed, binding), binding)
-                    keys.append(replace(key, sealed=again))
+                    resealed.append(replace(key, sealed=again))
                     count += 1
                 else:
-                    keys.append(key)
-            return tuple(keys)
+                    resealed.append(key)
+            return tuple(resealed)
 
-        return self.ensure(margins, now=now, step=sealed_again), count
+        ring = self.ensure(
+            margins, now=now, step=sealed_again, though_shut=repair, though_unproven=repair, anyway=True
+        )
+        return Resealed(ring, count, tuple(taken_away))
+
+    def _proves(self, key: KeyRecord, ring: Ring) -> bool:
+        """Whether its own private part says that it is ours, whoever wrote the ring."""
+        try:
+            self.open(key, ring)
+        except Unsealable:
+            return False
+        return True
 
     def sealed_otherwise(self, ring: Ring) -> dict[str, str]:
         """The kids whose private parts are sealed under another encryption key that is here, not the first; its name."""
@@ -239,7 +364,37 @@ def _document(ring: Ring) -> Record:
     return Record(Kind.KEY_RING, _document_id(ring.version), NEVER, body=body)
 
 
-def _ring(document: Record, database_id: str) -> Ring:
-    body = document.body
+def _said(kept_by: Sequence[Mapping[str, Any]]) -> tuple[Keeping, ...]:
+    """What replicas noted. It is not authentic: numbers, and names that are known, or nothing."""
+    return tuple(
+        Keeping(
+            tuple(alg for alg in ASYMMETRIC_ALGS if alg in said["algs"]),
+            int(said["rotation_s"]),
+            int(said["seen_at"]),
+        )
+        for said in kept_by
+    )
+
+
+def _is_like(one: Keeping, other: Keeping) -> bool:
+    return (one.algs, one.rotation_s) == (other.algs, other.rotation_s)
+
+
+def _counts(said: Keeping, now: int) -> bool:
+    return abs(now - said.seen_at) < _SAID_COUNTS_S
+
+
+def _ring(body: Mapping[str, Any], database_id: str) -> Ring:
     keys = tuple(KeyRecord(**key) for key in body["keys"])
     return Ring(body["version"], database_id, keys, body["rotation_s"])
+
+
+def _without(keys: Keys, unproven: Collection[str], now: int, margins: Margins) -> Keys:
+    """The keys, those of the kids taken away: no hint that they signed counts, where they are gone already."""
+    for key in published(keys, now):
+        if key.kid in unproven:
+            keys = revoked(keys, key.kid, now, margins)
+    return tuple(
+        replace(key, revoked_at=now, sealed=None) if key.kid in unproven and key.revoked_at is None else key
+        for key in keys
+    )

@@ -15,7 +15,7 @@ from service.key_file import create_key_file
 from service.key_material import KeyFault
 from service.keyring import RSA_ALGS, Keyring, Keys, PublicKey, build_keyring
 from service.managed_keys import ManagedKeys
-from service.protocol.key_ring import KeyRecord, Margins, Ring, imported
+from service.protocol.key_ring import DAY_S, Keeping, KeyRecord, Margins, Ring, imported
 from service.protocol.key_ring import Keys as KeyRecords
 from service.protocol.key_timeline import overstaying
 from service.protocol.sealed_keys import Unsealable
@@ -75,6 +75,7 @@ def prepare(
     """
     reading = read_settings(environ)
     store, schema_faults, warnings = _checked_store(reading, migrate=True)
+    warnings = [*warnings, *_newer_schema(None if warnings else store)]
     now = int(clock())
     faults = reading.faults + schema_faults + _client_faults(reading, store, now=now)
     if faults or store is None:
@@ -110,7 +111,7 @@ def load_managed_keys(
         clock: Unix s.
 
     Raises:
-        Unsealable: when a key of it cannot be opened.
+        Unsealable: when it is not authentic, or a key of it cannot be opened.
     """
     rings = ring_store(settings, store)
     keys = managed_keys(settings, rings, margins, clock)
@@ -119,8 +120,8 @@ def load_managed_keys(
         ring = keys.load()
     except StoreUnavailable:
         return keys, []  # told by the check of the store already
-    older = ring_memory(settings).warning(ring)
-    return keys, [*ring_warnings(ring, rings, margins, now=now), *([older] if older else [])]
+    told = [*ring_warnings(ring, rings, margins, now=now), *replica_warnings(ring, rings, margins, now=now)]
+    return keys, [*told, *([keys.older] if keys.older else [])]
 
 
 def ring_store(settings: Settings, store: Store) -> RingStore:
@@ -171,6 +172,21 @@ def ring_warnings(ring: Ring, rings: RingStore, margins: Margins, *, now: int) -
                 f"{key.alg} is kept no more, and its key {key.kid} stays published; "
                 f"run pylon-oidc keys revoke {key.kid} when no token of it is needed"
             )
+
+
+def replica_warnings(ring: Ring, rings: RingStore, margins: Margins, *, now: int) -> Iterator[str]:
+    """A word about each kind of replica that keeps the ring by other settings than this one."""
+    for other in rings.differing(ring, margins, now=now):
+        yield (
+            f"replicas differ: one that was there {max(0, now - other.seen_at)} s ago {_kept_by(other)}, "
+            f"this one {_kept_by(rings.keeping(margins, now=now))}; give all of them the same PYLON_OIDC_ALGS, "
+            "PYLON_OIDC_CLIENTS and PYLON_OIDC_KEY_ROTATION_DAYS. One that was replaced is forgotten after 20 minutes"
+        )
+
+
+def _kept_by(keeping: Keeping) -> str:
+    days = keeping.rotation_s / DAY_S
+    return f"keeps {', '.join(keeping.algs)} and rotates " + (f"every {days:g} days" if days else "by hand")
 
 
 def _environments_key(

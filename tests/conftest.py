@@ -14,7 +14,7 @@ import pytest
 import structlog
 from hypothesis import settings as hypothesis_settings
 
-from tests.support.gunicorn import Gunicorn
+from tests.support.gunicorn import SERVERS, Gunicorn
 from tests.support.postgres import PostgresCluster
 
 IN_CI = os.environ.get("CI", "").lower() in {"true", "1"}
@@ -58,10 +58,24 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 @pytest.fixture(autouse=True)
-def _log_as_it_was() -> Iterator[None]:
-    """A command that runs in this process sets its log up: the loggers that later tests wake must not keep that."""
+def _log_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command that runs in this process sets its log up: loggers, woken now or later, must not keep that."""
+    configure = structlog.configure
+
+    def configure_for_this_test(**settings: Any) -> None:
+        configure(**settings | {"cache_logger_on_first_use": False})
+
+    monkeypatch.setattr(structlog, "configure", configure_for_this_test)
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(params=SERVERS)
+def each_server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run the test by each server: all that it starts and that names none is that one."""
+    monkeypatch.setattr(Gunicorn, "usual", request.param)
+    assert isinstance(request.param, str)
+    return request.param
 
 
 @pytest.fixture

@@ -14,7 +14,18 @@ import click
 
 from service import __version__
 
-_COMMANDS: Final = ("check", "clients", "doctor", "keys", "migrate", "sessions", "store", "sweep")
+#: Each command, and the line that the list of them shows: its module is imported only when it is asked for.
+_COMMANDS: Final = {
+    "check": "Check the configuration of this environment; makes no file.",
+    "clients": "Register clients, and look after them.",
+    "doctor": "Ask the deployment at URL, from outside, why relying parties refuse it.",
+    "keys": "Look after the signing keys in the database (PYLON_OIDC_KEYS=managed).",
+    "migrate": "Bring the database's schema up to date.",
+    "serve": "Serve in production: start a server, and become it.",
+    "sessions": "List and revoke the sessions of a user.",
+    "store": "Look after the whole database.",
+    "sweep": "Remove everything that has ended.",
+}
 
 
 def _load_env_file(_context: click.Context, _option: click.Parameter, path: Path | None) -> None:
@@ -56,6 +67,11 @@ class _Commands(click.Group):
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list, without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:

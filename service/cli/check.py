@@ -22,16 +22,25 @@ from service.protocol.key_ring import KeyRecord, published, role
 from service.protocol.metadata import build_metadata
 from service.protocol.sealed_keys import Unsealable
 from service.settings import Fault, Settings, given_names
-from service.startup import inspect, load_keyring, open_store, ring_memory, ring_store, ring_warnings
+from service.startup import (
+    inspect,
+    load_keyring,
+    open_store,
+    replica_warnings,
+    ring_memory,
+    ring_store,
+    ring_warnings,
+)
 from service.storage.interface import StoreUnavailable
 
 #: How long the key set may differ outside: a worker looks at the ring once a minute, a cache keeps it for 300 s.
 _OUTSIDE_WITHIN_S = 360
-#: Servers that do not hand on the path as it was sent: what they have decoded cannot be told from what was meant.
+#: Servers that do not hand on to WSGI the path as it was sent: what they have decoded cannot be told from what was meant.
 _WITHOUT_RAW_PATH = ("granian",)
 _RAW_PATH = (
-    "server: {server} is installed and does not hand on the raw path, so that an encoded spelling of a route is "
-    "answered too; bind it to loopback or a Unix socket behind the nginx site, which refuses other spellings"
+    "server: {server} is installed. By pylon-oidc serve it hands on the raw path without a host or a fragment; by its "
+    "own command not at all, so that an encoded spelling of a route is answered too: then bind it to loopback or a Unix "
+    "socket behind the nginx site, which refuses other spellings"
 )
 _NOBODY_BEGINS = (
     "sessions: PYLON_ADMIN_TOKEN and PYLON_TRUSTED_SECRET are unset: nobody can begin a session; "
@@ -231,7 +240,7 @@ def _managed_notes(settings: Settings, warnings: list[str]) -> Generator[str, No
     Returns the algorithms that discovery would name.
 
     Raises:
-        Unsealable: when a key of it cannot be opened.
+        Unsealable: when it is not authentic, or a key of it cannot be opened.
     """
     now = int(time.time())
     algs = list(settings.algs)
@@ -247,6 +256,7 @@ def _managed_notes(settings: Settings, warnings: list[str]) -> Generator[str, No
                     rings.open(key, ring)
                 yield f"published key: {key.kid} ({key.alg}), {role(key, now)}"
             warnings += ring_warnings(ring, rings, settings.margins, now=now)
+            warnings += replica_warnings(ring, rings, settings.margins, now=now)
             if older := ring_memory(settings).warning(ring):
                 warnings.append(older)
             algs = sorted({key.alg for key in published(ring.keys, now)}, key=ASYMMETRIC_ALGS.index)

@@ -68,9 +68,20 @@ def _url(_context: click.Context, _option: click.Parameter, value: str | None) -
         raise click.BadParameter(str(error)) from None
 
 
-@clients.command("add")
+class _Application(click.Choice[str]):
+    """One of the presets; the usage names no list of them."""
+
+    def __init__(self) -> None:
+        super().__init__(list(presets()))
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        """Too many for one line."""
+        return "NAME"
+
+
+@clients.command("add", short_help="Register a client and print its secret.")
 @click.option("--redirect-uri", "redirect_uris", multiple=True, help="Where codes go; may be repeated.")
-@click.option("--preset", type=click.Choice(list(presets())), help="A well-known application: its members.")
+@click.option("--preset", type=_Application(), help=f"A well-known application: {', '.join(presets())}.")
 @click.option("--url", callback=_url, help="Where that application is, as its users see it.")
 @click.option("--name", "client_name", help="What users know it by.")
 @click.option("--client-id", help="An id of your own; made when left out.")
@@ -120,6 +131,7 @@ def add_client(
         shown = client.public_metadata() | ({} if secret is None else {"client_secret": secret})
         paste = None
         if application is not None:
+            _say_what_lacks()
             known = {
                 "client_id": client.client_id,
                 "client_secret": secret
@@ -149,6 +161,22 @@ def _application(preset: str | None, url: str | None) -> Preset | None:
     return application
 
 
+def _say_what_lacks() -> None:
+    """Warn where nobody could sign in by what is printed, with these settings."""
+    settings = read_settings().settings
+    lacks = []
+    if settings.issuer is None and not settings.dev_mode:
+        lacks.append(
+            f"PYLON_OIDC_ISSUER is unset: in place of {_issuer()} write what users see of this service"
+        )
+    if not settings.has_private_key:
+        lacks.append("there is no key to sign by: start the service with PYLON_OIDC_KEYS=managed")
+    if settings.login_url is None and not settings.dev_mode:
+        lacks.append("PYLON_LOGIN_URL is unset: the service needs the address of your sign-in page")
+    for lack in lacks:
+        click.echo(f"warning: {lack}", err=True)
+
+
 def _issuer() -> str:
     """The issuer as the other side must be told it; of dev mode where none is set."""
     return read_settings().settings.issuer or f"http://localhost:{platform_port() or 4321}"
@@ -166,7 +194,7 @@ def _hint(redirect_uri: str) -> None:
         )
 
 
-@clients.command("update")
+@clients.command("update", short_help="Change members of a client.")
 @click.argument("client_id")
 @click.option(
     "--set", "changes", multiple=True, metavar="MEMBER=VALUE", help="A member's new value; may be repeated."
@@ -254,7 +282,14 @@ def list_clients(*, wide: bool, as_json: bool) -> None:
         rows = [client.public_metadata() for client in directory.list(now=int(time.time()))]
     columns = ["client_id", "client_name", "source", "token_endpoint_auth_method", "first_party"]
     filled = rows if as_json else [{column: row.get(column) for column in columns} for row in rows]
-    print_rows(filled, columns, name="clients", as_json=as_json, wide=wide)
+    print_rows(
+        filled,
+        columns,
+        name="clients",
+        as_json=as_json,
+        wide=wide,
+        headings={"token_endpoint_auth_method": "authentication"},
+    )
 
 
 @clients.command("show")
@@ -269,7 +304,7 @@ def show_client(client_id: str) -> None:
         click.echo(json.dumps(client.public_metadata(), indent=2))
 
 
-@clients.command("rotate-secret")
+@clients.command("rotate-secret", short_help="Give a client a new secret.")
 @click.argument("client_id")
 @json_option
 def rotate_secret(client_id: str, *, as_json: bool) -> None:
@@ -284,7 +319,7 @@ def rotate_secret(client_id: str, *, as_json: bool) -> None:
         click.echo(f"client_secret  {secret}")
 
 
-@clients.command("remove")
+@clients.command("remove", short_help="Remove a client.")
 @click.argument("client_id")
 def remove_client(client_id: str) -> None:
     """Remove a client; what it holds is worth nothing from now on."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import click
@@ -26,7 +27,7 @@ _LEAST, _LEAST_ID = 8, 12  # of a column that has to give room
 wide_option = click.option(
     "--wide", is_flag=True, help="Show every value whole, however wide the table gets."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
 @contextlib.contextmanager
@@ -87,16 +88,18 @@ def print_rows(
     name: str,
     as_json: bool,
     wide: bool = False,
+    headings: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Print rows as an aligned table of at most 80 columns, or as one JSON object under `name`.
 
-    What is too long for its column is continued below where it has words, and cut where it is an id.
+    What is too long for its column is continued below where it has words, and cut where it is an id. A column is headed
+    by its name where `headings` has nothing shorter.
     """
     if as_json:
         click.echo(json.dumps({name: list(rows)}, indent=2))
         return
     cells = [
-        [column.replace("_", " ") for column in columns],
+        [headings.get(column, column.replace("_", " ")) for column in columns],
         *([_cell(row[column]) for column in columns] for row in rows),
     ]
     widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]

@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # what only this command needs is imported when it runs
 
 _COULD_NOT_ASK: Final = 2
 _WATCH_S: Final = 15
+#: Lines of a file or a pipe, which is as tall as it needs to be.
+_NO_END: Final = 10**6
 #: Of all that is asked, in s; where answers come, but slowly, there is more.
 _TIMEOUT_S: Final = 10.0
 _file_option = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -56,7 +58,7 @@ def _explain(context: click.Context, _parameter: click.Parameter, id_: str | Non
     context.exit()
 
 
-@click.command()
+@click.command(short_help="Ask a deployment from outside, and name what to change.")
 @click.argument("url")
 @click.option("--client-id", help="A client to begin a sign-in for.")
 @click.option("--client-secret-file", type=_file_option, help="Its secret, in a file.")
@@ -68,10 +70,12 @@ def _explain(context: click.Context, _parameter: click.Parameter, id_: str | Non
 @click.option("--admin-token-file", type=_file_option, help="The admin token, in a file.")
 @ca_option
 @connect_to_option
-@click.option("--proxy", type=_Proxy(), help="What stands in front: whose line to name first.")
+@click.option("--proxy", type=_Proxy(), help="What stands in front; its lines are named.")
 @click.option("--source", metavar="ADDRESS", help="Ask from this address of the machine.")
 @click.option(
-    "--timeout", type=click.FloatRange(1, 120), help="Of all, in s; 10, or more where answers come slowly."
+    "--timeout",
+    type=click.FloatRange(1, 120),
+    help="How long all may take, in s; 10, or more where answers come slowly.",
 )
 @click.option(
     "--html", "page", type=click.Path(dir_okay=False, path_type=Path), help="Write a page to this file."
@@ -115,7 +119,7 @@ def doctor(
         if as_json:
             click.echo(json.dumps(report.as_json(), indent=2))
         else:
-            for line in report.as_text(*shutil.get_terminal_size()):
+            for line in report.as_text(*shutil.get_terminal_size((80, _NO_END))):
                 click.echo(line)
         if not watch:
             break
@@ -181,6 +185,7 @@ def examined(
     options: Options, wire: Any, proxy: str | None = None, *, is_patient: bool = False
 ) -> tuple[Evidence, Report]:
     """Ask everything, with a word on a terminal about how far it is."""
+    from service.doctor.asking import Asker
     from service.doctor.catalogue import shown
     from service.doctor.interview import Interview
     from service.doctor.report import Report
@@ -192,7 +197,7 @@ def examined(
         if is_seen:
             click.echo(f"\r\x1b[K{name} …", err=True, nl=False)
 
-    evidence = Interview(options, wire, progress, is_patient=is_patient).run()
+    evidence = Interview(Asker(options, wire, progress, is_patient=is_patient)).run()
     if is_seen:
         click.echo("\r\x1b[K", err=True, nl=False)
     issuer = None if evidence.issuer is None else shown(evidence.issuer)

@@ -49,13 +49,15 @@ from service.protocol.key_ring import (
     rotated,
     rotation_is_safe_at,
     signer,
+    taken_away,
     with_role,
 )
 from service.protocol.key_timeline import Change, coming, overdue
 from service.protocol.sealed_keys import Unsealable
+from service.ring_memory import Seen
 from service.ring_store import RingStore
 from service.settings import Settings, read_settings
-from service.startup import ring_store, ring_warnings
+from service.startup import ring_memory, ring_store, ring_warnings
 
 _CONCERNED = (
     "PYLON_OIDC_KEYS",
@@ -67,12 +69,21 @@ _CONCERNED = (
     "PYLON_JWT_LIFETIME_SECS",
 )
 _TIMES = ("published_at", "signs_from", "retires_at", "gone_at", "revoked_at")
+_NO_RING = "There is no ring of keys yet; the first start with PYLON_OIDC_KEYS=managed makes it."
+_SHORT_KID = 12
+_HEADINGS = {
+    "published_at": "published",
+    "signs_from": "signs",
+    "retires_at": "retires",
+    "gone_at": "goes",
+    "revoked_at": "revoked",
+}
 _alg_option = click.option(
     "--alg", type=click.Choice(ASYMMETRIC_ALGS), help="Of this algorithm alone; all when left out."
 )
 
 
-@click.group()
+@click.group(short_help="Look after the signing keys in the database.")
 def keys() -> None:
     """Look after the signing keys in the database (PYLON_OIDC_KEYS=managed)."""
 
@@ -88,7 +99,16 @@ class _Open:
         """The ring; ends the command where there is none."""
         ring = self.rings.load(now=self.now)
         if ring is None:
-            fail("There is no ring of keys yet; the first start with PYLON_OIDC_KEYS=managed makes it.")
+            fail(_NO_RING)
+        return ring
+
+    def shown(self) -> Ring | None:
+        """The ring to be looked at, also where it is not authentic, which is said; None: there is none."""
+        ring, doubt = self.rings.look(now=self.now)
+        if doubt is not None:
+            if ring is None:
+                raise doubt
+            click.echo(f"warning: PYLON_KEY_ENCRYPTION_KEY: {doubt}", err=True)
         return ring
 
 
@@ -98,7 +118,7 @@ def _opened() -> Iterator[_Open]:
     with configured_store(*_CONCERNED) as store:
         try:
             rings = ring_store(settings, store)
-            ring = rings.load(now=now)
+            ring, _ = rings.look(now=now)
             margins = settings.margins
             if ring is not None:  # a start alone changes how long a key signs
                 margins = replace(margins, rotation_s=ring.rotation_s)
@@ -118,10 +138,14 @@ def _opened() -> Iterator[_Open]:
             )
 
 
-def _audit(action: str, opened: _Open, **facts: Any) -> None:
-    """A line in the log, as the service writes it: who did what to which key."""
+def _changed(action: str, opened: _Open, ring: Ring, *steps: dict[str, Any]) -> None:
+    """Let this host remember the ring, and say in the log, as the service does, who did what to which key."""
+    memory = ring_memory(opened.settings)
+    if memory.path.parent.is_dir():
+        memory.note(ring.database_id, Seen(ring.version, taken_away(ring.keys)))
     configure_logging("info", "json")
-    structlog.get_logger("audit").warning("audit", action=action, uid=os.getuid(), at=opened.now, **facts)
+    for facts in steps:
+        structlog.get_logger("audit").warning("audit", action=action, uid=os.getuid(), at=opened.now, **facts)
 
 
 # --- looking ---
@@ -143,22 +167,24 @@ def _row(key: KeyRecord, now: int, *, as_json: bool, wide: bool = False) -> dict
 def list_keys(*, everything: bool, wide: bool, as_json: bool) -> None:
     """List the keys with their roles and times."""
     with _opened() as opened:
-        ring, now = opened.rings.load(now=opened.now) or Ring(0, "", (), 0), opened.now
+        ring, now = opened.shown() or Ring(0, "", (), 0), opened.now
         shown = published(ring.keys, now)
         if everything:
             shown += [key for key in ring.keys if role(key, now) == "gone"]
         rows = [_row(key, now, as_json=as_json, wide=wide) for key in shown]
         columns = ["kid", "alg", "role", *_TIMES] if everything else ["kid", "alg", "role", *_TIMES[:-1]]
-        print_rows(rows, columns, name="keys", as_json=as_json, wide=wide)
+        print_rows(rows, columns, name="keys", as_json=as_json, wide=wide, headings=_HEADINGS)
         _warn(opened, ring)
 
 
 def _warn(opened: _Open, ring: Ring) -> None:
-    for warning in ring_warnings(ring, opened.rings, opened.margins, now=opened.now):
+    older = ring_memory(opened.settings).warning(ring)
+    warnings = ring_warnings(ring, opened.rings, opened.margins, now=opened.now)
+    for warning in [*warnings, *([older] if older else [])]:
         click.echo(f"warning: {warning}", err=True)
 
 
-@keys.command("plan")
+@keys.command("plan", short_help="Show what will happen to the keys, and when.")
 @click.option(
     "--svg",
     "svg",
@@ -171,7 +197,7 @@ def _warn(opened: _Open, ring: Ring) -> None:
 def plan(*, svg: Path | None, wide: bool, as_json: bool) -> None:
     """Show what will happen to the keys, when, and why that is safe."""
     with _opened() as opened:
-        ring, now, margins = opened.ring(), opened.now, opened.margins
+        ring, now, margins = opened.shown() or fail(_NO_RING), opened.now, opened.margins
         kept, shown = opened.rings.algs(now=now), published(ring.keys, now)
         changes = [change for change in coming(ring.keys, now, margins) if change.kid or change.alg in kept]
         safe = {
@@ -194,7 +220,7 @@ def plan(*, svg: Path | None, wide: bool, as_json: bool) -> None:
                 "mark": letters.get(change.at, ""),
                 "when": as_date(change.at) if wide else as_minute(change.at),
                 "alg": change.alg,
-                "kid": change.kid or "a new one",
+                "kid": _short(change.kid or "a new one", wide=wide),
                 "what": change.what,
                 "safe_because": change.reason,
             }
@@ -211,6 +237,11 @@ def plan(*, svg: Path | None, wide: bool, as_json: bool) -> None:
         for alg, at in safe.items():
             word = "now" if at <= now else f"from {as_date(at)} on, in {at - now} s"
             click.echo(f"{alg}: a rotation by hand is safe {word}.")
+
+
+def _short(kid: str, *, wide: bool) -> str:
+    """As much of a key's id as tells it apart: the rest of a row has more to say."""
+    return kid if wide or len(kid) <= _SHORT_KID else f"{kid[: _SHORT_KID - 1]}…"
 
 
 def _taken_away(ring: Ring, now: int, margins: Margins) -> list[KeyRecord]:
@@ -276,7 +307,7 @@ def export_public(*, kid: str | None, pem: bool) -> None:
 # --- changing ---
 
 
-@keys.command("rotate")
+@keys.command("rotate", short_help="Let the next key sign.")
 @_alg_option
 @click.option(
     "--compromised",
@@ -308,8 +339,7 @@ def rotate(*, alg: str | None, compromised: bool, as_json: bool) -> None:
 
         ring = opened.rings.ensure(margins, now=now, step=step)
         done = [_what_rotated(before, ring, each, opened, compromised=compromised) for each in algs]
-        for told in done:
-            _audit("keys.rotate", opened, compromised=compromised, **told)
+        _changed("keys.rotate", opened, ring, *({"compromised": compromised} | told for told in done))
         if as_json:
             click.echo(json.dumps({"rotated": done}, indent=2))
             return
@@ -359,7 +389,7 @@ def _in_words(told: dict[str, Any], *, compromised: bool) -> str:
     return "\n".join(lines)
 
 
-@keys.command("revoke")
+@keys.command("revoke", short_help="Take a key out of the key set.")
 @click.argument("kid")
 def revoke(kid: str) -> None:
     """Take a key out of the key set within a minute; where it signs, the next one does at once."""
@@ -371,25 +401,40 @@ def revoke(kid: str) -> None:
             step=lambda ring: revoked(ring.keys, kid, opened.now, opened.margins),
             though_shut=True,  # how a ring is mended whose encryption key is lost
         )
-        _audit("keys.revoke", opened, kid=kid)
+        _changed("keys.revoke", opened, ring, {"kid": kid})
         until = opened.now + opened.margins.learn_s + opened.margins.max_age_s
         click.echo(f"Revoked. Verifiers that keep the key set may accept {kid} until {as_date(until)}.")
         _warn(opened, ring)
 
 
-@keys.command("reseal")
-def reseal() -> None:
-    """Seal every private key under the first key of PYLON_KEY_ENCRYPTION_KEY."""
+@keys.command("reseal", short_help="Seal every private key under another key.")
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Take a ring that was written without the encryption key; keys that cannot prove themselves are taken away.",
+)
+def reseal(*, repair: bool) -> None:
+    """Seal every private key, and authenticate the ring, under the first key of PYLON_KEY_ENCRYPTION_KEY."""
     with _opened() as opened:
-        opened.ring()
-        _, count = opened.rings.reseal(opened.margins, now=opened.now)
-        _audit("keys.reseal", opened, count=count, under=opened.rings.sealing.names[0])
+        if not repair:
+            opened.ring()
+        done = opened.rings.reseal(opened.margins, now=opened.now, repair=repair)
+        facts = {
+            "count": done.count,
+            "under": opened.rings.sealing.names[0],
+            "taken_away": done.taken_away,
+        }
+        _changed("keys.reseal", opened, done.ring, facts)
         click.echo(
-            f"Sealed {count} keys anew. The other encryption keys may be dropped when every replica has this one."
+            f"Sealed {done.count} private keys under the first encryption key. The others may be dropped when every replica has this one."
         )
+        for kid in done.taken_away:
+            click.echo(
+                f"Took {kid} away: no private part under an encryption key that is here belongs to it."
+            )
 
 
-@keys.command("import")
+@keys.command("import", short_help="Take in a private key from a PEM file.")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "--kid",
@@ -432,7 +477,7 @@ def import_key(*, file: Path, kid: str | None, pylon_kid: bool, alg: str | None,
 
         ring = opened.rings.ensure(opened.margins, now=opened.now, step=step)
         is_now = role(next(key for key in ring.keys if key.kid == name), opened.now)
-        _audit("keys.import", opened, kid=name, alg=by, role=is_now)
+        _changed("keys.import", opened, ring, {"kid": name, "alg": by, "role": is_now})
         click.echo(f"{by}: {name} is {is_now}.")
 
 

@@ -53,4 +53,4 @@ def revoke_sessions(user: str) -> None:
     """Sign a user out everywhere."""
     with configured_store() as store:
         count = LocalSessions(store, lifetime_s=0).lock_out(user, now=int(time.time()))
-    click.echo(f"Revoked {count} sessions.")
+    click.echo(f"Revoked {count} session{'' if count == 1 else 's'}.")

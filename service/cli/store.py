@@ -20,7 +20,7 @@ def store() -> None:
     """Look after the whole database."""
 
 
-@store.command("copy")
+@store.command("copy", short_help="Copy a database into an empty one, of either kind.")
 @click.option("--from", "source", required=True, metavar="URL", help="The database that is copied.")
 @click.option("--to", "target", required=True, metavar="URL", help="An empty one.")
 @wide_option

@@ -8,16 +8,14 @@ address in a document, or a redirect to elsewhere, is looked at and never follow
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 from urllib.parse import quote, urlencode
 
 from service.doctor.asking import FORM, JSON, Asker, Question
-from service.doctor.evidence import NOBODY, USER, Evidence, Options, UnverifiedToken, at_origin
+from service.doctor.evidence import NOBODY, USER, Evidence, UnverifiedToken, at_origin
 from service.doctor.reply import Origin, Place, Reply, WireError
 from service.doctor.sign_in import SignIn
-from service.doctor.wire import Wire
 
 DISCOVERY: Final = "/.well-known/openid-configuration"
 OAUTH_DISCOVERY: Final = "/.well-known/oauth-authorization-server"
@@ -38,25 +36,14 @@ class Interview:
     """Asks the questions.
 
     Args:
-        options: what the operator told.
-        wire: how connections are made.
-        progress: is told the name of each question that is answered.
-        is_patient: whether there is more time where answers come, but slowly.
+        asker: asks them, of whom the operator told.
     """
 
-    def __init__(
-        self,
-        options: Options,
-        wire: Wire,
-        progress: Callable[[str], None] = lambda _: None,
-        *,
-        is_patient: bool = False,
-    ) -> None:
-        self._options = options
-        self._asker = Asker(options, wire, progress, is_patient=is_patient)
-        self._sign_in = SignIn(self._asker)
-        self._origin, self._path, self._answers = options.origin, options.path, self._asker.answers
-        self._get, self._post = self._asker.get, self._asker.post
+    def __init__(self, asker: Asker) -> None:
+        self._asker, self._options = asker, asker.options
+        self._sign_in = SignIn(asker)
+        self._origin, self._path, self._answers = asker.origin, asker.path, asker.answers
+        self._get, self._post = asker.get, asker.post
 
     def run(self) -> Evidence:
         """Ask everything, and return what came back."""

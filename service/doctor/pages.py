@@ -113,7 +113,10 @@ def _index() -> Iterator[str]:
     yield "# What doctor finds\n"
     yield (
         "`pylon-oidc doctor URL` asks a deployment from outside, as a relying party does, and names the line to "
-        "change ([how to run it](../cli.md#pylon-oidc-doctor)). These pages are made from its own data.\n"
+        "change ([how to run it](../cli.md#pylon-oidc-doctor)). These pages are made from its own data.\n\n"
+        "The tests break deployments with nginx, Apache, HAProxy, Caddy and Varnish, and fix them by the lines that "
+        "stand here; a line that no test runs says so. Traefik and the load balancer of AWS are run by no test: their "
+        "lines are written by the documentation of those.\n"
     )
     yield "| Finding | Severity | What it says |"
     yield "| --- | --- | --- |"

@@ -130,7 +130,7 @@ class Report:
         if finding.follows_from:
             yield f"  {click.style('└ ' + kind.title, dim=True)} (follows from {finding.follows_from})"
             return
-        first, *more = textwrap.wrap(kind.title, width - _LABEL) or [""]
+        first, *more = _wrapped(kind.title, width - _LABEL) or [""]
         yield label + click.style(first, bold=True)
         for line in more:
             yield " " * _LABEL + click.style(line, bold=True)
@@ -140,7 +140,7 @@ class Report:
             ("because", finding.filled(finding.cause)),
         ]
         for name, text in rows:
-            for number, line in enumerate(textwrap.wrap(text, width - 2 * _LABEL - 2)):
+            for number, line in enumerate(_wrapped(text, width - 2 * _LABEL - 2)):
                 yield " " * _LABEL + (name if number == 0 else "").ljust(_LABEL) + line
         if most == 1 or self.proxy is not None:
             fixes = self.fixes(finding)[:most]
@@ -148,7 +148,8 @@ class Report:
             fixes = [*self.fixes(finding), *self.others(finding)][:most]
         for fix in fixes:
             place = f"{fix.file}, in {fix.block}" if fix.block else fix.file or "run"
-            yield " " * _LABEL + "fix".ljust(_LABEL) + place
+            for number, line in enumerate(_wrapped(place, width - 2 * _LABEL, whole_words=True)):
+                yield " " * _LABEL + ("" if number else "fix").ljust(_LABEL) + line
             for line in _said(fix.line).splitlines():
                 yield " " * 2 * _LABEL + click.style(line, fg="green")
         if not fixes and finding.severity != "note":
@@ -164,6 +165,11 @@ class Report:
         text = Path(__file__).with_name("report.html").read_text("utf-8")
         template = Environment(autoescape=True, undefined=StrictUndefined).from_string(text)
         return template.render(report=self, said=_said, docs=DOCS)
+
+
+def _wrapped(text: str, width: int, *, whole_words: bool = False) -> list[str]:
+    """A text in lines; names of files and headers stay whole, as far as they fit or must."""
+    return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=not whole_words)
 
 
 def _said(line: str) -> str:

@@ -18,6 +18,7 @@ from service.protocol.errors import NotOurClient, OAuthError
 from service.protocol.pkce import is_challenge
 from service.records.clients import Client
 from service.records.interactions import Progress, Step
+from service.records.scopes import words_of
 from service.records.sessions import Session
 from service.records.waiting import is_too_large
 
@@ -175,10 +176,10 @@ def check_scope(asked: Asked) -> None:
 
 def check_prompt(asked: Asked) -> None:
     """Known words; `none` alone (OpenID Connect Core §3.1.2.1)."""
-    words = (asked.get("prompt") or "").split()
-    if any(word not in PROMPTS for word in words):
+    prompts = words_of(asked.get("prompt"))
+    if any(word not in PROMPTS for word in prompts):
         raise OAuthError("invalid_request", "The parameter prompt holds an unknown word.")
-    if "none" in words and len(words) > 1:
+    if "none" in prompts and len(prompts) > 1:
         raise OAuthError("invalid_request", "The prompt none stands alone.")
 
 
@@ -369,7 +370,7 @@ def build_request(asked: Asked) -> AuthorizationRequest:
         state=asked.get("state"),
         nonce=asked.get("nonce"),
         response_mode=asked.get("response_mode") or "query",
-        prompt=frozenset((asked.get("prompt") or "").split()),
+        prompt=frozenset(words_of(asked.get("prompt"))),
         max_age=None if max_age is None else int(max_age),
         code_challenge=asked.get("code_challenge"),
         hint_subject=asked.hint_subject,
@@ -395,7 +396,7 @@ def _client(asked: Asked) -> Client:
 
 
 def _granted_scope(asked: Asked) -> tuple[str, ...]:
-    client, wanted = _client(asked), set((asked.get("scope") or "").split())
+    client, wanted = _client(asked), set(words_of(asked.get("scope")))
     if "openid" in wanted:
         wanted |= set(client.default_scopes)
     return tuple(word for word in client.scopes.words if word in wanted and word in client.scope)
@@ -418,7 +419,7 @@ def _parse_claims(text: str) -> dict[str, dict[str, ClaimRequest]]:
         )
 
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=lambda _: refuse())
     except (ValueError, RecursionError):
         refuse()
     if type(value) is not dict:

@@ -81,6 +81,21 @@ Keys = tuple[KeyRecord, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Keeping:
+    """What a replica keeps the ring by, of its own settings; all replicas of a database should have the same.
+
+    Attributes:
+        algs: the algorithms whose keys it makes.
+        rotation_s: its `Margins.rotation_s`.
+        seen_at: when such a replica was last there, Unix s.
+    """
+
+    algs: tuple[str, ...]
+    rotation_s: int
+    seen_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ring:
     """All the keys of one database.
 
@@ -89,12 +104,14 @@ class Ring:
         database_id: in which database it lives; private parts are sealed for it.
         keys: in the order in which they came.
         rotation_s: the `Margins.rotation_s` that the times were made by.
+        kept_by: what its replicas keep it by, one entry for each that differs; they are no part of the document.
     """
 
     version: int
     database_id: str
     keys: Keys
     rotation_s: int
+    kept_by: tuple[Keeping, ...] = field(default=(), compare=False)
 
 
 class UnsafeStep(Exception):
@@ -138,6 +155,11 @@ def published(keys: Iterable[KeyRecord], now: int) -> list[KeyRecord]:
     """What the JWKS holds: RS256 first, then as they come to sign."""
     shown = [key for key in keys if role(key, now) != "gone"]
     return sorted(shown, key=lambda key: (ASYMMETRIC_ALGS.index(key.alg), _begins(key)))
+
+
+def taken_away(keys: Iterable[KeyRecord]) -> frozenset[str]:
+    """The kids that an operator took away, whoever still keeps a set with them."""
+    return frozenset(key.kid for key in keys if key.revoked_at is not None)
 
 
 def _begins(key: KeyRecord) -> tuple[bool, int, bool, int, str]:

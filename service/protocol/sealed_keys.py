@@ -4,7 +4,10 @@ A sealed key is AES-256-GCM under a key that is derived, for this purpose alone,
 bound to what it is: version, purpose, kid, algorithm and database are its associated data. It names the operator's
 key, and what it was sealed for, so that what is wrong can be told.
 
-Spec: NIST SP 800-38D (AES-GCM), RFC 5869 (HKDF)
+The ring that holds the sealed keys is authenticated under the same keys of the operator: whoever can write the
+database, and has none of them, can put no key of their own into it, and move no time.
+
+Spec: NIST SP 800-38D (AES-GCM), RFC 5869 (HKDF), RFC 2104 (HMAC)
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +32,7 @@ KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 _VERSION: Final = 1
 _PURPOSE: Final = "signing key"
+_DOCUMENT: Final = "document"
 #: Dev mode's: it stands here for everybody to read, and protects nothing.
 _DEV_KEY: Final = hashlib.sha256(b"pylon-oidc: sealed in dev mode, under no secret").digest()
 
@@ -50,6 +55,14 @@ class SealedForAnother(Unsealable):
 
 class SealBroken(Unsealable):
     """It was sealed for this, under a key that is here, and has been changed since."""
+
+
+class NotAuthentic(Unsealable):
+    """The ring was written by somebody who has none of the encryption keys, or whole parts of it are missing."""
+
+
+#: What to do about a ring that is not authentic.
+REPAIR: Final = "pylon-oidc keys reseal --repair"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +148,52 @@ class SealingKeys:
                 f"the sealed key {binding.kid} was changed in the database; restore it, or revoke it"
             ) from None
 
+    def macs(self, document: Mapping[str, Any], database_id: str) -> dict[str, str]:
+        """What authenticates a ring: one MAC under each key, so that replicas that have only one of them read it too."""
+        data = _canonical(document, database_id)
+        keys = (_derive(secret, _DOCUMENT) for secret in self.secrets)
+        return {
+            name: hmac.digest(key, data, "sha256").hex() for name, key in zip(self.names, keys, strict=True)
+        }
+
+    def authenticate(self, document: Mapping[str, Any], database_id: str, macs: object) -> None:
+        """Check that a ring was written by somebody who has one of the keys.
+
+        Args:
+            document: the ring, without its MACs.
+            database_id: of the database that it was found in.
+            macs: what was found beside it.
+
+        Raises:
+            NoSealingKey: when there is no encryption key.
+            WrongSealingKey: when it was written under others; it names them.
+            NotAuthentic: when it was changed, or has no MAC.
+        """
+        if not self.secrets:
+            raise NoSealingKey("there is no key to check the ring of keys by; set PYLON_KEY_ENCRYPTION_KEY")
+        found = macs if isinstance(macs, Mapping) else {}
+        ours = self.macs(document, database_id)
+        if any(
+            hmac.compare_digest(mac, found[name]) for name, mac in ours.items() if _is_mac(found.get(name))
+        ):
+            return
+        if not found or found.keys() & ours.keys():
+            raise NotAuthentic(
+                "the ring of keys in the database was written or changed without the encryption key; look at "
+                f"pylon-oidc keys list, then restore the database, or keep only what is proven: {REPAIR}"
+            )
+        (dev,) = SealingKeys.of_dev_mode().names
+        if set(found) == {dev}:
+            raise WrongSealingKey(
+                f"the ring of keys was written in dev mode, which protects nothing, and here is {', '.join(ours)}; "
+                f"begin with a new database, or take those keys away: {REPAIR}"
+            )
+        raise WrongSealingKey(
+            f"the ring of keys was written under the key {', '.join(map(_harmless, found))}, and here is "
+            f"{', '.join(ours)}; write the key that wrote it too, the new one first, or, where it is lost, take away "
+            f"what it sealed: {REPAIR}"
+        )
+
     def _opener(self, sealed: Mapping[str, Any], kid: str) -> bytes:
         self.check_here({kid: sealed})
         return dict(zip(self.names, self.secrets, strict=True))[sealed["by"]]
@@ -163,7 +222,7 @@ class SealingKeys:
             for by, kids in sealed_by.items()
         ]
         mend = (
-            "revoke it, or begin with a new database"
+            f"begin with a new database, or take it away: {REPAIR}"
             if set(sealed_by) == {dev}
             else "write the key that sealed it too, the new one first"
         )
@@ -175,6 +234,16 @@ def _derive(secret: bytes, purpose: str) -> bytes:
     return HKDF(SHA256(), KEY_BYTES, salt=None, info=b"pylon-oidc key ring " + purpose.encode()).derive(
         secret
     )
+
+
+def _canonical(document: Mapping[str, Any], database_id: str) -> bytes:
+    """One spelling of a ring, whatever the order in which a database gives its members."""
+    whole = [_VERSION, _DOCUMENT, database_id, document]
+    return json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _is_mac(value: object) -> bool:
+    return isinstance(value, str) and value.isascii()
 
 
 def _decoded(sealed: Mapping[str, Any]) -> bytes | None:

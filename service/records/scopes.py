@@ -31,6 +31,11 @@ _WORD: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,64}", re.ASCII)
 _MOST: Final = 64
 
 
+def words_of(text: str | None) -> tuple[str, ...]:
+    """The words of a list such as `scope` or `prompt`: a space parts them, and no other blank does (RFC 6749 §3.3)."""
+    return tuple(filter(None, (text or "").split(" ")))
+
+
 class InvalidScope(ValueError):
     """An entry of the operator's scopes that cannot be; its words say which, and what to write instead."""
 

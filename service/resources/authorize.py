@@ -381,7 +381,10 @@ class Authorize:
     ) -> AuthorizationRequest | None:
         flow = self._flow
         if not flow.keyring.current().can_sign_id_tokens:
-            flow.browser.show_error(req, resp, _NO_KEY, cause="no_key", status=501)
+            detail, known = "PYLON_OIDC_KEYS=managed gives it one", {"setting": "PYLON_OIDC_KEYS"}
+            flow.browser.show_error(
+                req, resp, _NO_KEY, cause="no_key", detail=detail, known=known, status=501
+            )
             return None
         try:
             asked = flow.asked(read(req), issuer=req.context.issuer, now=now)

@@ -19,15 +19,15 @@ from service.records.sessions import Session, on_session
 from service.resources.signed_in import SignedIn, only_one
 from service.sessions import LocalSessions
 from service.storage.interface import Kind, NotStanding, Record, Store
-from service.web.cookies import cookie_values, protected_name, set_cookie
+from service.web.cookies import MOST_DROPPED, cookie_values, drop_cookie, protected_name, set_cookie
 from service.web.middleware import ClientAddress
 from service.web.pages import send_page
 
 PROVIDER_COOKIE: Final = "pylon_provider"
 _INTERACTION_COOKIE: Final = "pylon_interaction_"
 _MAX_INTERACTIONS: Final = 8
-#: With the interaction's own cookie an answer takes away 16 at most: proxies give its header so much room.
-_MAX_DROPPED: Final = 15
+#: With the interaction's own cookie.
+_MAX_DROPPED: Final = MOST_DROPPED - 1
 _MAX_EARLIER: Final = 20
 STYLESHEET_PATH: Final = "/oidc/style.css"
 
@@ -162,8 +162,8 @@ class Browser:
 
     def sign_out(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Take both session cookies from the browser."""
-        set_cookie(req, resp, protected_name(req, PROVIDER_COOKIE), "", max_age_s=0)
-        self.signed_in.clear_cookie(req, resp)
+        dropped = self.signed_in.clear_cookie(req, resp)
+        drop_cookie(req, resp, protected_name(req, PROVIDER_COOKIE), at_most=MOST_DROPPED - dropped)
 
     # --- which interactions it began ---
 

@@ -18,6 +18,7 @@ from service.records.grants import Grant, Grants, is_grant_id
 from service.web.auth import AdminAuth
 from service.web.bodies import check_json_type, parse_json_object, read_body
 from service.web.errors import ApiError
+from service.web.params import MalformedParameters, Parameters, read_query
 from service.web.render import send_json
 
 Clock = Callable[[], float]
@@ -135,8 +136,12 @@ class AllGrants:
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """List them; none for an unknown user."""
         self._admin.require(req)
-        user_id = req.params.get("user_id")
-        if not isinstance(user_id, str) or not user_id:
+        try:
+            asked = read_query(req)
+        except MalformedParameters:
+            asked = Parameters()
+        user_id = asked.values.get("user_id")
+        if user_id is None or "user_id" in asked.repeated:
             raise ApiError("INVALID_REQUEST", hint="Name one user: ?user_id=")
         grants = self._grants.of_user(user_id, now=int(self._clock()))
         send_json(resp, {"grants": [_shown(grant) for grant in grants]})

@@ -10,7 +10,7 @@ import falcon
 from service.keyring import Keys
 from service.storage.interface import Store, StoreUnavailable
 from service.web.render import send_json
-from service.web.routing import raw_target
+from service.web.routing import raw_target, target_lacks_host
 
 
 class Alive:
@@ -35,7 +35,7 @@ class Ready:
         self._keyring = keyring
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Each part, and 503 when one is not well. That the server hands on no raw path is no fault, and is said."""
+        """Each part, and 503 when one is not well. That the server hands on no raw path, or not all of it, is no fault, and is said."""
         database, schema = "unavailable", "unknown"
         try:
             state = self._store.schema_state()
@@ -53,5 +53,7 @@ class Ready:
         parts = {"database": database, "schema": schema, "keys": keys, **told}
         if raw_target(req.env) is None:
             parts["raw_path"] = "not given by this server"
+        elif target_lacks_host(req.env):
+            parts["raw_path"] = "given by this server without a host or a fragment"
         ready = database == "ok" and schema in {"ok", "ahead"} and keys != "unavailable"
         send_json(resp, {"status": "ok" if ready else "unavailable", **parts}, status=200 if ready else 503)

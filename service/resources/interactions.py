@@ -16,6 +16,7 @@ from service.handles import new_handle
 from service.protocol.authorize import Asked, build_request
 from service.records.clients import Client
 from service.records.interactions import Interaction, Interactions, Report, Step, on_interaction
+from service.records.scopes import words_of
 from service.records.sessions import Session
 from service.resources.browser import wanted_by_app
 from service.resources.sign_in_request import SignInRequest, UserId
@@ -170,8 +171,8 @@ class ReportConsent(_Base):
         if "user_id" in consent.model_fields_set and consent.user_id != interaction.asked_user_id:
             raise ApiError("WRONG_USER")
         words = self._clients.scopes.words
-        scope = words if "scope" not in consent.model_fields_set else tuple(consent.scope.split())
-        if not scope or not set(scope) <= {*words, *interaction.parameters.get("scope", "").split()}:
+        scope = words if "scope" not in consent.model_fields_set else words_of(consent.scope)
+        if not scope or not set(scope) <= {*words, *words_of(interaction.parameters.get("scope"))}:
             raise ApiError("INVALID_BODY", field="scope")
         agreed = tuple(word for word in interaction.shown if word in scope)
         report = Report(user_id=interaction.asked_user_id, scope=agreed, remember=consent.remember)

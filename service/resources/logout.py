@@ -29,6 +29,7 @@ _MALFORMED = "The request is malformed."
 _UNFIT = "The request to sign you out does not fit its service."
 _TOO_LARGE = "The request to sign you out is too large."
 _TOO_OLD = "This page is too old."
+_NOT_HERE = "Nobody was signed out: the session was not started in this browser. It ends in the browser that started it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,17 +147,18 @@ class Logout:
         asked = store.get(Kind.INTERACTION, id_hash, now=now)
         shown = self._browser.look(req, now=now)
         sids = {session.sid for session in shown.sessions}
-        if (
-            asked is None
-            or not is_own_form(req)
-            or (sids and asked.session_id not in sids)
-            # Taken only where it counts: a form that another site sends is there for the user's own answer.
-            or store.take(Kind.INTERACTION, id_hash, now=now) is None
-        ):
+        if asked is None or not is_own_form(req) or (sids and asked.session_id not in sids):
             self._browser.show_error(req, resp, _TOO_OLD, cause="not_the_form_shown", status=403)
             return
         wish = self._kept(req, asked, now=now) or _Wish()
-        if form.values.get("decision") != "allow":
+        is_yes = form.values.get("decision") == "allow"
+        if is_yes and asked.session_id not in {sid for _, sid in shown.ends}:
+            back = wish.return_to
+            self._browser.show_error(req, resp, _NOT_HERE, cause="not_this_browser", status=403, back=back)
+        # Taken only where it counts: a form that another site sends is there for the user's own answer.
+        elif store.take(Kind.INTERACTION, id_hash, now=now) is None:
+            self._browser.show_error(req, resp, _TOO_OLD, cause="not_the_form_shown", status=403)
+        elif not is_yes:
             self._browser.show(req, resp, "logged_out.html", issuer=req.context.issuer, signed_out=not sids)
         else:
             self._sign_out(req, resp, wish, shown, now=now)
@@ -262,7 +264,8 @@ class Logout:
     def _ask(
         self, req: falcon.Request, resp: falcon.Response, wish: _Wish, shown: Shown, *, now: int
     ) -> None:
-        # Somebody who shows nothing but a hint is asked about that session, and told nothing of its user.
+        # Somebody who shows nothing but a hint is asked about that session, and told nothing of its user. Their yes
+        # counts only where they show the session then: an ID token is no secret of its user's.
         names = {session.user_id: session.claims.get("name") or session.user_id for session in shown.sessions}
         sid = shown.sessions[0].sid if shown.sessions else wish.sid
         token = new_handle()
@@ -281,8 +284,10 @@ class Logout:
     def _sign_out(
         self, req: falcon.Request, resp: falcon.Response, wish: _Wish, shown: Shown, *, now: int
     ) -> None:
-        """End every session that the browser shows, and the hint's."""
+        """End every session that the browser shows; the hint's too, but not that of somebody else than is in front of us."""
         hinted = [] if wish.subject is None or wish.sid is None else [(wish.subject, wish.sid)]
+        if shown.sessions and wish.subject not in {user_id for user_id, _ in shown.ends}:
+            hinted = []
         self._browser.end(shown, *hinted, now=now)
         self._leave(req, resp, wish, now=now)
 

@@ -68,10 +68,10 @@ class OneSession:
         send_json(resp, _begun(self._sessions.create(sign_in, now=now)), status=201)
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """End the session; saying so twice is no mistake."""
+        """End the session, or all that the browser shows; saying so twice is no mistake."""
         now = int(self._clock())
-        token = self._signed_in.require_token(req, now=now)
-        self._sessions.end(token, now=now)
+        for token in self._signed_in.require_tokens(req):
+            self._sessions.end(token, now=now)
         self._signed_in.clear_cookie(req, resp)
         send_json(resp, {"revoked": True})
 

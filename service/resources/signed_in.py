@@ -12,7 +12,7 @@ from service.issuer import issuer_origin
 from service.records.sessions import Session
 from service.sessions import LocalSessions
 from service.web.auth import check_same_origin, session_credential
-from service.web.cookies import cookie_values, set_cookie
+from service.web.cookies import MOST_DROPPED, cookie_values, drop_cookie, set_cookie
 from service.web.errors import ApiError
 
 
@@ -61,23 +61,19 @@ class SignedIn:
             self._check_same_origin(req)
         return session
 
-    def require_token(self, req: falcon.Request, *, now: int) -> str:
-        """A well-formed session token, whether or not its session still lives; for a change.
-
-        Of several cookies the one whose session lives counts, where there is one such at most.
+    def require_tokens(self, req: falcon.Request) -> list[str]:
+        """The well-formed session tokens, whether or not their sessions still live; for signing out.
 
         Raises:
             ApiError: `AUTH_REQUIRED` when there is none, `CROSS_SITE`.
         """
         credential = session_credential(req, self._cookie.name)
         tokens = [token for token in credential.unverified_tokens if is_session_token(token)]
-        if len(tokens) > 1:
-            tokens = [token for token in tokens if self._sessions.find(token, now=now)] or tokens[:1]
-        if len(tokens) != 1:
+        if not tokens:
             raise ApiError("AUTH_REQUIRED")
         if credential.by_cookie:
             self._check_same_origin(req)
-        return tokens[0]
+        return tokens
 
     @property
     def cookie_name(self) -> str:
@@ -104,9 +100,11 @@ class SignedIn:
             domain=self._cookie.domain,
         )
 
-    def clear_cookie(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Take the session token from the browser."""
-        self.set_cookie(req, resp, "", max_age_s=0)
+    def clear_cookie(self, req: falcon.Request, resp: falcon.Response) -> int:
+        """Take the session token from the browser; by how many deletions, which leave room for one more."""
+        cookie, at_most = self._cookie, MOST_DROPPED - 1
+        same_site = cookie.same_site.capitalize()
+        return drop_cookie(req, resp, cookie.name, same_site=same_site, domain=cookie.domain, at_most=at_most)
 
     def _live(self, unverified_tokens: Iterable[str], now: int) -> list[Session]:
         found = (self._sessions.find(token, now=now) for token in unverified_tokens)

@@ -30,13 +30,10 @@ from gunicorn.http.errors import LimitRequestHeaders, NoMoreData
 from gunicorn.workers.gthread import ThreadWorker
 
 from service.serving.framing import Framing
+from service.serving.plan import BODY_S, HEAD_S, STOPPING_S
 
-HEAD_S: Final = 10.0
-BODY_S: Final = 10.0
 ANSWER_S: Final = 10.0
 LEAVE_S: Final = 2.0
-#: How long a worker that stops waits for a request on a connection that has sent nothing of one.
-STOPPING_S: Final = 2.0
 _READ_BYTES: Final = 65536
 #: What is read of a client that we have done with, so that it can read its answer.
 _LEAVE_BYTES: Final = 1024 * 1024

@@ -259,8 +259,7 @@ def _clients_need_a_sign_in_page(settings: Settings) -> Iterator[Fault]:
     "PYLON_DEV_MODE",
 )
 def _clients_need_a_key(settings: Settings) -> Iterator[Fault]:
-    has_key = settings.private_key is not None or settings.key_file is not None or settings.managed
-    if settings.clients and not settings.dev_mode and not has_key:
+    if settings.clients and not settings.dev_mode and not settings.has_private_key:
         yield Fault(
             "PYLON_OIDC_CLIENTS",
             "needs an asymmetric signing key; give PYLON_OIDC_PRIVATE_KEY (a PEM), PYLON_OIDC_KEY_PATH (a file, made when missing), or PYLON_OIDC_KEYS=managed",

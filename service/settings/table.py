@@ -214,6 +214,11 @@ class Settings(BaseSettings):
         return self.key_source == "managed"
 
     @property
+    def has_private_key(self) -> bool:
+        """Whether there is a key that ID tokens can be signed by."""
+        return self.private_key is not None or self.key_file is not None or self.managed
+
+    @property
     def sealing(self) -> SealingKeys:
         """What private keys are sealed under."""
         if self.key_encryption is None and self.dev_mode:

@@ -63,7 +63,8 @@ class _Writing:
         """See `_in_room`."""
         if self.ending:
             return HALF
-        by_operator = all(change.kind in _OF_OPERATORS for change in self.changes)
+        # A change of a client may take rights away; the ring is replaced, and what is noted beside it can wait.
+        by_operator = all(change.kind is Kind.CLIENT for change in self.changes)
         takes_away = not self.put and by_operator and (self.take is not None or bool(self.changes))
         return 0 if takes_away else None
 

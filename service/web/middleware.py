@@ -129,9 +129,10 @@ def _forwarded_address(header: str) -> str | None:
     if found is None:
         return None
     try:
-        return _plain(str(ipaddress.ip_address(_plain(found[1] or found[2] or found[3]))))
+        address = ipaddress.ip_address(found[1] or found[2] or found[3])
     except ValueError:
         return None
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 class IssuerOfRequest:

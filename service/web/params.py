@@ -58,12 +58,15 @@ def parse_parameters(text: str) -> Parameters:
 
 
 def read_query(req: falcon.Request) -> Parameters:
-    """The parameters of the query.
+    """The parameters of the query; what is not escaped in it is UTF-8 too, which WSGI hands on byte by byte (PEP 3333).
 
     Raises:
         MalformedParameters: see `parse_parameters`.
     """
-    return parse_parameters(req.query_string)
+    try:
+        return parse_parameters(req.query_string.encode("latin-1").decode("utf-8"))
+    except ValueError:
+        raise MalformedParameters from None
 
 
 def read_form(req: falcon.Request) -> Parameters:

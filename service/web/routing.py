@@ -20,6 +20,11 @@ def raw_target(env: Mapping[str, Any]) -> str | None:
     return env.get("RAW_URI") or env.get("REQUEST_URI")
 
 
+def target_lacks_host(env: Mapping[str, Any]) -> bool:
+    """Whether the server has dropped the host of an absolute-form target, and a fragment, from what was sent."""
+    return bool(env.get("pylon.target_without_host"))
+
+
 def _raw_path(target: str) -> str:
     path = target.partition("?")[0]
     if path.startswith("/"):

@@ -109,7 +109,7 @@ def is_setting(row: list[str]) -> bool:
 
 def setting_complaints(text: str) -> list[str]:
     documented = [code for row in rows(text) if is_setting(row) for code in codes(row[0])]
-    return complaints(documented, {*NAMES, *names_read_by(PROJECT / "deploy/gunicorn.conf.py")})
+    return complaints(documented, {*NAMES, *names_read_by(PROJECT / "service/serving/plan.py")})
 
 
 def default_complaints(text: str) -> list[str]:
@@ -446,7 +446,7 @@ def nginx_file_complaints(text: str) -> list[str]:
 def example_complaints(text: str) -> list[str]:
     """The example of an environment has a line for each setting; a line may stand there twice, and as a file."""
     named = {name.removesuffix("_FILE") for name in re.findall(r"^#?([A-Z][A-Z_]+)=", text, re.M)}
-    return complaints(named, {*NAMES, *names_read_by(PROJECT / "deploy/gunicorn.conf.py")})
+    return complaints(named, {*NAMES, *names_read_by(PROJECT / "service/serving/plan.py")})
 
 
 def deploy_file_complaints(text: str) -> list[str]:

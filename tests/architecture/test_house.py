@@ -23,11 +23,11 @@ BELIEVED = frozenset(
 )  # fmt: skip
 REQUESTS = frozenset({"req", "_req", "request"})
 #: Where each may be used at all.
-ENVIRONMENT = frozenset({"settings/reading.py"})
+ENVIRONMENT = frozenset({"settings/reading.py", "serving/plan.py"})
 RANDOMNESS = frozenset({"handles.py"})
 WALL_CLOCK = frozenset(
     {"app.py", "logs.py", "cli/check.py", "cli/clients.py", "cli/doctor.py", "cli/keys.py", "cli/sessions.py"}
-    | {"cli/sweep.py"}
+    | {"cli/serve.py", "cli/sweep.py"}
 )
 #: Dev mode's pages look at forwarding headers only to refuse: whoever came by a proxy did not come from this machine.
 ONLY_TO_REFUSE = {"resources/dev.py": frozenset({"HTTP_X_FORWARDED_"})}
@@ -129,7 +129,7 @@ def jose_elsewhere(tree: ast.Module, file: str) -> Iterator[str]:
 RULES: dict[Finder, str] = {
     believing_headers: "S2: `req.forwarded_*` and its kin trust anybody; the issuer is `req.context.issuer`",
     deprecated_jose: "`authlib.jose` is deprecated in favour of joserfc",
-    environment: "settings/reading.py is the only reader of the environment",
+    environment: "settings/reading.py is the only reader of the environment, but for what a platform says to the server",
     randomness: "randomness comes from handles.py",
     wall_clock: "time is an argument: the clock is read by its default, the commands and the log",
     jose_elsewhere: "JOSE is called in keyring.py",

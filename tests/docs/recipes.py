@@ -31,6 +31,9 @@ INSTALL = [
     "install-settings.sh",
     "install-check.sh",
     "install-start.sh",
+    "install-postgresql.sh",
+    "install-nginx.sh",
+    "install-certificate.sh",
 ]
 BACKENDS = ["hand-over-backend.py", "hand-over-backend.mjs"]
 HAND_OVERS = [*BACKENDS, "hand-over-cookie.py"]

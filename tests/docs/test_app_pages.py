@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from apps.__main__ import applications
+from apps.application import block_of
 from service.presets import presets
 from tests.docs.markdown import PROJECT
 
@@ -20,7 +23,7 @@ EXAMPLE = {
 def test_every_preset_has_a_page_and_every_page_a_preset() -> None:
     """What can be registered by its name can be read about, and the other way round; the list names each."""
     pages = {file.stem for file in FOLDER.glob("*.md")} - {"README"}
-    assert pages == set(presets()) and set(applications()) <= pages
+    assert pages == set(presets()) and {one.page or name for name, one in applications().items()} <= pages
     index = (FOLDER / "README.md").read_text()
     assert [name for name in sorted(pages) if f"({name}.md)" not in index] == []
 
@@ -40,3 +43,19 @@ def test_a_page_shows_what_its_preset_prints(name: str) -> None:
         assert "\nTested by `make test`" in text and (PROJECT / ELSEWHERE[name]).exists()
     else:
         assert "\nNot tested here" in text
+
+
+def test_the_list_says_which_command_runs_an_application() -> None:
+    """`make test` runs the light ones, `make apps` all."""
+    rows = re.findall(r"^\| \[.*\]\((.*)\.md\) \| `.*` \| (.*) \|$", (FOLDER / "README.md").read_text(), re.M)
+    said = dict(rows)
+    for name, one in applications().items():
+        wanted = "`make test`, `make apps`" if one.light or name in ELSEWHERE else "`make apps`"
+        assert said[one.page or name] == wanted, name
+    assert {name for name, tested in rows if tested == "no"}.isdisjoint({*applications(), *ELSEWHERE})
+
+
+def test_the_page_of_spring_boot_has_the_sign_out_that_is_tested() -> None:
+    """Its Java is the file that `make apps` compiles."""
+    file = PROJECT / "apps/java/spring-boot/src/main/java/site/SignOut.java"
+    assert file.read_text() == "package site;\n\n" + block_of("spring-boot", "java")

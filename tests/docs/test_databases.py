@@ -105,7 +105,6 @@ def test_two_roles_have_what_they_need(postgres_cluster: PostgresCluster) -> Non
     owner, serving = (
         f"postgresql://{role}:pw@127.0.0.1:{postgres_cluster.port}/{name}" for role in (f"{name}_owner", name)
     )
-    lines = re.sub(r"(?m)^\\connect .*$", lambda _: f'\\connect "{owner}"', lines)
     subprocess.run(
         ["psql", "-v", "ON_ERROR_STOP=1", postgres_cluster.url()], input=lines, text=True, check=True
     )

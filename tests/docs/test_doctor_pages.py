@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from service.doctor.catalogue import Kind, kinds
-from service.doctor.pages import pages, write
+from service.doctor.catalogue import DOCS, PROXIES, Finding, Kind, kinds
+from service.doctor.pages import page_of, pages, write
+from service.doctor.report import Report
 from tests.docs.markdown import PROJECT
 
 HOW = "write them again: .venv/bin/python -m service.doctor.pages docs"
@@ -43,3 +44,23 @@ def test_a_finding_tells_cause_and_remedy(kind: Kind) -> None:
     for fix in kind.fixes:
         assert fix.line and fix.line == fix.line.strip()
         assert fix.file or fix.proxy == "system"  # a command for the machine
+
+
+def test_whatever_stands_in_front_a_finding_has_a_line_or_says_that_it_has_none(
+    subtests: pytest.Subtests,
+) -> None:
+    """Each case of each finding, for each proxy; the page that it names is there, and is what `--explain` prints."""
+    for kind in kinds().values():
+        with subtests.test(kind.id):
+            assert (PROJECT / DOCS.format(id=kind.id)).read_text() == f"{page_of(kind.id)}\n"
+            for proxy in PROXIES:
+                for case in {"", *kind.cases, *(fix.variant for fix in kind.fixes)}:
+                    finding = Finding(kind, "seen", {}, case)
+                    report = Report("https://id.example.com", None, proxy, (), 1, [finding], 0)
+                    fixes = report.fixes(finding)
+                    assert all(fix.proxy not in PROXIES or fix.proxy == proxy for fix in fixes)
+                    lines = list(report.as_text(80, 10**6))
+                    said = [line for line in lines if line.strip().startswith("fix ")]
+                    assert len(said) == len(fixes) or (finding.severity != "note" and len(said) == 1)
+                    assert fixes or finding.severity == "note" or report.no_fix(finding) in said[0]
+                    assert any(line.endswith(f"pylon-oidc doctor --explain {kind.id}") for line in lines)

@@ -1,4 +1,4 @@
-"""The commands of docs/deploy.md, pasted in their order on a machine that has nothing of ours yet.
+"""The commands of docs/deploy.md and docs/nginx.md, pasted on a machine that has nothing of ours yet.
 
 They make a user, folders and files of the system, so they run in a mount namespace of their own, whose changes are
 gone with it. systemd does not run there: the unit's own lines are started as its user.
@@ -21,11 +21,19 @@ UNIT = (PROJECT / "deploy/pylon-oidc.service").read_text(encoding="utf-8")
 
 #: A layer over every folder that the commands write to.
 LAYERS = """
-for folder in /etc /opt /var/lib /usr/local /run; do
+for folder in /etc /opt /var/lib /var/log /usr/local /run; do
     layer=$LAYERS/$(echo $folder | tr / _)
     mkdir -p $layer/new $layer/work
     mount -t overlay overlay -o lowerdir=$folder,upperdir=$layer/new,workdir=$layer/work $folder
 done
+"""
+
+
+#: What Debian's package does when it is installed, with no port that another one may have.
+POSTGRESQL = """
+pg_createcluster --port 54329 -o listen_addresses= "$(ls /usr/lib/postgresql | tail -n 1)" page --start
+export PGPORT=54329
+cd /
 """
 
 
@@ -47,20 +55,23 @@ def started() -> str:
 
 
 def script() -> str:
-    """The page's lines; `systemctl` is the unit's own lines."""
+    """The pages' lines; `systemctl` is the unit's own lines, and what apt-get would install is here."""
     steps = "\n".join(RECIPES[name].code for name in INSTALL)
     before, enable, after = steps.partition("systemctl enable --now pylon-oidc\n")
     assert enable
-    return LAYERS + before.replace("systemctl daemon-reload\n", "") + started() + after
+    after = after.replace("apt-get install --yes postgresql\n", f"echo; {POSTGRESQL}")
+    check = "runuser -u pylon-oidc -- pylon-oidc check --env-file /etc/pylon-oidc/env\nnginx -t\n"
+    return LAYERS + before.replace("systemctl daemon-reload\n", "") + started() + after + check
 
 
 def test_a_machine_goes_from_nothing_to_ready_by_the_page(tmp_path: Path) -> None:
-    """Every line works as it stands; check names the settings and the service's user; the service is ready."""
+    """Every line works as it stands; check names the settings and the service's user; the service is ready; PostgreSQL
+    takes it by its user; nginx takes the site.
+    """
     if os.getuid() != 0:
         pytest.skip("needs root, for a mount namespace of its own")
-    assert {"unshare", "runuser", "useradd"} <= {
-        name for name in ("unshare", "runuser", "useradd") if shutil.which(name)
-    }
+    needed = {"unshare", "runuser", "useradd", "pg_createcluster"}
+    assert needed <= {name for name in needed if shutil.which(name)}
     layers = tmp_path / "layers"
     layers.mkdir()
     environment = {
@@ -69,12 +80,15 @@ def test_a_machine_goes_from_nothing_to_ready_by_the_page(tmp_path: Path) -> Non
         "REPOSITORY": str(PROJECT),
         "PYTHON": "/usr/bin/python3",  # Debian's: another one may lie where the service's user cannot look
         "ISSUER": "https://id.example.com",
+        "NAME": "id.example.com",
         "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR", str(Path.home() / ".cache/pip")),
     }
     ran = subprocess.run(
         [
             "unshare",
             "--mount",
+            "--pid",
+            "--mount-proc",
             "--fork",
             "--kill-child",
             "bash",
@@ -92,7 +106,10 @@ def test_a_machine_goes_from_nothing_to_ready_by_the_page(tmp_path: Path) -> Non
     assert ran.returncode == 0, ran.stderr + ran.stdout
     assert "The configuration is sound." in ran.stdout
     assert "PYLON_ADMIN_TOKEN_FILE" in ran.stdout and "read as user pylon-oidc" in ran.stdout
-    assert '"database"' in ran.stdout.splitlines()[-1]
+    assert '{"status":"ok","database":"ok"' in ran.stdout
+    assert ran.stdout.index("note: database: SQLite") < ran.stdout.index("note: database: PostgreSQL")
+    assert ran.stdout.endswith("The configuration is sound.\n")
+    assert "test is successful" in ran.stderr
     assert not Path("/etc/pylon-oidc").exists()
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
 import pytest
@@ -35,7 +36,7 @@ COMMON = {
     "redirect_uris": [CALLBACK],
     "post_logout_redirect_uris": ["http://localhost:9/"],
 }
-KNOWN = [
+KNOWN: list[dict[str, Any]] = [
     {**COMMON, "client_id": "wiki", "client_name": "The wiki"},
     {**COMMON, "client_id": "own", "client_name": "Ours", "first_party": True},
 ]
@@ -285,16 +286,34 @@ def test_a_sign_in_that_is_over_is_told(app: App) -> None:
 
 
 @pytest.mark.parametrize("app", ["hand-over-cookie.py"], indirect=True)
-def test_the_user_signs_out_of_app_and_provider(app: App) -> None:
-    """By the shared cookie: signing out at a client passes the app's page, and ends at the client's."""
+def test_the_user_signs_out_of_app_and_provider(app: App, subtests: pytest.Subtests) -> None:
+    """By the shared cookie: signing out at a client passes the app's page, and ends at the client's, wherever that is.
+
+    The app knows of none of the clients; one is added while it runs.
+    """
+    issuer = app.provider.origin
+    added = {**COMMON, "client_id": "added", "first_party": True}
+    added["post_logout_redirect_uris"] = ["http://localhost:9/added?kept=1"]
+    headers = {"Authorization": f"Bearer {ADMIN}"}
+    answered = requests.post(f"{issuer}/api/oidc/clients", json=added, headers=headers, timeout=20)
+    assert answered.status_code == 201, answered.text
+    for client in (*KNOWN, added):
+        with subtests.test(client["client_id"]):
+            _signs_out(app, str(client["client_id"]), client["post_logout_redirect_uris"][0])
+
+
+def _signs_out(app: App, client_id: str, back: str) -> None:
     issuer, browser = app.provider.origin, Browser()
-    answer = parameters(app.sign_in(browser, authorize_url(issuer, "own")))
-    hint = tokens_for(issuer, "own", answer["code"])["id_token"]
-    query = {"id_token_hint": hint, "post_logout_redirect_uri": "http://localhost:9/", "state": "x"}
-    assert browser.open(f"{issuer}/oidc/logout?{urlencode(query)}") == "http://localhost:9/?state=x"
+    page = app.sign_in(browser, authorize_url(issuer, client_id))
+    if not page.startswith(CALLBACK):  # users are asked; the service has a page for that
+        page = browser.fill_in(page, decision="allow")
+    hint = tokens_for(issuer, client_id, parameters(page)["code"])["id_token"]
+    query = {"id_token_hint": hint, "post_logout_redirect_uri": back, "state": "x"}
+    ended = browser.open(f"{issuer}/oidc/logout?{urlencode(query)}")
+    assert ended == f"{back}{'&' if '?' in back else '?'}state=x"
     assert browser.pages[-2].startswith(f"{app.origin}/sign-out?return_to=")
     assert browser.pages[-1].startswith(f"{issuer}/oidc/logout?signed_out=")
-    after = parameters(browser.open(authorize_url(issuer, "own", prompt="none")))
+    after = parameters(browser.open(authorize_url(issuer, client_id, prompt="none")))
     assert after["error"] == "login_required"
 
 

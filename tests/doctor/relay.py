@@ -6,10 +6,8 @@ import contextlib
 import socket
 import socketserver
 import threading
-import time
-from typing import Final, Self
-
-_TOGETHER_S: Final = 0.2
+from collections.abc import Callable
+from typing import Self
 
 
 class Relay:
@@ -44,15 +42,16 @@ class Relay:
 
     def _hand_on(self, near: socket.socket, to_port: int, delay_s: float) -> None:
         with socket.create_connection(("127.0.0.1", to_port), 10) as far:
-            back = threading.Thread(target=_pump, args=(far, near), daemon=True)
+            begins = threading.Event()
+            begins.set()
+            back = threading.Thread(target=_pump, args=(far, near, begins.set), daemon=True)
             back.start()
-            sent_at = 0.0
             while data := near.recv(65536):
-                # Once for what comes together: the head of a request and its body.
-                if time.monotonic() - sent_at > _TOGETHER_S:
+                # Once a request, however many parts it has: the next one begins after an answer.
+                if begins.is_set():
+                    begins.clear()
                     self._ended.wait(delay_s)
                 far.sendall(data)
-                sent_at = time.monotonic()
             far.shutdown(socket.SHUT_WR)
             back.join(30)
 
@@ -65,8 +64,9 @@ class Relay:
         self._server.server_close()
 
 
-def _pump(source: socket.socket, to: socket.socket) -> None:
+def _pump(source: socket.socket, to: socket.socket, seen: Callable[[], None]) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
+            seen()
             to.sendall(data)
         to.shutdown(socket.SHUT_WR)

@@ -109,10 +109,10 @@ def test_the_table_fits_the_terminal(ill: Running, width: int) -> None:
     assert max(map(len, told)) <= width
 
 
-@pytest.mark.parametrize(("height", "shown"), [(200, True), (24, False)])
-def test_all_fixes_are_shown_where_they_fit(ill: Running, height: int, *, shown: bool) -> None:
-    """A tall terminal has the lines for every proxy that may stand there; a low one the first."""
-    result = CliRunner(env={"COLUMNS": "100", "LINES": str(height)}).invoke(
+@pytest.mark.parametrize(("height", "shown"), [("200", True), ("24", False), (None, True)])
+def test_all_fixes_are_shown_where_they_fit(ill: Running, height: str | None, *, shown: bool) -> None:
+    """A tall terminal has the lines for every proxy that may stand there, and so has a file; a low one the first."""
+    result = CliRunner(env={"COLUMNS": "100", "LINES": height}).invoke(
         main, ["doctor", ill.url, *ill.doctor_options()]
     )
     assert "proxy_set_header Host $http_host;" in result.output
@@ -175,7 +175,7 @@ def test_a_pasted_address_of_an_endpoint_stands_for_the_service(pasted: str) -> 
 
 
 def test_an_answer_that_came_late_is_no_health(apps: Apps, disk: Disk, tmp_path: Path) -> None:
-    """Three seconds an answer, and no cookies: that is told in more than the usual time; in less, that nothing came; exit 1."""
+    """Three seconds an answer, and no cookies: both are told in more than the usual time; in less, that nothing came; exit 1."""
     (slow,) = read_deployments("slow")
     for folder in (tmp_path, tmp_path.parent):
         folder.chmod(0o755)
@@ -184,7 +184,10 @@ def test_an_answer_that_came_late_is_no_health(apps: Apps, disk: Disk, tmp_path:
         patient = ask_doctor(slow.url, [*running.way(), *client])
         hasty = ask_doctor(slow.url, [*running.way(), "--timeout", "2"])
     assert patient.exit_code == hasty.exit_code == 1
-    assert patient.findings[0]["id"] == slow.expect
+    told = [each["id"] for each in patient.findings]
+    assert told[0] == slow.expect
+    # On a machine that is slow besides, some answers come too late.
+    assert {*slow.also} <= {*told} or "too-slow" in told
     assert "too-slow" in {each["id"] for each in hasty.findings}
 
 
@@ -226,6 +229,8 @@ def test_it_watches_until_it_is_interrupted(well: Running) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell that runs the tests behind its prompt lets them ignore Ctrl-C, and what they start too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         assert watching.stdout is not None

@@ -20,7 +20,7 @@ from tests.doctor.asking import Report, ask_doctor
 from tests.doctor.deployment import Deployment, Files, Fix, fixed, read_deployments
 from tests.doctor.fixing import DoesNotFit
 from tests.doctor.measure import can_be_pasted, options_of
-from tests.doctor.running import OTHER_CLIENT, Apps, Disk, Running, run
+from tests.doctor.running import FIRST, OTHER_CLIENT, Apps, Disk, Running, run
 
 BROKEN, GOOD = read_deployments("deployments"), read_deployments("good")
 INVENTED = read_deployments("invented")
@@ -40,8 +40,9 @@ class Ward:
         shutil.rmtree(self._cache, ignore_errors=True)
 
     def ask_before(self, deployment: Deployment) -> None:
-        """Be a client of an earlier time."""
-        with run(deployment, deployment.files_of_earlier(), self._apps, self._disk, self._cache) as running:
+        """Be a client of an earlier time: two hours ago, where the service was another one then."""
+        past = replace(deployment, clocks={FIRST: -7200} if deployment.earlier else {})
+        with run(past, deployment.files_of_earlier(), self._apps, self._disk, self._cache) as running:
             for path in deployment.asked:
                 assert b" 200 " in running.ask(path)
 

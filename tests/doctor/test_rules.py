@@ -355,6 +355,28 @@ def test_keys_that_rotate_while_it_asks_are_no_fault() -> None:
 
 
 @pytest.mark.parametrize(
+    ("headers", "is_note"),
+    [
+        ({"age": "40"}, True),
+        ({"age": "40", "cache_control": "public, max-age=86400"}, False),
+        ({"age": "400"}, False),
+        ({}, False),
+    ],
+)
+def test_keys_that_a_cache_may_still_keep_are_waited_for(headers: dict[str, str], is_note: bool) -> None:
+    """After keys changed at once a cache has those of before, as long as it may: no line is to be changed for that."""
+    told = {"cache_control": "public, max-age=300"} | headers | CORS
+    jwks = reply(200, {"keys": [KEY]}, **told)
+    first, *_ = examine(Evidence(ASKED, WELL | {"jwks": jwks}, minted=[unverified("HS256", "k2")]))
+    assert (first.kind.id, first.severity == "note", not first.fixes()) == (
+        "jwks-cached-too-long",
+        is_note,
+        is_note,
+    )
+    assert ("40 s old, and may be kept for 300 s" in first.seen) is is_note
+
+
+@pytest.mark.parametrize(
     ("parts", "seen", "fix"),
     [
         ({"schema": "behind"}, "database: ok, schema: behind, keys: ok", "pylon-oidc migrate"),
@@ -384,6 +406,41 @@ def test_the_keys_and_their_next_change_are_told() -> None:
     told, _ = examine(Evidence(ASKED, WELL | {"readyz-inside": reply(200, late)}))
     assert (told.kind.id, told.kind.severity) == ("key-rotation-overdue", "warning")
     assert told.seen == "1 key: k1"
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "severity", "seen"),
+    [
+        ({"ring_refused": True}, "ring-refused", "error", "ring_refused in readyz"),
+        (
+            {"ring_older": {"version": 3, "seen": 5}},
+            "ring-older",
+            "warning",
+            "version 3, where version 5 was seen",
+        ),
+        (
+            {"ring_older": {"version": "3", "seen": None}},
+            "ring-older",
+            "warning",
+            "version ?, where version ? was seen",
+        ),
+    ],
+)
+def test_a_ring_that_is_not_ours_or_older_is_told(
+    said: dict[str, object], kind: str, severity: str, seen: str
+) -> None:
+    """docs/keys.md: what readyz says of a ring that somebody wrote or put back into the database, doctor says too."""
+    told, _ = examine(Evidence(ASKED, WELL | {"readyz-inside": reply(200, READY | RING | said)}))
+    assert (told.kind.id, told.kind.severity, told.seen) == (kind, severity, seen)
+
+
+@pytest.mark.parametrize(
+    "said", [{"ring_refused": "x"}, {"ring_older": [1]}, {"ring_refused": None, "ring_older": 5}]
+)
+def test_nonsense_of_a_ring_is_nothing(said: dict[str, object]) -> None:
+    """What the inside address says is believed as little as anything else."""
+    (told,) = examine(Evidence(ASKED, WELL | {"readyz-inside": reply(200, READY | RING | said)}))
+    assert told.kind.id == "signing-keys"
 
 
 @pytest.mark.parametrize("at", [None, "soon", -(10**30), 10**30, True, 1.5])
@@ -433,6 +490,7 @@ def test_every_finding_is_seen_by_a_test() -> None:
     """What may be found is found: in a deployment, or in a case of this file."""
     seen = {each.expect for each in read_deployments("deployments")} | {case[0] for case in CASES}
     above = {"client-without-pkce", "not-all-asked", "not-ready", "signing-keys", "key-rotation-overdue"}
+    above |= {"ring-refused", "ring-older"}
     assert seen | above == set(kinds())
 
 

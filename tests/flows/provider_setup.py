@@ -66,7 +66,7 @@ class Provider(Stoppable):
         argv: tuple[str, ...] = (),
         module: str = "service.wsgi:app",
         clients: Callable[[str], list[dict[str, Any]]] = usual_clients,
-        **settings: str,
+        **settings: Any,
     ) -> None:
         self._holder = hold_port()
         self.port: int = self._holder.getsockname()[1]
@@ -279,7 +279,7 @@ def staged(
 @contextlib.contextmanager
 def fresh_database(request: pytest.FixtureRequest, kind: str) -> Iterator[str]:
     """The URL of an empty database of a kind, for fixtures that live longer than a test."""
-    if kind == "sqlite":
+    if kind.startswith("sqlite"):
         factory: pytest.TempPathFactory = request.getfixturevalue("tmp_path_factory")
         yield f"sqlite:///{factory.mktemp('database') / 'pylon.sqlite3'}"
         return

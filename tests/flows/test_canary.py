@@ -185,7 +185,7 @@ def told(request: pytest.FixtureRequest) -> Iterator[tuple[str, Canaries]]:
         if password := urlsplit(url).password:
             canaries.add("setting: database password", password)
         with Gunicorn(
-            argv=["--log-level", "debug"],
+            argv=["--log-level", "debug"] if Gunicorn.usual == "gunicorn" else [],
             DATABASE_URL=url,
             PYLON_LOG_LEVEL="debug",
             PYLON_LOG_FORMAT="json",

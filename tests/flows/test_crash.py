@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from service.storage.sqlite import BUSY_TIMEOUT_S
 from tests.flows.polling import wait_until
 from tests.storage.outages import hanging, migrated_database
 from tests.storage.stores import NOW, migrate, open_url, record
-from tests.support.gunicorn import ADMIN, PROJECT, SECRET, Gunicorn, clean_environment
+from tests.support.gunicorn import ADMIN, PROJECT, SECRET, Gunicorn, clean_environment, on
 
 SETTINGS = {
     "PYLON_JWT_SECRET": SECRET,
@@ -119,10 +120,13 @@ def _kill(server: Gunicorn, pid: int) -> set[int]:
     return held
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module", params=["sqlite", "postgres", "sqlite on granian"])
 def struck(request: pytest.FixtureRequest) -> Iterator[tuple[Load, set[int]]]:
     """A server two of whose workers were killed under load: what its clients saw, and what the killed ones held."""
-    with migrated_database(request) as (url, _), Gunicorn(DATABASE_URL=url, **SETTINGS) as server:
+    with (
+        migrated_database(request) as (url, _),
+        Gunicorn(**on(request.param), DATABASE_URL=url, **SETTINGS) as server,
+    ):
         load, held = Load(server), set()
         with load.running():
             for _ in range(2):
@@ -248,7 +252,7 @@ def _held_by_a_worker(server: Gunicorn, port: int) -> bool:
 
 
 @pytest.fixture
-def plain(gunicorn: Callable[..., Gunicorn]) -> Gunicorn:
+def plain(each_server: str, gunicorn: Callable[..., Gunicorn]) -> Gunicorn:
     """A server on SQLite with both its workers up."""
     server = gunicorn(**SETTINGS)
     wait_until(lambda: len(server.worker_pids()) == 2)
@@ -271,7 +275,7 @@ def test_a_request_under_way_is_finished_after_sigterm(plain: Gunicorn) -> None:
         port = connection.sock.getsockname()[1]
         wait_until(lambda: _held_by_a_worker(plain, port))
         plain.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: "Handling signal: term" in plain.output())
+        wait_until(lambda: re.search("Handling signal: term|Shutting down granian", plain.output()))
         with pytest.raises(subprocess.TimeoutExpired):
             plain.wait(1)
         connection.send(body[5:])

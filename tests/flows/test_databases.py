@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from urllib.parse import urlsplit
 
-from service.protocol.models import SignIn
+from service.records.sessions import SignIn
 from service.sessions import LocalSessions
 from tests.flows.polling import wait_until
 from tests.storage.stores import migrate, open_url

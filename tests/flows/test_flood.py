@@ -21,7 +21,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from service.protocol.waiting import LOOK_EVERY, MOST_IN_ALL, MOST_OF_ONE_ADDRESS
+from service.records.waiting import LOOK_EVERY, MOST_IN_ALL, MOST_OF_ONE_ADDRESS
 from service.storage.interface import Kind
 from tests.flows.behind_nginx import OUT, Behind, Visitor, authorization, behind_nginx
 from tests.flows.polling import wait_until

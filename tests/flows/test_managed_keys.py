@@ -119,7 +119,7 @@ def test_a_wrong_encryption_key_does_not_start(gunicorn: Callable[..., Gunicorn]
     code, output = start_expecting_failure(**SETTINGS | data | {"PYLON_KEY_ENCRYPTION_KEY": other})
     assert code != 0
     (line,) = [line for line in output.splitlines() if line.startswith("PYLON_KEY_ENCRYPTION_KEY: ")]
-    assert "were sealed under the key" in line and other not in output
+    assert "was written under the key" in line and other not in output
 
 
 @pytest.mark.parametrize("alg", ["PS256", "ES256", "Ed25519"])

@@ -1,4 +1,4 @@
-"""Request smuggling by raw socket, through nginx to a stub that keeps what it gets, and to the real gunicorn.
+"""Request smuggling by raw socket, through nginx to a stub that keeps what it gets, and to the real servers.
 
 Each payload hides a second request where one of the two could take the rest for a new one.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.support.gunicorn import ADMIN, SECRET, Gunicorn
+from tests.support.gunicorn import ADMIN, SECRET, SERVERS, Gunicorn
 from tests.support.nginx import NginxSite, StubUpstream, assert_refused
 
 pytestmark = pytest.mark.usefixtures("fresh")
@@ -107,10 +107,10 @@ MADE_PLAIN = [
 ]
 
 
-@pytest.fixture(scope="module")
-def real() -> Iterator[tuple[NginxSite, Gunicorn]]:
+@pytest.fixture(scope="module", params=SERVERS)
+def real(request: pytest.FixtureRequest) -> Iterator[tuple[NginxSite, Gunicorn]]:
     with (
-        Gunicorn(unix=True, PYLON_JWT_SECRET=SECRET, PYLON_ADMIN_TOKEN=ADMIN) as server,
+        Gunicorn(server=request.param, unix=True, PYLON_JWT_SECRET=SECRET, PYLON_ADMIN_TOKEN=ADMIN) as server,
         NginxSite(f"unix:{server.socket_path}") as running,
     ):
         yield running, server

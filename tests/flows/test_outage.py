@@ -11,7 +11,7 @@ import pytest
 
 from tests.flows.polling import wait_until
 from tests.storage.outages import Outage, migrated_database
-from tests.support.gunicorn import ADMIN, SECRET, TRUSTED, Gunicorn
+from tests.support.gunicorn import ADMIN, SECRET, TRUSTED, Gunicorn, on
 
 SETTINGS = {
     "PYLON_JWT_SECRET": SECRET,
@@ -27,22 +27,22 @@ PUBLIC = (
 )
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest) -> Iterator[tuple[str, Callable[[], Outage]]]:
-    """The URL of a migrated database, and what takes it away while its context lasts."""
+@pytest.fixture(scope="module", params=["sqlite", "postgres", "postgres on granian"])
+def database(request: pytest.FixtureRequest) -> Iterator[tuple[str, Callable[[], Outage], str]]:
+    """The URL of a migrated database, what takes it away while its context lasts, and the case."""
     with migrated_database(request) as made:
-        yield made
+        yield *made, request.param
 
 
 @pytest.fixture(scope="module")
-def server(database: tuple[str, Callable[[], Outage]]) -> Iterator[Gunicorn]:
+def server(database: tuple[str, Callable[[], Outage], str]) -> Iterator[Gunicorn]:
     """A server that has its database."""
-    with Gunicorn(DATABASE_URL=database[0], **SETTINGS) as started:
+    with Gunicorn(**on(database[2]), DATABASE_URL=database[0], **SETTINGS) as started:
         yield started
 
 
 @pytest.fixture
-def outage(database: tuple[str, Callable[[], Outage]]) -> Callable[[], Outage]:
+def outage(database: tuple[str, Callable[[], Outage], str]) -> Callable[[], Outage]:
     """Takes the server's database away while the context lasts."""
     return database[1]
 

@@ -7,6 +7,8 @@ import http.client
 import socket
 import time
 
+import pytest
+
 from tests.flows.dawdling import KINDS, Dawdlers
 from tests.support.gunicorn import ADMIN, SECRET, Gunicorn
 
@@ -33,6 +35,7 @@ def _is_answered(server: Gunicorn, token: str) -> bool:
     return answer.status == 200 and time.monotonic() - began < PATIENCE_S
 
 
+@pytest.mark.usefixtures("each_server")
 def test_slow_clients_do_not_stop_the_service() -> None:
     """With `$PORT`: beside 1,000 slow connections of every kind, renewed as they end, honest requests are answered."""
     with Gunicorn(**SETTINGS) as server:
@@ -55,6 +58,7 @@ def _kept(server: Gunicorn) -> contextlib.closing[http.client.HTTPConnection]:
     return contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=5))
 
 
+@pytest.mark.usefixtures("each_server")
 def test_requests_are_answered_over_one_kept_connection() -> None:
     """With `$PORT`, a router's connection is kept for its next request (RFC 9112 §9.3)."""
     with Gunicorn(PORT="4321") as server, _kept(server) as router:
@@ -66,6 +70,7 @@ def test_requests_are_answered_over_one_kept_connection() -> None:
             assert router.sock is socket_of_router
 
 
+@pytest.mark.usefixtures("each_server")
 def test_a_stop_waits_for_no_idle_connection() -> None:
     """SIGTERM with `$PORT`: an idle kept connection does not hold the end up, and the exit code is 0."""
     with Gunicorn(PORT="4321") as server, _kept(server) as router:

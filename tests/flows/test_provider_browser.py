@@ -44,8 +44,12 @@ def usual_stage(
 def own_pages_stage(
     request: pytest.FixtureRequest, browser: Browser, certificates: Certificates
 ) -> Iterator[Stage]:
-    """A stage whose consent and sign-out pages are the app's."""
-    settings = {"PYLON_CONSENT_URL": "{app}/consent", "PYLON_LOGOUT_URL": "{app}/sign-out"}
+    """A stage whose consent and sign-out pages are the app's, on granian."""
+    settings = {
+        "server": "granian",
+        "PYLON_CONSENT_URL": "{app}/consent",
+        "PYLON_LOGOUT_URL": "{app}/sign-out",
+    }
     with fresh_database(request, "postgres") as url, staged(browser, certificates, url, **settings) as stage:
         yield stage
 

@@ -133,6 +133,11 @@ def still_signed_in(house: House) -> None:
     house.browser.click("button[value=deny]")
 
 
+def quickstart(house: House) -> None:
+    """The page of commands of dev mode."""
+    house.browser.open(f"{house.issuer}/dev/quickstart")
+
+
 def form_post(house: House) -> None:
     """The page that posts the answer to the client, where no script runs."""
     house.sign_in()
@@ -152,6 +157,7 @@ PAGES: dict[Callable[[House], None], str] = {
     logout_confirm: "Sign out?",
     logged_out: "You are signed out",
     still_signed_in: "You are still signed in",
+    quickstart: "Quickstart, development mode",
     form_post: "Taking you back",
 }
 

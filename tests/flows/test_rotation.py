@@ -31,7 +31,7 @@ from tests.flows.rotating import MARGINS
 from tests.flows.test_provider_clients import JS, find_node
 from tests.storage.stores import migrate, open_url
 from tests.support.app import App, RelyingParty
-from tests.support.gunicorn import ADMIN, Gunicorn, hold_port
+from tests.support.gunicorn import ADMIN, SERVERS, Gunicorn, hold_port
 from tests.support.nginx import NginxSite
 
 ALGS = ("RS256", "ES256")
@@ -125,9 +125,9 @@ def stand(request: pytest.FixtureRequest) -> Iterator[Stand]:
         }
         servers = [
             stack.enter_context(
-                Gunicorn(app="tests.flows.rotating:make()", port=port, wait=False, **settings)
+                Gunicorn(server=kind, app="tests.flows.rotating:make()", port=port, wait=False, **settings)
             )
-            for port in ports
+            for kind, port in zip(SERVERS, ports, strict=True)
         ]
         for server in servers:
             wait_until(lambda server=server: server.call("GET", "/readyz").status == 200, 30)

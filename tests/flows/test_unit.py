@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 
+import pytest
+
 from tests.flows.polling import wait_until
 from tests.support.gunicorn import ADMIN, PROJECT, SECRET, Gunicorn
 
@@ -49,6 +51,7 @@ def _expanded(name: str) -> list[str]:
     ]
 
 
+@pytest.mark.usefixtures("each_server")
 def test_the_service_needs_no_call_that_the_unit_denies() -> None:
     """On its Unix socket it starts, keeps a session, answers, reloads and stops while every other system call fails."""
     allowed = [f"?{call}" for call in [*_allowed_calls(), "execve"]]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import io
+import json
 import logging
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,7 +42,7 @@ def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """The log as the program writes it, every level of it, as text."""
+    """The log as the program writes it, every level of it, as text; in the end each refusal in it has said its rule."""
     tape = io.StringIO()
     loggers = [logging.getLogger(name) for name in (None, "gunicorn.error", "authlib")]
     before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
@@ -55,6 +57,15 @@ def log() -> Iterator[io.StringIO]:
     for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
         logger.handlers, logger.propagate = handlers, propagate
         logger.setLevel(level)
+    assert [line for line in tape.getvalue().splitlines() if _is_refusal_without_rule(line)] == []
+
+
+def _is_refusal_without_rule(text: str) -> bool:
+    """Whether it is the line of a refused request without `error`, or without one word of ours as `cause`."""
+    line = json.loads(text)
+    if line["event"] != "request" or line["status"] < 400 or line["route"] == "/readyz":
+        return False
+    return "error" not in line or not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", line.get("cause", ""))
 
 
 def _settings(environ: dict[str, str]) -> Settings:

@@ -184,7 +184,7 @@ def test_grants_are_of_one_user(house: House, query: str) -> None:
     refused(house.ask("GET", "/api/oidc/grants", query=query, admin=True), 400, "INVALID_REQUEST")
 
 
-@pytest.mark.parametrize("user_id", ["nobody", "%00", "%ff", "a" * 300, "%27%20OR%201=1"])
+@pytest.mark.parametrize("user_id", ["nobody", "%00", "a" * 300, "%27%20OR%201=1"])
 def test_an_unknown_user_has_let_nobody_do_anything(house: House, user_id: str) -> None:
     """§5: none for an unknown user; another's grant is not found."""
     answer = house.ask("GET", "/api/oidc/grants", query=f"user_id={user_id}", admin=True)

@@ -46,9 +46,31 @@ def test_two_live_cookies_are_not_signed_in(house: House, others: tuple[str, ...
     one, two = house.sign_in()["token"], house.sign_in("user-2")["token"]
     for pair in [(one, two), (two, one)]:
         header = _cookies(*others, *pair)
-        for method, path in [("GET", "/api/auth/me"), ("POST", REFRESH), ("DELETE", SESSION)]:
+        for method, path in [("GET", "/api/auth/me"), ("POST", REFRESH), ("POST", "/api/auth/jwt")]:
             refused(house.ask(method, path, cookie=header), 401, "AUTH_REQUIRED")
     assert house.me(one).status == house.me(two).status == 200
+
+
+def test_signing_out_ends_all_that_are_shown(house: House) -> None:
+    """docs/sessions.md: of several cookies every session ends, of whomever, as far as they are looked at."""
+    tokens = [house.sign_in(f"user-{n}")["token"] for n in range(6)]
+    answer = house.ask("DELETE", SESSION, cookie=_cookies("x", *tokens[:3]))
+    assert (answer.status, answer.json()) == (200, {"revoked": True})
+    assert [house.me(token).status for token in tokens] == [401] * 3 + [200] * 3
+    house.ask("DELETE", SESSION, cookie=_cookies("x", *tokens[1:]))
+    assert [house.me(token).status for token in tokens] == [401] * 4 + [200] * 2
+
+
+def test_signing_out_takes_what_is_not_looked_at(serve: Serve) -> None:
+    """docs/sessions.md: with more than four values, they go from every place that this request shows; 16 at most."""
+    house = serve(PYLON_COOKIE_DOMAIN="example.test")
+    token, dead = house.sign_in()["token"], [f"pylon_{n:064x}" for n in range(4)]
+    for cookies, most in ((_cookies(token, *dead[:3]), 1), (_cookies(token, *dead), 16)):
+        answer = house.ask("DELETE", SESSION, cookie=cookies)
+        lines = answer.headers.all("Set-Cookie")
+        assert 1 <= len(lines) <= most and (most == 1 or len(lines) > 1)
+        assert all("Max-Age=0" in line and line.startswith(f"{COOKIE}=;") for line in lines)
+        assert len(set(lines)) == len(lines)
 
 
 @pytest.mark.parametrize("dead", [("x",), (UNKNOWN,), ("",), ("x", UNKNOWN, "y")])

@@ -6,8 +6,10 @@ import base64
 import dataclasses
 import itertools
 import json
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,10 @@ from service.keyring import InvalidToken, Keyring
 from service.managed_keys import ManagedKeys
 from service.protocol.key_ring import DAY_S, Keys, Margins, Ring, imported, revoked, rotated
 from service.protocol.sealed_keys import SealingKeys
+from service.ring_memory import RingMemory
 from service.ring_store import RingStore
 from service.startup import load_managed_keys
-from service.storage.interface import Kind, StoreUnavailable
+from service.storage.interface import Kind, Record, StoreUnavailable
 from service.storage.sql import SqlStore
 from service.storage.sqlite import SqliteDatabase
 from tests.http.conftest import Serve
@@ -576,16 +579,20 @@ def test_a_key_moves_into_the_ring_although_the_database_was_away_at_the_start(s
     store.store.close()
 
 
-def test_a_wrong_encryption_key_that_no_start_could_find_changes_nothing(worker: Worker) -> None:
-    """The database was away at the start: the ring is published, nothing is signed, and the log says why."""
+def test_a_wrong_encryption_key_that_no_start_could_find_changes_nothing(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database was away at the start: whose keys these are is not known, so none is published; the log says why."""
     other = RingStore(worker.store, SealingKeys((bytes(range(32, 64)),)), ["ES256", "Ed25519"])
     before = worker.rings.load(now=START)
     keys = ManagedKeys(other, M, worker.clock, Keyring("ES256"), beside=worker.beside.append)
-    assert len(keys.current().published) == 2
-    with pytest.raises(StoreUnavailable):
-        keys.to_sign("ES256")
+    logged: list[str] = []
+    monkeypatch.setattr("service.managed_keys._log.error", lambda event, **_: logged.append(event))
+    for use in (keys.current, lambda: keys.to_sign("ES256"), keys.status):
+        with pytest.raises(StoreUnavailable):
+            use()
+    assert (keys.published, set(logged)) == ((), {"keys_unreadable"})
     worker.clock.advance(50)
-    keys.current()
     worker.do_beside()
     assert worker.rings.load(now=START) == before
 
@@ -733,3 +740,104 @@ def test_an_older_ring_that_is_put_back_is_noticed(house: House, rings: RingStor
     told = house.ask("GET", READY).json()
     assert told["ring_older"] == {"version": after.version - 1, "seen": after.version}
     assert house.log.getvalue().count("keys_ring_older") == 1
+
+
+def test_a_worker_says_by_what_it_keeps_the_ring_and_tells_of_others(house: House, rings: RingStore) -> None:
+    """A running replica is seen by the others, at least every twenty minutes; one that differs is in its log, once."""
+    other = dataclasses.replace(rings, configured_algs=["ES256"])
+    ring, seen = rings.load(now=int(house.clock.now)), []
+    assert ring is not None and rings.differing(ring, M, now=int(house.clock.now)) == []
+    other.say(ring, M, now=int(house.clock.now))
+    for _ in range(60):
+        house.clock.advance(60)
+        keys_of(house)
+        for thread in threading.enumerate():
+            if thread.name == "keys":
+                thread.join()
+        ring = rings.load(now=int(house.clock.now))
+        assert ring is not None
+        seen += [said.algs for said in other.differing(ring, M, now=int(house.clock.now))]
+    assert seen == [("ES256", "Ed25519")] * 60
+    (line,) = [json.loads(line) for line in house.log.getvalue().splitlines() if "replicas_differ" in line]
+    assert (line["algs"], line["other_algs"], line["other_rotation_days"]) == (
+        ["ES256", "Ed25519"],
+        ["ES256"],
+        90.0,
+    )
+
+
+def _the_document(rings: RingStore, now: int) -> Record:
+    (document,) = [each for each in rings.store.list(Kind.KEY_RING, now=now) if "keys" in each.body]
+    return document
+
+
+def test_a_ring_that_was_forged_is_not_taken_by_a_running_service(house: House, rings: RingStore) -> None:
+    """RFC 2104: the last good ring goes on; the log and readyz say so, and it is taken again when it is right again."""
+    now = int(house.clock.now)
+    good, token = keys_of(house), house.sign_in()["token"]
+    document = _the_document(rings, now)
+    forged = json.loads(json.dumps(document.body))
+    forged["keys"][0]["jwk"] |= {"x": forged["keys"][1]["jwk"]["x"], "y": forged["keys"][1]["jwk"]["y"]}
+    assert rings.store.replace(
+        Kind.KEY_RING, document.id_hash, dataclasses.replace(document, body=forged), now=now
+    )
+    house.clock.advance(60)
+    assert keys_of(house) == good
+    assert minted(house, token)
+    assert house.ask("GET", READY).json()["ring_refused"] is True
+    assert "written or changed without the encryption key" in house.log.getvalue()
+    assert rings.store.replace(Kind.KEY_RING, document.id_hash, document, now=now)
+    house.clock.advance(60)
+    assert keys_of(house) == good
+    assert "ring_refused" not in house.ask("GET", READY).json()
+
+
+def test_a_forged_ring_stops_the_signing_of_a_service_that_cannot_see_the_right_one(
+    house: House, rings: RingStore
+) -> None:
+    """docs/keys.md: as with a database that is away, somebody may have rotated meanwhile."""
+    now, token = int(house.clock.now), house.sign_in()["token"]
+    document = _the_document(rings, now)
+    bare = {name: value for name, value in document.body.items() if name != "macs"}
+    assert rings.store.replace(
+        Kind.KEY_RING, document.id_hash, dataclasses.replace(document, body=bare), now=now
+    )
+    house.clock.advance(M.learn_s + M.slack_s + 1)
+    assert house.ask("POST", "/api/auth/jwt", token=token).status == 503
+    assert house.ask("GET", JWKS).headers["Cache-Control"] == "no-store"
+    assert house.ask("GET", READY).json()["keys"] == "unavailable"
+
+
+def _without_ring(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "ring.db")) as database, database:
+        database.execute("DELETE FROM key_ring")
+
+
+def test_a_ring_of_another_database_brings_no_key_back(
+    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S60: the ring is deleted, another is made in its place, and then the older one is put back."""
+    now, store = START + 100, worker.store.store
+    logged: list[str] = []
+    monkeypatch.setattr("service.managed_keys._log.error", lambda event, **_: logged.append(event))
+    memory = RingMemory(tmp_path / "seen.json")
+    keys = ManagedKeys(worker.rings, M, worker.clock, Keyring("ES256"), beside=[].append, memory=memory)
+    keys.load()
+
+    def kid() -> str:
+        worker.clock.advance(60)
+        return keys.to_sign("ES256").signing["ES256"].kid
+
+    before, first = store.list(Kind.KEY_RING, now=now), kid()
+    worker.rings.ensure(M, now=now, step=lambda ring: revoked(ring.keys, first, now, M))
+    worker.clock.now = now
+    assert (kid() != first, logged) == (True, [])
+    _without_ring(tmp_path)
+    kid()
+    assert logged == ["keys_ring_replaced"]
+    _without_ring(tmp_path)
+    assert store.put(*before, now=now)
+    assert kid() != first
+    assert first not in [key.kid for key in keys.current().published]
+    assert keys.status()["ring_older"] == {"version": 1, "seen": 2}
+    assert "keys_ring_older" in logged

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -351,3 +353,99 @@ def test_a_consent_does_not_replace_a_sign_in() -> None:
 def test_a_consent_is_of_who_gave_it() -> None:
     """S55: what somebody else agreed to in this interaction counts for nobody who signs in after them."""
     assert _step(_request(THIRD), consent=Consent("bob", ("openid", "email"))) == Step.CONSENT.value
+
+
+_SCOPE_TOKEN = st.text(
+    "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) not in '"\\'), min_size=1, max_size=8
+)  # RFC 6749 §3.3
+_NO_SPACE = st.sampled_from(["\t", "\n", "\x0b", "\x1f", "\x85", "\xa0", "\u2003", "\u3000"])
+
+
+@given(
+    st.lists(st.sampled_from(["openid", "email", "profile"]) | _SCOPE_TOKEN, min_size=1, max_size=6),
+    _NO_SPACE,
+)
+def test_scopes_are_words_between_spaces(words: list[str], odd: str) -> None:
+    """RFC 6749 §3.3: `scope-token *( SP scope-token )`: nothing else parts them, and unknown ones count for nothing."""
+    given = [word for word in CLIENT.scope if word in words]
+    if given:
+        assert set(_request(scope=" ".join(words)).scope) == set(given)
+    with pytest.raises(OAuthError) as refused:
+        check_request(_asked(scope=odd.join([*words, "openid", "email"])), ALL)
+    assert refused.value.error == "invalid_scope"
+
+
+@given(st.sets(st.sampled_from(["login", "consent", "select_account"]), min_size=1), _NO_SPACE, _SCOPE_TOKEN)
+def test_prompts_are_words_between_spaces(words: set[str], odd: str, other: str) -> None:
+    """OpenID Connect Core §3.1.2.1: a list by spaces, in any order; `none` alone."""
+    assert _request(prompt=" ".join(words)).prompt == words
+    wrong = [odd.join(["login", *words]), " ".join([*words, "none"]), "LOGIN"]
+    if other not in {"login", "consent", "select_account", "none"}:
+        wrong.append(" ".join([*words, other]))
+    for prompt in wrong:
+        with pytest.raises(OAuthError):
+            check_request(_asked(prompt=prompt), ALL)
+
+
+@given(
+    st.from_regex("[0-9]{1,10}", fullmatch=True),
+    st.characters(exclude_characters="0123456789"),
+    st.integers(0, 10),
+)
+def test_max_age_is_digits(digits: str, odd: str, at: int) -> None:
+    """OpenID Connect Core §3.1.2.1: seconds; of all that Python takes for a number nothing but ASCII digits."""
+    assert _request(max_age=digits).max_age == int(digits)
+    at = min(at, len(digits))
+    with pytest.raises(OAuthError):
+        check_request(_asked(max_age=digits[:at] + odd + digits[at:]), ALL)
+
+
+_CLAIM = st.none() | st.fixed_dictionaries(
+    {},
+    optional={
+        "essential": st.booleans(),
+        "value": st.text(max_size=3),
+        "values": st.lists(st.text(max_size=3)),
+    },
+)
+_CLAIMS = st.dictionaries(st.text(min_size=1, max_size=8), _CLAIM, max_size=3)
+
+
+@given(_CLAIMS, _CLAIMS, st.sampled_from(["", " ", "\r\n\t"]), st.booleans())
+def test_claims_are_json_of_their_form(
+    id_token: dict[str, Any], userinfo: dict[str, Any], blank: str, ascii_only: bool
+) -> None:
+    """OpenID Connect Core §5.5, RFC 8259: each way to write the object; what is no JSON is refused."""
+    wanted = {"id_token": id_token, "userinfo": userinfo, "other": 1}
+    text = json.dumps(wanted, ensure_ascii=ascii_only, separators=(f"{blank},{blank}", f"{blank}:{blank}"))
+    request = _request(claims=f"{blank}{text}{blank}")
+    for asked, found in ((id_token, request.id_token_claims), (userinfo, request.userinfo_claims)):
+        assert {name: claim.essential for name, claim in found.items()} == {
+            name: (detail or {}).get("essential", False) for name, detail in asked.items()
+        }
+    for odd in (
+        f"[{text}]",
+        text[:-1],
+        f"{text}x",
+        text[:-1] + ', "x": NaN}',
+        text[:-1] + ', "x": -Infinity}',
+    ):
+        with pytest.raises(OAuthError):
+            check_request(_asked(claims=odd), ALL)
+
+
+@given(
+    st.text(max_size=12) | st.lists(st.text("eyJ.-_=", max_size=8), max_size=4).map(".".join),
+    st.text(min_size=1, max_size=8),
+)
+def test_an_unsigned_object_says_state_and_mode(hostile: str, state: str) -> None:
+    """RFC 7515 §3.1, §7.1: three parts of base64url without padding; anything else says nothing, and breaks nothing."""
+
+    def part(value: dict[str, str]) -> str:
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+    claims = part({"state": state, "response_mode": "form_post"})
+    unsigned = f"{part({'alg': 'none'})}.{claims}."
+    assert return_address(_asked(state=None, request=unsigned)) == (URI, state, "form_post")
+    for other in (hostile, f"{unsigned}x", f"{part({'alg': 'HS256'})}.{claims}."):
+        assert return_address(_asked(state=None, request=other)) == (URI, None, "query")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from email.message import Message
+from http.client import HTTPResponse
+from http.cookiejar import CookieJar
 from itertools import permutations
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from urllib.parse import urlencode, urlsplit
+from urllib.request import Request
 
 import pytest
 
@@ -230,8 +235,10 @@ def test_the_hints_session_ends_too(op: Provider) -> None:
     assert _lives(op, "ada") == 0
 
 
-def test_another_users_hint_ends_nothing_before_the_yes(op: Provider) -> None:
-    """RP-Initiated Logout in OpenID Connect §2: a page asks; its no keeps both, its yes ends both."""
+def test_another_users_hint_ends_nothing_of_theirs(op: Provider) -> None:
+    """RP-Initiated Logout in OpenID Connect §2: a page asks; its no keeps both, its yes ends what this browser shows:
+    whoever found an ID token of somebody else's ends nothing by it.
+    """
     hint = op.sign_in(user="bob").tokens["id_token"]
     browser = op.browser()
     op.sign_in(browser, user="ada")
@@ -240,7 +247,7 @@ def test_another_users_hint_ends_nothing_before_the_yes(op: Provider) -> None:
     browser.submit(page, decision="deny")
     assert [_lives(op, user) for user in ("ada", "bob")] == [1, 1]
     _sign_out(op, browser, id_token_hint=hint)
-    assert [_lives(op, user) for user in ("ada", "bob")] == [0, 0]
+    assert [_lives(op, user) for user in ("ada", "bob")] == [0, 1]
 
 
 def test_a_hint_of_any_shown_session_asks_nobody(op: Provider) -> None:
@@ -251,3 +258,58 @@ def test_a_hint_of_any_shown_session_asks_nobody(op: Provider) -> None:
     landing = browser.go(f"{op.issuer}/oidc/logout?{urlencode({'id_token_hint': hint})}")
     assert "You are signed out" in landing.text
     assert [_lives(op, user) for user in ("ada", "bob")] == [0, 0]
+
+
+class _Jar:
+    """The standard library's cookie jar, which knows domains."""
+
+    def __init__(self, url: str) -> None:
+        self._jar, self._url = CookieJar(), url
+
+    def take(self, *lines: str) -> None:
+        """What an answer sets."""
+        message = Message()
+        for line in lines:
+            message["Set-Cookie"] = line
+        answer = cast(HTTPResponse, SimpleNamespace(info=lambda: message))
+        self._jar.extract_cookies(answer, Request(self._url))
+
+    def shown(self) -> str:
+        """The `Cookie` header of a request."""
+        request = Request(self._url)
+        self._jar.add_cookie_header(request)
+        return request.get_header("Cookie") or ""
+
+
+@pytest.mark.parametrize(
+    ("issuer", "domain"),
+    [
+        ("https://id.example.com", "example.com"),
+        ("https://id.example.com", None),
+        ("https://id.example.com/id", "example.com"),
+        ("https://a.id.example.com", "id.example.com"),
+    ],
+)
+def test_more_values_than_are_looked_at_leave_nobody_signed_in(
+    serve_provider: ServeProvider, issuer: str, domain: str | None
+) -> None:
+    """docs/sessions.md: a sign-out takes every value of a cookie from a browser that shows more than four of them."""
+    op = serve_provider(PYLON_OIDC_ISSUER=issuer, PYLON_COOKIE_DOMAIN=domain)
+    path = urlsplit(issuer).path
+    jar = _Jar(f"{issuer}/oidc/logout")
+    real, planted = op.app.session("ada")["token"], op.app.session("mallory")["token"]
+    for at in ("/oidc", "/oidc/logout"):
+        jar.take(f"{APP}=dead{at[-3:]}; Path={path}{at}; Domain=example.com; Secure")
+    jar.take(f"{APP}={real}; Path={path or '/'}; Secure" + (f"; Domain={domain}" if domain else ""))
+    jar.take(
+        f"{APP}=dead; Path={path}/oidc; Domain={urlsplit(issuer).hostname}", f"{APP}=host; Path={path}/oidc"
+    )
+    jar.take(f"{APP}={planted}; Path=/; Domain=.example.com; Secure", "other=1; Path=/; Domain=example.com")
+    before = jar.shown()
+    assert before.count(APP) >= 5 and planted in before
+    answer = op.ask("GET", f"{path}/oidc/logout", cookie=before)
+    assert b"You are signed out" in answer.body
+    lines = answer.headers.all("Set-Cookie")
+    assert 4 < len(lines) <= 16
+    jar.take(*lines)
+    assert jar.shown() == "other=1"

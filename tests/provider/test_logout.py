@@ -418,14 +418,32 @@ def test_anybody_else_is_asked(
 
 
 @pytest.mark.parametrize("decision", ["allow", "deny"])
-def test_whoever_is_asked_decides(op: Provider, signed: Signed, decision: str) -> None:
-    """RP-Initiated Logout in OpenID Connect §2: its yes ends the hint's session and goes back; its no ends nothing."""
-    other = op.browser()
-    query = urlencode({"id_token_hint": signed.tokens["id_token"], "post_logout_redirect_uri": SIGNED_OUT})
-    landing = other.go(f"{op.issuer}/oidc/logout?{query}", headers=A_BROWSER)
-    assert landing.action and "Basic" in landing.text
-    landing = other.submit(landing, decision=decision)
-    assert landing.is_at(SIGNED_OUT) is (decision == "allow")
+@pytest.mark.parametrize("client_id", ["c-basic", "c-public"])
+def test_whoever_holds_an_id_token_alone_ends_nothing(op: Provider, client_id: str, decision: str) -> None:
+    """RP-Initiated Logout in OpenID Connect §2, §6: in another browser the page's yes is refused: it does not show the session."""
+    browser, other = op.browser(), op.browser()
+    signed = op.sign_in(browser, client_id=client_id)
+    query = urlencode({"id_token_hint": signed.tokens["id_token"]})
+    page = other.go(f"{op.issuer}/oidc/logout?{query}", headers=A_BROWSER)
+    assert page.action and "not started in this browser" in page.text
+    landing = other.submit(page, decision=decision)
+    assert landing.is_page(403 if decision == "allow" else 200)
+    assert _lives(op) and not _is_signed_out(op, browser)
+    eve = op.browser()
+    op.sign_in(eve, user="eve")
+    assert eve.submit(page, decision=decision).is_page(403)  # nor with a session of their own
+    assert _lives(op) and _lives(op, "eve")
+
+
+@pytest.mark.parametrize("decision", ["allow", "deny"])
+def test_an_answer_without_the_browsers_cookies_is_refused(
+    op: Provider, browser: Browser, signed: Signed, decision: str
+) -> None:
+    """RP-Initiated Logout in OpenID Connect §2: the page was shown to who is signed in: they alone say yes, and they still can."""
+    page = _logout(op, browser)
+    assert op.browser().submit(page, decision="allow").is_page(403)
+    assert _lives(op)
+    assert browser.submit(page, decision=decision).is_page(200)
     assert _lives(op) is (decision == "deny")
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import click
 import pytest
 
+from service.cli import main
 from service.records.sessions import SignIn
 from service.sessions import LocalSessions
 from tests.settings.conftest import Run
@@ -240,3 +243,18 @@ def test_the_program_has_two_names(program: list[str], tmp_path: Path) -> None:
         timeout=60,
     )
     assert (result.returncode, result.stdout.split()[0].rstrip(",")) == (0, "pylon-oidc")
+
+
+def test_the_list_of_commands_says_of_each_what_it_says_of_itself(run: Run) -> None:
+    """`--help` imports none of them, which is most of its time, and its lines are theirs."""
+    listed = run("--help").output
+    for name in main.list_commands(click.Context(main)):
+        command = main.get_command(click.Context(main), name)
+        assert command is not None
+        text = " ".join(listed.partition("Commands:\n")[2].split())
+        assert f"{name} {command.get_short_help_str(200)}" in text
+    loaded = "import sys; from service.cli import main; main(['--help'], standalone_mode=False); print(sorted(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", loaded], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    assert not {"pydantic", "sqlalchemy", "falcon", "cryptography"} & set(re.findall(r"'(\w+)'", done.stdout))

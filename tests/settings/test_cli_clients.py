@@ -22,6 +22,8 @@ ADD = ("clients", "add", "--redirect-uri", CALLBACK)
 FIXED = json.dumps([{"client_id": "fixed", "redirect_uris": [CALLBACK], "client_secret": STRONG}])
 IN_DEV = {"PYLON_OIDC_CLIENTS": FIXED, "PYLON_DEV_MODE": "1"}
 
+LACKS = ("PYLON_OIDC_ISSUER", "PYLON_OIDC_KEYS", "PYLON_LOGIN_URL")
+
 
 @pytest.fixture
 def run(run: Run) -> Run:
@@ -336,7 +338,7 @@ def test_a_preset_registers_its_application(tmp_path: Path, run: Run, name: str)
     assert not any("{" + part + "}" in paste for part in ("url", "issuer", "client_id", "client_secret"))
     for uri in made["redirect_uris"] if preset.recognised else ():
         assert not uri.startswith("https") or recognise(uri) == (preset, "https://app.example.com/x")
-    text = run("clients", "add", "--preset", name, *url).output
+    text = run("clients", "add", "--preset", name, *url).stdout
     assert text.startswith("client_id ") and f"At {preset.title}, write:" in text
 
 
@@ -357,6 +359,21 @@ def test_options_win_over_a_preset(run: Run) -> None:
     assert (made["client_name"], made["client_id"], made["first_party"]) == ("Boards", "grafana", True)
     assert made["redirect_uris"] == ["https://g.example/login/generic_oauth"]
     assert "http://localhost:4321/oidc/authorize" in made["paste"]
+
+
+def test_a_preset_says_what_the_service_lacks(run: Run) -> None:
+    """docs/apps: with the settings that the line sees nobody could sign in; on stderr, each with the setting."""
+    line = ("clients", "add", "--preset", "synapse", "--url", "https://m.example")
+    bare = run(*line).stderr
+    assert [name for name in LACKS if name not in bare] == [] and len(bare.splitlines()) == len(LACKS)
+    assert run(*line, PYLON_DEV_MODE="1", PYLON_OIDC_KEYS="managed").stderr == ""
+    set_up = {
+        "PYLON_OIDC_ISSUER": "https://id.example.com",
+        "PYLON_LOGIN_URL": "https://app.example.com/sign-in",
+        "PYLON_OIDC_KEY_PATH": "key.pem",
+    }
+    assert run(*line, **set_up).stderr == ""
+    assert run(*ADD).stderr == ""
 
 
 def test_a_well_known_address_is_recognised(run: Run) -> None:

@@ -406,31 +406,72 @@ def test_reseal_moves_to_the_first_encryption_key(operator: Operator, run: Run) 
         assert operator.do(*command, **both).stderr == f"warning: {told}\n"
     assert f"warning: {told}" in run("check", **ENVIRON | both).stdout.splitlines()
     assert told in json.loads(run("check", "--json", **ENVIRON | both).stdout)["warnings"]
-    assert "Sealed 4 keys anew." in operator.do("reseal", **both).stdout
+    assert "Sealed 4 private keys" in operator.do("reseal", **both).stdout
     assert operator.do("list", **both).stderr == ""
-    assert "Sealed 0 keys" in operator.do("reseal", PYLON_KEY_ENCRYPTION_KEY=B64[TWO]).stdout
+    assert "Sealed 0 private keys" in operator.do("reseal", PYLON_KEY_ENCRYPTION_KEY=B64[TWO]).stdout
 
 
 def test_an_encryption_key_that_was_dropped_too_soon_is_named(operator: Operator) -> None:
-    """Looking at the ring tells which one is missing; a step that makes a key is refused, and changes nothing."""
+    """Looking at the ring tells which one is missing; a step that changes something is refused, and changes nothing."""
     name = SealingKeys((ONE,)).names[0]
     wrong = {"PYLON_KEY_ENCRYPTION_KEY": B64[TWO]}
     before = operator.listed("--all")
-    assert f"sealed under the key {name}, and here is" in operator.do("list", **wrong).stderr
-    for command in (("rotate",), ("rotate", "--compromised"), ("reseal",)):
+    for command in (("list",), ("plan",)):
+        assert f"written under the key {name}, and here is" in operator.do(*command, **wrong).stderr
+    refused = (("rotate",), ("rotate", "--compromised"), ("reseal",), ("revoke", before[0]["kid"]))
+    for command in (*refused, ("export-public",)):
         told = operator.do(*command, exit_code=1, **wrong).stderr
-        assert f"sealed under the key {name}, and here is" in told and '"audit"' not in told
+        assert f"written under the key {name}, and here is" in told and '"audit"' not in told
+        assert "keys reseal --repair" in told
     assert operator.listed("--all") == before
-    assert f"sealed under the key {name}" in operator.do("revoke", before[0]["kid"], **wrong).stderr
+
+
+def test_a_ring_whose_encryption_key_is_lost_is_repaired(operator: Operator) -> None:
+    """docs/keys.md: every key is taken away, new ones are sealed under the key that is here, and the log says so."""
+    lost = {"PYLON_KEY_ENCRYPTION_KEY": B64[TWO]}
+    before = {key["kid"] for key in operator.listed()}
+    told = operator.do("reseal", "--repair", **lost)
+    assert all(f"Took {kid} away" in told.stdout for kid in before)
+    (audit,) = [json.loads(line) for line in told.stderr.splitlines() if '"audit"' in line]
+    assert set(audit["taken_away"]) == before
+    after = json.loads(operator.do("list", "--json", **lost).stdout)["keys"]
+    assert len(after) == 4 and not before & {key["kid"] for key in after}
+
+
+def test_a_ring_that_was_forged_is_said_and_repaired(operator: Operator, run: Run) -> None:
+    """docs/keys.md: a start and `check` refuse it and name the step; that one keeps our keys, and none of theirs."""
+    environ = ENVIRON | {"PYLON_DATA_DIR": str(operator.folder / "data")}
+    ours = [key["kid"] for key in operator.listed()]
+    with contextlib.closing(sqlite3.connect(operator.folder / "data" / "pylon.db")) as database, database:
+        (text,) = database.execute("SELECT body FROM key_ring WHERE body LIKE '%jwk%'").fetchone()
+        body = json.loads(text)
+        theirs = body["keys"][0] | {"kid": "theirs", "retires_at": 1, "sealed": None}
+        body["keys"].append(theirs | {"jwk": theirs["jwk"] | {"kid": "theirs"}})
+        database.execute("UPDATE key_ring SET body = ? WHERE body LIKE '%jwk%'", (json.dumps(body),))
+    told = run("check", **environ)
+    assert told.exit_code == 2
+    assert told.stderr.startswith(
+        "PYLON_KEY_ENCRYPTION_KEY: the ring of keys in the database was written or changed"
+    )
+    assert "pylon-oidc keys reseal --repair" in told.stderr
+    with pytest.raises(ConfigurationError) as caught:
+        prepare(environ, clock=time.time)
+    assert str(caught.value) == told.stderr.strip()
+    shown = operator.do("list")
+    assert "theirs" in shown.stdout and "written or changed" in shown.stderr
+    assert "theirs" not in operator.do("export-public", exit_code=1).stdout
+    assert "Took theirs away" in operator.do("reseal", "--repair").stdout
+    assert [key["kid"] for key in operator.listed()] == ours
+    assert run("check", **environ).exit_code == 0
 
 
 def test_a_wrong_encryption_key_is_told(operator: Operator, run: Run) -> None:
     """Acceptance: told apart; `check` says so too, and the service would not start."""
     wrong = {"PYLON_KEY_ENCRYPTION_KEY": B64[TWO]}
-    assert "PYLON_KEY_ENCRYPTION_KEY: the keys" in operator.do("reseal", exit_code=1, **wrong).stderr
+    assert "PYLON_KEY_ENCRYPTION_KEY: the ring" in operator.do("reseal", exit_code=1, **wrong).stderr
     result = run("check", **ENVIRON | wrong)
     assert result.exit_code == 2
-    assert result.stderr.startswith("PYLON_KEY_ENCRYPTION_KEY: the keys")
+    assert result.stderr.startswith("PYLON_KEY_ENCRYPTION_KEY: the ring")
     assert run("check", **ENVIRON).exit_code == 0
 
 
@@ -624,3 +665,99 @@ def test_a_backup_that_is_restored_is_said_and_brings_no_key_back(operator: Oper
     assert kid not in [key["kid"] for key in operator.listed()] + [
         key.kid for key in prepared.keyring.published
     ]
+
+
+def test_replicas_that_differ_are_said(operator: Operator, run: Run, subtests: pytest.Subtests) -> None:
+    """A start and `check` say that another replica keeps other algorithms, or rotates by other days; not for ever."""
+    environ = ENVIRON | {"PYLON_DATA_DIR": str(operator.folder / "data")}
+    now = time.time()
+
+    def told(at: float, **settings: str) -> list[str]:
+        warnings = prepare(environ | settings, clock=lambda: at).warnings
+        return [each for each in warnings if "replicas differ" in each]
+
+    assert told(now) == told(now) == []
+    for name, settings, said in (
+        ("days", {"PYLON_OIDC_KEY_ROTATION_DAYS": "30"}, ("ES256, Ed25519", "90 days", "30 days")),
+        ("algorithms", {"PYLON_OIDC_ALGS": "ES256"}, ("keeps ES256, Ed25519 and", "keeps ES256 and")),
+        ("by hand", {"PYLON_OIDC_KEY_ROTATION_DAYS": "0"}, ("90 days", "rotates by hand")),
+    ):
+        with subtests.test(name):
+            checked = run("check", **environ | settings).stdout
+            assert all(words in checked for words in (*said, "replicas differ"))
+            (warning,) = told(now, **settings)
+            assert all(words in warning for words in said)
+            # The one that was there before is told of the other, until that was not there for twenty minutes.
+            assert "replicas differ" in run("check", **environ).stdout
+            now += 1201
+            assert told(now) == []
+            now -= 1201  # `check` goes by the clock of the machine
+            with contextlib.closing(sqlite3.connect(operator.folder / "data" / "pylon.db")) as database:
+                database.execute("UPDATE key_ring SET body = json_remove(body, '$.kept_by')")
+                database.commit()
+            assert told(now) == []
+    with subtests.test("a client in the environment, where the database has clients: both keep RS256"):
+        registered = (
+            "add",
+            "--client-id",
+            "c-1",
+            "--redirect-uri",
+            "https://rp.example.org/cb",
+            "--name",
+            "C",
+        )
+        added = run("clients", *registered, **environ)
+        assert added.exit_code == 0, added.output
+        assert told(now, PYLON_OIDC_ALGS="RS256,ES256,Ed25519") == []
+
+
+def test_a_step_by_hand_is_remembered_by_the_host_that_took_it(operator: Operator, run: Run) -> None:
+    """A backup is restored before any worker has looked: `check` and `keys list` say so, a start takes the key away."""
+    environ = ENVIRON | {"PYLON_DATA_DIR": str(operator.folder / "data")}
+    prepare(environ, clock=time.time)
+    path = operator.folder / "data" / "pylon.db"
+    backup = sqlite3.connect(":memory:")
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.backup(backup)
+    (taken,) = json.loads(operator.do("rotate", "--compromised", "--alg", "ES256", "--json").stdout)[
+        "rotated"
+    ]
+    with contextlib.closing(sqlite3.connect(path)) as database, contextlib.closing(backup):
+        backup.backup(database)
+    assert taken["kid"] in [key["kid"] for key in operator.listed()]
+    for told in (run("check", **environ).stdout, operator.do("list").stderr, operator.do("plan").stderr):
+        assert "the ring of keys in the database is older" in told
+    prepared = prepare(environ, clock=time.time)
+    assert any("the ring of keys in the database is older" in each for each in prepared.warnings)
+    assert taken["kid"] not in [key.kid for key in prepared.keyring.published]
+
+
+def test_a_step_by_hand_makes_no_folder_where_the_service_has_none(
+    operator: Operator, tmp_path: Path
+) -> None:
+    """From another machine than the service's there is nothing to remember, and nothing is left behind."""
+    elsewhere = tmp_path / "elsewhere"
+    url = f"sqlite:///{operator.folder / 'data' / 'pylon.db'}"
+    operator.do("rotate", "--compromised", PYLON_DATA_DIR=str(elsewhere), DATABASE_URL=url)
+    assert not elsewhere.exists()
+
+
+def test_a_ring_that_is_one_version_older_is_said_although_the_start_writes_the_next(
+    operator: Operator, run: Run
+) -> None:
+    """S60: what the start takes away makes it as many versions as were seen; it is said all the same."""
+    environ = ENVIRON | {"PYLON_DATA_DIR": str(operator.folder / "data")}
+    path = operator.folder / "data" / "pylon.db"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        before = database.execute("SELECT * FROM key_ring").fetchall()
+    kid = operator.listed()[0]["kid"]
+    operator.do("revoke", kid)
+    prepare(environ, clock=time.time)
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("DELETE FROM key_ring")
+        marks = ",".join("?" * len(before[0]))
+        database.executemany(f"INSERT INTO key_ring VALUES ({marks})", before)
+    assert "older" in run("check", **environ).stdout
+    prepared = prepare(environ, clock=time.time)
+    assert [each for each in prepared.warnings if "older" in each]
+    assert kid not in [key.kid for key in prepared.keyring.published]

@@ -9,6 +9,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 
 from service.clients import Clients
 from service.key_material import KeyFault, check_secret_strength
-from service.startup import inspect
+from service.startup import inspect, prepare
 from service.storage.sql import SqlStore
 from service.storage.sqlite import SqliteDatabase
 from tests.http.driver import START
@@ -223,3 +224,5 @@ def test_a_database_that_others_may_read_hides_no_fault(tmp_path: Path, run: Run
         database.execute("UPDATE alembic_version SET version_num = '9999'")
         database.commit()
     assert "schema is ahead" in run("check", "--json").stdout
+    started = prepare({"PYLON_DATA_DIR": str(tmp_path / "data")}, clock=time.time)
+    assert [each for each in started.warnings if "schema is ahead" in each]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from service.cli import main
 from service.cli.common import print_rows
 
 ROWS = [
@@ -43,3 +47,22 @@ def test_json_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
     """Programs get the values as they are."""
     print_rows(ROWS, COLUMNS, name="clients", as_json=True)
     assert json.loads(capsys.readouterr().out) == {"clients": ROWS}
+
+
+def _commands(command: click.Command, *names: str) -> Iterator[tuple[str, ...]]:
+    yield names
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            yield from _commands(below, *names, name)
+
+
+def test_every_help_fits_80_columns_and_is_whole() -> None:
+    """No line is longer, and none of what a command does is cut."""
+    for names in _commands(main):
+        shown = CliRunner().invoke(main, [*names, "--help"], terminal_width=80)
+        assert shown.exit_code == 0
+        lines = [line for line in shown.output.splitlines() if not line.startswith("Usage:")]
+        assert [line for line in lines if len(line) > 80 or line.endswith("...")] == [], names

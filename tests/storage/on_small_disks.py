@@ -126,6 +126,7 @@ GROWS: dict[str, Callable[[SqlStore, int], object]] = {
     ),
     "swap": lambda store, n: store.swap(_grant(n), now=NOW),
     "change": lambda store, n: store.change(Kind.INTERACTION, id_of(f"u{n}"), _changed, now=NOW),
+    "note of a replica": lambda store, _: store.change(Kind.KEY_RING, id_of("ring"), _changed, now=NOW),
     "replace": lambda store, n: store.replace(Kind.SESSION, id_of(f"u{n}"), record(f"r{n}"), now=NOW),
 }
 

@@ -78,12 +78,12 @@ def migrated_database(request: pytest.FixtureRequest) -> Iterator[tuple[str, Cal
     """A database with its schema, for fixtures that live longer than a test.
 
     Args:
-        request: Of a fixture whose parameter is `sqlite` or `postgres`.
+        request: Of a fixture whose parameter is `sqlite` or `postgres`, and perhaps ` on granian`.
 
     Returns:
         Its URL, and what takes it away while its context lasts.
     """
-    if request.param == "sqlite":
+    if request.param.startswith("sqlite"):
         path = request.getfixturevalue("tmp_path_factory").mktemp("database") / "pylon.db"
         migrate(f"sqlite:///{path}")
         yield f"sqlite:///{path}", lambda: SqliteOutage(path)

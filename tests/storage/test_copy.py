@@ -12,6 +12,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
+from urllib.parse import urlencode
 
 import psycopg
 import pytest
@@ -20,11 +22,19 @@ from service.records.sessions import SignIn
 from service.sessions import LocalSessions
 from service.storage.interface import NEVER, Kind
 from service.storage.schema import metadata
+from tests.provider.browser import query_of
+from tests.provider.driver import challenge_of
 from tests.storage.stores import NOW, open_url, record, sqlite_path
 from tests.support.gunicorn import ADMIN, PROJECT, Gunicorn, clean_environment
 
 PART = 1 if os.environ.get("PYLON_TEST_COPY") == "full" else 20
 SESSIONS, GRANTS = 100_000 // PART, 10_000 // PART
+CLIENT: dict[str, Any] = {
+    "client_id": "c",
+    "first_party": True,
+    "redirect_uris": ["https://rp.example.org/cb"],
+    "token_endpoint_auth_method": "none",
+}
 SETTINGS = {
     "PYLON_OIDC_KEYS": "managed",
     "PYLON_KEY_ENCRYPTION_KEY": "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs=",
@@ -32,6 +42,8 @@ SETTINGS = {
     "PYLON_JWT_AUDIENCE": "api",
     "PYLON_ADMIN_TOKEN": ADMIN,
     "PYLON_OIDC_ISSUER": "https://id.example.com",
+    "PYLON_LOGIN_URL": "https://app.example.com/sign-in",
+    "PYLON_OIDC_CLIENTS": json.dumps([CLIENT]),
 }
 
 
@@ -76,12 +88,13 @@ def urls(request: pytest.FixtureRequest, sqlite_url: str, postgres_url: str) -> 
 
 
 def test_a_copy_that_was_killed_goes_on_and_serves(urls: tuple[str, str]) -> None:
-    """Both ways: nothing works on half of it; the same command goes on; keys and sessions are those of before."""
+    """Both ways: nothing works on half of it; the same command goes on; keys, sessions and grants are those of before."""
     source, target = urls
     _fill(source)
     with Gunicorn(DATABASE_URL=source, **SETTINGS) as server:
         keys = server.call("GET", "/oidc/jwks").body
         token = server.sign_in("ada")
+        tokens = _granted(server, token)
 
     process = _copy(source, target)
     assert process.stderr is not None
@@ -110,6 +123,41 @@ def test_a_copy_that_was_killed_goes_on_and_serves(urls: tuple[str, str]) -> Non
         assert server.call("GET", "/oidc/jwks").body == keys
         assert server.mint(token).status == 200
         assert server.call("GET", "/readyz").status == 200
+        bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
+        assert server.call("GET", "/oidc/userinfo", headers=bearer).json()["sub"] == "ada"
+        refreshed = _redeemed(server, grant_type="refresh_token", refresh_token=tokens["refresh_token"])
+        assert refreshed["refresh_token"] != tokens["refresh_token"]
+
+
+def _granted(server: Gunicorn, session_token: str) -> dict[str, str]:
+    """What a client gets for a signed-in user."""
+    verifier = "v" * 43
+    asked = {
+        "client_id": "c",
+        "response_type": "code",
+        "redirect_uri": CLIENT["redirect_uris"][0],
+        "scope": "openid offline_access",
+        "code_challenge": challenge_of(verifier),
+        "code_challenge_method": "S256",
+    }
+    cookie = {"Cookie": f"pylon_session={session_token}"}
+    answer = server.call("GET", f"/oidc/authorize?{urlencode(asked)}", headers=cookie)
+    code = query_of(answer.headers["Location"])["code"]
+    return _redeemed(
+        server,
+        grant_type="authorization_code",
+        code=code,
+        redirect_uri=asked["redirect_uri"],
+        code_verifier=verifier,
+    )
+
+
+def _redeemed(server: Gunicorn, **form: str) -> dict[str, str]:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = server.call("POST", "/oidc/token", headers=headers, body=urlencode({"client_id": "c", **form}))
+    assert answer.status == 200, answer
+    tokens: dict[str, str] = answer.json()
+    return tokens
 
 
 def test_a_target_that_is_not_empty_is_refused(urls: tuple[str, str]) -> None:

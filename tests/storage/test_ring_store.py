@@ -24,7 +24,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from service.key_material import load_private_key, private_bytes
+from service.key_material import generate_key, load_private_key, private_bytes, public_jwk
 from service.protocol.key_ring import (
     DAY_S,
     Keys,
@@ -44,10 +44,11 @@ from service.protocol.sealed_keys import (
     SealBroken,
     SealedForAnother,
     SealingKeys,
+    Unsealable,
     WrongSealingKey,
 )
 from service.ring_store import RingStore, _new_key
-from service.storage.interface import NEVER, Kind, Record
+from service.storage.interface import Kind, Record
 from service.storage.sql import SqlStore
 from tests.storage.outages import hanging
 from tests.storage.ring_racers import ALGS, ONE, STATEMENTS, TWO, M, rings_in, rotate
@@ -210,8 +211,7 @@ def test_a_change_that_is_killed_has_not_happened(database_url: str, store: SqlS
         pass
     assert rings.load(now=NOW) == before
     if what == "reseal":
-        _, count = rings.reseal(M, now=NOW)
-        assert count == 4
+        assert rings.reseal(M, now=NOW).count == 4
     else:
         rings.ensure(M, now=NOW + 1000, step=None if what == "creation" else rotate("ES256", NOW + 1000))
     ring = rings.load(now=NOW)
@@ -263,11 +263,17 @@ def test_a_dump_of_the_database_has_no_private_key(database_url: str, store: Sql
     assert ONE not in dump and base64.b64encode(ONE) not in dump
 
 
-def _changed(store: SqlStore, change: Callable[[dict[str, Any]], object]) -> None:
-    """Somebody writes into the document."""
+def _changed(
+    store: SqlStore, change: Callable[[dict[str, Any]], object], writer: RingStore | None = None
+) -> None:
+    """Somebody writes into the document; a writer who has an encryption key authenticates what they wrote."""
     (document,) = [each for each in store.list(Kind.KEY_RING, now=NOW) if "keys" in each.body]
     body = json.loads(json.dumps(document.body))
     change(body)
+    if writer is not None:
+        (identity,) = [each for each in store.list(Kind.KEY_RING, now=NOW) if "database_id" in each.body]
+        del body["macs"]
+        body["macs"] = writer.sealing.macs(body, identity.body["database_id"])
     assert store.replace(Kind.KEY_RING, document.id_hash, replace(document, body=body), now=NOW)
 
 
@@ -306,30 +312,188 @@ def test_what_is_wrong_with_a_ring_is_told_apart(
     store: SqlStore, secrets: tuple[bytes, ...], change: Any, error: type[Exception]
 ) -> None:
     """Acceptance: wrong, missing and swapped encryption keys and a flipped bit are told apart."""
-    rings_in(store).ensure(M, now=NOW)
+    rings = rings_in(store)
+    rings.ensure(M, now=NOW)
     if change is not None:
-        _changed(store, change)
+        _changed(store, change, rings)
     with pytest.raises(error) as caught:
         _open_all(RingStore(store, SealingKeys(secrets), ALGS))
     assert type(caught.value) is error
 
 
-def test_a_public_key_that_was_put_in_is_found(rings: RingStore, store: SqlStore) -> None:
-    """Who can write into the database cannot have us publish a key of his for ours unnoticed."""
+def test_a_public_key_that_is_not_the_private_one_s_is_found(rings: RingStore, store: SqlStore) -> None:
+    """Also where the ring is authentic, as after a mistake of ours."""
     rings.ensure(M, now=NOW)
-    _changed(store, _other_public)
-    with pytest.raises(Exception, match="is published as another one"):
+    _changed(store, _other_public, rings)
+    with pytest.raises(Unsealable, match="is published as another one"):
         _open_all(rings)
 
 
-def test_a_ring_that_is_copied_into_another_database_stays_shut(rings: RingStore, store: SqlStore) -> None:
-    """Private parts are bound to their database."""
+# --- authentic ---
+
+_THEIRS = generate_key("ES256")
+_THEIR_KEY = {
+    "kid": "theirs",
+    "alg": "ES256",
+    "jwk": public_jwk(_THEIRS, kid="theirs", alg="ES256"),
+    "sealed": None,
+    "published_at": NOW - 1000,
+    "signs_from": NOW - 900,
+    "retires_at": NOW - 800,
+    "gone_at": NOW + 10**9,
+}
+
+
+def _remac(body: dict[str, Any], *secrets: bytes, database_id: str = "theirs") -> None:
+    """What somebody writes who has encryption keys of their own."""
+    del body["macs"]
+    body["macs"] = SealingKeys(secrets).macs(body, database_id)
+
+
+#: What somebody does who can write the database and has no encryption key.
+FORGERIES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a public key in the place of ours": _other_public,
+    "a key put in": lambda body: body["keys"].append(_THEIR_KEY),
+    "a key put in, and the MAC dropped": lambda body: (body["keys"].append(_THEIR_KEY), body.pop("macs")),
+    "a key put in, under a MAC of their own": lambda body: (
+        body["keys"].append(_THEIR_KEY),
+        _remac(body, TWO),
+    ),
+    "a key put in, under the key of dev mode": lambda body: (
+        body["keys"].append(_THEIR_KEY),
+        _remac(body, *SealingKeys.of_dev_mode().secrets),
+    ),
+    "a key taken out": lambda body: body["keys"].pop(),
+    "keys in another order": lambda body: body["keys"].reverse(),
+    "a date moved": lambda body: body["keys"][0].update(gone_at=NOW + 10**9),
+    "a revocation made": lambda body: body["keys"][0].update(revoked_at=NOW, sealed=None),
+    "another version": lambda body: body.update(version=7),
+    "another length": lambda body: body.update(rotation_s=10**9),
+    "another private part": _flip,
+    "a MAC cut short": lambda body: body["macs"].update(
+        {name: mac[:-1] for name, mac in body["macs"].items()}
+    ),
+    "a MAC that is empty": lambda body: body["macs"].update(dict.fromkeys(body["macs"], "")),
+    "a MAC that is none": lambda body: body["macs"].update({name: [1] for name in body["macs"]}),
+    "MACs that are none": lambda body: body.update(macs="0" * 64),
+    "keys that are none": lambda body: body.update(keys=[{"kid": 1}]),
+    "no keys at all": lambda body: body.pop("keys"),
+    "a version that is none": lambda body: body.update(version=None),
+}
+
+
+def test_a_ring_that_was_written_without_the_encryption_key_is_refused(
+    rings: RingStore, store: SqlStore, subtests: pytest.Subtests
+) -> None:
+    """RFC 2104: who can write into the database publishes no key of theirs and moves no date; nothing is written then."""
+    ring, later = rings.ensure(M, now=NOW), NOW + M.rotation_s
+    (good,) = [each for each in store.list(Kind.KEY_RING, now=NOW) if "keys" in each.body]
+    for name, forgery in FORGERIES.items():
+        with subtests.test(name):
+            _changed(store, forgery)
+            found = store.list(Kind.KEY_RING, now=NOW)
+            for use in (
+                lambda: rings.load(now=NOW),
+                lambda: rings.ensure(M, now=later),
+                lambda: rings.ensure(M, now=later, step=rotate("ES256", later), though_shut=True),
+                lambda: rings.reseal(M, now=later),
+            ):
+                with pytest.raises(Unsealable):
+                    use()
+            assert store.list(Kind.KEY_RING, now=NOW) == found
+        assert store.replace(Kind.KEY_RING, good.id_hash, good, now=NOW)
+        assert rings.load(now=NOW) == ring
+
+
+#: What becomes of the two rows of a ring: whose database it is, and the document.
+ROWS: dict[str, Callable[[Record, Record], list[tuple[str, Record]]]] = {
+    "another database": lambda identity, _: [
+        (identity.id_hash, replace(identity, body={"database_id": "another"}))
+    ],
+    "no database": lambda identity, _: [(identity.id_hash, replace(identity, body={}))],
+    "a note that is none": lambda identity, _: [
+        (identity.id_hash, replace(identity, body={**identity.body, "kept_by": [{"algs": 1}]}))
+    ],
+    "one of them gone": lambda identity, _: [(identity.id_hash, replace(identity, expires_at=NOW))],
+    "the other gone": lambda _, document: [(document.id_hash, replace(document, expires_at=NOW))],
+    "a row more": lambda _, document: [("", replace(document, id_hash="2" * 64))],
+    "a row moved": lambda _, document: [(document.id_hash, replace(document, id_hash="2" * 64))],
+}
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_a_ring_with_a_part_of_another_one_is_refused(rings: RingStore, store: SqlStore, rows: str) -> None:
+    """A MAC is good for its database alone; a row more, or one fewer, is no ring, and no new one is made in its place."""
     rings.ensure(M, now=NOW)
+    document, identity = sorted(
+        store.list(Kind.KEY_RING, now=NOW), key=lambda each: "database_id" in each.body
+    )
+    for of, row in ROWS[rows](identity, document):
+        assert store.replace(Kind.KEY_RING, of, row, now=NOW) if of else store.put(row, now=NOW)
+    found = store.list(Kind.KEY_RING, now=NOW)
+    for use in (
+        lambda: rings.load(now=NOW),
+        lambda: rings.ensure(M, now=NOW),
+        lambda: rings.reseal(M, now=NOW),
+    ):
+        with pytest.raises(Unsealable):
+            use()
+    assert store.list(Kind.KEY_RING, now=NOW) == found
+
+
+@pytest.mark.parametrize("forgery", ["a key put in", "a key put in, and the MAC dropped"])
+def test_a_repair_keeps_what_proves_itself(rings: RingStore, store: SqlStore, forgery: str) -> None:
+    """docs/keys.md: a key is kept whose private part opens, and belongs to the public one; nothing else is."""
+    ours = rings.ensure(M, now=NOW)
+    _changed(store, FORGERIES[forgery])
+    done = rings.reseal(M, now=NOW, repair=True)
+    assert done.taken_away == ("theirs",)
+    ring = rings.load(now=NOW)
+    assert ring == done.ring
+    assert [key.kid for key in published(ring.keys, NOW)] == [key.kid for key in ours.keys]
+    (theirs,) = [key for key in ring.keys if key.kid == "theirs"]
+    assert theirs.revoked_at == NOW  # nor does a hint of theirs count
+    _open_all_published(rings, ring)
+
+
+def test_a_repair_takes_nothing_of_what_was_gone_for_ours(rings: RingStore, store: SqlStore) -> None:
+    """A gone key has no private part to prove itself by: hints that it signed count no more."""
+    rings.ensure(M, now=NOW)
+    _changed(store, lambda body: body["keys"].append(_THEIR_KEY | {"gone_at": NOW - 700}))
+    done = rings.reseal(M, now=NOW, repair=True)
+    (theirs,) = [key for key in done.ring.keys if key.kid == "theirs"]
+    assert (done.taken_away, theirs.revoked_at) == ((), NOW)
+
+
+def test_every_encryption_key_that_is_here_authenticates(store: SqlStore) -> None:
+    """docs/keys.md, changing the encryption key: replicas of before and of after read what either writes."""
+    old, both, new = rings_in(store), rings_in(store, TWO, ONE), rings_in(store, TWO)
+    now = NOW + 5000
+    old.ensure(M, now=NOW)
+    assert both.load(now=NOW) is not None
+    with pytest.raises(WrongSealingKey):
+        new.load(now=NOW)
+    both.ensure(M, now=now, step=rotate("ES256", now))
+    assert old.load(now=now) == both.load(now=now) == new.load(now=now)
+    both.reseal(M, now=now)
+    assert new.ensure(M, now=now).version == 3
+    new.ensure(M, now=now, step=rotate("Ed25519", now))
+    with pytest.raises(WrongSealingKey):
+        old.load(now=now)
+
+
+def test_reseal_authenticates_under_the_first_although_nothing_was_sealed_otherwise(store: SqlStore) -> None:
+    """So that the others may be dropped after it."""
+    rings_in(store, TWO).ensure(M, now=NOW)
+    _changed(store, lambda body: _remac(body, ONE, database_id=_database_id(store)))
+    both = rings_in(store, TWO, ONE)
+    assert both.reseal(M, now=NOW).count == 0
+    _open_all(rings_in(store, TWO))
+
+
+def _database_id(store: SqlStore) -> str:
     (identity,) = [each for each in store.list(Kind.KEY_RING, now=NOW) if "database_id" in each.body]
-    elsewhere = Record(Kind.KEY_RING, identity.id_hash, NEVER, body={"database_id": "another"})
-    assert store.replace(Kind.KEY_RING, identity.id_hash, elsewhere, now=NOW)
-    with pytest.raises(SealedForAnother):
-        _open_all(rings)
+    return str(identity.body["database_id"])
 
 
 def test_reseal_moves_every_key_to_the_first_encryption_key(store: SqlStore) -> None:
@@ -338,10 +502,10 @@ def test_reseal_moves_every_key_to_the_first_encryption_key(store: SqlStore) -> 
     both = rings_in(store, TWO, ONE)
     ring = both.load(now=NOW)
     assert ring is not None and set(both.sealed_otherwise(ring)) == {key.kid for key in ring.keys}
-    ring, count = both.reseal(M, now=NOW)
-    assert (count, both.sealed_otherwise(ring)) == (4, {})
+    done = both.reseal(M, now=NOW)
+    assert (done.count, both.sealed_otherwise(done.ring)) == (4, {})
     _open_all(rings_in(store, TWO))
-    assert both.reseal(M, now=NOW)[1] == 0
+    assert both.reseal(M, now=NOW).count == 0
 
 
 def test_reseal_does_what_can_be_done(store: SqlStore) -> None:
@@ -351,10 +515,11 @@ def test_reseal_does_what_can_be_done(store: SqlStore) -> None:
     now = NOW + 5000
     ring = both.ensure(M, now=now, step=rotate("ES256", now))
     old = ring.keys[0].kid
-    _changed(store, lambda body: body["keys"][0]["sealed"].update(by="lost"))
+    _changed(store, lambda body: body["keys"][0]["sealed"].update(by="lost"), both)
     now += M.learn_s
-    ring, count = both.reseal(M, now=now)
-    assert (count, role(ring.keys[0], now)) == (3, "retired")
+    done = both.reseal(M, now=now)
+    ring = done.ring
+    assert (done.count, role(ring.keys[0], now)) == (3, "retired")
     assert rings_in(store, TWO).sealed_otherwise(ring) == {}
     assert [key.kid for key in ring.keys if (key.sealed or {}).get("by") != both.sealing.names[0]] == [old]
 
@@ -381,9 +546,12 @@ def test_without_its_encryption_key_nothing_is_sealed_under_another(store: SqlSt
 
 
 def test_a_key_that_cannot_be_opened_can_be_revoked(store: SqlStore) -> None:
-    """Whoever has lost the encryption key gets on with new keys."""
+    """Whose private part was sealed under an encryption key that is lost, in a ring that is authentic."""
     rings_in(store).ensure(M, now=NOW)
     lost = rings_in(store, TWO)
+    _changed(store, lambda body: _remac(body, TWO, database_id=_database_id(store)))
+    with pytest.raises(WrongSealingKey):
+        lost.ensure(M, now=NOW)
     for _ in range(2):
         for alg in ALGS:
             lost.ensure(
@@ -394,10 +562,23 @@ def test_a_key_that_cannot_be_opened_can_be_revoked(store: SqlStore) -> None:
                 ),
                 though_shut=True,
             )
-    ring = lost.load(now=NOW)
+    _open_all_published(lost, lost.load(now=NOW))
+
+
+def test_a_ring_whose_encryption_key_is_lost_can_be_repaired(store: SqlStore) -> None:
+    """Whoever has lost the encryption key gets on with new keys."""
+    before = rings_in(store).ensure(M, now=NOW)
+    lost = rings_in(store, TWO)
+    done = lost.reseal(M, now=NOW, repair=True)
+    assert set(done.taken_away) == {key.kid for key in before.keys}
+    assert len(published(done.ring.keys, NOW)) == 4
+    _open_all_published(lost, lost.load(now=NOW))
+
+
+def _open_all_published(rings: RingStore, ring: Ring | None) -> None:
     assert ring is not None
     for key in published(ring.keys, NOW):
-        lost.open(key, ring)
+        rings.open(key, ring)
 
 
 # --- any sequence of events, on a real store ---

@@ -1,4 +1,6 @@
-"""The real thing, started by tests: gunicorn with the shipped configuration, on a loopback port or a Unix socket.
+"""The real thing, started by tests: a server with the shipped configuration, on a loopback port or a Unix socket.
+
+It is gunicorn, or granian where a test says so: by `server=`, or by `each_server` for all that the test starts.
 
 What a test sees of the program here is what a neighbour of it sees: bytes over a socket, its log, its exit code.
 """
@@ -37,6 +39,7 @@ SECRET = hashlib.sha256(b"pylon-oidc tests: HS256 secret").hexdigest()
 ADMIN = hashlib.sha256(b"pylon-oidc tests: admin token").hexdigest()
 TRUSTED = hashlib.sha256(b"pylon-oidc tests: trusted-mint secret").hexdigest()
 
+SERVERS = ("gunicorn", "granian")
 #: What a developer's shell may hold and a test must never inherit.
 _OURS = ("PYLON_", "PG")
 _SERVERS = frozenset(
@@ -96,6 +99,12 @@ def rsa_pem(bits: int = 2048, number: int = 0) -> str:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()
+
+
+def on(case: str) -> dict[str, Any]:
+    """The server that a case names, as `sqlite on granian` does, as an argument of `Gunicorn`; none where it names none."""
+    _, on_another, name = case.partition(" on ")
+    return {"server": name} if on_another else {}
 
 
 class Headers(Mapping[str, str]):
@@ -159,15 +168,20 @@ class DidNotStart(AssertionError):
 
 
 class Gunicorn(Stoppable):
-    """One gunicorn of the project, from its start to its exit code.
+    """One gunicorn of the project, or granian, from its start to its exit code.
 
     Settings are given by their own names: `Gunicorn(PYLON_JWT_SECRET=SECRET, PYLON_ADMIN_TOKEN=ADMIN)`. Its data
     folder is a fresh one, removed at the end, unless `PYLON_DATA_DIR` is given.
     """
 
+    #: The server of those that name none: TESTS_SERVER=granian runs every test on the other one.
+    usual = os.environ.get("TESTS_SERVER", "gunicorn")
+
     def __init__(
         self,
         *,
+        server: str | None = None,
+        serve: bool = False,
         app: str = "service.wsgi:app",
         config: str = "deploy/gunicorn.conf.py",
         argv: Sequence[str] = (),
@@ -183,6 +197,8 @@ class Gunicorn(Stoppable):
         """Start it, and wait until it answers, with all of its workers there.
 
         Args:
+            server: `gunicorn` or `granian`; the usual one when left out.
+            serve: Start it by `pylon-oidc serve`, which takes no `app` or `config`.
             app: The WSGI callable, as `module:name`.
             config: gunicorn's configuration file, relative to the project.
             argv: More arguments for gunicorn.
@@ -204,6 +220,8 @@ class Gunicorn(Stoppable):
         self.data_dir = Path(settings.get("PYLON_DATA_DIR") or self.folder / "data")
         given = {"WEB_CONCURRENCY": "2", "PYLON_DATA_DIR": str(self.data_dir)} | settings
         self._given = given
+        self.kind = server or self.usual
+        self._by_command = serve
         self._tries = 0
         self._app, self._config, self._argv, self._cwd = app, config, list(argv), cwd
         self._under, self._pass_fds = list(under), tuple(pass_fds)
@@ -237,18 +255,12 @@ class Gunicorn(Stoppable):
             name: value and value.replace("{port}", str(self.port)) for name, value in self._given.items()
         }
         self.environment = clean_environment(**ported)
-        command = [
-            *self._under,
-            sys.executable,
-            "-m",
-            "gunicorn",
-            "-c",
-            self._config,
-            "--bind",
-            bind,
-            *self._argv,
-            self._app,
-        ]
+        if self._by_command:
+            start, app = ["service", "serve", "--server", self.kind], []
+        else:
+            config = ["gunicorn", "-c", self._config]
+            start, app = config if self.kind == "gunicorn" else ["service.launch.granian"], [self._app]
+        command = [*self._under, sys.executable, "-m", *start, "--bind", bind, *self._argv, *app]
         self._tries += 1
         with self._log_path.open("wb") as log:
             self.process = subprocess.Popen(
@@ -272,7 +284,7 @@ class Gunicorn(Stoppable):
                 if taken and not self._fixed_port and self._tries < _PORT_TRIES:
                     return False
                 raise DidNotStart(
-                    f"gunicorn exited with {self.process.returncode} before it answered:\n{output}"
+                    f"{self.kind} exited with {self.process.returncode} before it answered:\n{output}"
                 )
             with contextlib.suppress(OSError, http.client.HTTPException):
                 if self._listens():
@@ -280,7 +292,7 @@ class Gunicorn(Stoppable):
                     if len(self.worker_pids()) >= int(self._given["WEB_CONCURRENCY"] or 1):
                         return True  # whoever asks for its workers sees all of them
             time.sleep(_POLL_S)
-        raise DidNotStart(f"gunicorn did not answer within {_START_S:.0f} s:\n{self.output()}")
+        raise DidNotStart(f"{self.kind} did not answer within {_START_S:.0f} s:\n{self.output()}")
 
     def _listens(self) -> bool:
         """Whether this very process, not another on the same port, has the socket open."""
@@ -509,7 +521,7 @@ class Gunicorn(Stoppable):
 
 
 def start_expecting_failure(**options: Any) -> tuple[int, str]:
-    """Start gunicorn with a configuration that must be refused.
+    """Start the server with a configuration that must be refused.
 
     Args:
         options: As for `Gunicorn`.

@@ -132,6 +132,7 @@ FOLLOWS: Final[Mapping[str, frozenset[str]]] = {
     "replicas-differ-secret": frozenset({"client-refused"}),
     "cookies-stripped": frozenset({"client-refused"}) | _REPLICAS,
     "jwks-cached-too-long": frozenset({"discovery-not-ours"}),
+    "cache-too-old": frozenset({"jwks-cached-too-long"}),
     "replicas-differ": _REPLICAS,
     "response-header-too-large": frozenset({"bad-gateway"}),
     "forwarded-proto-believed": frozenset({"well-known-redirected"}),

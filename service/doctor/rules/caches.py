@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from service.doctor.catalogue import Finding
 from service.doctor.evidence import Evidence
 from service.doctor.rules.reading import (
     CLOCK_S,
+    MAX_AGE_S,
+    age_of,
     date_of,
     found,
     is_oauth_error,
     max_age_of,
     query_of,
 )
-
-#: What the service says of its public documents, at most.
-_MAX_AGE_S: Final = 300
 
 
 def clock(e: Evidence) -> Iterator[Finding]:
@@ -31,18 +29,13 @@ def clock(e: Evidence) -> Iterator[Finding]:
 
 def ages(e: Evidence) -> Iterator[Finding]:
     """No cache keeps a document longer than it may (RFC 9111 §4.2)."""
-    probe = e.reply("probe")
     for name in ("discovery", "jwks"):
         reply = e.reply(name)
         if reply is None or reply.status != 200:
             continue
-        lasts = max_age_of(reply)
-        shown_age = reply.header("age")
-        told = [int(shown_age)] if shown_age.isdecimal() and len(shown_age) < 12 else []
-        if probe is not None and (made := date_of(reply)) and (now := date_of(probe)):
-            told.append(round(now - made))
-        if lasts is not None and told and max(told) > lasts + CLOCK_S:
-            yield found(e, "cache-too-old", f"{name}: {max(told)} s old, max-age={lasts}")
+        lasts, age = max_age_of(reply), age_of(e, reply)
+        if lasts is not None and age is not None and age > lasts + CLOCK_S:
+            yield found(e, "cache-too-old", f"{name}: {age} s old, max-age={lasts}")
             return
 
 
@@ -56,7 +49,7 @@ def cache_control(e: Evidence) -> Iterator[Finding]:
         if reply is None or reply.status != 200 or "no-store" in reply.header("cache-control"):
             continue
         lasts = max_age_of(reply)
-        if lasts is None or lasts > _MAX_AGE_S:
+        if lasts is None or lasts > MAX_AGE_S:
             wrong.append(f"{name}: {reply.header('cache-control') or 'none'}")
     token = e.reply("token")
     if token is not None and is_oauth_error(token) and "no-store" not in token.header("cache-control"):

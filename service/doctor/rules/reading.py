@@ -12,6 +12,8 @@ from service.doctor.reply import Reply
 from service.doctor.sign_in import query_of, without_query
 
 CLOCK_S: Final = 30
+#: How long the service lets its public documents be kept, at most.
+MAX_AGE_S: Final = 300
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
 #: What the service says when it cannot reach its database.
 NO_STORE: Final = frozenset({"STORE_UNAVAILABLE", "temporarily_unavailable"})
@@ -112,6 +114,15 @@ def max_age_of(reply: Reply) -> int | None:
     directives = [part.strip().lower() for part in reply.header("cache-control").split(",")]
     ages = [value for part in directives if (value := part.removeprefix("max-age=")) != part]
     return int(ages[0]) if len(ages) == 1 and ages[0].isdecimal() and len(ages[0]) < 12 else None
+
+
+def age_of(e: Evidence, reply: Reply) -> int | None:
+    """How old an answer is, in s, by its `Age` or its `Date` (RFC 9111 §4.2.3); None where neither tells."""
+    shown_age, probe = reply.header("age"), e.reply("probe")
+    told = [int(shown_age)] if shown_age.isdecimal() and len(shown_age) < 12 else []
+    if probe is not None and (made := date_of(reply)) and (now := date_of(probe)):
+        told.append(round(now - made))
+    return max(told) if told else None
 
 
 def keys_of(reply: Reply | None) -> list[Mapping[str, Any]]:

@@ -10,6 +10,8 @@ from service.doctor.evidence import NOBODY, Evidence, UnverifiedToken
 from service.doctor.reply import Reply
 from service.doctor.rules.reading import (
     CLOCK_S,
+    MAX_AGE_S,
+    age_of,
     cannot_reach_store,
     counts,
     date_of,
@@ -17,11 +19,14 @@ from service.doctor.rules.reading import (
     issuer_of,
     keys_of,
     kids_of,
+    max_age_of,
     query_of,
     without_query,
 )
 
 _PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+#: An answer that is not older may come from the service itself.
+_JUST_MADE_S: Final = 2
 _DOCUMENTS: Final = ("discovery", "discovery-2", "discovery-3")
 
 
@@ -174,6 +179,10 @@ def _old_keys(e: Evidence, reply: Reply, seen: str) -> Finding:
     is_a_file = not reply.header("etag") and not reply.header("cache-control")
     if within is not None and keys_of(within) and is_a_file:
         return found(e, "jwks-not-ours", f"{seen}; inside {sorted(kids_of(within))}")
+    lasts, age = max_age_of(reply), age_of(e, reply)
+    if lasts is not None and age is not None and _JUST_MADE_S < age <= lasts <= MAX_AGE_S:
+        kept = f"{seen}; the set is {age} s old, and may be kept for {lasts} s"
+        return found(e, "jwks-cached-too-long", kept, variant="within")
     return found(e, "jwks-cached-too-long", seen)
 
 

@@ -30,6 +30,14 @@ def readiness(e: Evidence) -> Iterator[Finding]:
 
 def ring(e: Evidence) -> Iterator[Finding]:
     """Keys that rotate by themselves do so in time; how old they are and what comes next is worth knowing."""
+    if e.readiness.get("ring_refused") is True:
+        yield found(e, "ring-refused", "ring_refused in readyz")
+    older = e.readiness.get("ring_older")
+    if isinstance(older, dict):
+        version, seen = (
+            at if isinstance(at := older.get(name), int) else "?" for name in ("version", "seen")
+        )
+        yield found(e, "ring-older", f"version {version}, where version {seen} was seen")
     late, change = e.readiness.get("rotation_overdue"), e.readiness.get("next_key_change")
     if isinstance(late, list) and late:
         yield found(e, "key-rotation-overdue", f"{counted(len(late), 'key')}: {', '.join(map(str, late))}")

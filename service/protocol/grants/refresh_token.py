@@ -19,6 +19,7 @@ from service.protocol.grants.base import GrantType, TokenRequest, invalid_grant,
 from service.protocol.grants.issuing import Issuing, new_part
 from service.records.clients import is_offline, scope_now
 from service.records.grants import AccessToken, Grant, RefreshToken, Rotation
+from service.records.scopes import words_of
 
 
 def exchange(request: TokenRequest, issuing: Issuing) -> dict[str, Any]:
@@ -107,7 +108,7 @@ def _scope(request: TokenRequest, grant: Grant) -> tuple[str, ...]:
     """What is asked for, of what was granted and what the client may still have."""
     wanted, granted = request.parameters.get("scope"), grant.scope
     if wanted is not None:
-        words = wanted.split()
+        words = words_of(wanted)
         if not words or not set(words) <= set(granted):
             raise OAuthError(
                 "invalid_scope", "A scope is asked for that was not granted.", cause="scope_not_granted"
@@ -126,8 +127,8 @@ def _scope(request: TokenRequest, grant: Grant) -> tuple[str, ...]:
 def _asked_hash(request: TokenRequest, granted: Iterable[str]) -> str:
     """What one refresh has to have in common with another one to get the same answer."""
     parameters = request.parameters
-    scope = parameters["scope"].split() if "scope" in parameters else granted
-    resource = parameters.get("resource", "").split()
+    scope = words_of(parameters["scope"]) if "scope" in parameters else granted
+    resource = words_of(parameters.get("resource"))
     asked = [request.client.client_id, sorted(set(scope)), sorted(set(resource))]
     return handles.short_hash(json.dumps(asked))
 

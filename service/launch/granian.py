@@ -1,0 +1,263 @@
+"""granian, by the plan: what gunicorn's configuration says, as far as this server has it, and what it lacks beside it.
+
+python -m service.launch.granian [--bind ADDRESS] [--workers N] [--threads N]
+
+The application is loaded before the workers are forked, as gunicorn's `preload_app` does: a wrong configuration ends
+here, before the port opens. granian's own class serves; what is changed of it is the socket, which all workers share,
+and what becomes of a worker that ends: another one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import importlib
+import logging
+import os
+import resource
+import signal
+import socket
+import stat
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from granian._granian import SocketHolder
+from granian.constants import HTTPModes, Interfaces, Loops
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server.mp import MPServer
+
+from service.launch.binding import check_binding
+from service.serving.asgi import Bridge
+from service.serving.framing import MAX_HEAD_BYTES
+from service.serving.plan import GRACEFUL_S, HUNG_S, STOPPING_S, Address, Plan, parse_address, plan
+
+_BACKLOG: Final = 2048
+#: A worker holds as many connections as this, or as its limit of open files lets it; files that it needs besides.
+_MOST_CONNECTIONS: Final = 16_384
+_OTHER_FILES: Final = 64
+#: nginx ends its idle connections after 10 s, so that ours last longer. granian has one limit for a head and for an
+#: idle connection.
+_WITHOUT_PLATFORM_S: Final = 13
+_WATCH_S: Final = 1.0
+#: A worker that ends at once, again and again, is not replaced in a busy loop.
+_REST_S: Final = 0.5
+
+
+class Server(MPServer):
+    """granian's server of processes, on a socket that is bound once, with workers that are always replaced."""
+
+    def __init__(self, address: Address, **options: Any) -> None:
+        super().__init__("service.wsgi:app", address.host or "", address.port, **options)
+        self._address = address
+        if address.path is not None:
+            # granian removes it at the end, and names it in its log.
+            self.bind_uds = Path(address.path).resolve()
+
+    def _init_shared_socket(self) -> None:
+        self._sso = listen(self._address)
+        holder: Any = SocketHolder  # whose types are those of an older version
+        self._shd = holder(self._sso.fileno(), self._address.path is not None, _BACKLOG)
+
+    def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
+        while True:
+            self.main_loop_interrupt.wait()
+            self.main_loop_interrupt.clear()
+            if self.interrupt_signal:
+                return
+            if self.reload_signal:
+                self._reload(spawn_target, target_loader)
+            if ended := list(dict.fromkeys(self.interrupt_children)):
+                self.interrupt_children.clear()
+                time.sleep(_REST_S)
+                self._respawn_workers(ended, spawn_target, target_loader)
+
+    def _respawn_workers(self, workers: Any, spawn_target: Any, target_loader: Any, delay: float = 0) -> None:
+        old = [self.wrks[index] for index in workers]
+        for index in workers:
+            self.wrks[index] = self._spawn_worker(index, spawn_target, target_loader)
+            self.wrks[index].start()
+        self._end(old)
+
+    def _stop_workers(self) -> None:
+        self._end(self.wrks)
+        self.wrks.clear()
+
+    @staticmethod
+    def _end(workers: list[Any]) -> None:
+        """End workers in order: first their kept connections, by an answer that says so, then they themselves."""
+        alive = [worker for worker in workers if worker.is_alive()]
+        for worker in alive:
+            worker.interrupt_by_parent = True
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker.inner.pid, signal.SIGUSR1)
+        if alive:
+            time.sleep(STOPPING_S)
+        for worker in alive:
+            worker.terminate()
+        end = time.monotonic() + GRACEFUL_S
+        for worker in workers:
+            worker.join(max(0.0, end - time.monotonic()))
+            if worker.is_alive():
+                worker.kill()
+                worker.join()
+
+    def shutdown(self, exit_code: int = 0) -> None:
+        """Stop: what ended before the stop was asked for is no failure of it."""
+        self.interrupt_children.clear()
+        super().shutdown(exit_code)
+
+
+def listen(address: Address) -> socket.socket:
+    """A socket that listens there, for this process and those that it forks.
+
+    Raises:
+        OSError: when it cannot be bound.
+    """
+    if address.path is None:
+        host = address.host or ""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, address.port), family=family, backlog=_BACKLOG)
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(Path(address.path).stat().st_mode):
+            Path(address.path).unlink()
+    sock = socket.socket(socket.AF_UNIX)
+    before = os.umask(0)  # who may reach its folder may reach it, as under gunicorn
+    try:
+        sock.bind(address.path)
+    finally:
+        os.umask(before)
+    sock.listen(_BACKLOG)
+    return sock
+
+
+class _Loader:
+    """Gives a worker the application, and sees to it that the worker ends when it must.
+
+    Args:
+        bridge: the application.
+    """
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+        self._main = os.getpid()
+
+    def __call__(self) -> Bridge:
+        """In the worker, before it serves."""
+        gc.enable()
+        signal.signal(signal.SIGUSR1, self._take_leave)
+        threading.Thread(target=self._watch, daemon=True).start()
+        return self._bridge
+
+    def _take_leave(self, _number: int, _frame: object) -> None:
+        self._bridge.takes_leave = True
+
+    def _watch(self) -> None:
+        """End this process with its parent, and when a request has hung: granian does neither."""
+        while True:
+            time.sleep(_WATCH_S)
+            if os.getppid() != self._main:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(GRACEFUL_S)
+                os._exit(1)
+            since = self._bridge.busy_since
+            if since is not None and time.monotonic() - since > HUNG_S:
+                logging.getLogger("_granian").critical("a request has taken more than %d s", HUNG_S)
+                os._exit(1)
+
+
+def _end_where_nobody_listens() -> None:
+    """A worker that has no handlers of its own yet must not lose a SIGTERM to those that it has of its parent."""
+    ends = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+
+    def in_child() -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in ends:
+                signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ends)
+
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ends),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, ends),
+        after_in_child=in_child,
+    )
+
+
+def server_of(planned: Plan) -> Server:
+    """The server of a plan; nothing is bound yet."""
+    files = _allowed_files()
+    level = logging.getLogger("gunicorn.error").level or logging.INFO
+    return Server(
+        planned.address,
+        interface=Interfaces.ASGINL,
+        workers=planned.workers,
+        http=HTTPModes.http1,
+        websockets=False,
+        loop=Loops.auto,
+        backlog=_BACKLOG,
+        backpressure=max(1, min(_MOST_CONNECTIONS, files - _OTHER_FILES)),
+        http1_settings=HTTP1Settings(
+            header_read_timeout=1000 * max(_WITHOUT_PLATFORM_S, planned.keepalive_s),
+            max_buffer_size=MAX_HEAD_BYTES,
+        ),
+        log_level=LogLevels(logging.getLevelName(level).lower()),
+        # Its lines go where ours go, in our form.
+        log_dictconfig={"incremental": True, "handlers": {}, "formatters": {}, "loggers": {"_granian": {}}},
+    )
+
+
+def _allowed_files() -> int:
+    """As many open files as may be had: a connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_CONNECTIONS + _OTHER_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError):  # systemd's filter denies it: LimitNOFILE= says how many there
+        return soft
+    return wanted
+
+
+def main() -> None:
+    """Load the application, then serve it."""
+    parser = argparse.ArgumentParser(prog="python -m service.launch.granian")
+    parser.add_argument("--bind", type=parse_address)
+    parser.add_argument("--workers", type=int)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("app", nargs="?", default="service.wsgi:app")
+    given = parser.parse_args()
+    of_environment = plan()
+    planned = replace(
+        of_environment,
+        address=given.bind or of_environment.address,
+        workers=given.workers or of_environment.workers,
+        threads=given.threads or of_environment.threads,
+    )
+    gc.disable()  # loading makes many objects and no garbage
+    module, _, name = given.app.partition(":")
+    app = getattr(importlib.import_module(module), name.removesuffix("()"))
+    if name.endswith("()"):
+        app = app()
+    check_binding([str(planned.address)], "granian")
+    bridge = Bridge(app, threads=planned.threads, workers=planned.workers)
+    server = server_of(planned)
+    _end_where_nobody_listens()
+    gc.collect()
+    gc.freeze()
+    try:
+        server.serve(target_loader=_Loader(bridge), wrap_loader=False)
+    except OSError as error:
+        print(f"{planned.address}: cannot be listened on ({error.strerror})", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

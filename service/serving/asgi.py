@@ -1,0 +1,234 @@
+"""A WSGI application for a server that speaks ASGI and hands on the path as it was sent.
+
+    scope -> environ -> the whole body, within its deadline -> the application -> its answer
+
+What a request must be before the application sees it is as under gunicorn: its limits, one framing, and no header
+that could pass for another. A body takes no thread while it comes.
+
+Spec: ASGI HTTP 2.3; PEP 3333; RFC 9110 §10.1.1, RFC 9112 §6.3
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from service.serving.framing import MAX_BODY_BYTES, MAX_HEAD_BYTES
+from service.serving.plan import BODY_S, MAX_FIELDS, MAX_LINE_BYTES
+
+Environ = dict[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+WsgiApp = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+
+#: In the environment where the server drops the host of an absolute-form target, and a fragment, of what was sent.
+TARGET_WITHOUT_HOST: Final = "pylon.target_without_host"
+#: What is read of a body that is refused for its length, so that its client can read the answer.
+_DRAIN_BYTES: Final = 1024 * 1024
+_CLOSE: Final = (b"connection", b"close")
+_METHOD: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789$-_.")
+
+
+class _CutShort(io.BytesIO):
+    """A body that ended before it was whole."""
+
+    def read(self, _size: int | None = -1, /) -> bytes:
+        """There is nothing to read.
+
+        Raises:
+            OSError: always.
+        """
+        raise OSError("the body was cut short")
+
+
+class Bridge:
+    """Calls a WSGI application for ASGI requests.
+
+    Args:
+        app: the application.
+        threads: how many requests are answered at a time; with 1 they are answered in the loop, one after the other.
+        workers: how many processes do the same.
+    """
+
+    def __init__(self, app: WsgiApp, *, threads: int = 1, workers: int = 1) -> None:
+        self._app = app
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        #: When the request that is answered in the loop began, by the monotonic clock; None between requests.
+        self.busy_since: float | None = None
+        #: Whether the process is about to end: each answer then is the last on its connection.
+        self.takes_leave = False
+        self._environ = {
+            "SCRIPT_NAME": "",
+            "SERVER_SOFTWARE": "granian",
+            TARGET_WITHOUT_HOST: True,
+            "wsgi.errors": sys.stderr,
+            "wsgi.input_terminated": True,
+            "wsgi.multiprocess": workers > 1,
+            "wsgi.multithread": threads > 1,
+            "wsgi.run_once": False,
+            "wsgi.url_scheme": "http",
+            "wsgi.version": (1, 0),
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        environ = self._environ.copy()
+        status = _read_head(scope, environ)
+        is_last = False
+        if status is None:
+            status, is_last = await _read_body(environ, receive)
+        if status is not None:
+            await _refuse(send, status)
+            return
+        answer = _Answer(environ["REQUEST_METHOD"] == "HEAD")
+        if self._pool is None:
+            self.busy_since = time.monotonic()
+            try:
+                answer.of(self._app, environ)
+            finally:
+                self.busy_since = None
+        else:
+            await asyncio.get_running_loop().run_in_executor(self._pool, answer.of, self._app, environ)
+        if is_last or self.takes_leave:
+            answer.headers.append(_CLOSE)
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+
+class _Answer:
+    """What the application answers, in memory."""
+
+    def __init__(self, is_head: bool) -> None:
+        self._is_head = is_head
+        self.status = 500
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body = b""
+
+    def of(self, app: WsgiApp, environ: Environ) -> None:
+        """Ask the application."""
+        chunks = app(environ, self._start)
+        try:
+            body = b"".join(chunks)
+        finally:
+            close = getattr(chunks, "close", None)
+            if close is not None:
+                close()
+        self.body = b"" if self._is_head else body
+
+    def _start(self, status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> None:
+        self.status = int(status[:3])
+        self.headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+
+
+def _read_head(scope: Scope, environ: Environ) -> int | None:
+    """Put the head into the environment; the status with which it is refused, None where it is not."""
+    target: bytes = scope["raw_path"]
+    query: bytes = scope["query_string"]
+    if query:
+        target = b"%b?%b" % (target, query)
+    method: str = scope["method"]
+    if not target.startswith((b"/", b"*")) or not _METHOD.issuperset(method):
+        return 400
+    if len(method) + len(target) + len(" HTTP/1.1") + 1 > MAX_LINE_BYTES:
+        return 414
+    client, server = scope["client"], scope["server"]
+    environ["REQUEST_METHOD"] = method
+    environ["RAW_URI"] = target.decode("latin-1")
+    environ["PATH_INFO"] = scope["path"].encode("utf-8", "surrogateescape").decode("latin-1")
+    environ["QUERY_STRING"] = query.decode("latin-1")
+    environ["SERVER_PROTOCOL"] = "HTTP/1.1" if scope["http_version"] == "1.1" else "HTTP/1.0"
+    environ["REMOTE_ADDR"] = client[0] if client else ""
+    environ["SERVER_NAME"], environ["SERVER_PORT"] = server[0], str(server[1])
+    return _read_fields(scope["headers"], environ)
+
+
+def _read_fields(fields: Iterable[tuple[bytes, bytes]], environ: Environ) -> int | None:
+    number = size = 0
+    for raw_name, raw_value in fields:
+        number += 1
+        length = len(raw_name) + len(raw_value) + 4
+        size += length
+        if number > MAX_FIELDS or length > MAX_LINE_BYTES or size > MAX_HEAD_BYTES:
+            return 431
+        if b"_" in raw_name:  # it could pass for another one in the environment
+            continue
+        name = raw_name.decode("latin-1").upper().replace("-", "_")
+        if name not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            name = f"HTTP_{name}"
+        value = raw_value.decode("latin-1")
+        if name not in environ:
+            environ[name] = value
+        elif name == "CONTENT_LENGTH":
+            return 400
+        else:
+            environ[name] = f"{environ[name]},{value}"
+    # A request of HTTP/1.0 may name no host; the server has put an empty one there.
+    if environ.get("HTTP_HOST") == "" and environ["SERVER_PROTOCOL"] == "HTTP/1.0":
+        del environ["HTTP_HOST"]
+    return None
+
+
+async def _read_body(environ: Environ, receive: Receive) -> tuple[int | None, bool]:
+    """Put the body into the environment, whole.
+
+    Returns:
+        The status with which it is refused, None where it is not; and whether nothing may follow on the connection.
+    """
+    coding = environ.get("HTTP_TRANSFER_ENCODING")
+    expected = environ.get("HTTP_EXPECT")
+    if coding is not None and coding.lower() != "chunked":
+        return 501, True
+    if expected is not None and expected.lower() != "100-continue":
+        return 417, True
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    if not (coding or length):
+        environ["wsgi.input"] = io.BytesIO()
+        return None, False
+    # More than would be drained is not waited for, nor what a client holds back until it is asked for: who only
+    # announces it is answered at once.
+    if length > (MAX_BODY_BYTES if expected else _DRAIN_BYTES):
+        environ["wsgi.input"] = io.BytesIO()
+        return None, True
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_S):
+            size = await _receive(receive, body)
+    except TimeoutError:
+        return 408, True
+    is_whole = size is not None and size >= length
+    environ["wsgi.input"] = io.BytesIO(body) if is_whole else _CutShort()
+    return None, not is_whole or len(body) > MAX_BODY_BYTES
+
+
+async def _receive(receive: Receive, body: bytearray) -> int | None:
+    """Take the body, as much of it as the application takes and one byte.
+
+    Returns:
+        How many bytes came; None where it ended before it was whole.
+    """
+    size = 0
+    more = True
+    while more and size <= _DRAIN_BYTES:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        body += chunk[: MAX_BODY_BYTES + 1 - len(body)]
+        more = message.get("more_body", False)
+    return size
+
+
+async def _refuse(send: Send, status: int) -> None:
+    """Answer with a bare status, and end the connection."""
+    headers = [(b"content-length", b"0"), _CLOSE]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
