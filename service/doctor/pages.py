@@ -116,7 +116,8 @@ def _index() -> Iterator[str]:
         "change ([how to run it](../cli.md#pylon-oidc-doctor)). These pages are made from its own data.\n\n"
         "The tests break deployments with nginx, Apache, HAProxy, Caddy and Varnish, and fix them by the lines that "
         "stand here; a line that no test runs says so. Traefik and the load balancer of AWS are run by no test: their "
-        "lines are written by the documentation of those.\n"
+        "lines are written by the documentation of those. Files of nginx are named as they are shipped: `nginx/…` is "
+        "`/etc/nginx/pylon-oidc/…` where the site [was installed](../nginx.md#install).\n"
     )
     yield "| Finding | Severity | What it says |"
     yield "| --- | --- | --- |"

@@ -44,6 +44,11 @@ def test_a_finding_tells_cause_and_remedy(kind: Kind) -> None:
     for fix in kind.fixes:
         assert fix.line and fix.line == fix.line.strip()
         assert fix.file or fix.proxy == "system"  # a command for the machine
+        if fix.proxy == "nginx":
+            shipped = PROJECT / fix.file
+            assert shipped.is_file() or shipped.with_name(f"{shipped.name}.example").is_file()
+        if fix.proxy == "setting":
+            assert f"EnvironmentFile=-{fix.file}\n" in (PROJECT / "deploy/pylon-oidc.service").read_text()
 
 
 def test_whatever_stands_in_front_a_finding_has_a_line_or_says_that_it_has_none(
