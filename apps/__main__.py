@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import pkgutil
+import signal
 import sys
 import time
 import traceback
@@ -44,6 +45,7 @@ def main() -> int:
             if one.light:
                 one.version()
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end what was started
     names = options.names or list(known)
     seen: dict[str, Seen | str] = {}
     for name in names:
@@ -59,12 +61,12 @@ def main() -> int:
         print(f"{name}: {time.monotonic() - begun:.0f} s", flush=True)
     print("\n" + table(seen))
     if options.write:
-        _write(table(seen).splitlines())
+        _write(table({name: found for name, found in seen.items() if isinstance(found, Seen)}).splitlines())
     return int(any(isinstance(found, str) for found in seen.values()))
 
 
 def _write(lines: list[str]) -> None:
-    """Put the rows into the page, each with its day; those of applications that were not run stay."""
+    """Put the rows into the page, each with its day; those of applications that were not seen stay."""
     page = PROJECT / "docs/apps/README.md"
     before, _, rest = page.read_text().partition(BEGIN)
     kept, _, after = rest.partition(END)

@@ -74,12 +74,14 @@ class Application(abc.ABC):
         name: of its preset, its page and its row.
         light: whether it runs in `make test` too: where its installation takes less than 20 s.
         settings: of the provider, where it needs other ones than the default.
+        https: whether it takes no issuer but one with `https://`.
         page: the page of it, where several applications have one.
     """
 
     name: ClassVar[str]
     light: ClassVar[bool] = False
     settings: ClassVar[Mapping[str, str]] = {}
+    https: ClassVar[bool] = False
     page: ClassVar[str | None] = None
 
     @abc.abstractmethod
@@ -116,7 +118,7 @@ def see(application: Application) -> Seen:
         AssertionError: saying what did not work.
     """
     version = application.version()
-    with Stand(**application.settings) as stand, application.run(stand) as running:
+    with Stand(https=application.https, **application.settings) as stand, application.run(stand) as running:
         browser = stand.browser()
         person = running.sign_in(browser)
         known: dict[str, Any] = {}

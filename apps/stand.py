@@ -40,13 +40,17 @@ class Stand:
     """The provider and all that is around one application; ends what it started.
 
     Args:
+        https: the issuer is `https://` at `tls_port`, where an application of ours must hand on what comes.
         settings: more of the provider's environment.
     """
 
-    def __init__(self, **settings: str) -> None:
+    def __init__(self, *, https: bool = False, **settings: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="pylon-apps-"))
         self._stack = contextlib.ExitStack()
         self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        if https:
+            self.tls_port = self._stack.enter_context(self.port())
+            settings["PYLON_OIDC_ISSUER"] = f"https://127.0.0.1:{self.tls_port}"
         self.provider = self._stack.enter_context(
             Gunicorn(
                 app="tests.flows.rotating:make()",
@@ -58,7 +62,7 @@ class Stand:
             )
         )
         self._settings = settings
-        self.issuer = self.provider.origin
+        self.issuer = settings.get("PYLON_OIDC_ISSUER", self.provider.origin)
         self.admin("PUT", f"/api/auth/users/{USER}", RECORD)
 
     def __enter__(self) -> Stand:
@@ -70,7 +74,11 @@ class Stand:
     def admin(self, method: str, path: str, body: Any) -> Any:
         """What the admin API answers."""
         answer = requests.request(
-            method, self.issuer + path, json=body, headers={"Authorization": f"Bearer {ADMIN}"}, timeout=20
+            method,
+            self.provider.origin + path,
+            json=body,
+            headers={"Authorization": f"Bearer {ADMIN}"},
+            timeout=20,
         )
         assert answer.ok, answer.text
         return answer.json()

@@ -18,8 +18,8 @@ from service import __version__
 _COMMANDS: Final = {
     "check": "Check the configuration of this environment; makes no file.",
     "clients": "Register clients, and look after them.",
-    "doctor": "Ask the deployment at URL, from outside, why relying parties refuse it.",
-    "keys": "Look after the signing keys in the database (PYLON_OIDC_KEYS=managed).",
+    "doctor": "Ask a deployment from outside, and name what to change.",
+    "keys": "Look after the signing keys in the database.",
     "migrate": "Bring the database's schema up to date.",
     "serve": "Serve in production: start a server, and become it.",
     "sessions": "List and revoke the sessions of a user.",

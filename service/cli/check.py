@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from service.cli.common import FAILED, WRONG_CONFIGURATION, json_option
+from service.cli.common import FAILED, WRONG_CONFIGURATION, json_option, say
 from service.cli.doctor import ca_option, connect_to_option, public_documents
 from service.issuer import FALLBACK_ISSUER, InvalidHost, IssuerResolver
 from service.key_material import ASYMMETRIC_ALGS, KeyFault
@@ -87,18 +87,18 @@ def check(*, as_json: bool, url: str | None, ca: Path | None, connect_to: tuple[
 
 def _print(faults: Sequence[Fault], warnings: Sequence[str], notes: Sequence[str]) -> None:
     for fault in faults:
-        click.echo(str(fault), err=True)
+        say(str(fault), err=True)
     for warning in warnings:
-        click.echo(f"warning: {warning}")
+        say(f"warning: {warning}")
     for note in notes:
-        click.echo(f"note: {note}")
+        say(f"note: {note}")
     if not faults:
         click.echo("The configuration is sound.")
 
 
 def _print_differences(differences: Sequence[Mapping[str, Any]]) -> None:
     for each in differences:
-        click.echo(f"{each['what']}\n  inside   {each['inside']}\n  outside  {each['outside']}")
+        say(f"{each['what']}\n  inside   {each['inside']}\n  outside  {each['outside']}")
     if not differences:
         click.echo("The public address answers what this configuration would.")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -68,16 +70,36 @@ def _why_unavailable(store: SqlStore, database: DatabaseUrl, error: StoreUnavail
     return f"The database cannot be reached ({reason})."
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print sentences: in lines that fit where somebody reads them at a terminal, else each as one line.
+
+    Args:
+        text: what to say; each of its lines is a paragraph.
+        err: whether it goes to stderr.
+    """
+    if (sys.stderr if err else sys.stdout).isatty():
+        columns = max(40, shutil.get_terminal_size().columns)
+        text = "\n".join(_paragraph(line, columns) for line in text.splitlines())
+    click.echo(text, err=err)
+
+
+def _paragraph(line: str, columns: int) -> str:
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.fill(
+        line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
 def fail(text: str) -> NoReturn:
     """Say why the operation failed, and exit 1."""
-    click.echo(text, err=True)
+    say(text, err=True)
     raise SystemExit(FAILED)
 
 
 def fail_configuration(faults: Sequence[Fault]) -> NoReturn:
     """Print every fault and exit 2."""
     for fault in faults:
-        click.echo(str(fault), err=True)
+        say(str(fault), err=True)
     raise SystemExit(WRONG_CONFIGURATION)
 
 

@@ -21,6 +21,7 @@ from service.cli.common import (
     fail,
     json_option,
     print_rows,
+    say,
     wide_option,
 )
 from service.cli.key_picture import draw_svg, draw_text, marks
@@ -108,7 +109,7 @@ class _Open:
         if doubt is not None:
             if ring is None:
                 raise doubt
-            click.echo(f"warning: PYLON_KEY_ENCRYPTION_KEY: {doubt}", err=True)
+            say(f"warning: PYLON_KEY_ENCRYPTION_KEY: {doubt}", err=True)
         return ring
 
 
@@ -181,7 +182,7 @@ def _warn(opened: _Open, ring: Ring) -> None:
     older = ring_memory(opened.settings).warning(ring)
     warnings = ring_warnings(ring, opened.rings, opened.margins, now=opened.now)
     for warning in [*warnings, *([older] if older else [])]:
-        click.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
 
 
 @keys.command("plan", short_help="Show what will happen to the keys, and when.")
@@ -231,12 +232,12 @@ def plan(*, svg: Path | None, wide: bool, as_json: bool) -> None:
         click.echo()
         for key in _taken_away(ring, now, margins):
             until = as_date((key.revoked_at or now) + margins.learn_s)
-            click.echo(
+            say(
                 f"{key.alg} {key.kid} was taken away;\n  workers may sign by it, and the JWKS hold it, until {until}."
             )
         for alg, at in safe.items():
             word = "now" if at <= now else f"from {as_date(at)} on, in {at - now} s"
-            click.echo(f"{alg}: a rotation by hand is safe {word}.")
+            say(f"{alg}: a rotation by hand is safe {word}.")
 
 
 def _short(kid: str, *, wide: bool) -> str:
@@ -344,7 +345,7 @@ def rotate(*, alg: str | None, compromised: bool, as_json: bool) -> None:
             click.echo(json.dumps({"rotated": done}, indent=2))
             return
         for told in done:
-            click.echo(_in_words(told, compromised=compromised))
+            say(_in_words(told, compromised=compromised))
 
 
 def _what_rotated(before: Ring, ring: Ring, alg: str, opened: _Open, *, compromised: bool) -> dict[str, Any]:
@@ -403,7 +404,7 @@ def revoke(kid: str) -> None:
         )
         _changed("keys.revoke", opened, ring, {"kid": kid})
         until = opened.now + opened.margins.learn_s + opened.margins.max_age_s
-        click.echo(f"Revoked. Verifiers that keep the key set may accept {kid} until {as_date(until)}.")
+        say(f"Revoked. Verifiers that keep the key set may accept {kid} until {as_date(until)}.")
         _warn(opened, ring)
 
 
@@ -425,13 +426,11 @@ def reseal(*, repair: bool) -> None:
             "taken_away": done.taken_away,
         }
         _changed("keys.reseal", opened, done.ring, facts)
-        click.echo(
+        say(
             f"Sealed {done.count} private keys under the first encryption key. The others may be dropped when every replica has this one."
         )
         for kid in done.taken_away:
-            click.echo(
-                f"Took {kid} away: no private part under an encryption key that is here belongs to it."
-            )
+            say(f"Took {kid} away: no private part under an encryption key that is here belongs to it.")
 
 
 @keys.command("import", short_help="Take in a private key from a PEM file.")
@@ -478,7 +477,7 @@ def import_key(*, file: Path, kid: str | None, pylon_kid: bool, alg: str | None,
         ring = opened.rings.ensure(opened.margins, now=opened.now, step=step)
         is_now = role(next(key for key in ring.keys if key.kid == name), opened.now)
         _changed("keys.import", opened, ring, {"kid": name, "alg": by, "role": is_now})
-        click.echo(f"{by}: {name} is {is_now}.")
+        say(f"{by}: {name} is {is_now}.")
 
 
 def _usual_kid(private: AsymmetricKey, settings: Settings, *, pylon: bool) -> str:

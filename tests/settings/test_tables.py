@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
+import struct
+import subprocess
+import sys
+import termios
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -11,6 +19,8 @@ from click.testing import CliRunner
 
 from service.cli import main
 from service.cli.common import print_rows
+from tests.docs.markdown import PROJECT
+from tests.support.gunicorn import clean_environment
 
 ROWS = [
     {
@@ -66,3 +76,23 @@ def test_every_help_fits_80_columns_and_is_whole() -> None:
         assert shown.exit_code == 0
         lines = [line for line in shown.output.splitlines() if not line.startswith("Usage:")]
         assert [line for line in lines if len(line) > 80 or line.endswith("...")] == [], names
+
+
+def test_sentences_fit_a_terminal_and_are_lines_elsewhere(tmp_path: Path) -> None:
+    """Warnings, notes and faults are wrapped between words where somebody reads them; for programs each is one line."""
+    command = [sys.executable, "-m", "service", "check"]
+    environment = clean_environment(PYLON_OIDC_ISSUER="https://id.example.com", PYLON_DATA_DIR=str(tmp_path))
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with os.fdopen(ours, "rb") as terminal:
+        shown = subprocess.Popen(command, env=environment, stdout=theirs, stderr=theirs, cwd=PROJECT)
+        os.close(theirs)
+        lines: list[str] = []
+        with contextlib.suppress(OSError):  # Linux: the other end is closed
+            lines.extend(line.decode().rstrip() for line in terminal)
+        assert shown.wait(30) == 0
+    plain = subprocess.run(
+        command, env=environment, capture_output=True, text=True, cwd=PROJECT, timeout=30, check=True
+    )
+    assert max(map(len, lines)) <= 80 < max(map(len, plain.stdout.splitlines()))
+    assert " ".join(" ".join(lines).split()) == " ".join(plain.stdout.split())
