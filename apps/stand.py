@@ -113,9 +113,9 @@ class Stand:
 
     def rotate(self) -> None:
         """Another key signs from now on, as soon as that is safe."""
-        from service.protocol.key_ring import Keys, Ring, UnsafeStep, rotated
-        from service.protocol.sealed_keys import SealingKeys
-        from service.ring_store import RingStore
+        from service.keys.rotation import Keys, Ring, UnsafeStep, rotated
+        from service.keys.sealing import SealingKeys
+        from service.keys.store import RingStore
         from tests.flows.rotating import MARGINS
         from tests.storage.stores import open_url
 

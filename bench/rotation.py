@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from bench import machine, report, servers, wrk
-from service.protocol.key_ring import rotated
-from service.protocol.sealed_keys import SealingKeys
-from service.ring_store import RingStore
+from service.keys.rotation import rotated
+from service.keys.sealing import SealingKeys
+from service.keys.store import RingStore
 from tests.flows.polling import wait_until
 from tests.flows.rotating import MARGINS
 from tests.storage.stores import open_url

@@ -7,15 +7,13 @@ A map of the package; arrows point one way, and only `app` knows the concrete pa
     app          create_app(settings, store, keys, sessions, clock); the only route table
     settings/    frozen Settings; the only reader of the environment
     issuer       Host grammar, issuer resolution
-    keyring      which key signs, which are published; JWKS; sign and verify
-    key_material, key_file   which keys we take, and the file of one
-    managed_keys, ring_store   keys that rotate: the ring of a worker, and the one in the database
+    keys/        the signing keys: which we take, which sign, how they rotate and are sealed, the ring in the database
     sessions     who is signed in
     clients      which clients there are
     logs         one JSON line an event
     web/         HTTP without protocol: bodies, params, errors, auth, cookies, middleware, caching, pages
     resources/   one file a family of endpoints; a responder parses, calls, renders
-    protocol/    the rules, pure: authorize, interactions, grants, clients, tokens, key_ring, handles, …
+    protocol/    the rules, pure: authorize, interactions, grants, clients, tokens, …
     storage/     interface, sql (one implementation), sqlite, postgres, migrations/
     doctor/      a deployment, asked from outside
     cli/         pylon-oidc

@@ -11,11 +11,11 @@ import structlog
 
 from service.clients import Clients
 from service.issuer import IssuerResolver, issuer_path
-from service.keyring import Keys
+from service.keys.rotation import Margins
+from service.keys.signing import Keys
 from service.logs import configure_logging
 from service.notices import Notices
 from service.protocol.grants.issuing import Issuing
-from service.protocol.key_ring import Margins
 from service.protocol.metadata import ENDPOINTS
 from service.protocol.token_status import TokenStatus
 from service.records.grants import Grants

@@ -11,16 +11,16 @@ from typing import Final
 
 from service.clients import Clients
 from service.handles import hash_handle
-from service.key_file import create_key_file
-from service.key_material import KeyFault
-from service.keyring import RSA_ALGS, Keyring, Keys, PublicKey, build_keyring
-from service.managed_keys import ManagedKeys
-from service.protocol.key_ring import DAY_S, Keeping, KeyRecord, Margins, Ring, imported
-from service.protocol.key_ring import Keys as KeyRecords
-from service.protocol.key_timeline import overstaying
-from service.protocol.sealed_keys import Unsealable
-from service.ring_memory import FILE_NAME, RingMemory
-from service.ring_store import RingStore, Step
+from service.keys.file import create_key_file
+from service.keys.material import KeyFault
+from service.keys.memory import FILE_NAME, RingMemory
+from service.keys.rotation import DAY_S, Keeping, KeyRecord, Margins, Ring, imported
+from service.keys.rotation import Keys as KeyRecords
+from service.keys.running import ManagedKeys
+from service.keys.sealing import Unsealable
+from service.keys.signing import RSA_ALGS, Keyring, Keys, PublicKey, build_keyring
+from service.keys.store import RingStore, Step
+from service.keys.timeline import overstaying
 from service.settings import ConfigurationError, Fault, Reading, Settings, in_order, read_settings
 from service.settings.cross_checks import no_minted_audience
 from service.storage.interface import Kind, Store, StoreRefused, StoreUnavailable

@@ -17,10 +17,10 @@ import click
 from service.cli.common import FAILED, WRONG_CONFIGURATION, json_option, say
 from service.cli.doctor import ca_option, connect_to_option, public_documents
 from service.issuer import FALLBACK_ISSUER, InvalidHost, IssuerResolver
-from service.key_material import ASYMMETRIC_ALGS, KeyFault
-from service.protocol.key_ring import KeyRecord, published, role
+from service.keys.material import ASYMMETRIC_ALGS, KeyFault
+from service.keys.rotation import KeyRecord, published, role
+from service.keys.sealing import Unsealable
 from service.protocol.metadata import build_metadata
-from service.protocol.sealed_keys import Unsealable
 from service.settings import Fault, Settings, given_names
 from service.startup import (
     inspect,

@@ -14,8 +14,8 @@ import click
 
 from service.cli.common import configured_store, fail, json_option, print_rows, wide_option
 from service.clients import ClientExists, ClientReadOnly, Clients
-from service.key_file import check_mode
-from service.key_material import KeyFault
+from service.keys.file import check_mode
+from service.keys.material import KeyFault
 from service.presets import Preset, plain_url, presets, recognise
 from service.protocol.clients import InvalidClientMetadata, MintedAudienceMissing
 from service.records.clients import Client

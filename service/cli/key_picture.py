@@ -12,8 +12,8 @@ from html import escape
 from typing import Final
 
 from service.cli.common import as_date
-from service.protocol.key_ring import KeyRecord, role
-from service.protocol.key_timeline import Change
+from service.keys.rotation import KeyRecord, role
+from service.keys.timeline import Change
 
 #: Label, bar and role are 80 together.
 _COLUMNS: Final = 44

@@ -25,8 +25,8 @@ from service.cli.common import (
     wide_option,
 )
 from service.cli.key_picture import draw_svg, draw_text, marks
-from service.key_file import check_mode
-from service.key_material import (
+from service.keys.file import check_mode
+from service.keys.material import (
     ASYMMETRIC_ALGS,
     AsymmetricKey,
     KeyFault,
@@ -34,9 +34,8 @@ from service.key_material import (
     public_pem,
     pylon_kid,
 )
-from service.keyring import DEFAULT_RSA_KID
-from service.logs import configure_logging
-from service.protocol.key_ring import (
+from service.keys.memory import Seen
+from service.keys.rotation import (
     KeyRecord,
     Keys,
     Margins,
@@ -53,10 +52,11 @@ from service.protocol.key_ring import (
     taken_away,
     with_role,
 )
-from service.protocol.key_timeline import Change, coming, overdue
-from service.protocol.sealed_keys import Unsealable
-from service.ring_memory import Seen
-from service.ring_store import RingStore
+from service.keys.sealing import Unsealable
+from service.keys.signing import DEFAULT_RSA_KID
+from service.keys.store import RingStore
+from service.keys.timeline import Change, coming, overdue
+from service.logs import configure_logging
 from service.settings import Settings, read_settings
 from service.startup import ring_memory, ring_store, ring_warnings
 

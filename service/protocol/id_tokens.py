@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from service.keyring import InvalidToken, Keyring, Keys
+from service.keys.signing import InvalidToken, Keyring, Keys
 from service.records.claims import is_attribute_name
 from service.records.clients import Client
 from service.records.users import User

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service import handles
-from service.keyring import InvalidToken, Keys
+from service.keys.signing import InvalidToken, Keys
 from service.protocol.client_auth import ClientDirectory
 from service.protocol.errors import OAuthError
 from service.protocol.id_tokens import renamed, user_claims

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.handles import new_id
-from service.keyring import Keyring
+from service.keys.signing import Keyring
 from service.records.sessions import Session
 
 

@@ -13,7 +13,7 @@ import falcon
 
 from service.clients import Clients
 from service.handles import hash_handle, new_handle
-from service.keyring import Keys
+from service.keys.signing import Keys
 from service.notices import Notices
 from service.protocol import authorize as rules
 from service.protocol.authorize import Asked, AuthorizationRequest

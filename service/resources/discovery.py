@@ -10,7 +10,7 @@ from typing import Final
 
 import falcon
 
-from service.keyring import Keyring, Keys
+from service.keys.signing import Keyring, Keys
 from service.protocol.metadata import build_metadata
 from service.records.scopes import STANDARD_SCOPES, Scopes
 from service.web.caching import NO_STORE, PUBLIC, Document, keep_for, send_document, send_preflight

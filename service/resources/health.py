@@ -7,7 +7,7 @@ from typing import Any
 
 import falcon
 
-from service.keyring import Keys
+from service.keys.signing import Keys
 from service.storage.interface import Store, StoreUnavailable
 from service.web.render import send_json
 from service.web.routing import raw_target, target_lacks_host

@@ -12,7 +12,7 @@ import falcon
 
 from service.clients import Clients
 from service.handles import hash_handle, new_handle
-from service.keyring import Keys
+from service.keys.signing import Keys
 from service.protocol.id_tokens import read_hint
 from service.records.clients import Client
 from service.records.waiting import Waiting, as_kept, from_kept, is_too_large

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import falcon
 
-from service.keyring import Keys
+from service.keys.signing import Keys
 from service.protocol.tokens import MintNotConfigured, mint_token
 from service.resources.signed_in import SignedIn
 from service.web.bodies import StrictModel, check_json_type, may_be_absent, parse_model, read_body

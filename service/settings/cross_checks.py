@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from joserfc.jwk import RSAKey
 
 from service import issuer as issuers
-from service import key_material as keys
-from service.keyring import RSA_ALGS
+from service.keys import material as keys
+from service.keys.signing import RSA_ALGS
 from service.protocol.clients import MintedAudienceMissing
 from service.settings.faults import Fault
 from service.settings.parsers import folder_fault

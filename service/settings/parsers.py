@@ -20,11 +20,11 @@ from pathlib import Path
 from joserfc.jwk import OctKey, RSAKey
 
 from service import issuer as issuers
-from service import key_material as keys
-from service.key_file import read_key_file
-from service.key_strength import WeakKey, check_exponent
+from service.keys import material as keys
+from service.keys.file import read_key_file
+from service.keys.sealing import KEY_BYTES, SealingKeys
+from service.keys.strength import WeakKey, check_exponent
 from service.protocol.clients import client_faults, is_client_id, parse_client
-from service.protocol.sealed_keys import KEY_BYTES, SealingKeys
 from service.records.clients import Client
 from service.records.scopes import InvalidScope, OwnScope, Scopes, parse_own_scope
 

@@ -24,8 +24,8 @@ from pydantic import BaseModel
 
 from service.app import _derive_head, routes
 from service.cli import main
-from service.key_material import load_private_key
-from service.keyring import build_keyring
+from service.keys.material import load_private_key
+from service.keys.signing import build_keyring
 from service.protocol import authorize, clients
 from service.protocol.errors import OAuthError
 from service.protocol.id_tokens import mint_id_token

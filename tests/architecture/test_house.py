@@ -100,7 +100,7 @@ def randomness(tree: ast.Module, file: str) -> Iterator[str]:
         for child in ast.iter_child_nodes(node) if isinstance(node, ast.FunctionDef) else ():
             child_names = {name for each in ast.walk(child) if (name := _dotted(each)) == "os.urandom"}
             # The suffix of a temporary file's name is no secret.
-            if child_names and (file, node.name) != ("key_file.py", "create_key_file"):
+            if child_names and (file, node.name) != ("keys/file.py", "create_key_file"):
                 yield f"{node.name}: os.urandom"
 
 
@@ -122,7 +122,9 @@ def wall_clock(tree: ast.Module, file: str) -> Iterator[str]:
 
 def jose_elsewhere(tree: ast.Module, file: str) -> Iterator[str]:
     """Calls of JOSE outside the one place for it; who imports keys, reads their file or the settings may name their types."""
-    if file not in {"keyring.py", "key_material.py", "key_file.py"} and not file.startswith("settings/"):
+    if file not in {"keys/signing.py", "keys/material.py", "keys/file.py"} and not file.startswith(
+        "settings/"
+    ):
         yield from (name for name in _imported(tree) if name.split(".")[0] == "joserfc")
 
 
@@ -132,7 +134,7 @@ RULES: dict[Finder, str] = {
     environment: "settings/reading.py is the only reader of the environment, but for what a platform says to the server",
     randomness: "randomness comes from handles.py",
     wall_clock: "time is an argument: the clock is read by its default, the commands and the log",
-    jose_elsewhere: "JOSE is called in keyring.py",
+    jose_elsewhere: "JOSE is called in keys/signing.py",
 }
 
 

@@ -23,7 +23,7 @@ SERVICE = f"{PROJECT / 'service'}/"
 #: Builds the application before there is a request; says what a store promises, without being one; entered by refusals.
 NOT_ENTERED = {"app.py", "storage/interface.py", "protocol/errors.py"}
 #: Rooms whose number is bounded: what decides. Below them stand records, the store and HTTP, which are named alone.
-COUNTED = ("resources/", "protocol/", "key", "managed_keys")
+COUNTED = ("resources/", "protocol/", "keys/")
 EVERY = "What every request passes"
 CLIENT = {
     "client_id": "wiki",

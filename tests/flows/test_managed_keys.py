@@ -12,10 +12,10 @@ from typing import Any
 import jwt
 import pytest
 
-from service.key_material import load_private_key
-from service.protocol.key_ring import Keys, Ring, imported
-from service.protocol.sealed_keys import SealingKeys
-from service.ring_store import RingStore
+from service.keys.material import load_private_key
+from service.keys.rotation import Keys, Ring, imported
+from service.keys.sealing import SealingKeys
+from service.keys.store import RingStore
 from tests.flows.polling import wait_until
 from tests.flows.rotating import MARGINS
 from tests.flows.test_js_clients import verify

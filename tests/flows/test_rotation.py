@@ -22,9 +22,9 @@ import jwt
 import pytest
 import requests
 
-from service.protocol.key_ring import Keys, Margins, Ring, UnsafeStep, revoked, rotated, with_role
-from service.protocol.sealed_keys import SealingKeys
-from service.ring_store import RingStore
+from service.keys.rotation import Keys, Margins, Ring, UnsafeStep, revoked, rotated, with_role
+from service.keys.sealing import SealingKeys
+from service.keys.store import RingStore
 from tests.flows.polling import wait_until
 from tests.flows.provider_setup import OWN, SECRETS, Visitor, fresh_database, usual_clients
 from tests.flows.rotating import MARGINS

@@ -16,7 +16,7 @@ import pytest
 import structlog
 
 from service.app import create_app
-from service.keyring import Keys
+from service.keys.signing import Keys
 from service.logs import configure_logging
 from service.sessions import LocalSessions
 from service.settings import Settings, read_settings

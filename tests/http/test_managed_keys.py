@@ -18,13 +18,13 @@ import pytest
 
 from service.app import get_app
 from service.handles import hash_handle
-from service.key_material import load_private_key
-from service.keyring import InvalidToken, Keyring
-from service.managed_keys import ManagedKeys
-from service.protocol.key_ring import DAY_S, Keys, Margins, Ring, imported, revoked, rotated
-from service.protocol.sealed_keys import SealingKeys
-from service.ring_memory import RingMemory
-from service.ring_store import RingStore
+from service.keys.material import load_private_key
+from service.keys.memory import RingMemory
+from service.keys.rotation import DAY_S, Keys, Margins, Ring, imported, revoked, rotated
+from service.keys.running import ManagedKeys
+from service.keys.sealing import SealingKeys
+from service.keys.signing import InvalidToken, Keyring
+from service.keys.store import RingStore
 from service.startup import load_managed_keys
 from service.storage.interface import Kind, Record, StoreUnavailable
 from service.storage.sql import SqlStore
@@ -587,7 +587,7 @@ def test_a_wrong_encryption_key_that_no_start_could_find_changes_nothing(
     before = worker.rings.load(now=START)
     keys = ManagedKeys(other, M, worker.clock, Keyring("ES256"), beside=worker.beside.append)
     logged: list[str] = []
-    monkeypatch.setattr("service.managed_keys._log.error", lambda event, **_: logged.append(event))
+    monkeypatch.setattr("service.keys.running._log.error", lambda event, **_: logged.append(event))
     for use in (keys.current, lambda: keys.to_sign("ES256"), keys.status):
         with pytest.raises(StoreUnavailable):
             use()
@@ -819,7 +819,7 @@ def test_a_ring_of_another_database_brings_no_key_back(
     """S60: the ring is deleted, another is made in its place, and then the older one is put back."""
     now, store = START + 100, worker.store.store
     logged: list[str] = []
-    monkeypatch.setattr("service.managed_keys._log.error", lambda event, **_: logged.append(event))
+    monkeypatch.setattr("service.keys.running._log.error", lambda event, **_: logged.append(event))
     memory = RingMemory(tmp_path / "seen.json")
     keys = ManagedKeys(worker.rings, M, worker.clock, Keyring("ES256"), beside=[].append, memory=memory)
     keys.load()

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from service.key_material import load_private_key, load_secret
-from service.keyring import Keyring, build_keyring
+from service.keys.material import load_private_key, load_secret
+from service.keys.signing import Keyring, build_keyring
 from tests.support.gunicorn import SECRET, rsa_pem
 
 CLAIMS = {"iss": "https://id.example.test", "sub": "user-1"}

@@ -12,8 +12,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from service.key_file import create_key_file, read_key_file
-from service.key_material import KeyFault, public_numbers
+from service.keys.file import create_key_file, read_key_file
+from service.keys.material import KeyFault, public_numbers
 from tests.support.gunicorn import rsa_pem
 
 

@@ -11,7 +11,7 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from service.protocol.key_ring import (
+from service.keys.rotation import (
     DAY_S,
     KeyRecord,
     Keys,
@@ -34,7 +34,7 @@ from service.protocol.key_ring import (
     with_role,
     without_private_parts_of_gone,
 )
-from service.protocol.key_timeline import coming, overdue, violations
+from service.keys.timeline import coming, overdue, violations
 
 T = 1_800_000_000
 M = Margins()

@@ -14,14 +14,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from service.key_material import (
+from service.keys.material import (
     KeyFault,
     load_private_bytes,
     load_private_key,
     load_private_pem,
     load_public_key,
 )
-from service.key_strength import WeakKey, check_rsa_private, check_rsa_public
+from service.keys.strength import WeakKey, check_rsa_private, check_rsa_public
 from tests.settings.conftest import Run, run  # noqa: F401 - a fixture
 from tests.settings.reading import read
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.key_material import (
+from service.keys.material import (
     KeyFault,
     load_private_key,
     load_public_key,
@@ -26,7 +26,7 @@ from service.key_material import (
     parse_base64url_uint,
     public_numbers,
 )
-from service.keyring import Keyring, build_keyring
+from service.keys.signing import Keyring, build_keyring
 from tests.support.gunicorn import SECRET, rsa_pem
 
 
@@ -327,7 +327,7 @@ def test_a_key_that_does_not_verify_what_it_signs_is_a_fault() -> None:
         def sign(self, claims: Any, *, alg: str, typ: str = "JWT") -> str:
             return super().sign({"probe": "another"}, alg=alg, typ=typ)
 
-    from service import keyring
+    from service.keys import signing
 
     with pytest.raises(KeyFault):
-        keyring.try_key(_Broken("HS256", load_secret(SECRET.encode())), "HS256")
+        signing.try_key(_Broken("HS256", load_secret(SECRET.encode())), "HS256")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.keyring import Keyring
+from service.keys.signing import Keyring
 from service.protocol.tokens import MintedToken, MintNotConfigured, mint_token
 from service.records.sessions import Session
 from tests.protocol.forge import OWN_CLAIMS, ring

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.key_material import load_private_key
-from service.keyring import InvalidToken, Keyring, build_keyring
+from service.keys.material import load_private_key
+from service.keys.signing import InvalidToken, Keyring, build_keyring
 from tests.protocol.forge import CLAIMS, forge, ring
 from tests.support.gunicorn import SECRET, rsa_pem
 

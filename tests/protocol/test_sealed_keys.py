@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.protocol.sealed_keys import (
+from service.keys.sealing import (
     Binding,
     NoSealingKey,
     SealBroken,

@@ -13,9 +13,9 @@ import jwt as pyjwt
 import pytest
 
 from service.clients import Clients
-from service.protocol.key_ring import DAY_S, Margins, revoked
-from service.protocol.sealed_keys import SealingKeys
-from service.ring_store import RingStore
+from service.keys.rotation import DAY_S, Margins, revoked
+from service.keys.sealing import SealingKeys
+from service.keys.store import RingStore
 from service.startup import clients_without_a_key
 from service.storage.sql import SqlStore
 from service.storage.sqlite import SqliteDatabase

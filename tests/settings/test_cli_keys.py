@@ -25,10 +25,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from service.cli.key_picture import draw_svg, draw_text, marks
-from service.protocol.key_ring import DAY_S, Keys, Margins, published, role, rotated
-from service.protocol.key_timeline import coming
-from service.protocol.sealed_keys import SealingKeys
-from service.ring_store import RingStore
+from service.keys.rotation import DAY_S, Keys, Margins, published, role, rotated
+from service.keys.sealing import SealingKeys
+from service.keys.store import RingStore
+from service.keys.timeline import coming
 from service.settings import ConfigurationError
 from service.startup import prepare
 from service.storage.sql import SqlStore

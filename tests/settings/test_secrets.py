@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from service.clients import Clients
-from service.key_material import KeyFault, check_secret_strength
+from service.keys.material import KeyFault, check_secret_strength
 from service.startup import inspect, prepare
 from service.storage.sql import SqlStore
 from service.storage.sqlite import SqliteDatabase

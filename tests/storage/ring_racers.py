@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from service.protocol.key_ring import Keys, Margins, Ring, UnsafeStep, rotated
-from service.protocol.sealed_keys import SealingKeys
-from service.ring_store import RingStore
+from service.keys.rotation import Keys, Margins, Ring, UnsafeStep, rotated
+from service.keys.sealing import SealingKeys
+from service.keys.store import RingStore
 from service.storage.sql import SqlStore
 from tests.storage.stores import NOW, open_url
 from tests.support.statements import watch

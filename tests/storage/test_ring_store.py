@@ -24,8 +24,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from service.key_material import generate_key, load_private_key, private_bytes, public_jwk
-from service.protocol.key_ring import (
+from service.keys.material import generate_key, load_private_key, private_bytes, public_jwk
+from service.keys.rotation import (
     DAY_S,
     Keys,
     Margins,
@@ -38,8 +38,7 @@ from service.protocol.key_ring import (
     rotated,
     with_role,
 )
-from service.protocol.key_timeline import violations
-from service.protocol.sealed_keys import (
+from service.keys.sealing import (
     NoSealingKey,
     SealBroken,
     SealedForAnother,
@@ -47,7 +46,8 @@ from service.protocol.sealed_keys import (
     Unsealable,
     WrongSealingKey,
 )
-from service.ring_store import RingStore, _new_key
+from service.keys.store import RingStore, _new_key
+from service.keys.timeline import violations
 from service.storage.interface import Kind, Record
 from service.storage.sql import SqlStore
 from tests.storage.outages import hanging

@@ -20,8 +20,8 @@ from urllib.parse import urlencode
 
 from service.app import create_app
 from service.handles import hash_handle
-from service.protocol.key_ring import Margins, revoked, role, signer
-from service.ring_store import RingStore
+from service.keys.rotation import Margins, revoked, role, signer
+from service.keys.store import RingStore
 from service.sessions import LocalSessions
 from service.settings import read_settings
 from service.startup import load_managed_keys, ring_store

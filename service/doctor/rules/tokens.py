@@ -10,7 +10,7 @@ from service.doctor.catalogue import Finding, counted
 from service.doctor.evidence import Evidence, UnverifiedToken
 from service.doctor.rules.reading import CLOCK_S, cannot_reach_store, found
 from service.doctor.sign_in import STEPS
-from service.keyring import verifies_by_jwk
+from service.keys.signing import verifies_by_jwk
 
 
 def readiness(e: Evidence) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from service.keyring import Keys
+from service.keys.signing import Keys
 from service.protocol.errors import OAuthError, Reused
 from service.protocol.grants import authorization_code, refresh_token
 from service.protocol.grants.base import GrantType, TokenRequest

@@ -12,7 +12,7 @@ from typing import Any
 
 from service import handles
 from service.handles import new_id
-from service.keyring import Keys
+from service.keys.signing import Keys
 from service.notices import Notices
 from service.protocol.id_tokens import mint_id_token
 from service.records.clients import Client, claims_now

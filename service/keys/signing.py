@@ -1,7 +1,7 @@
 """Which key signs and which keys are published: JWKS, signing, verifying.
 
 Owns: kids, and the one place where tokens are signed and verified.
-Never touches: settings, requests, the clock, the import of keys (`key_material`).
+Never touches: settings, requests, the clock, the import of keys (`material`).
 
 Spec: RFC 7515, RFC 7517, RFC 7518, RFC 7638, RFC 8037, RFC 8725
 """
@@ -21,7 +21,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import JWKRegistry, OctKey, RSAKey
 from joserfc.jws import JWSRegistry
 
-from service.key_material import ASYMMETRIC_ALGS, AsymmetricKey, KeyFault, public_jwk, public_numbers
+from service.keys.material import ASYMMETRIC_ALGS, AsymmetricKey, KeyFault, public_jwk, public_numbers
 
 DEFAULT_RSA_KID: Final = "pylon-default"
 MINT_ALGS: Final = ("HS256", *ASYMMETRIC_ALGS)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from service.handles import new_id
-from service.protocol.key_ring import Ring
+from service.keys.rotation import Ring
 
 FILE_NAME: Final = "key-ring-seen.json"
 

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
-from service.key_strength import MIN_RSA_BITS, WeakKey, check_rsa_private, check_rsa_public
+from service.keys.strength import MIN_RSA_BITS, WeakKey, check_rsa_private, check_rsa_public
 
 #: What signs, RS256 first: every relying party knows that one (OpenID Connect Core §15.1).
 ASYMMETRIC_ALGS: Final = ("RS256", "PS256", "ES256", "Ed25519")
@@ -109,7 +109,7 @@ def load_private_key(pem: str) -> RSAKey:
 
     Raises:
         KeyFault: when it is not a PEM of an RSA key of 2,048 bits at least, without a passphrase; when it can be
-            broken, or common verifiers would refuse it (`key_strength`).
+            broken, or common verifiers would refuse it (`strength`).
     """
     key = _read_pem(pem)
     if not isinstance(key, rsa.RSAPrivateKey):
@@ -173,7 +173,7 @@ def load_public_key(modulus: int, exponent: int) -> RSAKey:
     """Import the RSA key to publish.
 
     Raises:
-        KeyFault: when the two are no RSA key of 2,048 bits at least, or one that can be broken (`key_strength`).
+        KeyFault: when the two are no RSA key of 2,048 bits at least, or one that can be broken (`strength`).
     """
     try:
         check_rsa_public(modulus, exponent)

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from joserfc.jwk import RSAKey
 
-from service.key_material import KeyFault, load_private_key
+from service.keys.material import KeyFault, load_private_key
 
 
 def read_key_file(path: Path) -> RSAKey:

@@ -1,4 +1,4 @@
-"""What will happen to the keys of a ring, why that is safe, and whether a ring is sound: pure, as `key_ring` is."""
+"""What will happen to the keys of a ring, why that is safe, and whether a ring is sound: pure, as `rotation` is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from service.protocol.key_ring import DAY_S, KeyRecord, Keys, Margins, published, role, with_role
+from service.keys.rotation import DAY_S, KeyRecord, Keys, Margins, published, role, with_role
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The ring of signing keys in the database: one document, replaced by its next version.
 
 Owns: the document's form, making and sealing keys, the race between writers.
-Never touches: when keys change (`protocol.key_ring`), signing.
+Never touches: when keys change (`rotation`), signing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from service.handles import hash_handle, new_id
-from service.key_material import (
+from service.keys.material import (
     ASYMMETRIC_ALGS,
     AsymmetricKey,
     KeyFault,
@@ -20,7 +20,7 @@ from service.key_material import (
     private_bytes,
     public_jwk,
 )
-from service.protocol.key_ring import (
+from service.keys.rotation import (
     Keeping,
     KeyRecord,
     Keys,
@@ -36,7 +36,7 @@ from service.protocol.key_ring import (
     straightened,
     without_private_parts_of_gone,
 )
-from service.protocol.sealed_keys import Binding, NotAuthentic, SealingKeys, Unsealable
+from service.keys.sealing import Binding, NotAuthentic, SealingKeys, Unsealable
 from service.storage.interface import NEVER, Contended, Kind, Record, Store
 
 _DATABASE: Final = hash_handle("key ring: database")

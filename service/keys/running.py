@@ -1,7 +1,7 @@
 """The ring of a running worker: what it has of the database's keys, how old that is, and what is prepared.
 
 Owns: when to look again, the keyring of each moment, the log of what changed.
-Never touches: when keys change (`protocol.key_ring`), the document (`ring_store`).
+Never touches: when keys change (`rotation`), the document (`store`).
 
 A request never waits for a look while there are requests: the worker looks beside them, when what it has is a quarter
 of the time old in which a change must be known. After a pause the first request looks. No request makes a key, but the
@@ -18,10 +18,9 @@ from typing import Any, Final
 
 import structlog
 
-from service.key_material import AsymmetricKey, KeyFault, load_public_jwk
-from service.keyring import Keyring, PublicKey, SigningKey, try_key, unverified_kid
-from service.logs import describe_error
-from service.protocol.key_ring import (
+from service.keys.material import AsymmetricKey, KeyFault, load_public_jwk
+from service.keys.memory import RingMemory, Seen
+from service.keys.rotation import (
     DAY_S,
     KeyRecord,
     Keys,
@@ -37,10 +36,11 @@ from service.protocol.key_ring import (
     turns_at,
     without_private_parts_of_gone,
 )
-from service.protocol.key_timeline import coming, overdue
-from service.protocol.sealed_keys import Unsealable
-from service.ring_memory import RingMemory, Seen
-from service.ring_store import SAYS_EVERY_S, RingStore, Step
+from service.keys.sealing import Unsealable
+from service.keys.signing import Keyring, PublicKey, SigningKey, try_key, unverified_kid
+from service.keys.store import SAYS_EVERY_S, RingStore, Step
+from service.keys.timeline import coming, overdue
+from service.logs import describe_error
 from service.storage.interface import StoreUnavailable
 
 #: As parts of `Margins.learn_s`: when to look beside the requests, and when in one.
@@ -78,7 +78,7 @@ def in_a_thread(work: Callable[[], None]) -> None:
 
 
 class ManagedKeys:
-    """`keyring.Keys` of a ring in the database.
+    """`signing.Keys` of a ring in the database.
 
     Args:
         rings: where it is.

@@ -1,0 +1,1 @@
+"""The signing keys: how they are made, kept, rotated and used."""
