@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from service.keys.signing import InvalidToken, Keyring, Keys
+from service.protocol.tokens import JwtKind, kind_of
 from service.records.claims import is_attribute_name
 from service.records.clients import Client
 from service.records.users import User
@@ -149,7 +150,7 @@ def read_hint(keys: Keys, unverified_hint: str, *, issuer: str) -> dict[str, Any
         claims = keys.knowing(unverified_hint).verify_hint(unverified_hint)
     except (InvalidToken, LookupError):
         return None
-    # A minted token is signed by the same key: what makes an ID token is what only we put there.
-    if claims.get("iss") != issuer or "at_hash" not in claims or not isinstance(claims.get("sub"), str):
+    is_one = kind_of(claims) is JwtKind.ID_TOKEN  # a minted token is signed by the same key
+    if claims.get("iss") != issuer or not is_one or not isinstance(claims.get("sub"), str):
         return None
     return claims

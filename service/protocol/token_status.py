@@ -14,6 +14,7 @@ from service.keys.signing import InvalidToken, Keys
 from service.protocol.client_auth import ClientDirectory
 from service.protocol.errors import OAuthError
 from service.protocol.id_tokens import renamed, user_claims
+from service.protocol.tokens import JwtKind, kind_of
 from service.records.clients import Client, claims_now, may_be_offline, scope_now
 from service.records.grants import AccessToken, Grant, Grants
 from service.records.sessions import Session
@@ -132,7 +133,7 @@ class TokenStatus:
             return _INACTIVE
         if (
             claims.get("iss") != (self.minted_issuer or issuer)
-            or "at_hash" in claims
+            or kind_of(claims) is not JwtKind.MINTED
             or claims.get("exp", 0) <= now
         ):
             return _INACTIVE

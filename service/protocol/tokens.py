@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
+from typing import Any, Final
 
 from service.handles import new_id
 from service.keys.signing import Keyring
 from service.records.sessions import Session
+
+
+class JwtKind(StrEnum):
+    """What a JWT of ours is for."""
+
+    ID_TOKEN = "id_token"
+    MINTED = "minted"
+
+
+#: What each kind has that no other kind has, the first that fits: both may have the same issuer, key and `typ`. No
+#: claim of an app's or a client's stands under these names (`service.records.claims`).
+_MARKS: Final = ((JwtKind.ID_TOKEN, {"at_hash"}), (JwtKind.MINTED, {"jti", "sid"}))
+
+
+def kind_of(claims: Mapping[str, Any]) -> JwtKind | None:
+    """What kind of JWT of ours has these claims, whose signature was verified; None for none of them.
+
+    Spec: RFC 8725 §3.12 (mutually exclusive rules for different kinds of JWTs)
+    """
+    return next((kind for kind, marks in _MARKS if marks <= claims.keys()), None)
 
 
 class MintNotConfigured(Exception):

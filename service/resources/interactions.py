@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 import falcon
-from pydantic import StringConstraints
+from msgspec import UNSET, Meta, UnsetType, structs
 
 from service.clients import Clients
 from service.handles import new_handle
@@ -23,26 +23,26 @@ from service.resources.sign_in_request import SignInRequest, UserId
 from service.sessions import LocalSessions
 from service.storage.interface import NotStanding, Record
 from service.web.auth import AdminAuth
-from service.web.bodies import StrictModel, may_be_absent, read_json, read_optional_json
+from service.web.bodies import StrictModel, read_json, read_optional_json
 from service.web.errors import ApiError
 from service.web.redirects import with_parameters
 from service.web.render import send_json
 
 # RFC 6749 §4.1.2.1: %x20-21 / %x23-5B / %x5D-7E
-_Printable = Annotated[str, StringConstraints(pattern=r"^[\x20\x21\x23-\x5b\x5d-\x7e]{1,255}$")]
+_Printable = Annotated[str, Meta(pattern=r"^[\x20\x21\x23-\x5b\x5d-\x7e]{1,255}\Z")]
 #: What a page shows of somebody, of the claims of OpenID Connect Core §5.1.
 _DISPLAY_CLAIMS: Final = (
     "name", "given_name", "family_name", "nickname", "preferred_username", "picture", "email"
 )  # fmt: skip
 
 
-class _ConsentRequest(StrictModel):
-    scope: Annotated[str, StringConstraints(max_length=1024)] = may_be_absent()
+class _ConsentRequest(StrictModel, frozen=True):
+    scope: Annotated[str, Meta(max_length=1024)] | UnsetType = UNSET
     remember: bool = True
-    user_id: UserId = may_be_absent()
+    user_id: UserId | UnsetType = UNSET
 
 
-class _Rejection(StrictModel):
+class _Rejection(StrictModel, frozen=True):
     error: _Printable = "access_denied"
     error_description: _Printable = "The user, or the app for him, said no."
 
@@ -168,10 +168,10 @@ class ReportConsent(_Base):
         consent = read_optional_json(req, _ConsentRequest)
         if interaction.step is not Step.CONSENT:
             raise ApiError("WRONG_STEP")
-        if "user_id" in consent.model_fields_set and consent.user_id != interaction.asked_user_id:
+        if consent.user_id is not UNSET and consent.user_id != interaction.asked_user_id:
             raise ApiError("WRONG_USER")
         words = self._clients.scopes.words
-        scope = words if "scope" not in consent.model_fields_set else words_of(consent.scope)
+        scope = words if consent.scope is UNSET else words_of(consent.scope)
         if not scope or not set(scope) <= {*words, *words_of(interaction.parameters.get("scope"))}:
             raise ApiError("INVALID_BODY", field="scope")
         agreed = tuple(word for word in interaction.shown if word in scope)
@@ -187,4 +187,4 @@ class ReportRejection(_Base):
         now = int(self._clock())
         interaction = self._opened(req, interaction_id, now=now)
         rejection = read_optional_json(req, _Rejection)
-        self._answer(resp, interaction, Report(error=rejection.model_dump()), now=now)
+        self._answer(resp, interaction, Report(error=structs.asdict(rejection)), now=now)

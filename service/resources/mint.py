@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import falcon
+from msgspec import UNSET, UnsetType
 
 from service.keys.signing import Keys
 from service.protocol.tokens import MintNotConfigured, mint_token
 from service.resources.signed_in import SignedIn
-from service.web.bodies import StrictModel, check_json_type, may_be_absent, parse_model, read_body
+from service.web.bodies import StrictModel, check_json_type, parse_model, read_body
 from service.web.errors import ApiError
 from service.web.render import send_json
 
 _HINT = "Set PYLON_JWT_SECRET (32 random bytes at least), or PYLON_JWT_ALG=RS256 with a private key."
 
 
-class _MintRequest(StrictModel):
-    audience: str = may_be_absent()
+class _MintRequest(StrictModel, frozen=True):
+    audience: str | UnsetType = UNSET
 
 
 class Mint:
@@ -83,8 +84,8 @@ class Mint:
         if not body:
             return self._audience
         check_json_type(req)
-        wanted = parse_model(_MintRequest, body)
+        wanted = parse_model(_MintRequest, body).audience
         # An audience that nobody configured would let a session speak to services that never agreed to it.
-        if "audience" in wanted.model_fields_set and wanted.audience != self._audience:
+        if wanted is not UNSET and wanted != self._audience:
             raise ApiError("UNKNOWN_AUDIENCE")
         return self._audience

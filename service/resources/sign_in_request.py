@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import re
+from dataclasses import replace
+from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, Field, StringConstraints, TypeAdapter, ValidationError
+from msgspec import UNSET, Meta, UnsetType
 
 from service.records.claims import (
     STANDARD_CLAIMS,
@@ -14,23 +16,20 @@ from service.records.claims import (
     check_claims,
 )
 from service.records.sessions import SignIn
-from service.web.bodies import StrictModel, may_be_absent
+from service.web.bodies import StrictModel
 from service.web.errors import ApiError, is_harmless
 
-UserId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$")]
-Word = Annotated[str, StringConstraints(min_length=1, max_length=255)]
-_CLOCK_SKEW_S = 60
-_NO_CLAIM = "It is no standard claim of OpenID Connect; give the app's own facts in attributes."
-_USER_ID: TypeAdapter[str] = TypeAdapter(UserId)
+_USER_ID: Final = r"^[\x21-\x7e]{1,255}\Z"
+UserId = Annotated[str, Meta(pattern=_USER_ID)]
+Word = Annotated[str, Meta(min_length=1, max_length=255)]
+_CLOCK_SKEW_S: Final = 60
+_NO_CLAIM: Final = "It is no standard claim of OpenID Connect; give the app's own facts in attributes."
+_IS_USER_ID: Final = re.compile(_USER_ID)
 
 
 def is_user_id(value: str) -> bool:
     """Whether the value may be a user's id: 1 to 255 visible ASCII characters."""
-    try:
-        _USER_ID.validate_python(value)
-    except ValidationError:
-        return False
-    return True
+    return _IS_USER_ID.match(value) is not None
 
 
 def standard_claims(claims: dict[str, Any]) -> dict[str, Any]:
@@ -64,22 +63,41 @@ def own_facts(attributes: dict[str, Any]) -> dict[str, Any]:
     return attributes
 
 
-Attributes = Annotated[dict[str, Any], AfterValidator(own_facts)]
+class AboutUser(StrictModel, frozen=True, kw_only=True):
+    """What an app says of a user; what it leaves out stays as it is known."""
+
+    claims: dict[str, Any] | UnsetType = UNSET
+    roles: list[Word] | UnsetType = UNSET
+    tenant_id: Word | UnsetType = UNSET
+    attributes: dict[str, Any] | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        """Check what no type can say."""
+        standard_claims(self.claims or {})
+        own_facts(self.attributes or {})
+
+    def about(self, user_id: str) -> SignIn:
+        """The value that the rules speak of."""
+        names = ("claims", "roles", "tenant_id", "attributes")
+        return SignIn(
+            user_id=user_id,
+            tenant_id=self.tenant_id or None,
+            roles=tuple(self.roles or ()),
+            claims=self.claims or {},
+            attributes=self.attributes or {},
+            given=frozenset(name for name in names if getattr(self, name) is not UNSET),
+        )
 
 
-class SignInRequest(StrictModel):
+class SignInRequest(AboutUser, frozen=True, kw_only=True):
     """`POST /api/auth/session` and its kin."""
 
     user_id: UserId
-    tenant_id: Word = may_be_absent()
-    roles: list[Word] = Field(default_factory=list)
-    claims: Annotated[dict[str, Any], AfterValidator(standard_claims)] = Field(default_factory=dict)
-    device: Annotated[str, StringConstraints(min_length=1, max_length=512)] = may_be_absent()
-    auth_time: Annotated[int, Field(ge=0)] = may_be_absent()
-    acr: Word = may_be_absent()
-    amr: list[Word] = Field(default_factory=list)
-    attributes: Attributes = Field(default_factory=dict)
-    expires_in: Annotated[int, Field(ge=1)] = may_be_absent()
+    device: Annotated[str, Meta(min_length=1, max_length=512)] | UnsetType = UNSET
+    auth_time: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
+    acr: Word | UnsetType = UNSET
+    amr: list[Word] | UnsetType = UNSET
+    expires_in: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
 
     def sign_in(self, *, now: int, max_lifetime_s: int) -> SignIn:
         """The value that the rules speak of.
@@ -87,26 +105,21 @@ class SignInRequest(StrictModel):
         Raises:
             ApiError: `INVALID_BODY` when a time is out of its range.
         """
-        if self.auth_time is not None and self.auth_time > now + _CLOCK_SKEW_S:
+        if self.auth_time is not UNSET and self.auth_time > now + _CLOCK_SKEW_S:
             raise ApiError("INVALID_BODY", field="auth_time")
-        if self.expires_in is not None and self.expires_in > max_lifetime_s:
+        if self.expires_in is not UNSET and self.expires_in > max_lifetime_s:
             raise ApiError("INVALID_BODY", field="expires_in")
-        return SignIn(
-            user_id=self.user_id,
-            tenant_id=self.tenant_id,
-            roles=tuple(self.roles),
-            claims=self.claims,
-            device=self.device,
-            auth_time=self.auth_time,
-            acr=self.acr,
-            amr=tuple(self.amr),
-            expires_in=self.expires_in,
-            given=frozenset(self.model_fields_set & {"claims", "roles", "tenant_id", "attributes"}),
-            attributes=self.attributes,
+        return replace(
+            self.about(self.user_id),
+            device=self.device or None,
+            auth_time=None if self.auth_time is UNSET else self.auth_time,
+            acr=self.acr or None,
+            amr=tuple(self.amr or ()),
+            expires_in=self.expires_in or None,
         )
 
 
-class TrustedMintRequest(SignInRequest):
+class TrustedMintRequest(SignInRequest, frozen=True, kw_only=True):
     """The same, and whatever makes two bodies differ that say the same."""
 
-    nonce: Word = may_be_absent()
+    nonce: Word | UnsetType = UNSET

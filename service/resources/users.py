@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
 
 import falcon
-from pydantic import AfterValidator, Field
 
-from service.records.sessions import SignIn
-from service.resources.sign_in_request import Attributes, Word, is_user_id, standard_claims
+from service.resources.sign_in_request import AboutUser, is_user_id
 from service.sessions import LocalSessions
 from service.web.auth import AdminAuth
-from service.web.bodies import StrictModel, may_be_absent, read_json
+from service.web.bodies import read_json
 from service.web.errors import ApiError
 from service.web.render import send_json
-
-
-class _UserRequest(StrictModel):
-    claims: Annotated[dict[str, Any], AfterValidator(standard_claims)] = Field(default_factory=dict)
-    roles: list[Word] = Field(default_factory=list)
-    tenant_id: Word = may_be_absent()
-    attributes: Attributes = Field(default_factory=dict)
 
 
 class OneUser:
@@ -35,20 +25,10 @@ class OneUser:
     def on_put(self, req: falcon.Request, resp: falcon.Response, user_id: str) -> None:
         """Replace the fields that are given; the rest stays as it is."""
         self._admin.require(req)
-        wanted = read_json(req, _UserRequest)
+        wanted = read_json(req, AboutUser)
         if not is_user_id(user_id):
             raise ApiError("NOT_FOUND")
-        user = self._sessions.remember_user(
-            SignIn(
-                user_id,
-                wanted.tenant_id,
-                tuple(wanted.roles),
-                wanted.claims,
-                given=frozenset(wanted.model_fields_set),
-                attributes=wanted.attributes,
-            ),
-            now=int(self._clock()),
-        )
+        user = self._sessions.remember_user(wanted.about(user_id), now=int(self._clock()))
         send_json(
             resp,
             {
