@@ -20,7 +20,6 @@ import click
 import jwt
 import pytest
 from falcon import HTTP_METHODS, HTTPMethodNotAllowed
-from pydantic import BaseModel
 
 from service.app import _derive_head, routes
 from service.cli import main
@@ -34,11 +33,12 @@ from service.protocol.tokens import mint_token
 from service.records.scopes import SCOPE_CLAIMS, SCOPES
 from service.records.sessions import Session
 from service.records.users import User
-from service.resources import interactions, users
-from service.resources.sign_in_request import SignInRequest, TrustedMintRequest
+from service.resources import interactions
+from service.resources.sign_in_request import AboutUser, SignInRequest, TrustedMintRequest
 from service.sessions import LocalSessions
 from service.settings import NAMES, read_settings
 from service.startup import open_store
+from service.web.bodies import StrictModel
 from service.web.errors import ERRORS
 from tests.docs.markdown import (
     PROJECT,
@@ -328,10 +328,10 @@ def scope_complaints(text: str) -> list[str]:
 
 
 #: What else takes a JSON body of its own.
-BODIES: dict[str, type[BaseModel]] = {
+BODIES: dict[str, type[StrictModel]] = {
     "`POST /api/oidc/interactions/{interaction_id}/consent`": interactions._ConsentRequest,
     "`POST /api/oidc/interactions/{interaction_id}/reject`": interactions._Rejection,
-    "`PUT /api/auth/users/{user_id}`": users._UserRequest,
+    "`PUT /api/auth/users/{user_id}`": AboutUser,
 }
 
 
@@ -340,15 +340,15 @@ def body_field_complaints(text: str) -> list[str]:
     return [
         complaint
         for heading, model in BODIES.items()
-        for complaint in complaints(first_codes(section(text, heading)), model.model_fields)
+        for complaint in complaints(first_codes(section(text, heading)), model.__struct_fields__)
     ]
 
 
 def sign_in_field_complaints(text: str) -> list[str]:
     session = first_codes(section(text, "`POST /api/auth/session`"))
     trusted = first_codes(section(text, "`POST /api/auth/sessions/trusted-mint`"))
-    return complaints(session, SignInRequest.model_fields) + complaints(
-        session + trusted, TrustedMintRequest.model_fields
+    return complaints(session, SignInRequest.__struct_fields__) + complaints(
+        session + trusted, TrustedMintRequest.__struct_fields__
     )
 
 
