@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from apps.application import Application, Person, Running, SignOut
+from apps.application import Application, Person, Running, SignOut, block_of
 from apps.browser import Browser
 from apps.installing import node, npm, npm_version
 from apps.stand import NAME, USER, Stand
@@ -80,12 +80,16 @@ class _NodeApp(Application):
     def version(self) -> str:
         return npm_version(self.package)
 
+    def pasted(self, paste: str) -> str:
+        """What its preset prints, with what the page has beside it."""
+        return paste
+
     @contextlib.contextmanager
     def run(self, stand: Stand) -> Iterator[Running]:
         modules = npm() / "node_modules"
         with stand.port() as port:
             url = f"http://localhost:{port}"
-            paste = stand.register(self.name, url)["paste"]
+            paste = self.pasted(stand.register(self.name, url)["paste"])
             file = stand.folder / "app.mjs"
             file.write_text(self.program.replace("PASTE", paste).replace("PORT", str(port)))
             (stand.folder / "node_modules").symlink_to(modules)
@@ -140,6 +144,11 @@ class ExpressOpenidConnect(_NodeApp):
     """https://www.npmjs.com/package/express-openid-connect"""
 
     name, package, program, running = "express-openid-connect", "express-openid-connect", _EXPRESS, _Express
+
+    def pasted(self, paste: str) -> str:
+        line, more = 'authorizationParams: { response_type: "code" },', block_of(self.name, "js").strip()
+        assert line in paste
+        return paste.replace(line, more)
 
 
 class _Passport(Running):
