@@ -128,7 +128,16 @@ def go_program(name: str, package: str = ".") -> Path:
                 (folder / "tools.go").write_text(
                     f'//go:build tools\n\npackage tools\n\nimport _ "{package}"\n'
                 )
-            run(_program("go"), "build", "-mod=mod", "-o", folder / name, package, cwd=folder)
+            run(
+                _program("go"),
+                "build",
+                "-buildvcs=false",
+                "-mod=mod",
+                "-o",
+                folder / name,
+                package,
+                cwd=folder,
+            )
     return folder / name
 
 

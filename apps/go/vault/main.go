@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	jwtauth "github.com/hashicorp/vault-plugin-auth-jwt"
@@ -127,5 +128,6 @@ func login() error {
 	}
 	said, err := json.Marshal(secret.Data)
 	fmt.Println(string(said))
+	time.Sleep(time.Second) // the browser still reads the last page
 	return err
 }
