@@ -11,6 +11,7 @@ from typing import Final
 
 from service.clients import Clients
 from service.handles import hash_handle
+from service.keys.algorithms import RSA_ALGS
 from service.keys.file import create_key_file
 from service.keys.material import KeyFault
 from service.keys.memory import FILE_NAME, RingMemory
@@ -18,7 +19,7 @@ from service.keys.rotation import DAY_S, Keeping, KeyRecord, Margins, Ring, impo
 from service.keys.rotation import Keys as KeyRecords
 from service.keys.running import ManagedKeys
 from service.keys.sealing import Unsealable
-from service.keys.signing import RSA_ALGS, Keyring, Keys, PublicKey, build_keyring
+from service.keys.signing import Keyring, Keys, PublicKey, build_keyring
 from service.keys.store import RingStore, Step
 from service.keys.timeline import overstaying
 from service.settings import ConfigurationError, Fault, Reading, Settings, in_order, read_settings

@@ -17,7 +17,8 @@ import click
 from service.cli.common import FAILED, WRONG_CONFIGURATION, json_option, say
 from service.cli.doctor import ca_option, connect_to_option, public_documents
 from service.issuer import FALLBACK_ISSUER, InvalidHost, IssuerResolver
-from service.keys.material import ASYMMETRIC_ALGS, KeyFault
+from service.keys.algorithms import in_order
+from service.keys.material import KeyFault
 from service.keys.rotation import KeyRecord, published, role
 from service.keys.sealing import Unsealable
 from service.protocol.metadata import build_metadata
@@ -166,7 +167,7 @@ def _keys(settings: Settings, now: int) -> _Keys | None:
     if ring is None:
         return None
     keys = list(published(ring.keys, now))
-    algs = sorted({key.alg for key in keys}, key=ASYMMETRIC_ALGS.index)
+    algs = in_order({key.alg for key in keys})
     changes = {key.kid: max(_changes(key, now)) for key in ring.keys}
     recent = {kid: at for kid, at in changes.items() if now - at < _OUTSIDE_WITHIN_S}
     return _Keys(algs, sorted(key.kid for key in keys), recent)
@@ -259,7 +260,7 @@ def _managed_notes(settings: Settings, warnings: list[str]) -> Generator[str, No
             warnings += replica_warnings(ring, rings, settings.margins, now=now)
             if older := ring_memory(settings).warning(ring):
                 warnings.append(older)
-            algs = sorted({key.alg for key in published(ring.keys, now)}, key=ASYMMETRIC_ALGS.index)
+            algs = in_order({key.alg for key in published(ring.keys, now)})
     except StoreUnavailable:
         yield "the ring of keys cannot be read now; a missing database is made at the first start"
     finally:

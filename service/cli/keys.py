@@ -25,9 +25,9 @@ from service.cli.common import (
     wide_option,
 )
 from service.cli.key_picture import draw_svg, draw_text, marks
+from service.keys.algorithms import ASYMMETRIC_ALGS
 from service.keys.file import check_mode
 from service.keys.material import (
-    ASYMMETRIC_ALGS,
     AsymmetricKey,
     KeyFault,
     load_private_pem,

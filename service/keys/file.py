@@ -6,11 +6,9 @@ import os
 import stat
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from joserfc.jwk import RSAKey
 
-from service.keys.material import KeyFault, load_private_key
+from service.keys.material import KeyFault, generate_key, load_private_key
 
 
 def read_key_file(path: Path) -> RSAKey:
@@ -59,8 +57,7 @@ def create_key_file(path: Path) -> RSAKey:
     Raises:
         KeyFault: when the folder cannot be written, or another's file is no key that we use.
     """
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem = generate_key("RS256").as_pem(private=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -80,7 +77,7 @@ def create_key_file(path: Path) -> RSAKey:
             f"the file cannot be made ({exc.strerror}); give the service's user a folder to write in"
         ) from None
     _sync_folder(path.parent)
-    return RSAKey.import_key(key)
+    return load_private_key(pem.decode())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -12,26 +12,19 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_der_private_key,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
-from service.keys.strength import MIN_RSA_BITS, WeakKey, check_rsa_private, check_rsa_public
+from service.keys.algorithms import ALGORITHMS, kinds_in_words, usual_alg
+from service.keys.strength import WeakKey, check_rsa_private, check_rsa_public
 
-#: What signs, RS256 first: every relying party knows that one (OpenID Connect Core §15.1).
-ASYMMETRIC_ALGS: Final = ("RS256", "PS256", "ES256", "Ed25519")
 MIN_SECRET_BYTES: Final = 32
 
 #: What signs so that others can verify it.
@@ -111,15 +104,14 @@ def load_private_key(pem: str) -> RSAKey:
         KeyFault: when it is not a PEM of an RSA key of 2,048 bits at least, without a passphrase; when it can be
             broken, or common verifiers would refuse it (`strength`).
     """
-    key = _read_pem(pem)
-    if not isinstance(key, rsa.RSAPrivateKey):
+    key = _imported(_read_pem(pem), "RS256", weak=_MAKE_RSA, other=f"is not an RSA key; {_MAKE_RSA}")
+    if not isinstance(key, RSAKey):  # pragma: no cover - the table says so
         raise KeyFault(f"is not an RSA key; {_MAKE_RSA}")
-    _check_strength(key, _MAKE_RSA)
-    return RSAKey.import_key(key)
+    return key
 
 
 def _read_pem(pem: str, alg: str | None = None) -> PrivateKeyTypes:
-    """Read a private key; one for RSASSA-PSS alone is for PS256 alone, and only where it restricts nothing."""
+    """Read a private key; one for RSASSA-PSS alone is for its own algorithms, and only where it restricts nothing."""
     data = pem.replace("\\n", "\n").strip().encode("utf-8", "replace")
     try:
         key = load_pem_private_key(data, None)
@@ -128,7 +120,7 @@ def _read_pem(pem: str, alg: str | None = None) -> PrivateKeyTypes:
     except (ValueError, UnsupportedAlgorithm):
         raise KeyFault(f"is not a readable private key; {_MAKE_RSA}") from None
     pss = _pss_identifier(data)
-    if pss is not None and not (alg == "PS256" and pss == _PSS_UNRESTRICTED):
+    if pss is not None and not ((alg or "").startswith("PS") and pss == _PSS_UNRESTRICTED):
         raise KeyFault(
             f"is an RSA-PSS key (id-RSASSA-PSS), which verifiers of RS256 refuse; write an ordinary RSA key: {_GENPKEY}"
         )
@@ -218,14 +210,9 @@ def base64url_uint(number: int) -> str:
 
 
 def generate_key(alg: str) -> AsymmetricKey:
-    """A fresh signing key for the algorithm: RSA of 2,048 bits, P-256, or Ed25519. RSA takes about 50 ms."""
-    if alg in {"RS256", "PS256"}:
-        return RSAKey.import_key(rsa.generate_private_key(public_exponent=65537, key_size=MIN_RSA_BITS))
-    if alg == "ES256":
-        return ECKey.import_key(ec.generate_private_key(ec.SECP256R1()))
-    if alg == "Ed25519":
-        return OKPKey.import_key(ed25519.Ed25519PrivateKey.generate())
-    raise LookupError(f"no key is made for {alg}")
+    """A fresh signing key for the algorithm. RSA takes about 50 ms."""
+    row = ALGORITHMS[alg]
+    return _IMPORT[row.kty](row.make())
 
 
 def private_bytes(key: AsymmetricKey) -> bytes:
@@ -246,23 +233,33 @@ def load_private_bytes(data: bytes, alg: str) -> AsymmetricKey:
         key = load_der_private_key(data, None, unsafe_skip_rsa_key_validation=True)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise KeyFault("is no private key; restore it, or revoke it") from None
-    _check_strength(key, "revoke it")
-    if isinstance(key, rsa.RSAPrivateKey) and alg in {"RS256", "PS256"}:
-        return RSAKey.import_key(key)
-    if isinstance(key, ec.EllipticCurvePrivateKey) and alg == "ES256" and key.curve.name == "secp256r1":
-        return ECKey.import_key(key)
-    if isinstance(key, ed25519.Ed25519PrivateKey) and alg == "Ed25519":
-        return OKPKey.import_key(key)
-    raise KeyFault(f"is no key for {alg}; restore it, or revoke it")
+    return _imported(key, alg, weak="revoke it", other=f"is no key for {alg}; restore it, or revoke it")
+
+
+def _imported(key: PrivateKeyTypes, alg: str, *, weak: str, other: str) -> AsymmetricKey:
+    """The key for the algorithm.
+
+    Raises:
+        KeyFault: when it can be broken, with the remedy `weak`; or, `other`, when the algorithm takes no such key.
+    """
+    row = ALGORITHMS.get(alg)
+    if row is None or not row.takes(key):
+        raise KeyFault(other)
+    _check_strength(key, weak)
+    return _IMPORT[row.kty](key)
 
 
 def load_public_jwk(jwk: Mapping[str, str]) -> AsymmetricKey:
     """Import a public key of the ring, to verify by."""
     members: dict[str, Any] = {name: jwk[name] for name in _PUBLIC_MEMBERS[jwk["kty"]]}
-    kinds: dict[str, type[AsymmetricKey]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
-    return kinds[jwk["kty"]].import_key(members)
+    return _IMPORT[jwk["kty"]](members)
 
 
+_IMPORT: Final[Mapping[str, Callable[[Any], AsymmetricKey]]] = {
+    "RSA": RSAKey.import_key,
+    "EC": ECKey.import_key,
+    "OKP": OKPKey.import_key,
+}
 _PUBLIC_MEMBERS: Final = {
     "RSA": ("kty", "n", "e"),
     "EC": ("kty", "crv", "x", "y"),
@@ -289,17 +286,9 @@ def load_private_pem(pem: str, alg: str | None) -> tuple[AsymmetricKey, str]:
         KeyFault: when it is no such key, one that can be broken, or not one for the algorithm.
     """
     key = _read_pem(pem, alg)
-    usual = {ec.EllipticCurvePrivateKey: "ES256", ed25519.Ed25519PrivateKey: "Ed25519"}
-    by = alg or next((name for kind, name in usual.items() if isinstance(key, kind)), "RS256")
-    _check_strength(key, "make another")
-    try:
-        return load_private_bytes(
-            key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), by
-        ), by
-    except KeyFault:
-        raise KeyFault(
-            f"is no key for {by}; write an RSA key of {MIN_RSA_BITS} bits at least, a P-256 or an Ed25519 key"
-        ) from None
+    by = alg or usual_alg(key)
+    other = f"is no key for {by}; write {kinds_in_words()}"
+    return _imported(key, by, weak="make another", other=other), by
 
 
 def public_pem(jwk: Mapping[str, str]) -> str:

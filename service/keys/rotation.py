@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from service.keys.material import ASYMMETRIC_ALGS
+from service.keys.algorithms import ASYMMETRIC_ALGS
 
 DAY_S: Final = 86_400
 

@@ -21,12 +21,10 @@ from joserfc.errors import JoseError
 from joserfc.jwk import JWKRegistry, OctKey, RSAKey
 from joserfc.jws import JWSRegistry
 
-from service.keys.material import ASYMMETRIC_ALGS, AsymmetricKey, KeyFault, public_jwk, public_numbers
+from service.keys.algorithms import ASYMMETRIC_ALGS, MINT_ALGS, RSA_ALGS, in_order
+from service.keys.material import AsymmetricKey, KeyFault, public_jwk, public_numbers
 
 DEFAULT_RSA_KID: Final = "pylon-default"
-MINT_ALGS: Final = ("HS256", *ASYMMETRIC_ALGS)
-#: What the RSA key of the environment signs by.
-RSA_ALGS: Final = ("RS256", "PS256")
 #: How long a key set may be kept that nothing will change, in s.
 MAX_AGE_S: Final = 300
 _MAX_HEADER_CHARS: Final = 700
@@ -130,8 +128,7 @@ class Keyring:
     @cached_property
     def advertised_algs(self) -> list[str]:
         """Discovery's algorithms: those of the published keys, RS256 first; HS256 where there are none."""
-        algs = {key.alg for key in self.published}
-        return sorted(algs, key=ASYMMETRIC_ALGS.index) or ["HS256"]
+        return in_order({key.alg for key in self.published}) or ["HS256"]
 
     def jwks(self) -> dict[str, list[Mapping[str, str]]]:
         """The JWK Set document (RFC 7517 §5)."""
@@ -291,8 +288,8 @@ def build_keyring(
     Args:
         mint_alg: the algorithm of minted tokens.
         secret: the HS256 key.
-        private_key: the RSA signing key. With PS256 it is published a second time, for that algorithm, under a name
-            of its own: a JWK is for one algorithm.
+        private_key: the RSA signing key. Where it mints by another algorithm than RS256, it is published a second time,
+            for that one, under a name of its own: a JWK is for one algorithm.
         public_key: the key to publish (`PYLON_OIDC_JWKS_RSA_N`); the same as `private_key`'s when both are there.
         kid: the kid to publish under; without one `pylon-default` for a published key, else the RFC 7638 thumbprint.
 
@@ -305,7 +302,9 @@ def build_keyring(
     published: list[PublicKey] = []
     if key := private_key or public_key:
         kid = kid or (DEFAULT_RSA_KID if public_key else key.thumbprint())
-        names = {"RS256": kid} | ({"PS256": f"{kid}.ps256"} if private_key and mint_alg == "PS256" else {})
+        names = {RSA_ALGS[0]: kid}
+        if private_key and mint_alg in RSA_ALGS[1:]:
+            names[mint_alg] = f"{kid}.{mint_alg.lower()}"
         published = [PublicKey(name, alg, public_jwk(key, kid=name, alg=alg)) for alg, name in names.items()]
         if private_key:
             signing = {alg: SigningKey(name, private_key) for alg, name in names.items()}

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from service.handles import hash_handle, new_id
+from service.keys.algorithms import in_order
 from service.keys.material import (
-    ASYMMETRIC_ALGS,
     AsymmetricKey,
     KeyFault,
     generate_key,
@@ -122,12 +122,12 @@ class RingStore:
         kept = set(self.configured_algs)
         if self.has_clients or self.store.list(Kind.CLIENT, now=now):
             kept.add("RS256")
-        return [alg for alg in ASYMMETRIC_ALGS if alg in kept]
+        return in_order(kept)
 
     def keeping(self, margins: Margins, *, now: int) -> Keeping:
         """What this replica keeps the ring by."""
         kept = {*self.configured_algs, *(["RS256"] if self.has_clients else [])}
-        return Keeping(tuple(alg for alg in ASYMMETRIC_ALGS if alg in kept), margins.rotation_s, now)
+        return Keeping(tuple(in_order(kept)), margins.rotation_s, now)
 
     def say(self, ring: Ring, margins: Margins, *, now: int) -> None:
         """Say in the database what this replica keeps the ring by, where that was not said lately."""
@@ -355,20 +355,11 @@ def _document_id(version: int) -> str:
     return hash_handle(f"key ring: version {version}")
 
 
-def _document(ring: Ring) -> Record:
-    body: dict[str, Any] = {
-        "version": ring.version,
-        "rotation_s": ring.rotation_s,
-        "keys": [asdict(key) for key in ring.keys],
-    }
-    return Record(Kind.KEY_RING, _document_id(ring.version), NEVER, body=body)
-
-
 def _said(kept_by: Sequence[Mapping[str, Any]]) -> tuple[Keeping, ...]:
     """What replicas noted. It is not authentic: numbers, and names that are known, or nothing."""
     return tuple(
         Keeping(
-            tuple(alg for alg in ASYMMETRIC_ALGS if alg in said["algs"]),
+            tuple(in_order(set(said["algs"]))),
             int(said["rotation_s"]),
             int(said["seen_at"]),
         )

@@ -13,7 +13,8 @@ from typing import Any, Final, Literal, TypeGuard
 from urllib.parse import urlsplit
 
 from service.handles import hash_handle
-from service.keys.material import ASYMMETRIC_ALGS, KeyFault, check_secret_strength
+from service.keys.algorithms import ASYMMETRIC_ALGS
+from service.keys.material import KeyFault, check_secret_strength
 from service.protocol.grants import GIVEN_BY_DEFAULT, GRANT_TYPES
 from service.records.claims import VERIFIED_CLAIMS, is_claim_name
 from service.records.clients import SECRET_METHODS, Client, ClientSecret, defaults

@@ -6,26 +6,17 @@ Spec: OpenID Connect Core 1.0 §2, §3.1.3.6; RP-Initiated Logout 1.0 §2
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from service.keys.algorithms import ALGORITHMS
 from service.keys.signing import InvalidToken, Keyring, Keys
 from service.protocol.tokens import JwtKind, kind_of
 from service.records.claims import is_attribute_name
 from service.records.clients import Client
 from service.records.users import User
-
-#: The hash that an algorithm signs over (OpenID Connect Core §3.1.3.6; RFC 8032 §5.1 for Ed25519).
-_HALF_HASHES: Final = {
-    "RS256": hashlib.sha256,
-    "PS256": hashlib.sha256,
-    "ES256": hashlib.sha256,
-    "Ed25519": hashlib.sha512,
-}
-
 
 #: A compact ID token stays below this many characters, so that it fits into headers and addresses.
 MAX_ID_TOKEN_CHARS: Final = 6_000
@@ -37,7 +28,7 @@ def half_hash(value: str, *, alg: str) -> str:
     Raises:
         KeyError: for an algorithm without a known hash; the token is then not made at all.
     """
-    digest = _HALF_HASHES[alg](value.encode()).digest()
+    digest = ALGORITHMS[alg].half_hash(value.encode()).digest()
     return base64.urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode()
 
 

@@ -10,7 +10,7 @@ from joserfc.jwk import RSAKey
 
 from service import issuer as issuers
 from service.keys import material as keys
-from service.keys.signing import RSA_ALGS
+from service.keys.algorithms import RSA_ALGS
 from service.protocol.clients import MintedAudienceMissing
 from service.settings.faults import Fault
 from service.settings.parsers import folder_fault

@@ -21,6 +21,7 @@ from joserfc.jwk import OctKey, RSAKey
 
 from service import issuer as issuers
 from service.keys import material as keys
+from service.keys.algorithms import ASYMMETRIC_ALGS, in_order
 from service.keys.file import read_key_file
 from service.keys.sealing import KEY_BYTES, SealingKeys
 from service.keys.strength import WeakKey, check_exponent
@@ -162,9 +163,9 @@ def key_id(value: str) -> str:
 def algs(value: str) -> tuple[str, ...]:
     """Asymmetric algorithms, separated by commas; in our order, each once."""
     wanted = set(issuers.parse_list(value))
-    if not wanted or not wanted <= set(keys.ASYMMETRIC_ALGS):
-        raise ValueError(f"an entry is no algorithm of ours; write some of {','.join(keys.ASYMMETRIC_ALGS)}")
-    return tuple(alg for alg in keys.ASYMMETRIC_ALGS if alg in wanted)
+    if not wanted or not wanted <= set(ASYMMETRIC_ALGS):
+        raise ValueError(f"an entry is no algorithm of ours; write some of {','.join(ASYMMETRIC_ALGS)}")
+    return tuple(in_order(wanted))
 
 
 def encryption_keys(value: str) -> SealingKeys:

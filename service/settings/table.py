@@ -11,10 +11,10 @@ from pydantic import Field, PlainValidator, ValidationInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.issuer import AllowedHost, parse_issuer
-from service.keys.material import ASYMMETRIC_ALGS, load_private_key, load_public_key
+from service.keys.algorithms import ASYMMETRIC_ALGS, MINT_ALGS
+from service.keys.material import load_private_key, load_public_key
 from service.keys.rotation import DAY_S, Margins
 from service.keys.sealing import SealingKeys
-from service.keys.signing import MINT_ALGS
 from service.records.clients import Client
 from service.records.lifetimes import Lifetimes
 from service.records.scopes import STANDARD_SCOPES, UNREAD_SCOPES, Scopes

@@ -14,8 +14,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import JWKRegistry, OctKey
 from joserfc.jws import JWSRegistry
 
+from service.keys.algorithms import ASYMMETRIC_ALGS, MINT_ALGS
 from service.keys.material import (
-    ASYMMETRIC_ALGS,
     AsymmetricKey,
     KeyFault,
     generate_key,
@@ -23,7 +23,7 @@ from service.keys.material import (
     load_public_jwk,
     public_jwk,
 )
-from service.keys.signing import MINT_ALGS, InvalidToken, Keyring, PublicKey, SigningKey
+from service.keys.signing import InvalidToken, Keyring, PublicKey, SigningKey
 
 FILE: dict[str, Any] = json.loads((Path(__file__).parents[1] / "vectors/jose.json").read_text())
 CASES = [
