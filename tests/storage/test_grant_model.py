@@ -307,6 +307,16 @@ STEP = st.tuples(st.sampled_from(ACTS + OFTEN), st.integers(0, 7), st.integers(0
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @example([("authorize", 0, 1), ("redeem", 0, 1), ("refresh", 0, 0), ("refresh", 0, 1), ("refresh", 0, 0)])
+@example(
+    [
+        ("authorize", 0, 1),
+        ("redeem", 0, 1),
+        ("refresh", 0, 0),
+        ("wait", 0, 2),
+        ("refresh", 0, 1),
+        ("refresh", 0, 0),
+    ]
+)
 @example([("authorize", 0, 1), ("redeem", 0, 1), ("refresh", 0, 0), ("sign_out", 0, 0), ("refresh", 0, 0)])
 @example([("authorize", 0, 1), ("redeem", 0, 1), ("redeem", 0, 0), ("redeem", 0, 1), ("refresh", 0, 0)])
 @example(
