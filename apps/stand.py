@@ -113,7 +113,8 @@ class Stand:
 
     def rotate(self) -> None:
         """Another key signs from now on, as soon as that is safe."""
-        from service.keys.rotation import Keys, Ring, UnsafeStep, rotated
+        from service.keys.ring import KeyRecords, Ring, UnsafeStep
+        from service.keys.rotation import rotated
         from service.keys.sealing import SealingKeys
         from service.keys.store import RingStore
         from tests.flows.rotating import MARGINS
@@ -123,7 +124,7 @@ class Stand:
         rings = RingStore(store, SealingKeys.of_dev_mode(), ("RS256",), has_clients=True)
         end = time.monotonic() + _ROTATION_S
 
-        def step(ring: Ring) -> Keys:
+        def step(ring: Ring) -> KeyRecords:
             return rotated(ring.keys, "RS256", now, MARGINS)
 
         while True:

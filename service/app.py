@@ -11,7 +11,7 @@ import structlog
 
 from service.clients import Clients
 from service.issuer import IssuerResolver, issuer_path
-from service.keys.rotation import Margins
+from service.keys.ring import Margins
 from service.keys.signing import Keys
 from service.logs import configure_logging
 from service.notices import Notices

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import stat
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from service.clients import Clients
 from service.handles import hash_handle
-from service.keys.algorithms import RSA_ALGS
-from service.keys.file import create_key_file
 from service.keys.material import KeyFault
-from service.keys.memory import FILE_NAME, RingMemory
-from service.keys.rotation import DAY_S, Keeping, KeyRecord, Margins, Ring, imported
-from service.keys.rotation import Keys as KeyRecords
-from service.keys.running import ManagedKeys
+from service.keys.ring import Margins
 from service.keys.sealing import Unsealable
-from service.keys.signing import Keyring, Keys, PublicKey, build_keyring
-from service.keys.store import RingStore, Step
-from service.keys.timeline import overstaying
+from service.keys.signing import Keys
+from service.keys.starting import load_keyring, load_managed_keys, ring_store
 from service.settings import ConfigurationError, Fault, Reading, Settings, in_order, read_settings
 from service.settings.cross_checks import no_minted_audience
-from service.storage.interface import Kind, Store, StoreRefused, StoreUnavailable
+from service.storage.interface import Kind, StoreRefused, StoreUnavailable
 from service.storage.sql import SqlStore
 from service.storage.urls import DatabaseUrl
 
@@ -100,122 +93,6 @@ def prepare(
     return Prepared(settings, keyring, store, warnings, key_made)
 
 
-def load_managed_keys(
-    settings: Settings, store: Store, margins: Margins, clock: Callable[[], float]
-) -> tuple[ManagedKeys, list[str]]:
-    """The ring, made whole and read, and what is odd about it.
-
-    Args:
-        settings: say how it is sealed, and which algorithms are kept.
-        store: where it is.
-        margins: of a rotation.
-        clock: Unix s.
-
-    Raises:
-        Unsealable: when it is not authentic, or a key of it cannot be opened.
-    """
-    rings = ring_store(settings, store)
-    keys = managed_keys(settings, rings, margins, clock)
-    now = int(clock())
-    try:
-        ring = keys.load()
-    except StoreUnavailable:
-        return keys, []  # told by the check of the store already
-    told = [*ring_warnings(ring, rings, margins, now=now), *replica_warnings(ring, rings, margins, now=now)]
-    return keys, [*told, *([keys.older] if keys.older else [])]
-
-
-def ring_store(settings: Settings, store: Store) -> RingStore:
-    """Where the ring of managed keys is."""
-    return RingStore(store, settings.sealing, settings.algs, has_clients=bool(settings.clients))
-
-
-def managed_keys(
-    settings: Settings, rings: RingStore, margins: Margins, clock: Callable[[], float]
-) -> ManagedKeys:
-    """The keys of a worker, not read yet."""
-    signs_here = settings.private_key or (settings.key_file and settings.key_file.key)
-    environment = build_keyring(
-        mint_alg=settings.jwt_alg,
-        secret=settings.jwt_secret,
-        public_key=None if signs_here else settings.public_key,
-    )
-    moving = _environments_key(settings, rings, margins, clock)
-    memory = ring_memory(settings)
-    return ManagedKeys(rings, margins, clock, environment, first_step=moving, memory=memory)
-
-
-def ring_memory(settings: Settings) -> RingMemory:
-    """What this host has seen of the ring."""
-    return RingMemory(settings.data_dir / FILE_NAME)
-
-
-def ring_warnings(ring: Ring, rings: RingStore, margins: Margins, *, now: int) -> Iterator[str]:
-    """What an operator should hear of a ring."""
-    in_use = Counter(rings.sealed_otherwise(ring).values())
-    for number, name in enumerate(rings.sealing.names, 1):
-        if count := in_use[name]:
-            yield (
-                f"PYLON_KEY_ENCRYPTION_KEY: {count} private {'key is' if count == 1 else 'keys are'} sealed under its key "
-                f"{number} ({name}) and not under its first; run pylon-oidc keys reseal before you drop that one"
-            )
-    if rings.sealing.names:
-        try:
-            rings.check_sealing(ring, now=now)
-        except Unsealable as error:
-            yield f"PYLON_KEY_ENCRYPTION_KEY: {error}"
-    kept = rings.algs(now=now)
-    for key in overstaying(ring.keys, now, margins):
-        if key.alg in kept:
-            yield f"the rotation of the {key.alg} key {key.kid} is overdue; run pylon-oidc keys rotate"
-        else:
-            yield (
-                f"{key.alg} is kept no more, and its key {key.kid} stays published; "
-                f"run pylon-oidc keys revoke {key.kid} when no token of it is needed"
-            )
-
-
-def replica_warnings(ring: Ring, rings: RingStore, margins: Margins, *, now: int) -> Iterator[str]:
-    """A word about each kind of replica that keeps the ring by other settings than this one."""
-    for other in rings.differing(ring, margins, now=now):
-        yield (
-            f"replicas differ: one that was there {max(0, now - other.seen_at)} s ago {_kept_by(other)}, "
-            f"this one {_kept_by(rings.keeping(margins, now=now))}; give all of them the same PYLON_OIDC_ALGS, "
-            "PYLON_OIDC_CLIENTS and PYLON_OIDC_KEY_ROTATION_DAYS. One that was replaced is forgotten after 20 minutes"
-        )
-
-
-def _kept_by(keeping: Keeping) -> str:
-    days = keeping.rotation_s / DAY_S
-    return f"keeps {', '.join(keeping.algs)} and rotates " + (f"every {days:g} days" if days else "by hand")
-
-
-def _environments_key(
-    settings: Settings, rings: RingStore, margins: Margins, clock: Callable[[], float]
-) -> Step | None:
-    """A private key of the environment comes into the ring, under every name that it is published under."""
-    private = settings.private_key or (settings.key_file.key if settings.key_file else None)
-    if private is None:
-        return None
-    mint_alg = settings.jwt_alg if settings.jwt_alg in RSA_ALGS else "RS256"
-    environment = build_keyring(mint_alg=mint_alg, private_key=private, public_key=settings.public_key)
-
-    def taken_in(ring: Ring) -> KeyRecords:
-        keys, now = ring.keys, int(clock())
-        for public in environment.published:
-            if any(_is_the_same(key, public) for key in keys):
-                continue  # under this name, or under the one that it was imported by
-            record = rings.record(private, public.alg, public.kid, ring.database_id)
-            keys = imported(keys, record, now, margins, kept=public.alg in rings.algs(now=now))
-        return keys
-
-    return taken_in
-
-
-def _is_the_same(key: KeyRecord, public: PublicKey) -> bool:
-    return key.kid == public.kid or (key.alg == public.alg and key.jwk.get("n") == public.jwk["n"])
-
-
 def inspect(environ: Mapping[str, str] | None = None, *, now: int) -> tuple[Settings, list[Fault], list[str]]:
     """The same checks without making anything: what `pylon-oidc check` shows."""
     reading = read_settings(environ)
@@ -240,30 +117,6 @@ def _newer_schema(store: SqlStore | None) -> Iterator[str]:
         pass  # told by the check of the store already
     finally:
         store.close()
-
-
-def load_keyring(settings: Settings, *, make_key_file: bool) -> Keyring:
-    """Put the keys of the settings together and try them.
-
-    Args:
-        settings: the settings.
-        make_key_file: whether a missing key file is made.
-
-    Raises:
-        KeyFault: when a key cannot be made or does not work.
-    """
-    private_key = settings.private_key
-    if settings.key_file is not None:
-        private_key = settings.key_file.key
-        if private_key is None and make_key_file:
-            private_key = create_key_file(settings.key_file.path)
-    return build_keyring(
-        mint_alg=settings.jwt_alg,
-        secret=settings.jwt_secret,
-        private_key=private_key,
-        public_key=settings.public_key,
-        kid=settings.jwks_kid,
-    )
 
 
 def _client_faults(reading: Reading, store: SqlStore | None, *, now: int) -> list[Fault]:

@@ -19,19 +19,13 @@ from service.cli.doctor import ca_option, connect_to_option, public_documents
 from service.issuer import FALLBACK_ISSUER, InvalidHost, IssuerResolver
 from service.keys.algorithms import in_order
 from service.keys.material import KeyFault
-from service.keys.rotation import KeyRecord, published, role
+from service.keys.ring import KeyRecord, published, role
 from service.keys.sealing import Unsealable
+from service.keys.starting import load_keyring, ring_memory, ring_store
+from service.keys.warnings import replica_warnings, ring_warnings
 from service.protocol.metadata import build_metadata
 from service.settings import Fault, Settings, given_names
-from service.startup import (
-    inspect,
-    load_keyring,
-    open_store,
-    replica_warnings,
-    ring_memory,
-    ring_store,
-    ring_warnings,
-)
+from service.startup import inspect, open_store
 from service.storage.interface import StoreUnavailable
 
 #: How long the key set may differ outside: a worker looks at the ring once a minute, a cache keeps it for 300 s.

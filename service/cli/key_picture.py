@@ -12,7 +12,7 @@ from html import escape
 from typing import Final
 
 from service.cli.common import as_date
-from service.keys.rotation import KeyRecord, role
+from service.keys.ring import KeyRecord, role
 from service.keys.timeline import Change
 
 #: Label, bar and role are 80 together.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from service.handles import new_id
-from service.keys.rotation import Ring
+from service.keys.ring import Ring
 
 FILE_NAME: Final = "key-ring-seen.json"
 

@@ -20,22 +20,19 @@ import structlog
 
 from service.keys.material import AsymmetricKey, KeyFault, load_public_jwk
 from service.keys.memory import RingMemory, Seen
-from service.keys.rotation import (
+from service.keys.ring import (
     DAY_S,
     KeyRecord,
-    Keys,
+    KeyRecords,
     Margins,
     Ring,
-    needs,
     published,
-    revoked,
     role,
     signer,
-    straightened,
     taken_away,
     turns_at,
-    without_private_parts_of_gone,
 )
+from service.keys.rotation import needs, revoked, straightened, without_private_parts_of_gone
 from service.keys.sealing import Unsealable
 from service.keys.signing import Keyring, PublicKey, SigningKey, try_key, unverified_kid
 from service.keys.store import SAYS_EVERY_S, RingStore, Step
@@ -239,7 +236,7 @@ class ManagedKeys:
         self._begun = True
         return ring
 
-    def _first(self, ring: Ring, now: int) -> Keys:
+    def _first(self, ring: Ring, now: int) -> KeyRecords:
         """The first step, and what this host knows to be taken away: an older ring may have been put back."""
         keys = ring.keys if self._first_step is None else self._first_step(ring)
         self._recall(ring)

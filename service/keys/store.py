@@ -6,7 +6,7 @@ Never touches: when keys change (`rotation`), signing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
@@ -20,19 +20,12 @@ from service.keys.material import (
     private_bytes,
     public_jwk,
 )
+from service.keys.ring import Keeping, KeyRecord, KeyRecords, Margins, Ring, role
 from service.keys.rotation import (
-    Keeping,
-    KeyRecord,
-    Keys,
-    Margins,
-    Ring,
     added,
     kept_long_enough,
     needs,
-    published,
     rescheduled,
-    revoked,
-    role,
     straightened,
     without_private_parts_of_gone,
 )
@@ -51,22 +44,7 @@ SAYS_EVERY_S: Final = 600
 _SAID_COUNTS_S: Final = 2 * SAYS_EVERY_S
 _MOST_SAID: Final = 8
 
-Step = Callable[[Ring], Keys]
-
-
-@dataclass(frozen=True)
-class Resealed:
-    """What `RingStore.reseal` did.
-
-    Attributes:
-        ring: as it is now.
-        count: how many private parts were sealed under the first encryption key.
-        taken_away: the kids of the keys that a repair did not keep.
-    """
-
-    ring: Ring
-    count: int
-    taken_away: tuple[str, ...]
+Step = Callable[[Ring], KeyRecords]
 
 
 @dataclass(frozen=True)
@@ -230,14 +208,14 @@ class RingStore:
 
     def _completed(
         self,
-        keys: Keys,
+        keys: KeyRecords,
         database_id: str,
         algs: Sequence[str],
         spare: dict[str, list[AsymmetricKey]],
         margins: Margins,
         *,
         now: int,
-    ) -> Keys:
+    ) -> KeyRecords:
         unused = {alg: list(made) for alg, made in spare.items()}
         while missing := needs(keys, algs, now, margins):
             alg = missing[0]
@@ -285,55 +263,6 @@ class RingStore:
             raise Unsealable(f"the key {key.kid} is published as another one; restore it, or revoke it")
         return private
 
-    def reseal(self, margins: Margins, *, now: int, repair: bool = False) -> Resealed:
-        """Seal every private part, and authenticate the ring, under the first encryption key.
-
-        What will not sign again, and whose encryption key is gone already, stays as it is until it goes.
-
-        Args:
-            margins: what keeps it safe.
-            now: Unix s.
-            repair: whether to take a ring that is not authentic. A key is kept where its private part opens and is
-                that of the public one, since nobody without the encryption key can seal one; all others are taken away.
-
-        Raises:
-            Unsealable: when one cannot be opened that signs, or will; or the ring is not authentic.
-        """
-        count = 0
-        taken_away: list[str] = []
-
-        def sealed_again(ring: Ring) -> Keys:
-            nonlocal count, taken_away
-            count, taken_away = 0, []
-            keys = ring.keys
-            if repair:
-                unproven = {key.kid for key in keys if not self._proves(key, ring)}
-                taken_away = [key.kid for key in published(keys, now) if key.kid in unproven]
-                keys = _without(keys, unproven, now, margins)
-            others, resealed = self.sealed_otherwise(ring), []
-            for key in keys:
-                if key.sealed is not None and key.kid in others:
-                    binding = Binding(key.kid, key.alg, ring.database_id)
-                    again = self.sealing.seal(self.sealing.unseal(key.sealed, binding), binding)
-                    resealed.append(replace(key, sealed=again))
-                    count += 1
-                else:
-                    resealed.append(key)
-            return tuple(resealed)
-
-        ring = self.ensure(
-            margins, now=now, step=sealed_again, though_shut=repair, though_unproven=repair, anyway=True
-        )
-        return Resealed(ring, count, tuple(taken_away))
-
-    def _proves(self, key: KeyRecord, ring: Ring) -> bool:
-        """Whether its own private part says that it is ours, whoever wrote the ring."""
-        try:
-            self.open(key, ring)
-        except Unsealable:
-            return False
-        return True
-
     def sealed_otherwise(self, ring: Ring) -> dict[str, str]:
         """The kids whose private parts are sealed under another encryption key that is here, not the first; its name."""
         others = self.sealing.names[1:]
@@ -378,14 +307,3 @@ def _counts(said: Keeping, now: int) -> bool:
 def _ring(body: Mapping[str, Any], database_id: str) -> Ring:
     keys = tuple(KeyRecord(**key) for key in body["keys"])
     return Ring(body["version"], database_id, keys, body["rotation_s"])
-
-
-def _without(keys: Keys, unproven: Collection[str], now: int, margins: Margins) -> Keys:
-    """The keys, those of the kids taken away: no hint that they signed counts, where they are gone already."""
-    for key in published(keys, now):
-        if key.kid in unproven:
-            keys = revoked(keys, key.kid, now, margins)
-    return tuple(
-        replace(key, revoked_at=now, sealed=None) if key.kid in unproven and key.revoked_at is None else key
-        for key in keys
-    )

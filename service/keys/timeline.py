@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from service.keys.rotation import DAY_S, KeyRecord, Keys, Margins, published, role, with_role
+from service.keys.ring import DAY_S, KeyRecord, KeyRecords, Margins, published, role, with_role
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Change:
     reason: str
 
 
-def coming(keys: Keys, now: int, margins: Margins) -> list[Change]:
+def coming(keys: KeyRecords, now: int, margins: Margins) -> list[Change]:
     """Every change that is known of, the soonest first."""
     changes: list[Change] = []
     for key in published(keys, now):
@@ -70,7 +70,7 @@ def _lasting(seconds: int) -> str:
     return f"{seconds} s" if seconds < 2 * DAY_S else f"{seconds // DAY_S} days"
 
 
-def overdue(keys: Keys, algs: Collection[str], now: int, margins: Margins) -> list[KeyRecord]:
+def overdue(keys: KeyRecords, algs: Collection[str], now: int, margins: Margins) -> list[KeyRecord]:
     """The keys that sign although another should by now; by hand, after a year.
 
     Of the algorithms that are kept, `algs`; nothing follows the last key of another one.
@@ -78,7 +78,7 @@ def overdue(keys: Keys, algs: Collection[str], now: int, margins: Margins) -> li
     return [key for key in overstaying(keys, now, margins) if key.alg in algs]
 
 
-def overstaying(keys: Keys, now: int, margins: Margins) -> list[KeyRecord]:
+def overstaying(keys: KeyRecords, now: int, margins: Margins) -> list[KeyRecord]:
     """The keys that sign for longer than a key should, of every algorithm."""
     longest = margins.rotation_s + margins.lead_s if margins.rotation_s else 365 * DAY_S
     return [
@@ -88,7 +88,7 @@ def overstaying(keys: Keys, now: int, margins: Margins) -> list[KeyRecord]:
     ]
 
 
-def violations(keys: Keys, now: int, margins: Margins) -> list[str]:
+def violations(keys: KeyRecords, now: int, margins: Margins) -> list[str]:
     """What the contract's §9 would not allow of this ring at this second; tests ask, at every step.
 
     Exempt are what it exempts: an algorithm's first key, and one that took over from a revoked one.

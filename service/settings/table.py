@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from service.issuer import AllowedHost, parse_issuer
 from service.keys.algorithms import ASYMMETRIC_ALGS, MINT_ALGS
 from service.keys.material import load_private_key, load_public_key
-from service.keys.rotation import DAY_S, Margins
+from service.keys.ring import DAY_S, Margins
 from service.keys.sealing import SealingKeys
 from service.records.clients import Client
 from service.records.lifetimes import Lifetimes

@@ -26,7 +26,15 @@ REQUESTS = frozenset({"req", "_req", "request"})
 ENVIRONMENT = frozenset({"settings/reading.py", "serving/plan.py"})
 RANDOMNESS = frozenset({"handles.py"})
 WALL_CLOCK = frozenset(
-    {"app.py", "logs.py", "cli/check.py", "cli/clients.py", "cli/doctor.py", "cli/keys.py", "cli/sessions.py"}
+    {
+        "app.py",
+        "logs.py",
+        "cli/check.py",
+        "cli/clients.py",
+        "cli/doctor.py",
+        "cli/keys_shown.py",
+        "cli/sessions.py",
+    }
     | {"cli/serve.py", "cli/sweep.py"}
 )
 #: Dev mode's pages look at forwarding headers only to refuse: whoever came by a proxy did not come from this machine.
@@ -122,9 +130,12 @@ def wall_clock(tree: ast.Module, file: str) -> Iterator[str]:
 
 def jose_elsewhere(tree: ast.Module, file: str) -> Iterator[str]:
     """Calls of JOSE outside the one place for it; who imports keys, reads their file or the settings may name their types."""
-    if file not in {"keys/signing.py", "keys/material.py", "keys/file.py"} and not file.startswith(
-        "settings/"
-    ):
+    if file not in {
+        "keys/signing.py",
+        "keys/material.py",
+        "keys/file.py",
+        "keys/starting.py",
+    } and not file.startswith("settings/"):
         yield from (name for name in _imported(tree) if name.split(".")[0] == "joserfc")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.keys.rotation import Margins
+from service.keys.ring import Margins
 
 #: JWKS may be kept for 1 s, by nginx and by the verifier behind it; tokens live 3 s; a worker learns within 1 s.
 #: Times are whole seconds, hence one more in the lead.

@@ -13,7 +13,8 @@ import jwt
 import pytest
 
 from service.keys.material import load_private_key
-from service.keys.rotation import Keys, Ring, imported
+from service.keys.ring import KeyRecords, Ring
+from service.keys.rotation import imported
 from service.keys.sealing import SealingKeys
 from service.keys.store import RingStore
 from tests.flows.polling import wait_until
@@ -170,7 +171,7 @@ def test_moving_to_the_ring_and_back_keeps_every_token_good(
     rings = RingStore(store, SealingKeys((SEALING,)))
     name = load_private_key(last.read_text()).thumbprint()
 
-    def step(ring: Ring) -> Keys:
+    def step(ring: Ring) -> KeyRecords:
         record = rings.record(load_private_key(last.read_text()), "RS256", name, ring.database_id)
         return imported(ring.keys, record, int(time.time()), MARGINS, as_next=True)
 

@@ -22,7 +22,8 @@ import jwt
 import pytest
 import requests
 
-from service.keys.rotation import Keys, Margins, Ring, UnsafeStep, revoked, rotated, with_role
+from service.keys.ring import KeyRecords, Margins, Ring, UnsafeStep, with_role
+from service.keys.rotation import revoked, rotated
 from service.keys.sealing import SealingKeys
 from service.keys.store import RingStore
 from tests.flows.polling import wait_until
@@ -257,7 +258,7 @@ def load(stand: Stand) -> Iterator[Load]:
 def rotate(rings: RingStore, margins: Margins, *algs: str) -> None:
     """Rotate the algorithms, or all, as soon as that is allowed."""
 
-    def step(ring: Ring) -> Keys:
+    def step(ring: Ring) -> KeyRecords:
         keys = ring.keys
         for alg in algs or ALGS:
             keys = rotated(keys, alg, now, margins)

@@ -17,10 +17,11 @@ import structlog
 
 from service.app import create_app
 from service.keys.signing import Keys
+from service.keys.starting import load_keyring, load_managed_keys
 from service.logs import configure_logging
 from service.sessions import LocalSessions
 from service.settings import Settings, read_settings
-from service.startup import load_keyring, load_managed_keys, open_store
+from service.startup import open_store
 from service.storage.interface import Store
 from service.storage.sql import SqlStore
 from service.storage.sqlite import SqliteDatabase

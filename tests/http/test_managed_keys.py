@@ -20,12 +20,13 @@ from service.app import get_app
 from service.handles import hash_handle
 from service.keys.material import load_private_key
 from service.keys.memory import RingMemory
-from service.keys.rotation import DAY_S, Keys, Margins, Ring, imported, revoked, rotated
+from service.keys.ring import DAY_S, KeyRecords, Margins, Ring
+from service.keys.rotation import imported, revoked, rotated
 from service.keys.running import ManagedKeys
 from service.keys.sealing import SealingKeys
 from service.keys.signing import InvalidToken, Keyring
+from service.keys.starting import load_managed_keys
 from service.keys.store import RingStore
-from service.startup import load_managed_keys
 from service.storage.interface import Kind, Record, StoreUnavailable
 from service.storage.sql import SqlStore
 from service.storage.sqlite import SqliteDatabase
@@ -620,7 +621,7 @@ def test_an_imported_key_verifies_on(house: House, rings: RingStore) -> None:
     """Issue: `keys import`, also of Pylon's file, keeps the old kid."""
     now = int(house.clock.now)
 
-    def step(ring: Ring) -> Keys:
+    def step(ring: Ring) -> KeyRecords:
         record = rings.record(load_private_key(rsa_pem()), "RS256", "0123456789abcdef", ring.database_id)
         return imported(ring.keys, record, now, M)
 

@@ -11,27 +11,29 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from service.keys.rotation import (
+from service.keys.ring import (
     DAY_S,
     KeyRecord,
-    Keys,
+    KeyRecords,
     Margins,
     NoSuchKey,
     UnsafeStep,
+    published,
+    role,
+    signer,
+    turns_at,
+    with_role,
+)
+from service.keys.rotation import (
     added,
     imported,
     kept_long_enough,
     needs,
-    published,
     rescheduled,
     revoked,
-    role,
     rotated,
     rotation_is_safe_at,
-    signer,
     straightened,
-    turns_at,
-    with_role,
     without_private_parts_of_gone,
 )
 from service.keys.timeline import coming, overdue, violations
@@ -47,14 +49,16 @@ def key(kid: str, alg: str = "RS256", **times: Any) -> KeyRecord:
     return KeyRecord(kid, alg, {"kid": kid}, {"data": kid}, **{"published_at": T, **times})
 
 
-def whole(keys: Keys = (), now: int = T, margins: Margins = M, algs: tuple[str, ...] = ("RS256",)) -> Keys:
+def whole(
+    keys: KeyRecords = (), now: int = T, margins: Margins = M, algs: tuple[str, ...] = ("RS256",)
+) -> KeyRecords:
     """The ring with what it lacks."""
     while missing := needs(keys, algs, now, margins):
         keys = added(keys, key(f"k{len(keys) + 1}", missing[0]), now, margins)
     return keys
 
 
-def roles(keys: Keys, now: int) -> dict[str, str]:
+def roles(keys: KeyRecords, now: int) -> dict[str, str]:
     """The role of each."""
     return {each.kid: role(each, now) for each in keys}
 
@@ -424,7 +428,7 @@ def test_the_defaults_are_the_contracts() -> None:
 
 # --- whether the check finds anything ---
 
-BROKEN: dict[str, tuple[Keys, str]] = {
+BROKEN: dict[str, tuple[KeyRecords, str]] = {
     "two sign": ((key("a", signs_from=T), key("b", signs_from=T), key("c")), "2 keys are active"),
     "none signs": ((key("a"), key("b")), "0 keys are active"),
     "no next": ((key("a", signs_from=T),), "no key is next"),
@@ -449,7 +453,7 @@ BROKEN: dict[str, tuple[Keys, str]] = {
 
 
 @pytest.mark.parametrize(("keys", "told"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_ring_is_found(keys: Keys, told: str) -> None:
+def test_a_broken_ring_is_found(keys: KeyRecords, told: str) -> None:
     """Every check has a refusing test."""
     assert any(told in violation for violation in violations(keys, T, M)), violations(keys, T, M)
 
@@ -471,10 +475,10 @@ class AnyHistory(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = T
-        self.keys: Keys = ()
+        self.keys: KeyRecords = ()
         self.made = 0
         #: What replicas have read, and when.
-        self.views: list[tuple[int, Keys]] = []
+        self.views: list[tuple[int, KeyRecords]] = []
         #: The published kids at each moment that something could change.
         self.sets: list[tuple[int, frozenset[str]]] = []
         #: Tokens: kid, and when they end.
@@ -487,7 +491,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.made += 1
         return key(f"k{self.made}", alg)
 
-    def write(self, keys: Keys) -> None:
+    def write(self, keys: KeyRecords) -> None:
         """A change, completed as every writer does."""
         while missing := needs(keys, ALGS, self.now, self.margins):
             new = self.new_key(missing[0])
@@ -632,7 +636,7 @@ class AnyClock(RuleBasedStateMachine):
         self.known: set[str] = set()
         self.keys = self.complete(())
 
-    def complete(self, keys: Keys) -> Keys:
+    def complete(self, keys: KeyRecords) -> KeyRecords:
         """As every writer does; whoever is new may not sign, but where nothing could."""
         nothing_can = signer(keys, "RS256", self.now) is None
         keys = straightened(keys, self.now, self.margins)

@@ -13,7 +13,8 @@ import jwt as pyjwt
 import pytest
 
 from service.clients import Clients
-from service.keys.rotation import DAY_S, Margins, revoked
+from service.keys.ring import DAY_S, Margins
+from service.keys.rotation import revoked
 from service.keys.sealing import SealingKeys
 from service.keys.store import RingStore
 from service.startup import clients_without_a_key

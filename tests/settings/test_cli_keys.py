@@ -25,7 +25,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from service.cli.key_picture import draw_svg, draw_text, marks
-from service.keys.rotation import DAY_S, Keys, Margins, published, role, rotated
+from service.keys.ring import DAY_S, KeyRecords, Margins, published, role
+from service.keys.rotation import rotated
 from service.keys.sealing import SealingKeys
 from service.keys.store import RingStore
 from service.keys.timeline import coming
@@ -183,7 +184,7 @@ def test_plan_by_hand_has_no_changes(run: Run, tmp_path: Path) -> None:
     assert operator.roles() == {alg: ["active", "next", "next"] for alg in ("ES256", "Ed25519")}
 
 
-def _after_a_rotation(now: int, margins: Margins) -> Keys:
+def _after_a_rotation(now: int, margins: Margins) -> KeyRecords:
     keys = whole(now=now - 5000, margins=margins)
     return whole(rotated(keys, "RS256", now - 2000, margins), now - 2000, margins)
 

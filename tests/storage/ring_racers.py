@@ -8,7 +8,9 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from service.keys.rotation import Keys, Margins, Ring, UnsafeStep, rotated
+from service.keys.operations import reseal
+from service.keys.ring import KeyRecords, Margins, Ring, UnsafeStep
+from service.keys.rotation import rotated
 from service.keys.sealing import SealingKeys
 from service.keys.store import RingStore
 from service.storage.sql import SqlStore
@@ -26,7 +28,7 @@ def rings_in(store: SqlStore, *secrets: bytes, algs: tuple[str, ...] = ALGS) -> 
     return RingStore(store, SealingKeys(secrets or (ONE,)), algs)
 
 
-def rotate(alg: str, now: int) -> Callable[[Ring], Keys]:
+def rotate(alg: str, now: int) -> Callable[[Ring], KeyRecords]:
     """The step of a rotation."""
     return lambda ring: rotated(ring.keys, alg, now, M)
 
@@ -59,6 +61,6 @@ def hang_in(what: str) -> None:
     watch(after=hang)
     rings = rings_in(open_url(os.environ["DATABASE_URL"]), TWO, ONE)
     if what == "reseal":
-        rings.reseal(M, now=NOW)
+        reseal(rings, M, now=NOW)
     else:
         rings.ensure(M, now=NOW + 1000, step=None if what == "creation" else rotate("ES256", NOW + 1000))

@@ -13,10 +13,10 @@ import pytest
 from webtest import TestApp
 
 from service.app import create_app
+from service.keys.starting import load_keyring
 from service.records.sessions import SignIn
 from service.sessions import LocalSessions
 from service.settings import read_settings
-from service.startup import load_keyring
 from service.storage.interface import Fitting, Kind
 from service.storage.sql import SqlStore
 from service.storage.sqlite import SqliteDatabase

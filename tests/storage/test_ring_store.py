@@ -25,19 +25,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from service.keys.material import generate_key, load_private_key, private_bytes, public_jwk
-from service.keys.rotation import (
-    DAY_S,
-    Keys,
-    Margins,
-    Ring,
-    UnsafeStep,
-    imported,
-    published,
-    revoked,
-    role,
-    rotated,
-    with_role,
-)
+from service.keys.operations import reseal
+from service.keys.ring import DAY_S, KeyRecords, Margins, Ring, UnsafeStep, published, role, with_role
+from service.keys.rotation import imported, revoked, rotated
 from service.keys.sealing import (
     NoSealingKey,
     SealBroken,
@@ -151,7 +141,7 @@ def test_a_writer_that_read_an_old_version_reads_again(rings: RingStore, second_
     rings.ensure(M, now=NOW)
     seen: list[int] = []
 
-    def slow(ring: Ring) -> Keys:
+    def slow(ring: Ring) -> KeyRecords:
         seen.append(ring.version)
         if len(seen) == 1:
             rings_in(second_store).ensure(M, now=NOW + 1000, step=rotate("Ed25519", NOW + 1000))
@@ -211,7 +201,7 @@ def test_a_change_that_is_killed_has_not_happened(database_url: str, store: SqlS
         pass
     assert rings.load(now=NOW) == before
     if what == "reseal":
-        assert rings.reseal(M, now=NOW).count == 4
+        assert reseal(rings, M, now=NOW).count == 4
     else:
         rings.ensure(M, now=NOW + 1000, step=None if what == "creation" else rotate("ES256", NOW + 1000))
     ring = rings.load(now=NOW)
@@ -396,7 +386,7 @@ def test_a_ring_that_was_written_without_the_encryption_key_is_refused(
                 lambda: rings.load(now=NOW),
                 lambda: rings.ensure(M, now=later),
                 lambda: rings.ensure(M, now=later, step=rotate("ES256", later), though_shut=True),
-                lambda: rings.reseal(M, now=later),
+                lambda: reseal(rings, M, now=later),
             ):
                 with pytest.raises(Unsealable):
                     use()
@@ -434,7 +424,7 @@ def test_a_ring_with_a_part_of_another_one_is_refused(rings: RingStore, store: S
     for use in (
         lambda: rings.load(now=NOW),
         lambda: rings.ensure(M, now=NOW),
-        lambda: rings.reseal(M, now=NOW),
+        lambda: reseal(rings, M, now=NOW),
     ):
         with pytest.raises(Unsealable):
             use()
@@ -446,7 +436,7 @@ def test_a_repair_keeps_what_proves_itself(rings: RingStore, store: SqlStore, fo
     """docs/keys.md: a key is kept whose private part opens, and belongs to the public one; nothing else is."""
     ours = rings.ensure(M, now=NOW)
     _changed(store, FORGERIES[forgery])
-    done = rings.reseal(M, now=NOW, repair=True)
+    done = reseal(rings, M, now=NOW, repair=True)
     assert done.taken_away == ("theirs",)
     ring = rings.load(now=NOW)
     assert ring == done.ring
@@ -460,7 +450,7 @@ def test_a_repair_takes_nothing_of_what_was_gone_for_ours(rings: RingStore, stor
     """A gone key has no private part to prove itself by: hints that it signed count no more."""
     rings.ensure(M, now=NOW)
     _changed(store, lambda body: body["keys"].append(_THEIR_KEY | {"gone_at": NOW - 700}))
-    done = rings.reseal(M, now=NOW, repair=True)
+    done = reseal(rings, M, now=NOW, repair=True)
     (theirs,) = [key for key in done.ring.keys if key.kid == "theirs"]
     assert (done.taken_away, theirs.revoked_at) == ((), NOW)
 
@@ -475,7 +465,7 @@ def test_every_encryption_key_that_is_here_authenticates(store: SqlStore) -> Non
         new.load(now=NOW)
     both.ensure(M, now=now, step=rotate("ES256", now))
     assert old.load(now=now) == both.load(now=now) == new.load(now=now)
-    both.reseal(M, now=now)
+    reseal(both, M, now=now)
     assert new.ensure(M, now=now).version == 3
     new.ensure(M, now=now, step=rotate("Ed25519", now))
     with pytest.raises(WrongSealingKey):
@@ -487,7 +477,7 @@ def test_reseal_authenticates_under_the_first_although_nothing_was_sealed_otherw
     rings_in(store, TWO).ensure(M, now=NOW)
     _changed(store, lambda body: _remac(body, ONE, database_id=_database_id(store)))
     both = rings_in(store, TWO, ONE)
-    assert both.reseal(M, now=NOW).count == 0
+    assert reseal(both, M, now=NOW).count == 0
     _open_all(rings_in(store, TWO))
 
 
@@ -502,10 +492,10 @@ def test_reseal_moves_every_key_to_the_first_encryption_key(store: SqlStore) -> 
     both = rings_in(store, TWO, ONE)
     ring = both.load(now=NOW)
     assert ring is not None and set(both.sealed_otherwise(ring)) == {key.kid for key in ring.keys}
-    done = both.reseal(M, now=NOW)
+    done = reseal(both, M, now=NOW)
     assert (done.count, both.sealed_otherwise(done.ring)) == (4, {})
     _open_all(rings_in(store, TWO))
-    assert both.reseal(M, now=NOW).count == 0
+    assert reseal(both, M, now=NOW).count == 0
 
 
 def test_reseal_does_what_can_be_done(store: SqlStore) -> None:
@@ -517,7 +507,7 @@ def test_reseal_does_what_can_be_done(store: SqlStore) -> None:
     old = ring.keys[0].kid
     _changed(store, lambda body: body["keys"][0]["sealed"].update(by="lost"), both)
     now += M.learn_s
-    done = both.reseal(M, now=now)
+    done = reseal(both, M, now=now)
     ring = done.ring
     assert (done.count, role(ring.keys[0], now)) == (3, "retired")
     assert rings_in(store, TWO).sealed_otherwise(ring) == {}
@@ -528,7 +518,7 @@ def test_reseal_with_a_wrong_key_changes_nothing(store: SqlStore) -> None:
     """Nothing is lost by a mistake."""
     before = rings_in(store).ensure(M, now=NOW)
     with pytest.raises(WrongSealingKey):
-        rings_in(store, TWO).reseal(M, now=NOW)
+        reseal(rings_in(store, TWO), M, now=NOW)
     assert rings_in(store).load(now=NOW) == before
 
 
@@ -569,7 +559,7 @@ def test_a_ring_whose_encryption_key_is_lost_can_be_repaired(store: SqlStore) ->
     """Whoever has lost the encryption key gets on with new keys."""
     before = rings_in(store).ensure(M, now=NOW)
     lost = rings_in(store, TWO)
-    done = lost.reseal(M, now=NOW, repair=True)
+    done = reseal(lost, M, now=NOW, repair=True)
     assert set(done.taken_away) == {key.kid for key in before.keys}
     assert len(published(done.ring.keys, NOW)) == 4
     _open_all_published(lost, lost.load(now=NOW))
@@ -654,7 +644,7 @@ class AnyHistory(RuleBasedStateMachine):
     def an_operator_revokes(self, index: int, which: int) -> None:
         """Whatever is published."""
 
-        def step(ring: Ring) -> Keys:
+        def step(ring: Ring) -> KeyRecords:
             shown = published(ring.keys, self.now)
             return revoked(ring.keys, shown[which % len(shown)].kid, self.now, self.margins)
 

@@ -20,11 +20,12 @@ from urllib.parse import urlencode
 
 from service.app import create_app
 from service.handles import hash_handle
-from service.keys.rotation import Margins, revoked, role, signer
+from service.keys.ring import Margins, role, signer
+from service.keys.rotation import revoked
+from service.keys.starting import load_managed_keys, ring_store
 from service.keys.store import RingStore
 from service.sessions import LocalSessions
 from service.settings import read_settings
-from service.startup import load_managed_keys, ring_store
 from service.storage.interface import Kind
 from service.storage.sql import SqlStore
 from tests.http.driver import Clock, House

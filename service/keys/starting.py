@@ -1,0 +1,169 @@
+"""How the keys of a start are put together, from what the settings say.
+
+Owns: which of the environment's keys sign, which come into the ring.
+Never touches: the environment, the settings' names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from joserfc.jwk import OctKey, RSAKey
+
+from service.keys.algorithms import RSA_ALGS
+from service.keys.file import create_key_file
+from service.keys.memory import FILE_NAME, RingMemory
+from service.keys.ring import KeyRecord, KeyRecords, Margins, Ring
+from service.keys.rotation import imported
+from service.keys.running import ManagedKeys
+from service.keys.sealing import SealingKeys
+from service.keys.signing import Keyring, PublicKey, build_keyring
+from service.keys.store import RingStore, Step
+from service.keys.warnings import replica_warnings, ring_warnings
+from service.storage.interface import Store, StoreUnavailable
+
+
+class KeyFile(Protocol):
+    """The file of a key: where it is, and the key; None where it is still to be made."""
+
+    @property
+    def path(self) -> Path: ...  # noqa: D102
+
+    @property
+    def key(self) -> RSAKey | None: ...  # noqa: D102
+
+
+class KeySettings(Protocol):
+    """What the settings say of keys: each by the name that it has there."""
+
+    @property
+    def jwt_alg(self) -> str: ...  # noqa: D102
+
+    @property
+    def jwt_secret(self) -> OctKey | None: ...  # noqa: D102
+
+    @property
+    def private_key(self) -> RSAKey | None: ...  # noqa: D102
+
+    @property
+    def public_key(self) -> RSAKey | None: ...  # noqa: D102
+
+    @property
+    def key_file(self) -> KeyFile | None: ...  # noqa: D102
+
+    @property
+    def jwks_kid(self) -> str | None: ...  # noqa: D102
+
+    @property
+    def sealing(self) -> SealingKeys: ...  # noqa: D102
+
+    @property
+    def algs(self) -> Sequence[str]: ...  # noqa: D102
+
+    @property
+    def clients(self) -> Sequence[object]: ...  # noqa: D102
+
+    @property
+    def data_dir(self) -> Path: ...  # noqa: D102
+
+
+def load_managed_keys(
+    settings: KeySettings, store: Store, margins: Margins, clock: Callable[[], float]
+) -> tuple[ManagedKeys, list[str]]:
+    """The ring, made whole and read, and what is odd about it.
+
+    Args:
+        settings: say how it is sealed, and which algorithms are kept.
+        store: where it is.
+        margins: of a rotation.
+        clock: Unix s.
+
+    Raises:
+        Unsealable: when it is not authentic, or a key of it cannot be opened.
+    """
+    rings = ring_store(settings, store)
+    keys = managed_keys(settings, rings, margins, clock)
+    now = int(clock())
+    try:
+        ring = keys.load()
+    except StoreUnavailable:
+        return keys, []  # told by the check of the store already
+    told = [*ring_warnings(ring, rings, margins, now=now), *replica_warnings(ring, rings, margins, now=now)]
+    return keys, [*told, *([keys.older] if keys.older else [])]
+
+
+def ring_store(settings: KeySettings, store: Store) -> RingStore:
+    """Where the ring of managed keys is."""
+    return RingStore(store, settings.sealing, settings.algs, has_clients=bool(settings.clients))
+
+
+def managed_keys(
+    settings: KeySettings, rings: RingStore, margins: Margins, clock: Callable[[], float]
+) -> ManagedKeys:
+    """The keys of a worker, not read yet."""
+    signs_here = settings.private_key or (settings.key_file and settings.key_file.key)
+    environment = build_keyring(
+        mint_alg=settings.jwt_alg,
+        secret=settings.jwt_secret,
+        public_key=None if signs_here else settings.public_key,
+    )
+    moving = _environments_key(settings, rings, margins, clock)
+    memory = ring_memory(settings)
+    return ManagedKeys(rings, margins, clock, environment, first_step=moving, memory=memory)
+
+
+def ring_memory(settings: KeySettings) -> RingMemory:
+    """What this host has seen of the ring."""
+    return RingMemory(settings.data_dir / FILE_NAME)
+
+
+def _environments_key(
+    settings: KeySettings, rings: RingStore, margins: Margins, clock: Callable[[], float]
+) -> Step | None:
+    """A private key of the environment comes into the ring, under every name that it is published under."""
+    private = settings.private_key or (settings.key_file.key if settings.key_file else None)
+    if private is None:
+        return None
+    mint_alg = settings.jwt_alg if settings.jwt_alg in RSA_ALGS else "RS256"
+    environment = build_keyring(mint_alg=mint_alg, private_key=private, public_key=settings.public_key)
+
+    def taken_in(ring: Ring) -> KeyRecords:
+        keys, now = ring.keys, int(clock())
+        for public in environment.published:
+            if any(_is_the_same(key, public) for key in keys):
+                continue  # under this name, or under the one that it was imported by
+            record = rings.record(private, public.alg, public.kid, ring.database_id)
+            keys = imported(keys, record, now, margins, kept=public.alg in rings.algs(now=now))
+        return keys
+
+    return taken_in
+
+
+def _is_the_same(key: KeyRecord, public: PublicKey) -> bool:
+    return key.kid == public.kid or (key.alg == public.alg and key.jwk.get("n") == public.jwk["n"])
+
+
+def load_keyring(settings: KeySettings, *, make_key_file: bool) -> Keyring:
+    """Put the keys of the settings together and try them.
+
+    Args:
+        settings: the settings.
+        make_key_file: whether a missing key file is made.
+
+    Raises:
+        KeyFault: when a key cannot be made or does not work.
+    """
+    private_key = settings.private_key
+    if settings.key_file is not None:
+        private_key = settings.key_file.key
+        if private_key is None and make_key_file:
+            private_key = create_key_file(settings.key_file.path)
+    return build_keyring(
+        mint_alg=settings.jwt_alg,
+        secret=settings.jwt_secret,
+        private_key=private_key,
+        public_key=settings.public_key,
+        kid=settings.jwks_kid,
+    )
