@@ -20,7 +20,7 @@ _PACKAGES = (
     "granian",
     "joserfc",
     "cryptography",
-    "pydantic",
+    "msgspec",
     "sqlalchemy",
     "structlog",
 )

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from joserfc.jwk import OctKey, RSAKey
 
@@ -27,7 +28,9 @@ from service.keys.sealing import KEY_BYTES, SealingKeys
 from service.keys.strength import WeakKey, check_exponent
 from service.protocol.clients import client_faults, is_client_id, parse_client
 from service.records.clients import Client
-from service.records.scopes import InvalidScope, OwnScope, Scopes, parse_own_scope
+from service.records.scopes import STANDARD_SCOPES, InvalidScope, OwnScope, Scopes, parse_own_scope
+
+Word = TypeVar("Word", bound=str)
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 §5.6.2
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
@@ -67,13 +70,13 @@ def integer(least: int, most: int, unit: str = "seconds") -> Callable[[str], int
     return parse
 
 
-def one_of(*choices: str) -> Callable[[str], str]:
+def one_of(*choices: Word) -> Callable[[str], Word]:
     """One of these words."""
 
-    def parse(value: str) -> str:
+    def parse(value: str) -> Word:
         if value not in choices:
             raise ValueError(f"is none of its values; write {' or '.join(choices)}")
-        return value
+        return choices[choices.index(value)]  # as the type that it has there
 
     return parse
 
@@ -227,10 +230,8 @@ def path(value: str) -> Path:
     return Path(value)
 
 
-def scopes(value: str | Scopes) -> Scopes:
+def scopes(value: str) -> Scopes:
     """A JSON object of the operator's own scopes; its faults are told one a line."""
-    if isinstance(value, Scopes):
-        return value  # where the text has been told to be wrong, and the rest is read once more
     repeated: list[str] = []
 
     def pairs(members: list[tuple[str, object]]) -> dict[str, object]:
@@ -258,8 +259,9 @@ def scopes(value: str | Scopes) -> Scopes:
     return Scopes(own)
 
 
-def clients(value: str, known: Scopes) -> tuple[Client, ...]:
+def clients(value: str, own: Scopes | None) -> tuple[Client, ...]:
     """A JSON array of client metadata, whose scopes are among those; its faults are told one a line."""
+    known = own or STANDARD_SCOPES
     try:
         entries = json.loads(value)
     except (ValueError, RecursionError):

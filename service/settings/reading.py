@@ -13,14 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import ValidationError
-
-from service.records.scopes import UNREAD_SCOPES
 from service.settings.carried import carried
 from service.settings.cross_checks import CROSS_CHECKS
 from service.settings.env_file import read_env_file
 from service.settings.faults import Fault
-from service.settings.table import NAMES, Settings
+from service.settings.table import NAMES, TABLE, Settings
 from service.settings.warnings import oddities, unknown_names
 
 _TRAILING_NEWLINE: Final = re.compile(r"\r?\n\Z")
@@ -138,22 +135,14 @@ def _platform_faults(environ: Mapping[str, str]) -> Iterator[Fault]:
 
 
 def _parse(values: Mapping[str, str]) -> tuple[Settings, list[Fault]]:
-    try:
-        return _settings(values), []
-    except ValidationError as error:
-        faults = [
-            Fault(str(detail["loc"][0]), text)
-            for detail in error.errors()
-            for text in str(detail.get("ctx", {}).get("error", detail["msg"])).split("\n")  # one fault a line
-        ]
-    wrong = {fault.name for fault in faults}
-    rest: dict[str, Any] = {name: value for name, value in values.items() if name not in wrong}
-    if "PYLON_OIDC_SCOPES" in wrong:
-        rest["PYLON_OIDC_SCOPES"] = (
-            UNREAD_SCOPES  # or clients would be refused for scopes that nobody could read
-        )
-    return _settings(rest), faults
-
-
-def _settings(values: Mapping[str, Any]) -> Settings:
-    return Settings(**values)  # the fields' parsers take text
+    parsed: dict[str, Any] = {}
+    faults: list[Fault] = []
+    for field, row in TABLE.items():
+        if (value := values.get(row.name)) is None:
+            continue
+        try:
+            parsed[field] = row.parse(value, *(parsed.get(other) for other in row.beside))
+        except ValueError as error:
+            faults += [Fault(row.name, text) for text in str(error).split("\n")]
+            parsed[field] = row.instead
+    return Settings(**parsed), faults

@@ -1,14 +1,15 @@
 """The table of the settings: name, parser, default; and what follows from them."""
 
+# ruff: noqa: RUF009 - what is called makes a field
+
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from joserfc.jwk import OctKey, RSAKey
-from pydantic import Field, PlainValidator, ValidationInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.issuer import AllowedHost, parse_issuer
 from service.keys.algorithms import ASYMMETRIC_ALGS, MINT_ALGS
@@ -22,163 +23,120 @@ from service.records.sessions import MAX_SESSION_S
 from service.settings import parsers
 from service.storage.urls import DatabaseUrl, parse_database_url
 
+T = TypeVar("T")
+D = TypeVar("D")
 
-def _clients_beside_scopes(value: str, others: ValidationInfo) -> tuple[Client, ...]:
-    return parsers.clients(value, others.data.get("own_scopes", UNREAD_SCOPES) or STANDARD_SCOPES)
+_ROW: Final = "row"
 
 
-class Settings(BaseSettings):
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What the table says of a setting.
+
+    Attributes:
+        name: in the environment.
+        parse: its text in, its value out; ValueError with its faults, one a line.
+        instead: what stands for it where it is faulty.
+        beside: fields before it, whose values its parser is given too; None for one that is unset.
+    """
+
+    name: str
+    parse: Callable[..., Any]
+    instead: Any
+    beside: tuple[str, ...] = ()
+
+
+def _setting(
+    name: str,
+    parse: Callable[..., T],
+    default: D,
+    *,
+    secret: bool = False,
+    beside: tuple[str, ...] = (),
+    instead: Any = None,
+) -> T | D:
+    row = Row(name, parse, default if instead is None else instead, beside)
+    made: Any = field(default=default, repr=not secret, metadata={_ROW: row})
+    return made  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Settings:
     """Every setting, parsed. What each means is told in `docs/settings.md`."""
 
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="forbid",
-        arbitrary_types_allowed=True,
-        hide_input_in_errors=True,
-        validate_default=False,  # defaults are values already, and the parsers take text
-    )
-
     # issuer
-    issuer: Annotated[str | None, PlainValidator(parse_issuer)] = Field(None, alias="PYLON_OIDC_ISSUER")
-    allowed_hosts: Annotated[tuple[AllowedHost, ...], PlainValidator(parsers.allowed_hosts)] = Field(
-        (), alias="PYLON_ALLOWED_HOSTS"
-    )
-    dev_mode: Annotated[bool, PlainValidator(parsers.boolean)] = Field(False, alias="PYLON_DEV_MODE")
+    issuer: str | None = _setting("PYLON_OIDC_ISSUER", parse_issuer, None)
+    allowed_hosts: tuple[AllowedHost, ...] = _setting("PYLON_ALLOWED_HOSTS", parsers.allowed_hosts, ())
+    dev_mode: bool = _setting("PYLON_DEV_MODE", parsers.boolean, False)
 
     # minted tokens
-    jwt_secret: Annotated[OctKey | None, PlainValidator(parsers.jwt_secret)] = Field(
-        None, alias="PYLON_JWT_SECRET", repr=False
-    )
-    jwt_alg: Annotated[str, PlainValidator(parsers.one_of(*MINT_ALGS))] = Field(
-        "HS256", alias="PYLON_JWT_ALG"
-    )
-    jwt_issuer: Annotated[str | None, PlainValidator(parsers.text)] = Field(None, alias="PYLON_JWT_ISSUER")
-    jwt_audience: Annotated[str | None, PlainValidator(parsers.text)] = Field(
-        None, alias="PYLON_JWT_AUDIENCE"
-    )
-    jwt_lifetime_s: Annotated[int, PlainValidator(parsers.integer(1, 86_400))] = Field(
-        3600, alias="PYLON_JWT_LIFETIME_SECS"
-    )
+    jwt_secret: OctKey | None = _setting("PYLON_JWT_SECRET", parsers.jwt_secret, None, secret=True)
+    jwt_alg: str = _setting("PYLON_JWT_ALG", parsers.one_of(*MINT_ALGS), "HS256")
+    jwt_issuer: str | None = _setting("PYLON_JWT_ISSUER", parsers.text, None)
+    jwt_audience: str | None = _setting("PYLON_JWT_AUDIENCE", parsers.text, None)
+    jwt_lifetime_s: int = _setting("PYLON_JWT_LIFETIME_SECS", parsers.integer(1, 86_400), 3600)
 
     # signing keys
-    jwks_rsa_n: Annotated[int | None, PlainValidator(parsers.modulus)] = Field(
-        None, alias="PYLON_OIDC_JWKS_RSA_N"
+    jwks_rsa_n: int | None = _setting("PYLON_OIDC_JWKS_RSA_N", parsers.modulus, None)
+    jwks_rsa_e: int = _setting("PYLON_OIDC_JWKS_RSA_E", parsers.exponent, 65537)
+    jwks_kid: str | None = _setting("PYLON_OIDC_JWKS_KID", parsers.key_id, None)
+    private_key: RSAKey | None = _setting("PYLON_OIDC_PRIVATE_KEY", load_private_key, None, secret=True)
+    key_file: parsers.KeyFile | None = _setting("PYLON_OIDC_KEY_PATH", parsers.key_file, None, secret=True)
+    key_source: str | None = _setting("PYLON_OIDC_KEYS", parsers.one_of("managed"), None)
+    key_encryption: SealingKeys | None = _setting(
+        "PYLON_KEY_ENCRYPTION_KEY", parsers.encryption_keys, None, secret=True
     )
-    jwks_rsa_e: Annotated[int, PlainValidator(parsers.exponent)] = Field(65537, alias="PYLON_OIDC_JWKS_RSA_E")
-    jwks_kid: Annotated[str | None, PlainValidator(parsers.key_id)] = Field(None, alias="PYLON_OIDC_JWKS_KID")
-    private_key: Annotated[RSAKey | None, PlainValidator(load_private_key)] = Field(
-        None, alias="PYLON_OIDC_PRIVATE_KEY", repr=False
-    )
-    key_file: Annotated[parsers.KeyFile | None, PlainValidator(parsers.key_file)] = Field(
-        None, alias="PYLON_OIDC_KEY_PATH", repr=False
-    )
-    key_source: Annotated[Literal["managed"] | None, PlainValidator(parsers.one_of("managed"))] = Field(
-        None, alias="PYLON_OIDC_KEYS"
-    )
-    key_encryption: Annotated[SealingKeys | None, PlainValidator(parsers.encryption_keys)] = Field(
-        None, alias="PYLON_KEY_ENCRYPTION_KEY", repr=False
-    )
-    algs: Annotated[tuple[str, ...], PlainValidator(parsers.algs)] = Field(
-        ("RS256",), alias="PYLON_OIDC_ALGS"
-    )
-    key_rotation_days: Annotated[int, PlainValidator(parsers.integer(0, 3650, "days"))] = Field(
-        90, alias="PYLON_OIDC_KEY_ROTATION_DAYS"
-    )
+    algs: tuple[str, ...] = _setting("PYLON_OIDC_ALGS", parsers.algs, ("RS256",))
+    key_rotation_days: int = _setting("PYLON_OIDC_KEY_ROTATION_DAYS", parsers.integer(0, 3650, "days"), 90)
 
     # storage
-    database_url: Annotated[DatabaseUrl | None, PlainValidator(parse_database_url)] = Field(
-        None, alias="DATABASE_URL", repr=False
-    )
-    prepared_statements: Annotated[bool, PlainValidator(parsers.boolean)] = Field(
-        False, alias="PYLON_PREPARED_STATEMENTS"
-    )
-    data_dir: Annotated[Path, PlainValidator(parsers.path)] = Field(Path("data"), alias="PYLON_DATA_DIR")
+    database_url: DatabaseUrl | None = _setting("DATABASE_URL", parse_database_url, None, secret=True)
+    prepared_statements: bool = _setting("PYLON_PREPARED_STATEMENTS", parsers.boolean, False)
+    data_dir: Path = _setting("PYLON_DATA_DIR", parsers.path, Path("data"))
 
     # sessions
-    admin_token: Annotated[parsers.Secret | None, PlainValidator(parsers.admin_token)] = Field(
-        None, alias="PYLON_ADMIN_TOKEN", repr=False
+    admin_token: parsers.Secret | None = _setting("PYLON_ADMIN_TOKEN", parsers.admin_token, None, secret=True)
+    trusted_secret: parsers.Secret | None = _setting(
+        "PYLON_TRUSTED_SECRET", parsers.strong_secret, None, secret=True
     )
-    trusted_secret: Annotated[parsers.Secret | None, PlainValidator(parsers.strong_secret)] = Field(
-        None, alias="PYLON_TRUSTED_SECRET", repr=False
+    trusted_origins: frozenset[str] = _setting("PYLON_TRUSTED_ORIGINS", parsers.origins, frozenset())
+    session_lifetime_s: int = _setting(
+        "PYLON_SESSION_LIFETIME_SECS", parsers.integer(1, MAX_SESSION_S), 2_592_000
     )
-    trusted_origins: Annotated[frozenset[str], PlainValidator(parsers.origins)] = Field(
-        frozenset(), alias="PYLON_TRUSTED_ORIGINS"
+    cookie_name: str = _setting("PYLON_COOKIE_NAME", parsers.cookie_name, "pylon_session")
+    cookie_domain: str | None = _setting("PYLON_COOKIE_DOMAIN", parsers.cookie_domain, None)
+    cookie_same_site: Literal["lax", "strict", "none"] = _setting(
+        "PYLON_COOKIE_SAME_SITE", parsers.one_of("lax", "strict", "none"), "lax"
     )
-    session_lifetime_s: Annotated[int, PlainValidator(parsers.integer(1, MAX_SESSION_S))] = Field(
-        2_592_000, alias="PYLON_SESSION_LIFETIME_SECS"
-    )
-    cookie_name: Annotated[str, PlainValidator(parsers.cookie_name)] = Field(
-        "pylon_session", alias="PYLON_COOKIE_NAME"
-    )
-    cookie_domain: Annotated[str | None, PlainValidator(parsers.cookie_domain)] = Field(
-        None, alias="PYLON_COOKIE_DOMAIN"
-    )
-    cookie_same_site: Annotated[
-        Literal["lax", "strict", "none"], PlainValidator(parsers.one_of("lax", "strict", "none"))
-    ] = Field("lax", alias="PYLON_COOKIE_SAME_SITE")
 
     # provider
-    own_scopes: Annotated[Scopes | None, PlainValidator(parsers.scopes)] = Field(
-        None, alias="PYLON_OIDC_SCOPES"
-    )
+    own_scopes: Scopes | None = _setting("PYLON_OIDC_SCOPES", parsers.scopes, None, instead=UNREAD_SCOPES)
     # After the scopes: a client's scope is checked by what there is.
-    clients: Annotated[tuple[Client, ...], PlainValidator(_clients_beside_scopes)] = Field(
-        (), alias="PYLON_OIDC_CLIENTS", repr=False
+    clients: tuple[Client, ...] = _setting(
+        "PYLON_OIDC_CLIENTS", parsers.clients, (), secret=True, beside=("own_scopes",)
     )
-    login_url: Annotated[str | None, PlainValidator(parsers.page_url)] = Field(None, alias="PYLON_LOGIN_URL")
-    consent_url: Annotated[str | None, PlainValidator(parsers.page_url)] = Field(
-        None, alias="PYLON_CONSENT_URL"
+    login_url: str | None = _setting("PYLON_LOGIN_URL", parsers.page_url, None)
+    consent_url: str | None = _setting("PYLON_CONSENT_URL", parsers.page_url, None)
+    logout_url: str | None = _setting("PYLON_LOGOUT_URL", parsers.page_url, None)
+    brand_name: str | None = _setting("PYLON_BRAND_NAME", parsers.brand_name, None)
+    code_s: int = _setting("PYLON_OIDC_CODE_LIFETIME_SECS", parsers.integer(1, 60), 60)
+    id_token_s: int = _setting("PYLON_OIDC_ID_TOKEN_LIFETIME_SECS", parsers.integer(1, 86_400), 600)
+    access_token_s: int = _setting("PYLON_OIDC_ACCESS_TOKEN_LIFETIME_SECS", parsers.integer(1, 86_400), 3600)
+    refresh_idle_s: int = _setting(
+        "PYLON_OIDC_REFRESH_IDLE_LIFETIME_SECS", parsers.integer(1, 31_536_000), 2_592_000
     )
-    logout_url: Annotated[str | None, PlainValidator(parsers.page_url)] = Field(
-        None, alias="PYLON_LOGOUT_URL"
+    refresh_max_s: int = _setting(
+        "PYLON_OIDC_REFRESH_MAX_LIFETIME_SECS", parsers.integer(1, 31_536_000), 7_776_000
     )
-    brand_name: Annotated[str | None, PlainValidator(parsers.brand_name)] = Field(
-        None, alias="PYLON_BRAND_NAME"
-    )
-    code_s: Annotated[int, PlainValidator(parsers.integer(1, 60))] = Field(
-        60, alias="PYLON_OIDC_CODE_LIFETIME_SECS"
-    )
-    id_token_s: Annotated[int, PlainValidator(parsers.integer(1, 86_400))] = Field(
-        600, alias="PYLON_OIDC_ID_TOKEN_LIFETIME_SECS"
-    )
-    access_token_s: Annotated[int, PlainValidator(parsers.integer(1, 86_400))] = Field(
-        3600, alias="PYLON_OIDC_ACCESS_TOKEN_LIFETIME_SECS"
-    )
-    refresh_idle_s: Annotated[int, PlainValidator(parsers.integer(1, 31_536_000))] = Field(
-        2_592_000, alias="PYLON_OIDC_REFRESH_IDLE_LIFETIME_SECS"
-    )
-    refresh_max_s: Annotated[int, PlainValidator(parsers.integer(1, 31_536_000))] = Field(
-        7_776_000, alias="PYLON_OIDC_REFRESH_MAX_LIFETIME_SECS"
-    )
-    interaction_s: Annotated[int, PlainValidator(parsers.integer(1, 86_400))] = Field(
-        3600, alias="PYLON_OIDC_INTERACTION_LIFETIME_SECS"
-    )
-    refresh_grace_s: Annotated[int, PlainValidator(parsers.integer(0, 300))] = Field(
-        30, alias="PYLON_OIDC_REFRESH_GRACE_SECS"
-    )
+    interaction_s: int = _setting("PYLON_OIDC_INTERACTION_LIFETIME_SECS", parsers.integer(1, 86_400), 3600)
+    refresh_grace_s: int = _setting("PYLON_OIDC_REFRESH_GRACE_SECS", parsers.integer(0, 300), 30)
 
     # log and proxies
-    log_level: Annotated[str, PlainValidator(parsers.one_of("debug", "info", "warning", "error"))] = Field(
-        "info", alias="PYLON_LOG_LEVEL"
+    log_level: str = _setting("PYLON_LOG_LEVEL", parsers.one_of("debug", "info", "warning", "error"), "info")
+    log_format: str | None = _setting("PYLON_LOG_FORMAT", parsers.one_of("json", "console"), None)
+    forwarded_allow_ips: tuple[str, ...] = _setting(
+        "FORWARDED_ALLOW_IPS", parsers.forwarded_allow_ips, ("127.0.0.1", "::1")
     )
-    log_format: Annotated[str | None, PlainValidator(parsers.one_of("json", "console"))] = Field(
-        None, alias="PYLON_LOG_FORMAT"
-    )
-    forwarded_allow_ips: Annotated[tuple[str, ...], PlainValidator(parsers.forwarded_allow_ips)] = Field(
-        ("127.0.0.1", "::1"), alias="FORWARDED_ALLOW_IPS"
-    )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take what `read_settings` gives, and nothing else: it has resolved `NAME_FILE` and dropped blanks."""
-        return (init_settings,)
 
     @property
     def scopes(self) -> Scopes:
@@ -242,5 +200,8 @@ class Settings(BaseSettings):
         return self.database_url or DatabaseUrl.sqlite(self.data_dir / "pylon.db")
 
 
+#: Field of `Settings` -> its row, in their order.
+TABLE: Final[Mapping[str, Row]] = {each.name: each.metadata[_ROW] for each in fields(Settings)}
+
 #: Environment name -> field of `Settings`.
-NAMES: Final[Mapping[str, str]] = {str(info.alias): field for field, info in Settings.model_fields.items()}
+NAMES: Final[Mapping[str, str]] = {row.name: field for field, row in TABLE.items()}

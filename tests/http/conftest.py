@@ -9,6 +9,7 @@ import logging
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def settings_of(environ: dict[str, str], folder: Path) -> Settings:
     """The settings of an environment, with that data folder; read anew where a file has a part in it."""
     if any(name.endswith(("_FILE", "_PATH", "_DIR")) for name in environ):
         return _settings({"PYLON_DATA_DIR": str(folder)} | environ)
-    return _kept_settings(frozenset(environ.items())).model_copy(update={"data_dir": folder})
+    return replace(_kept_settings(frozenset(environ.items())), data_dir=folder)
 
 
 @pytest.fixture

@@ -539,7 +539,7 @@ def test_a_key_of_the_environment_that_was_imported_is_not_there_twice(serve: Se
     )
     assert keys_of(house)[0]["kid"] == "pylon-default"
     store = SqlStore(SqliteDatabase(Path(house.settings.data_dir) / "pylon.db"))
-    settings = house.settings.model_copy(update={"jwks_rsa_n": None})
+    settings = dataclasses.replace(house.settings, jwks_rsa_n=None)
     keys, _ = load_managed_keys(settings, store, M, house.clock)
     assert [key.kid for key in keys.current().published] == [key["kid"] for key in keys_of(house)]
     store.close()
@@ -565,11 +565,10 @@ def test_a_key_moves_into_the_ring_although_the_database_was_away_at_the_start(s
     house = serve(**MINTING)  # for its folder and settings alone
     store = _Counting(SqlStore(SqliteDatabase(Path(house.settings.data_dir) / "other.db")))
     store.store.migrate()
-    settings = house.settings.model_copy(
-        update={
-            "private_key": load_private_key(rsa_pem()),
-            "algs": tuple(given["PYLON_OIDC_ALGS"].split(",")),
-        }
+    settings = dataclasses.replace(
+        house.settings,
+        private_key=load_private_key(rsa_pem()),
+        algs=tuple(given["PYLON_OIDC_ALGS"].split(",")),
     )
     store.away = True
     keys, _ = load_managed_keys(settings, store, M, house.clock)  # type: ignore[arg-type]
@@ -604,7 +603,7 @@ def test_a_published_key_that_is_in_the_ring_is_shown_once(serve: Serve) -> None
     given = MINTING | {"PYLON_OIDC_ALGS": "RS256,ES256", "PYLON_OIDC_JWKS_RSA_N": modulus}
     house = serve(**given, PYLON_OIDC_PRIVATE_KEY=rsa_pem())
     store = SqlStore(SqliteDatabase(Path(house.settings.data_dir) / "pylon.db"))
-    settings = house.settings.model_copy(update={"private_key": None})
+    settings = dataclasses.replace(house.settings, private_key=None)
     keys, _ = load_managed_keys(settings, store, M, house.clock)
     assert [key.kid for key in keys.current().published] == [key["kid"] for key in keys_of(house)]
     assert "pylon-default" in [key["kid"] for key in keys_of(house)]
@@ -690,7 +689,7 @@ def test_an_algorithm_that_is_kept_no_more_is_not_overdue(serve: Serve) -> None:
     """Nothing can follow its last key."""
     house = serve(**MANAGED | {"PYLON_OIDC_ALGS": "ES256,Ed25519"}, PYLON_OIDC_KEY_ROTATION_DAYS="0")
     store = SqlStore(SqliteDatabase(Path(house.settings.data_dir) / "pylon.db"))
-    settings = house.settings.model_copy(update={"algs": ("Ed25519",)})
+    settings = dataclasses.replace(house.settings, algs=("Ed25519",))
     keys, _ = load_managed_keys(settings, store, settings.margins, house.clock)
     house.clock.advance(366 * DAY_S)
     told = keys.status()
