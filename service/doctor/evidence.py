@@ -16,6 +16,9 @@ NOBODY: Final = "doctor.invalid"
 #: Whom `doctor` signs in, where it can, and signs out again.
 USER: Final = "pylon-oidc-doctor"
 
+#: What libraries of relying parties call themselves (RFC 9110 §10.1.5).
+AGENTS: Final = ("python-requests/2.32.3", "Go-http-client/1.1", "Java/21")
+
 #: What came back of one question.
 Answer = Reply | WireError
 

@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import quote, urlencode
 
 from service.doctor.asking import FORM, JSON, Asker, Question
-from service.doctor.evidence import NOBODY, USER, Evidence, UnverifiedToken, at_origin
+from service.doctor.evidence import AGENTS, NOBODY, USER, Evidence, UnverifiedToken, at_origin
 from service.doctor.reply import Origin, Place, Reply, WireError
 from service.doctor.sign_in import SignIn
 
@@ -179,6 +179,7 @@ class Interview:
         }
         if jwks := evidence.endpoint("jwks_uri"):
             questions |= {name: self._get(jwks, origin) for name in ("jwks", "jwks-2", "jwks-3")}
+            questions |= {f"agent {name}": self._get(jwks, ("User-Agent", name)) for name in AGENTS}
         bearer = ("Authorization", "Bearer doctor-knows-no-token")
         if userinfo := evidence.endpoint("userinfo_endpoint"):
             questions["userinfo"] = self._get(userinfo, bearer, origin)

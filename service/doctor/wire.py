@@ -99,7 +99,9 @@ class Wire:
         began = time.monotonic()
         end = min(self.deadline, began + _EXCHANGE_S)
         length = [("Content-Length", str(len(body)))] if body or method == "POST" else []
-        sent = [("Host", host or origin.host), ("User-Agent", "pylon-oidc-doctor"), ("Connection", "close")]
+        sent = [("Host", host or origin.host), ("Connection", "close")]
+        if not any(name == "User-Agent" for name, _ in headers):
+            sent.append(("User-Agent", "pylon-oidc-doctor"))
         with self._connected(origin, end, context, place) as wire:
             connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
             try:

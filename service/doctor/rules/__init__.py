@@ -66,7 +66,7 @@ RULES: Final[Sequence[Rule]] = (
     replicas.clocks, caches.clock, connection.addresses, connection.connection, connection.old_tls, refusals.refusals,
     connection.gateway, tokens.readiness, replicas.stores, document.redirect, document.no_document, replicas.replicas_issuer,
     document.hosts, document.issuer, document.metadata, document.document_of_another, document.forwarded,
-    handed_on.methods, handed_on.errors, handed_on.paths, handed_on.endpoints, handed_on.authorization, handed_on.sizes,
+    handed_on.methods, handed_on.errors, handed_on.paths, handed_on.endpoints, handed_on.authorization, handed_on.bodies, handed_on.sizes,
     handed_on.answer_sizes, caches.private_answers, replicas.keys, replicas.clients, replicas.secrets, replicas.client_secret, replicas.replicas,
     tokens.token_issuer, browser.redirects, browser.cookies, browser.cors, caches.ages, caches.cache_control, caches.etag,
     closed.plain_http, closed.dev_mode, closed.closed, browser.sign_in_page, browser.security_headers, handed_on.inserted,
@@ -104,7 +104,7 @@ FOLLOWS: Final[Mapping[str, frozenset[str]]] = {
     **dict.fromkeys(
         (
             *("well-known-redirected", "well-known-not-found", "stale-upstream", "well-known-is-html"),
-            *("methods-refused", "jwks-invalid", "cache-control-changed", "security-headers-missing"),
+            *("methods-refused", "cache-control-changed", "security-headers-missing"),
             "header-too-large-for-proxy",
         ),
         _BETWEEN,
@@ -120,9 +120,10 @@ FOLLOWS: Final[Mapping[str, frozenset[str]]] = {
     "token-invalid": _ISSUERS | _BETWEEN | _REPLICAS | _ENDPOINTS
     | {"clock-off", "authorization-stripped", "jwks-cached-too-long", "jwks-not-ours", "path-eaten", "path-doubled"}
     | {"errors-replaced", "inside-unreachable", "method-changed"},
+    "jwks-invalid": _BETWEEN | _ENDPOINTS,
     "flow-broken": _ISSUERS | _BETWEEN | _REPLICAS | _ENDPOINTS | _NO_DOCUMENT
     | {"authorization-stripped", "cookies-stripped", "cookies-rewritten", "redirects-rewritten", "errors-replaced"}
-    | {"clock-off", "inside-unreachable", "client-refused", "private-answers-cached", "method-changed"}
+    | {"clock-off", "inside-unreachable", "client-refused", "private-answers-cached", "method-changed", "body-not-handed-on"}
     | {"body-too-large-for-proxy", "header-too-large-for-proxy", "response-header-too-large"},
     "authorization-stripped": frozenset({"errors-replaced"}) | _BETWEEN | _ENDPOINTS,
     "cors-missing": frozenset({"errors-replaced", "path-eaten", "path-doubled", "methods-refused", "discovery-not-ours"})

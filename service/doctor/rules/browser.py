@@ -9,7 +9,14 @@ from typing import Final
 from service.doctor.catalogue import Finding
 from service.doctor.evidence import NOBODY, Evidence
 from service.doctor.reply import Reply
-from service.doctor.rules.reading import found, is_own, is_own_page, query_of, without_query
+from service.doctor.rules.reading import (
+    cookie_is_lost,
+    found,
+    is_own,
+    is_own_page,
+    query_of,
+    without_query,
+)
 
 _OPEN: Final = ("discovery", "jwks", "token", "userinfo")
 _PREFLIGHTS: Final = ("discovery-options", "token-options", "userinfo-options")
@@ -69,8 +76,7 @@ def cookies(e: Evidence) -> Iterator[Finding]:
             e, "cookies-stripped", "no Set-Cookie of the service where a sign-in begins", variant="answer"
         )
         return
-    back, within = e.flow.get("return", ""), e.reply("return-inside")
-    if back.startswith("400") and within is not None and within.status == 303:
+    if cookie_is_lost(e):
         seen = (
             "a sign-in cannot go on: 400 to a browser that shows its Cookie; inside the same request is well"
         )
@@ -131,8 +137,12 @@ def redirects(e: Evidence) -> Iterator[Finding]:
     told = {
         without_query(reply.location) for reply in e.replies("authorize") if reply.status == inside.status
     }
-    if told and here not in told:
-        yield found(e, "redirects-rewritten", f"{sorted(told)[0]}; the service said {here}")
+    if told == {""}:
+        yield found(e, "redirects-rewritten", f"no Location; the service said {here}", variant="hidden")
+    elif told and here not in told:
+        yield found(
+            e, "redirects-rewritten", f"{sorted(told)[0]}; the service said {here}", variant="changed"
+        )
 
 
 def sign_in_page(e: Evidence) -> Iterator[Finding]:

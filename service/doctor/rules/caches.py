@@ -55,7 +55,13 @@ def cache_control(e: Evidence) -> Iterator[Finding]:
     if token is not None and is_oauth_error(token) and "no-store" not in token.header("cache-control"):
         wrong.append(f"token: {token.header('cache-control') or 'none'}")
     if wrong:
-        yield found(e, "cache-control-changed", "; ".join(wrong))
+        # The service says it once; what comes twice was added.
+        case = (
+            "added"
+            if any(each.count("max-age") + each.count("no-store") > 1 for each in wrong)
+            else "changed"
+        )
+        yield found(e, "cache-control-changed", "; ".join(wrong), variant=case)
 
 
 def private_answers(e: Evidence) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from service.doctor.catalogue import Finding, shown
 from service.doctor.evidence import NOBODY, Evidence
@@ -107,7 +108,7 @@ def issuer(e: Evidence) -> Iterator[Finding]:
     at = min(len(given), len(url)) if place is None else place
     seen = f"{shown(given, 100)} (other than asked from character {at + 1})"
     if issuer_of(e.reply("discovery-inside")) == url and not e.is_derived:
-        yield found(e, "discovery-not-ours", f"{seen}; inside the issuer is right")
+        yield found(e, "discovery-not-ours", f"{seen}; inside the issuer is right", variant="another")
         return
     # An issuer over http is for this machine alone: no setting makes it one of others.
     usable = e.options.origin.scheme == "https" or is_a_developers(e)
@@ -144,7 +145,12 @@ def document_of_another(e: Evidence) -> Iterator[Finding]:
             name for name, path in here.items() if path and not path.startswith(f"{e.options.path}/oidc/")
         ]
     if other:
-        yield found(e, "discovery-not-ours", f"{other[0]} is {shown(e.document.get(other[0]), 120)}")
+        given = [str(e.document.get(name)) for name in other]
+        paths = [urlsplit(str(inside.get(name))).path for name in other]
+        # The service's own addresses with another name: a document of somebody else has other paths.
+        is_rewritten = all(path and each.endswith(path) for each, path in zip(given, paths, strict=True))
+        seen = f"{other[0]} is {shown(given[0], 120)}"
+        yield found(e, "discovery-not-ours", seen, variant="rewritten" if is_rewritten else "another")
 
 
 def metadata(e: Evidence) -> Iterator[Finding]:

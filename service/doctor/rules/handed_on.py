@@ -5,19 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from service.doctor.catalogue import Finding
+from service.doctor.catalogue import Finding, shown
 from service.doctor.evidence import Evidence
 from service.doctor.rules.reading import (
     GATEWAY,
     cannot_reach_store,
+    cookie_is_lost,
     found,
     is_oauth_error,
     is_own,
     issuer_of,
+    without_query,
 )
 
 #: How a connection ends whose request was too long.
 _BROKEN_OFF: Final = frozenset({"protocol", "closed"})
+#: Where programs ask, who follow no redirect with what they send.
+_NEVER_REDIRECTED: Final = {
+    "token": "token_endpoint",
+    "introspection": "introspection_endpoint",
+    "revocation": "revocation_endpoint",
+    "userinfo": "userinfo_endpoint",
+    "jwks": "jwks_uri",
+}
 _ASKED: Final = {
     "token": "token_endpoint",
     "introspection": "introspection_endpoint",
@@ -67,6 +77,12 @@ def endpoints(e: Evidence) -> Iterator[Finding]:
     """Each advertised endpoint is there, and of its kind."""
     if any(paths(e)):
         return
+    for name, member in _NEVER_REDIRECTED.items():
+        reply = e.reply(name)
+        if e.is_ours and reply is not None and reply.location:
+            seen = f"{member} {e.endpoint(member)}: {reply.status} to {shown(without_query(reply.location), 100)}"
+            yield found(e, "endpoint-unreachable", seen, variant="redirected")
+            return  # one rule for all of them, mostly
     for name, member in _ASKED.items():
         reply, error = e.reply(name), e.error(name)
         where = e.endpoint(member) or ""
@@ -81,12 +97,28 @@ def endpoints(e: Evidence) -> Iterator[Finding]:
 def authorization(e: Evidence) -> Iterator[Finding]:
     """`Authorization` arrives: who sends a token is told that it is wrong (RFC 6750 §3.1)."""
     reply = e.reply("userinfo")
-    if e.is_ours and reply is not None and reply.status == 401:
-        told = reply.header("www-authenticate")
-        if "invalid_token" not in told:
-            yield found(
-                e, "authorization-stripped", f"401 as for a request without a token: {told or 'nothing'}"
-            )
+    if not e.is_ours or reply is None or reply.status != 401:
+        return
+    told, bare = reply.header("www-authenticate"), e.reply("userinfo-bare")
+    if "invalid_token" in told:
+        return
+    if not told and is_oauth_error(reply) and bare is not None and bare.body != reply.body:
+        seen = "401 without WWW-Authenticate at the userinfo endpoint"
+        yield found(e, "errors-replaced", seen, variant="header")
+        return
+    seen = f"401 as for a request without a token: {told or 'nothing'}"
+    if cookie_is_lost(e):
+        yield found(e, "authorization-stripped", f"{seen}; Cookie does not arrive either", variant="all")
+    else:
+        yield found(e, "authorization-stripped", seen)
+
+
+def bodies(e: Evidence) -> Iterator[Finding]:
+    """Forms arrive: who shows a client and a code is refused for the code."""
+    told = {reply.json_object().get("error") for reply in e.replies("client")}
+    if e.is_ours and told == {"invalid_request"}:
+        seen = "invalid_request at the token endpoint, as to a request without a form"
+        yield found(e, "body-not-handed-on", seen)
 
 
 def sizes(e: Evidence) -> Iterator[Finding]:

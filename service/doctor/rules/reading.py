@@ -116,6 +116,12 @@ def max_age_of(reply: Reply) -> int | None:
     return int(ages[0]) if len(ages) == 1 and ages[0].isdecimal() and len(ages[0]) < 12 else None
 
 
+def cookie_is_lost(e: Evidence) -> bool:
+    """Whether a sign-in cannot go on for a browser that shows its cookie, and does so inside."""
+    within = e.reply("return-inside")
+    return e.flow.get("return", "").startswith("400") and within is not None and within.status == 303
+
+
 def age_of(e: Evidence, reply: Reply) -> int | None:
     """How old an answer is, in s, by its `Age` or its `Date` (RFC 9111 §4.2.3); None where neither tells."""
     shown_age, probe = reply.header("age"), e.reply("probe")

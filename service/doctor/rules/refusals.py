@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
 from service.doctor.catalogue import Finding
-from service.doctor.evidence import Evidence
+from service.doctor.evidence import AGENTS, Evidence
 from service.doctor.reply import Reply, WireError
 from service.doctor.rules.reading import found, is_oauth_error, is_own, without_query
 
@@ -61,6 +61,9 @@ class _Refusal:
 
 def refusals(e: Evidence) -> Iterator[Finding]:
     """Nobody but the service refuses: no password, list, limit, certificate or sign-in page of somebody else."""
+    if (refused := _refused_program(e)) is not None:
+        yield refused
+        return
     met: dict[_Refusal, set[str]] = {}
     asked = set()
     for name, answer in e.answers.items():
@@ -84,6 +87,22 @@ def refusals(e: Evidence) -> Iterator[Finding]:
     variant = refusal.variant if is_everywhere or refusal.variant == "rate" else f"{refusal.variant}-here"
     endpoint = e.endpoint("token_endpoint") if where == {"the token endpoint"} else None
     yield found(e, "refused-by-proxy", f"{refusal.words}, at {at}", variant=variant, endpoint=endpoint or "")
+
+
+def _refused_program(e: Evidence) -> Finding | None:
+    """Who is refused by what he calls himself, where another one is answered."""
+    keys = e.reply("jwks")
+    if keys is None or keys.status != 200:
+        return None
+    for name in AGENTS:
+        answer = e.answers.get(f"agent {name}")
+        closed = isinstance(answer, WireError) and answer.kind == "closed"
+        if closed or (isinstance(answer, Reply) and answer.status in {401, 403, 406, 429, 503}):
+            how = answer.status if isinstance(answer, Reply) else "no answer"
+            return found(
+                e, "refused-by-proxy", f"{how} to who is called {name}, at the keys", variant="agent"
+            )
+    return None
 
 
 def _refusal(e: Evidence, name: str, answer: Reply | WireError) -> _Refusal | None:
