@@ -137,7 +137,7 @@ def redirects(e: Evidence) -> Iterator[Finding]:
     told = {
         without_query(reply.location) for reply in e.replies("authorize") if reply.status == inside.status
     }
-    if told == {""}:
+    if here and told == {""}:
         yield found(e, "redirects-rewritten", f"no Location; the service said {here}", variant="hidden")
     elif told and here not in told:
         yield found(

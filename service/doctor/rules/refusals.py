@@ -91,13 +91,13 @@ def refusals(e: Evidence) -> Iterator[Finding]:
 
 def _refused_program(e: Evidence) -> Finding | None:
     """Who is refused by what he calls himself, where another one is answered."""
-    keys = e.reply("jwks")
-    if keys is None or keys.status != 200:
+    keys = e.replies("jwks")
+    if not keys or any(reply.status != 200 for reply in keys):
         return None
     for name in AGENTS:
         answer = e.answers.get(f"agent {name}")
         closed = isinstance(answer, WireError) and answer.kind == "closed"
-        if closed or (isinstance(answer, Reply) and answer.status in {401, 403, 406, 429, 503}):
+        if closed or (isinstance(answer, Reply) and answer.status in {403, 406}):
             how = answer.status if isinstance(answer, Reply) else "no answer"
             return found(
                 e, "refused-by-proxy", f"{how} to who is called {name}, at the keys", variant="agent"
