@@ -115,7 +115,7 @@ def authorization(e: Evidence) -> Iterator[Finding]:
 
 def bodies(e: Evidence) -> Iterator[Finding]:
     """Forms arrive: who shows a client and a code is refused for the code."""
-    told = {reply.json_object().get("error") for reply in e.replies("client")}
+    told = {str(reply.json_object().get("error")) for reply in e.replies("client")}
     if e.is_ours and told == {"invalid_request"}:
         seen = "invalid_request at the token endpoint, as to a request without a form"
         yield found(e, "body-not-handed-on", seen)
