@@ -22,11 +22,12 @@ from service.records.grants import Grants
 from service.records.interactions import Interactions
 from service.records.waiting import Waiting
 from service.resources import clients, dev, health, interactions, sessions, token
-from service.resources.authorize import Authorize, Flow, OpenInteraction
+from service.resources.authorize import Authorize, OpenInteraction
 from service.resources.browser import STYLESHEET_PATH, Browser
 from service.resources.discovery import Discovery, Jwks
 from service.resources.logout import Logout
 from service.resources.mint import Mint
+from service.resources.sign_in import Flow
 from service.resources.signed_in import SessionCookie, SignedIn
 from service.resources.users import OneUser
 from service.sessions import LocalSessions

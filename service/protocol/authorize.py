@@ -1,4 +1,4 @@
-"""The authorization request: ordered checks, cut where the redirect URI becomes trusted, and the decision.
+"""The authorization request: ordered checks, cut where the redirect URI becomes trusted.
 
 `BEFORE_TRUST` and `AFTER_TRUST` are the endpoint: each check is named, does one thing, and only refuses. Before the
 cut an error is a page; after it, a redirect with `state` and `iss`.
@@ -12,14 +12,14 @@ import base64
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, NoReturn
+from itertools import takewhile
+from typing import Any, Final
 
 from service.protocol.errors import NotOurClient, OAuthError
 from service.protocol.pkce import is_challenge
+from service.records.claims import ClaimRequest, parse_claim_requests
 from service.records.clients import Client
-from service.records.interactions import Progress, Step
 from service.records.scopes import words_of
-from service.records.sessions import Session
 from service.records.waiting import is_too_large
 
 #: What is kept of a request that waits; an `id_token_hint` is kept as what it says.
@@ -29,10 +29,6 @@ KEPT: Final = (
 )  # fmt: skip
 PROMPTS: Final = ("none", "login", "consent", "select_account")
 RESPONSE_MODES: Final = ("query", "form_post")
-#: A sign-in that the app reports may have happened this long before the request came here.
-SIGN_IN_LEEWAY_S: Final = 30
-#: How often a user is sent to sign in before the client is told that it did not help.
-MAX_SIGN_IN_ATTEMPTS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +97,9 @@ def check_redirect_uri_registered(asked: Asked) -> None:
 
 
 def _first_difference(uri: str, client: Client) -> int:
-    def common(registered: str) -> int:
-        return next(
-            (index for index, (a, b) in enumerate(zip(uri, registered, strict=False)) if a != b),
-            min(len(uri), len(registered)),
-        )
-
-    return max((common(registered) for registered in client.redirect_uris), default=0)
+    pairs = (zip(uri, registered, strict=False) for registered in client.redirect_uris)
+    common = (sum(1 for _ in takewhile(lambda both: both[0] == both[1], each)) for each in pairs)
+    return max(common, default=0)
 
 
 # --- after ---
@@ -235,8 +227,11 @@ def is_unbound(asked: Asked) -> bool:
 
 def check_claims(asked: Asked) -> None:
     """A JSON object of the known form (OpenID Connect Core §5.5)."""
-    if asked.get("claims") is not None:
-        _parse_claims(asked.parameters["claims"])
+    try:
+        parse_claim_requests(asked.get("claims") or "{}")
+    except ValueError:
+        words = "The parameter claims is not of the form of OpenID Connect Core 5.5."
+        raise OAuthError("invalid_request", words) from None
 
 
 BEFORE_TRUST: Final[tuple[Check, ...]] = (
@@ -265,14 +260,6 @@ AFTER_TRUST: Final[tuple[Check, ...]] = (
 
 
 # --- the request, once it has passed ---
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimRequest:
-    """What `claims` says of one claim: whether it is essential, and which values will do (none: any)."""
-
-    essential: bool = False
-    values: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,7 +347,7 @@ DECIDED_BY: Final[Mapping[str, str]] = {
 
 def build_request(asked: Asked) -> AuthorizationRequest:
     """The request as a value; it has passed every check."""
-    claims = _parse_claims(asked.get("claims") or "{}")
+    claims = parse_claim_requests(asked.get("claims") or "{}")
     max_age = asked.get("max_age")
     return AuthorizationRequest(
         client=_client(asked),
@@ -410,124 +397,3 @@ def _disclosed(asked: Asked, claim_names: set[str]) -> tuple[str, ...]:
         if word in granted
         or (word in client.scope and claim_names.intersection(client.scopes.claims_of([word])))
     )
-
-
-def _parse_claims(text: str) -> dict[str, dict[str, ClaimRequest]]:
-    def refuse() -> NoReturn:
-        raise OAuthError(
-            "invalid_request", "The parameter claims is not of the form of OpenID Connect Core 5.5."
-        )
-
-    try:
-        value = json.loads(text, parse_constant=lambda _: refuse())
-    except (ValueError, RecursionError):
-        refuse()
-    if type(value) is not dict:
-        refuse()
-    parsed: dict[str, dict[str, ClaimRequest]] = {"id_token": {}, "userinfo": {}}
-    for place, wanted in parsed.items():
-        members = value.get(place)
-        if members is None:
-            continue
-        if type(members) is not dict:
-            refuse()
-        for name, detail in members.items():
-            if detail is None:
-                wanted[name] = ClaimRequest()
-                continue
-            if type(detail) is not dict or type(detail.get("essential", False)) is not bool:
-                refuse()
-            values = detail.get("values", [detail["value"]] if "value" in detail else [])
-            if type(values) is not list:
-                refuse()
-            wanted[name] = ClaimRequest(detail.get("essential", False), tuple(values))
-    return parsed
-
-
-# --- what happens next ---
-
-
-def next_step(
-    request: AuthorizationRequest,
-    progress: Progress,
-    session: Session | None,
-    remembered_scope: tuple[str, ...],
-    *,
-    now: int,
-) -> Step:
-    """Decide from what is known; nothing is stored here.
-
-    Args:
-        request: what was asked.
-        progress: what has happened.
-        session: who is signed in in this browser.
-        remembered_scope: what this user let this client remember.
-        now: Unix s.
-
-    Raises:
-        OAuthError: when nothing that the user could do would satisfy the request.
-
-    Spec: OpenID Connect Core §3.1.2.3, §3.1.2.4, §5.5.1.1
-    """
-    silent = "none" in request.prompt
-    unmet = _unmet_by_session(request, progress, session, now)
-    if unmet is not None or session is None:
-        if silent or progress.sign_in_attempts >= MAX_SIGN_IN_ATTEMPTS:
-            raise unmet or OAuthError("login_required", "Nobody is signed in.")
-        return Step.LOGIN
-    if progress.agreed_by(session.user_id) is not None:
-        return Step.ISSUE
-    asked_before = set(request.disclosed) <= set(remembered_scope)
-    if "consent" in request.prompt or not (request.client.first_party or asked_before):
-        if silent:
-            raise OAuthError("consent_required", "The user has not agreed to this yet.")
-        return Step.CONSENT
-    return Step.ISSUE
-
-
-def _unmet_by_session(
-    request: AuthorizationRequest, progress: Progress, session: Session | None, now: int
-) -> OAuthError | None:
-    if session is None:
-        return OAuthError("login_required", "Nobody is signed in.")
-    fresh = _is_fresh(session, progress)
-    # max_age=0 is prompt=login (OpenID Connect Core §3.1.2.1).
-    anew = request.max_age == 0 or {"login", "select_account"} & request.prompt
-    if anew and not fresh:
-        return OAuthError("login_required", "The user did not sign in anew.")
-    # Both times are cut to whole seconds: where their difference is max_age, more than that may have gone by.
-    if request.max_age is not None and not fresh and now - session.auth_time >= request.max_age:
-        return OAuthError("login_required", "The user signed in too long ago.")
-    if not _is_asked_user(request, session.user_id):
-        return OAuthError("login_required", "Another user is signed in.")
-    if not _meets_essential_acr(request, session.acr):
-        return OAuthError("unmet_authentication_requirements", "The sign-in was not by the required means.")
-    return None
-
-
-def _is_asked_user(request: AuthorizationRequest, user_id: str) -> bool:
-    wanted = request.id_token_claims.get("sub")
-    return request.hint_subject in (None, user_id) and (
-        wanted is None or not wanted.values or user_id in wanted.values
-    )
-
-
-def _meets_essential_acr(request: AuthorizationRequest, acr: str | None) -> bool:
-    wanted = request.id_token_claims.get("acr")
-    if wanted is None or not wanted.essential:
-        return True
-    return acr is not None and (not wanted.values or acr in wanted.values)
-
-
-def _is_fresh(session: Session, progress: Progress) -> bool:
-    """Whether the user signed in for this interaction.
-
-    Reported by the app's backend for it, or through the shared cookie a session that the browser did not have when it
-    began; unless the session or its `auth_time` lies well before the interaction.
-    """
-    reported = progress.signed_in_sid == session.sid
-    earliest = (
-        progress.began_at - SIGN_IN_LEEWAY_S
-    )  # the clocks of two replicas differ a little, whichever way
-    begun_since = session.created_at >= earliest and session.sid != progress.sid_before
-    return (reported or begun_since) and session.auth_time >= earliest

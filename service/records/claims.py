@@ -9,7 +9,8 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
 
 _STRINGS = [
     "name",
@@ -169,3 +170,50 @@ def _is_attribute(value: Any) -> bool:
     if type(value) is float:
         return math.isfinite(value)
     return type(value) in {str, int, bool}
+
+
+# --- the `claims` parameter of a request, OpenID Connect Core §5.5 ---
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRequest:
+    """What `claims` says of one claim: whether it is essential, and which values will do (none: any)."""
+
+    essential: bool = False
+    values: tuple[Any, ...] = ()
+
+
+def parse_claim_requests(text: str) -> dict[str, dict[str, ClaimRequest]]:
+    """The claims that are asked for one by one, for `id_token` and for `userinfo`.
+
+    Raises:
+        ValueError: when it is not of its form.
+    """
+    try:
+        value = json.loads(text, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("too deep") from None
+    if type(value) is not dict:
+        raise ValueError("no object")
+    parsed: dict[str, dict[str, ClaimRequest]] = {"id_token": {}, "userinfo": {}}
+    for place, wanted in parsed.items():
+        members = value.get(place)
+        if members is not None and type(members) is not dict:
+            raise ValueError("no object of claims")
+        wanted.update({name: _claim_request(detail) for name, detail in (members or {}).items()})
+    return parsed
+
+
+def _claim_request(detail: object) -> ClaimRequest:
+    if detail is None:
+        return ClaimRequest()
+    if type(detail) is not dict or type(detail.get("essential", False)) is not bool:
+        raise ValueError("no claim request")
+    values = detail.get("values", [detail["value"]] if "value" in detail else [])
+    if type(values) is not list:
+        raise ValueError("no list of values")
+    return ClaimRequest(detail.get("essential", False), tuple(values))
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"no JSON: {constant}")

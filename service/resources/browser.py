@@ -14,20 +14,17 @@ import structlog
 
 from service.handles import hash_handle, new_handle
 from service.issuer import issuer_path
-from service.records.interactions import ANSWERED_S, Interaction
-from service.records.sessions import Session, on_session
+from service.records.interactions import Interaction
+from service.records.sessions import Session
 from service.resources.signed_in import SignedIn, only_one
 from service.sessions import LocalSessions
-from service.storage.interface import Kind, NotStanding, Record, Store
+from service.storage.interface import Kind, Record, Store
+from service.web import binding
 from service.web.cookies import MOST_DROPPED, cookie_values, drop_cookie, protected_name, set_cookie
 from service.web.middleware import ClientAddress
 from service.web.pages import send_page
 
 PROVIDER_COOKIE: Final = "pylon_provider"
-_INTERACTION_COOKIE: Final = "pylon_interaction_"
-_MAX_INTERACTIONS: Final = 8
-#: With the interaction's own cookie.
-_MAX_DROPPED: Final = MOST_DROPPED - 1
 _MAX_EARLIER: Final = 20
 STYLESHEET_PATH: Final = "/oidc/style.css"
 
@@ -123,29 +120,31 @@ class Browser:
         found = [self.store.get(Kind.PROVIDER_SESSION, hash_handle(handle), now=now) for handle in handles]
         return [record for record in found if record and record.body["issuer"] == req.context.issuer]
 
-    def sign_in(self, req: falcon.Request, resp: falcon.Response, session: Session, *, now: int) -> bool:
-        """Give the browser a provider session of its own, new at each sign-in; it remembers the ones before.
+    def own_session(self, req: falcon.Request, session: Session, *, now: int) -> tuple[Record, str]:
+        """A provider session of its own for the browser, new at each sign-in; it remembers the ones before.
 
         Returns:
-            False where the session has ended meanwhile.
+            What is to be stored, where the session still lives, and the handle that finds it.
         """
         earlier = [list(pair) for record in self._own_records(req, now) for pair in _signed_in_by(record)]
         handle = new_handle()
+        body = {"issuer": req.context.issuer, "earlier": earlier[-_MAX_EARLIER:]}
         record = Record(
             Kind.PROVIDER_SESSION,
             hash_handle(handle),
             session.expires_at,
             session.user_id,
             session_id=session.sid,
-            body={"issuer": req.context.issuer, "earlier": earlier[-_MAX_EARLIER:]},
+            body=body,
         )
-        try:
-            self.store.put(record, standing_on=[on_session(session)], now=now)
-        except NotStanding:
-            return False
+        return record, handle
+
+    def give_own_session(
+        self, req: falcon.Request, resp: falcon.Response, session: Session, handle: str, *, now: int
+    ) -> None:
+        """Give the browser the cookie of its own session, which is stored."""
         name = protected_name(req, PROVIDER_COOKIE)
         set_cookie(req, resp, name, handle, max_age_s=session.expires_at - now)
-        return True
 
     def end(self, shown: Shown, *more: tuple[str, str], now: int) -> None:
         """End every session that the browser shows, those that it had before, and more (user id, `sid`)."""
@@ -155,7 +154,7 @@ class Browser:
     def is_one(self, req: falcon.Request) -> bool:
         """Whether a browser asks, as far as the request says it: by the headers that only browsers send, or a cookie of ours."""
         ours = (self.signed_in.cookie_name, protected_name(req, PROVIDER_COOKIE))
-        prefix = protected_name(req, _INTERACTION_COOKIE)
+        prefix = binding.prefix(req)
         return any(name.startswith("HTTP_SEC_FETCH_") for name in req.env) or any(
             name in ours or name.startswith(prefix) for name in req.cookies
         )
@@ -164,46 +163,6 @@ class Browser:
         """Take both session cookies from the browser."""
         dropped = self.signed_in.clear_cookie(req, resp)
         drop_cookie(req, resp, protected_name(req, PROVIDER_COOKIE), at_most=MOST_DROPPED - dropped)
-
-    # --- which interactions it began ---
-
-    def bind(
-        self, req: falcon.Request, resp: falcon.Response, interaction: Interaction, cookie: str, *, now: int
-    ) -> None:
-        """Bind an interaction to this browser, by a cookie of its own; the oldest beyond eight are dropped."""
-        self.drop_oldest(req, resp, interaction)
-        max_age_s = interaction.expires_at - now
-        set_cookie(req, resp, _cookie_name(req, interaction), cookie, max_age_s=max_age_s)
-
-    def drop_oldest(self, req: falcon.Request, resp: falcon.Response, interaction: Interaction) -> None:
-        """Leave seven besides this one: a POST from another site, which shows none, may have begun any number.
-
-        What an answer cannot take away, the next one does.
-        """
-        prefix = protected_name(req, _INTERACTION_COOKIE)
-        others = [name for name in req.cookies if name.startswith(prefix)]
-        others = [name for name in others if name != _cookie_name(req, interaction)]
-        for name in others[: max(0, min(len(others) - _MAX_INTERACTIONS + 1, _MAX_DROPPED))]:
-            set_cookie(req, resp, name, "", max_age_s=0)
-
-    def unbind(self, req: falcon.Request, resp: falcon.Response, interaction: Interaction) -> None:
-        """Drop the cookie of an interaction that is over."""
-        set_cookie(req, resp, _cookie_name(req, interaction), "", max_age_s=0)
-
-    def keep_a_minute(self, req: falcon.Request, resp: falcon.Response, interaction: Interaction) -> None:
-        """Leave the cookie of an interaction that is over, for as long as its form may be sent once more."""
-        name = _cookie_name(req, interaction)
-        for value in filter(interaction.is_browser, cookie_values(req, name)):
-            set_cookie(req, resp, name, value, max_age_s=ANSWERED_S)
-
-    def is_of(self, req: falcon.Request, interaction_id: str, browser_hash: str) -> bool:
-        """Whether this browser began an interaction that is over."""
-        name = protected_name(req, _INTERACTION_COOKIE) + interaction_id
-        return any(hash_handle(value) == browser_hash for value in cookie_values(req, name))
-
-    def began(self, req: falcon.Request, interaction: Interaction) -> bool:
-        """Whether this browser began the interaction."""
-        return any(map(interaction.is_browser, cookie_values(req, _cookie_name(req, interaction))))
 
     # --- what it is shown ---
 
@@ -286,10 +245,6 @@ class Browser:
 def _signed_in_by(record: Record) -> list[tuple[str, str]]:
     """The sessions that a provider session knows, the earlier ones first: user id and `sid`."""
     return [*((user_id, sid) for user_id, sid in record.body["earlier"]), (record.subject, record.session_id)]
-
-
-def _cookie_name(req: falcon.Request, interaction: Interaction) -> str:
-    return protected_name(req, _INTERACTION_COOKIE) + interaction.id
 
 
 def wanted_by_app(interaction: Interaction) -> Mapping[str, str]:

@@ -93,16 +93,16 @@ class OneInteraction(_Base):
         if client is None:
             raise ApiError("NOT_FOUND")
         shown = _shown(interaction, client)
-        if interaction.step is Step.CONSENT:
+        if interaction.state.step is Step.CONSENT:
             shown |= self._asked_user(interaction, now=now)
         send_json(resp, shown)
 
     def _asked_user(self, interaction: Interaction, *, now: int) -> dict[str, Any]:
         """Whose consent is asked for, so that the app's page asks nobody else."""
-        claims = self._sessions.user(interaction.asked_user_id, now=now).claims
+        claims = self._sessions.user(interaction.state.asked_user_id, now=now).claims
         return {
-            "user_id": interaction.asked_user_id,
-            "sid": interaction.asked_sid,
+            "user_id": interaction.state.asked_user_id,
+            "sid": interaction.state.asked_sid,
             "claims": {name: claims[name] for name in _DISPLAY_CLAIMS if name in claims},
         }
 
@@ -111,8 +111,8 @@ def _shown(interaction: Interaction, client: Client) -> dict[str, Any]:
     asked = interaction.parameters
     # What the user has to agree to: also the scopes whose claims are asked for one by one.
     scope = build_request(Asked(asked, frozenset(), client)).disclosed
-    if interaction.step is Step.CONSENT:
-        scope = tuple(word for word in interaction.shown if word in scope)
+    if interaction.state.step is Step.CONSENT:
+        scope = tuple(word for word in interaction.state.shown if word in scope)
     return {
         "id": interaction.id,
         "client": {
@@ -130,7 +130,7 @@ def _shown(interaction: Interaction, client: Client) -> dict[str, Any]:
         "login_hint": asked.get("login_hint"),
         "ui_locales": asked.get("ui_locales"),
         "expires_at": interaction.expires_at,
-        "step": interaction.step,
+        "step": interaction.state.step,
     }
 
 
@@ -166,16 +166,16 @@ class ReportConsent(_Base):
         now = int(self._clock())
         interaction = self._opened(req, interaction_id, now=now)
         consent = read_optional_json(req, _ConsentRequest)
-        if interaction.step is not Step.CONSENT:
+        if interaction.state.step is not Step.CONSENT:
             raise ApiError("WRONG_STEP")
-        if consent.user_id is not UNSET and consent.user_id != interaction.asked_user_id:
+        if consent.user_id is not UNSET and consent.user_id != interaction.state.asked_user_id:
             raise ApiError("WRONG_USER")
         words = self._clients.scopes.words
         scope = words if consent.scope is UNSET else words_of(consent.scope)
         if not scope or not set(scope) <= {*words, *words_of(interaction.parameters.get("scope"))}:
             raise ApiError("INVALID_BODY", field="scope")
-        agreed = tuple(word for word in interaction.shown if word in scope)
-        report = Report(user_id=interaction.asked_user_id, scope=agreed, remember=consent.remember)
+        agreed = tuple(word for word in interaction.state.shown if word in scope)
+        report = Report(user_id=interaction.state.asked_user_id, scope=agreed, remember=consent.remember)
         self._answer(resp, interaction, report, now=now)
 
 

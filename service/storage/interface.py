@@ -226,12 +226,13 @@ class Store(Protocol):
         changes: Sequence[Change] = (),
         falling: Sequence[Fitting] = (),
         standing_on: Sequence[Fitting] = (),
+        version: int | None = None,
         now: int,
     ) -> Record | None:
         """Remove the live record of that id and return it; of any number of callers one gets it.
 
         The one who gets it removes what falls with it, stores `put` and makes `changes` in the same transaction, as
-        `Store.put` does.
+        `Store.put` does. With `version`, nobody gets it who read another one.
 
         Raises:
             NotStanding: as for `put`; then the record is still there.

@@ -54,7 +54,7 @@ class _Writing:
     put: Sequence[Record] = ()
     changes: Sequence[Change] = ()
     standing_on: Sequence[Fitting] = ()
-    take: tuple[Kind, str] | None = None
+    take: tuple[Kind, str, int | None] | None = None
     falling: Sequence[Fitting] = ()
     ending: bool = False
 
@@ -252,10 +252,11 @@ class SqlStore:
         changes: Sequence[Change] = (),
         falling: Sequence[Fitting] = (),
         standing_on: Sequence[Fitting] = (),
+        version: int | None = None,
         now: int,
     ) -> Record | None:
         """See `Store.take`."""
-        writing = _Writing(put, changes, standing_on, take=(kind, id_hash), falling=falling)
+        writing = _Writing(put, changes, standing_on, take=(kind, id_hash, version), falling=falling)
         try:
             taken, _ = self._write(writing, now)
         except _NotThere:
@@ -418,8 +419,12 @@ class SqlStore:
     def _taken(self, run: Run, writing: _Writing, now: int) -> Record | None:
         if writing.take is None:
             return None
-        kind, id_hash = writing.take
-        rows = run(self._text(statements.delete_one, kind), {"wanted": id_hash, "now": now})
+        kind, id_hash, version = writing.take
+        values: dict[str, str | int] = {"wanted": id_hash, "now": now}
+        if version is not None:
+            values["known_version"] = version
+        statement = statements.delete_one if version is None else statements.delete_known_one
+        rows = run(self._text(statement, kind), values)
         if not rows:
             raise _NotThere
         for each in writing.falling:

@@ -159,6 +159,12 @@ def delete_one(table: Table) -> ClauseElement:
     return delete(table).where(*_live(table, "wanted")).returning(*columns(table))
 
 
+def delete_known_one(table: Table) -> ClauseElement:
+    """The live record of an id where it is still of the version that was read, returned."""
+    is_known = table.c.version == bindparam("known_version")
+    return delete(table).where(*_live(table, "wanted"), is_known).returning(*columns(table))
+
+
 def delete_fitting(table: Table, names: tuple[str, ...]) -> ClauseElement:
     """The live records that fit what is named."""
     return delete(table).where(*_live(table, *names)).returning(table.c.id_hash)

@@ -373,7 +373,7 @@ def proxy_error_complaints(text: str) -> list[str]:
 
 
 #: Where errors are raised that go to the redirect URI; those of every other file are answered as JSON.
-REDIRECTED = {PROJECT / "service/protocol/authorize.py", PROJECT / "service/resources/authorize.py"}
+REDIRECTED = {PROJECT / "service/protocol/authorize.py", PROJECT / "service/protocol/sign_in.py"}
 
 
 def oauth_error_complaints(text: str) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import create_engine
 
@@ -107,3 +109,20 @@ def test_a_delete_that_fails_half_way_has_not_happened(half_broken: SqlStore) ->
     assert half_broken.get(Kind.GRANT, kept.id_hash, now=NOW) == kept
     assert half_broken.get(Kind.GRANT, MADE[0].id_hash, now=NOW) == MADE[0]
     assert len(half_broken.list(Kind.SESSION, subject="alice", now=NOW)) == 1
+
+
+def test_who_read_another_version_takes_nothing(store: SqlStore) -> None:
+    """`take` with `version`: it is removed as it was read, or not at all; what falls and what comes of it, too."""
+    changed = store.change(
+        Kind.INTERACTION, ONCE.id_hash, lambda known: replace(known, body={"n": 2}), now=NOW
+    )
+    assert changed is not None
+
+    def take(version: int) -> Record | None:
+        return store.take(Kind.INTERACTION, ONCE.id_hash, put=MADE, version=version, now=NOW)
+
+    assert take(ONCE.version) is None
+    assert _made(store) == [None, None]
+    assert store.get(Kind.INTERACTION, ONCE.id_hash, now=NOW) == changed
+    assert take(changed.version) == changed
+    assert _made(store) == MADE

@@ -1,0 +1,399 @@
+"""What the endpoints of a sign-in share: facts are read, the rules say what comes of them, it is stored, then it is done.
+
+Whoever loses to somebody else reads again. Nothing is done for a state that was not stored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import falcon
+
+from service.clients import Clients
+from service.handles import new_handle
+from service.keys.signing import Keys
+from service.notices import Notices
+from service.protocol.authorize import AuthorizationRequest
+from service.protocol.errors import OAuthError
+from service.protocol.grants.authorization_code import new_code
+from service.protocol.sign_in import (
+    AskConsent,
+    Consented,
+    Denied,
+    Effect,
+    Event,
+    Facts,
+    Reported,
+    SendCode,
+    SendError,
+    ShowPage,
+    ToSignIn,
+    kept_with,
+    preferred_sid,
+    step,
+)
+from service.records.clients import on_client
+from service.records.consents import on_consent, remembered_scope, remembering
+from service.records.form_answers import ANSWERED_S, Answered, find_answer
+from service.records.interactions import NOTHING, Beside, Interaction, Interactions, State
+from service.records.lifetimes import Lifetimes
+from service.records.sessions import Session, on_session
+from service.resources.browser import Browser, wanted_by_app
+from service.storage.interface import Contended
+from service.web.binding import bind, keep_on, shown, unbind
+from service.web.redirects import send_authorization_response, send_redirect, with_parameters
+
+#: How often somebody else may be faster: a browser has that many tabs.
+_ATTEMPTS: Final = 16
+_WORD: Final = re.compile(r"[a-z_]{1,64}", re.ASCII)
+_OVER: Final = "This sign-in is over, or was begun in another browser."
+_NO_PAGE: Final = "This server cannot sign people in to other services: it has no sign-in page."
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What came in, as things are now.
+
+    Attributes:
+        request: what was asked, checked with the client as it is now.
+        event: what happens.
+        interaction: which it happens to; None where the request has only come.
+        verifier: of the report that the browser brings.
+    """
+
+    request: AuthorizationRequest
+    event: Event
+    interaction: Interaction | None = None
+    verifier: str | None = None
+
+    @property
+    def form_token(self) -> str | None:
+        """Of the form that is answered."""
+        return self.event.unverified_token if isinstance(self.event, Consented | Denied) else None
+
+
+Look = Callable[[], Seen | ShowPage | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What there is now, and what the browser and the client are told of it.
+
+    Attributes:
+        interaction: which it happened to; None where the request was answered at once.
+        cookie: of an interaction that has begun.
+        handle: of the browser's own session.
+        told: what the client is told.
+    """
+
+    interaction: Interaction | None
+    cookie: str | None = None
+    handle: str | None = None
+    told: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Takes a sign-in one step further; what `Authorize` and `OpenInteraction` share.
+
+    Attributes:
+        browser: who is in front of us.
+        clients: who is registered.
+        interactions: what waits.
+        keyring: reads hints; without a signing key nothing begins.
+        lifetimes: of codes.
+        clock: Unix s.
+        notices: tells the operator what a client lacks.
+        login_url: the app's sign-in page, or the path of a page of ours; None: nobody can sign in.
+        consent_url: the app's consent page; None means the built-in one.
+    """
+
+    browser: Browser
+    clients: Clients
+    interactions: Interactions
+    keyring: Keys
+    lifetimes: Lifetimes
+    clock: Callable[[], float]
+    notices: Notices
+    login_url: str | None
+    consent_url: str | None
+
+    def go_on(self, req: falcon.Request, resp: falcon.Response, look: Look, *, now: int) -> None:
+        """Read, decide, store, and only then do it; as often as somebody else was faster.
+
+        Args:
+            req: the request.
+            resp: the answer.
+            look: what came in, as things are now; or the page that says what is wrong; None: that is answered already.
+            now: Unix s.
+
+        Raises:
+            Contended: when somebody else was faster each time.
+        """
+        for _ in range(_ATTEMPTS):
+            seen = look()
+            if seen is None:
+                return
+            if isinstance(seen, ShowPage):
+                self._show(req, resp, seen)
+                return
+            req.context.client_id = seen.request.client.client_id
+            state = State(began_at=now) if seen.interaction is None else seen.interaction.state
+            facts = self._facts(req, seen, state, now=now)
+            after, effect = step(state, seen.event, facts, now=now)
+            stored = self._store(req, seen, facts, state, after, effect, now=now)
+            if stored is not None:
+                self._do(req, resp, seen, facts, effect, stored, now=now)
+                return
+        raise Contended
+
+    def begin(
+        self, req: falcon.Request, request: AuthorizationRequest, state: State, *, now: int
+    ) -> tuple[Interaction, str]:
+        """Keep the request, and the value of the cookie that shall bind it to this browser."""
+        return self.interactions.begin(
+            request.parameters,
+            state,
+            hint_subject=request.hint_subject,
+            issuer=req.context.issuer,
+            address=self.browser.address(req),
+            now=now,
+        )
+
+    def answer_again(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        interaction_id: str,
+        unverified_token: str,
+        *,
+        now: int,
+    ) -> bool:
+        """Answer a form again that this browser sent within the minute, with the same; whether it was one.
+
+        A code that was used since is not sent twice: then a page says that it is over.
+        """
+        issuer = req.context.issuer
+        answered = find_answer(self.browser.store, interaction_id, unverified_token, issuer=issuer, now=now)
+        if answered is None or not any(map(answered.is_browser, shown(req, interaction_id))):
+            return False
+        req.context.client_id = answered.client_id
+        if answered.parameters:
+            if "error" in answered.parameters:
+                note(resp, answered.parameters["error"], "answered_before")
+            self._send(req, resp, answered.redirect_uri, answered.parameters, answered.response_mode)
+            return True
+        client = self.clients.find(answered.client_id, now=now)
+        back = None if client is None else client.home(answered.redirect_uri)
+        self.browser.show_error(req, resp, _OVER, cause="interaction_over", back=back)
+        return True
+
+    def send_error(
+        self, req: falcon.Request, resp: falcon.Response, error: OAuthError, to: tuple[str, str | None, str]
+    ) -> None:
+        """Send an error to a trusted redirect URI (URI, `state`, response mode): always with `state` and `iss`."""
+        redirect_uri, state, response_mode = to
+        note(resp, error.error, error.cause)
+        told = _told(error.parameters(), state, req.context.issuer)
+        self._send(req, resp, redirect_uri, told, response_mode)
+
+    # --- read ---
+
+    def _facts(self, req: falcon.Request, seen: Seen, state: State, *, now: int) -> Facts:
+        session = self._session(req, seen, state, now=now)
+        client = seen.request.client
+        remembered: tuple[str, ...] = ()
+        if session is not None and not client.first_party:  # who is not asked has nothing to remember
+            key = (session.user_id, client.client_id, req.context.issuer)
+            remembered = remembered_scope(self.browser.store, *key, now=now)
+        opened_here = (req.uri_template or "").endswith("/oidc/interaction/{interaction_id}")
+        shows_form = self.consent_url is None and opened_here and not req.query_string
+        form_token = new_handle() if shows_form else None
+        return Facts(seen.request, session, remembered, form_token, self.login_url is not None)
+
+    def _session(self, req: falcon.Request, seen: Seen, state: State, *, now: int) -> Session | None:
+        report = seen.event.report if isinstance(seen.event, Reported) else None
+        if report is not None and report.sid is not None and report.user_id is not None:
+            session = self.browser.sessions.of_sid(report.user_id, report.sid, now=now)
+            if session is not None:
+                return session
+        return self.browser.session(req, prefer_sid=preferred_sid(state, seen.event), now=now)
+
+    # --- store ---
+
+    def _store(
+        self,
+        req: falcon.Request,
+        seen: Seen,
+        facts: Facts,
+        state: State,
+        after: State,
+        effect: Effect,
+        *,
+        now: int,
+    ) -> _Stored | None:
+        """The state and what its effect needs, in one transaction; None where somebody else was faster."""
+        issuer, request = req.context.issuer, seen.request
+        beside, told, handle = NOTHING, None, None
+        kept = kept_with(state, after, seen.event, facts)
+        if isinstance(effect, SendError):
+            told = _told(effect.error.parameters(), request.state, issuer)
+        if isinstance(effect, SendCode):
+            code, beside = self._code(effect, issuer, now)
+            told = _told({"code": code}, request.state, issuer)
+        if kept.remembered is not None and facts.session is not None:
+            user_id, scope = kept.remembered
+            change = remembering(user_id, request.client.client_id, issuer, scope)
+            beside += Beside((), (change,), (on_session(facts.session), *on_client(request.client)))
+        if kept.signed_in is not None:
+            record, handle = self.browser.own_session(req, kept.signed_in, now=now)
+            beside += Beside((record,), (), (on_session(kept.signed_in),))
+        if seen.interaction is None:
+            return self._store_first(req, request, after, effect, beside, told, now=now)
+        answered = None
+        if seen.form_token is not None and told is not None:
+            answered = _answered(request, seen.interaction, seen.form_token, told)
+        spent = seen.verifier if isinstance(seen.event, Reported) and seen.event.report is not None else None
+        is_kept = self.interactions.keep(
+            seen.interaction, after, beside, unverified_verifier=spent, answered=answered, now=now
+        )
+        return _Stored(seen.interaction, None, handle, told) if is_kept else None
+
+    def _store_first(
+        self,
+        req: falcon.Request,
+        request: AuthorizationRequest,
+        after: State,
+        effect: Effect,
+        beside: Beside,
+        told: Mapping[str, str] | None,
+        *,
+        now: int,
+    ) -> _Stored | None:
+        if isinstance(effect, ToSignIn | AskConsent):
+            return _Stored(*self.begin(req, request, after, now=now))
+        # What is answered at once has no state to keep.
+        is_kept = beside == NOTHING or beside.put(self.browser.store, now=now)
+        return _Stored(None, told=told) if is_kept else None
+
+    def _code(self, effect: SendCode, issuer: str, now: int) -> tuple[str, Beside]:
+        new = new_code(effect.request, effect.session, issuer=issuer, lifetimes=self.lifetimes, now=now)
+        beside = Beside(new.records, new.changes, new.standing_on)
+        if effect.unasked:
+            consent = on_consent(effect.session.user_id, effect.request.client.client_id, issuer)
+            beside += Beside(standing_on=(consent,))
+        return new.code, beside
+
+    # --- do ---
+
+    def _do(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        seen: Seen,
+        facts: Facts,
+        effect: Effect,
+        stored: _Stored,
+        *,
+        now: int,
+    ) -> None:
+        interaction = stored.interaction
+        if stored.handle is not None and facts.session is not None:
+            self.browser.give_own_session(req, resp, facts.session, stored.handle, now=now)
+        if stored.cookie is not None and interaction is not None:
+            bind(req, resp, interaction.id, stored.cookie, max_age_s=interaction.expires_at - now)
+        if isinstance(effect, ShowPage):
+            self._show(req, resp, effect)
+        elif stored.told is not None:
+            if isinstance(effect, SendError):
+                note(resp, effect.error.error, effect.error.cause)
+            if interaction is not None and seen.form_token is not None:
+                keep_on(req, resp, interaction.id, interaction.is_browser, max_age_s=ANSWERED_S)
+            elif interaction is not None:
+                unbind(req, resp, interaction.id)
+            request = seen.request
+            self._send(req, resp, request.redirect_uri, stored.told, request.response_mode)
+        elif isinstance(effect, ToSignIn) and interaction is not None and self.login_url is not None:
+            own = self.login_url.startswith("/")
+            login_url = interaction.issuer + self.login_url if own else self.login_url
+            send_redirect(resp, with_parameters(login_url, wanted_by_app(interaction)))
+        elif isinstance(effect, AskConsent) and interaction is not None:
+            self._ask_consent(req, resp, interaction, facts, effect)
+
+    def _ask_consent(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        interaction: Interaction,
+        facts: Facts,
+        effect: AskConsent,
+    ) -> None:
+        wanted, client, session = wanted_by_app(interaction), facts.request.client, facts.session
+        here = wanted["return_to"]
+        if effect.form_token is None or session is None:
+            url = self.consent_url
+            send_redirect(resp, here if url is None else with_parameters(url, wanted))
+            return
+        self.browser.show(
+            req,
+            resp,
+            "consent.html",
+            client=client,
+            logo_uri=client.logo_uri,
+            scope=effect.shown,
+            descriptions=client.scopes.descriptions,
+            user_name=session.claims.get("name") or session.user_id,
+            form_token=effect.form_token,
+            action=here,
+        )
+
+    def _show(self, req: falcon.Request, resp: falcon.Response, page: ShowPage) -> None:
+        # Clients of the database alone: the start could not know of them.
+        text, detail = (_NO_PAGE, "PYLON_LOGIN_URL is unset") if page.status == 501 else (_OVER, "")
+        if page.client_id is not None:
+            req.context.client_id = page.client_id
+        self.browser.show_error(
+            req, resp, text, cause=page.cause, detail=detail, back=page.back, status=page.status
+        )
+
+    def _send(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        redirect_uri: str,
+        parameters: Mapping[str, str],
+        response_mode: str,
+    ) -> None:
+        stylesheet = self.browser.stylesheet(req)
+        send_authorization_response(
+            resp, redirect_uri, parameters, response_mode=response_mode, stylesheet=stylesheet
+        )
+
+
+def note(resp: falcon.Response, error: str, cause: str) -> None:
+    """For the log: the error that is answered, as far as it is a word (the app has errors of its own), and which rule refused."""
+    resp.context.error = error if _WORD.fullmatch(error) else "other"
+    resp.context.cause = cause
+
+
+def _told(parameters: Mapping[str, str], state: str | None, issuer: str) -> Mapping[str, str]:
+    """What the client is told: always with its `state` and our `iss` (RFC 9207 §2)."""
+    return {**parameters, **({} if state is None else {"state": state}), "iss": issuer}
+
+
+def _answered(
+    request: AuthorizationRequest, interaction: Interaction, form_token: str, told: Mapping[str, str]
+) -> Answered:
+    return Answered(
+        interaction.id,
+        interaction.issuer,
+        form_token,
+        interaction.browser_hash,
+        request.client.client_id,
+        request.redirect_uri,
+        request.response_mode,
+        told,
+    )
