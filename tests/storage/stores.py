@@ -85,6 +85,7 @@ def fill_many(url: str, kind: Kind, count: int, *, ended: str = "false", begun_a
         sql = re.sub(r"lpad\(to_hex\(i\), (\d+), '0'\)", r"printf('%0\1x', i)", sql)
         with contextlib.closing(sqlite3.connect(sqlite_path(url), isolation_level=None)) as connection:
             connection.execute(numbers + sql.replace("'\\x00", "x'00"))
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return
     with psycopg.connect(url, autocommit=True) as postgres:
         numbers = f"WITH n AS (SELECT i FROM generate_series(0, {count - 1}) AS i) "

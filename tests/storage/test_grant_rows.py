@@ -27,8 +27,8 @@ from tests.storage.stores import NOW
 TEXT = st.text(max_size=20)
 SECONDS = st.integers(0, 2**32 - 1)
 WORDS = st.lists(TEXT, max_size=MOST_WORDS, unique=True).map(tuple)
-CODES = st.builds(Code, TEXT, TEXT, SECONDS, st.none() | TEXT, st.none() | TEXT, st.none() | SECONDS)
-ROTATIONS = st.builds(Rotation, TEXT, SECONDS, TEXT, TEXT)
+CODES = st.builds(Code, TEXT, TEXT, st.none() | TEXT, st.none() | TEXT, st.none() | SECONDS)
+ROTATIONS = st.builds(Rotation, TEXT, TEXT, TEXT)
 REFRESH_TOKENS = st.builds(RefreshToken, TEXT, TEXT, SECONDS, SECONDS, st.none() | ROTATIONS)
 #: What a later version may put into a row.
 UNKNOWN = st.dictionaries(
@@ -55,7 +55,6 @@ def grants(draw: st.DrawFn) -> Grant:
         scope=scope,
         auth_time=draw(SECONDS),
         created_at=draw(SECONDS),
-        last_used_at=draw(SECONDS),
         code=draw(CODES),
         acr=draw(st.none() | TEXT),
         amr=draw(WORDS),
@@ -88,7 +87,7 @@ def test_what_is_not_known_is_kept(grant: Grant, unknown: dict[str, object]) -> 
     record = grant.to_record()
     read = of_record(_stored(replace(record, body={**record.body, **unknown})))
     token = AccessToken(b"n" * 16, NOW, NOW + 60, grant.scope)
-    used = replace(read, last_used_at=NOW, code=replace(read.code, spent_at=NOW)).with_access(token, now=NOW)
+    used = replace(read, code=replace(read.code, spent_at=NOW)).with_access(token, now=NOW)
     body = _stored(used.to_record()).body
     assert {name: body[name] for name in {**grant.unknown, **unknown}} == {**grant.unknown, **unknown}
 
