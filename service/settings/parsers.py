@@ -26,7 +26,7 @@ from service.key_strength import WeakKey, check_exponent
 from service.protocol.clients import client_faults, is_client_id, parse_client
 from service.protocol.sealed_keys import KEY_BYTES, SealingKeys
 from service.records.clients import Client
-from service.records.scopes import InvalidScope, OwnScope, Scopes, parse_own_scope
+from service.records.scopes import MOST_OWN, InvalidScope, OwnScope, Scopes, parse_own_scope
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 §5.6.2
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
@@ -243,8 +243,8 @@ def scopes(value: str | Scopes) -> Scopes:
     example = 'write {"hr": {"claims": ["department"], "description": "see your department"}}'
     if not isinstance(entries, dict):
         raise ValueError(f"is no JSON object of scopes; {example}")
-    if repeated or len(entries) > 64:
-        raise ValueError(f"has one name twice, or more than 64 scopes; {example}")
+    if repeated or len(entries) > MOST_OWN:
+        raise ValueError(f"has one name twice, or more than {MOST_OWN} scopes; {example}")
     own: dict[str, OwnScope] = {}
     faults: list[str] = []
     for word, entry in entries.items():

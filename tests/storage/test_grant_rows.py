@@ -19,6 +19,8 @@ from service.records.grants import (
     Rotation,
     of_record,
 )
+from service.records.scopes import MOST_OWN
+from service.settings import read_settings
 from service.storage.interface import Record
 from service.storage.sql import SqlStore
 from tests.storage.racers import grant_of
@@ -90,6 +92,22 @@ def test_what_is_not_known_is_kept(grant: Grant, unknown: dict[str, object]) -> 
     used = replace(read, code=replace(read.code, spent_at=NOW)).with_access(token, now=NOW)
     body = _stored(used.to_record()).body
     assert {name: body[name] for name in {**grant.unknown, **unknown}} == {**grant.unknown, **unknown}
+
+
+def test_every_scope_of_a_service_fits(store: SqlStore) -> None:
+    """As many scopes of their own as an operator may name, with all the standard ones; one more is refused at the start."""
+    entry = {"claims": ["department"], "description": "see your department"}
+    named = {f"own-{number}": entry for number in range(MOST_OWN)}
+    reading = read_settings({"PYLON_OIDC_SCOPES": json.dumps(named)})
+    assert reading.faults == []
+    words = reading.settings.scopes.words
+    assert len(words) == MOST_WORDS
+    token = AccessToken(b"t" * 16, NOW, NOW + 60, words)
+    store.put(grant_of("one", scope=words, access=(token,)), now=NOW)
+    (grant,) = Grants(store).of_user("one", now=NOW)
+    assert (grant.scope, grant.access) == (words, (token,))
+    (fault,) = read_settings({"PYLON_OIDC_SCOPES": json.dumps(named | {"more": entry})}).faults
+    assert f"more than {MOST_OWN} scopes" in str(fault)
 
 
 def _token(number: int, ends_at: int) -> AccessToken:
