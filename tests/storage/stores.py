@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from sqlalchemy import Engine, create_engine
 
+import service.storage
 from service.handles import hash_handle, new_grant_id
 from service.settings import read_settings
 from service.startup import open_store
@@ -45,6 +47,25 @@ def id_of(handle: str = "one", kind: Kind = Kind.SESSION) -> str:
     if kind is Kind.GRANT:
         return new_grant_id(NOW)[:8] + hashlib.sha256(handle.encode()).hexdigest()[:18]
     return hash_handle(handle)
+
+
+def engine_of(url: str) -> Engine:
+    """An engine of SQLAlchemy for a `DATABASE_URL`; to be disposed of."""
+    return create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+
+
+def migrated_to(url: str, revision: str) -> None:
+    """Bring an empty database to a revision."""
+    from alembic import command
+    from alembic.config import Config
+
+    engine = engine_of(url)
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(Path(service.storage.__file__).with_name("migrations")))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
 
 
 def record(
