@@ -28,7 +28,9 @@ from tests.storage.stores import NOW
 
 TEXT = st.text(max_size=20)
 SECONDS = st.integers(0, 2**32 - 1)
-WORDS = st.lists(TEXT, max_size=MOST_WORDS, unique=True).map(tuple)
+#: Of a scope; any words do.
+WORDS = st.integers(0, MOST_WORDS).map(lambda count: tuple(f"word-{number}" for number in range(count)))
+NAMES = st.lists(TEXT, max_size=2).map(tuple)
 CODES = st.builds(Code, TEXT, TEXT, st.none() | TEXT, st.none() | TEXT, st.none() | SECONDS)
 ROTATIONS = st.builds(Rotation, TEXT, TEXT, TEXT)
 REFRESH_TOKENS = st.builds(RefreshToken, TEXT, TEXT, SECONDS, SECONDS, st.none() | ROTATIONS)
@@ -59,9 +61,9 @@ def grants(draw: st.DrawFn) -> Grant:
         created_at=draw(SECONDS),
         code=draw(CODES),
         acr=draw(st.none() | TEXT),
-        amr=draw(WORDS),
-        id_token_claims=draw(WORDS),
-        userinfo_claims=draw(WORDS),
+        amr=draw(NAMES),
+        id_token_claims=draw(NAMES),
+        userinfo_claims=draw(NAMES),
         refresh=draw(st.none() | REFRESH_TOKENS),
         access=tuple(draw(st.lists(tokens, max_size=MOST_ACCESS_TOKENS))),
         version=draw(st.integers(1, 2**62)),
