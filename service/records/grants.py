@@ -31,38 +31,34 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """An authorization code.
+    """An authorization code. Until it is spent its grant ends with it.
 
     Attributes:
         hash: of its secret.
-        redirect_uri_hash: of the URI that it was sent to.
-        code_challenge: of the request, where it had one.
-        valid_until: Unix s.
+        uri_hash: of the redirect URI that it was sent to.
+        challenge: of the request, where it had one.
         spent_at: Unix s of its one use; it stays, to be recognised when it comes again.
         nonce: of the request; gone when it is spent.
     """
 
     hash: str
-    redirect_uri_hash: str
-    valid_until: int
-    code_challenge: str | None = None
+    uri_hash: str
+    challenge: str | None = None
     nonce: str | None = None
     spent_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """How the refresh token came to be: what its predecessor was, when it was used, and for what.
+    """How the refresh token came to be: what its predecessor was, and what that was used for.
 
     Attributes:
         hash: of the predecessor's part that changes.
-        at: Unix s.
         salt: together with the predecessor itself it gives what came of it, again.
         asked_hash: of what the request had: client, scope, resource.
     """
 
     hash: str
-    at: int
     salt: str
     asked_hash: str
 
@@ -74,7 +70,7 @@ class RefreshToken:
     Attributes:
         fixed_hash: of the part that all refresh tokens of the grant have.
         hash: of the part that changes.
-        made_at, valid_until: Unix s.
+        made_at, valid_until: Unix s.; it is made when its predecessor is used.
         rotation: what it came of; None for the first.
     """
 
@@ -114,7 +110,7 @@ class Grant:
         scope: what was granted.
         auth_time, acr, amr: of the sign-in.
         id_token_claims, userinfo_claims: asked for one by one, and agreed to.
-        created_at, last_used_at: Unix s.
+        created_at: Unix s.
         code: what it begins with.
         refresh: None without offline access, and until the code is redeemed.
         access: the oldest first.
@@ -130,7 +126,6 @@ class Grant:
     scope: tuple[str, ...]
     auth_time: int
     created_at: int
-    last_used_at: int
     code: Code
     acr: str | None = None
     amr: tuple[str, ...] = ()
@@ -140,6 +135,11 @@ class Grant:
     access: tuple[AccessToken, ...] = ()
     version: int = 1
     unknown: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def last_used_at(self) -> int:
+        """When its code or a refresh token of it was last exchanged, else when it began; Unix s."""
+        return self.refresh.made_at if self.refresh else self.code.spent_at or self.created_at
 
     def with_access(self, token: AccessToken, *, now: int) -> Grant:
         """With one more access token; those that have ended go, and the oldest of too many."""

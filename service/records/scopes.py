@@ -29,6 +29,8 @@ SCOPE_CLAIMS: Final[Mapping[str, tuple[str, ...]]] = {
 }  # fmt: skip
 _WORD: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,64}", re.ASCII)
 _MOST: Final = 64
+#: How many scopes of their own operators may name: with the others 64, which is what a grant holds.
+MOST_OWN: Final = 64 - len(SCOPES)
 
 
 def words_of(text: str | None) -> tuple[str, ...]:

@@ -28,7 +28,14 @@ from service.keys.sealing import KEY_BYTES, SealingKeys
 from service.keys.strength import WeakKey, check_exponent
 from service.protocol.clients import client_faults, is_client_id, parse_client
 from service.records.clients import Client
-from service.records.scopes import STANDARD_SCOPES, InvalidScope, OwnScope, Scopes, parse_own_scope
+from service.records.scopes import (
+    MOST_OWN,
+    STANDARD_SCOPES,
+    InvalidScope,
+    OwnScope,
+    Scopes,
+    parse_own_scope,
+)
 
 Word = TypeVar("Word", bound=str)
 
@@ -245,8 +252,8 @@ def scopes(value: str) -> Scopes:
     example = 'write {"hr": {"claims": ["department"], "description": "see your department"}}'
     if not isinstance(entries, dict):
         raise ValueError(f"is no JSON object of scopes; {example}")
-    if repeated or len(entries) > 64:
-        raise ValueError(f"has one name twice, or more than 64 scopes; {example}")
+    if repeated or len(entries) > MOST_OWN:
+        raise ValueError(f"has one name twice, or more than {MOST_OWN} scopes; {example}")
     own: dict[str, OwnScope] = {}
     faults: list[str] = []
     for word, entry in entries.items():

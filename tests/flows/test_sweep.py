@@ -142,4 +142,4 @@ def _post_by_socket(path: Path) -> None:
             return connection.getresponse().status == 201
         return False
 
-    wait_until(ask)
+    wait_until(ask, timeout_s=60)  # until its first worker has begun

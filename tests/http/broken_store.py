@@ -18,7 +18,7 @@ class BrokenStore:
     def _fail(self, *_: Any, **__: Any) -> NoReturn:
         raise self._error
 
-    put = get = take = spend = change = replace = list = delete = delete_expired = migrate = schema_state = (
+    put = get = take = swap = change = replace = list = delete = delete_expired = migrate = schema_state = (
         _fail
     )
     write_refusal = _fail

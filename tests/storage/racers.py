@@ -47,8 +47,7 @@ def grant_of(handle: str, **fields: Any) -> Record:
         scope=("openid",),
         auth_time=NOW,
         created_at=NOW,
-        last_used_at=NOW,
-        code=Code("hash", "uri", NOW + 60),
+        code=Code("hash", "uri"),
     )
     return replace(grant, **fields).to_record()
 

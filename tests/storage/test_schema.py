@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import BigInteger, Engine, MetaData, create_engine, insert, select, text
+from sqlalchemy import BigInteger, MetaData, insert, select, text
 
 import service.storage
 from service.clients import Clients
@@ -21,15 +20,11 @@ from service.sessions import LocalSessions
 from service.storage.interface import Kind, StoreUnavailable
 from service.storage.schema import HEAD, metadata
 from service.storage.sql import SqlStore
-from tests.storage.stores import NOW, open_url, record, sqlite_path
-
-
-def _engine(url: str) -> Engine:
-    return create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+from tests.storage.stores import NOW, engine_of, migrated_to, open_url, record, sqlite_path
 
 
 def _set_revision(url: str, revision: str) -> None:
-    engine = _engine(url)
+    engine = engine_of(url)
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
     engine.dispose()
@@ -44,7 +39,7 @@ def test_the_schema_head_is_the_newest_migration() -> None:
 
 def test_the_migrations_make_the_tables_of_the_program(store: SqlStore, database_url: str) -> None:
     """After the migrations the database has the tables, columns, types and indexes of `schema`, and no others."""
-    engine = _engine(database_url)
+    engine = engine_of(database_url)
     with engine.connect() as connection:
         context = MigrationContext.configure(
             connection, opts={"compare_type": True, "compare_server_default": True}
@@ -74,17 +69,6 @@ def test_another_version_s_schema_is_told(
     assert store.schema_state() == state
 
 
-def _migrated_to(url: str, revision: str) -> None:
-    """Bring an empty database to a revision."""
-    engine = _engine(url)
-    with engine.begin() as connection:
-        config = Config()
-        config.set_main_option("script_location", str(Path(service.storage.__file__).with_name("migrations")))
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-    engine.dispose()
-
-
 OLD_SESSION = text(
     "INSERT INTO session (id_hash, subject, grant_id, expires_at, body)"
     " VALUES (:id_hash, :subject, :grant_id, :expires_at, :body)"
@@ -112,7 +96,7 @@ def _put_as_0001(url: str, token: str, sid: str) -> None:
         "expires_at": NOW + 60,
         "body": json.dumps(body),
     }
-    engine = _engine(url)
+    engine = engine_of(url)
     with engine.begin() as connection:
         connection.execute(OLD_SESSION, row)
     engine.dispose()
@@ -120,7 +104,7 @@ def _put_as_0001(url: str, token: str, sid: str) -> None:
 
 def test_sessions_outlive_the_upgrade_from_0001(unmigrated_store: SqlStore, empty_database_url: str) -> None:
     """Who is signed in stays signed in, under the same `sid`, which is where what hangs on the session is found."""
-    _migrated_to(empty_database_url, "0001")
+    migrated_to(empty_database_url, "0001")
     assert unmigrated_store.schema_state() == "behind"
     tokens = {new_session_token(): f"sid-{number}" for number in range(3)}
     for token, sid in tokens.items():
@@ -144,12 +128,12 @@ def test_what_there_was_is_known_by_its_client_after_the_upgrade_from_0003(
     unmigrated_store: SqlStore, empty_database_url: str
 ) -> None:
     """Clients and consents of before go on, and fall with their client."""
-    _migrated_to(empty_database_url, "0003")
+    migrated_to(empty_database_url, "0003")
     bodies = {
         Kind.CLIENT: {"client_id": "reports", "redirect_uris": ["https://rp.example/cb"], "secrets": [], "scope": []},
         Kind.CONSENT: {"client_id": "reports", "scope": ["openid"], "odd": "\ud800 \0"},
     }  # fmt: skip
-    engine = _engine(empty_database_url)
+    engine = engine_of(empty_database_url)
     with engine.begin() as connection:
         for kind, body in bodies.items():
             for client_id in ("reports", "other"):
@@ -181,7 +165,7 @@ GRANTS_OF_0004 = {"grant_record", "authorization_code", "access_token", "refresh
 
 def _fill_all(url: str) -> dict[str, list[dict[str, Any]]]:
     """Put two rows into every table of a database, with a value in every column; what they are."""
-    engine, tables = _engine(url), MetaData()
+    engine, tables = engine_of(url), MetaData()
     tables.reflect(engine)
     filled: dict[str, list[dict[str, Any]]] = {}
     with engine.begin() as connection:
@@ -203,7 +187,7 @@ def _fill_all(url: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def _all_rows(url: str) -> dict[str, list[dict[str, Any]]]:
-    engine, tables = _engine(url), MetaData()
+    engine, tables = engine_of(url), MetaData()
     tables.reflect(engine)
     with engine.connect() as connection:
         found = {
@@ -219,7 +203,7 @@ def test_the_upgrade_from_0004_keeps_all_but_grants(
     unmigrated_store: SqlStore, empty_database_url: str
 ) -> None:
     """Each row of sessions, users, clients, consents, keys and what waits is as it was; grants end, their tables go."""
-    _migrated_to(empty_database_url, "0004")
+    migrated_to(empty_database_url, "0004")
     before = _fill_all(empty_database_url)
     assert set(before) >= GRANTS_OF_0004
     unmigrated_store.migrate()

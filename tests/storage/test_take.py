@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import create_engine
 
 from service.handles import hash_handle
 from service.storage.interface import Fitting, Kind, Record, StoreUnavailable
 from service.storage.schema import TABLES
 from service.storage.sql import SqlStore
-from tests.storage.stores import NOW, record
+from tests.storage.stores import NOW, engine_of, record
 
 ONCE = record("once", kind=Kind.INTERACTION, subject="alice", body={"n": 1})
 MADE = [
@@ -78,7 +77,7 @@ def test_what_falls_must_be_said(store: SqlStore) -> None:
 def half_broken(store: SqlStore, database_url: str) -> SqlStore:
     """The store, with a session too, and without the table of visits: what touches it last fails half-way."""
     store.put(record("session", subject="alice"), now=NOW)
-    engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg://"))
+    engine = engine_of(database_url)
     TABLES[Kind.VISIT].drop(engine)
     engine.dispose()
     return store

@@ -35,14 +35,13 @@ def new_code(
         now: Unix s.
     """
     client, secret, grant_id = request.client, new_handle(), new_grant_id(now)
-    valid_until = now + lifetimes.code_s
     grant = Grant(
         id=grant_id,
         subject=session.user_id,
         client_id=client.client_id,
         sid=session.sid,
         # Until it is redeemed, a grant ends with its code.
-        expires_at=valid_until,
+        expires_at=now + lifetimes.code_s,
         issuer=issuer,
         scope=request.scope,
         auth_time=session.auth_time,
@@ -51,12 +50,10 @@ def new_code(
         id_token_claims=agreed_claims(request.id_token_claims, request.disclosed, client),
         userinfo_claims=agreed_claims(request.userinfo_claims, request.disclosed, client),
         created_at=now,
-        last_used_at=now,
         code=Code(
             hash=handles.short_hash(secret),
-            redirect_uri_hash=handles.short_hash(request.redirect_uri),
-            valid_until=valid_until,
-            code_challenge=request.code_challenge,
+            uri_hash=handles.short_hash(request.redirect_uri),
+            challenge=request.code_challenge,
             nonce=request.nonce,
         ),
     )
@@ -94,14 +91,14 @@ def _is_of_this_issuer(shown: _Shown) -> None:
 
 def _has_its_redirect_uri(shown: _Shown) -> None:
     uri = shown.request.parameters.get("redirect_uri")
-    if uri is None or not handles.is_same(uri, shown.grant.code.redirect_uri_hash):
+    if uri is None or not handles.is_same(uri, shown.grant.code.uri_hash):
         raise invalid_grant("redirect_uri_mismatch")
     if not shown.request.client.knows_redirect_uri(uri):
         raise invalid_grant("redirect_uri_no_longer_registered")
 
 
 def _has_its_verifier(shown: _Shown) -> None:
-    if not verifies(shown.request.parameters.get("code_verifier"), shown.grant.code.code_challenge):
+    if not verifies(shown.request.parameters.get("code_verifier"), shown.grant.code.challenge):
         raise invalid_grant("verifier_mismatch")
 
 
@@ -109,11 +106,6 @@ def _is_unused(shown: _Shown) -> None:
     # RFC 6749 §4.1.2: a code that comes twice was stolen; what came of it ends.
     if shown.grant.code.spent_at is not None:
         raise reused("code_reused", shown.grant)
-
-
-def _is_in_time(shown: _Shown) -> None:
-    if shown.request.now >= shown.grant.code.valid_until:
-        raise invalid_grant("code_expired")
 
 
 #: In this order: by another client, or with a wrong verifier or redirect URI, nothing is spent and nothing ends.
@@ -124,7 +116,6 @@ CHECKS: Final[tuple[Callable[[_Shown], None], ...]] = (
     _has_its_redirect_uri,
     _has_its_verifier,
     _is_unused,
-    _is_in_time,
 )
 
 
@@ -157,7 +148,7 @@ def _redeemed(grant: Grant, request: TokenRequest, issuing: Issuing) -> tuple[Gr
     nonce, code = grant.code.nonce, replace(grant.code, spent_at=now, nonce=None)
     # From now on it lives as long as the tokens that may come of it.
     ends_at = grant.created_at + lifetimes.refresh_max_s if offline else now + lifetimes.access_token_s
-    grant = replace(grant, code=code, last_used_at=now, expires_at=ends_at)
+    grant = replace(grant, code=code, expires_at=ends_at)
     secret, refresh_token = new_handle(), None
     grant, token = issuing.with_access_token(grant, scope_now(grant.scope, client), secret, now=now)
     if offline:

@@ -60,8 +60,7 @@ def _rotated(
     if request.now >= token.valid_until:
         raise invalid_grant("refresh_token_expired")
     salt = new_part()
-    rotation = Rotation(token.hash, request.now, salt, _asked_hash(request, grant.scope))
-    grant = replace(grant, last_used_at=request.now)
+    rotation = Rotation(token.hash, salt, _asked_hash(request, grant.scope))
     secret = handles.derived(handle, salt, "access token")
     grant, access = issuing.with_access_token(grant, scope, secret, now=request.now)
     changing = handles.derived(handle, salt, "refresh token")
@@ -77,7 +76,7 @@ def _again(
     if (
         rotation is None
         or not handles.is_same(handle.secret, rotation.hash)
-        or request.now >= rotation.at + issuing.lifetimes.refresh_grace_s
+        or request.now >= token.made_at + issuing.lifetimes.refresh_grace_s
         or _asked_hash(request, grant.scope) != rotation.asked_hash
     ):
         raise reused("refresh_token_reused", grant)
@@ -86,7 +85,7 @@ def _again(
     scope, token_hash = _scope(request, grant), handles.hash_bytes(secret)
     kept = grant.access_token(token_hash, now=request.now)
     if kept is None:  # it was revoked meanwhile, or its session has ended
-        kept = AccessToken(token_hash, rotation.at, request.now, scope)
+        kept = AccessToken(token_hash, token.made_at, request.now, scope)
     access = replace(kept, scope=tuple(word for word in kept.scope if word in scope))
     return _answer(grant, access, secret, changing, handle.fixed, request, issuing)
 
