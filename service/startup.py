@@ -14,7 +14,7 @@ from service.keys.material import KeyFault
 from service.keys.ring import Margins
 from service.keys.sealing import Unsealable
 from service.keys.signing import Keys
-from service.keys.starting import load_keyring, load_managed_keys, ring_store
+from service.keys.starting import RingOfBefore, load_keyring, load_managed_keys, ring_store
 from service.settings import ConfigurationError, Fault, Reading, Settings, in_order, read_settings
 from service.settings.cross_checks import no_minted_audience
 from service.storage.interface import Kind, StoreRefused, StoreUnavailable
@@ -68,9 +68,9 @@ def prepare(
         ConfigurationError: with every fault.
     """
     reading = read_settings(environ)
-    store, schema_faults, warnings = _checked_store(reading, migrate=True)
-    warnings = [*warnings, *_newer_schema(None if warnings else store)]
     now = int(clock())
+    store, schema_faults, warnings = _checked_store(reading, migrate=now)
+    warnings = [*warnings, *_newer_schema(None if warnings else store)]
     faults = reading.faults + schema_faults + _client_faults(reading, store, now=now)
     if faults or store is None:
         raise ConfigurationError(in_order(faults + _sealing_faults(reading, store, now=now)))
@@ -96,7 +96,7 @@ def prepare(
 def inspect(environ: Mapping[str, str] | None = None, *, now: int) -> tuple[Settings, list[Fault], list[str]]:
     """The same checks without making anything: what `pylon-oidc check` shows."""
     reading = read_settings(environ)
-    store, schema_faults, schema_warnings = _checked_store(reading, migrate=False)
+    store, schema_faults, schema_warnings = _checked_store(reading, migrate=None)
     asked = None if schema_warnings else store  # one that cannot be reached is not asked again
     faults = reading.faults + schema_faults + _client_faults(reading, asked, now=now)
     faults = in_order(faults + _sealing_faults(reading, asked, now=now))
@@ -152,7 +152,10 @@ def _sealing_faults(reading: Reading, store: SqlStore | None, *, now: int) -> li
     return []
 
 
-def _checked_store(reading: Reading, *, migrate: bool) -> tuple[SqlStore | None, list[Fault], list[str]]:
+def _checked_store(
+    reading: Reading, *, migrate: int | None
+) -> tuple[SqlStore | None, list[Fault], list[str]]:
+    """The store, its faults and warnings; an embedded database is migrated at `migrate`, Unix s, where nothing is wrong."""
     settings = reading.settings
     if any(fault.setting in {"DATABASE_URL", "PYLON_DATA_DIR"} for fault in reading.faults):
         return None, [], []
@@ -161,7 +164,7 @@ def _checked_store(reading: Reading, *, migrate: bool) -> tuple[SqlStore | None,
     store = open_store(settings)
     try:
         if settings.database.is_sqlite:
-            faults += _sqlite_faults(settings, store, migrate=migrate and not reading.faults)
+            faults += _sqlite_faults(settings, store, warnings, migrate=None if reading.faults else migrate)
         elif (state := store.schema_state()) == "copying":
             faults.append(Fault("DATABASE_URL", _COPYING))
         elif state == "behind":
@@ -194,11 +197,24 @@ def _open_files(settings: Settings) -> Iterator[str]:
             yield f"{_database_setting(settings)}: others may read the database, its mode is {mode:04o}; run chmod 600 {path}"
 
 
+def migrated(settings: Settings, store: SqlStore, *, now: int) -> list[str]:
+    """Bring the schema up to date; what an operator should hear of what that did.
+
+    Raises:
+        StoreUnavailable: when it cannot be done.
+    """
+    ring = RingOfBefore(ring_store(settings, store), settings.margins, now)
+    store.migrate(ring)
+    return [] if ring.told is None else [ring.told]
+
+
 def _database_setting(settings: Settings) -> str:
     return "DATABASE_URL" if settings.database_url else "PYLON_DATA_DIR"
 
 
-def _sqlite_faults(settings: Settings, store: SqlStore, *, migrate: bool) -> Iterator[Fault]:
+def _sqlite_faults(
+    settings: Settings, store: SqlStore, warnings: list[str], *, migrate: int | None
+) -> Iterator[Fault]:
     name = _database_setting(settings)
     try:
         state = store.schema_state() if settings.database.path.exists() else "behind"
@@ -206,8 +222,8 @@ def _sqlite_faults(settings: Settings, store: SqlStore, *, migrate: bool) -> Ite
         if state == "copying":
             yield Fault(name, _COPYING)
             return
-        if is_behind and migrate:
-            store.migrate()
+        if is_behind and migrate is not None:
+            warnings += migrated(settings, store, now=migrate)
         elif not is_behind and isinstance(refusal := store.write_refusal(), StoreRefused):
             yield Fault(name, f"{refusal.reason}; {refusal.remedy}")
     except OSError as error:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import click
 
-from service.cli.common import configured_store
+from service.cli.common import configured_store, say
+from service.settings import read_settings
+from service.startup import migrated
 
 
 @click.command()
@@ -13,6 +17,8 @@ def migrate() -> None:
 
     Any number of replicas may run it at once: one does the work, the others wait for it.
     """
+    settings = read_settings().settings
     with configured_store() as store:
-        store.migrate()
+        for told in migrated(settings, store, now=int(time.time())):
+            say(f"warning: {told}", err=True)
         click.echo("The schema is up to date.")

@@ -26,6 +26,7 @@ from service.keys.ring import (
 from service.keys.rotation import imported, revoked, rotated, rotation_is_safe_at
 from service.keys.sealing import Binding, Unsealable
 from service.keys.store import RingStore
+from service.storage.interface import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +257,33 @@ def reseal(rings: RingStore, margins: Margins, *, now: int, repair: bool = False
         margins, now=now, step=sealed_again, though_shut=repair, though_unproven=repair, anyway=True
     )
     return Resealed(ring, count, tuple(gone))
+
+
+def of_before(
+    rings: RingStore, found: Sequence[Record], margins: Margins, *, now: int
+) -> tuple[str, Record] | None:
+    """The ring of a version that authenticated none, authenticated once: by the migration to the version that does.
+
+    Only a ring without any MAC is taken, and only where every key that is published proves itself; the rest is for an
+    operator to decide: `reseal` with `repair`.
+
+    Args:
+        rings: say how it is sealed; their store is not asked.
+        found: the records of the ring, before the migration.
+        margins: what keeps it safe.
+        now: Unix s.
+
+    Returns:
+        The id of the record that is replaced, and what replaces it; None: nothing is.
+    """
+    ring, doubt = rings.read(found)
+    documents = [record for record in found if "keys" in record.body]
+    if ring is None or doubt is None or len(documents) != 1 or "macs" in documents[0].body:
+        return None
+    keys, away = proven(rings, ring, margins, now=now)
+    if away:
+        return None
+    return documents[0].id_hash, rings.document(replace(ring, version=ring.version + 1, keys=keys))
 
 
 def proven(rings: RingStore, ring: Ring, margins: Margins, *, now: int) -> tuple[KeyRecords, list[str]]:

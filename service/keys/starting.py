@@ -8,21 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from joserfc.jwk import OctKey, RSAKey
 
 from service.keys.algorithms import RSA_ALGS
 from service.keys.file import create_key_file
 from service.keys.memory import FILE_NAME, RingMemory
+from service.keys.operations import of_before
 from service.keys.ring import KeyRecord, KeyRecords, Margins, Ring
 from service.keys.rotation import imported
 from service.keys.running import ManagedKeys
-from service.keys.sealing import SealingKeys
+from service.keys.sealing import REPAIR, SealingKeys
 from service.keys.signing import Keyring, PublicKey, build_keyring
 from service.keys.store import RingStore, Step
 from service.keys.warnings import replica_warnings, ring_warnings
-from service.storage.interface import Store, StoreUnavailable
+from service.storage.interface import Record, Store, StoreUnavailable
+
+_TAKEN: Final = (
+    "the migration authenticated the ring of keys under the encryption key, as it does once, when it comes from a version "
+    "that did not"
+)
+_NOT_TAKEN: Final = (
+    "the migration could not authenticate the ring of keys: not every key of it opens under PYLON_KEY_ENCRYPTION_KEY as it "
+    f"is set here; look at pylon-oidc keys list, then keep what is proven: {REPAIR}"
+)
 
 
 class KeyFile(Protocol):
@@ -112,6 +122,32 @@ def managed_keys(
     moving = _environments_key(settings, rings, margins, clock)
     memory = ring_memory(settings)
     return ManagedKeys(rings, margins, clock, environment, first_step=moving, memory=memory)
+
+
+class RingOfBefore:
+    """What a migration does with a ring that a version wrote which authenticated none: see `operations.of_before`.
+
+    Args:
+        rings: say how it is sealed.
+        margins: of a rotation.
+        now: Unix s.
+    """
+
+    def __init__(self, rings: RingStore, margins: Margins, now: int) -> None:
+        self._rings = rings
+        self._margins = margins
+        self._now = now
+        #: What an operator should hear of it; None: there was no such ring.
+        self.told: str | None = None
+
+    def __call__(self, found: Sequence[Record]) -> tuple[str, Record] | None:
+        """Say which record of the ring is replaced by what; None: none is."""
+        known, doubt = self._rings.read(found)
+        if known is None or doubt is None:
+            return None
+        successor = of_before(self._rings, found, self._margins, now=self._now)
+        self.told = _NOT_TAKEN if successor is None else _TAKEN
+        return successor
 
 
 def ring_memory(settings: KeySettings) -> RingMemory:

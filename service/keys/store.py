@@ -76,7 +76,11 @@ class RingStore:
 
     def look(self, *, now: int) -> tuple[Ring | None, Unsealable | None]:
         """The ring as it is found, to be shown or repaired, and why it is not to be trusted; None: it is."""
-        records = {record.id_hash: record for record in self.store.list(Kind.KEY_RING, now=now)}
+        return self.read(self.store.list(Kind.KEY_RING, now=now))
+
+    def read(self, found: Sequence[Record]) -> tuple[Ring | None, Unsealable | None]:
+        """The ring of these records, and why it is not to be trusted; see `look`."""
+        records = {record.id_hash: record for record in found}
         if not records:
             return None, None
         try:
@@ -192,12 +196,13 @@ class RingStore:
         """Put the ring in the place of the version before it, or at the beginning; whether nobody else was first."""
         if before is not None:
             return self.store.replace(
-                Kind.KEY_RING, _document_id(before.version), self._document(ring), now=now
+                Kind.KEY_RING, _document_id(before.version), self.document(ring), now=now
             )
         identity = Record(Kind.KEY_RING, _DATABASE, NEVER, body={"database_id": ring.database_id})
-        return self.store.put(identity, self._document(ring), now=now)
+        return self.store.put(identity, self.document(ring), now=now)
 
-    def _document(self, ring: Ring) -> Record:
+    def document(self, ring: Ring) -> Record:
+        """The ring as it is stored, authenticated."""
         body = {
             "version": ring.version,
             "rotation_s": ring.rotation_s,

@@ -127,6 +127,8 @@ _LEAVING_OUT: Final = {"keep_session_id", "outlives_session"}
 #: What a record becomes, decided from what it is; None leaves it as it is. It is called again when somebody else was
 #: faster, so that it does nothing but decide. Kind and id stay.
 Decide = Callable[[Record], Record | None]
+#: See `Store.migrate`.
+RingOfBefore = Callable[[Sequence[Record]], tuple[str, Record] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,8 +351,13 @@ class Store(Protocol):
         """
         ...
 
-    def migrate(self) -> None:
-        """Bring the schema up to date. Any number of processes may call it at once: one does it, all wait."""
+    def migrate(self, ring_of_before: RingOfBefore | None = None) -> None:
+        """Bring the schema up to date. Any number of processes may call it at once: one does it, all wait.
+
+        Args:
+            ring_of_before: given the records of the ring of keys where the schema is really of before revision 0005,
+                says which of them is replaced by what; in the transaction of the migration, or not at all.
+        """
         ...
 
     def schema_state(self) -> Literal["current", "behind", "ahead", "copying"]:

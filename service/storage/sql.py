@@ -27,6 +27,7 @@ from service.storage.interface import (
     Kind,
     NotStanding,
     Record,
+    RingOfBefore,
     StoreRefused,
     StoreUnavailable,
 )
@@ -43,6 +44,8 @@ _ATTEMPTS: Final = 5
 #: A grant grows when it is used. Its row has that room from the beginning, in bytes of its body and access tokens: a row
 #: that grows out of its page makes SQLite move several.
 _GRANT_ROOM: Final = 800
+#: From which revision on every ring of keys is authenticated.
+_RING_AUTHENTICATED: Final = "0005"
 #: Whose records only operators change, which may take rights away.
 _OF_OPERATORS: Final = frozenset({Kind.CLIENT, Kind.KEY_RING})
 
@@ -463,7 +466,7 @@ class SqlStore:
 
     # --- the schema ---
 
-    def migrate(self) -> None:
+    def migrate(self, ring_of_before: RingOfBefore | None = None) -> None:
         """See `Store.migrate`."""
         from alembic import command  # 0.3 s of imports that serving does not need
         from alembic.config import Config
@@ -475,9 +478,11 @@ class SqlStore:
         )
         with self._database.migration_lock(), self._migration() as connection:
             self._database.lock_schema(connection)
-            state = self._schema_state(
-                lambda sql, values: list(connection.exec_driver_sql(sql, dict(values)))
-            )
+
+            def run(sql: str, values: Mapping[str, Any]) -> list[Any]:
+                return list(connection.exec_driver_sql(sql, dict(values)))
+
+            state, before = self._schema_state(run), self._revisions(run)
             if state == "copying":
                 raise StoreRefused(
                     "a copy into the database is not finished", "run the same pylon-oidc store copy again"
@@ -491,6 +496,17 @@ class SqlStore:
                 raise StoreRefused(
                     "its table alembic_version is another program's", "give the service a database of its own"
                 ) from None
+            if ring_of_before is not None and before and before[0] < _RING_AUTHENTICATED:
+                self._adopt(run, ring_of_before)
+
+    def _adopt(self, run: Run, ring_of_before: RingOfBefore) -> None:
+        """Replace a record of the ring of keys; the tables have just been migrated, which nobody does twice."""
+        self._schema_state(run)  # where the tables are now
+        sql = self._text(statements.select_fitting, Kind.KEY_RING, ())
+        found = [_record(Kind.KEY_RING, row) for row in run(sql, {"now": 0})]
+        if successor := ring_of_before(found):
+            known, wanted = successor
+            run(self._text(statements.update_one, Kind.KEY_RING), {"wanted": known, "now": 0, **_row(wanted)})
 
     @contextlib.contextmanager
     def _migration(self) -> Iterator[Connection]:
@@ -507,14 +523,18 @@ class SqlStore:
         if schema != self._schema:
             self._schema = schema
             self._statements.forget()
-        if schema is None:
-            return "behind"
-        revisions = [revision for (revision,) in run(self._statements.revisions(), {})]
-        if revisions == [HEAD]:
+        revisions = self._revisions(run)
+        if revisions == (HEAD,):
             return "current"
         if revisions and revisions[0].startswith(COPYING):
             return "copying"
         return "ahead" if revisions and revisions[0] > HEAD else "behind"
+
+    def _revisions(self, run: Run) -> tuple[str, ...]:
+        """What the tables say that their revision is, where the schema was found."""
+        if self._schema is None:
+            return ()
+        return tuple(str(revision) for (revision,) in run(self._statements.revisions(), {}))
 
     def _insert(self, run: Run, records: Iterable[Record]) -> None:
         for record in records:

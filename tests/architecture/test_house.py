@@ -33,6 +33,7 @@ WALL_CLOCK = frozenset(
         "cli/clients.py",
         "cli/doctor.py",
         "cli/keys_shown.py",
+        "cli/migrate.py",
         "cli/sessions.py",
     }
     | {"cli/serve.py", "cli/sweep.py"}
