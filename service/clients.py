@@ -113,7 +113,13 @@ class Clients:
         if "client_secret" not in given and given.get("token_endpoint_auth_method") != "none":
             made = given["client_secret"] = new_handle()
         client = self._checked(parse_client(given, source="database", scopes=self.scopes))
-        if client.client_id in self._fixed or not self._store.put(new_record(client), now=now):
+        client_id = client.client_id
+        if self.registered(client_id, now=now) is not None:
+            raise ClientExists
+        if "client_id" in metadata:
+            # One of the environment may have had that id: when it was taken away, nothing ended.
+            self._store.delete(*_hanging_on(client_id), now=now)
+        if not self._store.put(new_record(client), now=now):
             raise ClientExists
         return client, made
 
@@ -211,8 +217,7 @@ class Clients:
             ClientReadOnly: for one of the environment.
         """
         self._check_own(client_id)
-        # A client that comes under the same id one day must not find what this one held.
-        falling = [Fitting(kind, client_id=client_id) for kind in FALLS_WITH_CLIENT]
+        falling = _hanging_on(client_id)
         return self._store.take(Kind.CLIENT, hash_handle(client_id), falling=falling, now=now) is not None
 
     def _check_own(self, client_id: str) -> None:
@@ -242,3 +247,8 @@ class Clients:
                 f"there is no key for it; write {' or '.join(self._id_token_algs)}",
             )
         return client
+
+
+def _hanging_on(client_id: str) -> list[Fitting]:
+    """What a client holds; one that comes under the same id one day must not find it."""
+    return [Fitting(kind, client_id=client_id) for kind in FALLS_WITH_CLIENT]

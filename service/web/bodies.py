@@ -20,8 +20,8 @@ _PARAMETER: Final = re.compile(rf"[ \t]*;[ \t]*({_TOKEN})=({_TOKEN}|{_QUOTED})")
 _MEDIA_TYPE: Final = re.compile(
     rf"({_TOKEN}/{_TOKEN})((?:[ \t]*;[ \t]*(?:{_TOKEN}=(?:{_TOKEN}|{_QUOTED}))?)*)", re.ASCII
 )
-#: How msgspec names a field that is missing or unknown, and where in the body it was.
-_NAMED_FIELD: Final = re.compile(r"field `([^`]*)`")
+#: How msgspec names a field that is missing or unknown, whatever its name is, and the place of a wrong value.
+_NAMED_FIELD: Final = re.compile(r"Object (?:missing required|contains unknown) field `(.*)`", re.DOTALL)
 _PLACE: Final = re.compile(r" - at `\$([^`]*)`\Z")
 _QUOTED_PAIR: Final = re.compile(r"\\(.)")
 
@@ -161,9 +161,10 @@ def parse_model(model: type[_Model], body: bytes) -> _Model:
 
 def _field(fault: str) -> str | None:
     """The field that the library says is at fault, as `claims.name` or `roles.0`."""
-    named, placed = _NAMED_FIELD.search(fault), _PLACE.search(fault)
-    place = "" if placed is None else placed[1].replace("[", ".").replace("]", "").strip(".")
-    return ".".join(filter(None, (place, "" if named is None else named[1]))) or None
+    if named := _NAMED_FIELD.fullmatch(fault):
+        return named[1]
+    placed = _PLACE.search(fault)
+    return None if placed is None else placed[1].replace("[", ".").replace("]", "").strip(".") or None
 
 
 def read_optional_json(req: falcon.Request, model: type[_Model]) -> _Model:

@@ -143,6 +143,13 @@ def test_a_hostile_field_name_is_not_echoed(house: House, name: str) -> None:
         assert json.dumps(name)[1:-1].encode() not in answer.body
 
 
+@pytest.mark.parametrize("name", ["user_id`", "user_id` - at `$.claims", "device`x", "`"])
+def test_a_field_whose_name_looks_like_a_message_names_no_other_field(house: House, name: str) -> None:
+    """§7: the field that is said to be at fault is that one, or none."""
+    answer = house.ask("POST", SESSION, admin=True, json={"user_id": "u", name: 1})
+    assert "field" not in refused(answer, 400, "INVALID_BODY")["message"]
+
+
 @pytest.mark.parametrize(
     ("claim", "value"),
     [("sub", "x"), ("aud", "x"), ("name", 1), ("email_verified", "true"), ("updated_at", True)],

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.provider.conftest import CLIENTS, ServeProvider
 from tests.provider.driver import CALLBACK, CLAIMS, Provider, RelyingParty
 
 SCOPE = "openid profile email offline_access"
@@ -151,3 +152,26 @@ def test_a_redeemed_grant_lives_as_long_as_its_refresh_token(op: Provider, rp: R
     assert rp.redeem(request, code).json()["error"] == "invalid_grant"
     assert op.app.grants() == []
     assert rp.refresh(tokens["refresh_token"]).status == 400
+
+
+def test_what_a_client_of_the_environment_held_is_not_the_next_ones_of_its_id(
+    serve_provider: ServeProvider,
+) -> None:
+    """A client that is registered under the id of one that stood in the environment finds no tokens and no consent."""
+    gone = {"client_id": "c-gone", "redirect_uris": [CALLBACK]}
+    before = serve_provider([*CLIENTS, gone])
+    tokens = before.sign_in(client_id="c-gone", scope=SCOPE).tokens
+    after = serve_provider(PYLON_DATA_DIR=str(before.house.settings.data_dir))
+    metadata = gone | {"token_endpoint_auth_method": "none"}
+    assert after.app.call("POST", "/api/oidc/clients", metadata).status == 201
+    rp = after.rp("c-gone", secret=None)
+    assert rp.userinfo(tokens["access_token"]).status == 401
+    assert rp.refresh(tokens["refresh_token"]).json()["error"] == "invalid_grant"
+    assert after.app.grants() == []
+    browser = after.browser()
+    after.app.sign_in(browser)
+    assert "decision" in browser.go(rp.request(scope=SCOPE).url).text
+    # One that is there already keeps what it holds: registering it again is refused, and changes nothing.
+    tokens = sign_in(after, rp)
+    assert after.app.call("POST", "/api/oidc/clients", metadata).status == 409
+    assert rp.userinfo(tokens["access_token"]).status == 200
