@@ -145,6 +145,29 @@ def test_32_that_press_allow_at_once_make_one_grant(provider: Provider) -> None:
     assert len(provider.app.grants("eager")) == 1
 
 
+def test_32_that_open_the_consent_page_at_once_see_it(provider: Provider) -> None:
+    """Each is shown a form; the one that was shown last counts, and no other."""
+    visitor = Visitor(provider)
+    _, url = provider.party.begin(OTHER)
+    page = visitor.open(provider.app.login(visitor.begin(url), "looking"))
+
+    def look(_: int) -> str:
+        answer = visitor.http.get(page.url, allow_redirects=False, timeout=30)
+        assert answer.status_code == 200, answer.text
+        return _between(answer.text, 'name="form_token" value="', '"')
+
+    with ThreadPoolExecutor(RACERS) as threads:
+        tokens = list(threads.map(look, range(RACERS)))
+    told = [
+        visitor.http.post(
+            page.url, data={"form_token": token, "decision": "allow"}, allow_redirects=False, timeout=30
+        ).status_code
+        for token in tokens
+    ]
+    assert told.count(303) == 1 and set(told) <= {303, 400, 403}
+    assert len(provider.app.grants("looking")) == 1
+
+
 def _between(text: str, start: str, end: str) -> str:
     return text.partition(start)[2].partition(end)[0]
 

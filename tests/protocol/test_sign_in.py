@@ -108,7 +108,7 @@ class SignIn(RuleBasedStateMachine):
     def the_client_changes(self, scope: tuple[str, ...], first_party: bool) -> None:
         """The operator gives it other rights; one that may have nothing that was asked is refused before the rules are asked."""
         changed = replace(self.client, scope=scope, first_party=first_party)
-        if set(scope) & set(self.wish["scope"].split()):
+        if set(scope) & set((self.wish["scope"] or "").split()):
             self.client = changed
 
     @rule(seconds=st.sampled_from([1, 30, 60]))
