@@ -11,7 +11,7 @@ from typing import Final
 from service.clients import Clients
 from service.handles import hash_handle
 from service.keys.material import KeyFault
-from service.keys.ring import Margins
+from service.keys.ring import Margins, Ring
 from service.keys.sealing import Unsealable
 from service.keys.signing import Keys
 from service.keys.starting import RingOfBefore, load_keyring, load_managed_keys, ring_store
@@ -73,7 +73,7 @@ def prepare(
     warnings = [*warnings, *_newer_schema(None if warnings else store)]
     faults = reading.faults + schema_faults + _client_faults(reading, store, now=now)
     if faults or store is None:
-        raise ConfigurationError(in_order(faults + _sealing_faults(reading, store, now=now)))
+        raise ConfigurationError(in_order(faults + _ring_of(reading, store, now=now)[0]))
     settings = reading.settings
     key_made = settings.key_file is not None and settings.key_file.key is None and not settings.managed
     keyring: Keys
@@ -82,7 +82,7 @@ def prepare(
             keyring, key_warnings = load_managed_keys(settings, store, margins or settings.margins, clock)
             warnings = warnings + key_warnings
         else:
-            keyring = load_keyring(settings, make_key_file=True)
+            keyring = Keys(load_keyring(settings, make_key_file=True))
     except KeyFault as error:
         raise ConfigurationError([Fault("PYLON_OIDC_KEY_PATH", str(error))]) from None
     except Unsealable as error:
@@ -93,17 +93,36 @@ def prepare(
     return Prepared(settings, keyring, store, warnings, key_made)
 
 
-def inspect(environ: Mapping[str, str] | None = None, *, now: int) -> tuple[Settings, list[Fault], list[str]]:
+@dataclass(frozen=True)
+class Inspected:
+    """What `inspect` found.
+
+    Attributes:
+        settings, faults, warnings: as a start would have them.
+        ring: of managed keys, as it was read; None: there is none.
+        ring_is_known: whether it was read at all.
+    """
+
+    settings: Settings
+    faults: list[Fault]
+    warnings: list[str]
+    ring: Ring | None = None
+    ring_is_known: bool = False
+
+
+def inspect(environ: Mapping[str, str] | None = None, *, now: int) -> Inspected:
     """The same checks without making anything: what `pylon-oidc check` shows."""
     reading = read_settings(environ)
     store, schema_faults, schema_warnings = _checked_store(reading, migrate=None)
     asked = None if schema_warnings else store  # one that cannot be reached is not asked again
     faults = reading.faults + schema_faults + _client_faults(reading, asked, now=now)
-    faults = in_order(faults + _sealing_faults(reading, asked, now=now))
+    of_ring, known = _ring_of(reading, asked, now=now)
+    faults = in_order(faults + of_ring)
     of_clients = [] if asked is None else clients_without_a_page(reading.settings, asked, now=now)
     if not any(fault.setting in {"DATABASE_URL", "PYLON_DATA_DIR"} for fault in reading.faults):
         schema_warnings += [*_open_files(reading.settings), *_newer_schema(asked)]
-    return reading.settings, faults, [*reading.warnings, *schema_warnings, *of_clients]
+    warnings = [*reading.warnings, *schema_warnings, *of_clients]
+    return Inspected(reading.settings, faults, warnings, known and known[0], known is not None)
 
 
 def _newer_schema(store: SqlStore | None) -> Iterator[str]:
@@ -133,23 +152,25 @@ def _client_faults(reading: Reading, store: SqlStore | None, *, now: int) -> lis
         store.close()
 
 
-def _sealing_faults(reading: Reading, store: SqlStore | None, *, now: int) -> list[Fault]:
-    """The encryption keys that the ring needs and that are missing: told beside what else is wrong."""
+def _ring_of(
+    reading: Reading, store: SqlStore | None, *, now: int
+) -> tuple[list[Fault], tuple[Ring | None] | None]:
+    """The encryption keys that the ring needs and that are missing, beside what else is wrong; and the ring, where it was read."""
     of_keys = {"PYLON_KEY_ENCRYPTION_KEY", "PYLON_OIDC_KEYS", "PYLON_DEV_MODE"}
     told = any(fault.setting in of_keys for fault in reading.faults)
     if store is None or told or not reading.settings.managed:
-        return []
+        return [], None
     rings = ring_store(reading.settings, store)
     try:
         if ring := rings.load(now=now):
             rings.check_sealing(ring, now=now)
     except Unsealable as error:
-        return [Fault("PYLON_KEY_ENCRYPTION_KEY", str(error))]
+        return [Fault("PYLON_KEY_ENCRYPTION_KEY", str(error))], None
     except StoreUnavailable:
-        pass  # told by the check of the store already
+        return [], None  # told by the check of the store already
     finally:
         store.close()
-    return []
+    return [], (ring,)
 
 
 def _checked_store(

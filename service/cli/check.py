@@ -15,17 +15,17 @@ from typing import Any
 import click
 
 from service.cli.common import FAILED, WRONG_CONFIGURATION, json_option, say
-from service.cli.doctor import ca_option, connect_to_option, public_documents
+from service.cli.doctor import PublicDocuments, ca_option, connect_to_option, public_documents
 from service.issuer import FALLBACK_ISSUER, InvalidHost, IssuerResolver
 from service.keys.algorithms import in_order
 from service.keys.material import KeyFault
-from service.keys.ring import KeyRecord, published, role
+from service.keys.ring import KeyRecord, Ring, published, role
 from service.keys.sealing import Unsealable
 from service.keys.starting import load_keyring, ring_memory, ring_store
 from service.keys.warnings import replica_warnings, ring_warnings
 from service.protocol.metadata import build_metadata
 from service.settings import Fault, Settings, given_names
-from service.startup import inspect, open_store
+from service.startup import Inspected, inspect, open_store
 from service.storage.interface import StoreUnavailable
 
 #: How long the key set may differ outside: a worker looks at the ring once a minute, a cache keeps it for 300 s.
@@ -54,21 +54,25 @@ def check(*, as_json: bool, url: str | None, ca: Path | None, connect_to: tuple[
 
     Faults keep the service from starting (exit 2). Warnings and notes do not. With --url, a difference is exit 1.
     """
-    settings, faults, warnings = inspect(now=int(time.time()))
+    now = int(time.time())
+    found = inspect(now=now)
+    settings, faults, warnings = found.settings, found.faults, found.warnings
     notes = [_seen()]
     differences: list[dict[str, Any]] = []
     if not faults:
         try:
-            notes += _notes(settings, warnings)
+            ring = _read_ring(found, now) if settings.managed else None
+            notes += _notes(settings, ring, warnings, now)
             if url is not None:
-                differences = list(_differences(settings, url, ca, connect_to, notes))
+                public = public_documents(url, ca, connect_to)
+                differences = list(_differences(settings, ring, public, notes, now))
         except KeyFault as error:
             faults = [Fault("PYLON_OIDC_PRIVATE_KEY", str(error))]
         except Unsealable as error:
             faults = [Fault("PYLON_KEY_ENCRYPTION_KEY", str(error))]
     if as_json:
-        found = [{"name": fault.name, "text": fault.text} for fault in faults]
-        told = {"faults": found, "warnings": warnings, "notes": notes}
+        listed = [{"name": fault.name, "text": fault.text} for fault in faults]
+        told = {"faults": listed, "warnings": warnings, "notes": notes}
         click.echo(json.dumps(told | ({} if url is None else {"differences": differences}), indent=2))
     else:
         _print(faults, warnings, notes)
@@ -98,11 +102,34 @@ def _print_differences(differences: Sequence[Mapping[str, Any]]) -> None:
         click.echo("The public address answers what this configuration would.")
 
 
+@dataclass(frozen=True)
+class _RingFound:
+    """The ring of managed keys as it was read, once; None: there is none."""
+
+    ring: Ring | None
+
+
+def _read_ring(found: Inspected, now: int) -> _RingFound | None:
+    """The ring that was read already; else it is asked for; None: it cannot be read.
+
+    Raises:
+        Unsealable: when it is not authentic.
+    """
+    if found.ring_is_known:
+        return _RingFound(found.ring)
+    store = open_store(found.settings)
+    try:
+        return _RingFound(ring_store(found.settings, store).load(now=now))
+    except StoreUnavailable:
+        return None
+    finally:
+        store.close()
+
+
 def _differences(
-    settings: Settings, url: str, ca: Path | None, connect_to: tuple[str, ...], notes: list[str]
+    settings: Settings, ring: _RingFound | None, public: PublicDocuments, notes: list[str], now: int
 ) -> Iterator[dict[str, Any]]:
     """What this configuration would answer at the address, beside what the address answers; what only has to be waited for is a note."""
-    public = public_documents(url, ca, connect_to)
     asked, discovery, jwks = public.url, public.discovery, public.jwks
     resolver = IssuerResolver(settings.issuer, settings.allowed_hosts, settings.dev_mode)
     try:
@@ -110,8 +137,7 @@ def _differences(
     except InvalidHost:
         yield {"what": "Host", "inside": "400 INVALID_HOST", "outside": asked}
         return
-    now = int(time.time())
-    keys = _keys(settings, now)
+    keys = _keys(settings, ring, now)
     algs = list(settings.algs) if keys is None else keys.algs
     inside = build_metadata(issuer, algs=algs, scopes=settings.scopes)
     for member in sorted(inside.keys() | discovery.keys()):
@@ -133,7 +159,7 @@ def _differences(
 
 
 @dataclass(frozen=True)
-class _Keys:
+class _Published:
     """What would be published: algorithms and key ids; and when keys came or went that caches outside may not know of."""
 
     algs: list[str]
@@ -141,7 +167,7 @@ class _Keys:
     changed_at: Mapping[str, int]
 
 
-def _keys(settings: Settings, now: int) -> _Keys | None:
+def _keys(settings: Settings, found: _RingFound | None, now: int) -> _Published | None:
     """What would be published; None while the keys are still to be made."""
     if not settings.managed:
         keyring = load_keyring(settings, make_key_file=False)
@@ -149,22 +175,16 @@ def _keys(settings: Settings, now: int) -> _Keys | None:
         return (
             None
             if missing
-            else _Keys(keyring.advertised_algs, sorted(key.kid for key in keyring.published), {})
+            else _Published(keyring.advertised_algs, sorted(key.kid for key in keyring.published), {})
         )
-    store = open_store(settings)
-    try:
-        ring = ring_store(settings, store).load(now=now)
-    except StoreUnavailable:
+    if found is None or found.ring is None:
         return None
-    finally:
-        store.close()
-    if ring is None:
-        return None
+    ring = found.ring
     keys = list(published(ring.keys, now))
     algs = in_order({key.alg for key in keys})
     changes = {key.kid: max(_changes(key, now)) for key in ring.keys}
     recent = {kid: at for kid, at in changes.items() if now - at < _OUTSIDE_WITHIN_S}
-    return _Keys(algs, sorted(key.kid for key in keys), recent)
+    return _Published(algs, sorted(key.kid for key in keys), recent)
 
 
 def _changes(key: KeyRecord, now: int) -> list[int]:
@@ -198,14 +218,17 @@ def _user() -> str:
         return f"uid {os.getuid()}"
 
 
-def _notes(settings: Settings, warnings: list[str]) -> Iterator[str]:
+def _notes(settings: Settings, ring: _RingFound | None, warnings: list[str], now: int) -> Iterator[str]:
     yield f"issuer: {settings.issuer or 'from the Host of each request'}"
     yield f"database: {'SQLite' if settings.database.is_sqlite else 'PostgreSQL'}"
     if settings.admin_token is None and settings.trusted_secret is None:
         yield _NOBODY_BEGINS
     for server in filter(find_spec, _WITHOUT_RAW_PATH):
         yield _RAW_PATH.format(server=server)
-    algs = yield from (_managed_notes(settings, warnings) if settings.managed else _fixed_notes(settings))
+    if settings.managed:
+        algs = yield from _managed_notes(settings, ring, warnings, now)
+    else:
+        algs = yield from _fixed_notes(settings)
     yield from _metadata_notes(
         build_metadata(settings.issuer or FALLBACK_ISSUER, algs=algs, scopes=settings.scopes)
     )
@@ -229,7 +252,9 @@ def _fixed_notes(settings: Settings) -> Generator[str, None, list[str]]:
     return keyring.advertised_algs
 
 
-def _managed_notes(settings: Settings, warnings: list[str]) -> Generator[str, None, list[str]]:
+def _managed_notes(
+    settings: Settings, found: _RingFound | None, warnings: list[str], now: int
+) -> Generator[str, None, list[str]]:
     """The ring as it is: read, opened, and left as it was; what is odd about it goes to the warnings.
 
     Returns the algorithms that discovery would name.
@@ -237,31 +262,37 @@ def _managed_notes(settings: Settings, warnings: list[str]) -> Generator[str, No
     Raises:
         Unsealable: when it is not authentic, or a key of it cannot be opened.
     """
-    now = int(time.time())
     algs = list(settings.algs)
-    store = open_store(settings)
-    rings = ring_store(settings, store)
-    try:
-        ring = rings.load(now=now)
-        if ring is None:
-            yield "the ring of keys is empty, and will be made at the first start"
-        else:
-            for key in published(ring.keys, now):
-                if role(key, now) != "retired":  # of those only the public part is needed, as at a start
-                    rings.open(key, ring)
-                yield f"published key: {key.kid} ({key.alg}), {role(key, now)}"
-            warnings += ring_warnings(ring, rings, settings.margins, now=now)
-            warnings += replica_warnings(ring, rings, settings.margins, now=now)
-            if older := ring_memory(settings).warning(ring):
-                warnings.append(older)
-            algs = in_order({key.alg for key in published(ring.keys, now)})
-    except StoreUnavailable:
+    if found is None:
         yield "the ring of keys cannot be read now; a missing database is made at the first start"
-    finally:
-        store.close()
+    elif found.ring is None:
+        yield "the ring of keys is empty, and will be made at the first start"
+    else:
+        algs = yield from _ring_notes(settings, found.ring, warnings, now)
     if settings.jwt_alg == "HS256" and settings.jwt_secret is None:
         yield _CANNOT_MINT.format(alg="HS256")
     return algs
+
+
+def _ring_notes(
+    settings: Settings, ring: Ring, warnings: list[str], now: int
+) -> Generator[str, None, list[str]]:
+    shown, store = published(ring.keys, now), open_store(settings)
+    rings = ring_store(settings, store)
+    try:
+        for key in shown:
+            if role(key, now) != "retired":  # of those only the public part is needed, as at a start
+                rings.open(key, ring)
+            yield f"published key: {key.kid} ({key.alg}), {role(key, now)}"
+        warnings += ring_warnings(ring, rings, settings.margins, now=now)
+        warnings += replica_warnings(ring, rings, settings.margins, now=now)
+        if older := ring_memory(settings).warning(ring):
+            warnings.append(older)
+    except StoreUnavailable:
+        pass  # it went away since the ring was read; nothing more can be said
+    finally:
+        store.close()
+    return in_order({key.alg for key in shown})
 
 
 def _metadata_notes(metadata: Mapping[str, Any]) -> Iterator[str]:

@@ -58,7 +58,7 @@ def _check_first() -> None:
     from service.cli.common import fail_configuration
     from service.startup import inspect
 
-    _, faults, _ = inspect(now=int(time.time()))
+    faults = inspect(now=int(time.time())).faults
     fail_configuration(faults)
 
 

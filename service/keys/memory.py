@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from service.handles import new_id
-from service.keys.ring import Ring
+from service.keys.ring import KeyRecords, Margins, Ring, role, taken_away
+from service.keys.rotation import revoked
+from service.keys.telling import log
 
 FILE_NAME: Final = "key-ring-seen.json"
 
@@ -81,3 +83,60 @@ class RingMemory:
             "pylon-oidc keys list, take away what must not sign by pylon-oidc keys revoke, and to accept the ring as it is "
             f"remove {self.path} and restart"
         )
+
+
+class Recollection:
+    """What this process, and its host, have seen of rings: an older one that is put back is said, and brings no key back.
+
+    Args:
+        memory: the host's; None: the process remembers alone.
+    """
+
+    def __init__(self, memory: RingMemory | None) -> None:
+        self._memory = memory
+        #: What was odd at the start: the database holds an older ring than this host has seen.
+        self.older: str | None = None
+        self._seen: dict[str, int] = {}  # the highest version of the ring, for each database
+        self._noted: tuple[str, Seen] | None = None
+        self._taken_away: frozenset[str] = frozenset()
+        self._told_older: tuple[str, int] | None = None
+
+    def begin(self, ring: Ring) -> None:
+        """Look at the ring of a start."""
+        self._recall(ring)
+        self.older = None if self._memory is None else self._memory.warning(ring)
+
+    def newer(self, ring: Ring) -> int | None:
+        """The version that was seen, where it is newer than this ring's."""
+        seen = self._seen.get(ring.database_id, 0)
+        return seen if ring.version < seen else None
+
+    def remember(self, ring: Ring, before: Ring | None) -> None:
+        """Learn of a ring; `before` is the one that was here."""
+        if before is not None and before.database_id != ring.database_id:
+            log.error("keys_ring_replaced", version=ring.version)
+        self._recall(ring)
+        seen = self._seen[ring.database_id] = max(ring.version, self._seen.get(ring.database_id, 0))
+        self._taken_away |= taken_away(ring.keys)
+        known = (ring.database_id, Seen(seen, self._taken_away))
+        if self._memory is not None and self._noted != known:
+            self._noted = known
+            self._memory.note(*known)
+
+    def without_taken_away(self, keys: KeyRecords, now: int, margins: Margins) -> KeyRecords:
+        """The keys, where those that were taken away stay so: an older document may have been put back."""
+        for key in keys:
+            if key.kid in self._taken_away and role(key, now) != "gone":
+                keys = revoked(keys, key.kid, now, margins)
+        return keys
+
+    def _recall(self, ring: Ring) -> None:
+        """What this host knows of the ring of this database; said where it is an older one that was put back."""
+        if self._memory is not None and ring.database_id not in self._seen:
+            known = self._memory.seen(ring.database_id)
+            self._seen[ring.database_id] = known.version
+            self._taken_away |= known.taken_away
+        this = (ring.database_id, ring.version)
+        if (seen := self.newer(ring)) is not None and self._told_older != this:
+            self._told_older = this
+            log.error("keys_ring_older", version=ring.version, seen=seen)

@@ -16,26 +16,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import structlog
-
-from service.keys.material import AsymmetricKey, KeyFault, load_public_jwk
-from service.keys.memory import RingMemory, Seen
-from service.keys.ring import (
-    DAY_S,
-    KeyRecord,
-    KeyRecords,
-    Margins,
-    Ring,
-    published,
-    role,
-    signer,
-    taken_away,
-    turns_at,
-)
-from service.keys.rotation import needs, revoked, straightened, without_private_parts_of_gone
+from service.keys.memory import Recollection, RingMemory
+from service.keys.opened import OpenedKeys
+from service.keys.ring import KeyRecords, Margins, Ring, published, role, signer, turns_at
+from service.keys.rotation import needs, straightened, without_private_parts_of_gone
 from service.keys.sealing import Unsealable
-from service.keys.signing import Keyring, PublicKey, SigningKey, try_key, unverified_kid
+from service.keys.signing import Keyring, Keys, PublicKey, unverified_kid
 from service.keys.store import SAYS_EVERY_S, RingStore, Step
+from service.keys.telling import Teller, tell_changes
+from service.keys.telling import log as _log
 from service.keys.timeline import coming, overdue
 from service.logs import describe_error
 from service.storage.interface import StoreUnavailable
@@ -45,8 +34,6 @@ _BESIDE: Final = 1 / 4
 _BEFORE: Final = 2 / 3
 #: A stranger who sends one unknown kid after another makes us look once in so many parts of it.
 _AGAIN: Final = 1 / 60
-
-_log = structlog.get_logger("keys")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +61,7 @@ def in_a_thread(work: Callable[[], None]) -> None:
     threading.Thread(target=work, name="keys", daemon=True).start()
 
 
-class ManagedKeys:
+class ManagedKeys(Keys):
     """`signing.Keys` of a ring in the database.
 
     Args:
@@ -99,7 +86,7 @@ class ManagedKeys:
         first_step: Step | None = None,
         memory: RingMemory | None = None,
     ) -> None:
-        self._environment = environment
+        super().__init__(environment)
         self._rings = rings
         self._margins = margins
         self._clock = clock
@@ -112,28 +99,20 @@ class ManagedKeys:
         self._looking = threading.Lock()
         self._waking = False
         self._changing = threading.RLock()
-        self._private: dict[str, AsymmetricKey] = {}
-        self._public: dict[str, AsymmetricKey] = {}
+        self._opened = OpenedKeys(rings, environment)
         self._kept: tuple[str, ...] = tuple(rings.configured_algs)
-        self._told_overdue: set[str] = set()
+        self._teller = Teller()
         self._said_at = float("-inf")
-        self._told_differing: set[tuple[tuple[str, ...], int]] = set()
         self._begun = False
-        self._memory = memory
-        #: What was odd at the start: the database holds an older ring than this host has seen.
-        self.older: str | None = None
-        self._seen: dict[str, int] = {}  # the highest version of the ring, for each database
-        self._noted: tuple[str, Seen] | None = None
-        self._taken_away: frozenset[str] = frozenset()
-        self._told_older: tuple[str, int] | None = None
+        self._recollection = Recollection(memory)
         self._refused = False
 
     # --- what a request takes ---
 
     @property
-    def mint_alg(self) -> str:
-        """See `Keys.mint_alg`."""
-        return self._environment.mint_alg
+    def older(self) -> str | None:
+        """What was odd at the start: the database holds an older ring than this host has seen."""
+        return self._recollection.older
 
     @property
     def published(self) -> tuple[PublicKey, ...]:
@@ -205,7 +184,7 @@ class ManagedKeys:
     def _odd(self, ring: Ring) -> Mapping[str, Any]:
         """Said where the database holds an older ring than this process has seen, or one that is not ours."""
         told: dict[str, Any] = {"ring_refused": True} if self._refused else {}
-        if ring.version < (seen := self._seen.get(ring.database_id, 0)):
+        if (seen := self._recollection.newer(ring)) is not None:
             told["ring_older"] = {"version": ring.version, "seen": seen}
         return told
 
@@ -221,9 +200,7 @@ class ManagedKeys:
         now = self._clock()
         moment = int(now)
         ring = self._begin(moment)
-        for key in ring.keys:
-            if role(key, moment) in {"active", "next"}:
-                self._private[key.kid] = self._tried(key, ring)
+        self._opened.open_all(ring, moment)
         self._tried_at = now
         self._remembering(ring, moment)
         self._say(ring)
@@ -239,25 +216,8 @@ class ManagedKeys:
     def _first(self, ring: Ring, now: int) -> KeyRecords:
         """The first step, and what this host knows to be taken away: an older ring may have been put back."""
         keys = ring.keys if self._first_step is None else self._first_step(ring)
-        self._recall(ring)
-        self.older = None if self._memory is None else self._memory.warning(ring)
-        for key in keys:
-            if key.kid in self._taken_away and role(key, now) != "gone":
-                keys = revoked(keys, key.kid, now, self._margins)
-        return keys
-
-    def _recall(self, ring: Ring) -> None:
-        """What this host knows of the ring of this database; said where it is an older one that was put back."""
-        if self._memory is not None and ring.database_id not in self._seen:
-            known = self._memory.seen(ring.database_id)
-            self._seen[ring.database_id], self._taken_away = (
-                known.version,
-                self._taken_away | known.taken_away,
-            )
-        seen, this = self._seen.get(ring.database_id, 0), (ring.database_id, ring.version)
-        if ring.version < seen and self._told_older != this:
-            self._told_older = this
-            _log.error("keys_ring_older", version=ring.version, seen=seen)
+        self._recollection.begin(ring)
+        return self._recollection.without_taken_away(keys, now, self._margins)
 
     def _begun_late(self, ring: Ring | None, now: int) -> Ring:
         """What a start would have done; where it would have been refused, the ring as it is: others may sign by it."""
@@ -367,8 +327,7 @@ class ManagedKeys:
         self._kept = tuple(self._rings.algs(now=int(now)))
         if self._lacks_something(ring, int(now)):
             self._beside(self._maintain)
-        self._tell_overdue(ring, int(now))
-        self._tell_differing(ring, int(now))
+        self._tell(ring, int(now))
         if abs(now - self._said_at) >= SAYS_EVERY_S:
             self._beside(lambda: self._say(ring))
 
@@ -378,52 +337,21 @@ class ManagedKeys:
         with contextlib.suppress(StoreUnavailable):
             self._rings.say(ring, self._margins, now=int(now))
 
-    def _tell_differing(self, ring: Ring, now: int) -> None:
-        """A line for each kind of replica that keeps the ring by other settings, once while it is there."""
-        mine, others = self._rings.keeping(self._margins, now=now), set()
-        for other in self._rings.differing(ring, self._margins, now=now):
-            others.add((other.algs, other.rotation_s))
-            if (other.algs, other.rotation_s) not in self._told_differing:
-                _log.warning(
-                    "replicas_differ",
-                    algs=list(mine.algs),
-                    rotation_days=mine.rotation_s / DAY_S,
-                    other_algs=list(other.algs),
-                    other_rotation_days=other.rotation_s / DAY_S,
-                    detail="give all the same PYLON_OIDC_ALGS, PYLON_OIDC_CLIENTS and PYLON_OIDC_KEY_ROTATION_DAYS",
-                )
-        self._told_differing = others
+    def _tell(self, ring: Ring, now: int) -> None:
+        self._teller.overdue(overdue(ring.keys, self._kept, now, self._margins))
+        mine = self._rings.keeping(self._margins, now=now)
+        self._teller.differing(mine, self._rings.differing(ring, self._margins, now=now))
 
     def _remembering(self, ring: Ring, now: int) -> Ring:
         """The ring, where keys that were taken away stay so: an older document may have been put back."""
-        state, keys = self._state, ring.keys
-        if state is not None and state.ring.database_id != ring.database_id:
-            _log.error("keys_ring_replaced", version=ring.version)
-        self._recall(ring)
-        seen = self._seen[ring.database_id] = max(ring.version, self._seen.get(ring.database_id, 0))
-        self._taken_away |= taken_away(keys)
-        known = (ring.database_id, Seen(seen, self._taken_away))
-        if self._memory is not None and self._noted != known:
-            self._noted = known
-            self._memory.note(*known)
-        for key in keys:
-            if key.kid in self._taken_away and role(key, now) != "gone":
-                keys = revoked(keys, key.kid, now, self._margins)
+        self._recollection.remember(ring, None if self._state is None else self._state.ring)
+        keys = self._recollection.without_taken_away(ring.keys, now, self._margins)
         return ring if keys is ring.keys else replace(ring, keys=keys)
 
     def _lacks_something(self, ring: Ring, now: int) -> bool:
         if without_private_parts_of_gone(straightened(ring.keys, now, self._margins), now) != ring.keys:
             return True
         return bool(needs(ring.keys, self._kept, now, self._margins))
-
-    def _tell_overdue(self, ring: Ring, now: int) -> None:
-        """A line for each key whose rotation has become overdue, once."""
-        for key in overdue(ring.keys, self._kept, now, self._margins):
-            if key.kid not in self._told_overdue:
-                self._told_overdue.add(key.kid)
-                _log.warning(
-                    "rotation_overdue", kid=key.kid, alg=key.alg, detail="run pylon-oidc keys rotate"
-                )
 
     def _maintain(self) -> None:
         """Make what is due; of all the workers and replicas that do so one succeeds."""
@@ -437,7 +365,7 @@ class ManagedKeys:
         moment = int(now)
         before = self._state
         turns = turns_at(ring.keys, moment)
-        keyring = self._keyring(ring, moment)
+        keyring = self._opened.keyring(ring, moment)
         chosen = {key.alg for key in ring.keys if signer(ring.keys, key.alg, moment) is not None}
         state = _State(
             ring,
@@ -448,74 +376,6 @@ class ManagedKeys:
             float("inf") if turns is None else turns,
         )
         if before is not None:
-            _tell(before, state, moment)
+            tell_changes(before.ring, int(before.built_at), ring, moment)
         self._state = state
         return state
-
-    def _keyring(self, ring: Ring, now: int) -> Keyring:
-        shown = published(ring.keys, now)
-        # The next ones too: on the second at which they begin there is nothing left to do.
-        for key in ring.keys:
-            if role(key, now) in {"active", "next"} and key.kid not in self._private:
-                self._prepare(key, ring)
-        for kid in set(self._private) - {key.kid for key in shown}:
-            self._private.pop(kid, None)
-        signing = {}
-        for alg in {key.alg for key in shown}:
-            chosen = signer(ring.keys, alg, now)
-            if chosen is not None and chosen.kid in self._private:
-                signing[alg] = SigningKey(chosen.kid, self._private[chosen.kid])
-        # What has come into the ring is shown once, and not when it is revoked.
-        settled = [key for key in ring.keys if role(key, now) != "gone" or key.revoked_at is not None]
-        in_ring = {key.kid for key in settled} | {key.jwk.get("n") for key in settled}
-        elsewhere = [key for key in self._environment.published if not in_ring & {key.kid, key.jwk.get("n")}]
-        return Keyring(
-            self.mint_alg,
-            self._environment.secret,
-            signing,
-            (*(PublicKey(key.kid, key.alg, key.jwk) for key in shown), *elsewhere),
-            {(key.kid, key.alg): self._public_key(key) for key in shown},
-            {
-                (key.kid, key.alg): self._public_key(key)
-                for key in ring.keys
-                if role(key, now) == "gone" and key.revoked_at is None
-            },
-        )
-
-    def _prepare(self, key: KeyRecord, ring: Ring) -> None:
-        """Open a key that signs, or will. What cannot be opened is published all the same: other replicas sign by it."""
-        try:
-            self._private[key.kid] = self._tried(key, ring)
-        except Unsealable as error:
-            _log.error("keys_unreadable", detail=str(error))
-
-    def _tried(self, key: KeyRecord, ring: Ring) -> AsymmetricKey:
-        private = self._rings.open(key, ring)
-        try:
-            signing = {key.alg: SigningKey(key.kid, private)}
-            verifying = {(key.kid, key.alg): self._public_key(key)}
-            try_key(Keyring(key.alg, signing=signing, verifying=verifying), key.alg)
-        except KeyFault as error:
-            raise Unsealable(f"of the key {key.kid}: {error}") from None
-        return private
-
-    def _public_key(self, key: KeyRecord) -> AsymmetricKey:
-        if key.kid not in self._public:
-            self._public[key.kid] = load_public_jwk(key.jwk)
-        return self._public[key.kid]
-
-
-def _tell(before: _State, after: _State, now: int) -> None:
-    """A line for each key whose role has changed."""
-    was = {key.kid: role(key, int(before.built_at)) for key in before.ring.keys}
-    for key in after.ring.keys:
-        known, is_now = was.get(key.kid), role(key, now)
-        if known != is_now:
-            _log.info(
-                "key_changed",
-                kid=key.kid,
-                alg=key.alg,
-                role=is_now,
-                was=known,
-                revoked=key.revoked_at is not None,
-            )

@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from joserfc import jwt
 from joserfc.errors import JoseError
@@ -49,44 +49,6 @@ class SigningKey:
 
     kid: str
     key: AsymmetricKey = field(repr=False)
-
-
-class Keys(Protocol):
-    """Where a request gets its keyring from: it takes one, and works with that to its end."""
-
-    @property
-    def mint_alg(self) -> str:
-        """The algorithm of minted tokens."""
-        ...
-
-    @property
-    def published(self) -> tuple[PublicKey, ...]:
-        """The published keys as they were seen last; asks nobody, and begins nothing: there may be a fork to come."""
-        ...
-
-    def current(self) -> Keyring:
-        """The keys as they are now."""
-        ...
-
-    def to_sign(self, alg: str) -> Keyring:
-        """The keys as they are now, to sign by an algorithm.
-
-        Raises:
-            StoreUnavailable: when nobody knows whether its key still may sign.
-        """
-        ...
-
-    def knowing(self, unverified_token: str) -> Keyring:
-        """The keys as they are now, after another look where the token names one that is not among them."""
-        ...
-
-    def max_age_s(self) -> int:
-        """For how long a cache may keep the published set, in s; 0: not at all."""
-        ...
-
-    def status(self) -> Mapping[str, Any]:
-        """What `readyz` tells of keys that rotate; nothing of keys that stay."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -133,26 +95,6 @@ class Keyring:
     def jwks(self) -> dict[str, list[Mapping[str, str]]]:
         """The JWK Set document (RFC 7517 §5)."""
         return {"keys": [key.jwk for key in self.published]}
-
-    def current(self) -> Keyring:
-        """See `Keys.current`: these are the keys of the environment, and stay."""
-        return self
-
-    def to_sign(self, _alg: str) -> Keyring:
-        """See `Keys.to_sign`."""
-        return self
-
-    def knowing(self, _unverified_token: str) -> Keyring:
-        """See `Keys.knowing`."""
-        return self
-
-    def max_age_s(self) -> int:
-        """See `Keys.max_age_s`."""
-        return MAX_AGE_S
-
-    def status(self) -> Mapping[str, Any]:
-        """See `Keys.status`."""
-        return {}
 
     def sign(self, claims: Mapping[str, Any], *, alg: str, typ: str = "JWT") -> str:
         """Sign claims as a compact JWS with this ring's key for the algorithm.
@@ -224,6 +166,55 @@ class Keyring:
         if key is None:
             raise InvalidToken
         return key
+
+
+class Keys:
+    """Where a request gets its keyring from: it takes one, and works with that to its end. These here stay as they are.
+
+    Args:
+        keyring: the keys, which are those of the environment.
+    """
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._environment = keyring
+
+    @property
+    def mint_alg(self) -> str:
+        """The algorithm of minted tokens."""
+        return self._environment.mint_alg
+
+    @property
+    def published(self) -> tuple[PublicKey, ...]:
+        """The published keys as they were seen last; asks nobody, and begins nothing: there may be a fork to come."""
+        return self._environment.published
+
+    def current(self) -> Keyring:
+        """The keys as they are now.
+
+        Raises:
+            StoreUnavailable: when they are in a database, and were never read.
+        """
+        return self._environment
+
+    def to_sign(self, alg: str) -> Keyring:
+        """The keys as they are now, to sign by an algorithm.
+
+        Raises:
+            StoreUnavailable: when nobody knows whether its key still may sign.
+        """
+        return self.current()
+
+    def knowing(self, unverified_token: str) -> Keyring:
+        """The keys as they are now, after another look where the token names one that is not among them."""
+        return self.current()
+
+    def max_age_s(self) -> int:
+        """For how long a cache may keep the published set, in s; 0: not at all."""
+        return MAX_AGE_S
+
+    def status(self) -> Mapping[str, Any]:
+        """What `readyz` tells of keys that rotate; nothing of keys that stay."""
+        return {}
 
 
 def verifies_by_jwk(unverified_token: str, jwk: Mapping[str, Any], *, alg: str) -> bool:

@@ -24,7 +24,7 @@ from falcon import HTTP_METHODS, HTTPMethodNotAllowed
 from service.app import _derive_head, routes
 from service.cli import main
 from service.keys.material import load_private_key
-from service.keys.signing import build_keyring
+from service.keys.signing import Keys, build_keyring
 from service.protocol import authorize, clients
 from service.protocol.errors import OAuthError
 from service.protocol.id_tokens import mint_id_token
@@ -231,7 +231,7 @@ def mounted() -> set[str]:
     """`METHOD path` of every route in dev mode, without a configured issuer."""
     settings = read_settings({"PYLON_DEV_MODE": "1"}).settings
     store = open_store(settings)
-    keyring = build_keyring(mint_alg=settings.jwt_alg)
+    keyring = Keys(build_keyring(mint_alg=settings.jwt_alg))
     table = routes(settings, store, keyring, LocalSessions(store, lifetime_s=1), clock=lambda: 0.0)
     found = set()
     for path, resource in table.items():

@@ -111,7 +111,7 @@ def serve(tmp_path: Path, migrated_database: Path, log: io.StringIO) -> Iterator
         real_store = open_store(settings)
         begun.append(real_store)
         store = store_of(real_store)
-        keyring: Keys = load_keyring(settings, make_key_file=True)
+        keyring: Keys = Keys(load_keyring(settings, make_key_file=True))
         if settings.managed:
             keyring, _ = load_managed_keys(settings, store, settings.margins, clock)
         sessions = LocalSessions(store, lifetime_s=settings.session_lifetime_s)

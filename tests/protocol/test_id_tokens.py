@@ -10,6 +10,7 @@ from typing import Any
 import jwt as pyjwt
 import pytest
 
+from service.keys.signing import Keys
 from service.protocol.id_tokens import (
     MAX_ID_TOKEN_CHARS,
     IdToken,
@@ -118,39 +119,39 @@ def test_an_algorithm_without_a_hash_fails_closed(alg: str) -> None:
 
 def test_a_hint_is_read_back() -> None:
     """Core §3.1.2.1: expired or not; the clock is not looked at."""
-    hint = read_hint(ring("RS256"), _token(), issuer=ISSUER)
+    hint = read_hint(Keys(ring("RS256")), _token(), issuer=ISSUER)
     assert hint is not None and (hint["sub"], hint["aud"], hint["sid"]) == ("ada", "c-1", "sid-1")
 
 
 @pytest.mark.parametrize("issuer", ["https://id.example.com/", "https://other.example.com", ""])
 def test_a_hint_of_another_issuer_is_none(issuer: str) -> None:
     """Core §3.1.2.1: issued by this issuer."""
-    assert read_hint(ring("RS256"), _token(), issuer=issuer) is None
+    assert read_hint(Keys(ring("RS256")), _token(), issuer=issuer) is None
 
 
 @pytest.mark.parametrize("change", [{"at_hash": None}, {"sub": None}, {"sub": 1}, {"iss": None}])
 def test_what_is_signed_but_no_id_token_is_none(change: dict[str, Any]) -> None:
     """S15: a minted token has the same key, and lacks what only an ID token has."""
     claims = {name: value for name, value in (_minted() | change).items() if value is not None}
-    assert read_hint(ring("RS256"), ring("RS256").sign(claims, alg="RS256"), issuer=ISSUER) is None
+    assert read_hint(Keys(ring("RS256")), ring("RS256").sign(claims, alg="RS256"), issuer=ISSUER) is None
 
 
 @pytest.mark.parametrize("typ", ["at+jwt", "logout+jwt", "jwt"])
 def test_another_typ_is_none(typ: str) -> None:
     """S15; RFC 8725 §3.11: each kind has its `typ`."""
     token = ring("RS256").sign(_minted(), alg="RS256", typ=typ)
-    assert read_hint(ring("RS256"), token, issuer=ISSUER) is None
+    assert read_hint(Keys(ring("RS256")), token, issuer=ISSUER) is None
 
 
 @pytest.mark.parametrize("text", ["", "x", "a.b.c", "a.b.c.d.e", "\0", "é.é.é", "." * 9999, "A" * 200_000])
 def test_no_text_breaks_it(text: str) -> None:
     """S12: whatever is shown, the answer is none."""
-    assert read_hint(ring("RS256"), text, issuer=ISSUER) is None
+    assert read_hint(Keys(ring("RS256")), text, issuer=ISSUER) is None
 
 
 def test_an_hmac_with_the_mint_secret_is_none() -> None:
     """S10: a token of the other algorithm, though its key is ours, is no hint."""
-    assert read_hint(ring("HS256"), ring("HS256").sign(_minted(), alg="HS256"), issuer=ISSUER) is None
+    assert read_hint(Keys(ring("HS256")), ring("HS256").sign(_minted(), alg="HS256"), issuer=ISSUER) is None
 
 
 def test_every_scope_but_two_gives_claims() -> None:

@@ -50,7 +50,7 @@ def _with_a_client(folder: Path) -> None:
 def _told(folder: Path, **environ: str) -> list[str]:
     """The faults that a start and `check` tell; they are the same."""
     given = _environ(folder, **environ)
-    _, faults, _ = inspect(given, now=START)
+    faults = inspect(given, now=START).faults
     try:
         prepare(given, clock=lambda: START)
     except ConfigurationError as error:

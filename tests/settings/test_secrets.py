@@ -150,7 +150,8 @@ def test_a_database_that_others_may_read_is_said(tmp_path: Path, run: Run, mode:
     (line,) = [line for line in run("check").stdout.splitlines() if "chmod" in line]
     assert line.startswith("warning: ")
     assert f"chmod 600 {path}" in line and f"{mode:04o}" in line
-    _, faults, warnings = inspect({"DATABASE_URL": f"sqlite:///{path}"}, now=START)
+    found = inspect({"DATABASE_URL": f"sqlite:///{path}"}, now=START)
+    faults, warnings = found.faults, found.warnings
     assert faults == []
     assert any(warning.startswith("DATABASE_URL: ") and "chmod 600" in warning for warning in warnings)
 
