@@ -19,8 +19,8 @@ from service.keys.store import RingStore
 from service.startup import Prepared, prepare
 from service.storage.sql import SqlStore
 from tests.storage.ring_racers import ALGS, ONE, TWO, M, rings_in
-from tests.storage.stores import NOW, sqlite_path
-from tests.storage.test_schema import _engine, _migrated_to, _set_revision
+from tests.storage.stores import NOW, engine_of, migrated_to, sqlite_path
+from tests.storage.test_schema import _set_revision
 
 Body = dict[str, Any]
 
@@ -38,7 +38,7 @@ def _environ(url: str, secret: bytes | None = ONE) -> dict[str, str]:
 
 def _rewrite(url: str, change: Callable[[Body], None]) -> None:
     """Change the document in the database as somebody does who has no encryption key: a MAC they cannot make."""
-    engine = _engine(url)
+    engine = engine_of(url)
     with engine.begin() as connection:
         for id_hash, written in connection.execute(text("SELECT id_hash, body FROM key_ring")).fetchall():
             body = json.loads(written)
@@ -69,7 +69,7 @@ def _with_a_key_that_is_gone(body: Body) -> None:
 @pytest.fixture
 def rings(unmigrated_store: SqlStore, empty_database_url: str) -> RingStore:
     """The ring of a database of revision 0004."""
-    _migrated_to(empty_database_url, "0004")
+    migrated_to(empty_database_url, "0004")
     rings = rings_in(unmigrated_store, ONE)
     rings.ensure(M, now=NOW)
     return rings
