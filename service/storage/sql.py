@@ -31,7 +31,7 @@ from service.storage.interface import (
     StoreRefused,
     StoreUnavailable,
 )
-from service.storage.kept import Conflict, Driver, KeptConnections, Run, tried_again
+from service.storage.kept import Conflict, Driver, GaveWay, KeptConnections, Run, tried_again
 from service.storage.reserve import HALF, Room
 from service.storage.schema import HEAD, TABLES
 from service.storage.statements import Statements
@@ -466,8 +466,9 @@ class SqlStore:
 
     # --- the schema ---
 
+    @tried_again
     def migrate(self, ring_of_before: RingOfBefore | None = None) -> None:
-        """See `Store.migrate`."""
+        """See `Store.migrate`. It is one transaction: where it gave way to a request, it is run again."""
         from alembic import command  # 0.3 s of imports that serving does not need
         from alembic.config import Config
         from alembic.util import CommandError
@@ -514,6 +515,8 @@ class SqlStore:
             with self._database.engine().begin() as connection:
                 yield connection
         except DBAPIError as error:
+            if error.orig is not None and self._database.gave_way(error.orig):
+                raise GaveWay from error.orig
             if error.orig is not None and (outage := self._database.outage(error.orig)):
                 raise outage from error.orig
             raise

@@ -7,7 +7,8 @@ revision = "0005"
 down_revision = "0004"
 
 #: Where a grant and what hung on it stood. A replica of the version before finds no such table: it answers 503 there.
-BEFORE = ("refresh_token", "access_token", "authorization_code", "grant_record")
+#: In the order in which its requests lock them, so that it seldom waits for one that waits for it.
+BEFORE = ("grant_record", "authorization_code", "access_token", "refresh_token")
 
 
 def upgrade() -> None:
