@@ -45,6 +45,7 @@ GOOD = {
     "code_challenge_method": "S256",
 }
 USERS = st.sampled_from(["ada", "bob"])
+MAX_AGES = st.sampled_from([None, None, None, "0", "50"])
 SCOPES = st.sets(st.sampled_from(WORDS), min_size=1).map(lambda some: tuple(w for w in WORDS if w in some))
 PROMPTS = st.sampled_from([None, None, "none", "login", "consent", "login consent", "select_account"])
 
@@ -69,27 +70,34 @@ class SignIn(RuleBasedStateMachine):
 
     @initialize(
         first_party=st.sampled_from([False, False, True]),
-        prompt=PROMPTS,
-        max_age=st.sampled_from([None, None, None, "0", "50"]),
-        scope=SCOPES,
         remembered=st.dictionaries(USERS, SCOPES, max_size=1),
         user=st.sampled_from(["ada", "ada", "bob", None]),
+        scope=SCOPES,
+        prompt=PROMPTS,
+        max_age=MAX_AGES,
     )
-    def asked(
-        self,
-        first_party: bool,
-        prompt: str | None,
-        max_age: str | None,
-        scope: tuple[str, ...],
-        remembered: dict[str, tuple[str, ...]],
-        user: str | None,
+    def somebody_signed_in_long_ago(
+        self, first_party: bool, remembered: dict[str, tuple[str, ...]], user: str | None, **asked: Any
     ) -> None:
-        """A request comes, from a browser where somebody may have signed in long ago."""
+        """In the browser that the request comes from, if anybody did."""
         self.client = replace(CLIENT, first_party=first_party)
-        self.wish = {"scope": " ".join(scope), "prompt": prompt, "max_age": max_age}
         self.remembered = dict(remembered)
         if user is not None:
             self._sign_in(user, ago_s=100)
+        self._asks(**asked)
+
+    @precondition(lambda self: self.ended is not None)
+    @rule(scope=SCOPES, prompt=PROMPTS, max_age=MAX_AGES)
+    def the_client_asks_again(self, **asked: Any) -> None:
+        """When one sign-in is over, another begins."""
+        self._asks(**asked)
+
+    def _asks(self, scope: tuple[str, ...], prompt: str | None, max_age: str | None) -> None:
+        self.client = replace(self.client, scope=WORDS)
+        self.wish = {"scope": " ".join(scope), "prompt": prompt, "max_age": max_age}
+        self.state = State(began_at=self.now)
+        self.forms, self.reports, self.said_yes = [], [], {}
+        self.to_sign_in, self.ended = 0, None
         self._happens(WasAsked())
 
     # --- what the world does ---
@@ -161,6 +169,13 @@ class SignIn(RuleBasedStateMachine):
         token = self.forms[-1][0]
         self._happens(Consented(token) if yes else Denied(token))
 
+    @precondition(lambda self: self.forms)
+    @rule(user=USERS, yes=st.booleans())
+    def another_answers_the_form(self, user: str, yes: bool) -> None:
+        """Somebody signs in in another tab before the form is sent."""
+        self._sign_in(user, ago_s=0)
+        self.answers_the_form_shown_last(yes)
+
     # --- what must hold ---
 
     @invariant()
@@ -191,7 +206,7 @@ class SignIn(RuleBasedStateMachine):
         session = self.sessions.get(sid or "") if reported else None
         session = session or self.sessions.get(self.in_browser or "")
         remembered = () if session is None else self.remembered.get(session.user_id, ())
-        token = f"form-{len(self.forms)}" if has_form else None
+        token = f"form-{self.now}-{len(self.forms)}" if has_form else None
         return Facts(build_request(asked), session, remembered, token)
 
     def _happens(self, event: Event, *, has_form: bool = False) -> None:
@@ -239,6 +254,8 @@ class SignIn(RuleBasedStateMachine):
                     assert set(shown) <= set(before.shown)
                 if token is not None:
                     self.forms.append((token, facts.session.user_id, shown))
+                elif self.made % 2:  # of the others the app's page asks
+                    self._happens(CameBack(), has_form=True)
             case SendCode():
                 self._check_code(before, facts, effect)
                 self.ended = effect
