@@ -130,9 +130,9 @@ def test_a_slow_write_stops_nobody_else(request: pytest.FixtureRequest, case: st
             time.sleep(max(0.0, held_until - time.monotonic()))
         for seen in reading:
             assert set(seen.statuses) == {200}
-            assert len(seen.took) > 20
+            assert len(seen.took) > 40
             assert statistics.median(seen.took) < 0.1
-            assert max(seen.took) < 2.5  # a busy machine; behind a write it was 4.8 s and more
+            assert max(seen.took) < 1
         for seen in writing:
             assert seen.statuses[0] == 503
             assert max(seen.took) < DEADLINE_S
