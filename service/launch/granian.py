@@ -165,7 +165,8 @@ class _Loader:
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(GRACEFUL_S)
                 os._exit(1)
-            if self._bridge.has_hung(time.monotonic()):
+            since = self._bridge.busy_since
+            if since is not None and time.monotonic() - since > HUNG_S:
                 logging.getLogger("_granian").critical("a request has taken more than %d s", HUNG_S)
                 os._exit(1)
 

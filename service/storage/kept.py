@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from service.storage.interface import Contended, StoreUnavailable
-from service.storage.turn import Turn
 
 Rows = list[tuple[Any, ...]]
 #: Runs a statement with the values that it names; the rows that it returns.
@@ -24,10 +23,6 @@ Run = Callable[[str, Mapping[str, Any]], Rows]
 #: How often a statement or a transaction is tried that gave way to others, and how long it then waits the first time, in s.
 ATTEMPTS: Final = 6
 _WAIT_S: Final = 0.005
-#: When a write has waited in vain for as long as one may, the next ones wait for this long, in s: so that all who came
-#: meanwhile are told soon. It ends with the first that gets through, or after a while, when one may wait long again.
-_HURRIED_S: Final = 0.25
-_HURRY_FOR_S: Final = 5.0
 
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
@@ -42,22 +37,6 @@ class Driver(Protocol):
     @property
     def conflict(self) -> type[Exception]:
         """What the driver raises for a row whose id is there already."""
-        ...
-
-    #: How long a statement may wait for other writers, in s.
-    patience_s: float
-
-    @property
-    def turn(self) -> Turn | None:
-        """What a thread waits for before it writes, where the database lets but one at a time."""
-        ...
-
-    def set_patience(self, connection: Any, patience_s: float) -> None:
-        """Let the statements of the connection wait for others for so long."""
-        ...
-
-    def waited_in_vain(self, error: BaseException | None) -> bool:
-        """Whether the driver's error says that others have been writing for all that time."""
         ...
 
     def connect(self) -> Any:
@@ -111,7 +90,6 @@ class KeptConnections:
         self._driver = driver
         self._kept = threading.local()
         self._generation = 0
-        self._hurry_until = 0.0
 
     @tried_again
     def read(self, sql: str, values: Mapping[str, Any]) -> Rows:
@@ -131,65 +109,26 @@ class KeptConnections:
         Raises:
             StoreUnavailable: when the database cannot be asked.
         """
-        with self._in_turn() as hurried:
-            try:
-                connection = self._connection()
-                if hurried:
-                    self._driver.set_patience(connection, _HURRIED_S)
-                return _rows(connection.execute(sql, values))
-            except BaseException as error:
-                if self._driver.gave_way(error):
-                    raise GaveWay from error
-                self._drop()
-                if outage := self._driver.outage(error):
-                    raise outage from error
-                raise
+        try:
+            connection = self._connection()
+            return _rows(connection.execute(sql, values))
+        except BaseException as error:
+            if self._driver.gave_way(error):
+                raise GaveWay from error
+            self._drop()
+            if outage := self._driver.outage(error):
+                raise outage from error
+            raise
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Run]:
         """All statements of a block, or none: it is committed at its end, and undone by any exception.
 
         Raises:
-            StoreUnavailable: when the database cannot be asked, or others write for too long; `GaveWay` when the block
-                may be run again.
+            StoreUnavailable: when the database cannot be asked; `GaveWay` when the block may be run again.
             Conflict: when an id was taken.
         """
-        with self._in_turn() as hurried:
-            connection, _ = self._begun(self._driver.begin, {}, hurried=hurried)
-            with self._committed(connection) as run:
-                yield run
-
-    @contextlib.contextmanager
-    def _in_turn(self) -> Iterator[bool]:
-        """What is written while it is this thread's turn; whether it is to wait for others for a short while only.
-
-        Raises:
-            StoreUnavailable: when others write for too long.
-        """
-        turn, hurried = self._driver.turn, self._is_hurried()
-        if turn is not None and not turn.acquire(_HURRIED_S if hurried else self._driver.patience_s):
-            self._hurry(already=hurried)
-            raise StoreUnavailable("others have been writing for too long")
-        hurried = self._is_hurried()
-        try:
-            yield hurried
-        except StoreUnavailable as error:
-            if self._driver.waited_in_vain(error.__cause__):
-                self._hurry(already=hurried)
-            raise
-        else:
-            if hurried:
-                self._hurry_until = 0.0
-        finally:
-            try:
-                if hurried and (kept := self.current()) is not None:
-                    self._driver.set_patience(kept, self._driver.patience_s)
-            finally:
-                if turn is not None:
-                    turn.release()
-
-    @contextlib.contextmanager
-    def _committed(self, connection: Any) -> Iterator[Run]:
+        connection, _ = self._begun(self._driver.begin, {})
         try:
             yield lambda sql, values: _rows(connection.execute(sql, values))
             connection.execute("COMMIT")
@@ -205,14 +144,6 @@ class KeptConnections:
                 raise Conflict from error
             raise
 
-    def _is_hurried(self) -> bool:
-        return time.monotonic() < self._hurry_until
-
-    def _hurry(self, *, already: bool) -> None:
-        """A write has waited in vain; `already`: for a short while only, which says nothing new."""
-        if not already:
-            self._hurry_until = time.monotonic() + _HURRY_FOR_S
-
     def close(self) -> None:
         """Let go of this thread's connection; other threads let go of theirs when they next need one."""
         self._generation += 1
@@ -226,12 +157,10 @@ class KeptConnections:
         """Let go of this thread's connection alone."""
         self._drop()
 
-    def _begun(self, sql: str, values: Mapping[str, Any], *, hurried: bool = False) -> tuple[Any, Rows]:
+    def _begun(self, sql: str, values: Mapping[str, Any]) -> tuple[Any, Rows]:
         """Run a first statement: nothing went before it and it changes nothing, so that it may be run again."""
         try:
             connection = self._connection()
-            if hurried:
-                self._driver.set_patience(connection, _HURRIED_S)
             try:
                 return connection, _rows(connection.execute(sql, values))
             except Exception as error:
