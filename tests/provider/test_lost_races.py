@@ -78,7 +78,7 @@ def _code(landing: Landing) -> str | None:
 
 
 def test_a_sign_out_before_the_code_is_stored(stage: Stage) -> None:
-    """No code without a live session: the user is sent to sign in, and may then go on."""
+    """RFC 9700 §4.7: no code without a live session: the user is sent to sign in, and may then go on."""
     op, browser = stage.op, stage.op.browser()
     op.app.sign_in(browser, "ada")
     seen = stage.first(lambda: op.app.call("DELETE", "/api/auth/users/ada/sessions").status)
@@ -88,7 +88,7 @@ def test_a_sign_out_before_the_code_is_stored(stage: Stage) -> None:
 
 
 def test_another_tab_shows_the_form_again(stage: Stage) -> None:
-    """The form that was shown last counts, also where it came while the first was answered."""
+    """docs/security.md: the form that was shown last counts, also where it came while the first was answered."""
     browser, page = stage.asked()
     seen = stage.first(lambda: browser.go(page.action))
     assert browser.submit(page, decision="allow").is_page(403)
@@ -98,7 +98,7 @@ def test_another_tab_shows_the_form_again(stage: Stage) -> None:
 
 @pytest.mark.parametrize("decision", ["allow", "deny"])
 def test_a_double_click(stage: Stage, decision: str) -> None:
-    """Both presses get one answer, and one grant comes of them at most: whichever button was the faster."""
+    """RFC 9700 §4.7: both presses get one answer, and one grant comes of them at most: whichever button was the faster."""
     browser, page = stage.asked()
     seen = stage.first(lambda: browser.submit(page, decision=decision))
     landing = browser.submit(page, decision="allow")
@@ -107,7 +107,7 @@ def test_a_double_click(stage: Stage, decision: str) -> None:
 
 
 def test_another_user_signs_in_and_is_asked(stage: Stage) -> None:
-    """The yes of the one who was asked before is nobody's."""
+    """docs/security.md: the yes of the one who was asked before is nobody's."""
     browser, page = stage.asked()
     op = stage.op
 
@@ -124,7 +124,7 @@ def test_another_user_signs_in_and_is_asked(stage: Stage) -> None:
 
 @pytest.mark.parametrize("change", ["shrinks", "goes"])
 def test_the_client_changes_before_the_code_is_stored(stage: Stage, change: str) -> None:
-    """What is granted is what the client may have when it is stored; one that is gone gets nothing."""
+    """RFC 9700 §4.7: what is granted is what the client may have when it is stored; one that is gone gets nothing."""
     op = stage.op
     secret = op.app.call("POST", "/api/oidc/clients", DATABASE_CLIENT).json()["client_secret"]
     rp = op.rp("c-db", secret=secret, redirect_uri=OTHER_CALLBACK)
@@ -147,7 +147,7 @@ def test_the_client_changes_before_the_code_is_stored(stage: Stage, change: str)
 
 
 def test_the_same_verifier_in_another_tab(stage: Stage) -> None:
-    """It is good once: one tab gets the code, the other a page; one session of the browser's own, one grant."""
+    """docs/security.md: it is good once: one tab gets the code, the other a page; one session of the browser's own, one grant."""
     op, browser = stage.op, stage.op.browser()
     landing = browser.go(op.rp().request().url)
     redirect_to = op.app.report(op.app.interaction(landing), "login", {"user_id": "ada"})
@@ -157,7 +157,7 @@ def test_the_same_verifier_in_another_tab(stage: Stage) -> None:
 
 
 def test_a_lost_race_spends_no_verifier(stage: Stage) -> None:
-    """Another tab of the same sign-in moves on: what was reported still counts, when all is read again."""
+    """RFC 9700 §4.7: another tab of the same sign-in moves on: what was reported still counts, when all is read again."""
     op, browser = stage.op, stage.op.browser()
     landing = browser.go(op.rp().request().url)
     redirect_to = op.app.report(op.app.interaction(landing), "login", {"user_id": "ada"})
@@ -166,7 +166,7 @@ def test_a_lost_race_spends_no_verifier(stage: Stage) -> None:
 
 
 def test_a_report_whose_session_ends_signs_nobody_in(stage: Stage) -> None:
-    """The browser gets neither a session of its own nor a code."""
+    """docs/security.md: the browser gets neither a session of its own nor a code."""
     op, browser = stage.op, stage.op.browser()
     landing = browser.go(op.rp().request().url)
     redirect_to = op.app.report(op.app.interaction(landing), "login", {"user_id": "ada"})
@@ -176,7 +176,7 @@ def test_a_report_whose_session_ends_signs_nobody_in(stage: Stage) -> None:
 
 
 def test_two_tabs_at_the_sign_in_page_are_two_tries(stage: Stage) -> None:
-    """Each counts, also where both came at once: after them the client is told."""
+    """RFC 9700 §4.7: each counts, also where both came at once: after them the client is told."""
     op, browser = stage.op, stage.op.browser()
     request = op.rp().request()
     return_to = query_of(browser.go(request.url).url)["return_to"]
@@ -187,7 +187,7 @@ def test_two_tabs_at_the_sign_in_page_are_two_tries(stage: Stage) -> None:
 
 
 def test_an_apps_yes_while_another_user_is_asked(serve_provider: ServeProvider) -> None:
-    """Reported for one, brought back while another is asked in the same browser: it counts for nobody."""
+    """docs/security.md: reported for one, brought back while another is asked in the same browser: it counts for nobody."""
     stage = Stage(serve_provider, PYLON_CONSENT_URL=CONSENT_URL)
     browser, landing = stage.asked()
     op = stage.op
@@ -203,7 +203,7 @@ def test_an_apps_yes_while_another_user_is_asked(serve_provider: ServeProvider) 
 
 
 def test_two_browsers_are_strangers(stage: Stage) -> None:
-    """What one of them does in the middle of the other's request changes nothing of it."""
+    """RFC 9700 §4.7: what one of them does in the middle of the other's request changes nothing of it."""
     op = stage.op
     (one, page), (other, others_page) = stage.asked(), stage.asked()
     seen = stage.first(lambda: other.submit(others_page, decision="deny"))
@@ -212,7 +212,7 @@ def test_two_browsers_are_strangers(stage: Stage) -> None:
 
 
 def test_members_of_a_later_version_stay(stage: Stage) -> None:
-    """The state is stored by names: one that this version does not know is kept, one that the row lacks is as at first."""
+    """docs/security.md: the state is stored by names: one that this version does not know is kept, one that the row lacks is as at first."""
     browser, page = stage.asked()
     path = stage.op.house.settings.data_dir / "pylon.db"
 

@@ -157,7 +157,7 @@ def test_a_redeemed_grant_lives_as_long_as_its_refresh_token(op: Provider, rp: R
 def test_what_a_client_of_the_environment_held_is_not_the_next_ones_of_its_id(
     serve_provider: ServeProvider,
 ) -> None:
-    """A client that is registered under the id of one that stood in the environment finds no tokens and no consent."""
+    """docs/security.md: a client that is registered under the id of one that stood in the environment finds no tokens and no consent."""
     gone = {"client_id": "c-gone", "redirect_uris": [CALLBACK]}
     before = serve_provider([*CLIENTS, gone])
     tokens = before.sign_in(client_id="c-gone", scope=SCOPE).tokens

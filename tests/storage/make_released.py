@@ -1,4 +1,4 @@
-"""Write `data/released-<revision>.json`: rows as a released version stores them, and the tokens that they are of.
+"""Write `released/released-<revision>.json`: rows as a released version stores them, and the tokens that they are of.
 
 Run once a release, by `python -m tests.storage.make_released`; what it wrote before is never written again.
 """
@@ -17,7 +17,7 @@ from service.storage.schema import HEAD, metadata
 from tests.storage.stores import migrate, open_url
 from tests.storage.worlds import new_scene, world_on
 
-DATA: Final = Path(__file__).with_name("data")
+DATA: Final = Path(__file__).with_name("released")
 #: Their rows hold keys, which are sealed for one database.
 LEFT_OUT: Final = {"key_ring"}
 

@@ -69,7 +69,7 @@ class Flow:
 
     def refresh(self, token: str) -> str:
         """The next refresh token, some minutes later."""
-        self.world.provider.clock.advance(420)
+        self.world.provider.clock.advance(1)
         return self._refresh_token(self.rp.refresh(token))
 
     def _refresh_token(self, answer: Any) -> str:
