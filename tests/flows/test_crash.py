@@ -120,7 +120,7 @@ def _kill(server: Gunicorn, pid: int) -> set[int]:
     return held
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres", "sqlite on granian"])
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def struck(request: pytest.FixtureRequest) -> Iterator[tuple[Load, set[int]]]:
     """A server two of whose workers were killed under load: what its clients saw, and what the killed ones held."""
     with (

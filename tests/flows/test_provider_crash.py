@@ -103,7 +103,7 @@ PLACES = (
 
 
 @pytest.mark.parametrize("blow", BLOWS)
-@pytest.mark.parametrize("kind", [*DATABASES, "sqlite on granian"])
+@pytest.mark.parametrize("kind", [*DATABASES])
 def test_who_was_in_the_middle_finishes(request: pytest.FixtureRequest, kind: str, blow: str) -> None:
     """After a restart, or `kill -9` of workers or of all, everybody comes to his tokens, with one session and grant.
 

@@ -25,7 +25,7 @@ RACERS = PROCESSES * THREADS
 ROUNDS = 3
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres", "postgres on granian"])
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def provider(request: pytest.FixtureRequest) -> Iterator[Provider]:
     """A provider of 4 workers with 8 threads each."""
     with (
