@@ -257,7 +257,12 @@ class Grants:
         return None if record is None else of_record(record)
 
     def use(
-        self, grant_id: str, decide: Callable[[Grant | None], tuple[Grant | None, _Result]], *, now: int
+        self,
+        grant_id: str,
+        decide: Callable[[Grant | None], tuple[Grant | None, _Result]],
+        *,
+        ending: bool = False,
+        now: int,
     ) -> _Result:
         """Change a grant, so that no change of anybody else is lost: one read and one conditional update.
 
@@ -265,6 +270,7 @@ class Grants:
             grant_id: which; it has the form of an id.
             decide: what the grant becomes, None where it stays, and what is returned. It is asked again when somebody
                 else was faster. What it raises is raised, and nothing was changed.
+            ending: whether it takes something away; see `Store.swap`.
             now: Unix s.
 
         Raises:
@@ -272,7 +278,7 @@ class Grants:
         """
         for _ in range(_ATTEMPTS):
             wanted, result = decide(self.find(grant_id, now=now))
-            if wanted is None or self._store.swap(wanted.to_record(), now=now):
+            if wanted is None or self._store.swap(wanted.to_record(), ending=ending, now=now):
                 return result
         raise Contended
 
@@ -282,14 +288,14 @@ class Grants:
         Raises:
             Contended: when others were faster each time.
         """
-        for _ in range(_ATTEMPTS):
-            grant = self.find(grant_id, now=now)
+
+        def without(grant: Grant | None) -> tuple[Grant | None, None]:
             if grant is None or grant.access_token(token_hash, now=now) is None:
-                return
+                return None, None
             access = tuple(each for each in grant.access if each.hash != token_hash)
-            if self._store.swap(replace(grant, access=access).to_record(), ending=True, now=now):
-                return
-        raise Contended
+            return replace(grant, access=access), None
+
+        self.use(grant_id, without, ending=True, now=now)
 
     def end(self, grant_id: str, *, now: int, falling: Sequence[Fitting] = ()) -> bool:
         """End a grant, and what falls with it; whether there was such a one."""
