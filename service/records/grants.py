@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, TypeVar
 
-from service.storage.interface import Change, Contended, Fitting, Kind, Record, Store
+from service.storage.interface import Contended, Fitting, Kind, Record, Store
 
 #: A further access token ends the oldest.
 MOST_ACCESS_TOKENS: Final = 32
@@ -229,16 +229,6 @@ def _of(kind: type[_Part], members: Mapping[str, Any]) -> _Part:
 _NAMES: Final[Mapping[type, frozenset[str]]] = {
     kind: frozenset(item.name for item in fields(kind)) for kind in (Code, RefreshToken, Rotation)
 }
-
-
-@dataclass(frozen=True, slots=True)
-class NewCode:
-    """A code, given out once; what is stored with it, what changes then, and what must be there for it."""
-
-    code: str
-    records: tuple[Record, ...]
-    changes: tuple[Change, ...]
-    standing_on: tuple[Fitting, ...]
 
 
 class Grants:

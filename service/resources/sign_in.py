@@ -280,12 +280,13 @@ class Flow:
         return _Stored(None, told=told) if is_kept else None
 
     def _code(self, effect: SendCode, issuer: str, now: int) -> tuple[str, Beside]:
-        new = new_code(effect.request, effect.session, issuer=issuer, lifetimes=self.lifetimes, now=now)
-        beside = Beside(new.records, new.changes, new.standing_on)
+        code, beside = new_code(
+            effect.request, effect.session, issuer=issuer, lifetimes=self.lifetimes, now=now
+        )
         if effect.unasked:
             consent = on_consent(effect.session.user_id, effect.request.client.client_id, issuer)
             beside += Beside(standing_on=(consent,))
-        return new.code, beside
+        return code, beside
 
     # --- do ---
 

@@ -16,7 +16,8 @@ from service.protocol.grants.base import GrantType, TokenRequest, invalid_grant,
 from service.protocol.grants.issuing import Issuing, new_part
 from service.protocol.pkce import verifies
 from service.records.clients import agreed_claims, is_offline, on_client, scope_now
-from service.records.grants import Code, Grant, NewCode
+from service.records.grants import Code, Grant
+from service.records.interactions import Beside
 from service.records.lifetimes import Lifetimes
 from service.records.sessions import Session, on_session
 from service.records.visits import visited
@@ -24,8 +25,8 @@ from service.records.visits import visited
 
 def new_code(
     request: AuthorizationRequest, session: Session, *, issuer: str, lifetimes: Lifetimes, now: int
-) -> NewCode:
-    """Make a grant and its code.
+) -> tuple[str, Beside]:
+    """Make a grant and its code: what is given out once, and what is stored for it.
 
     Args:
         request: what the user agreed to.
@@ -57,12 +58,12 @@ def new_code(
             nonce=request.nonce,
         ),
     )
-    return NewCode(
-        handles.with_secret("code", grant_id, secret),
+    beside = Beside(
         (grant.to_record(),),
         (visited(session, client.client_id),),
         (on_session(session), *on_client(client)),
     )
+    return handles.with_secret("code", grant_id, secret), beside
 
 
 @dataclass(frozen=True, slots=True)
