@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, LargeBinary, MetaData, String, Table, Text, text
 
@@ -40,32 +41,29 @@ def _table(kind: Kind) -> Table:
 
 def _grants() -> Table:
     """One row a grant. Its ids grow with time; what changes when it is used is in no index (decision 0011)."""
-    name = Kind.GRANT.value
     in_order = String(32).with_variant(String(32, collation="C"), "postgresql")
-    return Table(
-        name,
-        metadata,
-        Column("id_hash", in_order, primary_key=True),
-        Column("subject", String(255), nullable=False),
-        Column("session_id", String(64), nullable=False),
-        Column("client_id", String(255), nullable=False),
-        Column("version", BigInteger, nullable=False),
-        Column("expires_at", BigInteger, nullable=False),
+    return _table_of_sessions(
+        Kind.GRANT,
+        in_order,
         Column("outlives_session", Boolean, nullable=False),
         Column("tokens", LargeBinary, nullable=False),
-        Column("body", Text, nullable=False),
-        Index(f"ix_{name}_subject", "subject", "session_id"),
-        Index(f"ix_{name}_client_id", "client_id"),
         postgresql_with={"fillfactor": 60},
     )
 
 
 def _visits() -> Table:
-    name = Kind.VISIT.value
+    return _table_of_sessions(Kind.VISIT, String(64), Index("ix_visit_expires_at", "expires_at"))
+
+
+def _table_of_sessions(
+    kind: Kind, id_type: String, *more: Column[Any] | Index, postgresql_with: Mapping[str, int] | None = None
+) -> Table:
+    """What begins with a session of a user at a client, and is found by these two."""
+    name = kind.value
     return Table(
         name,
         metadata,
-        Column("id_hash", String(64), primary_key=True),
+        Column("id_hash", id_type, primary_key=True),
         Column("subject", String(255), nullable=False),
         Column("session_id", String(64), nullable=False),
         Column("client_id", String(255), nullable=False),
@@ -74,7 +72,8 @@ def _visits() -> Table:
         Column("body", Text, nullable=False),
         Index(f"ix_{name}_subject", "subject", "session_id"),
         Index(f"ix_{name}_client_id", "client_id"),
-        Index(f"ix_{name}_expires_at", "expires_at"),
+        *more,
+        postgresql_with=postgresql_with,
     )
 
 

@@ -426,11 +426,10 @@ class SqlStore:
         if writing.take is None:
             return None
         kind, id_hash, version = writing.take
-        values: dict[str, str | int] = {"wanted": id_hash, "now": now}
+        said: dict[str, str | int] = {"wanted": id_hash}
         if version is not None:
-            values["known_version"] = version
-        statement = statements.delete_one if version is None else statements.delete_known_one
-        rows = run(self._text(statement, kind), values)
+            said["known_version"] = version
+        rows = run(self._text(statements.delete_one, kind, tuple(said)), {**said, "now": now})
         if not rows:
             raise _NotThere
         for each in writing.falling:

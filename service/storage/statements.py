@@ -132,9 +132,8 @@ def update_one(table: Table) -> ClauseElement:
 def update_known(table: Table) -> ClauseElement:
     """All but the id of the record of an id, ended or not, where it has that version; returns a row when it has."""
     changed = _updated(table, tuple(name for name in _given(table) if name != "id_hash"))
-    return changed.where(
-        table.c.id_hash == bindparam("wanted"), table.c.version == bindparam("known_version")
-    ).returning(table.c.id_hash)
+    is_known = (_fits(table, name) for name in ("wanted", "known_version"))
+    return changed.where(*is_known).returning(table.c.id_hash)
 
 
 def swap_one(table: Table) -> ClauseElement:
@@ -154,15 +153,9 @@ def empty_fitting(table: Table, names: tuple[str, ...]) -> ClauseElement:
     return emptied.returning(table.c.id_hash)
 
 
-def delete_one(table: Table) -> ClauseElement:
-    """The live record of an id, returned."""
-    return delete(table).where(*_live(table, "wanted")).returning(*columns(table))
-
-
-def delete_known_one(table: Table) -> ClauseElement:
-    """The live record of an id where it is still of the version that was read, returned."""
-    is_known = table.c.version == bindparam("known_version")
-    return delete(table).where(*_live(table, "wanted"), is_known).returning(*columns(table))
+def delete_one(table: Table, names: tuple[str, ...]) -> ClauseElement:
+    """The live record that fits what is named, its id and perhaps the version that was read, returned."""
+    return delete(table).where(*_live(table, *names)).returning(*columns(table))
 
 
 def delete_fitting(table: Table, names: tuple[str, ...]) -> ClauseElement:
