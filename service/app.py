@@ -32,7 +32,7 @@ from service.resources.signed_in import SessionCookie, SignedIn
 from service.resources.users import OneUser
 from service.sessions import LocalSessions
 from service.settings import Secret, Settings
-from service.startup import clients_without_a_key, clients_without_a_page, prepare, shadowed_clients
+from service.startup import client_warnings, prepare
 from service.storage.interface import Store
 from service.web.auth import AdminAuth
 from service.web.errors import add_error_handlers
@@ -246,10 +246,8 @@ def get_app(clock: Callable[[], float] = time.time, margins: Margins | None = No
     settings = prepared.settings
     configure_logging(settings.log_level, settings.log_format)
     log = structlog.get_logger("startup")
-    shadowed = shadowed_clients(settings, prepared.store, now=int(clock()))
-    unserved = clients_without_a_key(settings, prepared.store, now=int(clock()))
-    unserved += clients_without_a_page(settings, prepared.store, now=int(clock()))
-    for warning in [*prepared.warnings, *shadowed, *unserved]:
+    of_clients = client_warnings(settings, prepared.store, now=int(clock()))
+    for warning in [*prepared.warnings, *of_clients]:
         log.warning("configuration", detail=warning)
     for key in prepared.keyring.published:
         log.info("key_made" if prepared.key_made else "key_loaded", kid=key.kid, alg=key.alg)

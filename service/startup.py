@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from service.clients import Clients
-from service.handles import hash_handle
 from service.keys.material import KeyFault
 from service.keys.ring import Margins, Ring
 from service.keys.sealing import Unsealable
 from service.keys.signing import Keys
 from service.keys.starting import RingOfBefore, load_keyring, load_managed_keys, ring_store
+from service.records.clients import Client
 from service.settings import ConfigurationError, Fault, Reading, Settings, in_order, read_settings
 from service.settings.cross_checks import no_minted_audience
-from service.storage.interface import Kind, StoreRefused, StoreUnavailable
+from service.storage.interface import StoreRefused, StoreUnavailable
 from service.storage.sql import SqlStore
 from service.storage.urls import DatabaseUrl
 
@@ -118,7 +118,8 @@ def inspect(environ: Mapping[str, str] | None = None, *, now: int) -> Inspected:
     faults = reading.faults + schema_faults + _client_faults(reading, asked, now=now)
     of_ring, known = _ring_of(reading, asked, now=now)
     faults = in_order(faults + of_ring)
-    of_clients = [] if asked is None else clients_without_a_page(reading.settings, asked, now=now)
+    known_clients = [] if asked is None else _stored_clients(reading.settings, asked, now=now)
+    of_clients = _without_a_page(reading.settings, known_clients)
     if not any(fault.setting in {"DATABASE_URL", "PYLON_DATA_DIR"} for fault in reading.faults):
         schema_warnings += [*_open_files(reading.settings), *_newer_schema(asked)]
     warnings = [*reading.warnings, *schema_warnings, *of_clients]
@@ -144,12 +145,7 @@ def _client_faults(reading: Reading, store: SqlStore | None, *, now: int) -> lis
     concerned = settings.lacks_minted_audience and not settings.clients
     if store is None or not concerned or told & {"PYLON_JWT_ALG", "PYLON_JWT_AUDIENCE"}:
         return []
-    try:
-        return [no_minted_audience(settings)] if store.list(Kind.CLIENT, now=now) else []
-    except StoreUnavailable:
-        return []  # told by the check of the store already
-    finally:
-        store.close()
+    return [no_minted_audience(settings)] if _stored_clients(settings, store, now=now) else []
 
 
 def _ring_of(
@@ -259,48 +255,39 @@ def _sqlite_faults(
         )
 
 
-def clients_without_a_key(settings: Settings, store: SqlStore, *, now: int) -> list[str]:
-    """A word about each client of the database whose ID tokens cannot be signed; those of the environment are a fault."""
-    try:
-        known = Clients([], store, minted_audience=settings.jwt_audience).list(now=now)
-    except StoreUnavailable:
-        return []  # told by the check of the store already
-    finally:
-        store.close()
-    return [
+def client_warnings(settings: Settings, store: SqlStore, *, now: int) -> list[str]:
+    """A word about each client of the database that the settings hide, or do not serve; they are read once."""
+    known = _stored_clients(settings, store, now=now)
+    stored = {client.client_id for client in known}
+    shadowed = [
+        f"PYLON_OIDC_CLIENTS: the client {client.client_id} is in the database too; the environment wins"
+        for client in settings.clients
+        if client.client_id in stored
+    ]
+    without_a_key = [
         f"the client {client.client_id} asks for ID tokens by {client.id_token_signed_response_alg}, and no key is kept for it; "
         "add that to PYLON_OIDC_ALGS"
         for client in known
         if client.id_token_signed_response_alg not in settings.id_token_algs
     ]
+    return [*shadowed, *without_a_key, *_without_a_page(settings, known)]
 
 
-def clients_without_a_page(settings: Settings, store: SqlStore, *, now: int) -> list[str]:
+def _without_a_page(settings: Settings, known: Sequence[Client]) -> list[str]:
     """A word where the database has clients whose users nobody can sign in; those of the environment are a fault."""
-    if settings.login_url is not None or settings.dev_mode or settings.clients:
+    if not known or settings.login_url is not None or settings.dev_mode or settings.clients:
         return []
-    try:
-        if not store.list(Kind.CLIENT, now=now):
-            return []
-    except StoreUnavailable:
-        return []  # told by the check of the store already
-    finally:
-        store.close()
     return [
         "PYLON_LOGIN_URL is unset, and the database has clients: every sign-in to them is answered with 501; "
         "write the address of the app's sign-in page"
     ]
 
 
-def shadowed_clients(settings: Settings, store: SqlStore, *, now: int) -> list[str]:
-    """A word about each client of the environment that stands in the database too."""
+def _stored_clients(settings: Settings, store: SqlStore, *, now: int) -> list[Client]:
+    """The clients of the database; none where it cannot be asked, which the check of the store tells."""
     try:
-        return [
-            f"PYLON_OIDC_CLIENTS: the client {client.client_id} is in the database too; the environment wins"
-            for client in settings.clients
-            if store.get(Kind.CLIENT, hash_handle(client.client_id), now=now) is not None
-        ]
+        return Clients([], store, minted_audience=settings.jwt_audience).list(now=now)
     except StoreUnavailable:
-        return []  # told by the check of the store already
+        return []
     finally:
         store.close()

@@ -17,7 +17,7 @@ from service.keys.ring import DAY_S, Margins
 from service.keys.rotation import revoked
 from service.keys.sealing import SealingKeys
 from service.keys.store import RingStore
-from service.startup import clients_without_a_key
+from service.startup import client_warnings
 from service.storage.sql import SqlStore
 from service.storage.sqlite import SqliteDatabase
 from tests.provider.browser import Landing
@@ -124,7 +124,7 @@ def test_a_client_whose_algorithm_is_kept_no_more_is_told(serve_provider: ServeP
     store = ring_of(op).store
     while_it_was_kept = Clients([], store, minted_audience=None, id_token_algs=ALGS)
     while_it_was_kept.add(metadata | {"id_token_signed_response_alg": "ES256"}, now=int(op.clock.now))
-    assert len(clients_without_a_key(op.house.settings, store, now=int(op.clock.now))) == 1  # start-up warns
+    assert len(client_warnings(op.house.settings, store, now=int(op.clock.now))) == 1  # start-up warns
     rp = op.rp("early", secret=SECRET)
     request = rp.request()
     answer = rp.redeem(request, op.authorize(op.browser(), request)["code"])
