@@ -45,7 +45,7 @@ def is_session_token(value: str) -> bool:
 
 
 def new_id() -> str:
-    """A random identifier of 128 bits, base64url: a `sid`, a `jti`."""
+    """A random identifier of 128 bits, base64url: a `sid`, a `jti`, a part of a refresh token, a salt."""
     return secrets.token_urlsafe(16)
 
 

@@ -25,7 +25,7 @@ from service.storage.sqlite import BUSY_TIMEOUT_S
 from tests.flows.polling import wait_until
 from tests.storage.outages import hanging, migrated_database
 from tests.storage.stores import NOW, migrate, open_url, record
-from tests.support.gunicorn import ADMIN, PROJECT, SECRET, Gunicorn, clean_environment, on
+from tests.support.gunicorn import ADMIN, PROJECT, SECRET, Gunicorn, clean_environment
 
 SETTINGS = {
     "PYLON_JWT_SECRET": SECRET,
@@ -125,7 +125,7 @@ def struck(request: pytest.FixtureRequest) -> Iterator[tuple[Load, set[int]]]:
     """A server two of whose workers were killed under load: what its clients saw, and what the killed ones held."""
     with (
         migrated_database(request) as (url, _),
-        Gunicorn(**on(request.param), DATABASE_URL=url, **SETTINGS) as server,
+        Gunicorn(DATABASE_URL=url, **SETTINGS) as server,
     ):
         load, held = Load(server), set()
         with load.running():

@@ -17,7 +17,6 @@ from tests.flows.polling import wait_until
 from tests.flows.provider_setup import OTHER, OWN, PUBLIC, Provider, Visitor, fresh_database
 from tests.storage.stores import open_url
 from tests.support.app import Request
-from tests.support.gunicorn import on
 
 DATABASES = ("sqlite", "postgres")
 #: What befalls the provider.
@@ -103,13 +102,13 @@ PLACES = (
 
 
 @pytest.mark.parametrize("blow", BLOWS)
-@pytest.mark.parametrize("kind", [*DATABASES])
+@pytest.mark.parametrize("kind", DATABASES)
 def test_who_was_in_the_middle_finishes(request: pytest.FixtureRequest, kind: str, blow: str) -> None:
     """After a restart, or `kill -9` of workers or of all, everybody comes to his tokens, with one session and grant.
 
     There is one user at each of the places, so that one blow befalls all of them.
     """
-    with fresh_database(request, kind) as url, Provider(url, **on(kind)) as provider:
+    with fresh_database(request, kind) as url, Provider(url) as provider:
         waiting = [place(provider, place.__name__) for place in PLACES]
         BLOWS[blow](provider)
         for someone in waiting:

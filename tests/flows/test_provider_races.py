@@ -18,7 +18,6 @@ import pytest
 from tests.flows.polling import wait_until
 from tests.flows.provider_setup import OTHER, OWN, PUBLIC, Provider, Visitor, fresh_database
 from tests.support.app import query_of
-from tests.support.gunicorn import on
 
 PROCESSES, THREADS = 4, 8
 RACERS = PROCESSES * THREADS
@@ -30,9 +29,7 @@ def provider(request: pytest.FixtureRequest) -> Iterator[Provider]:
     """A provider of 4 workers with 8 threads each."""
     with (
         fresh_database(request, request.param) as url,
-        Provider(
-            url, argv=("--workers", str(PROCESSES), "--threads", str(THREADS)), **on(request.param)
-        ) as running,
+        Provider(url, argv=("--workers", str(PROCESSES), "--threads", str(THREADS))) as running,
     ):
         wait_until(lambda: len(running.server.worker_pids()) == PROCESSES)
         yield running

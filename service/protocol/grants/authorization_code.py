@@ -13,7 +13,7 @@ from service import handles
 from service.handles import new_grant_id, new_handle
 from service.protocol.authorize import AuthorizationRequest
 from service.protocol.grants.base import GrantType, TokenRequest, invalid_grant, reused
-from service.protocol.grants.issuing import Issuing, new_part
+from service.protocol.grants.issuing import Issuing
 from service.protocol.pkce import verifies
 from service.records.clients import agreed_claims, is_offline, on_client, scope_now
 from service.records.grants import Code, Grant
@@ -153,7 +153,7 @@ def _redeemed(grant: Grant, request: TokenRequest, issuing: Issuing) -> tuple[Gr
     secret, refresh_token = new_handle(), None
     grant, token = issuing.with_access_token(grant, scope_now(grant.scope, client), secret, now=now)
     if offline:
-        changing, fixed = new_part(), new_part()
+        changing, fixed = handles.new_id(), handles.new_id()
         grant = issuing.with_refresh_token(grant, changing, fixed, now=now)
         refresh_token = handles.rotating(grant.id, changing, fixed)
     return grant, issuing.answer(

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from service import handles
-from service.handles import new_id
 from service.keys.signing import Keys
 from service.notices import Notices
 from service.protocol.id_tokens import mint_id_token
@@ -123,8 +122,3 @@ class Issuing:
         if made.left_out:
             self.notices.tell("id_token_cut", client.client_id, now=now, claims=list(made.left_out))
         return made.token
-
-
-def new_part() -> str:
-    """A part of a refresh token, or a salt: 128 random bits."""
-    return new_id()

@@ -16,7 +16,7 @@ from typing import Any, Final
 from service import handles
 from service.protocol.errors import OAuthError
 from service.protocol.grants.base import GrantType, TokenRequest, invalid_grant, reused
-from service.protocol.grants.issuing import Issuing, new_part
+from service.protocol.grants.issuing import Issuing
 from service.records.clients import is_offline, scope_now
 from service.records.grants import AccessToken, Grant, RefreshToken, Rotation
 from service.records.scopes import words_of
@@ -59,11 +59,10 @@ def _rotated(
     scope = _scope(request, grant)
     if request.now >= token.valid_until:
         raise invalid_grant("refresh_token_expired")
-    salt = new_part()
+    salt = handles.new_id()
     rotation = Rotation(token.hash, salt, _asked_hash(request, grant.scope))
-    secret = handles.derived(handle, salt, "access token")
+    secret, changing = _derived(handle, salt)
     grant, access = issuing.with_access_token(grant, scope, secret, now=request.now)
-    changing = handles.derived(handle, salt, "refresh token")
     grant = issuing.with_refresh_token(grant, changing, handle.fixed, rotation, now=request.now)
     return grant, _answer(grant, access, secret, changing, handle.fixed, request, issuing)
 
@@ -80,14 +79,18 @@ def _again(
         or _asked_hash(request, grant.scope) != rotation.asked_hash
     ):
         raise reused("refresh_token_reused", grant)
-    secret = handles.derived(handle, rotation.salt, "access token")
-    changing = handles.derived(handle, rotation.salt, "refresh token")
+    secret, changing = _derived(handle, rotation.salt)
     scope, token_hash = _scope(request, grant), handles.hash_bytes(secret)
     kept = grant.access_token(token_hash, now=request.now)
     if kept is None:  # it was revoked meanwhile, or its session has ended
         kept = AccessToken(token_hash, token.made_at, request.now, scope)
     access = replace(kept, scope=tuple(word for word in kept.scope if word in scope))
     return _answer(grant, access, secret, changing, handle.fixed, request, issuing)
+
+
+def _derived(handle: handles.Shown, salt: str) -> tuple[str, str]:
+    """What comes of a refresh token and a salt: the secret of the access token, and the part that changes of the next one."""
+    return handles.derived(handle, salt, "access token"), handles.derived(handle, salt, "refresh token")
 
 
 def _answer(
