@@ -6,6 +6,7 @@ With `CI=true` nothing is left out silently: a skipped or expected failure count
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,18 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     if IN_CI:
         _refuse_what_did_not_run(report)
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Where the time goes: the ten files whose tests took longest, their fixtures included."""
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport) and not isinstance(report, pytest.SubtestReport):
+                seconds[report.location[0]] += report.duration
+    terminalreporter.section("ten slowest groups")
+    for file, taken in sorted(seconds.items(), key=lambda item: -item[1])[:10]:
+        terminalreporter.write_line(f"{taken:7.1f} s  {file}")
 
 
 @pytest.fixture(autouse=True)

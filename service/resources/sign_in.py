@@ -46,8 +46,9 @@ from service.storage.interface import Contended
 from service.web.binding import bind, keep_on, shown, unbind
 from service.web.redirects import send_authorization_response, send_redirect, with_parameters
 
-#: How often somebody else may be faster: a browser has that many tabs.
-_ATTEMPTS: Final = 16
+#: How often another request may be faster. Of those that race, one gets through each time: so as many tabs as this can
+#: be opened at once, as a browser does that starts again.
+_ATTEMPTS: Final = 64
 _WORD: Final = re.compile(r"[a-z_]{1,64}", re.ASCII)
 _OVER: Final = "This sign-in is over, or was begun in another browser."
 _NO_PAGE: Final = "This server cannot sign people in to other services: it has no sign-in page."

@@ -12,7 +12,7 @@ import jwt
 import pytest
 import requests
 
-from tests.support.gunicorn import ADMIN, SECRET, Gunicorn, rsa_pem
+from tests.support.gunicorn import ADMIN, SECRET, Gunicorn, hold_port, rsa_pem
 from tests.support.nginx import (
     OUTSIDER,
     NginxSite,
@@ -20,7 +20,6 @@ from tests.support.nginx import (
     Seen,
     StubUpstream,
     assert_refused,
-    free_port,
     http_date,
     names_resolve_here,
 )
@@ -286,7 +285,8 @@ def test_requests_for_what_is_not_kept_do_not_queue(site: NginxSite, stub: StubU
 @pytest.fixture(scope="module")
 def configured() -> Iterator[NginxSite]:
     """The application with PYLON_OIDC_ISSUER, behind the site."""
-    port = free_port()
+    with hold_port() as held:
+        port = held.getsockname()[1]
     with (
         Gunicorn(
             unix=True,
@@ -346,7 +346,8 @@ def test_a_configured_issuer_ignores_nothing_of_the_guard(configured: NginxSite)
 
 def test_an_issuer_with_a_path_is_served_and_kept_below_it() -> None:
     """Discovery under the path and in the inserted form, JWKS, and 404 outside, through the same snippets."""
-    port = free_port()
+    with hold_port() as held:
+        port = held.getsockname()[1]
     issuer = f"https://id.example.test:{port}/tenant"
     with (
         Gunicorn(

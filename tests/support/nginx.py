@@ -34,7 +34,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.support.gunicorn import PROJECT, Answer, Headers, clean_environment
+from tests.support.gunicorn import PROJECT, Answer, Headers, clean_environment, hold_port
 from tests.support.stopping import Stoppable, end_process
 
 SHIPPED = PROJECT / "nginx"
@@ -47,7 +47,6 @@ OUTSIDER = "127.0.0.2"
 _START_S = 20.0
 _STOP_S = 10.0
 _POLL_S = 0.01
-_PORT_TRIES = 5
 _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
@@ -61,14 +60,6 @@ def find_nginx() -> str:
     if found is None:
         raise FileNotFoundError("no nginx here: install the package `nginx`")
     return found
-
-
-def free_port() -> int:
-    """A loopback port that nobody had a moment ago; whoever binds it must be ready to try another."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass(frozen=True)
@@ -206,13 +197,12 @@ class NginxSite(Stoppable):
         self.access_log, self.error_log = self.folder / "access.log", self.folder / "error.log"
         self._output = self.folder / "output.txt"
         self.process: subprocess.Popen[bytes] | None = None
+        self._holders = [hold_port(), hold_port()]
+        self.http_port, self.https_port = (holder.getsockname()[1] for holder in self._holders)
+        self.public_port = public_port or self.https_port
         try:
-            for attempt in range(1, _PORT_TRIES + 1):
-                self.http_port, self.https_port = free_port(), free_port()
-                self.public_port = public_port or self.https_port
-                self._write_configuration()
-                if self._start(last=attempt == _PORT_TRIES):
-                    break
+            self._write_configuration()
+            self._start()
         except BaseException:
             self.stop()
             raise
@@ -296,8 +286,8 @@ http {{
         """
         return [find_nginx(), "-p", str(self.folder), "-c", str(self.folder / "nginx.conf"), *arguments]
 
-    def _start(self, *, last: bool) -> bool:
-        """Start the process; false when somebody else had a port and another try is left."""
+    def _start(self) -> None:
+        """Start the process, and wait until it listens."""
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
                 self.command("-g", "daemon off;"),
@@ -310,12 +300,10 @@ http {{
         end = time.monotonic() + _START_S
         while time.monotonic() < end:
             if self.process.poll() is not None:
-                if "Address already in use" in self.output() and not last:
-                    return False
                 raise NginxDidNotStart(f"nginx exited with {self.process.returncode}:\n{self.output()}")
             # The pid file comes after the sockets are bound, so this is no other program on our port.
             if (self.folder / "nginx.pid").exists() and self._listens():
-                return True
+                return
             time.sleep(_POLL_S)
         raise NginxDidNotStart(f"nginx did not listen within {_START_S:.0f} s:\n{self.output()}")
 
@@ -332,6 +320,8 @@ http {{
         process, self.process = self.process, None
         if process is not None:
             end_process(process, _STOP_S)
+        for holder in self._holders:
+            holder.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     # Asking
