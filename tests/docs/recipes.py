@@ -23,7 +23,7 @@ RECIPES: dict[str, Block] = {
     if block.kind == "recipe"
 }
 VERIFIERS = sorted(name for name in RECIPES if name.startswith(("verify-", "readme-")))
-SIGN_INS = ["sign-in.py", "sign-in.mjs", "trusted-mint.py", "trusted-mint.mjs"]
+SIGN_INS = ["sign-in.py", "sign-in-and-mint.py", "sign-in.mjs", "trusted-mint.py", "trusted-mint.mjs"]
 SHELL = ["quickstart.sh", "four-lines.sh"]
 INSTALL = [
     "install-program.sh",
