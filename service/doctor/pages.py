@@ -1,13 +1,8 @@
-"""The documentation of the findings, made from the same data: a page a finding, an index, and the texts of clients' errors.
-
-python -m service.doctor.pages docs
-"""
+"""The page of a finding, made from the same data."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Final
 
 from service.doctor.catalogue import Fix, Kind, kinds
@@ -41,12 +36,6 @@ _PLACES: Final[Mapping[str, str]] = {
     "inside_caddy": "unix//run/pylon-oidc/gunicorn.sock",
     "client": "wiki",
 }
-
-
-def pages() -> Mapping[str, str]:
-    """The text of each page, by its path below `docs/`."""
-    found = {f"doctor/{kind.id}.md": "\n".join(_page(kind)) + "\n" for kind in kinds().values()}
-    return found | {"doctor/README.md": "\n".join(_index()) + "\n", "troubleshooting.md": _troubleshooting()}
 
 
 def page_of(id_: str) -> str | None:
@@ -107,57 +96,3 @@ def _fix(fix: Fix) -> Iterator[str]:
     yield f"\n```\n{line.removeprefix('- ')}\n```\n"
     if not fix.tested:
         yield "(No test runs this line.)\n"
-
-
-def _index() -> Iterator[str]:
-    yield "# What doctor finds\n"
-    yield (
-        "`pylon-oidc doctor URL` asks a deployment from outside, as a relying party does, and names the line to "
-        "change ([how to run it](../cli.md#pylon-oidc-doctor)). These pages are made from its own data.\n\n"
-        "The tests break deployments with nginx, Apache, HAProxy, Caddy and Varnish, and fix them by the lines that "
-        "stand here; a line that no test runs says so. Traefik and the load balancer of AWS are run by no test: their "
-        "lines are written by the documentation of those. Files of nginx are named as they are shipped: `nginx/…` is "
-        "`/etc/nginx/pylon-oidc/…` where the site [was installed](../nginx.md#install).\n"
-    )
-    yield "| Finding | Severity | What it says |"
-    yield "| --- | --- | --- |"
-    for kind in kinds().values():
-        yield f"| [`{kind.id}`]({kind.id}.md) | {kind.severity} | {kind.title} |"
-
-
-def _troubleshooting() -> str:
-    causes: dict[str, list[Kind]] = {}
-    for kind in kinds().values():
-        for symptom in kind.symptoms:
-            causes.setdefault(symptom, []).append(kind)
-    lines = [
-        "# Troubleshooting, by the text of the error",
-        "",
-        "What clients and people say, and what it may be. `pylon-oidc doctor URL` tells which of them it is.",
-        "",
-        "| What is said | What it may be |",
-        "| --- | --- |",
-    ]
-    for symptom, found in sorted(causes.items(), key=lambda item: item[0].lower()):
-        links = "; ".join(f"[{kind.title}](doctor/{kind.id}.md)" for kind in found)
-        lines.append(f"| `{symptom.replace('|', chr(92) + '|')}` | {links} |")
-    return "\n".join(lines) + "\n"
-
-
-def write(folder: Path) -> None:
-    """Write the pages, and remove those of findings that are no more.
-
-    Args:
-        folder: `docs/`.
-    """
-    made = pages()
-    (folder / "doctor").mkdir(exist_ok=True)
-    for old in (folder / "doctor").glob("*.md"):
-        if f"doctor/{old.name}" not in made:
-            old.unlink()
-    for name, text in made.items():
-        (folder / name).write_text(text, "utf-8")
-
-
-if __name__ == "__main__":
-    write(Path(sys.argv[1]))

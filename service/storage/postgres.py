@@ -111,7 +111,7 @@ class _Connection(psycopg.Connection[Any]):
 
 
 class PostgresDatabase:
-    """`storage.sql.Database` on a PostgreSQL server.
+    """`storage.database.Database` on a PostgreSQL server.
 
     Args:
         url: libpq's form.
@@ -139,7 +139,7 @@ class PostgresDatabase:
         self.room: Room = Unlimited()
 
     def engine(self) -> Engine:
-        """See `storage.sql.Database.engine`."""
+        """See `storage.database.Database.engine`."""
         return create_engine(
             "postgresql+psycopg://", creator=self._connected, poolclass=NullPool, hide_parameters=True
         )
@@ -182,11 +182,11 @@ class PostgresDatabase:
 
     @contextlib.contextmanager
     def migration_lock(self) -> Iterator[None]:
-        """See `storage.sql.Database.migration_lock`: `lock_schema` suffices."""
+        """See `storage.database.Database.migration_lock`: `lock_schema` suffices."""
         yield
 
     def lock_schema(self, connection: Connection) -> None:
-        """See `storage.sql.Database.lock_schema`: an advisory lock that ends with the transaction.
+        """See `storage.database.Database.lock_schema`: an advisory lock that ends with the transaction.
 
         Whoever migrates waits for the others, and for a table as long as that takes.
         """
@@ -202,18 +202,18 @@ class PostgresDatabase:
         connection.execute(here, {"known": known})
 
     def exists(self) -> bool:
-        """See `storage.sql.Database.exists`: its server knows."""
+        """See `storage.database.Database.exists`: its server knows."""
         return True
 
     def connect_patiently(self) -> psycopg.Connection[Any]:
-        """See `storage.sql.Database.connect_patiently`."""
+        """See `storage.database.Database.connect_patiently`."""
         connection = self._connected()
         connection.autocommit = True
         connection.answer_within_s = None
         return connection
 
     def insert_rows(self, connection: Any, schema: str, table: Table, rows: Sequence[Sequence[Any]]) -> None:
-        """See `storage.sql.Database.insert_rows`."""
+        """See `storage.database.Database.insert_rows`."""
         names = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
         into = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(schema, table.name), names)
         with connection.cursor() as cursor, cursor.copy(into) as copy:
@@ -221,7 +221,7 @@ class PostgresDatabase:
                 copy.write_row(row)
 
     def find_schema(self, run: Run, known: str | None) -> str | None:
-        """See `storage.sql.Database.find_schema`: the first of the search path, else the only one.
+        """See `storage.database.Database.find_schema`: the first of the search path, else the only one.
 
         Raises:
             StoreRefused: when there are several, and nothing says which.
@@ -235,7 +235,7 @@ class PostgresDatabase:
         return str(found[0][0]) if found else None
 
     def write_refusal(self, run: Run, schema: str) -> StoreUnavailable | None:
-        """See `storage.sql.Database.write_refusal`."""
+        """See `storage.database.Database.write_refusal`."""
         names = [table.name for table in TABLES.values()]
         ((is_standby, is_read_only, role, missing),) = run(_WRITES, {"schema": schema, "names": names})
         if is_standby:
@@ -261,7 +261,7 @@ class PostgresDatabase:
         return False
 
     def check_revocable(self, connections: KeptConnections) -> None:
-        """See `storage.sql.Database.check_revocable`: a server tells by itself that it only reads, from version 14 on."""
+        """See `storage.database.Database.check_revocable`: a server tells by itself that it only reads, from version 14 on."""
         connection = connections.current()
         if connection is None:
             return

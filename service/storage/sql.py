@@ -7,43 +7,37 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, ParamSpec, Protocol, TypeVar
+from typing import Any, Final, Literal, ParamSpec, TypeVar
 
-from sqlalchemy import ClauseElement, Connection, Engine, Table
+from sqlalchemy import ClauseElement, Connection
 from sqlalchemy.exc import DBAPIError
 
 from service.storage import statements
+from service.storage.database import Database
 from service.storage.interface import (
     NEVER,
     Change,
-    Contended,
     Decide,
     Fitting,
     Kind,
-    NotStanding,
     Record,
     RingOfBefore,
     StoreRefused,
     StoreUnavailable,
 )
-from service.storage.kept import Conflict, Driver, GaveWay, KeptConnections, Run, tried_again
-from service.storage.reserve import HALF, Room
-from service.storage.schema import HEAD, TABLES
+from service.storage.kept import Conflict, GaveWay, KeptConnections, Run, tried_again
+from service.storage.reserve import HALF
+from service.storage.rows import can_fit, record_of, row_of
+from service.storage.schema import HEAD
 from service.storage.statements import Statements
-from service.storage.sweeping import Sweepable, Sweeper
+from service.storage.sweeping import Sweeper
+from service.storage.writing import Left, NotThere, Writer, Writing
 
 #: How many records go in one transaction where a kind is trimmed.
 TRIM_SLICE: Final = 100
-#: From the second on a writer decides under a lock: it loses again only to somebody who stores the first record.
-_ATTEMPTS: Final = 5
-#: A grant grows when it is used. Its row has that room from the beginning, in bytes of its body and access tokens: a row
-#: that grows out of its page makes SQLite move several.
-_GRANT_ROOM: Final = 800
 #: From which revision on every ring of keys is authenticated.
 _RING_AUTHENTICATED: Final = "0005"
 #: Whose records only operators change, which may take rights away.
@@ -53,93 +47,8 @@ _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True, slots=True)
-class _Writing:
-    """What one transaction does: it looks at what it stands on, takes one with what falls with it, puts and changes."""
-
-    put: Sequence[Record] = ()
-    changes: Sequence[Change] = ()
-    standing_on: Sequence[Fitting] = ()
-    take: tuple[Kind, str, int | None] | None = None
-    falling: Sequence[Fitting] = ()
-    ending: bool = False
-
-    @property
-    def leaves(self) -> int | None:
-        """See `_in_room`."""
-        if self.ending:
-            return HALF
-        # A change of a client may take rights away; the ring is replaced, and what is noted beside it can wait.
-        by_operator = all(change.kind is Kind.CLIENT for change in self.changes)
-        takes_away = not self.put and by_operator and (self.take is not None or bool(self.changes))
-        return 0 if takes_away else None
-
-
-class _NotThere(Exception):
-    """There is nothing to take."""
-
-
-class _Left(NotStanding):
-    """There is nothing to change, or it is left as it is."""
-
-
-class _Outrun(Exception):
-    """Somebody else has changed the record since it was read."""
-
-
 #: What the table of revisions says, with the revision behind it, while a copy into the database is under way.
 COPYING: Final = "copying-"
-
-
-class Database(Driver, Sweepable, Protocol):
-    """What differs between the databases."""
-
-    #: The statement that begins a transaction that sees one moment, and writes nothing.
-    begin_snapshot: str
-
-    def exists(self) -> bool:
-        """Whether there is something to connect to, as far as that is known here."""
-        ...
-
-    def connect_patiently(self) -> Any:
-        """As `connect`, without a time in which an answer has to come."""
-        ...
-
-    def insert_rows(self, connection: Any, schema: str, table: Table, rows: Sequence[Sequence[Any]]) -> None:
-        """Insert many rows, with every column of the table in its order."""
-        ...
-
-    def find_schema(self, run: Run, known: str | None) -> str | None:
-        """The schema that holds the tables; empty where there is but one, None while they are nowhere.
-
-        Args:
-            run: asks the database.
-            known: where they were before; of several it is the first that is looked at.
-        """
-        ...
-
-    def write_refusal(self, run: Run, schema: str) -> StoreUnavailable | None:
-        """See `storage.interface.Store.write_refusal`."""
-        ...
-
-    #: For what is written.
-    room: Room
-
-    def check_revocable(self, connections: KeptConnections) -> None:
-        """See `Store.check_revocable`; nothing that takes time."""
-        ...
-
-    def engine(self) -> Engine:
-        """A new engine, which keeps no connection and writes parameters by name."""
-        ...
-
-    def migration_lock(self) -> contextlib.AbstractContextManager[None]:
-        """Held around a migration, besides `lock_schema`."""
-        ...
-
-    def lock_schema(self, connection: Connection) -> None:
-        """Wait, in the migration's transaction, until no other process migrates; then work where the tables are."""
-        ...
 
 
 def _in_room(*, leaves: int | None) -> Callable[[Callable[_Given, _Result]], Callable[_Given, _Result]]:
@@ -171,6 +80,7 @@ class SqlStore:
         self._schema: str | None = None
         self._statements = Statements(database.engine().dialect, self._known_schema)
         self._text = self._statements.text
+        self._writer = Writer(self._connections, self._text)
         self._sweeper = Sweeper(self._connections, database, self._text)
 
     # --- reads ---
@@ -179,17 +89,17 @@ class SqlStore:
         """See `Store.get`."""
         sql = self._text(statements.select_one, kind)
         rows = self._connections.read(sql, {"wanted": id_hash, "now": now})
-        return _record(kind, rows[0]) if rows else None
+        return record_of(kind, rows[0]) if rows else None
 
     def list(
         self, kind: Kind, *, subject: str | None = None, session_id: str | None = None, now: int
     ) -> list[Record]:
         """See `Store.list`."""
         fitting = _given(subject=subject, session_id=session_id)
-        if not _can_fit(fitting):
+        if not can_fit(fitting):
             return []
         sql = self._text(statements.select_fitting, kind, tuple(fitting))
-        return [_record(kind, row) for row in self._connections.read(sql, {**fitting, "now": now})]
+        return [record_of(kind, row) for row in self._connections.read(sql, {**fitting, "now": now})]
 
     def schema_state(self) -> Literal["current", "behind", "ahead", "copying"]:
         """See `Store.schema_state`."""
@@ -243,7 +153,7 @@ class SqlStore:
         if any(record.expires_at < NEVER for record in records):
             self._sweeper.begin(now)
         try:
-            self._write(_Writing(records, changes, standing_on, ending=ending), now)
+            self._write(Writing(records, changes, standing_on, ending=ending), now)
         except Conflict:
             return False
         return True
@@ -262,10 +172,10 @@ class SqlStore:
         now: int,
     ) -> Record | None:
         """See `Store.take`."""
-        writing = _Writing(put, changes, standing_on, take=(kind, id_hash, version), falling=falling)
+        writing = Writing(put, changes, standing_on, take=(kind, id_hash, version), falling=falling)
         try:
             taken, _ = self._write(writing, now)
-        except _NotThere:
+        except NotThere:
             return None
         return taken
 
@@ -283,22 +193,22 @@ class SqlStore:
         """See `Store.change`."""
         change = Change(kind, id_hash, decide, new)
         try:
-            _, (changed,) = self._write(_Writing(changes=[change], standing_on=standing_on), now)
-        except _Left:
+            _, (changed,) = self._write(Writing(changes=[change], standing_on=standing_on), now)
+        except Left:
             return None
         return changed
 
     def swap(self, record: Record, *, ending: bool = False, now: int) -> bool:
         """See `Store.swap`."""
         sql = self._text(statements.swap_one, record.kind)
-        values = {**_row(record), "wanted": record.id_hash, "known_version": record.version, "now": now}
+        values = {**row_of(record), "wanted": record.id_hash, "known_version": record.version, "now": now}
         return self.in_room(lambda: bool(self._connections.write(sql, values)), leaves=0 if ending else None)
 
     @tried_again
     def replace(self, kind: Kind, id_hash: str, successor: Record, *, now: int) -> bool:
         """See `Store.replace`."""
         sql = self._text(statements.update_one, kind)
-        values = {"wanted": id_hash, "now": now, **_row(successor)}
+        values = {"wanted": id_hash, "now": now, **row_of(successor)}
 
         def work() -> bool:
             with self._connections.transaction() as run:
@@ -311,21 +221,13 @@ class SqlStore:
     def delete(self, *fitting: Fitting, without_tokens: Sequence[Fitting] = (), now: int) -> int:
         """See `Store.delete`."""
         with self._connections.transaction() as run:
-            counts = [self._deleted(run, each, now) for each in fitting]
+            counts = [self._writer.deleted(run, each, now) for each in fitting]
             for each in without_tokens:
                 said = each.said()
-                if _can_fit(said):
+                if can_fit(said):
                     sql = self._text(statements.empty_fitting, each.kind, tuple(said))
                     run(sql, {**said, "tokens": b"", "now": now})
         return counts[0]
-
-    def _deleted(self, run: Run, fitting: Fitting, now: int) -> int:
-        said = fitting.said()
-        if not _can_fit(said):
-            return 0
-        return len(
-            run(self._text(statements.delete_fitting, fitting.kind, tuple(said)), {**said, "now": now})
-        )
 
     @tried_again
     @_in_room(leaves=HALF)
@@ -388,80 +290,9 @@ class SqlStore:
 
     # --- one transaction ---
 
-    def _write(self, writing: _Writing, now: int) -> tuple[Record | None, tuple[Record, ...]]:
+    def _write(self, writing: Writing, now: int) -> tuple[Record | None, tuple[Record, ...]]:
         """All of it or nothing: what was taken, and what was changed, as it is now."""
-        return self.in_room(lambda: self._decide_and_write(writing, now), leaves=writing.leaves)
-
-    def _decide_and_write(self, writing: _Writing, now: int) -> tuple[Record | None, tuple[Record, ...]]:
-        # Decided outside every lock, for the first attempt; who lost decides again, where nobody else can be faster.
-        decided = [self._decided(self._connections.read, each, now) for each in writing.changes]
-        for attempt in range(_ATTEMPTS):
-            inserted = False
-            try:
-                with self._connections.transaction() as run:
-                    self._check_standing(run, writing.standing_on, now)
-                    taken = self._taken(run, writing, now)
-                    self._insert(run, writing.put)
-                    inserted = True
-                    if attempt > 0:
-                        decided = [self._decided(run, each, now, lock=True) for each in writing.changes]
-                    for known, wanted in decided:
-                        self._store(run, known, wanted)
-                    return taken, tuple(wanted for _, wanted in decided)
-            except Conflict:
-                if not inserted:
-                    raise
-            except _Outrun:
-                pass
-        raise Contended
-
-    def _check_standing(self, run: Run, standing_on: Sequence[Fitting], now: int) -> None:
-        for each in standing_on:
-            said = each.said()
-            sql = self._text(statements.select_standing, each.kind, tuple(said))
-            if not _can_fit(said) or not run(sql, {**said, "now": now}):
-                raise NotStanding
-
-    def _taken(self, run: Run, writing: _Writing, now: int) -> Record | None:
-        if writing.take is None:
-            return None
-        kind, id_hash, version = writing.take
-        said: dict[str, str | int] = {"wanted": id_hash}
-        if version is not None:
-            said["known_version"] = version
-        rows = run(self._text(statements.delete_one, kind, tuple(said)), {**said, "now": now})
-        if not rows:
-            raise _NotThere
-        for each in writing.falling:
-            self._deleted(run, each, now)
-        return _record(kind, rows[0])
-
-    def _decided(
-        self, run: Run, change: Change, now: int, *, lock: bool = False
-    ) -> tuple[Record | None, Record]:
-        """The record that is known by that id, live or not, and what it becomes."""
-        statement = statements.select_to_change if lock else statements.select_known
-        rows = run(self._text(statement, change.kind), {"wanted": change.id_hash})
-        known = _record(change.kind, rows[0]) if rows else None
-        given = known if known is not None and known.expires_at > now else change.new
-        wanted = None if given is None else change.decide(given)
-        if wanted is None:
-            raise _Left
-        if known is not None and wanted is known:  # it is content with it as it is
-            return known, known
-        if known is not None:
-            wanted = replace(wanted, version=known.version + 1)
-        return known, replace(wanted, kind=change.kind, id_hash=change.id_hash)
-
-    def _store(self, run: Run, known: Record | None, wanted: Record) -> None:
-        if wanted is known:
-            return
-        if known is None:
-            self._insert(run, [wanted])
-            return
-        values = {"wanted": known.id_hash, "known_version": known.version, **_row(wanted)}
-        if not run(self._text(statements.update_known, wanted.kind), values):
-            raise _Outrun
+        return self.in_room(lambda: self._writer.write(writing, now), leaves=writing.leaves)
 
     # --- the schema ---
 
@@ -503,10 +334,13 @@ class SqlStore:
         """Replace a record of the ring of keys; the tables have just been migrated, which nobody does twice."""
         self._schema_state(run)  # where the tables are now
         sql = self._text(statements.select_fitting, Kind.KEY_RING, ())
-        found = [_record(Kind.KEY_RING, row) for row in run(sql, {"now": 0})]
+        found = [record_of(Kind.KEY_RING, row) for row in run(sql, {"now": 0})]
         if successor := ring_of_before(found):
             known, wanted = successor
-            run(self._text(statements.update_one, Kind.KEY_RING), {"wanted": known, "now": 0, **_row(wanted)})
+            run(
+                self._text(statements.update_one, Kind.KEY_RING),
+                {"wanted": known, "now": 0, **row_of(wanted)},
+            )
 
     @contextlib.contextmanager
     def _migration(self) -> Iterator[Connection]:
@@ -538,10 +372,6 @@ class SqlStore:
             return ()
         return tuple(str(revision) for (revision,) in run(self._statements.revisions(), {}))
 
-    def _insert(self, run: Run, records: Iterable[Record]) -> None:
-        for record in records:
-            run(self._text(statements.insert_one, record.kind), _row(record))
-
     def close(self) -> None:
         """See `Store.close`."""
         self._sweeper.end()
@@ -555,42 +385,3 @@ def _with_room(most: int) -> int:
 
 def _given(**values: str | None) -> dict[str, str]:
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _can_fit(values: Mapping[str, Any]) -> bool:
-    # PostgreSQL takes no NUL in text, so that nothing stored has one: it fits nothing.
-    return not any(isinstance(value, str) and "\0" in value for value in values.values())
-
-
-def _encode(record: Record) -> str:
-    body = json.dumps(record.body, separators=(",", ":"))
-    return body.ljust(_GRANT_ROOM - len(record.tokens)) if record.kind is Kind.GRANT else body
-
-
-def _row(record: Record) -> dict[str, Any]:
-    return {
-        "id_hash": record.id_hash,
-        "expires_at": record.expires_at,
-        "subject": record.subject,
-        "grant_id": record.grant_id,
-        "session_id": record.session_id,
-        "body": _encode(record),
-        "client_id": record.client_id,
-        "version": record.version,
-        "outlives_session": record.outlives_session,
-        "tokens": record.tokens,
-    }
-
-
-#: The columns of each kind, as its statements return them.
-_READ: Final = {
-    kind: tuple(column.name for column in statements.columns(table)) for kind, table in TABLES.items()
-}
-
-
-def _record(kind: Kind, row: tuple[Any, ...]) -> Record:
-    values = dict(zip(_READ[kind], row, strict=True))
-    values["body"] = json.loads(values["body"])
-    if kind is Kind.GRANT:  # a database without truth values has numbers
-        values["outlives_session"] = bool(values["outlives_session"])
-    return Record(kind, **values)

@@ -34,7 +34,7 @@ _FREE_PAGES: Final = 256
 
 
 class SqliteDatabase:
-    """`storage.sql.Database` on one file."""
+    """`storage.database.Database` on one file."""
 
     begin = "BEGIN IMMEDIATE"
     begin_snapshot = "BEGIN"
@@ -47,7 +47,7 @@ class SqliteDatabase:
         self.room: Room = self._reserve
 
     def engine(self) -> Engine:
-        """See `storage.sql.Database.engine`."""
+        """See `storage.database.Database.engine`."""
         engine = create_engine(
             "sqlite://",
             creator=self.connect,
@@ -93,7 +93,7 @@ class SqliteDatabase:
 
     @contextlib.contextmanager
     def migration_lock(self) -> Iterator[None]:
-        """See `storage.sql.Database.migration_lock`: makes folder and file, turns WAL on."""
+        """See `storage.database.Database.migration_lock`: makes folder and file, turns WAL on."""
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -111,7 +111,7 @@ class SqliteDatabase:
             os.close(lock)
 
     def lock_schema(self, connection: Connection) -> None:
-        """See `storage.sql.Database.lock_schema`: `BEGIN IMMEDIATE` has done it."""
+        """See `storage.database.Database.lock_schema`: `BEGIN IMMEDIATE` has done it."""
 
     @contextlib.contextmanager
     def sweeping_turn(self) -> Iterator[bool]:
@@ -163,7 +163,7 @@ class SqliteDatabase:
             connections.read(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}", {})
 
     def check_revocable(self, connections: KeptConnections) -> None:
-        """See `storage.sql.Database.check_revocable`: by the reserve."""
+        """See `storage.database.Database.check_revocable`: by the reserve."""
         self._reserve.check_giving_out()
 
     def outage(self, error: BaseException) -> StoreUnavailable | None:
@@ -175,26 +175,26 @@ class SqliteDatabase:
         return StoreUnavailable(str(error))
 
     def exists(self) -> bool:
-        """See `storage.sql.Database.exists`."""
+        """See `storage.database.Database.exists`."""
         return self._path.exists()
 
     def connect_patiently(self) -> _Connection:
-        """See `storage.sql.Database.connect_patiently`."""
+        """See `storage.database.Database.connect_patiently`."""
         return self.connect()
 
     def insert_rows(self, connection: Any, _schema: str, table: Table, rows: Sequence[Sequence[Any]]) -> None:
-        """See `storage.sql.Database.insert_rows`."""
+        """See `storage.database.Database.insert_rows`."""
         names = [column.name for column in table.columns]
         values = ", ".join("?" * len(names))
         connection.executemany(f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values})", rows)  # noqa: S608
 
     def find_schema(self, run: Run, _known: str | None) -> str | None:
-        """See `storage.sql.Database.find_schema`: a file has one."""
+        """See `storage.database.Database.find_schema`: a file has one."""
         tables = {name for (name,) in run("SELECT name FROM sqlite_master WHERE type = 'table'", {})}
         return "" if tables.issuperset(FIRST) else None
 
     def write_refusal(self, _run: Run, _schema: str) -> StoreUnavailable | None:
-        """See `storage.sql.Database.write_refusal`: the file, and the folder of its log."""
+        """See `storage.database.Database.write_refusal`: the file, and the folder of its log."""
         for path in (self._path, self._path.parent):
             if not os.access(path, os.W_OK):
                 return StoreRefused(f"{path.name} cannot be written", "give the service's user its rights")

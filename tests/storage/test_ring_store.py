@@ -37,13 +37,13 @@ from service.keys.sealing import (
     WrongSealingKey,
 )
 from service.keys.store import RingStore, _new_key
-from service.keys.timeline import violations
 from service.storage.interface import Kind, Record
 from service.storage.sql import SqlStore
 from tests.storage.outages import hanging
 from tests.storage.ring_racers import ALGS, ONE, STATEMENTS, TWO, M, rings_in, rotate
 from tests.storage.stores import NOW, open_url, record, sqlite_path
 from tests.support.gunicorn import PROJECT, clean_environment, rsa_pem
+from tests.support.key_rules import violations
 
 
 @pytest.fixture

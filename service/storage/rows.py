@@ -1,0 +1,57 @@
+"""A record as a row of its table, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from service.storage import statements
+from service.storage.interface import Kind, Record
+from service.storage.schema import TABLES
+
+#: A grant grows when it is used. Its row has that room from the beginning, in bytes of its body and access tokens: a row
+#: that grows out of its page makes SQLite move several.
+_GRANT_ROOM: Final = 800
+
+
+def can_fit(values: Mapping[str, Any]) -> bool:
+    """Whether something stored could have these values."""
+    # PostgreSQL takes no NUL in text, so that nothing stored has one: it fits nothing.
+    return not any(isinstance(value, str) and "\0" in value for value in values.values())
+
+
+def _encode(record: Record) -> str:
+    body = json.dumps(record.body, separators=(",", ":"))
+    return body.ljust(_GRANT_ROOM - len(record.tokens)) if record.kind is Kind.GRANT else body
+
+
+def row_of(record: Record) -> dict[str, Any]:
+    """The columns of a record, by name."""
+    return {
+        "id_hash": record.id_hash,
+        "expires_at": record.expires_at,
+        "subject": record.subject,
+        "grant_id": record.grant_id,
+        "session_id": record.session_id,
+        "body": _encode(record),
+        "client_id": record.client_id,
+        "version": record.version,
+        "outlives_session": record.outlives_session,
+        "tokens": record.tokens,
+    }
+
+
+#: The columns of each kind, as its statements return them.
+_READ: Final = {
+    kind: tuple(column.name for column in statements.columns(table)) for kind, table in TABLES.items()
+}
+
+
+def record_of(kind: Kind, row: tuple[Any, ...]) -> Record:
+    """The record of a row, whose columns stand as the statements return them."""
+    values = dict(zip(_READ[kind], row, strict=True))
+    values["body"] = json.loads(values["body"])
+    if kind is Kind.GRANT:  # a database without truth values has numbers
+        values["outlives_session"] = bool(values["outlives_session"])
+    return Record(kind, **values)

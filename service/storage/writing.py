@@ -1,0 +1,143 @@
+"""What is written in one transaction: all of it or nothing, and decided again by who lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from service.storage import statements
+from service.storage.interface import Change, Contended, Fitting, Kind, NotStanding, Record
+from service.storage.kept import Conflict, KeptConnections, Run
+from service.storage.reserve import HALF
+from service.storage.rows import can_fit, record_of, row_of
+
+#: From the second on a writer decides under a lock: it loses again only to somebody who stores the first record.
+_ATTEMPTS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """What one transaction does: it looks at what it stands on, takes one with what falls with it, puts and changes."""
+
+    put: Sequence[Record] = ()
+    changes: Sequence[Change] = ()
+    standing_on: Sequence[Fitting] = ()
+    take: tuple[Kind, str, int | None] | None = None
+    falling: Sequence[Fitting] = ()
+    ending: bool = False
+
+    @property
+    def leaves(self) -> int | None:
+        """What of the room this may use: see `storage.sql.SqlStore.in_room`."""
+        if self.ending:
+            return HALF
+        # A change of a client may take rights away; the ring is replaced, and what is noted beside it can wait.
+        by_operator = all(change.kind is Kind.CLIENT for change in self.changes)
+        takes_away = not self.put and by_operator and (self.take is not None or bool(self.changes))
+        return 0 if takes_away else None
+
+
+class NotThere(Exception):
+    """There is nothing to take."""
+
+
+class Left(NotStanding):
+    """There is nothing to change, or it is left as it is."""
+
+
+class _Outrun(Exception):
+    """Somebody else has changed the record since it was read."""
+
+
+class Writer:
+    """Writes over kept connections."""
+
+    def __init__(self, connections: KeptConnections, text: Callable[..., str]) -> None:
+        self._connections = connections
+        self._text = text
+
+    def write(self, writing: Writing, now: int) -> tuple[Record | None, tuple[Record, ...]]:
+        """All of it or nothing: what was taken, and what was changed, as it is now."""
+        # Decided outside every lock, for the first attempt; who lost decides again, where nobody else can be faster.
+        decided = [self._decided(self._connections.read, each, now) for each in writing.changes]
+        for attempt in range(_ATTEMPTS):
+            inserted = False
+            try:
+                with self._connections.transaction() as run:
+                    self._check_standing(run, writing.standing_on, now)
+                    taken = self._taken(run, writing, now)
+                    self._insert(run, writing.put)
+                    inserted = True
+                    if attempt > 0:
+                        decided = [self._decided(run, each, now, lock=True) for each in writing.changes]
+                    for known, wanted in decided:
+                        self._store(run, known, wanted)
+                    return taken, tuple(wanted for _, wanted in decided)
+            except Conflict:
+                if not inserted:
+                    raise
+            except _Outrun:
+                pass
+        raise Contended
+
+    def _check_standing(self, run: Run, standing_on: Sequence[Fitting], now: int) -> None:
+        for each in standing_on:
+            said = each.said()
+            sql = self._text(statements.select_standing, each.kind, tuple(said))
+            if not can_fit(said) or not run(sql, {**said, "now": now}):
+                raise NotStanding
+
+    def _taken(self, run: Run, writing: Writing, now: int) -> Record | None:
+        if writing.take is None:
+            return None
+        kind, id_hash, version = writing.take
+        said: dict[str, str | int] = {"wanted": id_hash}
+        if version is not None:
+            said["known_version"] = version
+        rows = run(self._text(statements.delete_one, kind, tuple(said)), {**said, "now": now})
+        if not rows:
+            raise NotThere
+        for each in writing.falling:
+            self.deleted(run, each, now)
+        return record_of(kind, rows[0])
+
+    def _decided(
+        self, run: Run, change: Change, now: int, *, lock: bool = False
+    ) -> tuple[Record | None, Record]:
+        """The record that is known by that id, live or not, and what it becomes."""
+        statement = statements.select_to_change if lock else statements.select_known
+        rows = run(self._text(statement, change.kind), {"wanted": change.id_hash})
+        known = record_of(change.kind, rows[0]) if rows else None
+        given = known if known is not None and known.expires_at > now else change.new
+        wanted = None if given is None else change.decide(given)
+        if wanted is None:
+            raise Left
+        if known is not None and wanted is known:  # it is content with it as it is
+            return known, known
+        if known is not None:
+            wanted = replace(wanted, version=known.version + 1)
+        return known, replace(wanted, kind=change.kind, id_hash=change.id_hash)
+
+    def _store(self, run: Run, known: Record | None, wanted: Record) -> None:
+        if wanted is known:
+            return
+        if known is None:
+            self._insert(run, [wanted])
+            return
+        values = {"wanted": known.id_hash, "known_version": known.version, **row_of(wanted)}
+        if not run(self._text(statements.update_known, wanted.kind), values):
+            raise _Outrun
+
+    def deleted(self, run: Run, fitting: Fitting, now: int) -> int:
+        """Delete what fits, and count it."""
+        said = fitting.said()
+        if not can_fit(said):
+            return 0
+        return len(
+            run(self._text(statements.delete_fitting, fitting.kind, tuple(said)), {**said, "now": now})
+        )
+
+    def _insert(self, run: Run, records: Iterable[Record]) -> None:
+        for record in records:
+            run(self._text(statements.insert_one, record.kind), row_of(record))
