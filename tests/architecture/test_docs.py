@@ -55,6 +55,7 @@ from tests.docs.markdown import (
     section,
 )
 from tests.settings.reading import STRONG
+from tests.support.cases import each_of
 from tests.support.gunicorn import rsa_pem
 
 
@@ -704,7 +705,7 @@ LACKING: list[tuple[Checker, str, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("checker", "name", "line", "complaint"), LACKING)
+@each_of(("checker", "name", "line", "complaint"), LACKING)
 def test_a_line_that_is_missing_is_found(checker: Checker, name: str, line: str, complaint: str) -> None:
     """A page that lacks one line about something real is told so."""
     assert complaint in checker(without(page(name), line))
@@ -844,7 +845,7 @@ TOO_MUCH: list[tuple[Checker, str, str, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("checker", "name", "line", "more", "complaint"), TOO_MUCH)
+@each_of(("checker", "name", "line", "more", "complaint"), TOO_MUCH)
 def test_a_line_too_many_is_found(checker: Checker, name: str, line: str, more: str, complaint: str) -> None:
     """A page that tells of something that is not there is told so."""
     assert complaint in checker(after(page(name), line, more))
@@ -872,7 +873,7 @@ def test_an_nginx_file_that_is_not_named_is_found() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("shown", "wrong"),
     [
         ("| `PYLON_JWT_LIFETIME_SECS` | `3600` |", "| `PYLON_JWT_LIFETIME_SECS` | `3601` |"),
@@ -941,7 +942,7 @@ def test_another_example_of_discovery_is_found() -> None:
     assert "the example is another document" in discovery_complaints(text)
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("link", "complaint"),
     [
         ("[x](nowhere.md)", "docs/cli.md: nowhere.md leads nowhere"),

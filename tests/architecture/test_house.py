@@ -8,7 +8,7 @@ import ast
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pytest
+from tests.support.cases import each_of
 
 HOUSE = Path(__file__).parents[2] / "service"
 FILES = sorted(HOUSE.rglob("*.py"))
@@ -150,7 +150,7 @@ RULES: dict[Finder, str] = {
 }
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+@each_of("rule", RULES, ids=lambda rule: rule.__name__)
 def test_the_house_keeps_its_rules(rule: Finder) -> None:
     """S2 and DESIGN's Style: each rule stands in `RULES`."""
     assert len(FILES) > 30
@@ -189,9 +189,7 @@ BROKEN: list[tuple[Finder, str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("rule", "code"), BROKEN, ids=lambda value: value if isinstance(value, str) else None
-)
+@each_of(("rule", "code"), BROKEN, ids=lambda value: value if isinstance(value, str) else None)
 def test_a_broken_rule_is_found(rule: Finder, code: str) -> None:
     """Every check has a refusing test: the finders find."""
     assert list(rule(ast.parse(code), "resources/some.py"))
@@ -205,7 +203,7 @@ GOOD = [
 ]
 
 
-@pytest.mark.parametrize("code", GOOD)
+@each_of("code", GOOD)
 def test_what_is_allowed_is_not_found(code: str) -> None:
     """The finders find nothing else."""
     for rule in RULES:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
 from apps.__main__ import applications
 from apps.application import block_of
 from service.presets import presets
 from tests.docs.markdown import PROJECT
+from tests.support.cases import each_of
 
 FOLDER = PROJECT / "docs/apps"
 #: Applications that have a test of their own.
@@ -28,7 +27,7 @@ def test_every_preset_has_a_page_and_every_page_a_preset() -> None:
     assert [name for name in sorted(pages) if f"({name}.md)" not in index] == []
 
 
-@pytest.mark.parametrize("name", presets())
+@each_of("name", presets())
 def test_a_page_shows_what_its_preset_prints(name: str) -> None:
     """The line that registers it, what to write there, and whether that was tried."""
     preset, text = presets()[name], (FOLDER / f"{name}.md").read_text()

@@ -7,11 +7,13 @@ import re
 import pytest
 
 from service.doctor.catalogue import DOCS, PROXIES, Finding, Kind, kinds
-from service.doctor.pages import page_of, pages, write
+from service.doctor.pages import page_of
 from service.doctor.report import Report
+from tests.docs.doctor_pages import pages, write
 from tests.docs.markdown import PROJECT
+from tests.support.cases import each_of
 
-HOW = "write them again: .venv/bin/python -m service.doctor.pages docs"
+HOW = "write them again: .venv/bin/python -m tests.docs.doctor_pages docs"
 
 
 def test_every_page_is_the_one_that_the_data_makes() -> None:
@@ -34,7 +36,7 @@ def test_a_page_of_a_finding_that_is_no_more_is_removed(tmp_path) -> None:
     }
 
 
-@pytest.mark.parametrize("kind", kinds().values(), ids=lambda kind: kind.id)
+@each_of("kind", kinds().values(), ids=lambda kind: kind.id)
 def test_a_finding_tells_cause_and_remedy(kind: Kind) -> None:
     """Issue "doctor": symptom, cause, fix and how to verify; what is an error of a pylon-oidc can be fixed."""
     assert re.fullmatch(r"[a-z0-9-]+", kind.id)

@@ -27,6 +27,7 @@ from tests.docs.recipes import (
     direct_environment,
     run_recipe,
 )
+from tests.support.cases import each_of
 from tests.support.gunicorn import ADMIN, SECRET, TRUSTED, Gunicorn, hold_port, rsa_pem
 
 AUDIENCE = "api"
@@ -152,7 +153,7 @@ def test_an_rs256_recipe_refuses_an_hmac_under_the_public_key(
     assert "alice" not in ran.stdout
 
 
-@pytest.mark.parametrize("name", VERIFIERS)
+@each_of("name", VERIFIERS)
 def test_a_verify_recipe_names_one_algorithm(name: str) -> None:
     """A recipe of the documentation tells its library the one algorithm that it expects."""
     assert re.findall(r"algorithms\W+\[(.*?)\]", RECIPES[name].code) == [f'"{name[7:12].upper()}"']

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.issuer import InvalidHost, IssuerResolver, parse_allowed_host
+from tests.support.cases import each_of
 
 # Entry, hosts that it allows, hosts that it does not.
 TABLE: list[tuple[str, list[str], list[str]]] = [
@@ -64,7 +65,7 @@ def _allows(entries: list[str], host: str, *, dev_mode: bool = False) -> bool:
     return True
 
 
-@pytest.mark.parametrize(("entry", "host", "allowed"), CASES)
+@each_of(("entry", "host", "allowed"), CASES)
 def test_an_entry_allows_what_it_names_and_nothing_else(entry: str, host: str, allowed: bool) -> None:
     """§2: `name` the default port only, `name:8443` that port, `name:*` any; `.example.com` with
     subdomains.
@@ -81,7 +82,7 @@ def test_any_entry_of_the_list_may_allow() -> None:
     assert not _allows(entries, "a.example:8443")
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("host", "allowed"),
     [("localhost", True), ("localhost:80", True), ("localhost:443", False), ("localhost:4321", False)],
 )
@@ -97,7 +98,7 @@ def test_no_host_is_refused_where_a_list_is_set() -> None:
         resolver.resolve(None, host_required=False)
 
 
-@pytest.mark.parametrize(
+@each_of(
     "entry",
     [
         "",

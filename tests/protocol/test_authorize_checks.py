@@ -37,6 +37,7 @@ from service.protocol.sign_in import (
 from service.records.clients import Client, ClientSecret
 from service.records.interactions import Consent, State
 from service.records.sessions import Session
+from tests.support.cases import each_of
 
 NOW = 1_800_000_000
 URI = "https://rp.example.org/cb"
@@ -120,7 +121,7 @@ def test_every_check_has_a_request_of_its_own() -> None:
     assert list(ALONE) == [check.__name__ for check in ALL]
 
 
-@pytest.mark.parametrize("name", ALONE)
+@each_of("name", ALONE)
 def test_a_check_is_needed(name: str) -> None:
     """Issue 4: the request is refused with the check, and passes all the others without it."""
     with pytest.raises((NotOurClient, OAuthError)):
@@ -167,7 +168,7 @@ def test_no_input_breaks_a_check(changes: dict[str, str]) -> None:
     build_request(asked)
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("repeated", "changes", "expected"),
     [
         ((), {}, (URI, "s", "query")),
@@ -188,9 +189,9 @@ def test_where_an_error_goes(
 _NONE: dict[str, str | None] = {"code_challenge": None, "code_challenge_method": None}
 
 
-@pytest.mark.parametrize("require", [None, True, False])
-@pytest.mark.parametrize("public", [False, True])
-@pytest.mark.parametrize(
+@each_of("require", [None, True, False])
+@each_of("public", [False, True])
+@each_of(
     ("sent", "binds"),
     [
         ({}, "challenge"),
@@ -267,7 +268,7 @@ def _step(
             raise AssertionError(effect)
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("client", "prompt", "session", "remembered", "expected"),
     [
         (CLIENT, None, SESSION, (), "issue"),
@@ -293,9 +294,7 @@ def test_what_comes_next(
     assert _step(_request(client, prompt=prompt), session, remembered) == expected
 
 
-@pytest.mark.parametrize(
-    ("attempts", "expected"), [(0, "login"), (1, "login"), (2, "login_required"), (9, "login_required")]
-)
+@each_of(("attempts", "expected"), [(0, "login"), (1, "login"), (2, "login_required"), (9, "login_required")])
 def test_after_one_more_try_the_client_is_told(attempts: int, expected: str) -> None:
     """S27; contract §8: unmet after one more try: login_required."""
     assert MAX_SIGN_IN_ATTEMPTS == 2
@@ -303,7 +302,7 @@ def test_after_one_more_try_the_client_is_told(attempts: int, expected: str) -> 
     assert _step(_request(), None, sign_in_attempts=attempts) == expected
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("session", "progress", "fresh"),
     [
         ({}, {}, False),
@@ -319,7 +318,7 @@ def test_after_one_more_try_the_client_is_told(attempts: int, expected: str) -> 
         ({"auth_time": NOW}, {"signed_in_sid": "sid-2"}, False),
     ],
 )
-@pytest.mark.parametrize("wish", [{"prompt": "login"}, {"max_age": "0"}])
+@each_of("wish", [{"prompt": "login"}, {"max_age": "0"}])
 def test_what_is_a_new_sign_in(
     session: dict[str, Any], progress: dict[str, Any], fresh: bool, wish: dict[str, Any]
 ) -> None:
@@ -335,7 +334,7 @@ def test_max_age_is_counted_from_auth_time(max_age: str, expected: str) -> None:
     assert _step(_request(max_age=max_age)) == expected
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("claims", "acr", "expected"),
     [
         ('{"id_token":{"acr":{"essential":true,"value":"gold"}}}', "gold", "issue"),

@@ -8,6 +8,7 @@ import pytest
 
 from service.records.claims import STANDARD_CLAIMS, InvalidClaim, check_claims
 from tests.protocol.forge import OWN_CLAIMS
+from tests.support.cases import each_of
 
 STRINGS = [
     "name",
@@ -56,7 +57,7 @@ def test_the_standard_claims_are_these() -> None:
     assert set(STANDARD_CLAIMS) == set(RIGHT)
 
 
-@pytest.mark.parametrize(("claim", "sample", "right"), CASES)
+@each_of(("claim", "sample", "right"), CASES)
 def test_a_claim_has_its_json_type(claim: str, sample: str, right: bool) -> None:
     """OpenID Connect Core §5.1: a string is no boolean, and `true` is no number of seconds."""
     if right:
@@ -67,8 +68,8 @@ def test_a_claim_has_its_json_type(claim: str, sample: str, right: bool) -> None
         assert caught.value.path == claim
 
 
-@pytest.mark.parametrize("member", ADDRESS)
-@pytest.mark.parametrize("sample", SAMPLES)
+@each_of("member", ADDRESS)
+@each_of("sample", SAMPLES)
 def test_an_address_has_members_of_text(member: str, sample: str) -> None:
     """OpenID Connect Core §5.1.1: the members of `address` are strings."""
     if isinstance(SAMPLES[sample], str):
@@ -79,7 +80,7 @@ def test_an_address_has_members_of_text(member: str, sample: str) -> None:
         assert caught.value.path == f"address.{member}"
 
 
-@pytest.mark.parametrize("member", ["", "street", "zip", "Country", "name"])
+@each_of("member", ["", "street", "zip", "Country", "name"])
 def test_an_address_has_no_other_member(member: str) -> None:
     """OpenID Connect Core §5.1.1: six members."""
     with pytest.raises(InvalidClaim) as caught:
@@ -87,7 +88,7 @@ def test_an_address_has_no_other_member(member: str) -> None:
     assert caught.value.path == f"address.{member}"
 
 
-@pytest.mark.parametrize(
+@each_of(
     "claim",
     [
         *OWN_CLAIMS,

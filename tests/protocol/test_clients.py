@@ -12,6 +12,7 @@ from service.handles import hash_handle
 from service.protocol.clients import InvalidClientMetadata, parse_client
 from service.records.claims import PROTECTED_CLAIMS
 from service.records.clients import Client, ClientSecret
+from tests.support.cases import each_of
 
 NOW = 1_800_000_000
 SECRET = "k7Jq2mZx9Lw4Rt6Yb1Nc8Vd3Fg5Hs0Pa-tests"
@@ -23,7 +24,7 @@ def _client(**metadata: Any) -> Client:
     )
 
 
-@pytest.mark.parametrize(
+@each_of(
     "uri",
     [
         "https://rp.example.org/cb",
@@ -49,7 +50,7 @@ def test_a_redirect_uri_that_may_be_registered(uri: str) -> None:
     assert _client(redirect_uris=[uri]).knows_redirect_uri(uri)
 
 
-@pytest.mark.parametrize(
+@each_of(
     "uri",
     [
         "http://rp.example.org/cb",
@@ -105,7 +106,7 @@ def test_one_that_may_not(uri: str) -> None:
         assert len(uri) < 10 or uri not in str(refusal.value)
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("registered", "shown", "known"),
     [
         ("http://127.0.0.1/cb", "http://127.0.0.1:51004/cb", True),
@@ -140,7 +141,7 @@ def test_only_a_loopback_addresss_port_is_free(registered: str, shown: str, know
     assert _client(redirect_uris=[registered]).knows_redirect_uri(shown) is known
 
 
-@pytest.mark.parametrize("uri", ["audiobookshelf://oauth", "oc://ios.example.eu", "myapp:/cb", "x-y+z:/a"])
+@each_of("uri", ["audiobookshelf://oauth", "oc://ios.example.eu", "myapp:/cb", "x-y+z:/a"])
 def test_a_scheme_without_a_dot_needs_the_operators_word(uri: str) -> None:
     """RFC 8252 §7.1: nobody owns such a name; the refusal says what allows it."""
     for member in ("redirect_uris", "post_logout_redirect_uris"):
@@ -152,7 +153,7 @@ def test_a_scheme_without_a_dot_needs_the_operators_word(uri: str) -> None:
     assert _client(redirect_uris=[uri], allow_any_scheme=True).knows_redirect_uri(uri)
 
 
-@pytest.mark.parametrize(
+@each_of(
     "uri",
     ["javascript:/alert(1)", "JavaScript://x/%0aalert(1)", "data:/text/html,x", "vbscript:/x", "file:///etc/passwd",
      "blob:/x", "ftp://rp.example.org/", "ws://rp.example.org/", "about:/blank", "view-source:/x", "intent://x/#Intent",
@@ -174,7 +175,7 @@ def test_one_more_or_one_less_is_another(extra: str, at: int) -> None:
     assert not client.knows_redirect_uri(uri[:at] + uri[at + 1 :]) or at >= len(uri)
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("metadata", "basic", "post", "none"),
     [
         ({"client_secret": SECRET}, True, True, False),
@@ -228,7 +229,7 @@ def test_what_every_client_has(member: str) -> None:
     assert refusal.value.member == member
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("slip", "meant"),
     [
         ("redirect_url", "redirect_uris"),
@@ -247,7 +248,7 @@ def test_a_slip_is_told_with_what_was_meant(slip: str, meant: str) -> None:
     assert refusal.value.member == slip
 
 
-@pytest.mark.parametrize("name", sorted(PROTECTED_CLAIMS))
+@each_of("name", sorted(PROTECTED_CLAIMS))
 def test_a_claim_of_the_protocol_is_neither_renamed_nor_a_new_name(name: str) -> None:
     """RFC 8725 §3.11: what decides what a token is has one source."""
     for names in ({name: "other"}, {"roles": name}):
@@ -256,7 +257,7 @@ def test_a_claim_of_the_protocol_is_neither_renamed_nor_a_new_name(name: str) ->
         assert refusal.value.member == "claim_names"
 
 
-@pytest.mark.parametrize(
+@each_of(
     "names",
     [{"email": "phone_number_verified"}, {"roles": "email_verified"}, {"roles": "x", "email": "x"}, {"roles": "email"},
      {"nickname": "name"}, {"roles": ""}, {"roles": "a b"}, {"roles": "é"}, {"roles": "x" * 65}, {"a b": "x"},
@@ -269,7 +270,7 @@ def test_two_claims_never_share_a_name(names: dict[str, str]) -> None:
     assert refusal.value.member == "claim_names"
 
 
-@pytest.mark.parametrize(
+@each_of(
     "metadata",
     [
         {"claim_names": {"roles": "groups"}},
@@ -286,7 +287,7 @@ def test_names_that_may_be_given(metadata: dict[str, Any]) -> None:
     assert _client(**metadata).claim_names == metadata["claim_names"]
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("metadata", "require_pkce", "logout_by_hint"),
     [
         ({}, True, False),

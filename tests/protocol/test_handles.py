@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.handles import hash_handle, is_session_token, new_id, new_request_id, new_session_token
+from tests.support.cases import each_of
 
 
 def test_a_session_token_is_pylon_and_64_hex_characters() -> None:
@@ -19,7 +20,7 @@ def test_a_session_token_is_pylon_and_64_hex_characters() -> None:
     assert is_session_token(new_session_token())
 
 
-@pytest.mark.parametrize(
+@each_of(
     "value",
     [
         "",

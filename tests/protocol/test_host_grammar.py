@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.issuer import Host, InvalidHost, IssuerResolver, parse_host, parse_issuer
+from tests.support.cases import each_of
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[1] / "vectors/hosts.json").read_text())
 ACCEPTED: list[dict[str, str]] = VECTORS["accepted"]
@@ -47,7 +48,7 @@ def _derived(host: str, *, dev_mode: bool = False) -> str:
     return IssuerResolver(None, dev_mode=dev_mode).resolve(host, host_required=True)
 
 
-@pytest.mark.parametrize("row", ACCEPTED, ids=lambda row: row["host"])
+@each_of("row", ACCEPTED, ids=lambda row: row["host"])
 def test_a_good_host_gives_its_issuer(row: dict[str, str]) -> None:
     """§3: `Host` → `https://<host>`: lower-cased, `:443` dropped, one trailing dot dropped, IPv6
     compressed.
@@ -55,13 +56,13 @@ def test_a_good_host_gives_its_issuer(row: dict[str, str]) -> None:
     assert _derived(row["host"]) == row["issuer"]
 
 
-@pytest.mark.parametrize("row", ACCEPTED, ids=lambda row: row["host"])
+@each_of("row", ACCEPTED, ids=lambda row: row["host"])
 def test_in_dev_mode_a_loopback_host_gives_http(row: dict[str, str]) -> None:
     """§3: in dev mode a loopback host gives `http://<host>` with `:80` dropped; any other stays https."""
     assert _derived(row["host"], dev_mode=True) == row.get("dev", row["issuer"])
 
 
-@pytest.mark.parametrize("host", VECTORS["refused"])
+@each_of("host", VECTORS["refused"])
 def test_anything_else_is_refused(host: str) -> None:
     """§3: anything else is refused, and nothing of it is told."""
     with pytest.raises(InvalidHost) as caught:
@@ -73,7 +74,7 @@ def test_anything_else_is_refused(host: str) -> None:
         _derived(host, dev_mode=True)
 
 
-@pytest.mark.parametrize(("host", "accepted"), LONG, ids=[str(len(host)) for host, _ in LONG])
+@each_of(("host", "accepted"), LONG, ids=[str(len(host)) for host, _ in LONG])
 def test_labels_have_63_characters_and_names_253(host: str, accepted: bool) -> None:
     """§3: labels ≤ 63, whole ≤ 253."""
     if accepted:
@@ -135,7 +136,7 @@ def test_a_derived_issuer_is_one_that_could_be_configured(value: str, dev_mode: 
 CONFIGURED = "https://id.example.com"
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("configured", "host", "required", "issuer"),
     [
         (CONFIGURED, "other.example", True, CONFIGURED),

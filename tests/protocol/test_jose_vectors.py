@@ -24,6 +24,7 @@ from service.keys.material import (
     public_jwk,
 )
 from service.keys.signing import InvalidToken, Keyring, PublicKey, SigningKey
+from tests.support.cases import each_of
 
 FILE: dict[str, Any] = json.loads((Path(__file__).parents[1] / "vectors/jose.json").read_text())
 CASES = [
@@ -58,7 +59,7 @@ def stranger() -> Keyring:
     return _ring({alg: generate_key(alg) for alg in ASYMMETRIC_ALGS})
 
 
-@pytest.mark.parametrize(("kind", "vector"), CASES)
+@each_of(("kind", "vector"), CASES)
 def test_a_vector_holds(kind: str, vector: dict[str, Any], ring: Keyring, stranger: Keyring) -> None:
     """Each vector names its specification."""
     match kind:

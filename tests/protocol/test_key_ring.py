@@ -36,7 +36,9 @@ from service.keys.rotation import (
     straightened,
     without_private_parts_of_gone,
 )
-from service.keys.timeline import coming, overdue, violations
+from service.keys.timeline import coming, overdue
+from tests.support.cases import each_of
+from tests.support.key_rules import violations
 
 T = 1_800_000_000
 M = Margins()
@@ -66,7 +68,7 @@ def roles(keys: KeyRecords, now: int) -> dict[str, str]:
 # --- roles ---
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("now", "expected"),
     [
         (T, "next"),
@@ -452,7 +454,7 @@ BROKEN: dict[str, tuple[KeyRecords, str]] = {
 }
 
 
-@pytest.mark.parametrize(("keys", "told"), BROKEN.values(), ids=BROKEN)
+@each_of(("keys", "told"), BROKEN.values(), ids=BROKEN)
 def test_a_broken_ring_is_found(keys: KeyRecords, told: str) -> None:
     """Every check has a refusing test."""
     assert any(told in violation for violation in violations(keys, T, M)), violations(keys, T, M)

@@ -24,6 +24,7 @@ from service.keys.material import (
 from service.keys.strength import WeakKey, check_rsa_private, check_rsa_public
 from tests.settings.conftest import Run, run  # noqa: F401 - a fixture
 from tests.settings.reading import read
+from tests.support.cases import each_of
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "weak_keys.json").read_text())
 NUMBERS: list[dict[str, Any]] = VECTORS["numbers"]
@@ -51,7 +52,7 @@ def _why(load: Any, *arguments: Any) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("vector", NUMBERS, ids=lambda vector: vector["name"])
+@each_of("vector", NUMBERS, ids=lambda vector: vector["name"])
 def test_a_weak_key_is_refused_wherever_it_comes_from(vector: dict[str, Any]) -> None:
     """RFC 8725 §3.5: in the environment, by import, out of the ring, and where its public part alone is published."""
     key = _key(vector)

@@ -27,6 +27,7 @@ from service.keys.material import (
     public_numbers,
 )
 from service.keys.signing import Keyring, build_keyring
+from tests.support.cases import each_of
 from tests.support.gunicorn import SECRET, rsa_pem
 
 
@@ -68,7 +69,7 @@ WEAK: dict[str, bytes] = {
 }
 
 
-@pytest.mark.parametrize("secret", STRONG)
+@each_of("secret", STRONG)
 def test_a_strong_secret_signs(secret: bytes) -> None:
     """§2: at least 32 bytes, no placeholder."""
     ring = build_keyring(mint_alg="HS256", secret=load_secret(secret))
@@ -76,7 +77,7 @@ def test_a_strong_secret_signs(secret: bytes) -> None:
     assert ring.verify(ring.sign({"a": 1}, alg="HS256"), alg="HS256") == {"a": 1}
 
 
-@pytest.mark.parametrize("secret", WEAK.values(), ids=WEAK.keys())
+@each_of("secret", WEAK.values(), ids=WEAK.keys())
 def test_a_weak_secret_is_refused_untold(secret: bytes) -> None:
     """S13: HMAC keys below 32 bytes and placeholder secrets refuse to start; the message has nothing of
     them.
@@ -99,8 +100,8 @@ def test_a_pem_is_no_hmac_secret(form: str) -> None:
 # --- private keys ---
 
 
-@pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
-@pytest.mark.parametrize("written", ["as it is", "escaped", "padded", "CRLF"])
+@each_of("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
+@each_of("written", ["as it is", "escaped", "padded", "CRLF"])
 def test_a_pem_may_be_written_in_several_ways(form: PrivateFormat, written: str) -> None:
     r"""§2: PEM (PKCS#8 or PKCS#1, RSA); `\n` may be written as two characters."""
     pem = _pem(_private(), form)
@@ -156,7 +157,7 @@ NAMES_OF_WRONG_PEMS = [
 ]
 
 
-@pytest.mark.parametrize("name", NAMES_OF_WRONG_PEMS)
+@each_of("name", NAMES_OF_WRONG_PEMS)
 def test_anything_else_is_no_signing_key(wrong_pems: dict[str, str], name: str) -> None:
     """§2: PEM (PKCS#8 or PKCS#1, RSA of 2,048 bits at least) of the signing key."""
     assert set(wrong_pems) == set(NAMES_OF_WRONG_PEMS)
@@ -179,14 +180,14 @@ def test_no_text_makes_another_failure(text: str) -> None:
 # --- published keys ---
 
 
-@pytest.mark.parametrize("value", ["AQAB", "Aw", "AQ", "_w", "-_8"])
+@each_of("value", ["AQAB", "Aw", "AQ", "_w", "-_8"])
 def test_a_minimal_base64url_number_is_read(value: str) -> None:
     """RFC 7518 §2: Base64urlUInt."""
     data = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
     assert parse_base64url_uint(value) == int.from_bytes(data, "big")
 
 
-@pytest.mark.parametrize(
+@each_of(
     "value",
     ["", "AA", "AAEAAQ", "AQAB=", "AQAB\n", "A", "AQA+", "AQA/", "65537", "0x10001", "AQ AB", "é", "Ax"],
 )
@@ -242,7 +243,7 @@ def _public(number: int = 0) -> Any:
     return load_public_key(numbers.n, numbers.e)
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("private", "public", "kid", "published_as"),
     [
         (False, False, None, []),
@@ -280,7 +281,7 @@ def test_two_different_keys_make_no_ring() -> None:
         build_keyring(mint_alg="RS256", private_key=load_private_key(rsa_pem()), public_key=_public(1))
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("alg", "secret", "private", "can"),
     [
         ("HS256", True, False, True),

@@ -14,6 +14,7 @@ from service.keys.signing import Keyring
 from service.protocol.tokens import MintedToken, MintNotConfigured, mint_token
 from service.records.sessions import Session
 from tests.protocol.forge import OWN_CLAIMS, ring
+from tests.support.cases import each_of
 from tests.support.gunicorn import SECRET
 
 NOW = 1_800_000_000
@@ -65,8 +66,8 @@ def _claims(minted: MintedToken, alg: str = "HS256") -> dict[str, Any]:
     return claims
 
 
-@pytest.mark.parametrize("alg", ["HS256", "RS256"])
-@pytest.mark.parametrize(
+@each_of("alg", ["HS256", "RS256"])
+@each_of(
     ("session", "audience", "more"),
     [
         (PLAIN, None, {}),
@@ -109,7 +110,7 @@ def test_jtis_are_unique() -> None:
     assert len({_claims(_mint())["jti"] for _ in range(200)}) == 200
 
 
-@pytest.mark.parametrize("claim", OWN_CLAIMS)
+@each_of("claim", OWN_CLAIMS)
 def test_a_users_claims_set_none_of_the_tokens_own(claim: str) -> None:
     """S17: custom claims cannot set the token's own, even if they came past the check of the sign-in."""
     claims = _claims(_mint(replace(PLAIN, claims={claim: "forged"})))

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from service.keys.material import load_private_key
 from service.keys.signing import InvalidToken, Keyring, build_keyring
 from tests.protocol.forge import CLAIMS, forge, ring
+from tests.support.cases import each_of
 from tests.support.gunicorn import SECRET, rsa_pem
 
 FILE: dict[str, Any] = json.loads((Path(__file__).parents[1] / "vectors/tokens.json").read_text())
 BOTH = pytest.mark.parametrize("alg", ["HS256", "RS256"])
 
 
-@pytest.mark.parametrize("vector", FILE["vectors"], ids=lambda vector: vector["name"])
+@each_of("vector", FILE["vectors"], ids=lambda vector: vector["name"])
 def test_a_forged_token_is_refused(vector: dict[str, Any]) -> None:
     """S10–S12, S15: each vector names its specification; all are `InvalidToken`, whatever is wrong."""
     with pytest.raises(InvalidToken):
@@ -79,7 +80,7 @@ def test_one_kind_of_token_is_not_taken_for_another(alg: str) -> None:
                     ring().verify(token, alg=alg, typ=due)
 
 
-@pytest.mark.parametrize("alg", ["HS256", "RS256", "none", "", "HS512"])
+@each_of("alg", ["HS256", "RS256", "none", "", "HS512"])
 def test_without_a_key_nothing_is_verified(alg: str) -> None:
     """S11: a key of None raises: a missing key is never any key."""
     empty = Keyring("HS256")

@@ -20,12 +20,13 @@ from service.issuer import (
     parse_issuer,
     parse_origin,
 )
+from tests.support.cases import each_of
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[1] / "vectors/issuers.json").read_text())
 EVERY_WRONG_ONE = VECTORS["refused"] + [row["issuer"] for row in VECTORS["corrected"]]
 
 
-@pytest.mark.parametrize("issuer", VECTORS["accepted"])
+@each_of("issuer", VECTORS["accepted"])
 def test_a_canonical_issuer_is_taken_byte_for_byte(issuer: str) -> None:
     """§2: the issuer, byte for byte as tokens carry it: `https://host[:port][/path]`; `http://` for
     loopback.
@@ -33,7 +34,7 @@ def test_a_canonical_issuer_is_taken_byte_for_byte(issuer: str) -> None:
     assert parse_issuer(issuer) == issuer
 
 
-@pytest.mark.parametrize("row", VECTORS["corrected"], ids=lambda row: row["issuer"])
+@each_of("row", VECTORS["corrected"], ids=lambda row: row["issuer"])
 def test_an_almost_right_one_is_refused_with_the_corrected_value(row: dict[str, str]) -> None:
     """§2: a trailing slash, upper case or a default port is refused, with the corrected value in the
     message.
@@ -44,7 +45,7 @@ def test_an_almost_right_one_is_refused_with_the_corrected_value(row: dict[str, 
     assert parse_issuer(row["corrected"]) == row["corrected"]
 
 
-@pytest.mark.parametrize("issuer", VECTORS["refused"])
+@each_of("issuer", VECTORS["refused"])
 def test_anything_else_is_refused_with_a_remedy(issuer: str) -> None:
     """§1: one line each: what is wrong; what to write instead."""
     with pytest.raises(InvalidIssuer) as caught:
@@ -54,7 +55,7 @@ def test_anything_else_is_refused_with_a_remedy(issuer: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("issuer", EVERY_WRONG_ONE)
+@each_of("issuer", EVERY_WRONG_ONE)
 def test_no_user_info_is_repeated(issuer: str) -> None:
     """§1: with no secret's value in it: a password in the URL is none of the message."""
     with pytest.raises(InvalidIssuer) as caught:
@@ -81,13 +82,13 @@ ORIGINS = [
 ]
 
 
-@pytest.mark.parametrize("origin", ORIGINS)
+@each_of("origin", ORIGINS)
 def test_an_origin_has_scheme_host_and_port(origin: str) -> None:
     """RFC 6454 §6.2: an origin's ASCII serialisation, as `Origin` headers carry it."""
     assert parse_origin(origin) == origin
 
 
-@pytest.mark.parametrize(
+@each_of(
     "origin",
     ["null", "*", "https://app.example.com/x", "app.example.com", "https://*.example.com", *EVERY_WRONG_ONE],
 )
@@ -97,7 +98,7 @@ def test_what_no_browser_would_send_is_refused(origin: str) -> None:
         parse_origin(origin)
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("issuer", "path", "origin", "loopback"),
     [
         ("https://id.example.com", "", "https://id.example.com", False),

@@ -6,11 +6,11 @@ import base64
 import hashlib
 import string
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from service.protocol.pkce import is_challenge, verifies
+from tests.support.cases import each_of
 
 UNRESERVED = string.ascii_letters + string.digits + "-._~"
 VERIFIERS = st.text(UNRESERVED, min_size=43, max_size=128)
@@ -47,14 +47,14 @@ def test_plain_is_not_known(verifier: str) -> None:
     assert not verifies(challenge(verifier), challenge(verifier))
 
 
-@pytest.mark.parametrize("size", [0, 1, 42, 129, 500])
+@each_of("size", [0, 1, 42, 129, 500])
 def test_a_verifier_has_43_to_128_characters(size: int) -> None:
     """§4.1: ABNF for code_verifier; a right hash does not help."""
     verifier = "v" * size
     assert not verifies(verifier, challenge(verifier))
 
 
-@pytest.mark.parametrize("char", [" ", "+", "/", "=", "é", "\n", "\0", "%", "٣"])
+@each_of("char", [" ", "+", "/", "=", "é", "\n", "\0", "%", "٣"])
 def test_a_verifier_has_unreserved_characters_alone(char: str) -> None:
     """§4.1: unreserved characters; a right hash does not help."""
     verifier = "v" * 50 + char
@@ -70,7 +70,7 @@ def test_neither_goes_without_the_other() -> None:
     assert verifies(None, None)
 
 
-@pytest.mark.parametrize(
+@each_of(
     "value",
     [
         "",

@@ -19,6 +19,7 @@ from service.keys.sealing import (
     Unsealable,
     WrongSealingKey,
 )
+from tests.support.cases import each_of
 
 ONE, TWO = bytes(range(32)), bytes(range(32, 64))
 KEYS = SealingKeys((ONE,))
@@ -89,7 +90,7 @@ FAILURES: dict[str, tuple[SealingKeys, Binding, dict[str, Any], type[Unsealable]
 }
 
 
-@pytest.mark.parametrize(("keys", "binding", "change", "error", "told"), FAILURES.values(), ids=FAILURES)
+@each_of(("keys", "binding", "change", "error", "told"), FAILURES.values(), ids=FAILURES)
 def test_what_is_wrong_is_told_apart(
     keys: SealingKeys, binding: Binding, change: dict[str, Any], error: type[Unsealable], told: str
 ) -> None:
@@ -150,7 +151,7 @@ def test_the_encryption_keys_are_not_shown() -> None:
     assert ONE.hex() not in repr(KEYS) and repr(ONE) not in repr(KEYS)
 
 
-@pytest.mark.parametrize("kid", ['a", "RS256', "a\n", "ключ", ""])
+@each_of("kid", ['a", "RS256', "a\n", "ключ", ""])
 def test_no_two_bindings_look_the_same(kid: str) -> None:
     """Associated data is unambiguous, whatever a name holds."""
     assert Binding(kid, "RS256", "x").data != Binding("a", "RS256", "x").data

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from service.settings import NAMES
 from service.settings.carried import carried
 from tests.settings.conftest import Run
 from tests.settings.reading import STRONG, modulus, named, read
+from tests.support.cases import each_of
 from tests.support.gunicorn import rsa_pem
 
 #: How a value may come, and how its fault calls what was added.
@@ -41,7 +41,7 @@ GOOD: Final = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [*NAMES, "PORT", "WEB_CONCURRENCY"])
+@each_of("name", [*NAMES, "PORT", "WEB_CONCURRENCY"])
 def test_what_was_added_is_a_fault_of_every_setting(tmp_path: Path, name: str) -> None:
     """One fault, with the character and what to write, and nothing of the value; in a file too, after its one newline."""
     good = rsa_pem().strip() if name == "PYLON_OIDC_PRIVATE_KEY" else GOOD.get(name, "k7Jq2mZx9L")

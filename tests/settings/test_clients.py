@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from service.handles import hash_handle
 from service.records.clients import Client
 from tests.settings.reading import STRONG, named, read
+from tests.support.cases import each_of
 
 CALLBACK = "https://rp.example/cb"
 PLAIN: dict[str, Any] = {"client_id": "c-1", "redirect_uris": [CALLBACK]}
@@ -186,7 +185,7 @@ BAD: dict[str, list[Any]] = {
 }
 
 
-@pytest.mark.parametrize("member", GOOD)
+@each_of("member", GOOD)
 def test_a_good_member_is_taken(tmp_path: Path, member: str) -> None:
     """§2: the members of a client."""
     for value in GOOD[member]:
@@ -195,7 +194,7 @@ def test_a_good_member_is_taken(tmp_path: Path, member: str) -> None:
             assert client.public_metadata()[member] == value
 
 
-@pytest.mark.parametrize("member", BAD)
+@each_of("member", BAD)
 def test_a_bad_member_is_told_by_its_name(tmp_path: Path, member: str) -> None:
     """§2: the fault says which client and which member, what is wrong, and what to write instead."""
     for value in BAD[member]:
@@ -211,7 +210,7 @@ def test_these_tables_are_of_every_member() -> None:
     assert set(GOOD) == set(BAD) == set(_MEMBERS)
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("entry", "member"),
     [
         ({"redirect_uris": [CALLBACK]}, "client_id"),
@@ -235,7 +234,7 @@ def test_a_member_with_a_slip_is_told_with_the_nearest(tmp_path: Path) -> None:
     assert text.startswith("client 1 (c-1), redirect_uri: ") and "did you mean redirect_uris?" in text
 
 
-@pytest.mark.parametrize("name", ["a\nb", "\x1b[31m", "<script>", "x" * 65, "", "a b", "\u202e"])
+@each_of("name", ["a\nb", "\x1b[31m", "<script>", "x" * 65, "", "a b", "\u202e"])
 def test_a_hostile_member_name_is_not_repeated(tmp_path: Path, name: str) -> None:
     """§1: one line each; no echo of what is not harmless."""
     assert _fault(tmp_path, json.dumps([PLAIN | {name: 1}])).startswith(
@@ -271,7 +270,7 @@ CANARY = "canary7f3a"
 LONG = CANARY * 4
 
 
-@pytest.mark.parametrize(
+@each_of(
     "value",
     [
         f'[{{"client_id": "a", "client_secret": "{LONG}"',

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.settings.env_file import MalformedEnvFile, parse_env_file
+from tests.support.cases import each_of
 from tests.support.gunicorn import SECRET, clean_environment
 
 READ = {
@@ -42,13 +43,13 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("text", READ)
+@each_of("text", READ)
 def test_a_file_is_read_as_systemd_reads_it(text: str) -> None:
     """Comments, blanks, quotes and backslashes mean what systemd.exec(5) says."""
     assert parse_env_file(text) == READ[text]
 
 
-@pytest.mark.parametrize("text", REFUSED)
+@each_of("text", REFUSED)
 def test_what_is_no_assignment_is_refused_by_its_line(text: str) -> None:
     """The message names the line, and nothing of what stands there."""
     with pytest.raises(MalformedEnvFile, match=REFUSED[text]) as caught:
@@ -108,7 +109,7 @@ def test_check_says_that_there_were_no_settings(tmp_path: Path) -> None:
     assert "--env-file FILE" in ran.stdout
 
 
-@pytest.mark.parametrize(
+@each_of(
     "command",
     [
         "check",

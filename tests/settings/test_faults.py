@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from service.settings import NAMES, read_settings
 from tests.settings.reading import STRONG, modulus, named, read
+from tests.support.cases import each_of
 from tests.support.gunicorn import rsa_pem
 
 PUBLIC = "https://id.example.com"
@@ -248,7 +249,7 @@ def _written(folder: Path, environ: dict[str, str]) -> dict[str, str]:
     return {name: meant.get(value, value) for name, value in environ.items()}
 
 
-@pytest.mark.parametrize(("environ", "names"), WRONG.values(), ids=WRONG.keys())
+@each_of(("environ", "names"), WRONG.values(), ids=WRONG.keys())
 def test_every_fault_is_told_with_its_remedy(
     tmp_path: Path, environ: dict[str, str], names: list[str]
 ) -> None:
@@ -405,7 +406,7 @@ WITH_CANARY: dict[str, str] = {
 }
 
 
-@pytest.mark.parametrize("name", [*WITH_CANARY, "all"])
+@each_of("name", [*WITH_CANARY, "all"])
 def test_no_value_of_a_secret_is_in_the_text(tmp_path: Path, name: str) -> None:
     """§1: with no secret's value in it."""
     environ = WITH_CANARY if name == "all" else {name: WITH_CANARY[name]}
@@ -415,7 +416,7 @@ def test_no_value_of_a_secret_is_in_the_text(tmp_path: Path, name: str) -> None:
     assert CANARY not in text
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("rest", "told"),
     [
         ("u:a/b@h/n", ["password", "%2F for /"]),
@@ -444,7 +445,7 @@ def test_a_wrong_database_url_is_told_by_its_part(tmp_path: Path, rest: str, tol
         assert part.split()[0] in " ".join(told) or part not in fault.text.partition(";")[0]
 
 
-@pytest.mark.parametrize(
+@each_of(
     "url",
     [
         f"postgresql://u:{CANARY}@h:port/n",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.settings.reading import STRONG
+from tests.support.cases import each_of
 from tests.support.gunicorn import PROJECT, Gunicorn, clean_environment, rsa_pem, start_expecting_failure
 
 CANARY = "canary7f3a"
@@ -128,7 +129,7 @@ def test_check_of_a_file_that_is_no_database_is_a_fault(tmp_path: Path) -> None:
 ON = {"PYLON_DEV_MODE": "1"}
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("bind", "switched_on"),
     [
         ("0.0.0.0:1", ON),

@@ -23,6 +23,7 @@ from service.storage.sqlite import SqliteDatabase
 from tests.http.driver import START
 from tests.settings.conftest import Run
 from tests.settings.reading import STRONG, read
+from tests.support.cases import each_of
 from tests.support.gunicorn import PROJECT, clean_environment, rsa_pem
 
 CALLBACK = "https://rp.example/cb"
@@ -42,7 +43,7 @@ def _clients(*secrets: str) -> str:
 # --- one secret, one purpose ---
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("environ", "at_fault"),
     [
         (dict.fromkeys(SHARED[:2], STRONG), {"PYLON_ADMIN_TOKEN": "PYLON_JWT_SECRET"}),

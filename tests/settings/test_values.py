@@ -9,6 +9,7 @@ import pytest
 
 from service.settings import NAMES
 from tests.settings.reading import STRONG, modulus, named, read
+from tests.support.cases import each_of
 from tests.support.gunicorn import rsa_pem
 
 DEFAULTS: dict[str, Any] = {
@@ -361,7 +362,7 @@ def test_these_tables_are_of_every_setting() -> None:
     assert set(NAMES) == set(GOOD) == set(BAD) == set(DEFAULTS)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_of("name", NAMES)
 def test_unset_it_has_its_default(name: str) -> None:
     """§2: the default column."""
     from service.settings import read_settings
@@ -370,9 +371,7 @@ def test_unset_it_has_its_default(name: str) -> None:
     assert value == DEFAULTS[name]
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, values in GOOD.items() for value in values]
-)
+@each_of(("name", "value"), [(name, value) for name, values in GOOD.items() for value in values])
 def test_a_good_value_is_taken(tmp_path: Path, name: str, value: str) -> None:
     """§2: the meaning column: what is allowed."""
     needy = {"PYLON_OIDC_CLIENTS", "PYLON_OIDC_KEYS"}  # outside dev mode they need more settings
@@ -383,9 +382,7 @@ def test_a_good_value_is_taken(tmp_path: Path, name: str, value: str) -> None:
         assert getattr(reading.settings, NAMES[name]) is not None
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, values in BAD.items() for value in values]
-)
+@each_of(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
 def test_a_bad_value_is_one_fault_with_its_remedy(tmp_path: Path, name: str, value: str) -> None:
     """§1: one line each, `NAME: what is wrong; what to write instead`."""
     written = _write(tmp_path, value)
@@ -420,13 +417,13 @@ VALUES: list[tuple[str, str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "parsed"), VALUES)
+@each_of(("name", "value", "parsed"), VALUES)
 def test_a_value_is_read_as_what_it_says(tmp_path: Path, name: str, value: str, parsed: Any) -> None:
     """§2: parsed once, into the value that the program uses; the issuers byte for byte."""
     assert getattr(read(tmp_path, **{name: value}).settings, NAMES[name]) == parsed
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_of("name", NAMES)
 def test_an_empty_value_is_unset(name: str) -> None:
     """§1: an empty value counts as unset, of `NAME` and of `NAME_FILE`."""
     from service.settings import read_settings

@@ -8,6 +8,7 @@ import pytest
 
 from service.settings import NAMES
 from tests.settings.reading import STRONG, modulus, read
+from tests.support.cases import each_of
 
 QUIET = {"PYLON_OIDC_ISSUER": "https://id.example.com"}
 
@@ -18,7 +19,7 @@ def _warnings(folder: Path, **environ: str) -> list[str]:
     return reading.warnings
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("unknown", "meant"),
     [
         ("PYLON_JWT_SECRT", "PYLON_JWT_SECRET"),
@@ -55,7 +56,7 @@ def test_every_unknown_name_is_warned_of(tmp_path: Path) -> None:
     assert [warning.split()[0] for warning in warnings] == ["PYLON_BAR", "PYLON_FOO"]
 
 
-@pytest.mark.parametrize("name", ["HOME", "PORT", "WEB_CONCURRENCY", "XPYLON_FOO", "pylon_foo", "PYLON"])
+@each_of("name", ["HOME", "PORT", "WEB_CONCURRENCY", "XPYLON_FOO", "pylon_foo", "PYLON"])
 def test_names_of_others_are_not_ours_to_judge(tmp_path: Path, name: str) -> None:
     """§2: an unknown `PYLON_*` name; the rest of the environment is not ours."""
     assert _warnings(tmp_path, **QUIET, **{name: "1"}) == []
@@ -74,16 +75,14 @@ def test_what_kubernetes_tells_of_a_service_is_passed_over(tmp_path: Path) -> No
         assert _warnings(tmp_path, **QUIET, **links) == []
 
 
-@pytest.mark.parametrize(
-    "name", ["PYLON_PORT", "PYLON_OIDC_PORT", "PYLON_PORTS", "PYLON_SERVICE", "PYLON_HOST"]
-)
+@each_of("name", ["PYLON_PORT", "PYLON_OIDC_PORT", "PYLON_PORTS", "PYLON_SERVICE", "PYLON_HOST"])
 def test_what_somebody_wrote_by_hand_is_still_told(tmp_path: Path, name: str) -> None:
     """A port of digits is no link: the operator looks for where to say it."""
     (warning,) = _warnings(tmp_path, **QUIET, **{name: "4321"})
     assert warning.startswith(f"{name} is not a setting")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_of("name", NAMES)
 def test_a_known_name_is_not_warned_of(tmp_path: Path, name: str) -> None:
     """§2: known names, in both forms."""
     for each in (name, f"{name}_FILE"):

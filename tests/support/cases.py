@@ -21,12 +21,13 @@ def each_of(
     names: str | Sequence[str],
     values: Iterable[Any],
     *,
-    ids: Sequence[str | None] | Callable[[Any], object] | None = None,
+    ids: Iterable[str | None] | Callable[[Any], object] | None = None,
 ) -> Callable[[Test], Test]:
     """Run the test once for each of the values, all of them, whichever fails."""
     words = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
     cases = [_case(value, single=len(words) == 1) for value in values]
     assert cases, "there is no case"
+    given = ids if ids is None or callable(ids) else list(ids)
 
     def wrap(test: Test) -> Test:
         own = inspect.signature(test).parameters
@@ -35,7 +36,7 @@ def each_of(
         @functools.wraps(test)
         def run(subtests: pytest.Subtests, **asked: Any) -> None:
             for number, (case, name) in enumerate(cases):
-                with subtests.test(msg=name or _name(ids, number, case)):
+                with subtests.test(msg=name or _name(given, number, case)):
                     more = {"subtests": subtests} if wants_subtests else {}
                     test(**asked, **more, **dict(zip(words, case, strict=True)))
 
@@ -60,6 +61,6 @@ def _name(
 ) -> str:
     if callable(ids):
         return "-".join(str(ids(value)) for value in case)
-    if ids is not None and (given := ids[number]) is not None:
-        return given
+    if ids is not None and (name := ids[number]) is not None:
+        return name
     return "-".join(repr(value)[:60] for value in case)
