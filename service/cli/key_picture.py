@@ -6,7 +6,7 @@ changes has a least width, and what is left is shared by length.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Final
@@ -153,15 +153,7 @@ def draw_svg(
         "<title>The timeline of the signing keys</title>",
         f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
     ]
-    for row, key in enumerate(keys):
-        y = _TOP + row * _ROW + 18
-        for span in _spans(key, scale.end):
-            told = f"{key.kid}: {_WORDS[span.what]}, {as_date(span.start)} to {as_date(span.end)}"
-            width = max(2.0, round(x(span.end) - x(span.start), 1))
-            parts.append(
-                f'<rect x="{x(span.start)}" y="{y}" width="{width}" height="20" fill="{_FILLS[span.what]}">'
-                f"<title>{escape(told)}</title></rect>"
-            )
+    parts += _bars(keys, scale.end, x)
     for moment, letter in letters.items():
         parts.append(
             f'<path d="M{x(moment)} {_TOP} V{bottom}" stroke="#555555" stroke-width="0.5" stroke-dasharray="2 3"/>'
@@ -186,9 +178,24 @@ def draw_svg(
             f'<text x="{left + 20}" y="{bottom + 60}" fill="#222222">{word}</text>'
         )
     parts.append(f'<text x="{_LEFT}" y="{bottom + 82}" fill="#444444">{_NOT_TO_SCALE}</text>')
+    return "\n".join([*parts, *_lines(changes, letters, bottom), "</svg>\n"])
+
+
+def _lines(changes: Sequence[Change], letters: dict[int, str], bottom: int) -> Iterator[str]:
+    """A line of text a change."""
     for line, change in enumerate(changes):
         told = f"{letters.get(change.at, '')}  {as_date(change.at)}  {change.alg} {_short(change.kid or 'a new key')} {change.what}: {change.reason}"
-        parts.append(
-            f'<text x="{_LEFT}" y="{bottom + 110 + line * _LINE}" fill="#444444">{escape(told)}</text>'
-        )
-    return "\n".join([*parts, "</svg>\n"])
+        yield f'<text x="{_LEFT}" y="{bottom + 110 + line * _LINE}" fill="#444444">{escape(told)}</text>'
+
+
+def _bars(keys: Sequence[KeyRecord], end: int, x: Callable[[int], float]) -> Iterator[str]:
+    """A row a key: what it is, one thing after the other."""
+    for row, key in enumerate(keys):
+        y = _TOP + row * _ROW + 18
+        for span in _spans(key, end):
+            told = f"{key.kid}: {_WORDS[span.what]}, {as_date(span.start)} to {as_date(span.end)}"
+            width = max(2.0, round(x(span.end) - x(span.start), 1))
+            yield (
+                f'<rect x="{x(span.start)}" y="{y}" width="{width}" height="20" fill="{_FILLS[span.what]}">'
+                f"<title>{escape(told)}</title></rect>"
+            )

@@ -160,8 +160,7 @@ class RingStore:
             step: what to do to its keys besides; it may be called again, with what another process has left.
             reschedule: whether another `rotation_s` than the ring was made by moves its times. At a start only:
                 replicas that are being replaced differ in it, and would move them to and fro.
-            though_shut: whether to go on where an encryption key is missing. New keys are sealed under the first that
-                is here: nobody else may be able to open them.
+            though_shut: whether to go on without an encryption key. New keys are sealed under the first that is here.
             though_unproven: whether to go on with a ring that is not authentic. What is written is.
             anyway: whether to write it also where nothing changes.
 
@@ -179,15 +178,11 @@ class RingStore:
             ring = known or Ring(0, new_id(), (), margins.rotation_s)
             if not though_shut:
                 self.check_sealing(ring, now=now)
-            keys = straightened(ring.keys if step is None else step(ring), now, margins)
-            rotation_s = margins.rotation_s if reschedule else ring.rotation_s
-            margins = replace(margins, rotation_s=rotation_s)
-            if rotation_s != ring.rotation_s:
-                keys = rescheduled(keys, now, margins)
-            keys = self._completed(keys, ring.database_id, algs, spare, margins, now=now)
-            if known is not None and not anyway and (keys, rotation_s) == (ring.keys, ring.rotation_s):
+            stepped = _stepped(ring, step, margins, now, reschedule=reschedule)
+            wanted = replace(stepped, keys=self._completed(stepped, algs, spare, margins, now=now))
+            if known is not None and not anyway and wanted == ring:
                 return ring
-            wanted = replace(ring, version=ring.version + 1, keys=keys, rotation_s=rotation_s)
+            wanted = replace(wanted, version=ring.version + 1)
             if self._write(wanted, known, now=now):
                 return wanted
         raise Contended
@@ -213,15 +208,15 @@ class RingStore:
 
     def _completed(
         self,
-        keys: KeyRecords,
-        database_id: str,
+        ring: Ring,
         algs: Sequence[str],
         spare: dict[str, list[AsymmetricKey]],
         margins: Margins,
         *,
         now: int,
     ) -> KeyRecords:
-        unused = {alg: list(made) for alg, made in spare.items()}
+        margins = replace(margins, rotation_s=ring.rotation_s)
+        keys, unused = ring.keys, {alg: list(made) for alg, made in spare.items()}
         while missing := needs(keys, algs, now, margins):
             alg = missing[0]
             if not unused.get(alg):  # a race that was lost is not a reason to make another key
@@ -229,7 +224,7 @@ class RingStore:
                 spare.setdefault(alg, []).append(made)
                 unused[alg] = [made]
             key = unused[alg].pop()
-            keys = added(keys, self.record(key, alg, key.thumbprint(), database_id), now, margins)
+            keys = added(keys, self.record(key, alg, key.thumbprint(), ring.database_id), now, margins)
         return without_private_parts_of_gone(kept_long_enough(keys, now, margins), now)
 
     def record(self, key: AsymmetricKey, alg: str, kid: str, database_id: str) -> KeyRecord:
@@ -276,6 +271,15 @@ class RingStore:
             for key in ring.keys
             if key.sealed is not None and key.sealed.get("by") in others
         }
+
+
+def _stepped(ring: Ring, step: Step | None, margins: Margins, now: int, *, reschedule: bool) -> Ring:
+    """The ring after a step, set right where a clock was ahead, and by another `rotation_s` where that is wanted."""
+    keys = straightened(ring.keys if step is None else step(ring), now, margins)
+    rotation_s = margins.rotation_s if reschedule else ring.rotation_s
+    if rotation_s != ring.rotation_s:
+        keys = rescheduled(keys, now, margins)
+    return replace(ring, keys=keys, rotation_s=rotation_s)
 
 
 def _new_key(alg: str) -> AsymmetricKey:
