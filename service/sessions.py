@@ -76,8 +76,22 @@ class LocalSessions:
             StoreUnavailable: when the store cannot be asked.
         """
         token = new_session_token()
+        session = self._begun(sign_in, token, now=now)
+        records = [to_record(session)]
+        if single_use_proof is not None:
+            records.insert(
+                0, Record(Kind.REPLAY_MARKER, hash_handle(single_use_proof), now + REPLAY_MARKER_S)
+            )
+        if beside is not None:
+            records.append(beside(session))
+        changes = [remembered(sign_in)] if sign_in.given else []
+        if not self._store.put(*records, changes=changes, standing_on=standing_on, now=now):
+            raise Replayed
+        return NewSession(token, session)
+
+    def _begun(self, sign_in: SignIn, token: str, *, now: int) -> Session:
         lifetime_s = sign_in.expires_in or self.lifetime_s
-        session = Session(
+        return Session(
             sid=new_id(),
             token_hash=hash_handle(token),
             token_prefix=token[:_TOKEN_PREFIX_LENGTH],
@@ -94,17 +108,6 @@ class LocalSessions:
             amr=sign_in.amr,
             attributes=sign_in.attributes,
         )
-        records = [to_record(session)]
-        if single_use_proof is not None:
-            records.insert(
-                0, Record(Kind.REPLAY_MARKER, hash_handle(single_use_proof), now + REPLAY_MARKER_S)
-            )
-        if beside is not None:
-            records.append(beside(session))
-        changes = [remembered(sign_in)] if sign_in.given else []
-        if not self._store.put(*records, changes=changes, standing_on=standing_on, now=now):
-            raise Replayed
-        return NewSession(token, session)
 
     def remember_user(self, user: SignIn, *, now: int) -> User:
         """Replace what is known of a user by what the app gave; the rest stays as it is."""

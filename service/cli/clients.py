@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any, BinaryIO, Final
 
@@ -112,20 +112,9 @@ def add_client(
     """Register a client; its secret is printed now and never again."""
     application = _application(preset, url)
     given = {} if application is None else application.client(url or "")
-    given |= {
-        name: list(value) if isinstance(value, tuple) else value for name, value in members.items() if value
-    }
-    if public:
-        given["token_endpoint_auth_method"] = "none"
-    given |= _json_object(metadata, "--metadata")
+    given |= _members(members, public=public, metadata=metadata, secret_file=secret_file)
     if "redirect_uris" not in given:
         raise click.UsageError("Where do codes go? Write --redirect-uri, or --preset with --url.")
-    if secret_file is not None:
-        if public or "client_secret" in given:
-            raise click.UsageError(
-                "--secret-file gives the secret: leave out --public, and client_secret in --metadata."
-            )
-        given["client_secret"] = _secret_in(secret_file)
     with _directory() as directory:
         client, secret = directory.add(given, now=int(time.time()))
         shown = client.public_metadata() | ({} if secret is None else {"client_secret": secret})
@@ -148,6 +137,25 @@ def add_client(
             click.echo(f"\nAt {application.title}, write:\n\n{paste}")
         for redirect_uri in client.redirect_uris if application is None else ():
             _hint(redirect_uri)
+
+
+def _members(
+    options: Mapping[str, Any], *, public: bool, metadata: str | None, secret_file: BinaryIO | None
+) -> dict[str, Any]:
+    """What the options say of the client."""
+    given = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in options.items() if value
+    }
+    if public:
+        given["token_endpoint_auth_method"] = "none"
+    given |= _json_object(metadata, "--metadata")
+    if secret_file is not None:
+        if public or "client_secret" in given:
+            raise click.UsageError(
+                "--secret-file gives the secret: leave out --public, and client_secret in --metadata."
+            )
+        given["client_secret"] = _secret_in(secret_file)
+    return given
 
 
 def _application(preset: str | None, url: str | None) -> Preset | None:

@@ -112,18 +112,8 @@ class Wire:
                     + connection.send(h11.EndOfMessage())
                 )
                 return _read(connection, wire, end, self.clock, began)
-            except h11.LocalProtocolError:  # its words repeat what was to be sent, which may be a secret
-                raise WireError("protocol", "that cannot be asked") from None
-            except h11.ProtocolError as error:
-                raise WireError("protocol", str(error)) from None
-            except TimeoutError:
-                raise WireError("timeout", "the answer did not come in time") from None
-            except (OSError, ValueError) as error:
-                if isinstance(error, OSError) and _wants_certificate(error):
-                    raise WireError(
-                        "client-certificate", "a certificate of the client is asked for"
-                    ) from None
-                raise WireError("protocol", f"the connection broke: {_words(error)}") from None
+            except (h11.ProtocolError, OSError, ValueError) as error:
+                raise _broken(error) from None
 
     def handshake(self, origin: Origin) -> Reply:
         """A TLS handshake alone, as a browser makes it, whatever the certificate.
@@ -332,6 +322,19 @@ def _left(end: float) -> float:
     if left <= 0:
         raise TimeoutError
     return left
+
+
+def _broken(error: Exception) -> WireError:
+    """What a connection that stood has ended with."""
+    if isinstance(error, h11.LocalProtocolError):  # its words repeat what was to be sent, which may be a secret
+        return WireError("protocol", "that cannot be asked")
+    if isinstance(error, h11.ProtocolError):
+        return WireError("protocol", str(error))
+    if isinstance(error, TimeoutError):
+        return WireError("timeout", "the answer did not come in time")
+    if isinstance(error, OSError) and _wants_certificate(error):
+        return WireError("client-certificate", "a certificate of the client is asked for")
+    return WireError("protocol", f"the connection broke: {_words(error)}")
 
 
 def _wants_certificate(error: OSError) -> bool:

@@ -86,25 +86,21 @@ def mint_id_token(
         names += client.scopes.claims_of(scope)
     given = user_claims(user, names)
     # Ours come last: no claim of the app's may stand in their place.
-    own: dict[str, Any] = {
-        "iss": issuer,
-        "sub": user.user_id,
-        "aud": client.client_id,
-        "iat": now,
-        "exp": now + lifetime_s,
-        "auth_time": context["auth_time"],
-        "sid": context["sid"],
-        "at_hash": half_hash(access_token, alg=alg),
-    }
-    for name in ("nonce", "acr", "amr"):
-        if context.get(name):
-            own[name] = context[name]
+    own = _of_sign_in(user, context, client)
+    own |= {"iss": issuer, "iat": now, "exp": now + lifetime_s, "at_hash": half_hash(access_token, alg=alg)}
     token = keyring.sign(renamed(given, client) | own, alg=alg)
     left_out: list[str] = []
     while given and len(token) > MAX_ID_TOKEN_CHARS:
         left_out += _lightened(given, (len(token) - MAX_ID_TOKEN_CHARS) * 3 // 4)
         token = keyring.sign(renamed(given, client) | own, alg=alg)
     return IdToken(token, tuple(client.claim_names.get(name, name) for name in left_out))
+
+
+def _of_sign_in(user: User, context: Mapping[str, Any], client: Client) -> dict[str, Any]:
+    """Who signed in for whom, when and how."""
+    said = {name: context[name] for name in ("nonce", "acr", "amr") if context.get(name)}
+    who = {"sub": user.user_id, "aud": client.client_id}
+    return who | {"auth_time": context["auth_time"], "sid": context["sid"]} | said
 
 
 def _lightened(claims: dict[str, Any], excess_bytes: int) -> list[str]:

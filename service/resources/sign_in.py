@@ -336,8 +336,7 @@ class Flow:
         wanted, client, session = wanted_by_app(interaction), facts.request.client, facts.session
         here = wanted["return_to"]
         if effect.form_token is None or session is None:
-            url = self.consent_url
-            send_redirect(resp, here if url is None else with_parameters(url, wanted))
+            send_redirect(resp, here if self.consent_url is None else with_parameters(self.consent_url, wanted))
             return
         self.browser.show(
             req,

