@@ -326,7 +326,8 @@ def _left(end: float) -> float:
 
 def _broken(error: Exception) -> WireError:
     """What a connection that stood has ended with."""
-    if isinstance(error, h11.LocalProtocolError):  # its words repeat what was to be sent, which may be a secret
+    if isinstance(error, h11.LocalProtocolError):
+        # Its words repeat what was to be sent, which may be a secret.
         return WireError("protocol", "that cannot be asked")
     if isinstance(error, h11.ProtocolError):
         return WireError("protocol", str(error))

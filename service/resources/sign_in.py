@@ -319,9 +319,8 @@ class Flow:
             request = seen.request
             self._send(req, resp, request.redirect_uri, stored.told, request.response_mode)
         elif isinstance(effect, ToSignIn) and interaction is not None and self.login_url is not None:
-            own = self.login_url.startswith("/")
-            login_url = interaction.issuer + self.login_url if own else self.login_url
-            send_redirect(resp, with_parameters(login_url, wanted_by_app(interaction)))
+            at = interaction.issuer if self.login_url.startswith("/") else ""
+            send_redirect(resp, with_parameters(at + self.login_url, wanted_by_app(interaction)))
         elif isinstance(effect, AskConsent) and interaction is not None:
             self._ask_consent(req, resp, interaction, facts, effect)
 
@@ -336,7 +335,8 @@ class Flow:
         wanted, client, session = wanted_by_app(interaction), facts.request.client, facts.session
         here = wanted["return_to"]
         if effect.form_token is None or session is None:
-            send_redirect(resp, here if self.consent_url is None else with_parameters(self.consent_url, wanted))
+            url = self.consent_url
+            send_redirect(resp, here if url is None else with_parameters(url, wanted))
             return
         self.browser.show(
             req,
