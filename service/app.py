@@ -1,43 +1,39 @@
-"""The application: the only place that knows the concrete parts, and the only route table."""
+"""The application: the only place that knows the concrete parts, and where the routes of all resources are joined."""
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Final
 
 import falcon
 import structlog
 
-from service.clients import Clients
 from service.issuer import IssuerResolver, issuer_path
 from service.keys.ring import Margins
 from service.keys.signing import Keys
 from service.logs import configure_logging
-from service.notices import Notices
-from service.protocol.grants.issuing import Issuing
-from service.protocol.metadata import ENDPOINTS
-from service.protocol.token_status import TokenStatus
-from service.records.grants import Grants
-from service.records.interactions import Interactions
-from service.records.waiting import Waiting
-from service.resources import clients, dev, health, interactions, sessions, token
-from service.resources.authorize import Authorize, OpenInteraction
-from service.resources.browser import STYLESHEET_PATH, Browser
-from service.resources.discovery import Discovery, Jwks
-from service.resources.logout import Logout
-from service.resources.mint import Mint
-from service.resources.sign_in import Flow
-from service.resources.signed_in import SessionCookie, SignedIn
-from service.resources.users import OneUser
+from service.resources import (
+    authorize,
+    clients,
+    dev,
+    discovery,
+    health,
+    interactions,
+    logout,
+    mint,
+    sessions,
+    token,
+    users,
+)
+from service.resources.parts import Parts, parts_of
 from service.sessions import LocalSessions
-from service.settings import Secret, Settings
+from service.settings import Settings
 from service.startup import client_warnings, prepare
 from service.storage.interface import Store
-from service.web.auth import AdminAuth
 from service.web.errors import add_error_handlers
 from service.web.middleware import (
-    ClientAddress,
     CredentialedCors,
     ErrorsOfEndpoints,
     FailuresOfPages,
@@ -46,20 +42,24 @@ from service.web.middleware import (
     OpenCors,
     RequestLog,
 )
-from service.web.pages import Stylesheet
+from service.web.mounts import Mount, joined, paths_with
 from service.web.routing import ExactRouter
 
 Application = falcon.App[falcon.Request, falcon.Response]
-DEV_SIGN_IN = "/dev/sign-in"
-HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
-#: Routes whose identifier others choose: it may be sent encoded, and may hold slashes.
-NAMED_BY_OTHERS = (
-    "/api/auth/users/{user_id}/sessions",
-    "/api/auth/users/{user_id}",
-    "/api/oidc/clients/{client_id}/secret",
-    "/api/oidc/clients/{client_id}",
+#: Each says which resources stand where.
+MODULES: Final = (
+    authorize,
+    clients,
+    dev,
+    discovery,
+    health,
+    interactions,
+    logout,
+    mint,
+    sessions,
+    token,
+    users,
 )
-WELL_KNOWN = ("/.well-known/openid-configuration", "/.well-known/oauth-authorization-server")
 
 
 def create_app(
@@ -78,158 +78,37 @@ def create_app(
         sessions_source: who is signed in.
         clock: Unix s.
     """
-    prefix = issuer_path(settings.issuer or "")
-    table = routes(settings, store, keyring, sessions_source, clock)
+    parts = parts_of(settings, store, keyring, sessions_source, clock)
+    table = routes(parts)
     app: Application = falcon.App(
         middleware=[
-            RequestLog(settings.forwarded_allow_ips),
-            ErrorsOfEndpoints(
-                {
-                    path: resource.send_error
-                    for path, resource in table.items()
-                    if hasattr(resource, "send_error")
-                }
-            ),
-            OpenCors(frozenset(path for path, resource in table.items() if hasattr(resource, "any_origin"))),
+            RequestLog(settings.forwarded_allow_ips, clock),
+            ErrorsOfEndpoints(paths_with("send_error", table)),
+            OpenCors(frozenset(paths_with("any_origin", table))),
             IssuerOfRequest(
                 IssuerResolver(settings.issuer, settings.allowed_hosts, settings.dev_mode),
-                indifferent=HEALTH_PATHS,
+                indifferent=frozenset(paths_with("any_host", table)),
             ),
-            CredentialedCors(settings.trusted_origins, prefix=f"{prefix}/api/auth/"),
+            CredentialedCors(
+                settings.trusted_origins, prefix=f"{issuer_path(settings.issuer or '')}/api/auth/"
+            ),
             FailuresOfPages(),
             KnownMethods(),
         ],
-        router=ExactRouter(named_by_others=[prefix + path for path in NAMED_BY_OTHERS]),
+        router=ExactRouter(
+            named_by_others=[path for path, mount in table.items() if mount.named_by_others]
+        ),
     )
     add_error_handlers(app)
-    for path, resource in table.items():
-        _derive_head(resource)
-        app.add_route(path, resource)
+    for path, mount in table.items():
+        app.add_route(path, mount.resource)
     return app
 
 
-def routes(
-    settings: Settings,
-    store: Store,
-    keyring: Keys,
-    sessions_source: LocalSessions,
-    clock: Callable[[], float],
-) -> Mapping[str, Any]:
-    """The route table: path -> resource. The arguments are those of `create_app`."""
-    cookie = SessionCookie(settings.cookie_name, settings.cookie_domain, settings.cookie_same_site)
-    signed_in = SignedIn(sessions_source, cookie, settings.trusted_origins)
-    admin = AdminAuth(_bytes(settings.admin_token))
-    discovery = Discovery(keyring, issuer=settings.issuer, scopes=settings.scopes)
-    mint = Mint(
-        signed_in,
-        keyring,
-        clock,
-        store.check_revocable,
-        issuer=settings.jwt_issuer,
-        audience=settings.jwt_audience,
-        lifetime_s=settings.jwt_lifetime_s,
-    )
-    under_issuer = {
-        WELL_KNOWN[0]: discovery,
-        WELL_KNOWN[1]: discovery,
-        ENDPOINTS["jwks_uri"]: Jwks(keyring),
-        "/api/auth/jwt": mint,
-        "/api/auth/me": sessions.Me(signed_in, clock),
-        "/api/auth/refresh": sessions.Refresh(sessions_source, signed_in, clock),
-        "/api/auth/session": sessions.OneSession(sessions_source, signed_in, admin, clock),
-        "/api/auth/sessions": sessions.OwnSessions(sessions_source, signed_in, clock),
-        "/api/auth/sessions/trusted-mint": sessions.TrustedMint(
-            sessions_source, _bytes(settings.trusted_secret), clock
-        ),
-        "/api/auth/sessions/{sid}": sessions.OwnSession(sessions_source, signed_in, clock),
-        "/api/auth/users/{user_id}/sessions": sessions.UserSessions(sessions_source, admin, clock),
-    }
-    under_issuer |= _provider(settings, store, keyring, sessions_source, signed_in, admin, clock)
-    prefix = issuer_path(settings.issuer or "")
-    table: dict[str, Any] = {prefix + path: resource for path, resource in under_issuer.items()}
-    table |= {"/healthz": health.Alive(), "/readyz": health.Ready(store, keyring)}
-    if prefix:  # RFC 8414 §3.1 inserts the well-known part before the issuer's path
-        table |= {well_known + prefix: discovery for well_known in WELL_KNOWN}
-    return table
-
-
-def _provider(
-    settings: Settings,
-    store: Store,
-    keyring: Keys,
-    sessions_source: LocalSessions,
-    signed_in: SignedIn,
-    admin: AdminAuth,
-    clock: Callable[[], float],
-) -> dict[str, Any]:
-    """The routes of the authorization-code provider."""
-    directory = Clients(
-        settings.clients,
-        store,
-        minted_audience=settings.jwt_audience,
-        mint_alg=settings.jwt_alg,
-        scopes=settings.scopes,
-        id_token_algs=settings.id_token_algs,
-    )
-    stylesheet = Stylesheet()
-    addresses = ClientAddress(settings.forwarded_allow_ips)
-    browser = Browser(store, sessions_source, signed_in, addresses, stylesheet.version, settings.brand_name)
-    waiting = Waiting(store)
-    interactions_kept = Interactions(waiting, settings.lifetimes)
-    notices = Notices(store, structlog.get_logger("clients"))
-    flow = Flow(
-        browser,
-        directory,
-        interactions_kept,
-        keyring,
-        settings.lifetimes,
-        clock,
-        notices,
-        login_url=settings.login_url or (DEV_SIGN_IN if settings.dev_mode else None),
-        consent_url=settings.consent_url,
-    )
-    grants = Grants(store)
-
-    issuing = Issuing(grants, sessions_source, keyring, settings.lifetimes, notices)
-    status = TokenStatus(
-        grants,
-        sessions_source,
-        keyring,
-        lambda user_id, sid, now: sessions_source.of_sid(user_id, sid, now=now),
-        settings.jwt_issuer,
-        directory,
-    )
-    reports = (interactions_kept, directory, sessions_source, admin, clock)
-    interaction = "/api/oidc/interactions/{interaction_id}"
-    table: dict[str, Any] = {
-        ENDPOINTS["authorization_endpoint"]: Authorize(flow),
-        "/oidc/interaction/{interaction_id}": OpenInteraction(flow),
-        ENDPOINTS["token_endpoint"]: token.Token(directory, issuing, clock),
-        ENDPOINTS["userinfo_endpoint"]: token.Userinfo(status, clock),
-        ENDPOINTS["introspection_endpoint"]: token.Introspect(directory, status, admin, clock),
-        ENDPOINTS["revocation_endpoint"]: token.Revoke(directory, status, clock),
-        ENDPOINTS["end_session_endpoint"]: Logout(
-            browser, waiting, directory, keyring, clock, logout_url=settings.logout_url
-        ),
-        STYLESHEET_PATH: stylesheet,
-        "/api/oidc/clients": clients.AllClients(directory, admin, clock),
-        "/api/oidc/clients/{client_id}": clients.OneClient(directory, admin, clock),
-        "/api/oidc/clients/{client_id}/secret": clients.ClientSecretRotation(directory, admin, clock),
-        "/api/oidc/grants": clients.AllGrants(grants, admin, clock),
-        "/api/oidc/grants/{grant_id}": clients.OneGrant(grants, admin, clock),
-        interaction: interactions.OneInteraction(*reports),
-        f"{interaction}/login": interactions.ReportLogin(*reports),
-        f"{interaction}/consent": interactions.ReportConsent(*reports),
-        f"{interaction}/reject": interactions.ReportRejection(*reports),
-        "/api/auth/users/{user_id}": OneUser(sessions_source, admin, clock),
-    }
-    if settings.dev_mode:
-        table |= {
-            "/": dev.Home(browser, clock),
-            "/dev/quickstart": dev.Quickstart(browser),
-            DEV_SIGN_IN: dev.DevSignIn(browser, sessions_source, clock),
-        }
-    return table
+def routes(parts: Parts) -> Mapping[str, Mount]:
+    """The resource of each path, as the modules of `resources/` say it."""
+    mounts = itertools.chain.from_iterable(module.routes(parts) for module in MODULES)
+    return joined(mounts, prefix=issuer_path(parts.settings.issuer or ""))
 
 
 def get_app(clock: Callable[[], float] = time.time, margins: Margins | None = None) -> Application:
@@ -255,12 +134,3 @@ def get_app(clock: Callable[[], float] = time.time, margins: Margins | None = No
     prepared.store.close()  # no connection crosses a fork
     sessions_source = LocalSessions(prepared.store, lifetime_s=settings.session_lifetime_s)
     return create_app(settings, prepared.store, prepared.keyring, sessions_source, clock)
-
-
-def _derive_head(resource: Any) -> None:
-    if hasattr(resource, "on_get") and getattr(resource, "head_is_get", True):
-        resource.on_head = resource.on_get
-
-
-def _bytes(secret: Secret | None) -> bytes | None:
-    return None if secret is None else secret.value

@@ -13,14 +13,17 @@ from service.protocol import authorize as rules
 from service.protocol.authorize import Asked, AuthorizationRequest
 from service.protocol.errors import NotOurClient, OAuthError
 from service.protocol.id_tokens import read_hint
+from service.protocol.metadata import ENDPOINTS
 from service.protocol.sign_in import OVER, CameBack, Consented, Denied, Event, Reported, ShowPage
 from service.protocol.sign_in import Asked as WasAsked
 from service.records.clients import Client
 from service.records.interactions import Interaction, State
-from service.resources.browser import wanted_by_app
+from service.resources.browser import STYLESHEET_PATH, wanted_by_app
+from service.resources.parts import Page, Parts
 from service.resources.sign_in import Flow, Seen
 from service.web.auth import is_own_form
 from service.web.binding import bind, is_bound
+from service.web.mounts import Mount
 from service.web.params import MalformedParameters, Parameters, read_form, read_query
 from service.web.redirects import send_redirect
 
@@ -28,18 +31,18 @@ _MALFORMED = "The request is malformed."
 _NO_KEY = "This server cannot sign people in to other services: it has no key for that."
 
 
-class Authorize:
+class Authorize(Page):
     """`/oidc/authorize`."""
 
     head_is_get = False  # nobody looks at this without doing it
 
-    def __init__(self, flow: Flow) -> None:
-        self._flow = flow
-        self.show_failure = flow.browser.show_failure
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        self._flow = Flow(parts)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Check the request, and go on with it."""
-        now = int(self._flow.clock())
+        now = req.context.now
         came = self._read(req, resp, read_query)
 
         def look() -> Seen | None:
@@ -50,7 +53,7 @@ class Authorize:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Check the request, keep it, and come back with a GET, where `Lax` cookies come along."""
-        now, flow = int(self._flow.clock()), self._flow
+        now, flow = req.context.now, self._flow
         came = self._read(req, resp, read_form)
         request = None if came is None else self._checked(req, resp, came, now=now)
         if request is not None:
@@ -64,8 +67,8 @@ class Authorize:
         resp: falcon.Response,
         read: Callable[[falcon.Request], Parameters],
     ) -> Parameters | None:
-        browser = self._flow.browser
-        if not self._flow.keyring.current().can_sign_id_tokens:
+        browser = self.parts.browser
+        if not self.parts.keys.current().can_sign_id_tokens:
             detail, known = "PYLON_OIDC_KEYS=managed gives it one", {"setting": "PYLON_OIDC_KEYS"}
             browser.show_error(req, resp, _NO_KEY, cause="no_key", detail=detail, known=known, status=501)
             return None
@@ -77,11 +80,11 @@ class Authorize:
 
     def _asked(self, parameters: Parameters, *, issuer: str, now: int) -> Asked:
         """What came in, and what is known about it."""
-        values, flow = parameters.values, self._flow
-        client = flow.clients.find(values["client_id"], now=now) if "client_id" in values else None
+        values, parts = parameters.values, self.parts
+        client = parts.clients.find(values["client_id"], now=now) if "client_id" in values else None
         hint_subject = None
         if "id_token_hint" in values:
-            hint = read_hint(flow.keyring, values["id_token_hint"], issuer=issuer)
+            hint = read_hint(parts.keys, values["id_token_hint"], issuer=issuer)
             # It is a hint (OpenID Connect Core §3.1.2.1): one whose key has gone says nothing, and refuses nothing.
             hint_subject = None if hint is None else hint["sub"]
         return Asked(values, parameters.repeated, client, hint_subject)
@@ -89,14 +92,14 @@ class Authorize:
     def _checked(
         self, req: falcon.Request, resp: falcon.Response, came: Parameters, *, now: int
     ) -> AuthorizationRequest | None:
-        flow = self._flow
+        parts = self.parts
         asked = self._asked(came, issuer=req.context.issuer, now=now)
         _note_client(req, asked.client)
         try:
             rules.check_request(asked, rules.BEFORE_TRUST)
         except NotOurClient as error:
             known = _decided(asked, error.rule)
-            flow.browser.show_error(
+            parts.browser.show_error(
                 req, resp, error.reason, cause=error.rule, detail=error.detail, known=known
             )
             return None
@@ -104,12 +107,12 @@ class Authorize:
             rules.check_request(asked, rules.AFTER_TRUST)
         except OAuthError as error:
             known = {"error": error.error} | _decided(asked, error.rule)
-            flow.browser.log_refusal(req, error.description, known)
-            flow.send_error(req, resp, error, rules.return_address(asked))
+            parts.browser.log_refusal(req, error.description, known)
+            self._flow.send_error(req, resp, error, rules.return_address(asked))
             return None
         request = rules.build_request(asked)
         if rules.is_unbound(asked):
-            flow.notices.tell(
+            parts.notices.tell(
                 "client_without_pkce_and_nonce", request.client.client_id, now=now, setting="require_pkce"
             )
         return request
@@ -131,48 +134,48 @@ def _decided(asked: Asked, rule: str) -> dict[str, str]:
     return known
 
 
-class OpenInteraction:
+class OpenInteraction(Page):
     """`/oidc/interaction/{id}`: where the browser comes back to, and where the built-in consent form is."""
 
     head_is_get = False  # nobody looks at this without doing it
 
-    def __init__(self, flow: Flow) -> None:
-        self._flow = flow
-        self.show_failure = flow.browser.show_failure
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        self._flow = Flow(parts)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, interaction_id: str) -> None:
         """Go on, for the browser that began it."""
-        flow, now = self._flow, int(self._flow.clock())
+        flow, parts, now = self._flow, self.parts, req.context.now
         try:
             verifier = read_query(req).values.get("verifier")
         except MalformedParameters:
-            flow.browser.show_error(req, resp, _MALFORMED, cause="malformed_parameters")
+            parts.browser.show_error(req, resp, _MALFORMED, cause="malformed_parameters")
             return
 
         def look() -> Seen | ShowPage:
-            interaction = flow.interactions.find(interaction_id, issuer=req.context.issuer, now=now)
+            interaction = parts.interactions.find(interaction_id, issuer=req.context.issuer, now=now)
             if interaction is None or not is_bound(req, resp, interaction.id, interaction.is_browser):
                 return OVER
             if verifier is None:
                 return self._seen(interaction, CameBack(), now=now)
-            report = flow.interactions.find_report(interaction, verifier, now=now)
+            report = parts.interactions.find_report(interaction, verifier, now=now)
             return self._seen(interaction, Reported(report), verifier, now=now)
 
         flow.go_on(req, resp, look, now=now)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, interaction_id: str) -> None:
         """Take the answer of the built-in consent form; of one that is over, the same form is answered again for a minute."""
-        flow, now = self._flow, int(self._flow.clock())
+        flow, parts, now = self._flow, self.parts, req.context.now
         try:
             form = read_form(req).values
         except MalformedParameters as error:
-            flow.browser.show_error(req, resp, _MALFORMED, cause="malformed_form", status=error.status)
+            parts.browser.show_error(req, resp, _MALFORMED, cause="malformed_form", status=error.status)
             return
         token = form.get("form_token", "") if is_own_form(req) else ""
         event = Consented(token) if form.get("decision") == "allow" else Denied(token)
 
         def look() -> Seen | ShowPage | None:
-            interaction = flow.interactions.find(interaction_id, issuer=req.context.issuer, now=now)
+            interaction = parts.interactions.find(interaction_id, issuer=req.context.issuer, now=now)
             if interaction is not None and is_bound(req, resp, interaction.id, interaction.is_browser):
                 return self._seen(interaction, event, now=now)
             again = bool(token) and flow.answer_again(req, resp, interaction_id, token, now=now)
@@ -185,7 +188,7 @@ class OpenInteraction:
     ) -> Seen | ShowPage:
         """What happens to an interaction, whose request is checked again: its client may have changed, or gone."""
         parameters = interaction.parameters
-        client = self._flow.clients.find(parameters["client_id"], now=now)
+        client = self.parts.clients.find(parameters["client_id"], now=now)
         asked = Asked(parameters, frozenset(), client, interaction.hint_subject)
         try:
             rules.check_request(asked, rules.BEFORE_TRUST + rules.AFTER_TRUST)
@@ -196,3 +199,12 @@ class OpenInteraction:
                 error.rule, back=client.home(parameters["redirect_uri"]), client_id=client.client_id
             )
         return Seen(rules.build_request(asked), event, interaction, verifier)
+
+
+def routes(parts: Parts) -> tuple[Mount, ...]:
+    """Where they are, and the stylesheet of the pages that they show."""
+    return (
+        Mount(ENDPOINTS["authorization_endpoint"], Authorize(parts)),
+        Mount("/oidc/interaction/{interaction_id}", OpenInteraction(parts)),
+        Mount(STYLESHEET_PATH, parts.stylesheet),
+    )

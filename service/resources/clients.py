@@ -5,23 +5,21 @@ Spec: RFC 7591 §2 (names), RFC 7592 §2 (in spirit)
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import falcon
 
-from service.clients import ClientExists, ClientReadOnly, Clients
+from service.clients import ClientExists, ClientReadOnly
 from service.protocol.clients import InvalidClientMetadata
 from service.records.clients import Client
 from service.records.consents import on_consent
-from service.records.grants import Grant, Grants, is_grant_id
-from service.web.auth import AdminAuth
+from service.records.grants import Grant, is_grant_id
+from service.resources.parts import Parts, Resource
 from service.web.bodies import check_json_type, parse_json_object, read_body
 from service.web.errors import ApiError
+from service.web.mounts import Mount
 from service.web.params import MalformedParameters, Parameters, read_query
 from service.web.render import send_json
-
-Clock = Callable[[], float]
 
 
 def _metadata(req: falcon.Request) -> dict[str, Any]:
@@ -34,26 +32,21 @@ def _refused(error: InvalidClientMetadata) -> ApiError:
     return ApiError("INVALID_CLIENT_METADATA", field=error.member, hint=f"{error.member}: {error.reason}")
 
 
-class AllClients:
+class AllClients(Resource):
     """`/api/oidc/clients`."""
-
-    def __init__(self, clients: Clients, admin: AdminAuth, clock: Clock) -> None:
-        self._clients = clients
-        self._admin = admin
-        self._clock = clock
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """List them, without secrets."""
-        self._admin.require(req)
-        found = self._clients.list(now=int(self._clock()))
+        self.parts.admin.require(req)
+        found = self.parts.clients.list(now=req.context.now)
         send_json(resp, {"clients": [client.public_metadata() for client in found]})
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Register one; its secret is shown now and never again."""
-        self._admin.require(req)
+        self.parts.admin.require(req)
         metadata = _metadata(req)
         try:
-            client, made = self._clients.add(metadata, now=int(self._clock()))
+            client, made = self.parts.clients.add(metadata, now=req.context.now)
         except InvalidClientMetadata as error:
             raise _refused(error) from None
         except ClientExists:
@@ -63,24 +56,19 @@ class AllClients:
         send_json(resp, client.public_metadata() | shown, status=201)
 
 
-class OneClient:
+class OneClient(Resource):
     """`/api/oidc/clients/{client_id}`."""
-
-    def __init__(self, clients: Clients, admin: AdminAuth, clock: Clock) -> None:
-        self._clients = clients
-        self._admin = admin
-        self._clock = clock
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
         """Its metadata, without secrets."""
-        self._admin.require(req)
-        send_json(resp, _known(self._clients.registered(client_id, now=int(self._clock()))).public_metadata())
+        self.parts.admin.require(req)
+        send_json(resp, _known(self.parts.clients.registered(client_id, now=req.context.now)).public_metadata())
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
         """Replace its metadata; its secrets stay."""
-        self._admin.require(req)
+        self.parts.admin.require(req)
         try:
-            changed = self._clients.change(client_id, _metadata(req), now=int(self._clock()))
+            changed = self.parts.clients.change(client_id, _metadata(req), now=req.context.now)
         except InvalidClientMetadata as error:
             raise _refused(error) from None
         except ClientReadOnly:
@@ -89,9 +77,9 @@ class OneClient:
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
         """Remove it: what it holds is worth nothing from now on."""
-        self._admin.require(req)
+        self.parts.admin.require(req)
         try:
-            removed = self._clients.remove(client_id, now=int(self._clock()))
+            removed = self.parts.clients.remove(client_id, now=req.context.now)
         except ClientReadOnly:
             raise ApiError("CLIENT_READ_ONLY") from None
         if not removed:
@@ -99,19 +87,14 @@ class OneClient:
         resp.status_code = 204
 
 
-class ClientSecretRotation:
+class ClientSecretRotation(Resource):
     """`POST /api/oidc/clients/{client_id}/secret`."""
-
-    def __init__(self, clients: Clients, admin: AdminAuth, clock: Clock) -> None:
-        self._clients = clients
-        self._admin = admin
-        self._clock = clock
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
         """Give it a new secret; the old one is good for an hour."""
-        self._admin.require(req)
+        self.parts.admin.require(req)
         try:
-            secret = self._clients.rotate_secret(client_id, now=int(self._clock()))
+            secret = self.parts.clients.rotate_secret(client_id, now=req.context.now)
         except ClientReadOnly:
             raise ApiError("CLIENT_READ_ONLY") from None
         if secret is None:
@@ -125,17 +108,12 @@ def _known(client: Client | None) -> Client:
     return client
 
 
-class AllGrants:
+class AllGrants(Resource):
     """`GET /api/oidc/grants?user_id=`: what a user has let clients do."""
-
-    def __init__(self, grants: Grants, admin: AdminAuth, clock: Clock) -> None:
-        self._grants = grants
-        self._admin = admin
-        self._clock = clock
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """List them; none for an unknown user."""
-        self._admin.require(req)
+        self.parts.admin.require(req)
         try:
             asked = read_query(req)
         except MalformedParameters:
@@ -143,7 +121,7 @@ class AllGrants:
         user_id = asked.values.get("user_id")
         if user_id is None or "user_id" in asked.repeated:
             raise ApiError("INVALID_REQUEST", hint="Name one user: ?user_id=")
-        grants = self._grants.of_user(user_id, now=int(self._clock()))
+        grants = self.parts.grants.of_user(user_id, now=req.context.now)
         send_json(resp, {"grants": [_shown(grant) for grant in grants]})
 
 
@@ -158,21 +136,28 @@ def _shown(grant: Grant) -> dict[str, Any]:
     }
 
 
-class OneGrant:
+class OneGrant(Resource):
     """`DELETE /api/oidc/grants/{grant_id}`."""
-
-    def __init__(self, grants: Grants, admin: AdminAuth, clock: Clock) -> None:
-        self._grants = grants
-        self._admin = admin
-        self._clock = clock
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, grant_id: str) -> None:
         """End it, and everything that hangs on it."""
-        self._admin.require(req)
-        now = int(self._clock())
-        grant = self._grants.find(grant_id, now=now) if is_grant_id(grant_id) else None
+        self.parts.admin.require(req)
+        now = req.context.now
+        grant = self.parts.grants.find(grant_id, now=now) if is_grant_id(grant_id) else None
         # The user is asked again before the next one.
         falling = [] if grant is None else [on_consent(grant.subject, grant.client_id, grant.issuer)]
-        if grant is None or not self._grants.end(grant.id, falling=falling, now=now):
+        if grant is None or not self.parts.grants.end(grant.id, falling=falling, now=now):
             raise ApiError("NOT_FOUND")
         resp.status_code = 204
+
+
+def routes(parts: Parts) -> tuple[Mount, ...]:
+    """Where they are."""
+    one = "/api/oidc/clients/{client_id}"
+    return (
+        Mount("/api/oidc/clients", AllClients(parts)),
+        Mount(one, OneClient(parts), named_by_others=True),
+        Mount(f"{one}/secret", ClientSecretRotation(parts), named_by_others=True),
+        Mount("/api/oidc/grants", AllGrants(parts)),
+        Mount("/api/oidc/grants/{grant_id}", OneGrant(parts)),
+    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import falcon
@@ -16,12 +16,12 @@ from service import __version__
 from service.handles import new_handle
 from service.records.claims import InvalidClaim, check_claims
 from service.records.sessions import SignIn
-from service.resources.browser import Browser
+from service.resources.parts import DEV_SIGN_IN, Page, Parts
 from service.resources.sign_in_request import is_user_id
-from service.sessions import LocalSessions
 from service.web.auth import is_own_form
 from service.web.cookies import cookie_values, set_cookie
 from service.web.errors import ApiError
+from service.web.mounts import Mount
 from service.web.params import MalformedParameters, read_form, read_query
 from service.web.redirects import send_redirect
 
@@ -52,26 +52,21 @@ def require_local(req: falcon.Request) -> None:
         raise ApiError("NOT_FOUND")
 
 
-class Home:
+class Home(Page):
     """`/`: what runs here."""
-
-    def __init__(self, browser: Browser, clock: Callable[[], float]) -> None:
-        self._browser = browser
-        self.show_failure = browser.show_failure
-        self._clock = clock
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Show it."""
         require_local(req)
         issuer = req.context.issuer
-        session = self._browser.session(req, now=int(self._clock()))
+        session = self.parts.browser.session(req, now=req.context.now)
         links = [
             ("Discovery", f"{issuer}/.well-known/openid-configuration", "what a relying party reads first"),
             ("JWKS", f"{issuer}/oidc/jwks", "the public keys that verify tokens"),
             ("Quickstart", f"{issuer}/dev/quickstart", "from here to a relying party of your own"),
             ("Readiness", "/readyz", "whether database and keys are well"),
         ]
-        self._browser.show(
+        self.parts.browser.show(
             req,
             resp,
             "home.html",
@@ -79,31 +74,21 @@ class Home:
             version=__version__,
             links=links,
             signed_in_as=None if session is None else session.user_id,
-            sign_in_url=f"{issuer}/dev/sign-in",
+            sign_in_url=issuer + DEV_SIGN_IN,
         )
 
 
-class Quickstart:
+class Quickstart(Page):
     """`/dev/quickstart`: the first steps, with this service's own address in every line."""
-
-    def __init__(self, browser: Browser) -> None:
-        self._browser = browser
-        self.show_failure = browser.show_failure
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Show it."""
         require_local(req)
-        self._browser.show(req, resp, "quickstart.html", issuer=req.context.issuer)
+        self.parts.browser.show(req, resp, "quickstart.html", issuer=req.context.issuer)
 
 
-class DevSignIn:
+class DevSignIn(Page):
     """`/dev/sign-in`: stands in for the app's sign-in page, and finishes as it would by the shared cookie."""
-
-    def __init__(self, browser: Browser, sessions: LocalSessions, clock: Callable[[], float]) -> None:
-        self._browser = browser
-        self.show_failure = browser.show_failure
-        self._sessions = sessions
-        self._clock = clock
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Show the form."""
@@ -133,10 +118,10 @@ class DevSignIn:
         if not is_user_id(user_id) or not _are_claims(claims):
             self._show(req, resp, form, error="A user id has no spaces: try alice.")
             return
-        now = int(self._clock())
+        now = req.context.now
         given = frozenset({"claims"} if claims else ())
-        new = self._sessions.create(SignIn(user_id, claims=claims, amr=("dev",), given=given), now=now)
-        self._browser.signed_in.set_cookie(req, resp, new.token, max_age_s=new.session.expires_at - now)
+        new = self.parts.sessions.create(SignIn(user_id, claims=claims, amr=("dev",), given=given), now=now)
+        self.parts.browser.signed_in.set_cookie(req, resp, new.token, max_age_s=new.session.expires_at - now)
         issuer = req.context.issuer
         back = form.get("return_to", "")
         own = back.startswith(f"{issuer}/oidc/interaction/")  # nobody is sent anywhere else from here
@@ -152,7 +137,7 @@ class DevSignIn:
     ) -> None:
         token = new_handle()
         set_cookie(req, resp, _FORM_COOKIE, token, max_age_s=3600, same_site="Strict")
-        self._browser.show(
+        self.parts.browser.show(
             req,
             resp,
             "dev_sign_in.html",
@@ -160,7 +145,7 @@ class DevSignIn:
             return_to=filled.get("return_to"),
             filled={name: filled.get(name, "") for name in _TYPED},
             form_token=token,
-            action=f"{req.context.issuer}/dev/sign-in",
+            action=req.context.issuer + DEV_SIGN_IN,
             error=error,
             users=["alice", "bob"],
         )
@@ -172,3 +157,14 @@ def _are_claims(claims: dict[str, str]) -> bool:
     except InvalidClaim:
         return False
     return True
+
+
+def routes(parts: Parts) -> tuple[Mount, ...]:
+    """Where they are, in dev mode; elsewhere there are none."""
+    if not parts.settings.dev_mode:
+        return ()
+    return (
+        Mount("/", Home(parts)),
+        Mount("/dev/quickstart", Quickstart(parts)),
+        Mount(DEV_SIGN_IN, DevSignIn(parts)),
+    )

@@ -10,12 +10,15 @@ from typing import Final
 
 import falcon
 
-from service.keys.signing import Keyring, Keys
-from service.protocol.metadata import build_metadata
-from service.records.scopes import STANDARD_SCOPES, Scopes
+from service.issuer import issuer_path
+from service.keys.signing import Keyring
+from service.protocol.metadata import ENDPOINTS, build_metadata
+from service.resources.parts import Parts, Resource
 from service.web.caching import NO_STORE, PUBLIC, Document, keep_for, send_document, send_preflight
+from service.web.mounts import Mount
 
 _METHODS = "GET, HEAD, OPTIONS"
+_WELL_KNOWN: Final = ("/.well-known/openid-configuration", "/.well-known/oauth-authorization-server")
 _ISSUERS_KEPT: Final = 64
 
 
@@ -27,24 +30,18 @@ class _Made:
     documents: dict[str, Document]
 
 
-class Discovery:
-    """The metadata document of the request's issuer.
+class Discovery(Resource):
+    """The metadata document of the configured issuer, or of the request's where none is."""
 
-    Args:
-        keyring: says which algorithms verifiers will meet.
-        issuer: the configured issuer; None when it comes from each request's `Host`.
-        scopes: what there is to ask for.
-    """
-
-    def __init__(self, keyring: Keys, *, issuer: str | None, scopes: Scopes = STANDARD_SCOPES) -> None:
-        self._keyring = keyring
-        self._issuer = issuer
-        self._scopes = scopes
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        self._issuer = parts.settings.issuer
+        self._scopes = parts.settings.scopes
         self._made = _Made((), {})
 
     def _document(self, issuer: str) -> Document:
         """The document, prepared anew only when the algorithms have changed."""
-        algs = tuple(self._keyring.current().advertised_algs)
+        algs = tuple(self.parts.keys.current().advertised_algs)
         made = self._made
         if made.algs != algs:
             made = self._made = _Made(algs, {})
@@ -69,16 +66,16 @@ class Discovery:
         send_preflight(req, resp, _METHODS)
 
 
-class Jwks:
+class Jwks(Resource):
     """The published keys: the same for every issuer."""
 
-    def __init__(self, keyring: Keys) -> None:
-        self._keyring = keyring
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
         self._made: tuple[Keyring, Document] | None = None
 
     def _document(self) -> Document:
         """The JWK Set, prepared anew only when the keyring is another."""
-        keyring, made = self._keyring.current(), self._made
+        keyring, made = self.parts.keys.current(), self._made
         if made is None or made[0] is not keyring:
             made = self._made = (keyring, Document.of(keyring.jwks()))
         return made[1]
@@ -86,8 +83,16 @@ class Jwks:
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer with the JWK Set; it may be kept until the set changes."""
         document = self._document()
-        send_document(req, resp, document, cache_control=keep_for(self._keyring.max_age_s()))
+        send_document(req, resp, document, cache_control=keep_for(self.parts.keys.max_age_s()))
 
     def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer a preflight."""
         send_preflight(req, resp, _METHODS)
+
+
+def routes(parts: Parts) -> tuple[Mount, ...]:
+    """Where they are; RFC 8414 §3.1 inserts the well-known part before the issuer's path, Discovery §4 puts it behind."""
+    discovery, prefix = Discovery(parts), issuer_path(parts.settings.issuer or "")
+    inserted = [Mount(path + prefix, discovery, at_root=True) for path in _WELL_KNOWN if prefix]
+    behind = [Mount(path, discovery) for path in _WELL_KNOWN]
+    return (*behind, *inserted, Mount(ENDPOINTS["jwks_uri"], Jwks(parts)))

@@ -5,26 +5,24 @@ Every answer is an address for the browser which the app has in front of it; the
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 import falcon
 from msgspec import UNSET, Meta, UnsetType, structs
 
-from service.clients import Clients
 from service.handles import new_handle
 from service.protocol.authorize import Asked, build_request
 from service.records.clients import Client
-from service.records.interactions import Interaction, Interactions, Report, Step, on_interaction
+from service.records.interactions import Interaction, Report, Step, on_interaction
 from service.records.scopes import words_of
 from service.records.sessions import Session
 from service.resources.browser import wanted_by_app
+from service.resources.parts import Parts, Resource
 from service.resources.sign_in_request import SignInRequest, UserId
-from service.sessions import LocalSessions
 from service.storage.interface import NotStanding, Record
-from service.web.auth import AdminAuth
 from service.web.bodies import StrictModel, read_json, read_optional_json
 from service.web.errors import ApiError
+from service.web.mounts import Mount
 from service.web.redirects import with_parameters
 from service.web.render import send_json
 
@@ -47,31 +45,17 @@ class _Rejection(StrictModel, frozen=True):
     error_description: _Printable = "The user, or the app for him, said no."
 
 
-class _Base:
-    def __init__(
-        self,
-        interactions: Interactions,
-        clients: Clients,
-        sessions: LocalSessions,
-        admin: AdminAuth,
-        clock: Callable[[], float],
-    ) -> None:
-        self._interactions = interactions
-        self._clients = clients
-        self._sessions = sessions
-        self._admin = admin
-        self._clock = clock
-
+class _Base(Resource):
     def _opened(self, req: falcon.Request, interaction_id: str, *, now: int) -> Interaction:
-        self._admin.require(req)
+        self.parts.admin.require(req)
         # The backend may call over an internal address: the interaction knows under which issuer it began.
-        interaction = self._interactions.find(interaction_id, issuer=None, now=now)
+        interaction = self.parts.interactions.find(interaction_id, issuer=None, now=now)
         if interaction is None:
             raise ApiError("NOT_FOUND")
         return interaction
 
     def _answer(self, resp: falcon.Response, interaction: Interaction, report: Report, *, now: int) -> None:
-        verifier = self._interactions.report(interaction, report, now=now)
+        verifier = self.parts.interactions.report(interaction, report, now=now)
         if verifier is None:
             raise ApiError("NOT_FOUND")
         self._send(resp, interaction, verifier)
@@ -87,9 +71,9 @@ class OneInteraction(_Base):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, interaction_id: str) -> None:
         """What was asked, and by whom."""
-        now = int(self._clock())
+        now = req.context.now
         interaction = self._opened(req, interaction_id, now=now)
-        client = self._clients.find(interaction.parameters["client_id"], now=now)
+        client = self.parts.clients.find(interaction.parameters["client_id"], now=now)
         if client is None:
             raise ApiError("NOT_FOUND")
         shown = _shown(interaction, client)
@@ -99,7 +83,7 @@ class OneInteraction(_Base):
 
     def _asked_user(self, interaction: Interaction, *, now: int) -> dict[str, Any]:
         """Whose consent is asked for, so that the app's page asks nobody else."""
-        claims = self._sessions.user(interaction.state.asked_user_id, now=now).claims
+        claims = self.parts.sessions.user(interaction.state.asked_user_id, now=now).claims
         return {
             "user_id": interaction.state.asked_user_id,
             "sid": interaction.state.asked_sid,
@@ -139,18 +123,18 @@ class ReportLogin(_Base):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, interaction_id: str) -> None:
         """Begin the user's session, whose token is never shown, and keep the report: one transaction."""
-        now = int(self._clock())
+        now = req.context.now
         interaction = self._opened(req, interaction_id, now=now)
-        sign_in = read_json(req, SignInRequest).sign_in(now=now, max_lifetime_s=self._sessions.lifetime_s)
+        sign_in = read_json(req, SignInRequest).sign_in(now=now, max_lifetime_s=self.parts.sessions.lifetime_s)
         req.context.user = sign_in.user_id
         verifier = new_handle()
 
         def reported(session: Session) -> Record:
             report = Report(sid=session.sid, user_id=session.user_id)
-            return self._interactions.verifier_record(interaction, verifier, report, now=now)
+            return self.parts.interactions.verifier_record(interaction, verifier, report, now=now)
 
         try:
-            self._sessions.create(
+            self.parts.sessions.create(
                 sign_in, beside=reported, standing_on=[on_interaction(interaction)], now=now
             )
         except NotStanding:
@@ -163,14 +147,14 @@ class ReportConsent(_Base):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, interaction_id: str) -> None:
         """To all that was asked, or to a part of it."""
-        now = int(self._clock())
+        now = req.context.now
         interaction = self._opened(req, interaction_id, now=now)
         consent = read_optional_json(req, _ConsentRequest)
         if interaction.state.step is not Step.CONSENT:
             raise ApiError("WRONG_STEP")
         if consent.user_id is not UNSET and consent.user_id != interaction.state.asked_user_id:
             raise ApiError("WRONG_USER")
-        words = self._clients.scopes.words
+        words = self.parts.clients.scopes.words
         scope = words if consent.scope is UNSET else words_of(consent.scope)
         if not scope or not set(scope) <= {*words, *words_of(interaction.parameters.get("scope"))}:
             raise ApiError("INVALID_BODY", field="scope")
@@ -184,7 +168,18 @@ class ReportRejection(_Base):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, interaction_id: str) -> None:
         """Send the client an error."""
-        now = int(self._clock())
+        now = req.context.now
         interaction = self._opened(req, interaction_id, now=now)
         rejection = read_optional_json(req, _Rejection)
         self._answer(resp, interaction, Report(error=structs.asdict(rejection)), now=now)
+
+
+def routes(parts: Parts) -> tuple[Mount, ...]:
+    """Where they are."""
+    one = "/api/oidc/interactions/{interaction_id}"
+    return (
+        Mount(one, OneInteraction(parts)),
+        Mount(f"{one}/login", ReportLogin(parts)),
+        Mount(f"{one}/consent", ReportConsent(parts)),
+        Mount(f"{one}/reject", ReportRejection(parts)),
+    )

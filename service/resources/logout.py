@@ -5,20 +5,21 @@ Spec: OpenID Connect RP-Initiated Logout 1.0 §2, §3
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import falcon
 
-from service.clients import Clients
 from service.handles import hash_handle, new_handle
-from service.keys.signing import Keys
 from service.protocol.id_tokens import read_hint
+from service.protocol.metadata import ENDPOINTS
 from service.records.clients import Client
-from service.records.waiting import Waiting, as_kept, from_kept, is_too_large
-from service.resources.browser import Browser, Shown
+from service.records.waiting import as_kept, from_kept, is_too_large
+from service.resources.browser import Shown
+from service.resources.parts import Page, Parts
 from service.storage.interface import Kind, Record
 from service.web.auth import is_own_form
+from service.web.mounts import Mount
 from service.web.params import MalformedParameters, Parameters, read_form, read_query
 from service.web.redirects import send_redirect, with_parameters
 
@@ -72,45 +73,18 @@ class _Wish:
         return {name: value for name, value in values.items() if value is not None}
 
 
-class Logout:
-    """The end-session endpoint.
-
-    Args:
-        browser: who is in front of us.
-        waiting: keeps a request, and a form that is shown.
-        clients: who is registered.
-        keyring: reads hints.
-        clock: Unix s.
-        logout_url: the app's own sign-out page, gone to afterwards.
-    """
+class Logout(Page):
+    """The end-session endpoint."""
 
     head_is_get = False  # nobody looks at this without doing it
 
-    def __init__(
-        self,
-        browser: Browser,
-        waiting: Waiting,
-        clients: Clients,
-        keyring: Keys,
-        clock: Callable[[], float],
-        *,
-        logout_url: str | None,
-    ) -> None:
-        self._browser = browser
-        self.show_failure = browser.show_failure
-        self._waiting = waiting
-        self._clients = clients
-        self._keyring = keyring
-        self._clock = clock
-        self._logout_url = logout_url
-
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Sign out at once where a genuine hint names the user; ask where it does not."""
-        now = int(self._clock())
+        now = req.context.now
         try:
             parameters = read_query(req)
         except MalformedParameters:
-            self._browser.show_error(req, resp, _MALFORMED, cause="malformed_query")
+            self.parts.browser.show_error(req, resp, _MALFORMED, cause="malformed_query")
             return
         if _is_way_back(req.query_string):
             self._go_back(req, resp, parameters.values.get(_DONE, ""), now=now)
@@ -121,7 +95,7 @@ class Logout:
             wish = self._asked(req, resp, parameters, now=now)
         if wish is None:
             return
-        shown = self._browser.look(req, now=now)
+        shown = self.parts.browser.look(req, now=now)
         if wish.subject is None and not shown.sessions:  # without a hint nobody is sent on unasked (§2)
             self._leave(req, resp, replace(wish, uri=None), now=now)
         elif self._is_certain(req, wish, shown, now=now):
@@ -131,11 +105,11 @@ class Logout:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Take the answer of the confirm form; any other POST comes back as a GET, where cookies come along."""
-        now = int(self._clock())
+        now = req.context.now
         try:
             form = read_form(req)
         except MalformedParameters as error:
-            self._browser.show_error(req, resp, _MALFORMED, cause="malformed_form", status=error.status)
+            self.parts.browser.show_error(req, resp, _MALFORMED, cause="malformed_form", status=error.status)
             return
         if "form_token" not in form.values or form.repeated:
             wish = self._asked(req, resp, form, now=now)
@@ -143,23 +117,23 @@ class Logout:
                 found_by = self._keep(req, wish, now=now)
                 send_redirect(resp, with_parameters(f"{req.context.issuer}/oidc/logout", found_by))
             return
-        store, id_hash = self._browser.store, _form_hash(form.values["form_token"])
+        store, id_hash = self.parts.browser.store, _form_hash(form.values["form_token"])
         asked = store.get(Kind.INTERACTION, id_hash, now=now)
-        shown = self._browser.look(req, now=now)
+        shown = self.parts.browser.look(req, now=now)
         sids = {session.sid for session in shown.sessions}
         if asked is None or not is_own_form(req) or (sids and asked.session_id not in sids):
-            self._browser.show_error(req, resp, _TOO_OLD, cause="not_the_form_shown", status=403)
+            self.parts.browser.show_error(req, resp, _TOO_OLD, cause="not_the_form_shown", status=403)
             return
         wish = self._kept(req, asked, now=now) or _Wish()
         is_yes = form.values.get("decision") == "allow"
         if is_yes and asked.session_id not in {sid for _, sid in shown.ends}:
             back = wish.return_to
-            self._browser.show_error(req, resp, _NOT_HERE, cause="not_this_browser", status=403, back=back)
+            self.parts.browser.show_error(req, resp, _NOT_HERE, cause="not_this_browser", status=403, back=back)
         # Taken only where it counts: a form that another site sends is there for the user's own answer.
         elif store.take(Kind.INTERACTION, id_hash, now=now) is None:
-            self._browser.show_error(req, resp, _TOO_OLD, cause="not_the_form_shown", status=403)
+            self.parts.browser.show_error(req, resp, _TOO_OLD, cause="not_the_form_shown", status=403)
         elif not is_yes:
-            self._browser.show(req, resp, "logged_out.html", issuer=req.context.issuer, signed_out=not sids)
+            self.parts.browser.show(req, resp, "logged_out.html", issuer=req.context.issuer, signed_out=not sids)
         else:
             self._sign_out(req, resp, wish, shown, now=now)
 
@@ -173,9 +147,9 @@ class Logout:
             return wish.is_of(shown)
         if wish.subject is None or wish.sid is None:
             return False
-        if self._browser.sessions.of_sid(wish.subject, wish.sid, now=now) is None:
+        if self.parts.browser.sessions.of_sid(wish.subject, wish.sid, now=now) is None:
             return True
-        return wish.client is not None and wish.client.logout_by_hint and not self._browser.is_one(req)
+        return wish.client is not None and wish.client.logout_by_hint and not self.parts.browser.is_one(req)
 
     # --- what is asked for ---
 
@@ -186,9 +160,9 @@ class Logout:
         wish = None if parameters.repeated else self._wish(req, parameters.values, now=now)
         if wish is None:
             cause = "no_repeats" if parameters.repeated else "logout_request_unfit"
-            self._browser.show_error(req, resp, _UNFIT, cause=cause)
+            self.parts.browser.show_error(req, resp, _UNFIT, cause=cause)
         elif is_too_large(wish.kept):
-            self._browser.show_error(req, resp, _TOO_LARGE, cause="size")
+            self.parts.browser.show_error(req, resp, _TOO_LARGE, cause="size")
         else:
             return wish
         return None
@@ -196,7 +170,7 @@ class Logout:
     def _wish(self, req: falcon.Request, values: Mapping[str, str], *, now: int) -> _Wish | None:
         hint = None
         if "id_token_hint" in values:
-            hint = read_hint(self._keyring, values["id_token_hint"], issuer=req.context.issuer)
+            hint = read_hint(self.parts.keys, values["id_token_hint"], issuer=req.context.issuer)
         if hint is None:
             return self._believed(values, None, None, now=now)
         client_id = str(hint["aud"])
@@ -208,7 +182,7 @@ class Logout:
         self, values: Mapping[str, str], subject: str | None, sid: str | None, *, now: int
     ) -> _Wish | None:
         """What its client may ask for; None when its parts contradict each other."""
-        client = self._clients.find(values["client_id"], now=now) if "client_id" in values else None
+        client = self.parts.clients.find(values["client_id"], now=now) if "client_id" in values else None
         uri = values.get("post_logout_redirect_uri")
         # Exactly as it is registered, for this very client; else nobody is sent anywhere (§3).
         registered = client is not None and uri in client.post_logout_redirect_uris
@@ -228,20 +202,20 @@ class Logout:
         if wish.client is None:
             return {}
         handle = new_handle()
-        self._waiting.keep(self._to_record(req, wish, _request_hash(handle), now=now), ending=True, now=now)
+        self.parts.waiting.keep(self._to_record(req, wish, _request_hash(handle), now=now), ending=True, now=now)
         return {_POSTED: handle}
 
     def _posted(
         self, req: falcon.Request, resp: falcon.Response, unverified_handle: str, *, now: int
     ) -> _Wish | None:
         """What was posted; None when a page has said that it is over. Not taken, for a page may be loaded anew."""
-        record = self._browser.store.get(Kind.INTERACTION, _request_hash(unverified_handle), now=now)
+        record = self.parts.browser.store.get(Kind.INTERACTION, _request_hash(unverified_handle), now=now)
         if record is None or record.body["issuer"] != req.context.issuer:
-            self._browser.show_error(req, resp, _TOO_OLD, cause="logout_request_over")
+            self.parts.browser.show_error(req, resp, _TOO_OLD, cause="logout_request_over")
             return None
         wish = self._kept(req, record, now=now)
         if wish is None:  # its client has changed
-            self._browser.show_error(req, resp, _UNFIT, cause="logout_request_unfit")
+            self.parts.browser.show_error(req, resp, _UNFIT, cause="logout_request_unfit")
         return wish
 
     def _to_record(self, req: falcon.Request, wish: _Wish, id_hash: str, *, now: int) -> Record:
@@ -251,7 +225,7 @@ class Logout:
             "subject": wish.subject,
             "sid": wish.sid,
         }
-        return Record(Kind.INTERACTION, id_hash, now + _FORM_S, self._browser.address(req), body=body)
+        return Record(Kind.INTERACTION, id_hash, now + _FORM_S, self.parts.browser.address(req), body=body)
 
     def _kept(self, req: falcon.Request, record: Record, *, now: int) -> _Wish | None:
         body = record.body
@@ -270,8 +244,8 @@ class Logout:
         sid = shown.sessions[0].sid if shown.sessions else wish.sid
         token = new_handle()
         form = self._to_record(req, wish, _form_hash(token), now=now)
-        self._waiting.keep(replace(form, session_id=sid or ""), ending=True, now=now)
-        self._browser.show(
+        self.parts.waiting.keep(replace(form, session_id=sid or ""), ending=True, now=now)
+        self.parts.browser.show(
             req,
             resp,
             "logout_confirm.html",
@@ -288,36 +262,36 @@ class Logout:
         hinted = [] if wish.subject is None or wish.sid is None else [(wish.subject, wish.sid)]
         if shown.sessions and wish.subject not in {user_id for user_id, _ in shown.ends}:
             hinted = []
-        self._browser.end(shown, *hinted, now=now)
+        self.parts.browser.end(shown, *hinted, now=now)
         self._leave(req, resp, wish, now=now)
 
     def _leave(self, req: falcon.Request, resp: falcon.Response, wish: _Wish, *, now: int) -> None:
         """Drop the cookies, and send the browser on: first to the app's page, which comes back to us."""
-        self._browser.sign_out(req, resp)
+        self.parts.browser.sign_out(req, resp)
         issuer = req.context.issuer
-        if self._logout_url is not None:
+        if self.parts.settings.logout_url is not None:
             back = f"{issuer}/oidc/logout?{_DONE}"
             if wish.return_to is not None:
                 handle = new_handle()
-                self._waiting.keep(self._to_record(req, wish, _back_hash(handle), now=now), now=now)
+                self.parts.waiting.keep(self._to_record(req, wish, _back_hash(handle), now=now), now=now)
                 back = f"{back}={handle}"
-            send_redirect(resp, with_parameters(self._logout_url, {"return_to": back}))
+            send_redirect(resp, with_parameters(self.parts.settings.logout_url, {"return_to": back}))
         elif wish.return_to is not None:
             send_redirect(resp, wish.return_to)
         else:
-            self._browser.show(req, resp, "logged_out.html", issuer=issuer, signed_out=True)
+            self.parts.browser.show(req, resp, "logged_out.html", issuer=issuer, signed_out=True)
 
     def _go_back(
         self, req: falcon.Request, resp: falcon.Response, unverified_handle: str, *, now: int
     ) -> None:
         """The way back from the app's own sign-out page, any number of times; it ends nothing."""
-        record = self._browser.store.get(Kind.INTERACTION, _back_hash(unverified_handle), now=now)
+        record = self.parts.browser.store.get(Kind.INTERACTION, _back_hash(unverified_handle), now=now)
         wish = None if record is None else self._kept(req, record, now=now)
         if wish is not None and wish.return_to is not None:
             send_redirect(resp, wish.return_to)
             return
-        nobody = not self._browser.look(req, now=now).sessions
-        self._browser.show(req, resp, "logged_out.html", issuer=req.context.issuer, signed_out=nobody)
+        nobody = not self.parts.browser.look(req, now=now).sessions
+        self.parts.browser.show(req, resp, "logged_out.html", issuer=req.context.issuer, signed_out=nobody)
 
 
 def _is_way_back(query: str) -> bool:
@@ -338,3 +312,8 @@ def _form_hash(unverified_token: str) -> str:
 def _request_hash(unverified_handle: str) -> str:
     """The id of a request that was posted, which neither a form nor an interaction has."""
     return hash_handle(f"logout request\n{unverified_handle}")
+
+
+def routes(parts: Parts) -> tuple[Mount, ...]:
+    """Where it is."""
+    return (Mount(ENDPOINTS["end_session_endpoint"], Logout(parts)),)

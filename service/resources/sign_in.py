@@ -12,10 +12,7 @@ from typing import Final
 
 import falcon
 
-from service.clients import Clients
 from service.handles import new_handle
-from service.keys.signing import Keys
-from service.notices import Notices
 from service.protocol.authorize import AuthorizationRequest
 from service.protocol.errors import OAuthError
 from service.protocol.grants.authorization_code import new_code
@@ -38,10 +35,10 @@ from service.protocol.sign_in import (
 from service.records.clients import on_client
 from service.records.consents import on_consent, remembered_scope, remembering
 from service.records.form_answers import ANSWERED_S, Answered, find_answer
-from service.records.interactions import NOTHING, Beside, Interaction, Interactions, State
-from service.records.lifetimes import Lifetimes
+from service.records.interactions import NOTHING, Beside, Interaction, State
 from service.records.sessions import Session, on_session
-from service.resources.browser import Browser, wanted_by_app
+from service.resources.browser import wanted_by_app
+from service.resources.parts import Parts
 from service.storage.interface import Contended
 from service.web.binding import bind, keep_on, shown, unbind
 from service.web.redirects import send_authorization_response, send_redirect, with_parameters
@@ -98,29 +95,9 @@ class _Stored:
 
 @dataclass(frozen=True)
 class Flow:
-    """Takes a sign-in one step further; what `Authorize` and `OpenInteraction` share.
+    """Takes a sign-in one step further; what `Authorize` and `OpenInteraction` share."""
 
-    Attributes:
-        browser: who is in front of us.
-        clients: who is registered.
-        interactions: what waits.
-        keyring: reads hints; without a signing key nothing begins.
-        lifetimes: of codes.
-        clock: Unix s.
-        notices: tells the operator what a client lacks.
-        login_url: the app's sign-in page, or the path of a page of ours; None: nobody can sign in.
-        consent_url: the app's consent page; None means the built-in one.
-    """
-
-    browser: Browser
-    clients: Clients
-    interactions: Interactions
-    keyring: Keys
-    lifetimes: Lifetimes
-    clock: Callable[[], float]
-    notices: Notices
-    login_url: str | None
-    consent_url: str | None
+    parts: Parts
 
     def go_on(self, req: falcon.Request, resp: falcon.Response, look: Look, *, now: int) -> None:
         """Read, decide, store, and only then do it; as often as somebody else was faster.
@@ -155,12 +132,12 @@ class Flow:
         self, req: falcon.Request, request: AuthorizationRequest, state: State, *, now: int
     ) -> tuple[Interaction, str]:
         """Keep the request, and the value of the cookie that shall bind it to this browser."""
-        return self.interactions.begin(
+        return self.parts.interactions.begin(
             request.parameters,
             state,
             hint_subject=request.hint_subject,
             issuer=req.context.issuer,
-            address=self.browser.address(req),
+            address=self.parts.browser.address(req),
             now=now,
         )
 
@@ -178,7 +155,7 @@ class Flow:
         A code that was used since is not sent twice: then a page says that it is over.
         """
         issuer = req.context.issuer
-        answered = find_answer(self.browser.store, interaction_id, unverified_token, issuer=issuer, now=now)
+        answered = find_answer(self.parts.browser.store, interaction_id, unverified_token, issuer=issuer, now=now)
         if answered is None or not any(map(answered.is_browser, shown(req, interaction_id))):
             return False
         req.context.client_id = answered.client_id
@@ -187,9 +164,9 @@ class Flow:
                 note(resp, answered.parameters["error"], "answered_before")
             self._send(req, resp, answered.redirect_uri, answered.parameters, answered.response_mode)
             return True
-        client = self.clients.find(answered.client_id, now=now)
+        client = self.parts.clients.find(answered.client_id, now=now)
         back = None if client is None else client.home(answered.redirect_uri)
-        self.browser.show_error(req, resp, _OVER, cause="interaction_over", back=back)
+        self.parts.browser.show_error(req, resp, _OVER, cause="interaction_over", back=back)
         return True
 
     def send_error(
@@ -209,19 +186,19 @@ class Flow:
         remembered: tuple[str, ...] = ()
         if session is not None and not client.first_party:  # who is not asked has nothing to remember
             key = (session.user_id, client.client_id, req.context.issuer)
-            remembered = remembered_scope(self.browser.store, *key, now=now)
+            remembered = remembered_scope(self.parts.browser.store, *key, now=now)
         opened_here = (req.uri_template or "").endswith("/oidc/interaction/{interaction_id}")
-        shows_form = self.consent_url is None and opened_here and not req.query_string
+        shows_form = self.parts.settings.consent_url is None and opened_here and not req.query_string
         form_token = new_handle() if shows_form else None
-        return Facts(seen.request, session, remembered, form_token, self.login_url is not None)
+        return Facts(seen.request, session, remembered, form_token, self.parts.login_url is not None)
 
     def _session(self, req: falcon.Request, seen: Seen, state: State, *, now: int) -> Session | None:
         report = seen.event.report if isinstance(seen.event, Reported) else None
         if report is not None and report.sid is not None and report.user_id is not None:
-            session = self.browser.sessions.of_sid(report.user_id, report.sid, now=now)
+            session = self.parts.browser.sessions.of_sid(report.user_id, report.sid, now=now)
             if session is not None:
                 return session
-        return self.browser.session(req, prefer_sid=preferred_sid(state, seen.event), now=now)
+        return self.parts.browser.session(req, prefer_sid=preferred_sid(state, seen.event), now=now)
 
     # --- store ---
 
@@ -250,7 +227,7 @@ class Flow:
             change = remembering(user_id, request.client.client_id, issuer, scope)
             beside += Beside((), (change,), (on_session(facts.session), *on_client(request.client)))
         if kept.signed_in is not None:
-            record, handle = self.browser.own_session(req, kept.signed_in, now=now)
+            record, handle = self.parts.browser.own_session(req, kept.signed_in, now=now)
             beside += Beside((record,), (), (on_session(kept.signed_in),))
         if seen.interaction is None:
             return self._store_first(req, request, after, effect, beside, told, now=now)
@@ -258,7 +235,7 @@ class Flow:
         if seen.form_token is not None and told is not None:
             answered = _answered(request, seen.interaction, seen.form_token, told)
         spent = seen.verifier if isinstance(seen.event, Reported) and seen.event.report is not None else None
-        is_kept = self.interactions.keep(
+        is_kept = self.parts.interactions.keep(
             seen.interaction, after, beside, unverified_verifier=spent, answered=answered, now=now
         )
         return _Stored(seen.interaction, None, handle, told) if is_kept else None
@@ -277,12 +254,12 @@ class Flow:
         if isinstance(effect, ToSignIn | AskConsent):
             return _Stored(*self.begin(req, request, after, now=now))
         # What is answered at once has no state to keep.
-        is_kept = beside == NOTHING or beside.put(self.browser.store, now=now)
+        is_kept = beside == NOTHING or beside.put(self.parts.browser.store, now=now)
         return _Stored(None, told=told) if is_kept else None
 
     def _code(self, effect: SendCode, issuer: str, now: int) -> tuple[str, Beside]:
         code, beside = new_code(
-            effect.request, effect.session, issuer=issuer, lifetimes=self.lifetimes, now=now
+            effect.request, effect.session, issuer=issuer, lifetimes=self.parts.lifetimes, now=now
         )
         if effect.unasked:
             consent = on_consent(effect.session.user_id, effect.request.client.client_id, issuer)
@@ -304,7 +281,7 @@ class Flow:
     ) -> None:
         interaction = stored.interaction
         if stored.handle is not None and facts.session is not None:
-            self.browser.give_own_session(req, resp, facts.session, stored.handle, now=now)
+            self.parts.browser.give_own_session(req, resp, facts.session, stored.handle, now=now)
         if stored.cookie is not None and interaction is not None:
             bind(req, resp, interaction.id, stored.cookie, max_age_s=interaction.expires_at - now)
         if isinstance(effect, ShowPage):
@@ -318,9 +295,9 @@ class Flow:
                 unbind(req, resp, interaction.id)
             request = seen.request
             self._send(req, resp, request.redirect_uri, stored.told, request.response_mode)
-        elif isinstance(effect, ToSignIn) and interaction is not None and self.login_url is not None:
-            at = interaction.issuer if self.login_url.startswith("/") else ""
-            send_redirect(resp, with_parameters(at + self.login_url, wanted_by_app(interaction)))
+        elif isinstance(effect, ToSignIn) and interaction is not None and self.parts.login_url is not None:
+            at = interaction.issuer if self.parts.login_url.startswith("/") else ""
+            send_redirect(resp, with_parameters(at + self.parts.login_url, wanted_by_app(interaction)))
         elif isinstance(effect, AskConsent) and interaction is not None:
             self._ask_consent(req, resp, interaction, facts, effect)
 
@@ -335,10 +312,10 @@ class Flow:
         wanted, client, session = wanted_by_app(interaction), facts.request.client, facts.session
         here = wanted["return_to"]
         if effect.form_token is None or session is None:
-            url = self.consent_url
+            url = self.parts.settings.consent_url
             send_redirect(resp, here if url is None else with_parameters(url, wanted))
             return
-        self.browser.show(
+        self.parts.browser.show(
             req,
             resp,
             "consent.html",
@@ -356,7 +333,7 @@ class Flow:
         text, detail = (_NO_PAGE, "PYLON_LOGIN_URL is unset") if page.status == 501 else (_OVER, "")
         if page.client_id is not None:
             req.context.client_id = page.client_id
-        self.browser.show_error(
+        self.parts.browser.show_error(
             req, resp, text, cause=page.cause, detail=detail, back=page.back, status=page.status
         )
 
@@ -368,7 +345,7 @@ class Flow:
         parameters: Mapping[str, str],
         response_mode: str,
     ) -> None:
-        stylesheet = self.browser.stylesheet(req)
+        stylesheet = self.parts.browser.stylesheet(req)
         send_authorization_response(
             resp, redirect_uri, parameters, response_mode=response_mode, stylesheet=stylesheet
         )

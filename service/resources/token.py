@@ -5,7 +5,7 @@ Spec: RFC 6749 §3.2, OpenID Connect Core 1.0 §5.3, RFC 7662, RFC 7009
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import falcon
 
@@ -15,36 +15,36 @@ from service.protocol.errors import OAuthError
 from service.protocol.grants import check_can_sign, exchange
 from service.protocol.grants.base import TokenRequest
 from service.protocol.grants.issuing import Issuing
+from service.protocol.metadata import ENDPOINTS
 from service.protocol.token_status import TokenStatus
 from service.records.clients import Client
-from service.web.auth import AdminAuth, bearer_token
+from service.resources.parts import Parts, Resource
+from service.web.auth import bearer_token
 from service.web.bodies import read_body
 from service.web.caching import send_preflight
 from service.web.errors import ApiError
+from service.web.mounts import Mount
 from service.web.oauth import form_parameters, send_bearer_error, send_oauth_error
 from service.web.params import is_form
 from service.web.render import send_json
 
-Clock = Callable[[], float]
 
-
-class Token:
+class Token(Resource):
     """`POST /oidc/token`."""
 
     any_origin = True
     send_error = staticmethod(send_oauth_error)
 
-    def __init__(self, clients: Clients, issuing: Issuing, clock: Clock) -> None:
-        self._clients = clients
+    def __init__(self, parts: Parts, issuing: Issuing) -> None:
+        super().__init__(parts)
         self._issuing = issuing
-        self._clock = clock
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Authenticate the client, then exchange what it shows."""
-        now = int(self._clock())
+        now = req.context.now
         values = form_parameters(req).values
         check_can_sign(values, self._issuing.keys)
-        client = authenticated(req, values, self._clients, now=now)
+        client = authenticated(req, values, self.parts.clients, now=now)
         request = TokenRequest(client, values, req.context.issuer, now, req.method, req.headers)
         answer = exchange(request, self._issuing)
         send_json(resp, answer)
@@ -55,15 +55,15 @@ class Token:
         send_preflight(req, resp, "POST, OPTIONS")
 
 
-class Userinfo:
+class Userinfo(Resource):
     """`/oidc/userinfo`: the token in the header, or in the body of a POST; never in the query."""
 
     any_origin = True
     send_error = staticmethod(send_bearer_error)
 
-    def __init__(self, status: TokenStatus, clock: Clock) -> None:
+    def __init__(self, parts: Parts, status: TokenStatus) -> None:
+        super().__init__(parts)
         self._status = status
-        self._clock = clock
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer with the claims."""
@@ -82,27 +82,25 @@ class Userinfo:
         if token is None:
             send_bearer_error(resp, None)
             return
-        send_json(resp, self._status.userinfo(token, issuer=req.context.issuer, now=int(self._clock())))
+        send_json(resp, self._status.userinfo(token, issuer=req.context.issuer, now=req.context.now))
 
     def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer a preflight."""
         send_preflight(req, resp, "GET, HEAD, POST, OPTIONS")
 
 
-class Introspect:
+class Introspect(Resource):
     """`POST /oidc/introspect`: for confidential clients, and for the operator's admin token."""
 
     send_error = staticmethod(send_oauth_error)
 
-    def __init__(self, clients: Clients, status: TokenStatus, admin: AdminAuth, clock: Clock) -> None:
-        self._clients = clients
+    def __init__(self, parts: Parts, status: TokenStatus) -> None:
+        super().__init__(parts)
         self._status = status
-        self._admin = admin
-        self._clock = clock
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Tell what a token is worth; `token_type_hint` changes nothing."""
-        now = int(self._clock())
+        now = req.context.now
         values = form_parameters(req).values
         asker = self._asker(req, values, now=now)
         answer = self._status.introspect(_token(values), asker, issuer=req.context.issuer, now=now)
@@ -111,13 +109,13 @@ class Introspect:
     def _asker(self, req: falcon.Request, values: Mapping[str, str], *, now: int) -> Client | None:
         if bearer_token(req) is not None:
             try:
-                self._admin.require(req)
+                self.parts.admin.require(req)
             except ApiError:
                 raise OAuthError(
                     "invalid_client", "The admin token is wrong.", cause="admin_token_wrong"
                 ) from None
             return None
-        client = authenticated(req, values, self._clients, now=now)
+        client = authenticated(req, values, self.parts.clients, now=now)
         if client.is_public:
             raise OAuthError(
                 "unauthorized_client", "A public client may not ask about tokens.", cause="public_client_asks"
@@ -125,22 +123,21 @@ class Introspect:
         return client
 
 
-class Revoke:
+class Revoke(Resource):
     """`POST /oidc/revoke`: a client ends its own tokens; about any other it is told nothing."""
 
     any_origin = True
     send_error = staticmethod(send_oauth_error)
 
-    def __init__(self, clients: Clients, status: TokenStatus, clock: Clock) -> None:
-        self._clients = clients
+    def __init__(self, parts: Parts, status: TokenStatus) -> None:
+        super().__init__(parts)
         self._status = status
-        self._clock = clock
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """200, whatever the token was."""
-        now = int(self._clock())
+        now = req.context.now
         values = form_parameters(req).values
-        client = authenticated(req, values, self._clients, now=now)
+        client = authenticated(req, values, self.parts.clients, now=now)
         self._status.revoke(_token(values), client, issuer=req.context.issuer, now=now)
         send_json(resp, {})
 
@@ -161,3 +158,29 @@ def _token(values: Mapping[str, str]) -> str:
     if token is None:
         raise OAuthError("invalid_request", "The parameter token is missing.", cause="token_missing")
     return token
+
+
+def routes(parts: Parts) -> tuple[Mount, ...]:
+    """Where they are."""
+    sessions = parts.sessions
+    issuing = Issuing(
+        grants=parts.grants,
+        users=sessions,
+        keys=parts.keys,
+        lifetimes=parts.lifetimes,
+        notices=parts.notices,
+    )
+    status = TokenStatus(
+        grants=parts.grants,
+        users=sessions,
+        keys=parts.keys,
+        session_of=lambda user_id, sid, now: sessions.of_sid(user_id, sid, now=now),
+        minted_issuer=parts.settings.jwt_issuer,
+        clients=parts.clients,
+    )
+    return (
+        Mount(ENDPOINTS["token_endpoint"], Token(parts, issuing)),
+        Mount(ENDPOINTS["userinfo_endpoint"], Userinfo(parts, status)),
+        Mount(ENDPOINTS["introspection_endpoint"], Introspect(parts, status)),
+        Mount(ENDPOINTS["revocation_endpoint"], Revoke(parts, status)),
+    )

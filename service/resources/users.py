@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import falcon
 
+from service.resources.parts import Parts, Resource
 from service.resources.sign_in_request import AboutUser, is_user_id
-from service.sessions import LocalSessions
-from service.web.auth import AdminAuth
 from service.web.bodies import read_json
 from service.web.errors import ApiError
+from service.web.mounts import Mount
 from service.web.render import send_json
 
 
-class OneUser:
+class OneUser(Resource):
     """The user's record."""
-
-    def __init__(self, sessions: LocalSessions, admin: AdminAuth, clock: Callable[[], float]) -> None:
-        self._sessions = sessions
-        self._admin = admin
-        self._clock = clock
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, user_id: str) -> None:
         """Replace the fields that are given; the rest stays as it is."""
-        self._admin.require(req)
+        self.parts.admin.require(req)
         wanted = read_json(req, AboutUser)
         if not is_user_id(user_id):
             raise ApiError("NOT_FOUND")
-        user = self._sessions.remember_user(wanted.about(user_id), now=int(self._clock()))
+        user = self.parts.sessions.remember_user(wanted.about(user_id), now=req.context.now)
         send_json(
             resp,
             {
@@ -39,3 +32,8 @@ class OneUser:
                 "attributes": user.attributes,
             },
         )
+
+
+def routes(parts: Parts) -> tuple[Mount, ...]:
+    """Where it is."""
+    return (Mount("/api/auth/users/{user_id}", OneUser(parts), named_by_others=True),)

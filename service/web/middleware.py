@@ -30,15 +30,22 @@ _access_log = structlog.get_logger("access")
 
 
 class RequestLog:
-    """Gives every request an id and a line in the log, and every answer its standing headers."""
+    """Gives every request an id, its time and a line in the log, and every answer its standing headers.
 
-    def __init__(self, forwarded_allow_ips: Iterable[str]) -> None:
+    Args:
+        forwarded_allow_ips: proxies whose `X-Forwarded-For` is believed.
+        clock: Unix s; read once a request.
+    """
+
+    def __init__(self, forwarded_allow_ips: Iterable[str], clock: Callable[[], float]) -> None:
         self._client_address = ClientAddress(forwarded_allow_ips)
+        self._clock = clock
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Take the request's id, or give it one."""
+        """Take the request's id, or give it one; `req.context.now` is when it came, Unix s."""
         context = req.context
         context.started = time.perf_counter()
+        context.now = int(self._clock())
         given = req.env.get("HTTP_X_REQUEST_ID", "")
         context.request_id = given if _REQUEST_ID.fullmatch(given) else new_request_id()
         resp.set_header("X-Request-Id", context.request_id)

@@ -47,12 +47,13 @@ class ExactRouter(CompiledRouter):
 
     Args:
         named_by_others: routes of one parameter that others choose: it may be sent encoded, and may hold slashes; of
-            two that fit, the first counts.
+            two that fit, the one that goes on after it counts.
     """
 
     def __init__(self, *, named_by_others: Iterable[str]) -> None:
         super().__init__()
-        self._named_by_others = [re.split(r"{(\w+)}", template) for template in named_by_others]
+        split = [re.split(r"{(\w+)}", template) for template in named_by_others]
+        self._named_by_others = sorted(split, key=lambda parts: -len(parts[-1]))
 
     def find(
         self, uri: str, req: falcon.Request | None = None

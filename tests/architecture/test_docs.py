@@ -21,7 +21,7 @@ import jwt
 import pytest
 from falcon import HTTP_METHODS, HTTPMethodNotAllowed
 
-from service.app import _derive_head, routes
+from service.app import routes
 from service.cli import main
 from service.keys.material import load_private_key
 from service.keys.signing import Keys, build_keyring
@@ -34,6 +34,7 @@ from service.records.scopes import SCOPE_CLAIMS, SCOPES
 from service.records.sessions import Session
 from service.records.users import User
 from service.resources import interactions
+from service.resources.parts import parts_of
 from service.resources.sign_in_request import AboutUser, SignInRequest, TrustedMintRequest
 from service.sessions import LocalSessions
 from service.settings import NAMES, read_settings
@@ -233,10 +234,10 @@ def mounted() -> set[str]:
     settings = read_settings({"PYLON_DEV_MODE": "1"}).settings
     store = open_store(settings)
     keyring = Keys(build_keyring(mint_alg=settings.jwt_alg))
-    table = routes(settings, store, keyring, LocalSessions(store, lifetime_s=1), clock=lambda: 0.0)
+    table = routes(parts_of(settings, store, keyring, LocalSessions(store, lifetime_s=1), lambda: 0.0))
     found = set()
-    for path, resource in table.items():
-        _derive_head(resource)
+    for path, mount in table.items():
+        resource = mount.resource
         methods = {method for method in HTTP_METHODS if hasattr(resource, f"on_{method.lower()}")}
         found |= {f"{method} {path}" for method in methods if method != "HEAD" or serves_head(resource)}
     return found
