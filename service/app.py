@@ -34,6 +34,7 @@ from service.startup import client_warnings, prepare
 from service.storage.interface import Store
 from service.web.errors import add_error_handlers
 from service.web.middleware import (
+    AdminOnly,
     CredentialedCors,
     ErrorsOfEndpoints,
     FailuresOfPages,
@@ -94,6 +95,7 @@ def create_app(
             ),
             FailuresOfPages(),
             KnownMethods(),
+            AdminOnly(parts.admin),
         ],
         router=ExactRouter(
             named_by_others=[path for path, mount in table.items() if mount.named_by_others]

@@ -35,15 +35,15 @@ def _refused(error: InvalidClientMetadata) -> ApiError:
 class AllClients(Resource):
     """`/api/oidc/clients`."""
 
+    admin_only = True
+
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """List them, without secrets."""
-        self.parts.admin.require(req)
         found = self.parts.clients.list(now=req.context.now)
         send_json(resp, {"clients": [client.public_metadata() for client in found]})
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Register one; its secret is shown now and never again."""
-        self.parts.admin.require(req)
         metadata = _metadata(req)
         try:
             client, made = self.parts.clients.add(metadata, now=req.context.now)
@@ -59,14 +59,14 @@ class AllClients(Resource):
 class OneClient(Resource):
     """`/api/oidc/clients/{client_id}`."""
 
+    admin_only = True
+
     def on_get(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
         """Its metadata, without secrets."""
-        self.parts.admin.require(req)
         send_json(resp, _known(self.parts.clients.registered(client_id, now=req.context.now)).public_metadata())
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
         """Replace its metadata; its secrets stay."""
-        self.parts.admin.require(req)
         try:
             changed = self.parts.clients.change(client_id, _metadata(req), now=req.context.now)
         except InvalidClientMetadata as error:
@@ -77,7 +77,6 @@ class OneClient(Resource):
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
         """Remove it: what it holds is worth nothing from now on."""
-        self.parts.admin.require(req)
         try:
             removed = self.parts.clients.remove(client_id, now=req.context.now)
         except ClientReadOnly:
@@ -90,9 +89,10 @@ class OneClient(Resource):
 class ClientSecretRotation(Resource):
     """`POST /api/oidc/clients/{client_id}/secret`."""
 
+    admin_only = True
+
     def on_post(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
         """Give it a new secret; the old one is good for an hour."""
-        self.parts.admin.require(req)
         try:
             secret = self.parts.clients.rotate_secret(client_id, now=req.context.now)
         except ClientReadOnly:
@@ -111,9 +111,10 @@ def _known(client: Client | None) -> Client:
 class AllGrants(Resource):
     """`GET /api/oidc/grants?user_id=`: what a user has let clients do."""
 
+    admin_only = True
+
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """List them; none for an unknown user."""
-        self.parts.admin.require(req)
         try:
             asked = read_query(req)
         except MalformedParameters:
@@ -139,9 +140,10 @@ def _shown(grant: Grant) -> dict[str, Any]:
 class OneGrant(Resource):
     """`DELETE /api/oidc/grants/{grant_id}`."""
 
+    admin_only = True
+
     def on_delete(self, req: falcon.Request, resp: falcon.Response, grant_id: str) -> None:
         """End it, and everything that hangs on it."""
-        self.parts.admin.require(req)
         now = req.context.now
         grant = self.parts.grants.find(grant_id, now=now) if is_grant_id(grant_id) else None
         # The user is asked again before the next one.

@@ -46,8 +46,9 @@ class _Rejection(StrictModel, frozen=True):
 
 
 class _Base(Resource):
-    def _opened(self, req: falcon.Request, interaction_id: str, *, now: int) -> Interaction:
-        self.parts.admin.require(req)
+    admin_only = True
+
+    def _opened(self, interaction_id: str, *, now: int) -> Interaction:
         # The backend may call over an internal address: the interaction knows under which issuer it began.
         interaction = self.parts.interactions.find(interaction_id, issuer=None, now=now)
         if interaction is None:
@@ -72,7 +73,7 @@ class OneInteraction(_Base):
     def on_get(self, req: falcon.Request, resp: falcon.Response, interaction_id: str) -> None:
         """What was asked, and by whom."""
         now = req.context.now
-        interaction = self._opened(req, interaction_id, now=now)
+        interaction = self._opened(interaction_id, now=now)
         client = self.parts.clients.find(interaction.parameters["client_id"], now=now)
         if client is None:
             raise ApiError("NOT_FOUND")
@@ -124,7 +125,7 @@ class ReportLogin(_Base):
     def on_post(self, req: falcon.Request, resp: falcon.Response, interaction_id: str) -> None:
         """Begin the user's session, whose token is never shown, and keep the report: one transaction."""
         now = req.context.now
-        interaction = self._opened(req, interaction_id, now=now)
+        interaction = self._opened(interaction_id, now=now)
         sign_in = read_json(req, SignInRequest).sign_in(now=now, max_lifetime_s=self.parts.sessions.lifetime_s)
         req.context.user = sign_in.user_id
         verifier = new_handle()
@@ -148,7 +149,7 @@ class ReportConsent(_Base):
     def on_post(self, req: falcon.Request, resp: falcon.Response, interaction_id: str) -> None:
         """To all that was asked, or to a part of it."""
         now = req.context.now
-        interaction = self._opened(req, interaction_id, now=now)
+        interaction = self._opened(interaction_id, now=now)
         consent = read_optional_json(req, _ConsentRequest)
         if interaction.state.step is not Step.CONSENT:
             raise ApiError("WRONG_STEP")
@@ -169,7 +170,7 @@ class ReportRejection(_Base):
     def on_post(self, req: falcon.Request, resp: falcon.Response, interaction_id: str) -> None:
         """Send the client an error."""
         now = req.context.now
-        interaction = self._opened(req, interaction_id, now=now)
+        interaction = self._opened(interaction_id, now=now)
         rejection = read_optional_json(req, _Rejection)
         self._answer(resp, interaction, Report(error=structs.asdict(rejection)), now=now)
 

@@ -52,9 +52,10 @@ def _listed(sessions: Iterable[Session], *, current_sid: str | None) -> dict[str
 class OneSession(Resource):
     """`/api/auth/session`: the app begins one with the admin token; its user ends it."""
 
+    admin_only = frozenset({"POST"})
+
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """403, then 413, 415 and 400."""
-        self.parts.admin.require(req)
         now = req.context.now
         sign_in = read_json(req, SignInRequest).sign_in(now=now, max_lifetime_s=self.parts.sessions.lifetime_s)
         req.context.user = sign_in.user_id
@@ -183,15 +184,15 @@ class OwnSession(Resource):
 class UserSessions(Resource):
     """`/api/auth/users/{user_id}/sessions`: how an app locks somebody out."""
 
+    admin_only = True
+
     def on_get(self, req: falcon.Request, resp: falcon.Response, user_id: str) -> None:
         """List them all; none for an unknown user."""
-        self.parts.admin.require(req)
         sessions = self.parts.sessions.list(user_id, now=req.context.now)
         send_json(resp, _listed(sessions, current_sid=None))
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, user_id: str) -> None:
         """End them all."""
-        self.parts.admin.require(req)
         count = self.parts.sessions.lock_out(user_id, now=req.context.now)
         send_json(resp, {"revoked_count": count})
 

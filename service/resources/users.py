@@ -15,9 +15,10 @@ from service.web.render import send_json
 class OneUser(Resource):
     """The user's record."""
 
+    admin_only = True
+
     def on_put(self, req: falcon.Request, resp: falcon.Response, user_id: str) -> None:
         """Replace the fields that are given; the rest stays as it is."""
-        self.parts.admin.require(req)
         wanted = read_json(req, AboutUser)
         if not is_user_id(user_id):
             raise ApiError("NOT_FOUND")

@@ -2,6 +2,7 @@
 
 What a resource is, it says itself, by attributes that one place each reads:
 
+    admin_only    only the admin token opens it: True, or some of its methods (`AdminOnly`)
     any_origin    scripts of any origin may read its answers (`OpenCors`)
     any_host      it answers whatever `Host` says (`IssuerOfRequest`)
     send_error    how it answers an error of OAuth (`ErrorsOfEndpoints`)
