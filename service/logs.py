@@ -15,12 +15,38 @@ import select
 import sys
 import threading
 from collections.abc import MutableMapping
+from contextvars import ContextVar
 from typing import Any, Final, TextIO
 
 import structlog
 
+#: Of the request that this thread answers. A thread that a request starts has none: what it does is no request's.
+_REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
+
+
+def begin_request(unverified_id: str) -> None:
+    """Name the request in every line until it ends, instead of the one before."""
+    _REQUEST_ID.set(unverified_id)
+
+
+def end_request() -> None:
+    """What this thread says from now on is of no request."""
+    _REQUEST_ID.set(None)
+
+
+def request_id() -> str | None:
+    """The id of the request that this thread answers; None between requests."""
+    return _REQUEST_ID.get()
+
+
+def _name_request(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if (current := _REQUEST_ID.get()) is not None:
+        event.setdefault("request_id", current)
+    return event
+
+
 _TIMESTAMP: Final = structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts")
-_SHARED: Final[list[Any]] = [structlog.processors.add_log_level, _TIMESTAMP]
+_SHARED: Final[list[Any]] = [_name_request, structlog.processors.add_log_level, _TIMESTAMP]
 _PATIENCE_MS: Final = 100
 _TOKEN_LIKE: Final = re.compile(r"[A-Za-z0-9_\-+/=.]{20,}")
 # gunicorn repeats the request line or the header that it refuses, and a failed request's whole target.

@@ -215,9 +215,7 @@ class Browser:
 
     def log_refusal(self, req: falcon.Request, detail: str, known: Mapping[str, str]) -> None:
         """Tell the operator what was refused, and by what they can change it."""
-        _log.warning(
-            "refused", request_id=req.context.request_id, route=req.uri_template, detail=detail, **known
-        )
+        _log.warning("refused", route=req.uri_template, detail=detail, **known)
 
     def show_failure(
         self,

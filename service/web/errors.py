@@ -181,7 +181,6 @@ def _on_store_unavailable(
 ) -> None:
     _log.error(
         "store_unavailable",
-        request_id=getattr(req.context, "request_id", ""),
         cause=type(error.__cause__).__name__,
         detail=without_tokens(error.reason),
     )
@@ -210,9 +209,4 @@ def _on_failure(
 
 
 def _log_failure(req: falcon.Request, error: Exception) -> None:
-    _log.error(
-        "request_failed",
-        request_id=getattr(req.context, "request_id", ""),
-        route=req.uri_template,
-        **describe_error(error),
-    )
+    _log.error("request_failed", route=req.uri_template, **describe_error(error))

@@ -14,6 +14,7 @@ import structlog
 
 from service.handles import new_request_id
 from service.issuer import InvalidHost, IssuerResolver
+from service.logs import begin_request, end_request
 from service.protocol.errors import OAuthError
 from service.web.auth import AdminAuth
 from service.web.bodies import drain_body
@@ -49,6 +50,7 @@ class RequestLog:
         context.now = int(self._clock())
         given = req.env.get("HTTP_X_REQUEST_ID", "")
         context.request_id = given if _REQUEST_ID.fullmatch(given) else new_request_id()
+        begin_request(context.request_id)
         resp.set_header("X-Request-Id", context.request_id)
         resp.set_header("X-Content-Type-Options", "nosniff")
 
@@ -78,6 +80,7 @@ class RequestLog:
             if (value := getattr(resp.context, name, None)) is not None:
                 line[name] = value
         _access_log.info("request", **line)
+        end_request()
 
 
 class ClientAddress:

@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import structlog
 
+from service.storage.interface import Store
 from service.web.middleware import ClientAddress
 from tests.http.conftest import Serve
 from tests.http.driver import House
@@ -190,3 +192,33 @@ def test_an_address_has_one_spelling(trusted: str, peer: str, forwarded: str, ex
     """An IPv4 peer of a listener for both families is that peer; an entry is an address, with or without its port."""
     env = {"REMOTE_ADDR": peer, "HTTP_X_FORWARDED_FOR": forwarded}
     assert ClientAddress([trusted]).of(env) == expected
+
+
+class _Talking:
+    """A store that says something each time that it is asked for a record, as any part of ours may."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "get":
+            structlog.get_logger("far").warning("said")
+        return getattr(self._store, name)
+
+
+def test_every_line_has_the_id_of_its_own_request(serve: Serve) -> None:
+    """Of two requests on one thread the second's lines never have the first's id, and what is said between them has none."""
+    house = serve(store_of=_Talking)
+    token = "pylon_" + "0" * 64
+    for number in (1, 2):
+        house.ask("GET", "/api/auth/me", token=token, headers={"X-Request-Id": f"request-{number}"})
+        structlog.get_logger("far").warning("said between")
+    lines = [json.loads(line) for line in house.log.getvalue().splitlines()]
+    assert [(line["event"], line.get("request_id")) for line in lines] == [
+        ("said", "request-1"),
+        ("request", "request-1"),
+        ("said between", None),
+        ("said", "request-2"),
+        ("request", "request-2"),
+        ("said between", None),
+    ]
