@@ -91,7 +91,7 @@ def application(alg: str, data_dir: Path) -> tuple[Wsgi, str]:
     configure_logging("info", "json")
     sessions = LocalSessions(prepared.store, lifetime_s=prepared.settings.session_lifetime_s)
     token = sessions.create(SignIn("alice"), now=int(time.time())).token
-    return create_app(prepared.settings, prepared.store, prepared.keyring, sessions), token
+    return create_app(prepared.settings, prepared.store, prepared.keyring), token
 
 
 def main() -> int:

@@ -10,6 +10,7 @@ from typing import Final
 import falcon
 import structlog
 
+from service.events import HEARD, Events
 from service.issuer import IssuerResolver, issuer_path
 from service.keys.ring import Margins
 from service.keys.signing import Keys
@@ -28,7 +29,6 @@ from service.resources import (
     users,
 )
 from service.resources.parts import Parts, parts_of
-from service.sessions import LocalSessions
 from service.settings import Settings
 from service.startup import client_warnings, prepare
 from service.storage.interface import Store
@@ -67,8 +67,8 @@ def create_app(
     settings: Settings,
     store: Store,
     keyring: Keys,
-    sessions_source: LocalSessions,
     clock: Callable[[], float] = time.time,
+    events: Events = HEARD,
 ) -> Application:
     """Put the application together.
 
@@ -76,10 +76,10 @@ def create_app(
         settings: the settings.
         store: where state lives.
         keyring: the keys; those of a managed ring come with the margins of their rotation.
-        sessions_source: who is signed in.
         clock: Unix s.
+        events: tell what has happened.
     """
-    parts = parts_of(settings, store, keyring, sessions_source, clock)
+    parts = parts_of(settings, store, keyring, clock, events)
     table = routes(parts)
     app: Application = falcon.App(
         middleware=[
@@ -97,9 +97,7 @@ def create_app(
             KnownMethods(),
             AdminOnly(parts.admin),
         ],
-        router=ExactRouter(
-            named_by_others=[path for path, mount in table.items() if mount.named_by_others]
-        ),
+        router=ExactRouter(named_by_others=[path for path, mount in table.items() if mount.named_by_others]),
     )
     add_error_handlers(app)
     for path, mount in table.items():
@@ -134,5 +132,4 @@ def get_app(clock: Callable[[], float] = time.time, margins: Margins | None = No
         log.info("key_made" if prepared.key_made else "key_loaded", kid=key.kid, alg=key.alg)
     prepared.store.keep_room()
     prepared.store.close()  # no connection crosses a fork
-    sessions_source = LocalSessions(prepared.store, lifetime_s=settings.session_lifetime_s)
-    return create_app(settings, prepared.store, prepared.keyring, sessions_source, clock)
+    return create_app(settings, prepared.store, prepared.keyring, clock)

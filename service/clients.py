@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import structlog
 
+from service.events import UNHEARD, ClientChanged, Events
 from service.handles import hash_handle, new_handle, new_id
 from service.protocol.clients import InvalidClientMetadata, MintedAudienceMissing, parse_client
 from service.records.clients import Client, ClientSecret, new_record, of_record, to_body
@@ -44,6 +45,7 @@ class Clients:
         minted_audience: the `aud` of minted tokens: no client may be called that, an ID token would be forged by it.
         scopes: what there is to ask for.
         mint_alg: the algorithm of minted tokens: one that signs ID tokens too takes an audience to tell them apart.
+        events: tell which client has changed.
     """
 
     def __init__(
@@ -55,7 +57,9 @@ class Clients:
         mint_alg: str = "HS256",
         id_token_algs: Sequence[str] = ("RS256",),
         scopes: Scopes = STANDARD_SCOPES,
+        events: Events = UNHEARD,
     ) -> None:
+        self._events = events
         self.scopes = scopes
         self._id_token_algs = id_token_algs
         self._fixed = {client.client_id: client for client in from_environment}
@@ -121,6 +125,7 @@ class Clients:
             self._store.delete(*_hanging_on(client_id), now=now)
         if not self._store.put(new_record(client), now=now):
             raise ClientExists
+        self._events.send(ClientChanged(client_id=client_id, what="registered"))
         return client, made
 
     def change(self, client_id: str, metadata: Mapping[str, Any], *, now: int) -> Client | None:
@@ -208,7 +213,7 @@ class Clients:
             ]
             return replace(current, secrets=(ClientSecret(hash_handle(secret)), *old[:_MOST_OLD_SECRETS]))
 
-        return None if self._change(client_id, rotated, now=now) is None else secret
+        return None if self._change(client_id, rotated, what="secret", now=now) is None else secret
 
     def remove(self, client_id: str, *, now: int) -> bool:
         """Remove a client; whether there was such a one.
@@ -218,14 +223,22 @@ class Clients:
         """
         self._check_own(client_id)
         falling = _hanging_on(client_id)
-        return self._store.take(Kind.CLIENT, hash_handle(client_id), falling=falling, now=now) is not None
+        removed = self._store.take(Kind.CLIENT, hash_handle(client_id), falling=falling, now=now) is not None
+        if removed:
+            self._events.send(ClientChanged(client_id=client_id, what="removed"))
+        return removed
 
     def _check_own(self, client_id: str) -> None:
         if client_id in self._fixed:
             raise ClientReadOnly
 
     def _change(
-        self, client_id: str, decide: Callable[[Client], Client | None], *, now: int
+        self,
+        client_id: str,
+        decide: Callable[[Client], Client | None],
+        *,
+        what: Literal["metadata", "secret"] = "metadata",
+        now: int,
     ) -> Client | None:
         self._check_own(client_id)
 
@@ -234,7 +247,10 @@ class Clients:
             return None if client is None else replace(record, body=to_body(client))
 
         record = self._store.change(Kind.CLIENT, hash_handle(client_id), decided, now=now)
-        return None if record is None else of_record(record, self.scopes)
+        if record is None:
+            return None
+        self._events.send(ClientChanged(client_id=client_id, what=what))
+        return of_record(record, self.scopes)
 
     def _checked(self, client: Client) -> Client:
         if self._lacks_minted_audience:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from service.events import UNHEARD, Events, SessionEnded, SignedIn, UserLockedOut
 from service.handles import hash_handle, is_session_token, new_id, new_session_token
 from service.records.sessions import MAX_SESSION_S, Session, SignIn, of_record, to_record
 from service.records.users import User, remembered
@@ -45,10 +46,12 @@ class LocalSessions:
     Args:
         store: where they live.
         lifetime_s: how long one lives unless the sign-in says less.
+        events: tell who was signed in and out.
     """
 
-    def __init__(self, store: Store, *, lifetime_s: int) -> None:
+    def __init__(self, store: Store, *, lifetime_s: int, events: Events = UNHEARD) -> None:
         self._store = store
+        self._events = events
         self.lifetime_s = lifetime_s
 
     def create(
@@ -87,6 +90,7 @@ class LocalSessions:
         changes = [remembered(sign_in)] if sign_in.given else []
         if not self._store.put(*records, changes=changes, standing_on=standing_on, now=now):
             raise Replayed
+        self._events.send(SignedIn(subject=session.user_id, sid=session.sid))
         return NewSession(token, session)
 
     def _begun(self, sign_in: SignIn, token: str, *, now: int) -> Session:
@@ -183,8 +187,13 @@ class LocalSessions:
         falling = [
             fitting(kind, outlives=False if kind is Kind.GRANT else None) for kind in FALLS_WITH_SESSION
         ]
-        return self._store.delete(*falling, without_tokens=[fitting(Kind.GRANT, outlives=True)], now=now)
+        count = self._store.delete(*falling, without_tokens=[fitting(Kind.GRANT, outlives=True)], now=now)
+        if count:
+            self._events.send(SessionEnded(subject=user_id, sid=sid, kept_sid=keep_sid, count=count))
+        return count
 
     def lock_out(self, user_id: str, *, now: int) -> int:
         """End all sessions of the user, and every grant that they have given; how many sessions there were."""
-        return self._store.delete(*(Fitting(kind, subject=user_id) for kind in FALLS_WITH_USER), now=now)
+        count = self._store.delete(*(Fitting(kind, subject=user_id) for kind in FALLS_WITH_USER), now=now)
+        self._events.send(UserLockedOut(subject=user_id, count=count))
+        return count

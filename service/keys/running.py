@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from service.events import HEARD, Events
 from service.keys.memory import Recollection, RingMemory
 from service.keys.opened import OpenedKeys
 from service.keys.ring import KeyRecords, Margins, Ring, published, role, signer, turns_at
@@ -73,6 +74,7 @@ class ManagedKeys(Keys):
         beside: does work outside the request.
         first_step: what is done to the ring at the start, or when the store can be asked for the first time.
         memory: what this host has seen of the ring.
+        events: tell which keys have changed.
     """
 
     def __init__(
@@ -85,8 +87,10 @@ class ManagedKeys(Keys):
         beside: Callable[[Callable[[], None]], None] = in_a_thread,
         first_step: Step | None = None,
         memory: RingMemory | None = None,
+        events: Events = HEARD,
     ) -> None:
         super().__init__(environment)
+        self._events = events
         self._rings = rings
         self._margins = margins
         self._clock = clock
@@ -376,6 +380,6 @@ class ManagedKeys(Keys):
             float("inf") if turns is None else turns,
         )
         if before is not None:
-            tell_changes(before.ring, int(before.built_at), ring, moment)
+            tell_changes(self._events, before.ring, int(before.built_at), ring, moment)
         self._state = state
         return state

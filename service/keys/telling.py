@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import structlog
 
+from service.events import Events, KeyChanged
 from service.keys.ring import DAY_S, Keeping, KeyRecord, Ring, role
 
 log = structlog.get_logger("keys")
@@ -42,17 +43,11 @@ class Teller:
         self._differing = there
 
 
-def tell_changes(before: Ring, then: int, after: Ring, now: int) -> None:
-    """A line for each key whose role has changed; `then` and `now` are Unix s."""
+def tell_changes(events: Events, before: Ring, then: int, after: Ring, now: int) -> None:
+    """An event for each key whose role has changed; `then` and `now` are Unix s."""
     was = {key.kid: role(key, then) for key in before.keys}
     for key in after.keys:
         known, is_now = was.get(key.kid), role(key, now)
         if known != is_now:
-            log.info(
-                "key_changed",
-                kid=key.kid,
-                alg=key.alg,
-                role=is_now,
-                was=known,
-                revoked=key.revoked_at is not None,
-            )
+            revoked = key.revoked_at is not None
+            events.send(KeyChanged(kid=key.kid, alg=key.alg, role=is_now, was=known, revoked=revoked))

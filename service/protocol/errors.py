@@ -12,6 +12,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from service.events import CodeReused, RefreshTokenReused
+
 #: Error -> status at the token endpoint and its neighbours.
 _STATUS: Final = {"invalid_client": 401, "invalid_token": 401, "insufficient_scope": 403}
 _NO_WORD: Final = re.compile(r"[^a-z0-9]+")
@@ -54,18 +56,14 @@ class Reused(OAuthError):
 
     Args:
         description: constant words for the client's developer: those of every other `invalid_grant`.
-        cause: `code_reused` or `refresh_token_reused`: also the event in the log.
-        grant_id, client_id, subject, sid: of the grant.
+        grant_id: the grant.
+        event: what is told once it has ended; its name is the cause.
     """
 
-    def __init__(
-        self, description: str, cause: str, *, grant_id: str, client_id: str, subject: str, sid: str
-    ) -> None:
-        super().__init__("invalid_grant", description, cause=cause)
+    def __init__(self, description: str, *, grant_id: str, event: CodeReused | RefreshTokenReused) -> None:
+        super().__init__("invalid_grant", description, cause=event.name)
         self.grant_id = grant_id
-        self.client_id = client_id
-        self.subject = subject
-        self.sid = sid
+        self.event = event
 
 
 class NotOurClient(Exception):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, TypeVar
 
+from service.events import UNHEARD, Events, GrantEnded
 from service.storage.interface import Contended, Fitting, Kind, Record, Store
 
 #: A further access token ends the oldest.
@@ -236,10 +237,12 @@ class Grants:
 
     Args:
         store: where they live.
+        events: tell which grant has ended.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, events: Events = UNHEARD) -> None:
         self._store = store
+        self._events = events
 
     def find(self, grant_id: str, *, now: int) -> Grant | None:
         """The live grant of that id, which has the form of one. One read, by the primary key."""
@@ -291,7 +294,11 @@ class Grants:
         """End a grant, and what falls with it; whether there was such a one."""
         if not is_grant_id(grant_id):
             return False
-        return self._store.take(Kind.GRANT, grant_id, falling=falling, now=now) is not None
+        ended = self._store.take(Kind.GRANT, grant_id, falling=falling, now=now)
+        if ended is not None:
+            whose = {"client_id": ended.client_id, "subject": ended.subject, "sid": ended.session_id}
+            self._events.send(GrantEnded(**whose))
+        return ended is not None
 
     def of_user(self, user_id: str, *, now: int) -> list[Grant]:
         """The live grants of a user."""

@@ -63,7 +63,9 @@ class OneClient(Resource):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
         """Its metadata, without secrets."""
-        send_json(resp, _known(self.parts.clients.registered(client_id, now=req.context.now)).public_metadata())
+        send_json(
+            resp, _known(self.parts.clients.registered(client_id, now=req.context.now)).public_metadata()
+        )
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
         """Replace its metadata; its secrets stay."""

@@ -126,7 +126,9 @@ class ReportLogin(_Base):
         """Begin the user's session, whose token is never shown, and keep the report: one transaction."""
         now = req.context.now
         interaction = self._opened(interaction_id, now=now)
-        sign_in = read_json(req, SignInRequest).sign_in(now=now, max_lifetime_s=self.parts.sessions.lifetime_s)
+        sign_in = read_json(req, SignInRequest).sign_in(
+            now=now, max_lifetime_s=self.parts.sessions.lifetime_s
+        )
         req.context.user = sign_in.user_id
         verifier = new_handle()
 

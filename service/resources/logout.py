@@ -128,12 +128,16 @@ class Logout(Page):
         is_yes = form.values.get("decision") == "allow"
         if is_yes and asked.session_id not in {sid for _, sid in shown.ends}:
             back = wish.return_to
-            self.parts.browser.show_error(req, resp, _NOT_HERE, cause="not_this_browser", status=403, back=back)
+            self.parts.browser.show_error(
+                req, resp, _NOT_HERE, cause="not_this_browser", status=403, back=back
+            )
         # Taken only where it counts: a form that another site sends is there for the user's own answer.
         elif store.take(Kind.INTERACTION, id_hash, now=now) is None:
             self.parts.browser.show_error(req, resp, _TOO_OLD, cause="not_the_form_shown", status=403)
         elif not is_yes:
-            self.parts.browser.show(req, resp, "logged_out.html", issuer=req.context.issuer, signed_out=not sids)
+            self.parts.browser.show(
+                req, resp, "logged_out.html", issuer=req.context.issuer, signed_out=not sids
+            )
         else:
             self._sign_out(req, resp, wish, shown, now=now)
 
@@ -202,7 +206,9 @@ class Logout(Page):
         if wish.client is None:
             return {}
         handle = new_handle()
-        self.parts.waiting.keep(self._to_record(req, wish, _request_hash(handle), now=now), ending=True, now=now)
+        self.parts.waiting.keep(
+            self._to_record(req, wish, _request_hash(handle), now=now), ending=True, now=now
+        )
         return {_POSTED: handle}
 
     def _posted(

@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from service.clients import Clients
+from service.events import Events
 from service.keys.signing import Keys
 from service.notices import Notices
 from service.records.grants import Grants
@@ -43,6 +44,7 @@ class Parts:
         sessions: who is signed in.
         clients: who is registered.
         clock: Unix s; read once a request, which has it as `req.context.now`.
+        events: tell what has happened.
         lifetimes: of what is given out.
         login_url: the app's sign-in page, or the path of a page of ours; None: nobody can sign in.
         grants: what users let clients do.
@@ -61,6 +63,7 @@ class Parts:
     sessions: LocalSessions
     clients: Clients
     clock: Callable[[], float]
+    events: Events
     lifetimes: Lifetimes
     login_url: str | None
     grants: Grants
@@ -74,9 +77,10 @@ class Parts:
 
 
 def parts_of(
-    settings: Settings, store: Store, keys: Keys, sessions: LocalSessions, clock: Callable[[], float]
+    settings: Settings, store: Store, keys: Keys, clock: Callable[[], float], events: Events
 ) -> Parts:
     """Make every part of those five."""
+    sessions = LocalSessions(store, lifetime_s=settings.session_lifetime_s, events=events)
     cookie = SessionCookie(settings.cookie_name, settings.cookie_domain, settings.cookie_same_site)
     signed_in = SignedIn(sessions, cookie, settings.trusted_origins)
     waiting, stylesheet = Waiting(store), Stylesheet()
@@ -92,11 +96,13 @@ def parts_of(
             mint_alg=settings.jwt_alg,
             scopes=settings.scopes,
             id_token_algs=settings.id_token_algs,
+            events=events,
         ),
         clock=clock,
+        events=events,
         lifetimes=settings.lifetimes,
         login_url=settings.login_url or (DEV_SIGN_IN if settings.dev_mode else None),
-        grants=Grants(store),
+        grants=Grants(store, events),
         waiting=waiting,
         interactions=Interactions(waiting, settings.lifetimes),
         notices=Notices(store, structlog.get_logger("clients")),

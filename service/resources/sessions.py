@@ -57,7 +57,9 @@ class OneSession(Resource):
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """403, then 413, 415 and 400."""
         now = req.context.now
-        sign_in = read_json(req, SignInRequest).sign_in(now=now, max_lifetime_s=self.parts.sessions.lifetime_s)
+        sign_in = read_json(req, SignInRequest).sign_in(
+            now=now, max_lifetime_s=self.parts.sessions.lifetime_s
+        )
         req.context.user = sign_in.user_id
         send_json(resp, _begun(self.parts.sessions.create(sign_in, now=now)), status=201)
 
@@ -165,7 +167,8 @@ class OwnSessions(Resource):
         now = req.context.now
         session = self.parts.signed_in.require(req, now=now, change=True)
         send_json(
-            resp, {"revoked_count": self.parts.sessions.end_all(session.user_id, keep_sid=session.sid, now=now)}
+            resp,
+            {"revoked_count": self.parts.sessions.end_all(session.user_id, keep_sid=session.sid, now=now)},
         )
 
 

@@ -12,6 +12,7 @@ from typing import Final
 
 import falcon
 
+from service.events import ConsentGiven
 from service.handles import new_handle
 from service.protocol.authorize import AuthorizationRequest
 from service.protocol.errors import OAuthError
@@ -124,6 +125,7 @@ class Flow:
             after, effect = step(state, seen.event, facts, now=now)
             stored = self._store(req, seen, facts, state, after, effect, now=now)
             if stored is not None:
+                self._tell(seen, facts, state, after)
                 self._do(req, resp, seen, facts, effect, stored, now=now)
                 return
         raise Contended
@@ -155,7 +157,9 @@ class Flow:
         A code that was used since is not sent twice: then a page says that it is over.
         """
         issuer = req.context.issuer
-        answered = find_answer(self.parts.browser.store, interaction_id, unverified_token, issuer=issuer, now=now)
+        answered = find_answer(
+            self.parts.browser.store, interaction_id, unverified_token, issuer=issuer, now=now
+        )
         if answered is None or not any(map(answered.is_browser, shown(req, interaction_id))):
             return False
         req.context.client_id = answered.client_id
@@ -265,6 +269,22 @@ class Flow:
             consent = on_consent(effect.session.user_id, effect.request.client.client_id, issuer)
             beside += Beside(standing_on=(consent,))
         return code, beside
+
+    def _tell(self, seen: Seen, facts: Facts, state: State, after: State) -> None:
+        """Who has agreed to what, now that it is stored."""
+        given, session = after.consent, facts.session
+        if given is None or given is state.consent or session is None:
+            return
+        kept = kept_with(state, after, seen.event, facts)
+        self.parts.events.send(
+            ConsentGiven(
+                client_id=seen.request.client.client_id,
+                subject=given.user_id,
+                sid=session.sid,
+                scope=given.scope,
+                remembered=kept.remembered is not None,
+            )
+        )
 
     # --- do ---
 

@@ -169,6 +169,7 @@ def routes(parts: Parts) -> tuple[Mount, ...]:
         keys=parts.keys,
         lifetimes=parts.lifetimes,
         notices=parts.notices,
+        events=parts.events,
     )
     status = TokenStatus(
         grants=parts.grants,

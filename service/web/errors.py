@@ -21,7 +21,7 @@ import falcon
 import structlog
 
 from service.logs import describe_error, without_tokens
-from service.protocol.errors import OAuthError, Reused
+from service.protocol.errors import OAuthError
 from service.storage.interface import StoreUnavailable
 
 #: Code -> status and constant message.
@@ -141,15 +141,7 @@ def _on_api_error(
 def _on_oauth_error(
     req: falcon.Request, resp: falcon.Response, error: OAuthError, params: Mapping[str, Any]
 ) -> None:
-    """Answer in the shape of the endpoint; theft is a line of its own."""
-    if isinstance(error, Reused):
-        _log.warning(
-            error.cause,
-            request_id=getattr(req.context, "request_id", ""),
-            client_id=error.client_id,
-            user=error.subject,
-            sid=error.sid,
-        )
+    """Answer in the shape of the endpoint."""
     send = getattr(req.context, "send_error", None)
     if send is None:  # nobody there can read it
         _on_unknown(req, resp, error, params)

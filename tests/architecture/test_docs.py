@@ -23,6 +23,7 @@ from falcon import HTTP_METHODS, HTTPMethodNotAllowed
 
 from service.app import routes
 from service.cli import main
+from service.events import UNHEARD
 from service.keys.material import load_private_key
 from service.keys.signing import Keys, build_keyring
 from service.protocol import authorize, clients
@@ -36,7 +37,6 @@ from service.records.users import User
 from service.resources import interactions
 from service.resources.parts import parts_of
 from service.resources.sign_in_request import AboutUser, SignInRequest, TrustedMintRequest
-from service.sessions import LocalSessions
 from service.settings import NAMES, read_settings
 from service.startup import open_store
 from service.web.bodies import StrictModel
@@ -229,16 +229,19 @@ def check_complaints(text: str) -> list[str]:
 # --- routes, discovery, fields ---
 
 
-def mounted() -> set[str]:
-    """`METHOD path` of every route in dev mode, without a configured issuer."""
+def mounted(*, admin_only: bool = False) -> set[str]:
+    """`METHOD path` of every route in dev mode, without a configured issuer; or of those that only the admin token opens."""
     settings = read_settings({"PYLON_DEV_MODE": "1"}).settings
     store = open_store(settings)
     keyring = Keys(build_keyring(mint_alg=settings.jwt_alg))
-    table = routes(parts_of(settings, store, keyring, LocalSessions(store, lifetime_s=1), lambda: 0.0))
+    table = routes(parts_of(settings, store, keyring, lambda: 0.0, UNHEARD))
     found = set()
     for path, mount in table.items():
         resource = mount.resource
         methods = {method for method in HTTP_METHODS if hasattr(resource, f"on_{method.lower()}")}
+        if admin_only:
+            guarded = getattr(resource, "admin_only", frozenset())
+            methods &= methods if guarded is True else guarded
         found |= {f"{method} {path}" for method in methods if method != "HEAD" or serves_head(resource)}
     return found
 
@@ -254,12 +257,23 @@ def serves_head(resource: Any) -> bool:
     return True
 
 
-def route_complaints(text: str) -> list[str]:
+def documented_routes(text: str, beginning: str = "") -> list[str]:
+    """`METHOD path` of every heading that is one, where what stands under it begins so."""
     documented = []
     for heading in headings(text):
-        if match := re.fullmatch(r"`([A-Z]+(?:, [A-Z]+)*) (/\S*)`", heading):
+        match = re.fullmatch(r"`([A-Z]+(?:, [A-Z]+)*) (/\S*)`", heading)
+        if match and section(text, heading).strip().startswith(beginning):
             documented += [f"{method} {match[2]}" for method in match[1].split(", ")]
-    return complaints(documented, mounted())
+    return documented
+
+
+def route_complaints(text: str) -> list[str]:
+    return complaints(documented_routes(text), mounted())
+
+
+def admin_complaints(text: str) -> list[str]:
+    """What only the admin token opens is what is said to be so."""
+    return complaints(documented_routes(text, "Auth: admin"), mounted(admin_only=True))
 
 
 def discovery_complaints(text: str) -> list[str]:
@@ -562,6 +576,11 @@ def test_every_route_and_method_is_documented_and_none_that_is_absent() -> None:
     assert route_complaints(page("endpoints.md")) == []
 
 
+def test_what_the_admin_token_opens_is_documented() -> None:
+    """docs/endpoints.md says `Auth: admin` of each method that the admin token alone opens, and of no other."""
+    assert admin_complaints(page("endpoints.md")) == []
+
+
 def test_documented_discovery_is_the_discovery_that_is_served() -> None:
     """The members and the example in docs/endpoints.md are those of the metadata document."""
     assert discovery_complaints(page("endpoints.md")) == []
@@ -680,6 +699,12 @@ LACKING: list[tuple[Checker, str, str, str]] = [
         "endpoints.md",
         "### `POST /api/auth/jwt`",
         "POST /api/auth/jwt is undocumented",
+    ),
+    (
+        admin_complaints,
+        "endpoints.md",
+        "Auth: admin. The app says",
+        "POST /api/auth/session is undocumented",
     ),
     (discovery_complaints, "endpoints.md", "| `jwks_uri`", "jwks_uri is undocumented"),
     (minted_claim_complaints, "endpoints.md", "| `jti`", "jti is undocumented"),

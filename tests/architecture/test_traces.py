@@ -14,7 +14,6 @@ import pytest
 from falcon.testing import TestClient
 
 from service.app import create_app
-from service.sessions import LocalSessions
 from service.startup import prepare
 from tests.docs.markdown import PROJECT, codes, page, section
 from tests.support.gunicorn import ADMIN, SECRET, rsa_pem
@@ -94,8 +93,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> TestClient:
         "PYLON_OIDC_CLIENTS": json.dumps([CLIENT]),
     }
     prepared = prepare(environ, clock=time.time)
-    sessions = LocalSessions(prepared.store, lifetime_s=3600)
-    return TestClient(create_app(prepared.settings, prepared.store, prepared.keyring, sessions))
+    return TestClient(create_app(prepared.settings, prepared.store, prepared.keyring))
 
 
 @pytest.fixture(scope="module")

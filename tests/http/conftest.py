@@ -20,7 +20,6 @@ from service.app import create_app
 from service.keys.signing import Keys
 from service.keys.starting import load_keyring, load_managed_keys
 from service.logs import configure_logging
-from service.sessions import LocalSessions
 from service.settings import Settings, read_settings
 from service.startup import open_store
 from service.storage.interface import Store
@@ -114,8 +113,7 @@ def serve(tmp_path: Path, migrated_database: Path, log: io.StringIO) -> Iterator
         keyring: Keys = Keys(load_keyring(settings, make_key_file=True))
         if settings.managed:
             keyring, _ = load_managed_keys(settings, store, settings.margins, clock)
-        sessions = LocalSessions(store, lifetime_s=settings.session_lifetime_s)
-        return House(create_app(settings, store, keyring, sessions, clock), settings, clock, log)
+        return House(create_app(settings, store, keyring, clock), settings, clock, log)
 
     yield make
     for store in begun:

@@ -74,7 +74,7 @@ def test_a_mint_is_one_statement(traced: tuple[SqlStore, Callable[[], list[str]]
     store, statements = traced
     settings = read_settings({"PYLON_JWT_SECRET": SECRET}).settings
     sessions = LocalSessions(store, lifetime_s=60)
-    app = TestApp(create_app(settings, store, Keys(load_keyring(settings, make_key_file=False)), sessions))
+    app = TestApp(create_app(settings, store, Keys(load_keyring(settings, make_key_file=False))))
     new = sessions.create(SignIn(user_id="alice"), now=int(time.time()))
     headers = {"Authorization": f"Bearer {new.token}", "Host": "id.example.com"}
     app.post("/api/auth/jwt", headers=headers, status=200)  # opens the connection

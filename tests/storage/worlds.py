@@ -24,7 +24,6 @@ from service.keys.ring import Margins, role, signer
 from service.keys.rotation import revoked
 from service.keys.starting import load_managed_keys, ring_store
 from service.keys.store import RingStore
-from service.sessions import LocalSessions
 from service.settings import read_settings
 from service.storage.interface import Kind
 from service.storage.sql import SqlStore
@@ -74,8 +73,7 @@ def world_on(store: SqlStore, url: str, clock: Clock | None = None) -> World:
     settings = read_settings(ENVIRON | {"DATABASE_URL": url}).settings
     clock = clock or Clock()
     keys, _ = load_managed_keys(settings, store, M, clock)
-    sessions = LocalSessions(store, lifetime_s=settings.session_lifetime_s)
-    app = create_app(settings, store, keys, sessions, clock)
+    app = create_app(settings, store, keys, clock)
     provider = Provider(House(app, settings, clock, io.StringIO()), [])
     return World(provider, store, ring_store(settings, store))
 

@@ -52,6 +52,7 @@ def exchange(request: TokenRequest, issuing: Issuing) -> dict[str, Any]:
         return grant_type.exchange(request, issuing)
     except Reused as error:
         issuing.grants.end(error.grant_id, now=request.now)
+        issuing.events.send(error.event)
         raise
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from service import handles
+from service.events import CodeReused
 from service.handles import new_grant_id, new_handle
 from service.protocol.authorize import AuthorizationRequest
 from service.protocol.grants.base import GrantType, TokenRequest, invalid_grant, reused
@@ -106,7 +107,7 @@ def _has_its_verifier(shown: _Shown) -> None:
 def _is_unused(shown: _Shown) -> None:
     # RFC 6749 §4.1.2: a code that comes twice was stolen; what came of it ends.
     if shown.grant.code.spent_at is not None:
-        raise reused("code_reused", shown.grant)
+        raise reused(CodeReused, shown.grant)
 
 
 #: In this order: by another client, or with a wrong verifier or redirect URI, nothing is spent and nothing ends.

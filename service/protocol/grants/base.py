@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from service.events import CodeReused, RefreshTokenReused
 from service.protocol.errors import OAuthError, Reused
 from service.protocol.grants.issuing import Issuing
 from service.records.clients import Client
@@ -74,13 +75,7 @@ def invalid_grant(cause: str) -> OAuthError:
     return OAuthError("invalid_grant", INVALID_GRANT, cause=cause)
 
 
-def reused(cause: str, grant: Grant) -> Reused:
-    """The same answer for what was used before; the grant ends."""
-    return Reused(
-        INVALID_GRANT,
-        cause,
-        grant_id=grant.id,
-        client_id=grant.client_id,
-        subject=grant.subject,
-        sid=grant.sid,
-    )
+def reused(kind: type[CodeReused | RefreshTokenReused], grant: Grant) -> Reused:
+    """The same answer for what was used before; the grant ends, and that is told."""
+    event = kind(client_id=grant.client_id, subject=grant.subject, sid=grant.sid)
+    return Reused(INVALID_GRANT, grant_id=grant.id, event=event)

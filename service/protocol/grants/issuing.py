@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from service import handles
+from service.events import Events
 from service.keys.signing import Keys
 from service.notices import Notices
 from service.protocol.id_tokens import mint_id_token
@@ -30,6 +31,7 @@ class Issuing:
         keys: sign ID tokens.
         lifetimes: of tokens.
         notices: tells the operator what a client lacks.
+        events: tell what was stolen.
     """
 
     grants: Grants
@@ -37,6 +39,7 @@ class Issuing:
     keys: Keys
     lifetimes: Lifetimes
     notices: Notices
+    events: Events
 
     def with_access_token(
         self, grant: Grant, scope: tuple[str, ...], secret: str, *, now: int

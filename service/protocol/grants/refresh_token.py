@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from service import handles
+from service.events import RefreshTokenReused
 from service.protocol.errors import OAuthError
 from service.protocol.grants.base import GrantType, TokenRequest, invalid_grant, reused
 from service.protocol.grants.issuing import Issuing
@@ -78,7 +79,7 @@ def _again(
         or request.now >= token.made_at + issuing.lifetimes.refresh_grace_s
         or _asked_hash(request, grant.scope) != rotation.asked_hash
     ):
-        raise reused("refresh_token_reused", grant)
+        raise reused(RefreshTokenReused, grant)
     secret, changing = _derived(handle, rotation.salt)
     scope, token_hash = _scope(request, grant), handles.hash_bytes(secret)
     kept = grant.access_token(token_hash, now=request.now)
