@@ -27,7 +27,7 @@ def _told(house: House) -> list[dict[str, Any]]:
 
 
 def test_what_happens_to_sessions_is_told(serve: Serve) -> None:
-    """Sign-in, sign-out, sign-out elsewhere and lock-out; with user and `sid`, under the id of the request."""
+    """docs/deploy.md: sign-in, sign-out, sign-out elsewhere and lock-out; with user and `sid`, under the id of the request."""
     house = serve()
     first, second, third = (house.sign_in("ada") for _ in range(3))
     house.ask("DELETE", f"/api/auth/sessions/{second['sid']}", token=first["token"])
@@ -46,32 +46,34 @@ def test_what_happens_to_sessions_is_told(serve: Serve) -> None:
     assert [line["request_id"] for line in told] == ["lock-out"]
 
 
-def test_what_was_not_stored_is_not_told(serve: Serve) -> None:
-    """A proof that was used, a session and a client that are not there, a database that is gone."""
-    house = serve(
-        PYLON_OIDC_CLIENTS='[{"client_id": "wiki", "redirect_uris": ["https://wiki.example.com/"]}]'
-    )
-    begun = house.sign_in("ada")
-    house.ask("DELETE", "/api/auth/session", token=begun["token"])
+def test_what_was_not_stored_is_not_told(op: Provider) -> None:
+    """docs/architecture.md: a session and a client that are not there, one of the environment, a database that is gone."""
+    house = op.house
+    begun = op.app.session("ada")
+    op.ask("DELETE", "/api/auth/session", token=begun["token"])
     before = _told(house)
-    house.ask("DELETE", "/api/auth/session", token=begun["token"])
+    op.ask("DELETE", "/api/auth/session", token=begun["token"])
     for method, path, body in (
         ("DELETE", "/api/oidc/clients/nobody", None),
-        ("PUT", "/api/oidc/clients/wiki", {"redirect_uris": ["https://wiki.example.com/"]}),
-        ("POST", "/api/oidc/clients", {"client_id": "wiki", "redirect_uris": ["https://wiki.example.com/"]}),
+        ("PUT", "/api/oidc/clients/c-basic", {"redirect_uris": ["https://wiki.example.com/"]}),
+        (
+            "POST",
+            "/api/oidc/clients",
+            {"client_id": "c-basic", "redirect_uris": ["https://wiki.example.com/"]},
+        ),
         ("POST", "/api/oidc/clients/nobody/secret", None),
         ("DELETE", f"/api/oidc/grants/{'0' * 26}", None),
     ):
-        answer = house.ask(method, path, admin=True, **({} if body is None else {"json": body}))
+        answer = op.app.call(method, path, body)
         assert answer.status in {404, 409}, (path, answer)
     house.settings.database.path.write_bytes(b"no database")
-    assert house.ask("POST", "/api/auth/session", admin=True, json={"user_id": "ada"}).status == 503
-    assert house.ask("DELETE", "/api/auth/users/ada/sessions", admin=True).status == 503
+    assert op.app.call("POST", "/api/auth/session", {"user_id": "ada"}).status == 503
+    assert op.app.call("DELETE", "/api/auth/users/ada/sessions").status == 503
     assert _told(house) == before
 
 
 def test_what_operators_do_to_clients_is_told(op: Provider) -> None:
-    """Registered, changed, given another secret, removed."""
+    """docs/deploy.md: registered, changed, given another secret, removed."""
     metadata = {"client_id": "wiki", "redirect_uris": [CALLBACK]}
     op.app.call("POST", "/api/oidc/clients", metadata)
     op.app.call("PUT", "/api/oidc/clients/wiki", metadata | {"client_name": "Wiki"})
@@ -84,7 +86,7 @@ def test_what_operators_do_to_clients_is_told(op: Provider) -> None:
 
 
 def test_a_consent_is_told_once_and_so_is_its_end(op: Provider) -> None:
-    """By our own form; who is not asked again has not consented again; the operator ends the grant."""
+    """docs/deploy.md: by our own form; who is not asked again has not consented again; the operator ends the grant."""
     browser = op.browser()
     sid = op.app.sign_in(browser)["sid"]
     request = op.rp("c-third").request(scope="openid offline_access")
@@ -102,7 +104,7 @@ def test_a_consent_is_told_once_and_so_is_its_end(op: Provider) -> None:
 
 
 def test_a_no_is_no_consent(op: Provider) -> None:
-    """Neither on our form, nor reported by the app for nothing of what was asked."""
+    """docs/deploy.md: neither on our form, nor reported by the app for nothing of what was asked."""
     browser = op.browser()
     op.app.sign_in(browser)
     page = browser.go(op.rp("c-third").request().url)
@@ -111,7 +113,7 @@ def test_a_no_is_no_consent(op: Provider) -> None:
 
 
 def test_a_listener_that_fails_is_counted_and_changes_nothing(serve: Serve) -> None:
-    """The answer is the same, what is stored is, and whoever listens after it hears; the log says that it failed."""
+    """docs/deploy.md: the answer is the same, what is stored is, and whoever listens after it hears; the log says that it failed."""
     made = serve()
     heard: list[Event] = []
 
