@@ -9,9 +9,11 @@ from service.events import LISTENERS, Event, Events
 from service.keys.signing import Keys
 from service.keys.starting import load_keyring
 from service.startup import open_store
+from service.storage.interface import Store, StoreUnavailable
 from tests.http.conftest import Serve
 from tests.http.driver import House
 from tests.provider.browser import query_of
+from tests.provider.conftest import ServeProvider
 from tests.provider.driver import CALLBACK, Provider
 
 #: What the log has of every event, and what it has beside.
@@ -46,9 +48,24 @@ def test_what_happens_to_sessions_is_told(serve: Serve) -> None:
     assert [line["request_id"] for line in told] == ["lock-out"]
 
 
-def test_what_was_not_stored_is_not_told(op: Provider) -> None:
+class _Breaking:
+    """A store that can be broken: from then on it fails, whatever it is asked."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.is_broken = False
+
+    def __getattr__(self, name: str) -> Any:
+        if self.is_broken:
+            raise StoreUnavailable("broken by the test")
+        return getattr(self._store, name)
+
+
+def test_what_was_not_stored_is_not_told(serve_provider: ServeProvider) -> None:
     """docs/architecture.md: a session and a client that are not there, one of the environment, a database that is gone."""
-    house = op.house
+    made: list[_Breaking] = []
+    op = serve_provider(store_of=lambda store: made.append(_Breaking(store)) or made[0])
+    house, store = op.house, made[0]
     begun = op.app.session("ada")
     op.ask("DELETE", "/api/auth/session", token=begun["token"])
     before = _told(house)
@@ -66,7 +83,7 @@ def test_what_was_not_stored_is_not_told(op: Provider) -> None:
     ):
         answer = op.app.call(method, path, body)
         assert answer.status in {404, 409}, (path, answer)
-    house.settings.database.path.write_bytes(b"no database")
+    store.is_broken = True
     assert op.app.call("POST", "/api/auth/session", {"user_id": "ada"}).status == 503
     assert op.app.call("DELETE", "/api/auth/users/ada/sessions").status == 503
     assert _told(house) == before
