@@ -64,7 +64,12 @@ class _Breaking:
 def test_what_was_not_stored_is_not_told(serve_provider: ServeProvider) -> None:
     """docs/architecture.md: a session and a client that are not there, one of the environment, a database that is gone."""
     made: list[_Breaking] = []
-    op = serve_provider(store_of=lambda store: made.append(_Breaking(store)) or made[0])
+
+    def breaking(store: Store) -> Any:
+        made.append(_Breaking(store))
+        return made[0]
+
+    op = serve_provider(store_of=breaking)
     house, store = op.house, made[0]
     begun = op.app.session("ada")
     op.ask("DELETE", "/api/auth/session", token=begun["token"])
