@@ -703,7 +703,7 @@ LACKING: list[tuple[Checker, str, str, str]] = [
     (
         admin_complaints,
         "endpoints.md",
-        "Auth: admin. The app says",
+        "Auth: admin. The app reports",
         "POST /api/auth/session is undocumented",
     ),
     (discovery_complaints, "endpoints.md", "| `jwks_uri`", "jwks_uri is undocumented"),

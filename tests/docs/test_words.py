@@ -69,7 +69,6 @@ NOT_YET = {
     "docs/decisions",
     "docs/doctor",
     "docs/policies.md",
-    "docs/security.md",
     "docs/troubleshooting.md",
     "docs/upgrade.md",
     "nginx",
