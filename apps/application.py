@@ -28,7 +28,7 @@ class SignOut(enum.Enum):
     """What a sign-out at the application ends."""
 
     EVERYWHERE = "here too"
-    THERE = "there alone"
+    THERE = "there only"
 
 
 @dataclass(frozen=True)
