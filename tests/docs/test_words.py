@@ -61,7 +61,6 @@ NOT_YET = {
     "CHANGELOG.md",
     "Makefile",
     "deploy",
-
     "docs/architecture.md",
     "docs/bench.md",
     "docs/conformance.md",
