@@ -1,6 +1,4 @@
-"""The house rules that a linter can see: S2 and the style of DESIGN, read from the syntax tree of
-`service/`.
-"""
+"""The house rules that a linter can see, read from the syntax tree of `service/`."""
 
 from __future__ import annotations
 
@@ -141,7 +139,7 @@ def jose_elsewhere(tree: ast.Module, file: str) -> Iterator[str]:
 
 
 RULES: dict[Finder, str] = {
-    believing_headers: "S2: `req.forwarded_*` and its kin trust anybody; the issuer is `req.context.issuer`",
+    believing_headers: "`req.forwarded_*` and its kin trust anybody; the issuer is `req.context.issuer`",
     deprecated_jose: "`authlib.jose` is deprecated in favour of joserfc",
     environment: "settings/reading.py is the only reader of the environment, but for what a platform says to the server",
     randomness: "randomness comes from handles.py",
@@ -152,7 +150,7 @@ RULES: dict[Finder, str] = {
 
 @each_of("rule", RULES, ids=lambda rule: rule.__name__)
 def test_the_house_keeps_its_rules(rule: Finder) -> None:
-    """S2 and DESIGN's Style: each rule stands in `RULES`."""
+    """Each rule stands in `RULES`."""
     assert len(FILES) > 30
     found = [
         f"{file.relative_to(HOUSE)}: {name}"

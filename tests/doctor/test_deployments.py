@@ -79,7 +79,7 @@ def ward(apps: Apps, disk: Disk, tmp_path: Path) -> Ward:
 
 @pytest.mark.parametrize("deployment", BROKEN, ids=lambda each: each.name)
 def test_the_first_finding_is_the_cause_and_its_fix_works(deployment: Deployment, ward: Ward) -> None:
-    """Issue "doctor": in each the right cause is the first finding; after its fix nothing but notes is found."""
+    """docs/cli.md: in each the right cause is the first finding; after its fix nothing but notes is found."""
     files = deployment.files()
     if deployment.asked:
         ward.ask_before(deployment)
@@ -100,7 +100,7 @@ def test_the_first_finding_is_the_cause_and_its_fix_works(deployment: Deployment
 
 @pytest.mark.parametrize("deployment", GOOD, ids=lambda each: each.name)
 def test_nothing_is_found_where_nothing_is_wrong(deployment: Deployment, ward: Ward) -> None:
-    """Issue "doctor": good deployments give nothing but notes, within 5 s, with or without what helps it."""
+    """docs/cli.md: good deployments give nothing but notes, within 5 s, with or without what helps it."""
     full, asks, plain = ward.examine_thrice(deployment, deployment.files())
     told = {each["id"] for each in full.findings}
     assert deployment.expect in {"", *told}
@@ -140,6 +140,6 @@ def _fits(deployment: Deployment, kind: Kind, number: int) -> bool:
 
 
 def test_enough_is_broken() -> None:
-    """Issue "doctor": thirty deliberately broken deployments."""
+    """docs/cli.md: thirty deliberately broken deployments."""
     assert len(BROKEN) >= 30
     assert {each.proxy for each in BROKEN} == PROXIES

@@ -21,7 +21,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 
 @pytest.mark.parametrize("kind", HARM)
 def test_harm_ends_in_time_with_a_finding(kind: str) -> None:
-    """Issue "doctor": it ends in time with a finding, is polite, and never follows where it was not sent."""
+    """docs/cli.md: it ends in time with a finding, is polite, and never follows where it was not sent."""
     with Listener() as trap, HostileServer(HARM[kind], trap) as server:
         report = ask_doctor(server.origin, ["--timeout", str(_TIMEOUT_S)])
         assert report.faults, report.findings

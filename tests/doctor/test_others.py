@@ -18,7 +18,7 @@ def peer_port() -> Iterator[int]:
 
 
 def test_nothing_is_wrong_with_a_provider_that_is_well(peer_port: int) -> None:
-    """Issue "doctor": no crash, no false error against npm `oidc-provider`."""
+    """docs/cli.md: no crash, no false error against npm `oidc-provider`."""
     issuer = f"http://localhost:{peer_port}"
     report = ask_doctor(issuer, ["--client-id", CLIENT, "--redirect-uri", REDIRECT_URI])
     assert report.faults == []

@@ -398,7 +398,7 @@ def test_what_the_service_says_of_itself_is_the_cause(parts: dict[str, str], see
 
 
 def test_the_keys_and_their_next_change_are_told() -> None:
-    """Issue "keys": key ages, roles and the next change are seen in doctor; an overdue rotation is a warning."""
+    """docs/keys.md: key ages, roles and the next change are seen in doctor; an overdue rotation is a warning."""
     (told,) = examine(Evidence(ASKED, WELL | {"readyz-inside": reply(200, READY | RING)}))
     assert (told.kind.id, told.kind.severity) == ("signing-keys", "note")
     assert told.seen == "2026-11-01 00:00 UTC: k2 signs; RS256: active 2 days, next 0 days"

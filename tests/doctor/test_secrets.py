@@ -18,7 +18,7 @@ DEPLOYMENTS = {each.name: each for each in [*read_deployments("good"), *read_dep
 
 @pytest.mark.parametrize("name", ["shipped", "redirects-rewritten", "replicas-differ-keys", "token-issuer"])
 def test_no_report_holds_a_secret(name: str, apps: Apps, disk: Disk, tmp_path: Path) -> None:
-    """Issue "doctor": it never prints a secret, and the session that it makes it revokes."""
+    """docs/cli.md: it never prints a secret, and the session that it makes it revokes."""
     deployment, page = DEPLOYMENTS[name], tmp_path / "page.html"
     for folder in (tmp_path, tmp_path.parent):
         folder.chmod(0o755)

@@ -87,7 +87,7 @@ def pylon_oidc(behind: Behind, *arguments: str) -> str:
 
 
 def test_who_was_signed_out_is_signed_out(behind: Behind, disk: SmallDisk) -> None:
-    """Contract §7, S57: on a full disk everything that takes away works at the first call, and nothing else is lost."""
+    """docs/security.md: on a full disk everything that takes away works at the first call, and nothing else is lost."""
     server = behind.server
     made = {name: sign_in(behind, name).json() for name in ("bob", "carol", "dora", "emil")}
     tokens = {name: str(each["token"]) for name, each in made.items()}

@@ -7,10 +7,10 @@ from typing import Any
 from service.keys.ring import Margins
 
 #: JWKS may be kept for 1 s, by nginx and by the verifier behind it; tokens live 3 s; a worker learns within 1 s.
-#: Times are whole seconds, hence one more in the lead.
+#: Times are whole seconds, and machines that run tests are busy, hence some more in the lead.
 MARGINS = Margins(
     max_age_s=1,
-    lead_s=4,
+    lead_s=6,
     linger_s=2,
     learn_s=1,
     slack_s=5,

@@ -1,4 +1,4 @@
-"""No secret that the server was given or sent appears in anything that it writes (S41)."""
+"""No secret that the server was given or sent appears in anything that it writes (docs/security.md)."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def check(server: Gunicorn, folder: Path, url: str = "", **settings: str) -> tup
 
 
 def test_the_same_configuration_differs_in_nothing(server: Gunicorn, tmp_path: Path) -> None:
-    """Issue "doctor": the inside view beside the outside one; equal ones are exit 0."""
+    """docs/cli.md: the inside view beside the outside one; equal ones are exit 0."""
     code, told, _ = check(server, tmp_path)
     assert (code, told["differences"]) == (0, [])
 

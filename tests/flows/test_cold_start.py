@@ -1,4 +1,4 @@
-"""Many replicas that start at once on nothing end with one schema and one key (S43)."""
+"""Many replicas that start at once on nothing end with one schema and one key (docs/security.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is killed loses nothing that was answered for; what is told to stop finishes first (S46)."""
+"""What is killed loses nothing that was answered for; what is told to stop finishes first (docs/deploy.md)."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_flood_is_bounded_and_honest_people_sign_in(path: Path) -> None:
-    """S52: while it lasts the database stays below what the pages name; after the sweep it is as small as before."""
+    """docs/security.md: while it lasts the database stays below what the pages name; after the sweep it is as small as before."""
     url = f"sqlite:///{path}"
     with behind_nginx(url, PYLON_TRUSTED_SECRET=TRUSTED, WEB_CONCURRENCY=str(WORKERS)) as behind:
         assert Visitor(behind, source=HONEST).sign_in().status == 303

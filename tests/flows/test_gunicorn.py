@@ -179,7 +179,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("name", MALFORMED)
 def test_what_gunicorn_refuses_is_bare(server: Gunicorn, name: str) -> None:
-    """§7: a malformed line or header is a bare 4xx/5xx: no echo of hostile input."""
+    """docs/errors.md: a malformed line or header is a bare 4xx/5xx: no echo of hostile input."""
     answer = send(server, MALFORMED[name])
     assert re.match(rb"HTTP/1\.1 [45]\d\d ", answer)
     assert b"canary" not in answer.lower()
@@ -219,7 +219,7 @@ def test_a_lawful_chunk_extension_is_ignored(server: Gunicorn) -> None:
 def test_a_body_far_too_large_is_refused_by_its_announcement(
     server: Gunicorn, head: bytes, status: bytes, announced: str
 ) -> None:
-    """Contract §5: 413 above 64 KiB; RFC 9110 §15.5.14: the length says so before a byte of the body has come."""
+    """docs/endpoints.md: 413 above 64 KiB; RFC 9110 §15.5.14: the length says so before a byte of the body has come."""
     announcing = head + b"Content-Length: " + announced.encode() + b"\r\n\r\n"
     if server.kind == "granian" and len(announced) > 20:  # no length at all to granian, whoever asks
         status = b"400"
@@ -306,7 +306,7 @@ FORGED = {
 def test_headers_that_disagree_about_the_scheme_change_nothing(
     server: Gunicorn, other: dict[str, str]
 ) -> None:
-    """§3: `X-Forwarded-Proto` and its kin never take part: two that disagree are no reason to refuse."""
+    """docs/security.md: `X-Forwarded-Proto` and its kin never take part: two that disagree are no reason to refuse."""
     answer = server.call(
         "GET",
         DISCOVERY,

@@ -1,4 +1,4 @@
-"""Real servers whose keys live in the database: cold starts, outages, faults, and moving there and back. S43."""
+"""Real servers whose keys live in the database: cold starts, outages, faults, and moving there and back (docs/keys.md)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def kid_of(token: str) -> str:
 def test_cold_replicas_are_one_service(
     request: pytest.FixtureRequest, gunicorn: Callable[..., Gunicorn], tmp_path: Path, kind: str
 ) -> None:
-    """S43: replicas that start at once on an empty database publish the same two keys and sign by the same one."""
+    """docs/security.md: replicas that start at once on an empty database publish the same two keys and sign by the same one."""
     where = {"PYLON_DATA_DIR": str(tmp_path / "data")}
     if kind == "postgres":
         where = {"DATABASE_URL": request.getfixturevalue("postgres_url")}
@@ -82,7 +82,7 @@ def database(request: pytest.FixtureRequest) -> Iterator[tuple[str, Callable[[],
 
 
 def test_the_key_set_is_served_without_the_database(database: tuple[str, Callable[[], Outage]]) -> None:
-    """Issue: store unreachable: the loaded ring goes on being served; all heals by itself."""
+    """docs/keys.md: while the store cannot be reached the loaded ring goes on being served; all heals by itself."""
     url, outage = database
     with Gunicorn(DATABASE_URL=url, **SETTINGS) as server:
         before, session = server.call("GET", JWKS), server.sign_in()
@@ -97,7 +97,7 @@ def test_the_key_set_is_served_without_the_database(database: tuple[str, Callabl
 def test_a_server_that_starts_without_its_database_finds_the_ring_when_it_is_there(
     gunicorn: Callable[..., Gunicorn], postgres_url: str, postgres_cluster: PostgresCluster
 ) -> None:
-    """Contract §1: a PostgreSQL that cannot be reached at start is a warning and 503 in `readyz`; keys come with it."""
+    """docs/databases.md: a PostgreSQL that cannot be reached at start is a warning and 503 in `readyz`; keys come with it."""
     migrate(postgres_url)
     postgres_cluster.stop("fast")
     try:
@@ -113,7 +113,7 @@ def test_a_server_that_starts_without_its_database_finds_the_ring_when_it_is_the
 
 
 def test_a_wrong_encryption_key_does_not_start(gunicorn: Callable[..., Gunicorn], tmp_path: Path) -> None:
-    """Contract §1: it exits before it binds, with the fault on a line, and no secret in it."""
+    """docs/settings.md: it exits before it binds, with the fault on a line, and no secret in it."""
     data = {"PYLON_DATA_DIR": str(tmp_path / "data")}
     gunicorn(**SETTINGS, **data).stop()
     other = base64.b64encode(bytes(range(32, 64))).decode()
@@ -125,7 +125,7 @@ def test_a_wrong_encryption_key_does_not_start(gunicorn: Callable[..., Gunicorn]
 
 @pytest.mark.parametrize("alg", ["PS256", "ES256", "Ed25519"])
 def test_jose_verifies_each_algorithm(gunicorn: Callable[..., Gunicorn], alg: str) -> None:
-    """Contract §2: what is minted by each algorithm is verified by npm's `jose`, by the kid, from the key set."""
+    """docs/keys.md: what is minted by each algorithm is verified by npm's `jose`, by the kid, from the key set."""
     given = SETTINGS | {"PYLON_OIDC_ISSUER": "http://localhost:{port}", "PYLON_JWT_AUDIENCE": "api"}
     server = gunicorn(**given | {"PYLON_OIDC_ALGS": "PS256,ES256,Ed25519", "PYLON_JWT_ALG": alg})
     token = minted(server, server.sign_in("alice"))
@@ -140,7 +140,7 @@ def test_jose_verifies_each_algorithm(gunicorn: Callable[..., Gunicorn], alg: st
 def test_moving_to_the_ring_and_back_keeps_every_token_good(
     gunicorn: Callable[..., Gunicorn], tmp_path: Path
 ) -> None:
-    """Issue: from `PYLON_OIDC_KEY_PATH` to the ring and back to a key file, without an outage: whatever was signed
+    """docs/keys.md: from `PYLON_OIDC_KEY_PATH` to the ring and back to a key file, without an outage: whatever was signed
     before a move is verified by the key set after it.
     """
     first, last = tmp_path / "first.pem", tmp_path / "last.pem"

@@ -129,7 +129,7 @@ OAUTH = (
 def test_what_is_refused_at_an_oauth_endpoint_has_its_shape(
     site: NginxSite, stub: StubUpstream, endpoint: str, prefix: str
 ) -> None:
-    """Contract §7: there `error` is always a string (RFC 6749 §5.2), whoever refuses."""
+    """There `error` is always a string (RFC 6749 §5.2), whoever refuses."""
     path = f"{prefix}/oidc/{endpoint}"
     assert_refused_by_oauth(site.call("POST", path, body=b"x" * 70_000), 413, "invalid_request")
     for host in ("evil.test", site.name, f"{site.name}:9999"):
@@ -182,7 +182,7 @@ def test_what_is_refused_elsewhere_has_our_own_shape(site: NginxSite, path: str)
 def test_a_page_elsewhere_can_read_what_is_refused(
     site: NginxSite, stub: StubUpstream, endpoint: str, prefix: str
 ) -> None:
-    """Contract §8: CORS `*` where no cookie counts, for errors too; whoever gives them (Fetch §3.2)."""
+    """CORS `*` where no cookie counts, for errors too; whoever gives them (Fetch §3.2)."""
     path = f"{prefix}/oidc/{endpoint}"
     too_large = site.call("POST", path, body=b"x" * 70_000)
     stub.reply = lambda _seen: Reply(drop=True)
@@ -198,7 +198,7 @@ def test_a_page_elsewhere_can_read_what_is_refused(
     "path", ["/oidc/introspect", "/oidc/authorize", "/api/auth/jwt", "/x/oidc/token/y", "/token"]
 )
 def test_what_is_refused_elsewhere_is_nobody_elses(site: NginxSite, stub: StubUpstream, path: str) -> None:
-    """S42: CORS `*` is for the endpoints where no cookie counts, and for no other."""
+    """docs/endpoints.md: CORS `*` is for the endpoints where no cookie counts, and for no other."""
     answer = site.call("POST", path, body=b"x" * 70_000)
     assert answer.status == 413
     assert "access-control-allow-origin" not in answer.headers

@@ -320,7 +320,7 @@ def test_a_posted_prompt_login_asks_again(stage: Stage, user: str) -> None:
 
 
 def test_a_link_in_another_browser_ends_in_a_page(stage: Stage, user: str) -> None:
-    """Whoever begins and lets another browser finish gets nothing: the other one sees a page, and no code (S28)."""
+    """Whoever begins and lets another browser finish gets nothing: the other one sees a page, and no code (docs/security.md)."""
     request, url = stage.party.begin(OWN)
     stage.browser.open(url)
     interaction = query_of(stage.browser.wait_for(f"{stage.app.origin}/sign-in"))["interaction"]

@@ -84,7 +84,7 @@ def _refreshing(tokens: Mapping[str, str]) -> dict[str, str]:
 
 @pytest.mark.parametrize("attempt", range(ROUNDS))
 def test_one_of_32_redeems_a_code(provider: Provider, attempt: int) -> None:
-    """Of 32 requests at once one gets tokens, every other one `invalid_grant` (S25)."""
+    """Of 32 requests at once one gets tokens, every other one `invalid_grant` (RFC 6749 §4.1.2)."""
     told = race(provider, _code(provider, f"code-{attempt}"))
     assert sorted(each.status for each in told) == [200] + [400] * (RACERS - 1)
     assert {each.body["error"] for each in told if each.status == 400} == {"invalid_grant"}
@@ -103,7 +103,7 @@ def test_a_code_that_many_redeemed_leaves_nothing_alive(provider: Provider, atte
 
 @pytest.mark.parametrize("attempt", range(ROUNDS))
 def test_32_that_refresh_at_once_get_one_answer(provider: Provider, attempt: int) -> None:
-    """Within the grace every request for the same token gets the same tokens, and they work (S30)."""
+    """Within the grace every request for the same token gets the same tokens, and they work (docs/security.md)."""
     user_id = f"refresh-{attempt}"
     tokens = provider.tokens(PUBLIC, user_id)
     told = race(provider, _refreshing(tokens))
@@ -115,7 +115,7 @@ def test_32_that_refresh_at_once_get_one_answer(provider: Provider, attempt: int
 
 
 def test_reuse_after_the_successor_was_used_ends_the_grant(provider: Provider) -> None:
-    """A token whose successor has been used ends all: 32 at once are refused, and the newest is dead (S30)."""
+    """A token whose successor has been used ends all: 32 at once are refused, and the newest is dead (RFC 9700 §4.14.2)."""
     first = provider.tokens(PUBLIC, "reuse")
     second = race(provider, _refreshing(first))[0].body
     third = race(provider, _refreshing(second))[0].body

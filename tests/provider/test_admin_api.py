@@ -10,6 +10,7 @@ from tests.http.driver import refused
 from tests.provider.browser import query_of
 from tests.provider.conftest import ServeProvider
 from tests.provider.driver import CALLBACK, CLAIMS, Provider
+from tests.support.cases import each_of
 
 GRANTS = "/api/oidc/grants"
 STEPS = pytest.mark.parametrize("what", ["login", "consent", "reject"])
@@ -24,7 +25,7 @@ def _path(interaction: str, what: str = "") -> str:
 
 
 def test_an_interaction_has_exactly_these_members(op: Provider) -> None:
-    """Contract §8: `GET /api/oidc/interactions/{id}`: what the app's page should show."""
+    """docs/endpoints.md: `GET /api/oidc/interactions/{id}`: what the app's page should show."""
     asked = {
         "prompt": "login consent",
         "max_age": "60",
@@ -50,7 +51,7 @@ def test_an_interaction_has_exactly_these_members(op: Provider) -> None:
 
 
 def test_what_was_not_asked_is_null(op: Provider) -> None:
-    """Contract §8: every member is there; absent ones are null."""
+    """docs/endpoints.md: every member is there; absent ones are null."""
     shown = op.app.call("GET", _path(_begun(op, "c-post"))).json()
     assert [shown[name] for name in ("prompt", "max_age", "acr_values", "login_hint", "ui_locales")] == [
         None
@@ -60,7 +61,7 @@ def test_what_was_not_asked_is_null(op: Provider) -> None:
 
 
 def test_the_step_follows_the_user(op: Provider) -> None:
-    """Contract §8: `step` is `login`, then `consent`."""
+    """docs/endpoints.md: `step` is `login`, then `consent`."""
     browser = op.browser()
     landing = browser.go(op.rp("c-third").request().url)
     interaction = op.app.interaction(landing)
@@ -72,7 +73,7 @@ def test_the_step_follows_the_user(op: Provider) -> None:
 @STEPS
 @pytest.mark.parametrize("interaction", ["unknown", "\0", "x" * 999])
 def test_an_unknown_interaction_is_not_found(op: Provider, interaction: str, what: str) -> None:
-    """Contract §8: 404."""
+    """docs/endpoints.md: 404."""
     body = {"user_id": "ada"} if what == "login" else {}
     refused(op.app.call("POST", _path(interaction, what), body), 404, "NOT_FOUND")
     refused(op.app.call("GET", _path(interaction)), 404, "NOT_FOUND")
@@ -80,7 +81,7 @@ def test_an_unknown_interaction_is_not_found(op: Provider, interaction: str, wha
 
 @STEPS
 def test_an_answer_is_where_to_go_on(op: Provider, what: str) -> None:
-    """Contract §8: 200 `{"redirect_to"}`, nothing else; the session's token is never shown."""
+    """docs/endpoints.md: 200 `{"redirect_to"}`, nothing else; the session's token is never shown."""
     browser = op.browser()
     landing = browser.go(op.rp("c-third").request().url)
     interaction = op.app.interaction(landing)
@@ -94,31 +95,31 @@ def test_an_answer_is_where_to_go_on(op: Provider, what: str) -> None:
 
 
 def test_the_backend_may_call_over_an_internal_address(op: Provider) -> None:
-    """Contract §8, §3: what is asked stores its issuer: `redirect_to` is the browser's address, whatever `Host` the backend used."""
+    """docs/endpoints.md: what is asked stores its issuer: `redirect_to` is the browser's address, whatever `Host` the backend used."""
     interaction = _begun(op)
     answer = op.app.call("POST", _path(interaction, "login"), {"user_id": "ada"}, host="10.0.0.7:4321")
     assert answer.json()["redirect_to"].startswith(f"{op.issuer}/oidc/interaction/")
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("body", "field"),
     [({}, "user_id"), ({"user_id": ""}, "user_id"), ({"user_id": "a b"}, "user_id"), ({"user_id": "a", "claims": {"sub": "x"}}, "claims.sub"),
      ({"user_id": "a", "expires_in": 0}, "expires_in"), ({"user_id": "a", "other": 1}, "other"), ({"user_id": "a", "acr": ""}, "acr")],
 )  # fmt: skip
 def test_a_login_has_the_body_of_a_session_request(op: Provider, body: dict[str, Any], field: str) -> None:
-    """Contract §5, §8: the same checks; 400 `INVALID_BODY` naming the field; no session is made."""
+    """docs/endpoints.md: the same checks; 400 `INVALID_BODY` naming the field; no session is made."""
     error = refused(op.app.call("POST", _path(_begun(op), "login"), body), 400, "INVALID_BODY")
     assert field in error["message"]
     assert op.app.call("GET", "/api/auth/users/a/sessions").json() == {"sessions": []}
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("body", "error"),
     [(None, "access_denied"), ({}, "access_denied"), ({"error": "login_required"}, "login_required"),
      ({"error": "temporarily_unavailable", "error_description": "Closed on Sundays"}, "temporarily_unavailable")],
 )  # fmt: skip
 def test_a_rejection_goes_to_the_client(op: Provider, body: Any, error: str) -> None:
-    """Contract §8: `{error?, error_description?}`; `error` defaults to `access_denied` (Core §3.1.2.6)."""
+    """`{error?, error_description?}`; `error` defaults to `access_denied` (Core §3.1.2.6)."""
     browser, request = op.browser(), op.rp().request()
     interaction = op.app.interaction(browser.go(request.url))
     answer = op.app.call("POST", _path(interaction, "reject"), body)
@@ -128,7 +129,7 @@ def test_a_rejection_goes_to_the_client(op: Provider, body: Any, error: str) -> 
         assert shown["error_description"] == body["error_description"]
 
 
-@pytest.mark.parametrize(
+@each_of(
     "body",
     [
         {"error": ""},
@@ -141,7 +142,7 @@ def test_a_rejection_goes_to_the_client(op: Provider, body: Any, error: str) -> 
     ],
 )
 def test_a_rejection_is_printable(op: Provider, body: dict[str, Any]) -> None:
-    """Line 0.17: what the app says goes into the redirect: only the characters that may stand there (RFC 6749 §4.1.2.1)."""
+    """docs/conformance.md 0.17: what the app says goes into the redirect: only the characters that may stand there (RFC 6749 §4.1.2.1)."""
     refused(op.app.call("POST", _path(_begun(op), "reject"), body), 400, "INVALID_BODY")
 
 
@@ -149,7 +150,7 @@ def test_a_rejection_is_printable(op: Provider, body: dict[str, Any]) -> None:
 
 
 def test_a_grant_has_exactly_these_members(op: Provider) -> None:
-    """Contract §8: `{"grants": [{id, client_id, user_id, scope, created_at, last_used_at}]}`."""
+    """docs/endpoints.md: `{"grants": [{id, client_id, user_id, scope, created_at, last_used_at}]}`."""
     began = int(op.clock())
     signed = op.sign_in(scope="openid offline_access")
     op.clock.advance(50)
@@ -164,7 +165,7 @@ def test_a_grant_has_exactly_these_members(op: Provider) -> None:
 
 
 def test_grants_are_each_users_own(op: Provider) -> None:
-    """Contract §8: those of the user who is named; none for an unknown one."""
+    """docs/endpoints.md: those of the user who is named; none for an unknown one."""
     op.sign_in(scope="openid offline_access")
     op.sign_in(client_id="c-post", scope="openid offline_access")
     assert {grant["client_id"] for grant in op.app.grants("ada")} == {"c-basic", "c-post"}
@@ -172,15 +173,15 @@ def test_grants_are_each_users_own(op: Provider) -> None:
     assert op.app.call("GET", GRANTS, query="user_id=%00").json() == {"grants": []}
 
 
-@pytest.mark.parametrize("query", ["", "user_id=", "user=ada", "user_id=a&user_id=b", "user_id=%ff"])
+@each_of("query", ["", "user_id=", "user=ada", "user_id=a&user_id=b", "user_id=%ff"])
 def test_grants_are_asked_for_by_user(op: Provider, query: str) -> None:
-    """Contract §8: `?user_id=` names one user."""
+    """docs/endpoints.md: `?user_id=` names one user."""
     assert op.app.call("GET", GRANTS, query=query).status == 400
 
 
-@pytest.mark.parametrize("grant_id", ["unknown", "\0", "é", "x" * 999])
+@each_of("grant_id", ["unknown", "\0", "é", "x" * 999])
 def test_an_unknown_grant_is_not_found(op: Provider, grant_id: str) -> None:
-    """Contract §8: 404."""
+    """docs/endpoints.md: 404."""
     refused(op.app.call("DELETE", f"{GRANTS}/{grant_id.encode().decode('latin-1')}"), 404, "NOT_FOUND")
 
 
@@ -188,7 +189,7 @@ def test_an_unknown_grant_is_not_found(op: Provider, grant_id: str) -> None:
 
 
 def test_a_field_left_out_stays(op: Provider) -> None:
-    """Contract §8: `PUT /api/auth/users/{user_id}`: 200 the record; what is given is replaced, the rest stays."""
+    """docs/endpoints.md: `PUT /api/auth/users/{user_id}`: 200 the record; what is given is replaced, the rest stays."""
     path = "/api/auth/users/ada"
     everything: dict[str, Any] = {"claims": dict(CLAIMS), "roles": ["dev"], "tenant_id": "acme"} | {
         "attributes": {"plan": "free", "seats": 3}
@@ -208,7 +209,7 @@ def test_a_field_left_out_stays(op: Provider) -> None:
 
 
 def test_a_new_user_has_empty_fields(op: Provider) -> None:
-    """Contract §8: a user of whom nothing was said before."""
+    """docs/endpoints.md: a user of whom nothing was said before."""
     assert op.app.call("PUT", "/api/auth/users/new", {}).json() == {
         "user_id": "new",
         "claims": {},
@@ -219,7 +220,7 @@ def test_a_new_user_has_empty_fields(op: Provider) -> None:
 
 
 def test_a_session_request_replaces_what_it_gives(op: Provider) -> None:
-    """Contract §8: the user record: a session request replaces the fields that it gives, and only those."""
+    """docs/endpoints.md: the user record: a session request replaces the fields that it gives, and only those."""
     op.app.call("PUT", "/api/auth/users/ada", {"claims": {"name": "Ada"}, "roles": ["dev"]})
     op.app.session("ada", roles=["ops"])
     assert op.app.call("PUT", "/api/auth/users/ada", {}).json()["claims"] == {"name": "Ada"}
@@ -227,30 +228,30 @@ def test_a_session_request_replaces_what_it_gives(op: Provider) -> None:
     assert op.rp().userinfo(signed.access_token).json() == {"sub": "ada", "name": "Ada", "roles": ["ops"]}
 
 
-@pytest.mark.parametrize("user_id", ["a/b", "https://id.example/ada", "a@b.c", "x" * 255])
+@each_of("user_id", ["a/b", "https://id.example/ada", "a@b.c", "x" * 255])
 def test_any_user_id_has_a_record(op: Provider, user_id: str) -> None:
-    """Contract §5: a user id is 1–255 visible ASCII characters, slashes too."""
+    """docs/endpoints.md: a user id is 1–255 visible ASCII characters, slashes too."""
     assert op.app.call("PUT", f"/api/auth/users/{user_id}", {"roles": ["x"]}).json()["user_id"] == user_id
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("body", "field"),
     [({"claims": {"sub": "x"}}, "claims.sub"), ({"claims": {"email_verified": "yes"}}, "claims.email_verified"), ({"roles": "dev"}, "roles"),
      ({"roles": [1]}, "roles"), ({"tenant_id": 1}, "tenant_id"), ({"tenant_id": None}, "tenant_id"), ({"other": 1}, "other")],
 )  # fmt: skip
 def test_a_malformed_record_is_refused(op: Provider, body: dict[str, Any], field: str) -> None:
-    """Contract §5, §8: 400 `INVALID_BODY` naming the field."""
+    """docs/endpoints.md: 400 `INVALID_BODY` naming the field."""
     assert field in refused(op.app.call("PUT", "/api/auth/users/ada", body), 400, "INVALID_BODY")["message"]
 
 
 @pytest.mark.parametrize("user_id", ["a b", "é", "x" * 256])
 def test_what_is_no_user_id_has_no_record(op: Provider, user_id: str) -> None:
-    """Contract §5: 404 for what nobody can be called."""
+    """docs/endpoints.md: 404 for what nobody can be called."""
     refused(op.app.call("PUT", f"/api/auth/users/{user_id.encode().decode('latin-1')}", {}), 404, "NOT_FOUND")
 
 
 def test_a_whole_flow_needs_no_more_than_this(op: Provider) -> None:
-    """Contract §8: way (b), step by step: authorize, the sign-in page, the backend's read and report, back to the client."""
+    """docs/endpoints.md: way (b), step by step: authorize, the sign-in page, the backend's read and report, back to the client."""
     browser, request = op.browser(), op.rp().request()
     told = query_of(browser.go(request.url).url)
     assert op.app.call("GET", _path(told["interaction"])).json()["client"]["client_id"] == "c-basic"
@@ -275,7 +276,7 @@ def apart(serve_provider: ServeProvider) -> Provider:
 
 
 def test_the_apps_page_is_told_whose_consent_it_asks(apart: Provider) -> None:
-    """S55; docs/endpoints.md: at step `consent` also `user_id`, `sid`, and the claims that a page shows, no others."""
+    """docs/endpoints.md: at step `consent` also `user_id`, `sid`, and the claims that a page shows, no others."""
     begun, interaction = _asked(apart, claims=dict(CLAIMS))
     shown = apart.app.call("GET", _path(interaction)).json()
     assert (shown["step"], shown["user_id"], shown["sid"]) == ("consent", "ada", begun["sid"])
@@ -292,7 +293,7 @@ def test_at_step_login_nobody_is_named(apart: Provider) -> None:
 
 
 def test_an_answer_for_another_user_is_refused(apart: Provider) -> None:
-    """S55; docs/endpoints.md: 409 `WRONG_USER` where `user_id` is not who was asked; nothing is reported by it."""
+    """docs/endpoints.md: 409 `WRONG_USER` where `user_id` is not who was asked; nothing is reported by it."""
     _, interaction = _asked(apart)
     answer = apart.app.call("POST", _path(interaction, "consent"), {"user_id": "bob"})
     refused(answer, 409, "WRONG_USER")
@@ -308,7 +309,7 @@ def test_an_answer_for_another_user_is_refused(apart: Provider) -> None:
 
 
 def test_who_is_asked_follows_the_browser(apart: Provider) -> None:
-    """S55; docs/sign-in.md: a page that lay open while another user was asked is told so by its own `user_id`."""
+    """docs/sign-in.md: a page that lay open while another user was asked is told so by its own `user_id`."""
     browser = apart.browser()
     apart.app.sign_in(browser, "ada")
     landing = browser.go(apart.rp("c-third").request().url)

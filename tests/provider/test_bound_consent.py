@@ -40,7 +40,7 @@ def _agree(op: Provider, browser: Browser, landing: Landing, **body: Any) -> Lan
 @pytest.mark.parametrize("way", ["backend", "cookie"])
 @pytest.mark.parametrize("prompt", [None, "consent"])
 def test_a_yes_is_not_the_next_users(op: Provider, way: str, prompt: str | None) -> None:
-    """S55; OpenID Connect Core §3.1.2.4: one agrees too late for max_age, another signs in: the other one is asked."""
+    """OpenID Connect Core §3.1.2.4: one agrees too late for max_age, another signs in: the other one is asked."""
     browser = op.browser()
     op.app.sign_in(browser, "ada")
     request = op.rp("c-third").request(max_age="100", scope="openid email", prompt=prompt)
@@ -60,7 +60,7 @@ def test_a_yes_is_not_the_next_users(op: Provider, way: str, prompt: str | None)
 
 @PAGES
 def test_a_yes_is_still_the_same_users_after_a_new_sign_in(op: Provider) -> None:
-    """S55; OpenID Connect Core §3.1.2.4: who agreed and then had to sign in again is not asked twice."""
+    """OpenID Connect Core §3.1.2.4: who agreed and then had to sign in again is not asked twice."""
     browser = op.browser()
     op.app.sign_in(browser, "ada")
     request = op.rp("c-third").request(max_age="100", prompt="consent")
@@ -72,7 +72,7 @@ def test_a_yes_is_still_the_same_users_after_a_new_sign_in(op: Provider) -> None
 
 @PAGES
 def test_a_yes_is_remembered_for_who_gave_it(op: Provider) -> None:
-    """S55: and for nobody else, also where another one signed in before the code was there."""
+    """docs/security.md: and for nobody else, also where another one signed in before the code was there."""
     browser = op.browser()
     op.app.sign_in(browser, "ada")
     landing = browser.go(op.rp("c-third").request(max_age="100").url)
@@ -87,7 +87,7 @@ def test_a_yes_is_remembered_for_who_gave_it(op: Provider) -> None:
 
 @pytest.mark.parametrize("op", [CONSENT_URL], indirect=True)
 def test_an_apps_yes_is_of_who_was_asked_then(op: Provider) -> None:
-    """S55: reported for one, and brought back when another had been asked in the same browser: it does not count."""
+    """docs/security.md: reported for one, and brought back when another had been asked in the same browser: it does not count."""
     browser = op.browser()
     op.app.sign_in(browser, "ada")
     landing = browser.go(op.rp("c-third").request().url)
@@ -129,7 +129,7 @@ def _scope(rp: RelyingParty, op: Provider, request: Request, landing: Landing) -
 @PAGES
 @pytest.mark.parametrize("looked_again", [False, True])
 def test_a_client_that_grows_gets_what_was_shown(op: Provider, looked_again: bool) -> None:
-    """S55: its scope grows while the page is open: what it was not shown to have it does not get."""
+    """docs/security.md: its scope grows while the page is open: what it was not shown to have it does not get."""
     rp, browser = _client(op, scope="openid"), _signed_in(op)
     request = rp.request(scope="openid email phone")
     landing = browser.go(request.url)
@@ -150,7 +150,7 @@ def test_a_client_that_grows_gets_what_was_shown(op: Provider, looked_again: boo
 @pytest.mark.parametrize("op", [CONSENT_URL], indirect=True)
 @pytest.mark.parametrize("scope", [None, "openid email"])
 def test_an_apps_page_that_lay_open_agrees_to_what_it_showed(op: Provider, scope: str | None) -> None:
-    """S55: also where the browser came by once more in between, in another tab, and whatever the report says."""
+    """docs/security.md: also where the browser came by once more in between, in another tab, and whatever the report says."""
     rp, browser = _client(op, scope="openid"), _signed_in(op)
     request = rp.request(scope="openid email")
     landing = browser.go(request.url)
@@ -162,7 +162,7 @@ def test_an_apps_page_that_lay_open_agrees_to_what_it_showed(op: Provider, scope
 
 @PAGES
 def test_a_client_that_shrinks_gets_what_it_may_have(op: Provider) -> None:
-    """S54, S55: what was shown and agreed to is cut to what the client may have at that time."""
+    """docs/security.md: what was shown and agreed to is cut to what the client may have at that time."""
     rp, browser = _client(op, scope="openid email phone"), _signed_in(op)
     request = rp.request(scope="openid email phone")
     landing = browser.go(request.url)
@@ -172,7 +172,7 @@ def test_a_client_that_shrinks_gets_what_it_may_have(op: Provider) -> None:
 
 @PAGES
 def test_a_client_that_may_have_nothing_of_it_any_more_is_told(op: Provider) -> None:
-    """S54: nothing is left of what was agreed to: an error, and no code without a scope."""
+    """docs/security.md: nothing is left of what was agreed to: an error, and no code without a scope."""
     rp, browser = _client(op, scope="email"), _signed_in(op)
     request = rp.request(scope="email phone")
     landing = browser.go(request.url)
@@ -183,7 +183,7 @@ def test_a_client_that_may_have_nothing_of_it_any_more_is_told(op: Provider) -> 
 
 @PAGES
 def test_claims_that_were_not_shown_are_not_given(op: Provider) -> None:
-    """S55; OpenID Connect Core §5.5: a claim that is asked for by name belongs to a scope that the page has listed."""
+    """OpenID Connect Core §5.5: a claim that is asked for by name belongs to a scope that the page has listed."""
     rp, browser = _client(op, scope="openid"), _signed_in(op)
     wanted = json.dumps({"userinfo": {"email": None}, "id_token": {"email": None}})
     request = rp.request(claims=wanted)
@@ -196,7 +196,7 @@ def test_claims_that_were_not_shown_are_not_given(op: Provider) -> None:
 
 @PAGES
 def test_openid_is_not_slipped_in(op: Provider) -> None:
-    """S55: openid stays in an answer that leaves it out only where the page has listed it."""
+    """docs/security.md: openid stays in an answer that leaves it out only where the page has listed it."""
     rp, browser = _client(op, scope="email"), _signed_in(op)
     request = rp.request(scope="openid email")
     landing = browser.go(request.url)

@@ -13,6 +13,7 @@ import pytest
 from service.records import waiting
 from tests.provider.browser import FORM, query_of
 from tests.provider.driver import CALLBACK, LOGIN_URL, OTHER_CALLBACK, SIGNED_OUT, Provider, Request
+from tests.support.cases import each_of
 
 MOST_BYTES = 8192
 STRANGER = "198.51.100.7"
@@ -49,8 +50,8 @@ def _filled(request: Request, size: int, filling: str = "s") -> dict[str, str]:
 # --- the size of one ---
 
 
-@pytest.mark.parametrize("filling", ["s", "<", "é", "\U0001f600", '"'])
-@pytest.mark.parametrize("method", ["GET", "POST"])
+@each_of("filling", ["s", "<", "é", "\U0001f600", '"'])
+@each_of("method", ["GET", "POST"])
 def test_a_request_is_kept_up_to_8_kib(op: Provider, method: str, filling: str) -> None:
     """RFC 6749 §4.1.1, docs/security.md: 8 KiB as it is written in an address are kept and answered; a byte more is not."""
     request = op.rp().request()
@@ -71,8 +72,8 @@ def test_a_request_is_kept_up_to_8_kib(op: Provider, method: str, filling: str) 
             assert len(_kept(op)) == before
 
 
-@pytest.mark.parametrize("mode", ["query", "form_post"])
-@pytest.mark.parametrize("size", [20_000, 60_000])
+@each_of("mode", ["query", "form_post"])
+@each_of("size", [20_000, 60_000])
 def test_a_huge_state_is_refused_at_once(op: Provider, size: int, mode: str) -> None:
     """docs/security.md: refused before the sign-in; no answer is so long that a proxy would drop it."""
     request = op.rp().request(state="s" * size, response_mode=mode)
@@ -135,7 +136,7 @@ def test_what_the_hint_says_is_kept(op: Provider, user: str) -> None:
 # --- logout ---
 
 
-@pytest.mark.parametrize(
+@each_of(
     "form",
     [
         {},

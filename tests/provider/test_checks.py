@@ -12,6 +12,7 @@ import pytest
 from service.protocol import authorize as rules
 from tests.provider.browser import Landing
 from tests.provider.driver import CALLBACK, Provider, challenge_of
+from tests.support.cases import each_of
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def _refusal(op: Provider, case: Case) -> str:
 
 
 def test_every_check_has_a_case() -> None:
-    """Issue 4: no check stands there that nothing needs."""
+    """docs/security.md: no check stands there that nothing needs."""
     assert [check.__name__ for check in rules.BEFORE_TRUST + rules.AFTER_TRUST] == list(CASES)
     assert all(CASES.values())
 
@@ -128,7 +129,7 @@ def test_every_check_has_a_case() -> None:
 def test_a_check_refuses_and_without_it_the_refusal_is_gone(
     op: Provider, monkeypatch: pytest.MonkeyPatch, name: str, case: Case
 ) -> None:
-    """Issue 4; S20–S24: the check refuses this request; with the check taken out, nothing else says the same."""
+    """docs/security.md: the check refuses this request; with the check taken out, nothing else says the same."""
     with_it = _refusal(op, case)
     assert case.told in with_it
     part = "BEFORE_TRUST" if name in BEFORE else "AFTER_TRUST"
@@ -137,9 +138,9 @@ def test_a_check_refuses_and_without_it_the_refusal_is_gone(
     assert _refusal(op, case) != with_it
 
 
-@pytest.mark.parametrize(("name", "case"), ALL)
+@each_of(("name", "case"), ALL)
 def test_before_the_cut_it_is_a_page_and_after_it_a_redirect(op: Provider, name: str, case: Case) -> None:
-    """S21: an error before the redirect URI is trusted is shown here; after it, it goes back with state and iss (RFC 9700 §4.11.2)."""
+    """An error before the redirect URI is trusted is shown here; after it, it goes back with state and iss (RFC 9700 §4.11.2)."""
     landing = _send(op, case)
     if name in BEFORE:
         assert landing.is_page(400)
@@ -149,9 +150,9 @@ def test_before_the_cut_it_is_a_page_and_after_it_a_redirect(op: Provider, name:
     assert ("state" in landing.parameters) is (case.repeated != "state")
 
 
-@pytest.mark.parametrize("case", [case for name, case in ALL if name not in BEFORE])
+@each_of("case", [case for name, case in ALL if name not in BEFORE])
 def test_no_later_error_is_told_to_an_untrusted_redirect_uri(op: Provider, case: Case) -> None:
-    """S21: unsupported response types, scopes and all the others are a page while the redirect URI is not registered."""
+    """docs/security.md: unsupported response types, scopes and all the others are a page while the redirect URI is not registered."""
     wrong = Case(
         case.told, case.changes | {"redirect_uri": "https://evil.example/"}, case.client, case.repeated
     )
@@ -159,13 +160,13 @@ def test_no_later_error_is_told_to_an_untrusted_redirect_uri(op: Provider, case:
 
 
 def test_a_repeated_state_is_answered_without_state(op: Provider) -> None:
-    """S22: of two states none is echoed; it is a redirect with invalid_request (contract §8; RFC 6749 §3.1)."""
+    """Of two states none is echoed; it is a redirect with invalid_request (RFC 6749 §3.1)."""
     shown = _send(op, Case("", repeated="state")).parameters
     assert shown["error"] == "invalid_request" and "state" not in shown
 
 
 def test_a_repeated_response_mode_is_answered_by_query(op: Provider) -> None:
-    """S22: of two response modes neither is believed (RFC 6749 §3.1)."""
+    """Of two response modes neither is believed (RFC 6749 §3.1)."""
     landing = _send(op, Case("", {"response_mode": "form_post"}, repeated="response_mode"))
     assert landing.is_at(CALLBACK) and landing.parameters["error"] == "invalid_request"
 
@@ -174,7 +175,7 @@ def test_a_repeated_response_mode_is_answered_by_query(op: Provider) -> None:
     "values", [["https://a.example"], ["https://a.example", "https://b.example"], ["", ""]]
 )
 def test_a_resource_may_come_more_than_once(op: Provider, values: list[str]) -> None:
-    """S22: `resource` is the one parameter that may be repeated (RFC 8707 §2)."""
+    """`resource` is the one parameter that may be repeated (RFC 8707 §2)."""
     request = op.rp().request()
     query = urlencode([*request.parameters.items(), *(("resource", value) for value in values)])
     browser = op.browser()
@@ -183,7 +184,7 @@ def test_a_resource_may_come_more_than_once(op: Provider, values: list[str]) -> 
 
 
 def test_an_empty_parameter_counts_as_absent(op: Provider) -> None:
-    """S22: parameters without a value are as if they were left out (RFC 6749 §3.1)."""
+    """Parameters without a value are as if they were left out (RFC 6749 §3.1)."""
     empty: dict[str, str | None] = dict.fromkeys(
         [
             "prompt",
@@ -202,7 +203,7 @@ def test_an_empty_parameter_counts_as_absent(op: Provider) -> None:
     assert "code" in shown
 
 
-@pytest.mark.parametrize(
+@each_of(
     "query",
     [
         "client_id=%FF",
@@ -213,7 +214,7 @@ def test_an_empty_parameter_counts_as_absent(op: Provider) -> None:
     ],
 )
 def test_a_malformed_query_is_a_page(op: Provider, query: str) -> None:
-    """S21: what is not UTF-8, or too much, is shown here (RFC 6749 Appendix B)."""
+    """What is not UTF-8, or too much, is shown here (RFC 6749 Appendix B)."""
     assert op.browser().go(f"{op.issuer}/oidc/authorize?{query}").is_page(400)
 
 
@@ -227,7 +228,7 @@ DECIDED_BY = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@each_of("name", CASES)
 def test_an_operator_finds_client_rule_and_setting(op: Provider, name: str) -> None:
     """docs/errors.md: the log line of a refusal names the rule, the client where it is known, and what decides it."""
     case = CASES[name][0]

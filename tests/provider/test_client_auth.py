@@ -48,7 +48,7 @@ def _is_invalid_client(answer: Answer) -> None:
     ],
 )  # fmt: skip
 def test_wrong_basic_credentials_are_invalid_client(op: Provider, path: str, authorization: str) -> None:
-    """S31: strict base64, each half form-urldecoded, UTF-8; a wrong one is 401 invalid_client with the scheme, never 500 (RFC 6749 §5.2)."""
+    """Strict base64, each half form-urldecoded, UTF-8; a wrong one is 401 invalid_client with the scheme, never 500 (RFC 6749 §5.2)."""
     _is_invalid_client(_ask(op, path, {}, authorization))
 
 
@@ -63,40 +63,40 @@ def test_wrong_basic_credentials_are_invalid_client(op: Provider, path: str, aut
     ],
 )  # fmt: skip
 def test_wrong_posted_credentials_are_invalid_client(op: Provider, path: str, form: dict[str, str]) -> None:
-    """S31: a wrong or missing secret, or a method that the client is not registered for (RFC 6749 §2.3.1, RFC 7591 §2)."""
+    """A wrong or missing secret, or a method that the client is not registered for (RFC 6749 §2.3.1, RFC 7591 §2)."""
     _is_invalid_client(_ask(op, path, form))
 
 
 @ENDPOINTS
 def test_two_methods_at_once_are_invalid_request(op: Provider, path: str) -> None:
-    """S31: Basic together with client_secret in the body (RFC 6749 §2.3)."""
+    """Basic together with client_secret in the body (RFC 6749 §2.3)."""
     answer = _ask(op, path, {"client_id": "c-basic", "client_secret": SECRET}, basic("c-basic", SECRET))
     assert (answer.status, answer.json()["error"]) == (400, "invalid_request")
 
 
 @ENDPOINTS
 def test_another_client_id_beside_basic_is_invalid_request(op: Provider, path: str) -> None:
-    """S31: client_id in the body must be the one that authenticates (RFC 6749 §3.2.1)."""
+    """client_id in the body must be the one that authenticates (RFC 6749 §3.2.1)."""
     answer = _ask(op, path, {"client_id": "c-post"}, basic("c-basic", SECRET))
     assert (answer.status, answer.json()["error"]) == (400, "invalid_request")
 
 
 @ENDPOINTS
 def test_the_same_client_id_beside_basic_is_no_second_method(op: Provider, path: str) -> None:
-    """S31: client_id alone authenticates nobody, so it may stand beside Basic (RFC 6749 §3.2.1)."""
+    """client_id alone authenticates nobody, so it may stand beside Basic (RFC 6749 §3.2.1)."""
     answer = _ask(op, path, {"client_id": "c-basic"}, basic("c-basic", SECRET))
     assert answer.json().get("error") in {None, "invalid_grant"} and answer.status in {200, 400}
 
 
 @pytest.mark.parametrize("scheme", ["basic", "BASIC", "Basic"])
 def test_the_scheme_has_no_case(op: Provider, scheme: str) -> None:
-    """S31: `basic` is the scheme too (RFC 9110 §11.1)."""
+    """`basic` is the scheme too (RFC 9110 §11.1)."""
     answer = _ask(op, "/oidc/token", {}, scheme + basic("c-basic", SECRET)[5:])
     assert answer.json()["error"] == "invalid_grant"
 
 
 def test_secrets_are_compared_in_constant_time(op: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
-    """S31: every secret that a client has is compared by `hmac.compare_digest`, over hashes of one length."""
+    """docs/security.md: every secret that a client has is compared by `hmac.compare_digest`, over hashes of one length."""
     compared: list[tuple[str, str]] = []
 
     def spy(one: str, two: str) -> bool:
@@ -121,7 +121,7 @@ def test_an_unsupported_grant_type_is_told(op: Provider) -> None:
 
 
 def test_a_grant_type_that_the_client_lacks_is_unauthorized_client(op: Provider) -> None:
-    """Contract §8: `grant_types` decides (RFC 6749 §5.2)."""
+    """`grant_types` decides (RFC 6749 §5.2)."""
     answer = op.rp("c-no-refresh").refresh("x")
     assert (answer.status, answer.json()["error"]) == (400, "unauthorized_client")
     answer = op.rp("c-no-code").redeem(op.rp("c-no-code").request(), "x")
@@ -129,7 +129,7 @@ def test_a_grant_type_that_the_client_lacks_is_unauthorized_client(op: Provider)
 
 
 def test_the_log_names_the_client_and_no_secret(op: Provider) -> None:
-    """Contract §7; S41: the line of the request has `client_id`; secrets, codes and tokens stand nowhere."""
+    """docs/security.md: the line of the request has `client_id`; secrets, codes and tokens stand nowhere."""
     signed = op.sign_in(scope="openid offline_access")
     op.rp().refresh(signed.tokens["refresh_token"])
     line = [line for line in op.house.requests_logged if line["route"] == "/oidc/token"][-1]
@@ -145,7 +145,7 @@ def test_the_log_names_the_client_and_no_secret(op: Provider) -> None:
 
 @pytest.mark.parametrize("length", [31, 32])
 def test_a_secret_has_32_characters_at_least(serve_provider: ServeProvider, length: int) -> None:
-    """Contract §8: secrets have 32 characters at least."""
+    """docs/settings.md: secrets have 32 characters at least."""
     client: dict[str, Any] = dict(CLIENTS[0]) | {
         "client_secret": "s3cret-"[:7] + "x1y2" * 6 + "z" * (length - 31)
     }

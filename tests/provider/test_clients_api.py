@@ -10,6 +10,7 @@ import pytest
 from tests.http.driver import refused
 from tests.provider.conftest import CLIENTS, ServeProvider
 from tests.provider.driver import CALLBACK, SECRET, Provider, RelyingParty
+from tests.support.cases import each_of
 
 ALL = "/api/oidc/clients"
 FULL: dict[str, Any] = {
@@ -41,7 +42,7 @@ def _signs_in(op: Provider, client_id: str, secret: str | None, method: str = "c
 
 
 def test_registering_answers_metadata_and_a_secret_once(op: Provider) -> None:
-    """Contract §8: 201 metadata with `client_id` (it starts with `c_`) and, once, `client_secret` (RFC 7591 §3.2.1)."""
+    """201 metadata with `client_id` (it starts with `c_`) and, once, `client_secret` (RFC 7591 §3.2.1)."""
     made = _add(op)
     assert made["client_id"].startswith("c_") and len(made["client_secret"]) >= 32
     assert {name: made[name] for name in DEFAULTS} == DEFAULTS and "require_pkce" not in made
@@ -54,13 +55,13 @@ def test_registering_answers_metadata_and_a_secret_once(op: Provider) -> None:
 
 
 def test_every_member_comes_back_as_it_was_given(op: Provider) -> None:
-    """Contract §8: clients carry RFC 7591 names, and ours (RFC 7591 §2)."""
+    """Clients carry RFC 7591 names, and ours (RFC 7591 §2)."""
     made = _add(op, **FULL)
     assert {name: made[name] for name in FULL} == FULL
 
 
 def test_a_registered_client_signs_in(op: Provider) -> None:
-    """Contract §8: the database adds clients: confidential ones by either method, and public ones."""
+    """docs/endpoints.md: the database adds clients: confidential ones by either method, and public ones."""
     made = _add(op)
     assert _signs_in(op, made["client_id"], made["client_secret"])
     assert _signs_in(op, made["client_id"], made["client_secret"], "client_secret_post")
@@ -70,7 +71,7 @@ def test_a_registered_client_signs_in(op: Provider) -> None:
 
 
 def test_an_id_and_a_secret_of_ones_own_are_taken(op: Provider) -> None:
-    """Contract §8: `client_id` and `client_secret` may be given, as in `PYLON_OIDC_CLIENTS`."""
+    """docs/endpoints.md: `client_id` and `client_secret` may be given, as in `PYLON_OIDC_CLIENTS`."""
     made = _add(op, client_id="wiki", client_secret=SECRET)
     assert (made["client_id"], made["client_secret"]) == ("wiki", SECRET)
     assert "client_secret" not in op.app.call("GET", f"{ALL}/wiki").json()
@@ -78,7 +79,7 @@ def test_an_id_and_a_secret_of_ones_own_are_taken(op: Provider) -> None:
 
 
 def test_a_secret_is_a_hash_at_rest(op: Provider) -> None:
-    """S31; contract §8: secrets are kept as one fast hash, and never logged."""
+    """docs/security.md: secrets are kept as one fast hash, and never logged."""
     made = _add(op)
     with sqlite3.connect(op.house.settings.data_dir / "pylon.db") as database:
         dump = "\n".join(database.iterdump())
@@ -87,7 +88,7 @@ def test_a_secret_is_a_hash_at_rest(op: Provider) -> None:
 
 
 def test_the_list_has_both_sources(op: Provider) -> None:
-    """Contract §8: `{"clients": [metadata]}`; `source` is `environment` or `database`; never a secret."""
+    """docs/endpoints.md: `{"clients": [metadata]}`; `source` is `environment` or `database`; never a secret."""
     made = _add(op)
     answer = op.app.call("GET", ALL)
     sources = {client["client_id"]: client["source"] for client in answer.json()["clients"]}
@@ -100,7 +101,7 @@ def test_the_list_has_both_sources(op: Provider) -> None:
     }
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("metadata", "member", "hint"),
     [
         ({"redirect_uri": [CALLBACK]}, "redirect_uri", "redirect_uris"),
@@ -139,7 +140,7 @@ def test_the_list_has_both_sources(op: Provider) -> None:
 def test_wrong_metadata_is_told_by_its_member(
     op: Provider, metadata: dict[str, Any], member: str, hint: str
 ) -> None:
-    """Contract §8: 400 `INVALID_CLIENT_METADATA` naming the member, an unknown one with a did-you-mean (RFC 7591 §3.2.2)."""
+    """400 `INVALID_CLIENT_METADATA` naming the member, an unknown one with a did-you-mean (RFC 7591 §3.2.2)."""
     error = refused(
         op.app.call("POST", ALL, {"redirect_uris": [CALLBACK]} | metadata), 400, "INVALID_CLIENT_METADATA"
     )
@@ -149,21 +150,21 @@ def test_wrong_metadata_is_told_by_its_member(
 
 
 def test_a_hostile_member_is_not_repeated(op: Provider) -> None:
-    """Contract §7: no echo of hostile input: an odd name is not named."""
+    """docs/security.md: no echo of hostile input: an odd name is not named."""
     answer = op.app.call("POST", ALL, {"redirect_uris": [CALLBACK], "<script>alert(1)</script>": 1})
     error = refused(answer, 400, "INVALID_CLIENT_METADATA")
     assert "script" not in str(error)
 
 
-@pytest.mark.parametrize("body", ["[]", '"x"', '{"a":1,"a":2}', "{", '{"x":NaN}', "null"])
+@each_of("body", ["[]", '"x"', '{"a":1,"a":2}', "{", '{"x":NaN}', "null"])
 def test_a_body_that_is_no_object_is_refused(op: Provider, body: str) -> None:
-    """Contract §5: 400 INVALID_BODY."""
+    """docs/endpoints.md: 400 INVALID_BODY."""
     refused(op.ask("POST", ALL, admin=True, body=body.encode()), 400, "INVALID_BODY")
 
 
 @pytest.mark.parametrize("client_id", ["c-basic", "taken"])
 def test_a_taken_id_is_a_conflict(op: Provider, client_id: str) -> None:
-    """Contract §8: 409 `CLIENT_EXISTS`, for one of either source."""
+    """docs/endpoints.md: 409 `CLIENT_EXISTS`, for one of either source."""
     _add(op, client_id="taken")
     refused(
         op.app.call("POST", ALL, {"redirect_uris": [CALLBACK], "client_id": client_id}), 409, "CLIENT_EXISTS"
@@ -172,21 +173,21 @@ def test_a_taken_id_is_a_conflict(op: Provider, client_id: str) -> None:
 
 @pytest.mark.parametrize(("method", "tail"), [("PUT", ""), ("DELETE", ""), ("POST", "/secret")])
 def test_the_environments_are_read_only(op: Provider, method: str, tail: str) -> None:
-    """Contract §8: 409 `CLIENT_READ_ONLY` for one of the environment."""
+    """docs/endpoints.md: 409 `CLIENT_READ_ONLY` for one of the environment."""
     body = {"redirect_uris": [CALLBACK]} if method == "PUT" else None
     refused(op.app.call(method, f"{ALL}/c-basic{tail}", body), 409, "CLIENT_READ_ONLY")
 
 
-@pytest.mark.parametrize(("method", "tail"), [("GET", ""), ("PUT", ""), ("DELETE", ""), ("POST", "/secret")])
-@pytest.mark.parametrize("client_id", ["nobody", "\0", "x" * 500])
+@each_of(("method", "tail"), [("GET", ""), ("PUT", ""), ("DELETE", ""), ("POST", "/secret")])
+@each_of("client_id", ["nobody", "\0", "x" * 500])
 def test_an_unknown_client_is_not_found(op: Provider, client_id: str, method: str, tail: str) -> None:
-    """Contract §8: 404 `NOT_FOUND`."""
+    """docs/endpoints.md: 404 `NOT_FOUND`."""
     body = {"redirect_uris": [CALLBACK]} if method == "PUT" else None
     refused(op.app.call(method, f"{ALL}/{client_id}{tail}", body), 404, "NOT_FOUND")
 
 
 def test_changing_replaces_the_metadata_and_keeps_the_secret(op: Provider) -> None:
-    """Contract §8: `PUT`: 200 with the metadata; what is left out is at its default again (RFC 7592 §2.2)."""
+    """`PUT`: 200 with the metadata; what is left out is at its default again (RFC 7592 §2.2)."""
     made = _add(op, client_name="Old", first_party=True)
     answer = op.app.call(
         "PUT", f"{ALL}/{made['client_id']}", {"redirect_uris": [CALLBACK], "client_name": "New"}
@@ -197,13 +198,13 @@ def test_changing_replaces_the_metadata_and_keeps_the_secret(op: Provider) -> No
     assert _signs_in(op, made["client_id"], made["client_secret"])
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("change", "member"),
     [({"client_id": "other"}, "client_id"), ({"client_secret": SECRET}, "client_secret"), ({"client_secret": 1}, "client_secret"), ({"token_endpoint_auth_method": "none"}, "token_endpoint_auth_method"),
      ({"redirect_uris": ["http://rp.example.org/"]}, "redirect_uris"), ({"nonsense": 1}, "nonsense")],
 )  # fmt: skip
 def test_a_wrong_change_changes_nothing(op: Provider, change: dict[str, Any], member: str) -> None:
-    """Contract §8: 400 naming the member; id and secret are not changed here."""
+    """docs/endpoints.md: 400 naming the member; id and secret are not changed here."""
     made = _add(op)
     answer = op.app.call("PUT", f"{ALL}/{made['client_id']}", {"redirect_uris": [CALLBACK]} | change)
     assert member in refused(answer, 400, "INVALID_CLIENT_METADATA")["message"]
@@ -211,7 +212,7 @@ def test_a_wrong_change_changes_nothing(op: Provider, change: dict[str, Any], me
 
 
 def test_removing_ends_it(op: Provider) -> None:
-    """Contract §8: `DELETE` 204 without a body; 404 afterwards; its tokens are worth nothing."""
+    """docs/endpoints.md: `DELETE` 204 without a body; 404 afterwards; its tokens are worth nothing."""
     made = _add(op)
     rp = RelyingParty(op.house, made["client_id"], secret=made["client_secret"])
     request = rp.request(scope="openid offline_access")
@@ -226,7 +227,7 @@ def test_removing_ends_it(op: Provider) -> None:
 
 @pytest.mark.parametrize(("age_s", "old_is_good"), [(0, True), (3599, True), (3600, False)])
 def test_a_rotated_secret_overlaps_for_an_hour(op: Provider, age_s: int, old_is_good: bool) -> None:
-    """Contract §8: 200 with the new secret, the old one good for an hour, to the second."""
+    """docs/endpoints.md: 200 with the new secret, the old one good for an hour, to the second."""
     made = _add(op)
     answer = op.app.call("POST", f"{ALL}/{made['client_id']}/secret")
     assert answer.status == 200
@@ -238,7 +239,7 @@ def test_a_rotated_secret_overlaps_for_an_hour(op: Provider, age_s: int, old_is_
 
 
 def test_a_second_rotation_takes_nobodys_hour_away(op: Provider) -> None:
-    """Contract §8: each old secret is good for an hour from its own rotation, however soon the next one follows."""
+    """docs/endpoints.md: each old secret is good for an hour from its own rotation, however soon the next one follows."""
     made = _add(op)
     path = f"{ALL}/{made['client_id']}/secret"
     secrets = [made["client_secret"]]
@@ -250,7 +251,7 @@ def test_a_second_rotation_takes_nobodys_hour_away(op: Provider) -> None:
 
 
 def test_old_secrets_do_not_pile_up(op: Provider) -> None:
-    """S31: each is compared at every authentication: the ten before the newest are kept, in their hour."""
+    """docs/security.md: each is compared at every authentication: the ten before the newest are kept, in their hour."""
     made = _add(op)
     for _ in range(11):
         newest = op.app.call("POST", f"{ALL}/{made['client_id']}/secret").json()["client_secret"]
@@ -259,7 +260,7 @@ def test_old_secrets_do_not_pile_up(op: Provider) -> None:
 
 
 def test_what_registering_showed_may_be_sent_back(op: Provider) -> None:
-    """Contract §8: a change that holds the client's own secret is taken, and leaves it (RFC 7592 §2.2)."""
+    """A change that holds the client's own secret is taken, and leaves it (RFC 7592 §2.2)."""
     made = _add(op)
     answer = op.app.call("PUT", f"{ALL}/{made['client_id']}", made | {"client_name": "New"})
     assert (answer.status, answer.json()["client_name"]) == (200, "New"), answer
@@ -267,13 +268,13 @@ def test_what_registering_showed_may_be_sent_back(op: Provider) -> None:
 
 
 def test_a_public_client_has_no_secret_to_rotate(op: Provider) -> None:
-    """Contract §8: there is nothing to rotate."""
+    """docs/endpoints.md: there is nothing to rotate."""
     made = _add(op, token_endpoint_auth_method="none")
     refused(op.app.call("POST", f"{ALL}/{made['client_id']}/secret"), 404, "NOT_FOUND")
 
 
 def test_of_an_id_in_both_the_environment_wins(op: Provider, serve_provider: ServeProvider) -> None:
-    """Contract §8: the environment's metadata and secret count, and it is read-only."""
+    """docs/endpoints.md: the environment's metadata and secret count, and it is read-only."""
     made = _add(op, client_id="both", client_name="stored")
     fixed = {
         "client_id": "both",
@@ -289,7 +290,7 @@ def test_of_an_id_in_both_the_environment_wins(op: Provider, serve_provider: Ser
 
 
 def test_a_client_is_never_called_as_the_minted_audience(serve_provider: ServeProvider) -> None:
-    """S35; contract §2, §6: an ID token would be forged by a minted one: refused at registration."""
+    """docs/security.md: an ID token would be forged by a minted one: refused at registration."""
     op = serve_provider(PYLON_JWT_AUDIENCE="api")
     answer = op.app.call("POST", ALL, {"client_id": "api", "redirect_uris": [CALLBACK]})
     assert "client_id" in refused(answer, 400, "INVALID_CLIENT_METADATA")["message"]
@@ -297,20 +298,20 @@ def test_a_client_is_never_called_as_the_minted_audience(serve_provider: ServePr
 
 @pytest.mark.parametrize("client_id", ["https://rp.example.org/", "a/b", "a/secrets"])
 def test_an_id_may_be_an_address(op: Provider, client_id: str) -> None:
-    """Contract §8: an id is visible ASCII, slashes too: it is found under its own name."""
+    """docs/endpoints.md: an id is visible ASCII, slashes too: it is found under its own name."""
     _add(op, client_id=client_id)
     assert op.app.call("GET", f"{ALL}/{client_id}").json()["client_id"] == client_id
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("method", "path"),
     [("GET", ALL), ("POST", ALL), ("GET", f"{ALL}/c-basic"), ("PUT", f"{ALL}/c-basic"), ("DELETE", f"{ALL}/c-basic"),
      ("POST", f"{ALL}/c-basic/secret"), ("GET", "/api/oidc/grants"), ("DELETE", "/api/oidc/grants/x"), ("PUT", "/api/auth/users/ada"),
      ("GET", "/api/oidc/interactions/x"), ("POST", "/api/oidc/interactions/x/login"), ("POST", "/api/oidc/interactions/x/consent"),
      ("POST", "/api/oidc/interactions/x/reject")],
 )  # fmt: skip
-@pytest.mark.parametrize("token", [None, "x" * 40, SECRET])
+@each_of("token", [None, "x" * 40, SECRET])
 def test_the_admin_token_comes_first(op: Provider, method: str, path: str, token: str | None) -> None:
-    """Contract §5: 403 `FORBIDDEN` without the admin token, before body and id are looked at; a session's token is none."""
+    """docs/endpoints.md: 403 `FORBIDDEN` without the admin token, before body and id are looked at; a session's token is none."""
     refused(op.ask(method, path, token=token, body=b"nonsense"), 403, "FORBIDDEN")
     assert op.ask(method, path, token=op.app.session()["token"], body=b"x").status == 403

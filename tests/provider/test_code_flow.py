@@ -11,53 +11,52 @@ import pytest
 from tests.provider.browser import query_of
 from tests.provider.conftest import CLIENTS, ServeProvider
 from tests.provider.driver import CALLBACK, LOGIN_URL, SECRET, Provider, Request
+from tests.support.cases import each_of
 
 ODD_ID, ODD_SECRET = "c+odd:%41/&=~", "s+e%20c:r&e=t/ ~" + "x" * 24
 
 
-@pytest.mark.parametrize("client_id", ["c-basic", "c-post", "c-only-basic", "c-public", "c-loose"])
+@each_of("client_id", ["c-basic", "c-post", "c-only-basic", "c-public", "c-loose"])
 def test_each_kind_of_client_completes_a_flow(op: Provider, client_id: str) -> None:
-    """Lines 2.1, 2.2, 2.37: client_secret_basic, client_secret_post, none; S256 (Core §3.1.3.1, §9; RFC 7636 §4)."""
+    """docs/conformance.md 2.1, 2.2, 2.37: client_secret_basic, client_secret_post, none; S256 (Core §3.1.3.1, §9; RFC 7636 §4)."""
     assert op.sign_in(client_id=client_id).claims["aud"] == client_id
 
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
 def test_a_client_that_names_no_method_may_use_either(op: Provider, method: str) -> None:
-    """Lines 2.1, 2.2: both work for a confidential client unless it names one (contract §8; RFC 6749 §2.3.1)."""
+    """docs/conformance.md 2.1, 2.2: both work for a confidential client unless it names one (RFC 6749 §2.3.1)."""
     rp = op.rp("c-basic", method=method)
     request = rp.request()
     assert rp.redeem(request, op.authorize(op.browser(), request)["code"]).status == 200
 
 
 def test_basic_credentials_are_form_urlencoded_before_base64(serve_provider: ServeProvider) -> None:
-    """Line 2.1: id and secret are each encoded, so that any character may stand in them (RFC 6749 §2.3.1). S31"""
+    """docs/conformance.md 2.1: id and secret are each encoded, so that any character may stand in them (RFC 6749 §2.3.1)."""
     op = serve_provider([*CLIENTS, CLIENTS[0] | {"client_id": ODD_ID, "client_secret": ODD_SECRET}])
     assert op.sign_in(client_id=ODD_ID).claims["aud"] == ODD_ID
 
 
 def test_no_unsigned_id_token_is_offered(op: Provider) -> None:
-    """Line 2.5: `none` is not advertised (Core §2)."""
+    """docs/conformance.md 2.5: `none` is not advertised (Core §2)."""
     document = op.ask("GET", "/.well-known/openid-configuration").json()
     assert "none" not in document["id_token_signing_alg_values_supported"]
 
 
 def test_a_missing_response_type_is_told_to_the_client(op: Provider) -> None:
-    """Line 2.3: redirect with invalid_request and the state (RFC 6749 §4.1.2.1)."""
+    """docs/conformance.md 2.3: redirect with invalid_request and the state (RFC 6749 §4.1.2.1)."""
     request = op.rp().request(response_type=None)
     assert op.answered(request, op.browser().go(request.url))["error"] == "invalid_request"
 
 
-@pytest.mark.parametrize(
-    "response_type", ["token", "id_token", "code id_token", "code token", "none", "CODE", "code code"]
-)
+@each_of("response_type", ["token", "id_token", "code id_token", "code token", "none", "CODE", "code code"])
 def test_other_response_types_are_refused(op: Provider, response_type: str) -> None:
-    """Line 2.3: only `code` (RFC 6749 §3.1.1)."""
+    """docs/conformance.md 2.3: only `code` (RFC 6749 §3.1.1)."""
     request = op.rp().request(response_type=response_type)
     assert op.answered(request, op.browser().go(request.url))["error"] == "unsupported_response_type"
 
 
 def test_neither_the_order_of_scopes_nor_that_of_parameters_matters(op: Provider) -> None:
-    """Line 2.15: `profile openid` is `openid profile`; parameters in reverse (RFC 6749 §3.1, §3.3)."""
+    """docs/conformance.md 2.15: `profile openid` is `openid profile`; parameters in reverse (RFC 6749 §3.1, §3.3)."""
     rp, browser = op.rp(), op.browser()
     request = rp.request(scope="profile  email openid")
     request.parameters = dict(reversed(request.parameters.items()))
@@ -65,7 +64,7 @@ def test_neither_the_order_of_scopes_nor_that_of_parameters_matters(op: Provider
     assert tokens["scope"] == "openid profile email"
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("line", "changes"),
     [
         ("2.22", {"extra": "foobar"}),
@@ -79,17 +78,17 @@ def test_neither_the_order_of_scopes_nor_that_of_parameters_matters(op: Provider
     ],
 )
 def test_what_need_not_be_obeyed_is_accepted(op: Provider, line: str, changes: dict[str, str]) -> None:
-    """Lines 2.16, 2.22, 2.24, 2.25, 2.26, 2.27: an unknown parameter is ignored, hints are accepted (Core §3.1.2.1)."""
+    """docs/conformance.md 2.16, 2.22, 2.24, 2.25, 2.26, 2.27: an unknown parameter is ignored, hints are accepted (Core §3.1.2.1)."""
     assert "code" in op.authorize(op.browser(), op.rp().request(**changes)), line
 
 
 def test_the_acr_of_the_sign_in_is_told(op: Provider) -> None:
-    """Line 2.27: the ID token's acr is the one that the app reports, of those asked for; amr comes too (Core §2)."""
+    """docs/conformance.md 2.27: the ID token's acr is the one that the app reports, of those asked for; amr comes too (Core §2)."""
     claims = op.sign_in(acr_values="gold silver", fields={"acr": "silver", "amr": ["pwd", "otp"]}).claims
     assert (claims["acr"], claims["amr"]) == ("silver", ["pwd", "otp"])
 
 
-@pytest.mark.parametrize(
+@each_of(
     "uri",
     [
         f"{CALLBACK}x", f"{CALLBACK}/", f"{CALLBACK}?a=b", f"{CALLBACK}#", f"{CALLBACK}#f", f"{CALLBACK};a", CALLBACK.upper(),
@@ -100,7 +99,7 @@ def test_the_acr_of_the_sign_in_is_told(op: Provider) -> None:
     ],
 )  # fmt: skip
 def test_an_unregistered_redirect_uri_is_an_error_page(op: Provider, uri: str) -> None:
-    """Lines 2.30, 4.5; S20: exact strings; an error page here, never a redirect, and nothing of the URI in it (RFC 9700 §2.1)."""
+    """docs/conformance.md 2.30, 4.5: exact strings; an error page here, never a redirect, and nothing of the URI in it (RFC 9700 §2.1)."""
     landing = op.browser().go(op.rp().request(redirect_uri=uri, scope="nothing", response_type="bad").url)
     assert landing.is_page(400)
     assert "Location" not in landing.answer.headers
@@ -108,7 +107,7 @@ def test_an_unregistered_redirect_uri_is_an_error_page(op: Provider, uri: str) -
 
 
 def test_the_log_tells_where_the_redirect_uri_differs(op: Provider) -> None:
-    """Issue 4: the operator finds, by the request id of the page, at which character the URI differs; never the URI."""
+    """docs/security.md: the operator finds, by the request id of the page, at which character the URI differs; never the URI."""
     landing = op.browser().go(op.rp().request(redirect_uri=f"{CALLBACK}-hostile").url)
     (line,) = [line for line in op.house.lines if line["event"] == "refused"]
     assert line["request_id"] in landing.text
@@ -116,9 +115,9 @@ def test_the_log_tells_where_the_redirect_uri_differs(op: Provider) -> None:
     assert "hostile" not in op.house.log.getvalue()
 
 
-@pytest.mark.parametrize("port", ["", ":1", ":49152", ":65535"])
+@each_of("port", ["", ":1", ":49152", ":65535"])
 def test_only_a_loopback_address_may_have_any_port(op: Provider, port: str) -> None:
-    """S20: the port of a loopback IP is free (RFC 8252 §7.3); not that of `localhost`, and nothing else is."""
+    """The port of a loopback IP is free (RFC 8252 §7.3); not that of `localhost`, and nothing else is."""
     landing = op.browser().go(
         op.rp("c-public").request(redirect_uri=f"http://127.0.0.1{port}/cb", prompt="none").url
     )
@@ -133,7 +132,7 @@ def test_only_a_loopback_address_may_have_any_port(op: Provider, port: str) -> N
 
 
 def test_the_query_of_a_registered_redirect_uri_is_kept(op: Provider) -> None:
-    """Line 4.5: the registered query stands beside code and state; another query is an error page (RFC 6749 §3.1.2)."""
+    """docs/conformance.md 4.5: the registered query stands beside code and state; another query is an error page (RFC 6749 §3.1.2)."""
     rp = op.rp("c-third", redirect_uri=f"{CALLBACK}?kept=1")
     request = rp.request()
     shown = op.authorize(op.browser(), request)
@@ -144,7 +143,7 @@ def test_the_query_of_a_registered_redirect_uri_is_kept(op: Provider) -> None:
 
 @pytest.mark.parametrize("way", ["backend", "cookie"])
 def test_everything_is_under_the_issuers_path(serve_provider: ServeProvider, way: str) -> None:
-    """Contract §2, §3: an issuer with a path serves the whole flow under it; the path of our cookies is the issuer's."""
+    """docs/endpoints.md: an issuer with a path serves the whole flow under it; the path of our cookies is the issuer's."""
     op = serve_provider(PYLON_OIDC_ISSUER="https://id.example.com/tenant")
     browser = op.browser()
     request = op.rp().request(response_mode="form_post")
@@ -159,7 +158,7 @@ def test_everything_is_under_the_issuers_path(serve_provider: ServeProvider, way
 
 @pytest.mark.parametrize("cross_site", [True, False])
 def test_a_posted_request_is_the_same_as_a_get(op: Provider, cross_site: bool) -> None:
-    """Line 2.31: POST is taken as GET is; 303 to a GET of ours, where `Lax` cookies come along (Core §3.1.2.1; contract §8)."""
+    """docs/conformance.md 2.31: POST is taken as GET is; 303 to a GET of ours, where `Lax` cookies come along (Core §3.1.2.1)."""
     browser, request = op.browser(), op.rp().request()
     op.app.sign_in(browser)
     posted = browser.ask(
@@ -171,7 +170,7 @@ def test_a_posted_request_is_the_same_as_a_get(op: Provider, cross_site: bool) -
 
 
 def test_a_posted_request_is_checked_at_once(op: Provider) -> None:
-    """Line 2.31: errors of a POST are those of a GET: a page before the cut, a redirect after it (RFC 6749 §4.1.2.1)."""
+    """docs/conformance.md 2.31: errors of a POST are those of a GET: a page before the cut, a redirect after it (RFC 6749 §4.1.2.1)."""
     url, browser = f"{op.issuer}/oidc/authorize", op.browser()
     assert browser.go(url, form=op.rp().request(redirect_uri="https://evil.example/").parameters).is_page(400)
     request = op.rp().request(response_type=None)
@@ -179,13 +178,13 @@ def test_a_posted_request_is_checked_at_once(op: Provider) -> None:
 
 
 def test_the_query_of_a_posted_request_does_not_count(op: Provider) -> None:
-    """Line 2.31: a POST carries its parameters in the body alone (Core §3.1.2.1)."""
+    """docs/conformance.md 2.31: a POST carries its parameters in the body alone (Core §3.1.2.1)."""
     request = op.rp().request()
     url = f"{op.issuer}/oidc/authorize?{urlencode({'prompt': 'none'})}"
     assert op.browser().go(url, form=request.parameters).is_at(LOGIN_URL)
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("changes", "error"),
     [
         ({"request_uri": "https://rp.example.org/ro#1"}, "request_uri_not_supported"),
@@ -195,13 +194,13 @@ def test_the_query_of_a_posted_request_does_not_count(op: Provider) -> None:
     ],
 )
 def test_request_objects_have_their_own_errors(op: Provider, changes: dict[str, str], error: str) -> None:
-    """Lines 2.32, 2.33, 2.34: never silently ignored (Core §3.1.2.6, §6)."""
+    """docs/conformance.md 2.32, 2.33, 2.34: never silently ignored (Core §3.1.2.6, §6)."""
     request = op.rp().request(**changes)
     assert op.answered(request, op.browser().go(request.url))["error"] == error
 
 
 def test_a_second_use_of_a_code_is_refused(op: Provider) -> None:
-    """Lines 2.28, 2.29: 400 invalid_grant, at once and after 30 s; what came of the first use is revoked (RFC 6749 §4.1.2)."""
+    """docs/conformance.md 2.28, 2.29: 400 invalid_grant, at once and after 30 s; what came of the first use is revoked (RFC 6749 §4.1.2)."""
     for wait_s in (0, 30):
         signed, rp = op.sign_in(scope="openid offline_access"), op.rp()
         op.clock.advance(wait_s)
@@ -212,7 +211,7 @@ def test_a_second_use_of_a_code_is_refused(op: Provider) -> None:
 
 
 def test_long_parameters_are_carried(op: Provider) -> None:
-    """Issue 4: a 2 KB id_token_hint and a 128-character state survive the sign-in page (Core §3.1.2.1)."""
+    """A 2 KB id_token_hint and a 128-character state survive the sign-in page (Core §3.1.2.1)."""
     long = {"id_token": {"name": None, "sub": {"values": ["ada", *(f"user-{n:04}" for n in range(180))]}}}
     hint = op.sign_in(claims=json.dumps(long), fields={"claims": {"name": "N" * 1500}}).tokens["id_token"]
     assert len(hint) > 2000
@@ -220,14 +219,14 @@ def test_long_parameters_are_carried(op: Provider) -> None:
 
 
 def test_scopes_outside_the_clients_are_left_out(op: Provider) -> None:
-    """Contract §8: scopes outside the client's `scope` are left out of the grant, and the answer says which (RFC 6749 §3.3)."""
+    """Scopes outside the client's `scope` are left out of the grant, and the answer says which (RFC 6749 §3.3)."""
     tokens = op.sign_in(client_id="c-narrow", scope="openid profile email offline_access nonsense").tokens
     assert tokens["scope"] == "openid email"
     assert "refresh_token" not in tokens
 
 
 def test_without_openid_there_is_no_id_token(op: Provider) -> None:
-    """Line 0.6: a plain OAuth request gets no ID token, and its access token is not good for userinfo (Core §3.1.2.1, RFC 6750 §3.1)."""
+    """docs/conformance.md 0.6: a plain OAuth request gets no ID token, and its access token is not good for userinfo (Core §3.1.2.1, RFC 6750 §3.1)."""
     signed = op.sign_in(scope="profile")
     assert "id_token" not in signed.tokens
     refused = op.rp().userinfo(signed.access_token)
@@ -235,7 +234,7 @@ def test_without_openid_there_is_no_id_token(op: Provider) -> None:
 
 
 def test_pkce_is_asked_of_everybody_but_the_confidential_client_that_opted_out(op: Provider) -> None:
-    """Line 2.37; S24: PKCE, or for a confidential client a nonce; neither is forced on one registered without (RFC 9700 §2.1.1)."""
+    """docs/conformance.md 2.37: PKCE, or for a confidential client a nonce; neither is forced on one registered without (RFC 9700 §2.1.1)."""
     plain: dict[str, Any] = {"code_challenge": None, "code_challenge_method": None}
     for client_id, more in (("c-public", {}), ("c-basic", {"nonce": None})):
         request = op.rp(client_id).request(**plain | more)
@@ -245,13 +244,13 @@ def test_pkce_is_asked_of_everybody_but_the_confidential_client_that_opted_out(o
 
 
 def test_a_client_without_the_code_grant_may_not_begin(op: Provider) -> None:
-    """Contract §8: `grant_types` without authorization_code is unauthorized_client (RFC 6749 §4.1.2.1)."""
+    """`grant_types` without authorization_code is unauthorized_client (RFC 6749 §4.1.2.1)."""
     request: Request = op.rp("c-no-code").request()
     assert op.answered(request, op.browser().go(request.url))["error"] == "unauthorized_client"
 
 
 def test_the_sign_in_page_is_told_the_interaction_and_the_way_back(op: Provider) -> None:
-    """Contract §8: 303 to `PYLON_LOGIN_URL` with `interaction` and `return_to`, nothing else; the client's request stays here."""
+    """docs/endpoints.md: 303 to `PYLON_LOGIN_URL` with `interaction` and `return_to`, nothing else; the client's request stays here."""
     landing = op.browser().go(op.rp().request().url)
     assert landing.is_at(LOGIN_URL)
     told = query_of(landing.url)

@@ -10,6 +10,7 @@ import pytest
 from tests.provider.browser import FORM
 from tests.provider.conftest import ServeProvider
 from tests.provider.driver import CALLBACK, SECRET, Provider, RelyingParty, Request
+from tests.support.cases import each_of
 from tests.support.gunicorn import Answer
 
 
@@ -25,9 +26,9 @@ def _is_refused(answer: Answer, error: str = "invalid_grant") -> None:
     assert (answer.status, answer.json()["error"]) == (400, error), answer
 
 
-@pytest.mark.parametrize(("age_s", "good"), [(0, True), (59, True), (60, False), (3600, False)])
+@each_of(("age_s", "good"), [(0, True), (59, True), (60, False), (3600, False)])
 def test_a_code_lives_60_seconds(op: Provider, age_s: int, good: bool) -> None:
-    """S25; contract §8: 60 s, to the second (RFC 6749 §4.1.2)."""
+    """60 s, to the second (RFC 6749 §4.1.2)."""
     rp, request, code = _code(op)
     op.clock.advance(age_s)
     answer = rp.redeem(request, code)
@@ -35,25 +36,25 @@ def test_a_code_lives_60_seconds(op: Provider, age_s: int, good: bool) -> None:
 
 
 def test_a_code_may_live_shorter(serve_provider: ServeProvider) -> None:
-    """Contract §8: `PYLON_OIDC_CODE_LIFETIME_SECS`."""
+    """docs/settings.md: `PYLON_OIDC_CODE_LIFETIME_SECS`."""
     op = serve_provider(PYLON_OIDC_CODE_LIFETIME_SECS="5")
     rp, request, code = _code(op)
     op.clock.advance(5)
     _is_refused(rp.redeem(request, code))
 
 
-@pytest.mark.parametrize("client_id", ["c-post", "c-public", "c-loose", "c-third"])
+@each_of("client_id", ["c-post", "c-public", "c-loose", "c-third"])
 def test_another_client_spends_nothing(op: Provider, client_id: str) -> None:
-    """S25; contract §8: a code shown by another client is invalid_grant, and still good for its own (RFC 6749 §4.1.3)."""
+    """A code shown by another client is invalid_grant, and still good for its own (RFC 6749 §4.1.3)."""
     rp, request, code = _code(op)
     _is_refused(op.rp(client_id).redeem(request, code))
     assert rp.redeem(request, code).status == 200
 
 
-@pytest.mark.parametrize("verifier", [None, "", "x" * 43, "short", "é" * 43, "x" * 129, "right-and-more"])
-@pytest.mark.parametrize("client_id", ["c-basic", "c-public"])
+@each_of("verifier", [None, "", "x" * 43, "short", "é" * 43, "x" * 129, "right-and-more"])
+@each_of("client_id", ["c-basic", "c-public"])
 def test_a_wrong_verifier_spends_nothing(op: Provider, client_id: str, verifier: str | None) -> None:
-    """S24, S25; contract §8: a missing or wrong code_verifier is invalid_grant; the code stays good (RFC 7636 §4.6)."""
+    """A missing or wrong code_verifier is invalid_grant; the code stays good (RFC 7636 §4.6)."""
     rp, request, code = _code(op, client_id)
     wrong = f"{request.code_verifier}x" if verifier == "right-and-more" else verifier
     _is_refused(rp.redeem(request, code, code_verifier=wrong))
@@ -61,30 +62,28 @@ def test_a_wrong_verifier_spends_nothing(op: Provider, client_id: str, verifier:
 
 
 def test_the_challenge_is_no_verifier(op: Provider) -> None:
-    """S24: S256 is really computed: the challenge itself does not pass (RFC 7636 §7.2)."""
+    """S256 is really computed: the challenge itself does not pass (RFC 7636 §7.2)."""
     rp, request, code = _code(op)
     _is_refused(rp.redeem(request, code, code_verifier=request.parameters["code_challenge"]))
 
 
 def test_a_verifier_without_a_challenge_fails(op: Provider) -> None:
-    """S24: nothing was challenged, a verifier comes: somebody took the challenge off (RFC 9700 §4.8.2)."""
+    """Nothing was challenged, a verifier comes: somebody took the challenge off (RFC 9700 §4.8.2)."""
     rp, request, code = _code(op, "c-loose", code_challenge=None, code_challenge_method=None)
     _is_refused(rp.redeem(request, code, code_verifier="v" * 43))
     assert rp.redeem(request, code).status == 200
 
 
-@pytest.mark.parametrize(
-    "uri", [None, "", f"{CALLBACK}/", f"{CALLBACK}?x", "https://evil.example/", CALLBACK.upper()]
-)
+@each_of("uri", [None, "", f"{CALLBACK}/", f"{CALLBACK}?x", "https://evil.example/", CALLBACK.upper()])
 def test_a_wrong_redirect_uri_spends_nothing(op: Provider, uri: str | None) -> None:
-    """S25; contract §8: redirect_uri is the one of the request, exactly; the code stays good (RFC 6749 §4.1.3)."""
+    """redirect_uri is the one of the request, exactly; the code stays good (RFC 6749 §4.1.3)."""
     rp, request, code = _code(op)
     _is_refused(rp.redeem(request, code, redirect_uri=uri))
     assert rp.redeem(request, code).status == 200
 
 
 def test_the_loopback_port_of_the_request_counts(op: Provider) -> None:
-    """S25: the redirect URI of the exchange is that of the request, port and all (RFC 8252 §7.3, RFC 6749 §4.1.3)."""
+    """The redirect URI of the exchange is that of the request, port and all (RFC 8252 §7.3, RFC 6749 §4.1.3)."""
     rp = op.rp("c-public")
     request = rp.request(redirect_uri="http://127.0.0.1:49152/cb")
     code = op.authorize(op.browser(), request)["code"]
@@ -93,17 +92,17 @@ def test_the_loopback_port_of_the_request_counts(op: Provider) -> None:
 
 
 def test_an_unauthenticated_client_spends_nothing(op: Provider) -> None:
-    """S25: a wrong secret is invalid_client, and the code stays good (RFC 6749 §5.2)."""
+    """A wrong secret is invalid_client, and the code stays good (RFC 6749 §5.2)."""
     rp, request, code = _code(op)
     answer = op.rp(secret="x" * 40).redeem(request, code)
     assert (answer.status, answer.json()["error"]) == (401, "invalid_client")
     assert rp.redeem(request, code).status == 200
 
 
-@pytest.mark.parametrize("offline", [True, False])
-@pytest.mark.parametrize("wait_s", [0, 61, 3000])
+@each_of("offline", [True, False])
+@each_of("wait_s", [0, 61, 3000])
 def test_reuse_revokes_all_that_came_of_it(op: Provider, offline: bool, wait_s: int) -> None:
-    """S25; contract §8: a spent code that comes again ends access tokens, refresh tokens and their successors (RFC 6749 §4.1.2)."""
+    """A spent code that comes again ends access tokens, refresh tokens and their successors (RFC 6749 §4.1.2)."""
     signed, rp = op.sign_in(scope="openid offline_access" if offline else "openid"), op.rp()
     held = [signed.tokens]
     if offline:
@@ -119,21 +118,21 @@ def test_reuse_revokes_all_that_came_of_it(op: Provider, offline: bool, wait_s: 
 
 @pytest.mark.parametrize("changes", [{"code_verifier": "x" * 43}, {"redirect_uri": "https://evil.example/"}])
 def test_a_thief_without_the_verifier_cannot_revoke(op: Provider, changes: dict[str, str]) -> None:
-    """S25: a spent code with a wrong verifier or redirect URI ends nothing: knowing a code alone is no power over its user."""
+    """docs/security.md: a spent code with a wrong verifier or redirect URI ends nothing: knowing a code alone is no power over its user."""
     signed, rp = op.sign_in(), op.rp()
     _is_refused(rp.redeem(signed.request, signed.code, **changes))
     _is_refused(op.rp("c-post").redeem(signed.request, signed.code))
     assert rp.userinfo(signed.access_token).status == 200
 
 
-@pytest.mark.parametrize("code", ["x", "x" * 43, "\0", "a b", "é", "x" * 5000])
+@each_of("code", ["x", "x" * 43, "\0", "a b", "é", "x" * 5000])
 def test_a_made_up_code_is_invalid_grant(op: Provider, code: str) -> None:
-    """S25: one answer for an unknown code as for a spent one (RFC 6749 §5.2)."""
+    """One answer for an unknown code as for a spent one (RFC 6749 §5.2)."""
     _is_refused(op.rp().redeem(op.rp().request(), code))
 
 
 def test_a_code_of_another_issuer_is_invalid_grant(serve_provider: ServeProvider) -> None:
-    """Contract §8: what is granted stores its issuer: a code or refresh token under another one is invalid_grant."""
+    """docs/security.md: what is granted stores its issuer: a code or refresh token under another one is invalid_grant."""
     op = serve_provider([], PYLON_OIDC_ISSUER=None, PYLON_LOGIN_URL=None)
     made = op.app.call(
         "POST", "/api/oidc/clients", {"client_id": "c-db", "redirect_uris": [CALLBACK], "first_party": True}
@@ -159,7 +158,7 @@ def test_a_code_of_another_issuer_is_invalid_grant(serve_provider: ServeProvider
 
 
 def test_parameters_of_the_query_do_not_count(op: Provider) -> None:
-    """S32: the token endpoint reads its form alone (RFC 6749 §3.2)."""
+    """The token endpoint reads its form alone (RFC 6749 §3.2)."""
     rp, request, code = _code(op)
     query = f"code={code}&grant_type=authorization_code"
     answer = op.ask("POST", "/oidc/token", query=query, body=b"", content_type=FORM)
@@ -167,7 +166,7 @@ def test_parameters_of_the_query_do_not_count(op: Provider) -> None:
     assert rp.redeem(request, code).status == 200
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("content_type", "body", "status"),
     [
         ("application/json", b'{"grant_type":"authorization_code"}', 400),
@@ -179,22 +178,22 @@ def test_parameters_of_the_query_do_not_count(op: Provider) -> None:
 def test_only_forms_of_a_decent_size_are_taken(
     op: Provider, content_type: str | None, body: bytes, status: int
 ) -> None:
-    """S32; contract §7: another content type is 400 `invalid_request`, a body above 64 KiB 413 (RFC 6749 §3.2)."""
+    """Another content type is 400 `invalid_request`, a body above 64 KiB 413 (RFC 6749 §3.2)."""
     answer = op.ask("POST", "/oidc/token", content_type=content_type, body=body)
     assert answer.status == status
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
 
 
-@pytest.mark.parametrize("path", ["/oidc/token", "/oidc/introspect", "/oidc/revoke", "/oidc/userinfo"])
+@each_of("path", ["/oidc/token", "/oidc/introspect", "/oidc/revoke", "/oidc/userinfo"])
 def test_a_form_that_is_too_large_is_told_in_the_endpoints_shape(op: Provider, path: str) -> None:
-    """Contract §7: 413 is none of those that have the shape of the API everywhere (RFC 6749 §5.2, RFC 6750 §3)."""
+    """413 is none of those that have the shape of the API everywhere (RFC 6749 §5.2, RFC 6750 §3)."""
     answer = op.ask("POST", path, content_type=FORM, body=b"x=" + b"y" * 65_536)
     assert (answer.status, answer.json()["error"]) == (413, "invalid_request")
 
 
-@pytest.mark.parametrize("name", ["code", "grant_type", "code_verifier", "unknown", "client_id"])
+@each_of("name", ["code", "grant_type", "code_verifier", "unknown", "client_id"])
 def test_a_repeated_parameter_is_refused(op: Provider, name: str) -> None:
-    """S22: at the token endpoint too, known or not; and nothing is spent (RFC 6749 §3.2)."""
+    """At the token endpoint too, known or not; and nothing is spent (RFC 6749 §3.2)."""
     rp, request, code = _code(op, "c-public")
     form: dict[str, Any] = {
         "grant_type": "authorization_code",
@@ -209,7 +208,7 @@ def test_a_repeated_parameter_is_refused(op: Provider, name: str) -> None:
 
 
 def test_a_resource_may_come_more_than_once(op: Provider) -> None:
-    """S22: at the token endpoint too (RFC 8707 §2.2)."""
+    """At the token endpoint too (RFC 8707 §2.2)."""
     _, request, code = _code(op, "c-public")
     form = [
         ("grant_type", "authorization_code"),
@@ -228,13 +227,13 @@ def test_a_resource_may_come_more_than_once(op: Provider) -> None:
 
 @pytest.mark.parametrize("path", ["/oidc/token", "/oidc/revoke", "/oidc/introspect"])
 def test_nothing_at_all_is_a_request_without_parameters(op: Provider, path: str) -> None:
-    """S32: neither a body nor a Content-Type: the client is missing, not the media type (RFC 6749 §5.2)."""
+    """Neither a body nor a Content-Type: the client is missing, not the media type (RFC 6749 §5.2)."""
     answer = op.ask("POST", path)
     assert (answer.status, answer.json()["error"]) == (401, "invalid_client")
 
 
 def test_the_answer_is_not_to_be_stored(op: Provider) -> None:
-    """S32: `Cache-Control: no-store` and `Pragma: no-cache` (RFC 6749 §5.1)."""
+    """`Cache-Control: no-store` and `Pragma: no-cache` (RFC 6749 §5.1)."""
     rp, request, code = _code(op)
     answer = rp.redeem(request, code)
     assert (answer.headers["Cache-Control"], answer.headers["Pragma"]) == ("no-store", "no-cache")

@@ -29,7 +29,7 @@ def _page(op: Provider, browser: Browser, **parameters: Any) -> Landing:
 
 
 def test_a_first_party_client_is_not_asked_for(op: Provider, browser: Browser) -> None:
-    """Contract §8: `first_party` skips consent."""
+    """docs/sign-in.md: `first_party` skips consent."""
     assert (
         browser.ask("GET", op.rp().request(scope="openid email").url)
         .headers["Location"]
@@ -38,7 +38,7 @@ def test_a_first_party_client_is_not_asked_for(op: Provider, browser: Browser) -
 
 
 def test_prompt_consent_always_shows_it(op: Provider, browser: Browser) -> None:
-    """Contract §8: prompt=consent shows the page even for a first party, and after a remembered yes (Core §3.1.2.1)."""
+    """prompt=consent shows the page even for a first party, and after a remembered yes (Core §3.1.2.1)."""
     for client_id in ("c-basic", "c-third", "c-third"):
         request = op.rp(client_id).request(prompt="consent")
         page = browser.go(request.url)
@@ -47,7 +47,7 @@ def test_prompt_consent_always_shows_it(op: Provider, browser: Browser) -> None:
 
 
 def test_the_page_says_who_asks_for_what(op: Provider, browser: Browser) -> None:
-    """S45; contract §8; line 4.7: name, logo, links, user and scopes in words, all escaped; two buttons; no script."""
+    """docs/conformance.md 4.7: name, logo, links, user and scopes in words, all escaped; two buttons; no script."""
     page = _page(op, browser, scope="openid email offline_access")
     assert page.is_page()
     assert "&lt;b&gt;Third &amp; Co&lt;/b&gt;" in page.text and "<b>Third" not in page.text
@@ -61,7 +61,7 @@ def test_the_page_says_who_asks_for_what(op: Provider, browser: Browser) -> None
 
 
 def test_claims_asked_for_alone_are_said_too(op: Provider, browser: Browser) -> None:
-    """Contract §8: what `claims` asks for is agreed to as its scope is, and not given without (Core §5.5)."""
+    """What `claims` asks for is agreed to as its scope is, and not given without (Core §5.5)."""
     request = op.rp("c-third").request(claims=json.dumps({"userinfo": {"email": None}}))
     page = browser.go(request.url)
     assert "see your email address" in page.text
@@ -70,7 +70,7 @@ def test_claims_asked_for_alone_are_said_too(op: Provider, browser: Browser) -> 
 
 
 def test_a_yes_gives_the_code_and_is_remembered(op: Provider, browser: Browser) -> None:
-    """Contract §8: remembered grants skip the page, for this client and these scopes or fewer."""
+    """docs/sign-in.md: remembered grants skip the page, for this client and these scopes or fewer."""
     rp = op.rp("c-third")
     request = rp.request(scope="openid email")
     assert "code" in op.answered(request, browser.submit(browser.go(request.url), decision="allow"))
@@ -81,7 +81,7 @@ def test_a_yes_gives_the_code_and_is_remembered(op: Provider, browser: Browser) 
 
 
 def test_consent_is_each_users_own(op: Provider, browser: Browser) -> None:
-    """Contract §8: what one user allowed, another is asked for."""
+    """docs/sign-in.md: what one user allowed, another is asked for."""
     browser.submit(_page(op, browser), decision="allow")
     other = op.browser()
     op.app.sign_in(other, "bob")
@@ -90,7 +90,7 @@ def test_consent_is_each_users_own(op: Provider, browser: Browser) -> None:
 
 @pytest.mark.parametrize("decision", ["deny", "", "Allow", "yes"])
 def test_anything_but_a_yes_is_a_no(op: Provider, browser: Browser, decision: str) -> None:
-    """Line 2.18; contract §8: access_denied with state and iss; nothing is remembered (RFC 6749 §4.1.2.1)."""
+    """docs/conformance.md 2.18: access_denied with state and iss; nothing is remembered (RFC 6749 §4.1.2.1)."""
     request = op.rp("c-third").request()
     landing = browser.submit(browser.go(request.url), decision=decision)
     assert op.answered(request, landing)["error"] == "access_denied"
@@ -102,7 +102,7 @@ def test_anything_but_a_yes_is_a_no(op: Provider, browser: Browser, decision: st
     [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}],
 )
 def test_another_site_cannot_say_yes(op: Provider, browser: Browser, headers: dict[str, str]) -> None:
-    """S26: the form passes a same-origin check, even with its token."""
+    """docs/security.md: the form passes a same-origin check, even with its token."""
     page = _page(op, browser)
     assert browser.go(page.action, form=page.fields | {"decision": "allow"}, headers=headers).is_page(403)
     assert not op.app.grants()
@@ -113,7 +113,7 @@ def test_another_site_cannot_say_yes(op: Provider, browser: Browser, headers: di
     [{}, {"Origin": "null"}, {"Origin": "https://id.example.com"}, {"Sec-Fetch-Site": "same-origin"}],
 )
 def test_a_browser_that_says_little_may(op: Provider, browser: Browser, headers: dict[str, str]) -> None:
-    """S26: the check does not break on `Origin: null`: the one-time token decides."""
+    """docs/security.md: the check does not break on `Origin: null`: the one-time token decides."""
     page = _page(op, browser)
     assert browser.go(page.action, form=page.fields | {"decision": "allow"}, headers=headers).is_at(
         OTHER_CALLBACK
@@ -124,7 +124,7 @@ def test_a_browser_that_says_little_may(op: Provider, browser: Browser, headers:
 def test_without_the_forms_token_nothing_is_agreed_to(
     op: Provider, browser: Browser, token: str | None
 ) -> None:
-    """S26: the form answers its one-time token."""
+    """docs/security.md: the form answers its one-time token."""
     page = _page(op, browser)
     form = {"decision": "allow"} | ({} if token is None else {"form_token": token})
     assert browser.go(page.action, form=form).is_page(403)
@@ -132,7 +132,7 @@ def test_without_the_forms_token_nothing_is_agreed_to(
 
 
 def test_only_the_page_shown_last_counts(op: Provider, browser: Browser) -> None:
-    """S26: showing the page again makes the first form's token worthless, also after the second was answered."""
+    """docs/security.md: showing the page again makes the first form's token worthless, also after the second was answered."""
     first = _page(op, browser)
     second = browser.go(first.action)
     assert browser.submit(first, decision="allow").is_page(403)
@@ -148,7 +148,7 @@ def test_only_the_page_shown_last_counts(op: Provider, browser: Browser) -> None
 def test_a_second_press_gets_the_same_answer(
     op: Provider, browser: Browser, decision: str, mode: str
 ) -> None:
-    """S26; docs/sign-in.md: for 60 s the same form from the same browser is answered as before, whatever it says now."""
+    """docs/sign-in.md: for 60 s the same form from the same browser is answered as before, whatever it says now."""
     page = _page(op, browser, response_mode=mode)
     first = browser.submit(page, decision=decision)
     told = first.parameters
@@ -175,7 +175,7 @@ def test_a_code_that_was_used_is_not_sent_twice(op: Provider, browser: Browser) 
 
 
 def test_another_browser_gets_nothing_of_it(op: Provider, browser: Browser) -> None:
-    """S28: neither by the form's token alone, nor by the interaction's cookie alone, nor from another site."""
+    """docs/security.md: neither by the form's token alone, nor by the interaction's cookie alone, nor from another site."""
     page = _page(op, browser)
     other = op.browser()
     browser.submit(page, decision="allow")
@@ -188,7 +188,7 @@ def test_another_browser_gets_nothing_of_it(op: Provider, browser: Browser) -> N
 
 
 def test_the_kept_answer_is_readable_to_nobody_else(op: Provider, browser: Browser) -> None:
-    """S31; docs/security.md: it is sealed under the form's token, of which the store has a hash."""
+    """docs/security.md: it is sealed under the form's token, of which the store has a hash."""
     page = _page(op, browser)
     code = browser.submit(page, decision="allow").parameters["code"]
     with sqlite3.connect(op.house.settings.data_dir / "pylon.db") as database:
@@ -197,7 +197,7 @@ def test_the_kept_answer_is_readable_to_nobody_else(op: Provider, browser: Brows
 
 
 def test_a_press_after_a_new_sign_in_was_due_signs_nobody_in(op: Provider, browser: Browser) -> None:
-    """S55: a form that led to a sign-in instead of an answer has no answer to give again."""
+    """docs/security.md: a form that led to a sign-in instead of an answer has no answer to give again."""
     page = _page(op, browser, max_age="100")
     op.clock.advance(200)
     for _ in range(2):
@@ -220,7 +220,7 @@ def test_a_page_of_a_changed_client_leads_back(op: Provider, browser: Browser) -
 
 
 def test_the_page_outlives_a_sign_in_by_the_backend(op: Provider) -> None:
-    """Contract §8: after way (b) the consent page is shown at its own address, without the verifier in it."""
+    """docs/sign-in.md: after way (b) the consent page is shown at its own address, without the verifier in it."""
     browser = op.browser()
     landing = _page(op, browser)
     landing = op.app.by_backend(browser, landing)
@@ -244,7 +244,7 @@ def _asked(op: Provider, browser: Browser, **parameters: Any) -> tuple[Any, Land
 
 
 def test_the_apps_page_has_the_same_hand_off(apart: Provider) -> None:
-    """Contract §8: `PYLON_CONSENT_URL` with `interaction` and `return_to`; `…/consent` answers where to go on."""
+    """docs/sign-in.md: `PYLON_CONSENT_URL` with `interaction` and `return_to`; `…/consent` answers where to go on."""
     browser = apart.browser()
     request, landing = _asked(apart, browser)
     assert landing.is_at(CONSENT_URL) and set(query_of(landing.url)) == {"interaction", "return_to"}
@@ -253,7 +253,7 @@ def test_the_apps_page_has_the_same_hand_off(apart: Provider) -> None:
 
 
 def test_the_app_may_grant_a_part(apart: Provider) -> None:
-    """Contract §8: `{scope?}`: what the user left out is not granted."""
+    """docs/sign-in.md: `{scope?}`: what the user left out is not granted."""
     browser = apart.browser()
     request, landing = _asked(apart, browser, scope="openid email phone")
     landing = browser.go(
@@ -265,7 +265,7 @@ def test_the_app_may_grant_a_part(apart: Provider) -> None:
 
 @pytest.mark.parametrize("remember", [True, False])
 def test_the_app_says_whether_it_is_remembered(apart: Provider, remember: bool) -> None:
-    """Contract §8: `{remember?}`."""
+    """docs/sign-in.md: `{remember?}`."""
     browser = apart.browser()
     _, landing = _asked(apart, browser)
     browser.go(apart.app.report(apart.app.interaction(landing), "consent", {"remember": remember}))
@@ -287,14 +287,14 @@ def test_the_app_says_whether_it_is_remembered(apart: Provider, remember: bool) 
     ],
 )
 def test_a_malformed_consent_is_refused(apart: Provider, body: Any) -> None:
-    """Contract §5, §8: 400 INVALID_BODY, and nothing is agreed to: an empty scope is no consent."""
+    """docs/sign-in.md: 400 INVALID_BODY, and nothing is agreed to: an empty scope is no consent."""
     _, landing = _asked(apart, apart.browser())
     answer = apart.app.call("POST", f"/api/oidc/interactions/{apart.app.interaction(landing)}/consent", body)
     refused(answer, 400, "INVALID_BODY")
 
 
 def test_a_consent_to_nothing_that_was_asked_is_none(apart: Provider) -> None:
-    """Contract §8: agreed to `phone` where `openid` was asked: no code without a scope comes of it."""
+    """docs/sign-in.md: agreed to `phone` where `openid` was asked: no code without a scope comes of it."""
     browser = apart.browser()
     _, landing = _asked(apart, browser)
     landing = browser.go(apart.app.report(apart.app.interaction(landing), "consent", {"scope": "phone"}))
@@ -302,14 +302,14 @@ def test_a_consent_to_nothing_that_was_asked_is_none(apart: Provider) -> None:
 
 
 def test_consent_comes_after_sign_in(apart: Provider) -> None:
-    """Contract §8: an interaction that waits for its sign-in takes no consent."""
+    """docs/sign-in.md: an interaction that waits for its sign-in takes no consent."""
     landing = apart.browser().go(apart.rp("c-third").request().url)
     answer = apart.app.call("POST", f"/api/oidc/interactions/{apart.app.interaction(landing)}/consent", {})
     refused(answer, 409, "WRONG_STEP")
 
 
 def test_a_no_by_the_app_is_told_to_the_client(apart: Provider) -> None:
-    """Contract §8: `…/reject` from the consent step."""
+    """docs/sign-in.md: `…/reject` from the consent step."""
     browser = apart.browser()
     request, landing = _asked(apart, browser)
     landing = browser.go(apart.app.report(apart.app.interaction(landing), "reject", {}))

@@ -16,6 +16,7 @@ import pytest
 from tests.provider.browser import Browser, query_of
 from tests.provider.conftest import ServeProvider
 from tests.provider.driver import CALLBACK, LOGIN_URL, OTHER_CALLBACK, Provider
+from tests.support.cases import each_of
 
 PROVIDER, INTERACTION = "__Host-pylon_provider", "__Host-pylon_interaction_"
 APP = "pylon_session"
@@ -43,7 +44,7 @@ def _provider_cookie(op: Provider, user: str, **parameters: str) -> str:
     return browser.cookies[PROVIDER, "/"].value
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("issuer", "prefix", "path"),
     [
         ("https://id.example.com", "__Host-", "/"),
@@ -56,7 +57,7 @@ def _provider_cookie(op: Provider, user: str, **parameters: str) -> str:
 def test_names_say_who_may_set_them(
     serve_provider: ServeProvider, issuer: str, prefix: str, path: str
 ) -> None:
-    """S59; RFC 6265 §8.6: `__Host-` at an https issuer, `__Secure-` at one with a path, plain on this machine."""
+    """RFC 6265 §8.6: `__Host-` at an https issuer, `__Secure-` at one with a path, plain on this machine."""
     op = serve_provider(PYLON_OIDC_ISSUER=issuer, PYLON_COOKIE_DOMAIN="example.com" if prefix else None)
     browser = op.browser()
     landing = browser.go(op.rp("c-third").request().url)
@@ -75,7 +76,7 @@ def test_names_say_who_may_set_them(
 
 
 def test_names_without_the_prefix_are_not_read(op: Provider) -> None:
-    """S59: what a sibling host can set signs nobody in, and begins nothing."""
+    """docs/security.md: what a sibling host can set signs nobody in, and begins nothing."""
     browser = op.browser()
     landing = browser.go(op.rp().request().url)
     op.app.by_backend(browser, landing)
@@ -94,7 +95,7 @@ def test_names_without_the_prefix_are_not_read(op: Provider) -> None:
 
 @pytest.mark.parametrize("name", [PROVIDER, APP])
 def test_leftovers_are_passed_over(op: Provider, name: str) -> None:
-    """S59: of several values the one that lives counts, wherever it stands among the first four."""
+    """docs/security.md: of several values the one that lives counts, wherever it stands among the first four."""
     live = op.app.session("ada")["token"] if name == APP else _provider_cookie(op, "ada")
     dead = ["x", "pylon_" + "0" * 64, "y" * 43]
     for order in permutations([*dead, live], 4):
@@ -106,7 +107,7 @@ def test_leftovers_are_passed_over(op: Provider, name: str) -> None:
 
 @pytest.mark.parametrize("name", [PROVIDER, APP])
 def test_two_who_live_are_nobody(op: Provider, name: str) -> None:
-    """S59: two users under one name: a sibling host may have planted one, so that neither is signed in."""
+    """docs/security.md: two users under one name: a sibling host may have planted one, so that neither is signed in."""
     make: Any = (
         (lambda user: op.app.session(user)["token"])
         if name == APP
@@ -118,7 +119,7 @@ def test_two_who_live_are_nobody(op: Provider, name: str) -> None:
 
 
 def test_two_sessions_of_one_user_are_that_user(op: Provider) -> None:
-    """S59: by the provider's own cookie; by the app's, which says no user, two live ones are nobody."""
+    """docs/security.md: by the provider's own cookie; by the app's, which says no user, two live ones are nobody."""
     one, two = _provider_cookie(op, "ada"), _provider_cookie(op, "ada")
     assert _who(op, (PROVIDER, one), (PROVIDER, two)) == "ada"
     tokens = [op.app.session("ada")["token"] for _ in range(2)]
@@ -126,14 +127,14 @@ def test_two_sessions_of_one_user_are_that_user(op: Provider) -> None:
 
 
 def test_an_ambiguous_cookie_does_not_hide_the_other(op: Provider) -> None:
-    """S59: whom the host's own cookie names is signed in, whatever was planted beside it under the shared name."""
+    """docs/security.md: whom the host's own cookie names is signed in, whatever was planted beside it under the shared name."""
     own = _provider_cookie(op, "ada")
     planted = [(APP, op.app.session(user)["token"]) for user in ("eve", "mallory")]
     assert _who(op, *planted, (PROVIDER, own)) == "ada"
 
 
 def test_a_user_with_a_leftover_can_sign_in(op: Provider) -> None:
-    """S59; docs/sign-in.md: a dead session cookie of an older path does not keep its user out, by either way."""
+    """docs/sign-in.md: a dead session cookie of an older path does not keep its user out, by either way."""
     browser = op.browser()
     browser.set_cookie(APP, "pylon_" + "0" * 64, path="/oidc")
     browser.set_cookie(PROVIDER, "x" * 43, path="/oidc")
@@ -143,7 +144,7 @@ def test_a_user_with_a_leftover_can_sign_in(op: Provider) -> None:
 
 
 def test_an_interactions_cookie_may_have_leftovers(op: Provider) -> None:
-    """S59: any of the first four values may be the one that the browser was given."""
+    """docs/security.md: any of the first four values may be the one that the browser was given."""
     for dead in (3, 4):
         browser = op.browser()
         landing = browser.go(op.rp().request().url)
@@ -197,7 +198,7 @@ def _sign_out(op: Provider, browser: Browser, **parameters: str) -> None:
 
 
 def test_every_session_that_is_shown_ends(op: Provider) -> None:
-    """S59; RP-Initiated Logout in OpenID Connect §2: by both cookies, all their values, and those that came before."""
+    """RP-Initiated Logout in OpenID Connect §2: by both cookies, all their values, and those that came before."""
     browser = op.browser()
     for user in ("ada", "bob", "cy"):  # one after the other by the provider's own cookie
         op.sign_in(browser, user=user, prompt="login")
@@ -281,7 +282,7 @@ class _Jar:
         return request.get_header("Cookie") or ""
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("issuer", "domain"),
     [
         ("https://id.example.com", "example.com"),

@@ -8,6 +8,7 @@ from tests.http.driver import refused
 from tests.provider.browser import FORM
 from tests.provider.conftest import ServeProvider
 from tests.provider.driver import Provider
+from tests.support.cases import each_of
 from tests.support.gunicorn import Answer
 
 ORIGIN = {"Origin": "https://spa.example.net"}
@@ -21,7 +22,7 @@ def _is_open(answer: Answer) -> None:
 
 @pytest.mark.parametrize("path", OPEN)
 def test_a_preflight_is_answered(op: Provider, path: str) -> None:
-    """S42; contract §8: `OPTIONS` with `*`, the methods, and `Authorization` (Fetch §3.2.3)."""
+    """`OPTIONS` with `*`, the methods, and `Authorization` (Fetch §3.2.3)."""
     asked = ORIGIN | {
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "authorization",
@@ -34,22 +35,22 @@ def test_a_preflight_is_answered(op: Provider, path: str) -> None:
     assert "content-type" in answer.headers["Access-Control-Allow-Headers"].lower()
 
 
-@pytest.mark.parametrize("path", OPEN)
-@pytest.mark.parametrize(
+@each_of("path", OPEN)
+@each_of(
     ("body", "content_type"),
     [(b"x=1", FORM), (b"x=1&x=1", FORM), (b"{}", "application/json"), (b"x" * 70_000, FORM), (b"\xff", FORM)],
 )
 def test_errors_can_be_read(op: Provider, path: str, body: bytes, content_type: str) -> None:
-    """S42; contract §8: 400, 401, 413, 415: a script sees what was wrong."""
+    """docs/endpoints.md: 400, 401, 413, 415: a script sees what was wrong."""
     answer = op.ask("POST", path, headers=ORIGIN, body=body, content_type=content_type)
     assert answer.status >= 400
     _is_open(answer)
 
 
-@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
-@pytest.mark.parametrize("path", OPEN)
+@each_of("method", ["PUT", "DELETE", "PATCH"])
+@each_of("path", OPEN)
 def test_a_wrong_method_can_be_read_too(op: Provider, path: str, method: str) -> None:
-    """S42; contract §8: `*` for errors too, 405 included."""
+    """docs/endpoints.md: `*` for errors too, 405 included."""
     answer = op.ask(method, path, headers=ORIGIN)
     assert answer.status == 405
     _is_open(answer)
@@ -57,7 +58,7 @@ def test_a_wrong_method_can_be_read_too(op: Provider, path: str, method: str) ->
 
 @pytest.mark.parametrize("path", OPEN)
 def test_a_wrong_host_can_be_read_too(serve_provider: ServeProvider, path: str) -> None:
-    """S42; contract §8: `*` for errors too, `INVALID_HOST` included, which comes before everything else."""
+    """docs/endpoints.md: `*` for errors too, `INVALID_HOST` included, which comes before everything else."""
     op = serve_provider(PYLON_DEV_MODE="1", PYLON_OIDC_ISSUER=None, PYLON_ALLOWED_HOSTS="localhost:*")
     answer = op.ask("POST", path, headers=ORIGIN, host="evil.example")
     refused(answer, 400, "INVALID_HOST")
@@ -65,7 +66,7 @@ def test_a_wrong_host_can_be_read_too(serve_provider: ServeProvider, path: str) 
 
 
 def test_successes_can_be_read(op: Provider) -> None:
-    """S42; contract §8: token, userinfo and revoke answer a single-page app; `WWW-Authenticate` may be read."""
+    """docs/endpoints.md: token, userinfo and revoke answer a single-page app; `WWW-Authenticate` may be read."""
     rp = op.rp("c-public")
     request = rp.request()
     tokens = rp.redeem(request, op.authorize(op.browser(), request)["code"])
@@ -76,7 +77,7 @@ def test_successes_can_be_read(op: Provider) -> None:
     _is_open(rp.revoke(tokens.json()["access_token"]))
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("method", "path"),
     [
         ("GET", "/oidc/authorize"), ("POST", "/oidc/authorize"), ("GET", "/oidc/logout"), ("POST", "/oidc/logout"),
@@ -86,7 +87,7 @@ def test_successes_can_be_read(op: Provider) -> None:
     ],
 )  # fmt: skip
 def test_nothing_else_is_open(op: Provider, method: str, path: str) -> None:
-    """S42: no CORS where a cookie or the admin token counts."""
+    """docs/security.md: no CORS where a cookie or the admin token counts."""
     answer = op.ask(
         method, path, headers=ORIGIN, **({"body": b"", "content_type": FORM} if method == "POST" else {})
     )
@@ -94,16 +95,16 @@ def test_nothing_else_is_open(op: Provider, method: str, path: str) -> None:
 
 
 def test_the_cookie_counts_for_nothing_there(op: Provider) -> None:
-    """S42: neither the app's cookie nor the provider's opens userinfo."""
+    """docs/security.md: neither the app's cookie nor the provider's opens userinfo."""
     browser = op.browser()
     op.sign_in(browser, way="cookie")
     op.sign_in(browser, prompt="login")
     assert browser.ask("GET", f"{op.issuer}/oidc/userinfo").status == 401
 
 
-@pytest.mark.parametrize("path", [*OPEN, "/oidc/jwks", "/.well-known/openid-configuration"])
+@each_of("path", [*OPEN, "/oidc/jwks", "/.well-known/openid-configuration"])
 def test_a_preflight_may_name_headers_of_its_own(op: Provider, path: str) -> None:
-    """Contract §8: what is asked for is allowed as far as it is tokens of 64 characters, 32 of them; caches are told (`Vary`)."""
+    """docs/endpoints.md: what is asked for is allowed as far as it is tokens of 64 characters, 32 of them; caches are told (`Vary`)."""
     wanted = 'x-trace, DPoP ,,bad name, a"b, ' + "y" * 64 + ", " + "z" * 65
     answer = op.ask("OPTIONS", path, headers=ORIGIN | {"Access-Control-Request-Headers": wanted})
     allowed = answer.headers["Access-Control-Allow-Headers"].split(", ")
@@ -122,7 +123,7 @@ def test_a_preflight_may_name_headers_of_its_own(op: Provider, path: str) -> Non
 
 
 def test_no_other_path_allows_headers(op: Provider) -> None:
-    """Contract §8: where a cookie or the admin token counts, nothing is open."""
+    """docs/endpoints.md: where a cookie or the admin token counts, nothing is open."""
     for path in ("/oidc/introspect", "/oidc/authorize", "/oidc/logout", "/api/auth/me", "/api/oidc/clients"):
         answer = op.ask("OPTIONS", path, headers=ORIGIN | {"Access-Control-Request-Headers": "x-trace"})
         assert "Access-Control-Allow-Headers" not in answer.headers, path

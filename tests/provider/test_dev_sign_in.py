@@ -54,7 +54,7 @@ def _sign_in(dev: Provider, browser: Browser, landing: Landing, **fields: str) -
 
 
 def test_a_whole_flow_with_the_dev_page(dev: Provider, browser: LocalBrowser) -> None:
-    """Contract §8: without `PYLON_LOGIN_URL` the built-in page at `/dev/sign-in` signs in; plain http, so no `Secure`."""
+    """docs/endpoints.md: without `PYLON_LOGIN_URL` the built-in page at `/dev/sign-in` signs in; plain http, so no `Secure`."""
     rp = dev.rp()
     request = rp.request(scope="openid profile email")
     landing = _sign_in(dev, browser, browser.go(request.url), user_id="alice", name="Alice", email="a@b.c")
@@ -71,21 +71,21 @@ def test_a_whole_flow_with_the_dev_page(dev: Provider, browser: LocalBrowser) ->
 def test_it_answers_this_machine_alone(
     dev: Provider, environ: dict[str, str], method: str, path: str
 ) -> None:
-    """Contract §2: to a loopback peer without forwarding headers; anybody else finds nothing."""
+    """docs/endpoints.md: to a loopback peer without forwarding headers; anybody else finds nothing."""
     answer = dev.ask(method, path, environ={"REMOTE_ADDR": "127.0.0.1"} | environ)
     refused(answer, 404, "NOT_FOUND")
 
 
 @pytest.mark.parametrize("path", ["/", "/dev/sign-in"])
 def test_outside_dev_mode_there_is_none(op: Provider, path: str) -> None:
-    """Contract §8: dev mode alone has these pages."""
+    """docs/endpoints.md: dev mode alone has these pages."""
     for method in ("GET", "POST"):
         refused(op.ask(method, path, environ={"REMOTE_ADDR": "127.0.0.1"}), 404, "NOT_FOUND")
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.8.8", "::1"])
 def test_the_home_page_says_what_runs_here(dev: Provider, peer: str) -> None:
-    """Contract §8: at `/` a page that links discovery and JWKS."""
+    """docs/endpoints.md: at `/` a page that links discovery and JWKS."""
     answer = dev.ask("GET", "/", environ={"REMOTE_ADDR": peer})
     assert answer.status == 200
     for link in ("/.well-known/openid-configuration", "/oidc/jwks"):
@@ -94,14 +94,14 @@ def test_the_home_page_says_what_runs_here(dev: Provider, peer: str) -> None:
 
 @pytest.mark.parametrize("changes", [{"form_token": ""}, {"form_token": "x"}, {"form_token": "é"}])
 def test_the_form_answers_its_token(dev: Provider, browser: LocalBrowser, changes: dict[str, str]) -> None:
-    """S26: a form of another site's making signs nobody in."""
+    """docs/security.md: a form of another site's making signs nobody in."""
     page = browser.go(f"{LOCAL}/dev/sign-in")
     landing = browser.submit(page, user_id="alice", **changes)
     assert landing.is_page() and not browser.cookie_names("pylon_session")
 
 
 def test_its_cookie_has_the_issuers_path(serve_provider: ServeProvider) -> None:
-    """Contract §2: the path of our cookies is the issuer's path."""
+    """docs/endpoints.md: the path of our cookies is the issuer's path."""
     op = serve_provider(PYLON_DEV_MODE="1", PYLON_OIDC_ISSUER=f"{LOCAL}/tenant", PYLON_LOGIN_URL=None)
     answer = op.ask("GET", "/tenant/dev/sign-in", environ={"REMOTE_ADDR": "127.0.0.1"})
     assert "; Path=/tenant;" in answer.headers["Set-Cookie"]
@@ -112,7 +112,7 @@ def test_its_cookie_has_the_issuers_path(serve_provider: ServeProvider) -> None:
     [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}],
 )
 def test_another_site_cannot_sign_in(dev: Provider, browser: LocalBrowser, headers: dict[str, str]) -> None:
-    """S26: the form passes a same-origin check."""
+    """docs/security.md: the form passes a same-origin check."""
     page = browser.go(f"{LOCAL}/dev/sign-in")
     browser.go(page.action, form=page.fields | {"user_id": "alice"}, headers=headers)
     assert not browser.cookie_names("pylon_session")
@@ -124,7 +124,7 @@ def test_another_site_cannot_sign_in(dev: Provider, browser: LocalBrowser, heade
      "/oidc/interaction/x", f"{LOCAL}/dev/sign-in", ""],
 )  # fmt: skip
 def test_nobody_is_sent_elsewhere(dev: Provider, browser: LocalBrowser, back: str) -> None:
-    """S26: no open redirect: back to an interaction, or home."""
+    """docs/security.md: no open redirect: back to an interaction, or home."""
     page = browser.go(f"{LOCAL}/dev/sign-in")
     answer = browser.ask("POST", page.action, form=page.fields | {"user_id": "alice", "return_to": back})
     assert answer.status == 303 and answer.headers["Location"] == f"{LOCAL}/"
@@ -132,14 +132,14 @@ def test_nobody_is_sent_elsewhere(dev: Provider, browser: LocalBrowser, back: st
 
 @pytest.mark.parametrize("user_id", ["", "a b", "é", "x" * 256, "\0"])
 def test_a_user_id_is_a_user_id(dev: Provider, browser: LocalBrowser, user_id: str) -> None:
-    """Contract §5: 1–255 visible ASCII characters; the page says so, and nobody is signed in."""
+    """docs/endpoints.md: 1–255 visible ASCII characters; the page says so, and nobody is signed in."""
     landing = browser.submit(browser.go(f"{LOCAL}/dev/sign-in"), user_id=user_id)
     assert landing.is_page() and not browser.cookie_names("pylon_session")
 
 
 @pytest.mark.parametrize("changes", [{"user_id": "a b"}, {"form_token": "x"}])
 def test_what_was_typed_stays(dev: Provider, browser: LocalBrowser, changes: dict[str, str]) -> None:
-    """Contract §8: dev mode has a sign-in page; nobody types it all again after an error (WCAG 2.2 §3.3.7), escaped (S26)."""
+    """Dev mode has a sign-in page; nobody types it all again after an error (WCAG 2.2 §3.3.7), escaped."""
     typed = {"user_id": "ada", "name": '"><script>A', "email": "a@b.c"} | changes
     landing = browser.submit(browser.go(f"{LOCAL}/dev/sign-in"), **typed)
     for name in ("user_id", "name", "email"):
@@ -148,14 +148,14 @@ def test_what_was_typed_stays(dev: Provider, browser: LocalBrowser, changes: dic
 
 
 def test_what_is_typed_is_escaped(dev: Provider, browser: LocalBrowser) -> None:
-    """S26: nothing of the address or the form gets into the page as markup."""
+    """docs/security.md: nothing of the address or the form gets into the page as markup."""
     hostile = "%22%3E%3Cscript%3Ealert(1)%3C/script%3E"
     landing = browser.go(f"{LOCAL}/dev/sign-in?interaction={hostile}&return_to={hostile}")
     assert landing.is_page() and "<script" not in landing.text
 
 
 def test_prompt_login_means_the_page_again(dev: Provider, browser: LocalBrowser) -> None:
-    """Line 2.17: with the dev page too, prompt=login asks again."""
+    """docs/conformance.md 2.17: with the dev page too, prompt=login asks again."""
     request = dev.rp().request()
     landing = _sign_in(dev, browser, browser.go(request.url), user_id="alice")
     assert landing.is_at(CALLBACK) and "code" in query_of(landing.url)

@@ -17,6 +17,7 @@ import pytest
 from tests.provider.browser import query_of
 from tests.provider.conftest import CLIENTS, ServeProvider
 from tests.provider.driver import CALLBACK, CLAIMS, Provider
+from tests.support.cases import each_of
 
 #: RFC 6749 §4.1.2.1
 PRINTABLE = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]+")
@@ -47,13 +48,13 @@ def entropy_bits(text: str) -> float:
 
 
 def test_discovery_has_what_every_client_needs(op: Provider) -> None:
-    """Line 0.1: discovery is a JSON object with issuer and endpoints (Discovery §3)."""
+    """docs/conformance.md 0.1: discovery is a JSON object with issuer and endpoints (Discovery §3)."""
     document = op.ask("GET", "/.well-known/openid-configuration").json()
     assert {"issuer", "authorization_endpoint", "token_endpoint", "jwks_uri"} <= set(document)
 
 
 def test_every_published_key_has_a_kid_and_no_private_part(op: Provider) -> None:
-    """Line 0.2: kids are there and distinct, no private or symmetric member, each parses (RFC 7517 §4, §5)."""
+    """docs/conformance.md 0.2: kids are there and distinct, no private or symmetric member, each parses (RFC 7517 §4, §5)."""
     keys = op.ask("GET", "/oidc/jwks").json()["keys"]
     kids = [key["kid"] for key in keys]
     assert kids and len(set(kids)) == len(kids)
@@ -63,12 +64,12 @@ def test_every_published_key_has_a_kid_and_no_private_part(op: Provider) -> None
         assert pyjwt.PyJWK(key).key.key_size >= 2048
 
 
-@pytest.mark.parametrize("state", ["s" * 128, "a b&c=d#e%2F+é~\"'<>\\/?", "0"])
-@pytest.mark.parametrize("prompt", [None, "none"])
+@each_of("state", ["s" * 128, "a b&c=d#e%2F+é~\"'<>\\/?", "0"])
+@each_of("prompt", [None, "none"])
 def test_the_state_comes_back_byte_for_byte_in_the_query(
     op: Provider, state: str, prompt: str | None
 ) -> None:
-    """Line 0.3: `state` is echoed exactly, on success and on error, in the query and never in a fragment (RFC 6749 §4.1.2)."""
+    """docs/conformance.md 0.3: `state` is echoed exactly, on success and on error, in the query and never in a fragment (RFC 6749 §4.1.2)."""
     browser = op.browser()
     landing = op.finish(browser, browser.go(op.rp().request(state=state, prompt=prompt).url))
     assert query_of(landing.url)["state"] == state
@@ -76,21 +77,21 @@ def test_the_state_comes_back_byte_for_byte_in_the_query(
 
 
 def test_a_request_without_state_is_answered_without(op: Provider) -> None:
-    """Line 0.3: no `state` is made up (RFC 6749 §4.1.2)."""
+    """docs/conformance.md 0.3: no `state` is made up (RFC 6749 §4.1.2)."""
     request = op.rp().request(state=None)
     assert "state" not in op.authorize(op.browser(), request)
 
 
 @pytest.mark.parametrize("changes", [{}, {"prompt": "none"}, {"response_type": "token"}])
 def test_every_response_carries_the_issuer(op: Provider, changes: dict[str, str | None]) -> None:
-    """Line 0.4: `iss` of success and error equals discovery's issuer exactly (RFC 9207 §2). S26"""
+    """docs/conformance.md 0.4: `iss` of success and error equals discovery's issuer exactly (RFC 9207 §2)."""
     browser = op.browser()
     landing = op.finish(browser, browser.go(op.rp().request(**changes).url))
     assert query_of(landing.url)["iss"] == op.ask("GET", "/.well-known/openid-configuration").json()["issuer"]
 
 
 def test_codes_and_tokens_cannot_be_guessed(op: Provider) -> None:
-    """Line 0.5: a code is 16 bytes at least and of more than 96 bits; so are the tokens (RFC 6749 §10.10)."""
+    """docs/conformance.md 0.5: a code is 16 bytes at least and of more than 96 bits; so are the tokens (RFC 6749 §10.10)."""
     signed = op.sign_in(scope="openid offline_access")
     for handle in (signed.code, signed.access_token, signed.tokens["refresh_token"]):
         assert len(handle) >= 16 and entropy_bits(handle) > 96
@@ -98,7 +99,7 @@ def test_codes_and_tokens_cannot_be_guessed(op: Provider) -> None:
 
 
 def test_the_token_answer_has_its_members(op: Provider) -> None:
-    """Lines 0.6, 0.7: 200 JSON with access_token, Bearer, id_token, expires_in as a positive integer (RFC 6749 §5.1)."""
+    """docs/conformance.md 0.6, 0.7: 200 JSON with access_token, Bearer, id_token, expires_in as a positive integer (RFC 6749 §5.1)."""
     rp, browser = op.rp(), op.browser()
     request = rp.request()
     answer = rp.redeem(request, op.authorize(browser, request)["code"])
@@ -110,7 +111,7 @@ def test_the_token_answer_has_its_members(op: Provider) -> None:
 
 
 def test_the_id_token_says_who_for_whom_and_until_when(op: Provider) -> None:
-    """Line 0.8: iss, aud, exp, iat, auth_time in seconds; no empty acr (Core §2)."""
+    """docs/conformance.md 0.8: iss, aud, exp, iat, auth_time in seconds; no empty acr (Core §2)."""
     now = int(op.clock())
     claims = op.sign_in().claims
     assert (claims["iss"], claims["aud"], claims["sub"]) == (op.issuer, "c-basic", "ada")
@@ -119,31 +120,31 @@ def test_the_id_token_says_who_for_whom_and_until_when(op: Provider) -> None:
 
 
 def test_the_nonce_comes_back_in_the_id_token(op: Provider) -> None:
-    """Lines 0.9, 2.36: the ID token's nonce is the request's, 43 characters and more too (Core §3.1.3.6)."""
+    """docs/conformance.md 0.9, 2.36: the ID token's nonce is the request's, 43 characters and more too (Core §3.1.3.6)."""
     for nonce in ("n" * 43, "n" * 384, 'é" <&'):
         assert op.sign_in(nonce=nonce).claims["nonce"] == nonce
 
 
 def test_without_a_nonce_there_is_none(op: Provider) -> None:
-    """Lines 0.9, 2.9: no nonce is accepted in a code request, and none appears (Core §3.1.2.1)."""
+    """docs/conformance.md 0.9, 2.9: no nonce is accepted in a code request, and none appears (Core §3.1.2.1)."""
     assert "nonce" not in op.sign_in(nonce=None).claims
 
 
 @pytest.mark.parametrize("user", ["a", "x" * 255, "!#$%&'()*+,-./:;<=>?@[]^_`{|}~"])
 def test_the_subject_is_the_user_id(op: Provider, user: str) -> None:
-    """Line 0.10: `sub` is a string of 1 to 255 ASCII characters, locally unique (Core §2)."""
+    """docs/conformance.md 0.10: `sub` is a string of 1 to 255 ASCII characters, locally unique (Core §2)."""
     assert op.sign_in(user=user).claims["sub"] == user
 
 
 def test_the_id_token_is_signed_by_a_published_key(op: Provider) -> None:
-    """Lines 0.11, 2.4: alg RS256, and its kid is in the JWK Set (Core §3.1.3.7)."""
+    """docs/conformance.md 0.11, 2.4: alg RS256, and its kid is in the JWK Set (Core §3.1.3.7)."""
     header = pyjwt.get_unverified_header(op.sign_in().tokens["id_token"])
     assert header["alg"] == "RS256" and header["typ"] == "JWT"
     assert header["kid"] in {key["kid"] for key in op.ask("GET", "/oidc/jwks").json()["keys"]}
 
 
 def test_standard_claims_have_their_json_types(op: Provider) -> None:
-    """Line 0.12: each standard claim keeps its JSON type, in userinfo and in the ID token (Core §5.1)."""
+    """docs/conformance.md 0.12: each standard claim keeps its JSON type, in userinfo and in the ID token (Core §5.1)."""
     asked = json.dumps({"id_token": dict.fromkeys(CLAIMS)})
     signed = op.sign_in(scope=EVERY_SCOPE, claims=asked, fields={"claims": dict(CLAIMS)})
     told = op.rp().userinfo(signed.access_token).json()
@@ -155,14 +156,14 @@ def test_standard_claims_have_their_json_types(op: Provider) -> None:
 
 
 def test_at_hash_is_the_left_half_of_the_access_tokens_hash(op: Provider) -> None:
-    """Line 0.13: at_hash is right for RS256 (Core §3.1.3.6)."""
+    """docs/conformance.md 0.13: at_hash is right for RS256 (Core §3.1.3.6)."""
     signed = op.sign_in()
     half = hashlib.sha256(signed.access_token.encode()).digest()[:16]
     assert signed.claims["at_hash"] == base64.urlsafe_b64encode(half).rstrip(b"=").decode()
 
 
 def test_the_id_token_carries_nothing_unasked(serve_provider: ServeProvider) -> None:
-    """Line 0.14: with the code flow the scopes' claims are at userinfo, not in the ID token, for who asks so (Core §5.4)."""
+    """docs/conformance.md 0.14: with the code flow the scopes' claims are at userinfo, not in the ID token, for who asks so (Core §5.4)."""
     op = serve_provider([CLIENTS[0] | {"id_token_claims": "requested"}])
     claims = op.sign_in(scope=EVERY_SCOPE, fields={"claims": dict(CLAIMS), "roles": ["dev"]}).claims
     assert set(claims) == {"iss", "sub", "aud", "iat", "exp", "auth_time", "sid", "at_hash", "nonce"}
@@ -170,7 +171,7 @@ def test_the_id_token_carries_nothing_unasked(serve_provider: ServeProvider) -> 
 
 @pytest.mark.parametrize("wanted", [{"value": "gold"}, {"values": ["silver", "gold"]}, {}])
 def test_an_essential_acr_is_met_or_no_token_is_given(op: Provider, wanted: dict[str, Any]) -> None:
-    """Lines 0.15, 2.27: the ID token's acr is one that was asked for (Core §5.5.1.1)."""
+    """docs/conformance.md 0.15, 2.27: the ID token's acr is one that was asked for (Core §5.5.1.1)."""
     asked = json.dumps({"id_token": {"acr": {"essential": True} | wanted}})
     assert op.sign_in(claims=asked, fields={"acr": "gold"}).claims["acr"] == "gold"
     refused = op.authorize(op.browser(), op.rp().request(claims=asked), **({"acr": "lead"} if wanted else {}))
@@ -178,13 +179,13 @@ def test_an_essential_acr_is_met_or_no_token_is_given(op: Provider, wanted: dict
 
 
 def test_userinfo_takes_the_access_token_in_the_header(op: Provider) -> None:
-    """Line 0.16: 200 (Core §5.3.1)."""
+    """docs/conformance.md 0.16: 200 (Core §5.3.1)."""
     assert op.rp().userinfo(op.sign_in().access_token).status == 200
 
 
-@pytest.mark.parametrize(("changes", "error"), REFUSED)
+@each_of(("changes", "error"), REFUSED)
 def test_an_error_goes_back_by_redirect(op: Provider, changes: dict[str, str | None], error: str) -> None:
-    """Line 0.17: error, the same state, iss, printable description, nothing else and no code (RFC 6749 §4.1.2.1)."""
+    """docs/conformance.md 0.17: error, the same state, iss, printable description, nothing else and no code (RFC 6749 §4.1.2.1)."""
     request = op.rp().request(**changes)
     landing = op.browser().go(request.url)
     assert landing.is_at(CALLBACK)
@@ -194,7 +195,7 @@ def test_an_error_goes_back_by_redirect(op: Provider, changes: dict[str, str | N
     assert PRINTABLE.fullmatch(shown["error_description"])
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("form", "status", "error"),
     [
         ({}, 400, "invalid_request"),
@@ -208,7 +209,7 @@ def test_an_error_goes_back_by_redirect(op: Provider, changes: dict[str, str | N
 def test_an_error_of_the_token_endpoint_is_json(
     op: Provider, form: dict[str, str], status: int, error: str
 ) -> None:
-    """Line 0.18: JSON with error and a printable description, `no-store`, nothing of the input (RFC 6749 §5.2)."""
+    """docs/conformance.md 0.18: JSON with error and a printable description, `no-store`, nothing of the input (RFC 6749 §5.2)."""
     answer = op.rp().post("/oidc/token", form)
     assert (answer.status, answer.headers["Content-Type"]) == (status, "application/json")
     assert answer.headers["Cache-Control"] == "no-store"

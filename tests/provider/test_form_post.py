@@ -7,17 +7,16 @@ import hashlib
 import html
 import re
 
-import pytest
-
 from tests.provider.driver import CALLBACK, Provider
 from tests.provider.test_everywhere import REFUSED
+from tests.support.cases import each_of
 
 SCRIPT = re.compile(r"<script>([^<]*)</script>")
 HOSTILE_STATE = "\"><script>alert('x')</script>&amp;é"
 
 
 def test_a_code_comes_by_a_form_that_posts_itself(op: Provider) -> None:
-    """Line 3.1: 200 HTML, method post to the redirect URI, parameters in the body alone (Form Post Response Mode §4)."""
+    """docs/conformance.md 3.1: 200 HTML, method post to the redirect URI, parameters in the body alone (Form Post Response Mode §4)."""
     rp, browser = op.rp(), op.browser()
     request = rp.request(response_mode="form_post")
     landing = op.finish(browser, browser.go(request.url))
@@ -28,7 +27,7 @@ def test_a_code_comes_by_a_form_that_posts_itself(op: Provider) -> None:
 
 
 def test_the_only_script_is_plain_and_allowed_by_its_hash(op: Provider) -> None:
-    """Line 3.1; S26: auto-submitted by a plain script, which the policy names by hash; a button without script (CSP 3 §2.3.1)."""
+    """docs/conformance.md 3.1: auto-submitted by a plain script, which the policy names by hash; a button without script (CSP 3 §2.3.1)."""
     landing = op.browser().go(op.rp().request(response_mode="form_post", prompt="none").url)
     (script,) = SCRIPT.findall(landing.text)
     assert script == "document.forms[0].submit()"
@@ -43,7 +42,7 @@ def test_the_only_script_is_plain_and_allowed_by_its_hash(op: Provider) -> None:
 
 
 def test_without_scripts_it_looks_like_our_other_pages(op: Provider) -> None:
-    """Contract §8: it works without JavaScript, in our style; with it nothing is fetched before the form goes (HTML §4.2.4)."""
+    """It works without JavaScript, in our style; with it nothing is fetched before the form goes (HTML §4.2.4)."""
     for changes in ({"prompt": "none"}, {"response_type": "token"}):
         landing = op.browser().go(op.rp().request(response_mode="form_post", **changes).url)
         (link,) = re.findall(r'<noscript><link rel="stylesheet" href="([^"]+)"></noscript>', landing.text)
@@ -51,7 +50,7 @@ def test_without_scripts_it_looks_like_our_other_pages(op: Provider) -> None:
 
 
 def test_values_are_escaped(op: Provider) -> None:
-    """Line 3.1: values are HTML-escaped, and come back byte for byte (Form Post Response Mode §4). S26"""
+    """docs/conformance.md 3.1: values are HTML-escaped, and come back byte for byte (Form Post Response Mode §4)."""
     landing = op.browser().go(
         op.rp().request(response_mode="form_post", prompt="none", state=HOSTILE_STATE).url
     )
@@ -59,12 +58,12 @@ def test_values_are_escaped(op: Provider) -> None:
     assert html.escape("<script>alert") in landing.text and "<script>alert" not in landing.text
 
 
-@pytest.mark.parametrize(("changes", "error"), [case for case in REFUSED if "response_mode" not in case[0]])
-@pytest.mark.parametrize("method", ["GET", "POST"])
+@each_of(("changes", "error"), [case for case in REFUSED if "response_mode" not in case[0]])
+@each_of("method", ["GET", "POST"])
 def test_errors_come_by_form_too(
     op: Provider, method: str, changes: dict[str, str | None], error: str
 ) -> None:
-    """Line 3.2: every error after the cut uses form_post where it was asked for (Form Post Response Mode §2)."""
+    """docs/conformance.md 3.2: every error after the cut uses form_post where it was asked for (Form Post Response Mode §2)."""
     request, browser = op.rp().request(response_mode="form_post", **changes), op.browser()
     url = f"{op.issuer}/oidc/authorize"
     landing = browser.go(request.url) if method == "GET" else browser.go(url, form=request.parameters)
@@ -75,7 +74,7 @@ def test_errors_come_by_form_too(
 
 
 def test_the_users_no_comes_by_form(op: Provider) -> None:
-    """Line 3.2: access_denied by form_post (Core §3.1.2.6)."""
+    """docs/conformance.md 3.2: access_denied by form_post (Core §3.1.2.6)."""
     browser, request = op.browser(), op.rp().request(response_mode="form_post")
     landing = browser.go(request.url)
     landing = browser.go(op.app.report(op.app.interaction(landing), "reject", {}))
@@ -83,16 +82,16 @@ def test_the_users_no_comes_by_form(op: Provider) -> None:
 
 
 def test_a_registered_query_is_kept_in_the_forms_address(op: Provider) -> None:
-    """Line 3.1: the redirect URI is posted to as it is registered; no parameter of ours in its query (RFC 6749 §3.1.2)."""
+    """docs/conformance.md 3.1: the redirect URI is posted to as it is registered; no parameter of ours in its query (RFC 6749 §3.1.2)."""
     request = op.rp("c-third", redirect_uri=f"{CALLBACK}?kept=1").request(
         response_mode="form_post", prompt="none"
     )
     assert op.browser().go(request.url).action == f"{CALLBACK}?kept=1"
 
 
-@pytest.mark.parametrize("mode", ["fragment", "web_message", "jwt", "FORM_POST", "query.jwt"])
+@each_of("mode", ["fragment", "web_message", "jwt", "FORM_POST", "query.jwt"])
 def test_other_response_modes_are_refused_by_query(op: Provider, mode: str) -> None:
-    """Contract §8: `query` and `form_post` alone (OAuth 2.0 Multiple Response Types §2.1)."""
+    """`query` and `form_post` alone (OAuth 2.0 Multiple Response Types §2.1)."""
     request = op.rp().request(response_mode=mode)
     landing = op.browser().go(request.url)
     assert landing.is_at(CALLBACK) and landing.parameters["error"] == "invalid_request"

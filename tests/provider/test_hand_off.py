@@ -10,6 +10,7 @@ from tests.http.driver import refused
 from tests.provider.browser import Browser, Landing, query_of
 from tests.provider.conftest import CLIENTS, ServeProvider
 from tests.provider.driver import CALLBACK, ISSUER, LOGIN_URL, OTHER_CALLBACK, Provider, RelyingParty
+from tests.support.cases import each_of
 
 CONSENT_URL = "https://app.example.com/consent"
 PREFIX = "__Host-pylon_interaction_"
@@ -31,7 +32,7 @@ def _has_no_code(landing: Landing) -> bool:
 
 
 def test_another_who_signs_in_by_the_backend_gives_the_first_browser_nothing(op: Provider) -> None:
-    """S28: way (b): one begins, another signs in; his browser has no cookie of it, the first has no verifier (RFC 9700 §4.7)."""
+    """Way (b): one begins, another signs in; his browser has no cookie of it, the first has no verifier (RFC 9700 §4.7)."""
     first, other = op.browser(), op.browser()
     interaction, return_to = _begun(op, first)
     redirect_to = op.app.report(interaction, "login", {"user_id": "victim"})
@@ -41,7 +42,7 @@ def test_another_who_signs_in_by_the_backend_gives_the_first_browser_nothing(op:
 
 
 def test_another_who_signs_in_by_the_cookie_gives_the_first_browser_nothing(op: Provider) -> None:
-    """S28: way (a): one begins, another signs in and goes to return_to: an error page there, and no session for the first."""
+    """docs/security.md: way (a): one begins, another signs in and goes to return_to: an error page there, and no session for the first."""
     first, other = op.browser(), op.browser()
     _, return_to = _begun(op, first)
     op.app.sign_in(other, "victim")
@@ -52,7 +53,7 @@ def test_another_who_signs_in_by_the_cookie_gives_the_first_browser_nothing(op: 
 
 @pytest.mark.parametrize("way", ["backend", "cookie"])
 def test_another_who_agrees_gives_the_first_browser_nothing(serve_provider: ServeProvider, way: str) -> None:
-    """S28: by consent: one begins and is asked, another agrees on the app's page; nobody gets a code."""
+    """docs/security.md: by consent: one begins and is asked, another agrees on the app's page; nobody gets a code."""
     op = serve_provider(PYLON_CONSENT_URL=CONSENT_URL)
     first, other = op.browser(), op.browser()
     op.sign_in(first, way=way)
@@ -65,7 +66,7 @@ def test_another_who_agrees_gives_the_first_browser_nothing(serve_provider: Serv
 
 
 def test_another_who_agrees_on_the_built_in_page_gives_nothing(op: Provider) -> None:
-    """S28: the built-in form, its token and all, is worth nothing in another browser."""
+    """docs/security.md: the built-in form, its token and all, is worth nothing in another browser."""
     first, other = op.browser(), op.browser()
     op.sign_in(first)
     op.sign_in(other, user="victim")
@@ -80,7 +81,7 @@ def test_another_who_agrees_on_the_built_in_page_gives_nothing(op: Provider) -> 
 
 
 def test_who_is_asked_must_be_who_agrees(op: Provider) -> None:
-    """S28: when somebody else signs in on this browser meanwhile, he is asked anew, with a form of his own."""
+    """docs/security.md: when somebody else signs in on this browser meanwhile, he is asked anew, with a form of his own."""
     browser = op.browser()
     op.app.sign_in(browser, "ada")
     page = browser.go(op.rp("c-third").request().url)
@@ -92,7 +93,7 @@ def test_who_is_asked_must_be_who_agrees(op: Provider) -> None:
 
 @pytest.mark.parametrize("way", ["backend", "cookie"])
 def test_another_who_refuses_ends_nothing_of_the_first_browsers(op: Provider, way: str) -> None:
-    """S28: by reject: the rejection goes with its verifier to the browser that the app saw; there it is an error page."""
+    """docs/security.md: by reject: the rejection goes with its verifier to the browser that the app saw; there it is an error page."""
     first, other = op.browser(), op.browser()
     interaction, return_to = _begun(op, first)
     redirect_to = op.app.report(interaction, "reject", {})
@@ -103,7 +104,7 @@ def test_another_who_refuses_ends_nothing_of_the_first_browsers(op: Provider, wa
 
 
 def test_the_verifier_is_good_once(op: Provider) -> None:
-    """S28; contract §8: the verifier is single-use."""
+    """docs/sign-in.md: the verifier is single-use."""
     browser = op.browser()
     interaction, _ = _begun(op, browser, "c-third")
     redirect_to = op.app.report(interaction, "login", {"user_id": "ada"})
@@ -112,7 +113,7 @@ def test_the_verifier_is_good_once(op: Provider) -> None:
 
 
 def test_the_verifier_is_not_spent_without_the_cookie(op: Provider) -> None:
-    """S28; contract §8: without the cookie it is not spent, so that nobody can take it from whom it is for."""
+    """docs/sign-in.md: without the cookie it is not spent, so that nobody can take it from whom it is for."""
     browser, other = op.browser(), op.browser()
     interaction, _ = _begun(op, browser)
     redirect_to = op.app.report(interaction, "login", {"user_id": "ada"})
@@ -120,9 +121,9 @@ def test_the_verifier_is_not_spent_without_the_cookie(op: Provider) -> None:
     assert browser.go(redirect_to).is_at(CALLBACK)
 
 
-@pytest.mark.parametrize(("age_s", "good"), [(0, True), (59, True), (60, False), (3000, False)])
+@each_of(("age_s", "good"), [(0, True), (59, True), (60, False), (3000, False)])
 def test_the_verifier_lives_60_seconds(op: Provider, age_s: int, good: bool) -> None:
-    """S28; contract §8: `verifier` is good for 60 s, to the second."""
+    """docs/sign-in.md: `verifier` is good for 60 s, to the second."""
     browser = op.browser()
     interaction, _ = _begun(op, browser)
     redirect_to = op.app.report(interaction, "login", {"user_id": "ada"})
@@ -132,7 +133,7 @@ def test_the_verifier_lives_60_seconds(op: Provider, age_s: int, good: bool) -> 
 
 
 def test_the_verifier_of_one_interaction_is_worth_nothing_in_another(op: Provider) -> None:
-    """S28: a verifier belongs to its interaction, and trying it elsewhere does not spend it."""
+    """docs/security.md: a verifier belongs to its interaction, and trying it elsewhere does not spend it."""
     browser = op.browser()
     mine, _ = _begun(op, browser)
     _, other_return_to = _begun(op, browser)
@@ -143,7 +144,7 @@ def test_the_verifier_of_one_interaction_is_worth_nothing_in_another(op: Provide
 
 
 def test_the_cookie_of_one_interaction_is_worth_nothing_in_another(op: Provider) -> None:
-    """S28: each interaction has a cookie of its own; a wrong or doubled value is none."""
+    """docs/security.md: each interaction has a cookie of its own; a wrong or doubled value is none."""
     browser = op.browser()
     (first, first_return), (second, _) = _begun(op, browser), _begun(op, browser)
     mine = browser.cookies[PREFIX + first, "/"]
@@ -152,17 +153,17 @@ def test_the_cookie_of_one_interaction_is_worth_nothing_in_another(op: Provider)
 
 
 def test_the_verifier_has_256_bits(op: Provider) -> None:
-    """Contract §8: a fresh 256-bit verifier each time; `redirect_to` is the way back with it and nothing else."""
+    """docs/sign-in.md: a fresh 256-bit verifier each time; `redirect_to` is the way back with it and nothing else."""
     interaction, return_to = _begun(op, op.browser())
     one, two = (op.app.report(interaction, "login", {"user_id": "ada"}) for _ in range(2))
     assert one.startswith(f"{return_to}?verifier=") and len(query_of(one)["verifier"]) == 43
     assert list(query_of(one)) == ["verifier"] and one != two
 
 
-@pytest.mark.parametrize(("age_s", "good"), [(3599, True), (3600, False)])
-@pytest.mark.parametrize("way", ["backend", "cookie"])
+@each_of(("age_s", "good"), [(3599, True), (3600, False)])
+@each_of("way", ["backend", "cookie"])
 def test_an_interaction_lives_60_minutes(op: Provider, way: str, age_s: int, good: bool) -> None:
-    """Contract §8: the request is kept 60 min; afterwards an error page, and 404 to the app."""
+    """docs/sign-in.md: the request is kept 60 min; afterwards an error page, and 404 to the app."""
     browser = op.browser()
     landing = browser.go(op.rp().request().url)
     op.clock.advance(age_s)
@@ -180,7 +181,7 @@ def test_an_interaction_lives_60_minutes(op: Provider, way: str, age_s: int, goo
 
 
 def test_how_long_it_lives_is_a_setting(serve_provider: ServeProvider) -> None:
-    """Contract §8: `PYLON_OIDC_INTERACTION_LIFETIME_SECS`."""
+    """docs/sign-in.md: `PYLON_OIDC_INTERACTION_LIFETIME_SECS`."""
     op = serve_provider(PYLON_OIDC_INTERACTION_LIFETIME_SECS="2")
     browser = op.browser()
     landing = browser.go(op.rp().request().url)
@@ -189,7 +190,7 @@ def test_how_long_it_lives_is_a_setting(serve_provider: ServeProvider) -> None:
 
 
 def test_an_interaction_of_another_issuer_is_none(serve_provider: ServeProvider) -> None:
-    """Contract §8: what is asked stores its issuer: under another one there is no such interaction."""
+    """docs/sign-in.md: what is asked stores its issuer: under another one there is no such interaction."""
     op = serve_provider([], PYLON_OIDC_ISSUER=None)
     op.app.call("POST", "/api/oidc/clients", {"client_id": "c-db", "redirect_uris": [CALLBACK]})
     browser = op.browser(ISSUER)
@@ -200,7 +201,7 @@ def test_an_interaction_of_another_issuer_is_none(serve_provider: ServeProvider)
 
 
 def test_the_provider_session_stays_on_its_host(serve_provider: ServeProvider) -> None:
-    """Contract §8: a host-only cookie, even where the app's cookie has a domain."""
+    """docs/sign-in.md: a host-only cookie, even where the app's cookie has a domain."""
     op = serve_provider(PYLON_COOKIE_DOMAIN="example.com")
     browser = op.browser()
     op.sign_in(browser)
@@ -208,7 +209,7 @@ def test_the_provider_session_stays_on_its_host(serve_provider: ServeProvider) -
 
 
 def test_a_finished_interaction_is_over(op: Provider) -> None:
-    """S28: after the code there is nothing left: its cookie is taken, its address an error page, 404 to the app."""
+    """docs/security.md: after the code there is nothing left: its cookie is taken, its address an error page, 404 to the app."""
     browser = op.browser()
     landing = browser.go(op.rp().request().url)
     assert op.finish(browser, landing).is_at(CALLBACK)
@@ -219,7 +220,7 @@ def test_a_finished_interaction_is_over(op: Provider) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_browser_keeps_eight_interactions(op: Provider, method: str) -> None:
-    """Contract §8: at most 8 at once; the ninth drops the oldest, and the newest eight go on."""
+    """docs/sign-in.md: at most 8 at once; the ninth drops the oldest, and the newest eight go on."""
     browser, begun = op.browser(), []
     for _ in range(11):
         request = op.rp().request()
@@ -235,7 +236,7 @@ def test_a_browser_keeps_eight_interactions(op: Provider, method: str) -> None:
 
 
 def test_the_cookies_are_for_this_host_and_no_script(op: Provider) -> None:
-    """Contract §2, §8: HttpOnly, Secure, SameSite=Lax, no Domain; their path is the issuer's, /."""
+    """docs/sign-in.md: HttpOnly, Secure, SameSite=Lax, no Domain; their path is the issuer's, /."""
     browser = op.browser()
     interaction, _ = _begun(op, browser)
     cookie = browser.cookies[PREFIX + interaction, "/"]
@@ -258,7 +259,7 @@ def test_the_cookies_are_for_this_host_and_no_script(op: Provider) -> None:
 
 
 def test_the_provider_session_is_new_at_each_sign_in(op: Provider) -> None:
-    """Contract §8; S28: a cookie from before the sign-in is never taken over (session fixation)."""
+    """docs/sign-in.md: a cookie from before the sign-in is never taken over (session fixation)."""
     browser = op.browser()
     browser.set_cookie(PROVIDER, "planted")
     op.sign_in(browser)
@@ -269,7 +270,7 @@ def test_the_provider_session_is_new_at_each_sign_in(op: Provider) -> None:
 
 @pytest.mark.parametrize("way", ["backend", "cookie"])
 def test_an_interaction_survives_a_restart(op: Provider, serve_provider: ServeProvider, way: str) -> None:
-    """Issue 4: a restart in the middle: what was asked is on the server, and the user finishes (S23)."""
+    """docs/security.md: a restart in the middle: what was asked is on the server, and the user finishes."""
     browser, rp = op.browser(), op.rp()
     request = rp.request(scope="openid email")
     landing = browser.go(request.url)
@@ -281,7 +282,7 @@ def test_an_interaction_survives_a_restart(op: Provider, serve_provider: ServePr
 
 
 def test_what_was_asked_cannot_change_on_the_way(op: Provider) -> None:
-    """S23: parameters on the way back count for nothing: scope, redirect URI and challenge are kept on the server."""
+    """docs/security.md: parameters on the way back count for nothing: scope, redirect URI and challenge are kept on the server."""
     browser, rp = op.browser(), op.rp()
     request = rp.request()
     landing = browser.go(request.url)
@@ -294,7 +295,7 @@ def test_what_was_asked_cannot_change_on_the_way(op: Provider) -> None:
 
 
 def test_a_client_that_is_gone_meanwhile_gets_nothing(op: Provider, serve_provider: ServeProvider) -> None:
-    """S23: the kept request passes the checks again: a client that was removed, or whose redirect URI changed, gets no code."""
+    """docs/security.md: the kept request passes the checks again: a client that was removed, or whose redirect URI changed, gets no code."""
     browser = op.browser()
     landing = browser.go(op.rp().request().url)
     changed = [*CLIENTS[1:], dict(CLIENTS[0]) | {"redirect_uris": ["https://rp.example.org/moved"]}]
@@ -307,7 +308,7 @@ def test_a_client_that_is_gone_meanwhile_gets_nothing(op: Provider, serve_provid
 
 
 def test_nothing_that_is_given_out_is_kept_readable(op: Provider) -> None:
-    """S31; contract §8: codes, tokens, verifiers and cookies are hashes at rest, and the grace's answer is sealed."""
+    """docs/sign-in.md: codes, tokens, verifiers and cookies are hashes at rest, and the grace's answer is sealed."""
     browser, rp = op.browser(), op.rp()
     interaction, _ = _begun(op, browser)
     verifier = query_of(op.app.report(interaction, "login", {"user_id": "ada"}))["verifier"]
@@ -327,7 +328,7 @@ def test_nothing_that_is_given_out_is_kept_readable(op: Provider) -> None:
 
 
 def test_the_provider_session_is_of_its_issuer(serve_provider: ServeProvider) -> None:
-    """Contract §8: a provider session of one issuer is none under another, wherever its cookie is shown."""
+    """docs/sign-in.md: a provider session of one issuer is none under another, wherever its cookie is shown."""
     op = serve_provider([], PYLON_OIDC_ISSUER=None)
     made = op.app.call(
         "POST", "/api/oidc/clients", {"client_id": "c-db", "redirect_uris": [CALLBACK], "first_party": True}

@@ -12,6 +12,7 @@ from tests.protocol.forge import OWN_CLAIMS
 from tests.provider.browser import FORM
 from tests.provider.conftest import ServeProvider
 from tests.provider.driver import CALLBACK, CLAIMS, Provider, Signed
+from tests.support.cases import each_of
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def every(serve_provider: ServeProvider) -> tuple[Provider, Signed, dict[str, st
 def test_only_an_access_token_opens_userinfo(
     every: tuple[Provider, Signed, dict[str, str]], kind: str
 ) -> None:
-    """S15: 401 invalid_token for any other kind (RFC 8725 §3.12)."""
+    """401 invalid_token for any other kind (RFC 8725 §3.12)."""
     op, _, tokens = every
     answer = op.rp().userinfo(tokens[kind])
     assert (answer.status, answer.json()["error"]) == (401, "invalid_token")
@@ -53,14 +54,14 @@ def test_only_an_access_token_opens_userinfo(
 def test_only_a_session_token_is_a_session(
     every: tuple[Provider, Signed, dict[str, str]], kind: str, method: str, path: str
 ) -> None:
-    """S15: a token for others is not good for the app's own API (RFC 9700 §2.3)."""
+    """A token for others is not good for the app's own API (RFC 9700 §2.3)."""
     op, _, tokens = every
     refused(op.ask(method, path, token=tokens[kind]), 401, "AUTH_REQUIRED")
 
 
 @pytest.mark.parametrize("kind", ["access token", "code", "refresh token", "minted", "session"])
 def test_only_an_id_token_is_a_hint(every: tuple[Provider, Signed, dict[str, str]], kind: str) -> None:
-    """S15: a minted token, signed by the same key, is no ID token: as a hint it says of nobody who it must be (Core §3.1.2.1)."""
+    """A minted token, signed by the same key, is no ID token: as a hint it says of nobody who it must be (Core §3.1.2.1)."""
     op, _, tokens = every
     request = op.rp().request(id_token_hint=tokens[kind])
     assert "code" in op.authorize(op.browser(), request, user="somebody-else")
@@ -70,7 +71,7 @@ def test_only_an_id_token_is_a_hint(every: tuple[Provider, Signed, dict[str, str
 def test_introspection_knows_neither_id_tokens_nor_codes(
     every: tuple[Provider, Signed, dict[str, str]], kind: str
 ) -> None:
-    """S15: not even for the operator: what is no access token is inactive (RFC 7662 §2.2)."""
+    """Not even for the operator: what is no access token is inactive (RFC 7662 §2.2)."""
     op, _, tokens = every
     body = f"token={tokens[kind]}".encode()
     assert op.ask("POST", "/oidc/introspect", admin=True, body=body, content_type=FORM).json() == {
@@ -79,10 +80,10 @@ def test_introspection_knows_neither_id_tokens_nor_codes(
     assert op.rp("c-resource").introspect(tokens[kind]).json() == {"active": False}
 
 
-@pytest.mark.parametrize("name", OWN_CLAIMS)
-@pytest.mark.parametrize("path", ["/api/auth/session", "/api/auth/users/ada", "login"])
+@each_of("name", OWN_CLAIMS)
+@each_of("path", ["/api/auth/session", "/api/auth/users/ada", "login"])
 def test_a_claim_of_ours_cannot_be_given(op: Provider, name: str, path: str) -> None:
-    """S17: 400 `INVALID_BODY` naming the claim, wherever the app may speak (RFC 8725 §3.12)."""
+    """400 `INVALID_BODY` naming the claim, wherever the app may speak (RFC 8725 §3.12)."""
     body: dict[str, Any] = {"claims": {name: "x"}}
     if path == "login":
         path = f"/api/oidc/interactions/{op.app.interaction(op.browser().go(op.rp().request().url))}/login"
@@ -93,7 +94,7 @@ def test_a_claim_of_ours_cannot_be_given(op: Provider, name: str, path: str) -> 
 
 
 def test_a_claims_request_cannot_change_a_claim_of_ours(op: Provider) -> None:
-    """S17: asking for `iss`, `aud`, `exp` and the like by value changes nothing (Core §5.5.1)."""
+    """Asking for `iss`, `aud`, `exp` and the like by value changes nothing (Core §5.5.1)."""
     wanted = {name: {"value": "evil"} for name in OWN_CLAIMS if name not in {"sub", "acr"}}
     plain = op.sign_in().claims
     asked = op.sign_in(claims=json.dumps({"id_token": wanted, "userinfo": wanted}))
@@ -105,13 +106,13 @@ def test_a_claims_request_cannot_change_a_claim_of_ours(op: Provider) -> None:
 
 
 def test_roles_cannot_be_smuggled_in(op: Provider) -> None:
-    """S17: `roles` and `tenant_id` are fields of their own, never claims."""
+    """docs/security.md: `roles` and `tenant_id` are fields of their own, never claims."""
     for name in ("roles", "tenant_id"):
         refused(op.app.call("PUT", "/api/auth/users/ada", {"claims": {name: "admin"}}), 400, "INVALID_BODY")
 
 
 def test_a_minted_token_never_has_a_clients_name(serve_provider: ServeProvider) -> None:
-    """S35: a minted audience can never be a client id: refused when minting, as when registering."""
+    """docs/security.md: a minted audience can never be a client id: refused when minting, as when registering."""
     op = serve_provider(PYLON_JWT_ALG="RS256", PYLON_JWT_AUDIENCE="api")
     session = op.app.session()["token"]
     refused(
@@ -120,7 +121,7 @@ def test_a_minted_token_never_has_a_clients_name(serve_provider: ServeProvider) 
 
 
 def test_userinfos_subject_is_the_users(op: Provider) -> None:
-    """S17: `sub` stays, whatever claims are known."""
+    """docs/security.md: `sub` stays, whatever claims are known."""
     signed = op.sign_in(scope="openid profile", fields={"claims": dict(CLAIMS)})
     assert op.rp().userinfo(signed.access_token).json()["sub"] == "ada"
     assert CALLBACK not in str(signed.claims)

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from tests.provider.browser import Browser, Landing, query_of
 from tests.provider.conftest import CLIENTS, ServeProvider
 from tests.provider.driver import CALLBACK, SIGNED_OUT, Provider, Signed
+from tests.support.cases import each_of
 from tests.support.gunicorn import rsa_pem
 
 STATE = "s" * 128
@@ -61,7 +62,7 @@ def signed(op: Provider, browser: Browser) -> Signed:
 @WAYS
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_hint_signs_out_and_goes_back(op: Provider, browser: Browser, way: str, method: str) -> None:
-    """Line 5.2: redirect to exactly the registered URI with the state alone; prompt=none fails afterwards (Logout §2, §3)."""
+    """docs/conformance.md 5.2: redirect to exactly the registered URI with the state alone; prompt=none fails afterwards (Logout §2, §3)."""
     hint = op.sign_in(browser, way=way).tokens["id_token"]
     parameters = {"id_token_hint": hint, "post_logout_redirect_uri": SIGNED_OUT, "state": STATE}
     if method == "GET":
@@ -74,14 +75,14 @@ def test_a_hint_signs_out_and_goes_back(op: Provider, browser: Browser, way: str
 
 
 def test_a_posted_request_comes_back_as_a_get(op: Provider, browser: Browser, signed: Signed) -> None:
-    """Contract §8: POST logout answers 303 to a GET of ours, where `Lax` cookies come along."""
+    """docs/endpoints.md: POST logout answers 303 to a GET of ours, where `Lax` cookies come along."""
     form = {"id_token_hint": signed.tokens["id_token"]}
     answer = browser.ask("POST", f"{op.issuer}/oidc/logout", form=form, cross_site=True)
     assert answer.status == 303 and answer.headers["Location"].startswith(f"{op.issuer}/oidc/logout?")
 
 
 def test_a_posted_request_may_be_longer_than_an_address(op: Provider, browser: Browser) -> None:
-    """Logout §2: POST is for what an address cannot hold; contract §8: the parameters are kept, not sent along."""
+    """Logout §2: POST is for what an address cannot hold; the parameters are kept, not sent along."""
     hint = op.sign_in(browser, nonce="n" * 7_000).tokens["id_token"]
     assert len(hint) > 9_000
     form = {"id_token_hint": hint, "post_logout_redirect_uri": SIGNED_OUT, "state": STATE}
@@ -95,7 +96,7 @@ def test_a_posted_request_may_be_longer_than_an_address(op: Provider, browser: B
 def test_a_posted_request_is_kept_for_ten_minutes(
     op: Provider, browser: Browser, signed: Signed, kept: str
 ) -> None:
-    """Contract §8: what was kept is found by its handle alone, and not for ever: an error page, nobody signed out."""
+    """docs/endpoints.md: what was kept is found by its handle alone, and not for ever: an error page, nobody signed out."""
     form = {"id_token_hint": signed.tokens["id_token"]}
     address = browser.ask("POST", f"{op.issuer}/oidc/logout", form=form).headers["Location"]
     if kept == "expired":
@@ -105,7 +106,7 @@ def test_a_posted_request_is_kept_for_ten_minutes(
 
 
 def test_without_state_the_redirect_has_none(op: Provider, browser: Browser, signed: Signed) -> None:
-    """Line 5.3: no state is made up; the session is gone (Logout §3)."""
+    """docs/conformance.md 5.3: no state is made up; the session is gone (Logout §3)."""
     landing = _logout(
         op, browser, id_token_hint=signed.tokens["id_token"], post_logout_redirect_uri=SIGNED_OUT
     )
@@ -121,7 +122,7 @@ def test_without_state_the_redirect_has_none(op: Provider, browser: Browser, sig
 def test_an_unregistered_address_is_never_gone_to(
     op: Provider, browser: Browser, signed: Signed, uri: str
 ) -> None:
-    """Lines 5.4, 5.5; S44: exact match with one registered for this very client; else an error page (Logout §3)."""
+    """docs/conformance.md 5.4, 5.5: exact match with one registered for this very client; else an error page (Logout §3)."""
     landing = _logout(op, browser, id_token_hint=signed.tokens["id_token"], post_logout_redirect_uri=uri)
     assert landing.is_page(400)
     assert "evil.example" not in landing.text
@@ -133,7 +134,7 @@ def test_an_unregistered_address_is_never_gone_to(
 def test_a_forged_hint_does_not_count(
     op: Provider, browser: Browser, signed: Signed, how: str, client_id: str | None, live: bool
 ) -> None:
-    """Lines 5.6, 5.7; S44: alg none, another's key: no redirect, and nobody is signed out unasked (Logout §4)."""
+    """docs/conformance.md 5.6, 5.7: alg none, another's key: no redirect, and nobody is signed out unasked (Logout §4)."""
     parameters = {
         "id_token_hint": _forged(signed.tokens["id_token"], how),
         "post_logout_redirect_uri": SIGNED_OUT,
@@ -147,7 +148,7 @@ def test_a_forged_hint_does_not_count(
 
 @pytest.mark.parametrize("kind", ["minted", "access token"])
 def test_another_kind_of_token_is_no_hint(serve_provider: ServeProvider, kind: str) -> None:
-    """S15, S44: a minted token, signed by the same key, is no ID token: the user is asked."""
+    """docs/security.md: a minted token, signed by the same key, is no ID token: the user is asked."""
     op = serve_provider(PYLON_JWT_ALG="RS256", PYLON_JWT_AUDIENCE="api")
     browser = op.browser()
     signed, begun = op.sign_in(browser, way="cookie"), op.app.sign_in(browser)
@@ -162,7 +163,7 @@ def test_another_kind_of_token_is_no_hint(serve_provider: ServeProvider, kind: s
 def test_without_a_hint_nobody_is_sent_on_unasked(
     op: Provider, browser: Browser, signed: Signed, client_id: str | None, live: bool
 ) -> None:
-    """Line 5.8: post_logout_redirect_uri without id_token_hint: no automatic redirect (Logout §2)."""
+    """docs/conformance.md 5.8: post_logout_redirect_uri without id_token_hint: no automatic redirect (Logout §2)."""
     parameters = {"post_logout_redirect_uri": SIGNED_OUT} | (
         {} if client_id is None else {"client_id": client_id}
     )
@@ -175,7 +176,7 @@ def test_without_a_hint_nobody_is_sent_on_unasked(
 def test_after_a_yes_the_client_that_was_named_is_gone_back_to(
     op: Provider, browser: Browser, signed: Signed
 ) -> None:
-    """Line 5.8; contract §8: with `client_id` and a registered address, the confirm page's yes goes there (Logout §2)."""
+    """docs/conformance.md 5.8: with `client_id` and a registered address, the confirm page's yes goes there (Logout §2)."""
     landing = _logout(op, browser, client_id="c-basic", post_logout_redirect_uri=SIGNED_OUT, state="x y&z")
     assert "Basic" in landing.text
     landing = browser.submit(landing, decision="allow")
@@ -187,7 +188,7 @@ def test_after_a_yes_the_client_that_was_named_is_gone_back_to(
 def test_without_parameters_the_user_is_asked_and_signed_out(
     op: Provider, browser: Browser, way: str
 ) -> None:
-    """Line 5.9: no parameters: a confirm page, then signed out; prompt=none fails (Logout §2)."""
+    """docs/conformance.md 5.9: no parameters: a confirm page, then signed out; prompt=none fails (Logout §2)."""
     op.sign_in(browser, way=way)
     landing = _logout(op, browser)
     assert landing.is_page() and not _is_signed_out(op, browser)
@@ -197,7 +198,7 @@ def test_without_parameters_the_user_is_asked_and_signed_out(
 
 
 def test_a_no_on_the_confirm_page_changes_nothing(op: Provider, browser: Browser, signed: Signed) -> None:
-    """Contract §8: the confirm page's no keeps the session, and the page says so."""
+    """docs/endpoints.md: the confirm page's no keeps the session, and the page says so."""
     landing = browser.submit(_logout(op, browser), decision="deny")
     assert landing.is_page() and "still signed in" in landing.text
     assert not _is_signed_out(op, browser)
@@ -207,7 +208,7 @@ def test_a_no_on_the_confirm_page_changes_nothing(op: Provider, browser: Browser
 def test_a_hint_without_an_address_ends_on_our_page(
     op: Provider, browser: Browser, signed: Signed, state: str | None
 ) -> None:
-    """Line 5.10: id_token_hint and state, no post_logout_redirect_uri: the logged-out page (Logout §2)."""
+    """docs/conformance.md 5.10: id_token_hint and state, no post_logout_redirect_uri: the logged-out page (Logout §2)."""
     parameters = {"id_token_hint": signed.tokens["id_token"]} | ({} if state is None else {"state": state})
     landing = _logout(op, browser, **parameters)
     assert landing.is_page() and "You are signed out" in landing.text
@@ -215,14 +216,14 @@ def test_a_hint_without_an_address_ends_on_our_page(
 
 
 def test_only_a_state_redirects_nowhere(op: Provider, browser: Browser, signed: Signed) -> None:
-    """Line 5.11: only state: confirmed, then the logged-out page (Logout §2)."""
+    """docs/conformance.md 5.11: only state: confirmed, then the logged-out page (Logout §2)."""
     landing = browser.submit(_logout(op, browser, state=STATE), decision="allow")
     assert landing.is_page() and "You are signed out" in landing.text
     assert _is_signed_out(op, browser)
 
 
 def test_an_expired_hint_counts(op: Provider, browser: Browser, signed: Signed) -> None:
-    """Line 5.12; S44: an expired, genuine ID token is a good hint (Logout §4)."""
+    """docs/conformance.md 5.12: an expired, genuine ID token is a good hint (Logout §4)."""
     op.clock.advance(86_400)
     landing = _logout(
         op, browser, id_token_hint=signed.tokens["id_token"], post_logout_redirect_uri=SIGNED_OUT
@@ -231,7 +232,7 @@ def test_an_expired_hint_counts(op: Provider, browser: Browser, signed: Signed) 
 
 
 def test_post_logout_addresses_are_registered(op: Provider) -> None:
-    """Line 5.13: `post_logout_redirect_uris` is client metadata, and follows the redirect URIs' rules (Logout §3.1)."""
+    """docs/conformance.md 5.13: `post_logout_redirect_uris` is client metadata, and follows the redirect URIs' rules (Logout §3.1)."""
     made = op.app.call(
         "POST", "/api/oidc/clients", {"redirect_uris": [CALLBACK], "post_logout_redirect_uris": [SIGNED_OUT]}
     )
@@ -249,7 +250,7 @@ def test_post_logout_addresses_are_registered(op: Provider) -> None:
 
 
 def test_signing_out_twice_is_no_mistake(op: Provider, browser: Browser, signed: Signed) -> None:
-    """S44: idempotent: with nobody signed in, a hint still leads back, and no parameters to the logged-out page."""
+    """docs/security.md: idempotent: with nobody signed in, a hint still leads back, and no parameters to the logged-out page."""
     parameters = {
         "id_token_hint": signed.tokens["id_token"],
         "post_logout_redirect_uri": SIGNED_OUT,
@@ -260,7 +261,7 @@ def test_signing_out_twice_is_no_mistake(op: Provider, browser: Browser, signed:
 
 
 def test_a_hint_of_another_user_asks_first(op: Provider, browser: Browser, signed: Signed) -> None:
-    """Contract §8: whom the hint names is not who is here: nobody is signed out unasked (Logout §2)."""
+    """Whom the hint names is not who is here: nobody is signed out unasked (Logout §2)."""
     other = op.sign_in(user="bob").tokens["id_token"]
     landing = _logout(op, browser, id_token_hint=other, post_logout_redirect_uri=SIGNED_OUT)
     assert landing.is_page() and landing.action
@@ -270,7 +271,7 @@ def test_a_hint_of_another_user_asks_first(op: Provider, browser: Browser, signe
 def test_the_hints_client_must_still_be_one(
     op: Provider, signed: Signed, serve_provider: ServeProvider
 ) -> None:
-    """Contract §8: the `aud` of the hint must be a client."""
+    """docs/endpoints.md: the `aud` of the hint must be a client."""
     later = serve_provider(CLIENTS[1:], PYLON_DATA_DIR=str(op.house.settings.data_dir))
     landing = _logout(
         later, later.browser(), id_token_hint=signed.tokens["id_token"], post_logout_redirect_uri=SIGNED_OUT
@@ -279,7 +280,7 @@ def test_the_hints_client_must_still_be_one(
 
 
 def test_client_id_must_be_the_hints(op: Provider, browser: Browser, signed: Signed) -> None:
-    """Contract §8: `client_id` beside a hint is the hint's `aud`, or it is an error (Logout §2)."""
+    """`client_id` beside a hint is the hint's `aud`, or it is an error (Logout §2)."""
     hint = signed.tokens["id_token"]
     assert _logout(op, browser, id_token_hint=hint, client_id="c-post").is_page(400)
     assert not _is_signed_out(op, browser)
@@ -291,7 +292,7 @@ def test_client_id_must_be_the_hints(op: Provider, browser: Browser, signed: Sig
 def test_a_repeated_parameter_is_refused(
     op: Provider, browser: Browser, signed: Signed, name: str, method: str
 ) -> None:
-    """S22; contract §8: an error page, and nothing happens."""
+    """docs/endpoints.md: an error page, and nothing happens."""
     values = {
         "id_token_hint": signed.tokens["id_token"],
         "post_logout_redirect_uri": SIGNED_OUT,
@@ -309,7 +310,7 @@ def test_a_repeated_parameter_is_refused(
 
 
 def test_hints_that_need_not_be_obeyed_are_accepted(op: Provider, browser: Browser, signed: Signed) -> None:
-    """Contract §8: `logout_hint` and `ui_locales` (Logout §2)."""
+    """`logout_hint` and `ui_locales` (Logout §2)."""
     landing = _logout(
         op, browser, id_token_hint=signed.tokens["id_token"], logout_hint="ada", ui_locales="se"
     )
@@ -398,7 +399,7 @@ def test_a_backend_ends_the_session_of_its_hint(op: Provider, signed: Signed, me
     assert not _lives(op)
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("headers", "cookie", "client_id"),
     [
         (A_BROWSER, None, "c-basic"), ({"Sec-Fetch-Dest": "empty"}, None, "c-basic"),
@@ -417,8 +418,8 @@ def test_anybody_else_is_asked(
     assert _lives(op)
 
 
-@pytest.mark.parametrize("decision", ["allow", "deny"])
-@pytest.mark.parametrize("client_id", ["c-basic", "c-public"])
+@each_of("decision", ["allow", "deny"])
+@each_of("client_id", ["c-basic", "c-public"])
 def test_whoever_holds_an_id_token_alone_ends_nothing(op: Provider, client_id: str, decision: str) -> None:
     """RP-Initiated Logout in OpenID Connect §2, §6: in another browser the page's yes is refused: it does not show the session."""
     browser, other = op.browser(), op.browser()
@@ -448,7 +449,7 @@ def test_an_answer_without_the_browsers_cookies_is_refused(
 
 
 def test_a_session_that_is_over_asks_nobody(op: Provider, signed: Signed) -> None:
-    """S44: idempotent: a browser whose session has ended already goes straight back."""
+    """docs/security.md: idempotent: a browser whose session has ended already goes straight back."""
     op.app.call("DELETE", "/api/auth/users/ada/sessions")
     query = urlencode({"id_token_hint": signed.tokens["id_token"], "post_logout_redirect_uri": SIGNED_OUT})
     assert op.browser().go(f"{op.issuer}/oidc/logout?{query}", headers=A_BROWSER).is_at(SIGNED_OUT)

@@ -39,7 +39,7 @@ def _is_signed_in(op: Provider, browser: Browser) -> bool:
 def test_another_site_cannot_press_the_button(
     op: Provider, browser: Browser, headers: dict[str, str]
 ) -> None:
-    """S26: the form passes a same-origin check, besides its one-time token."""
+    """docs/security.md: the form passes a same-origin check, besides its one-time token."""
     page = _page(op, browser)
     assert browser.go(page.action, form=page.fields | YES, headers=headers).is_page(403)
     assert _is_signed_in(op, browser)
@@ -50,7 +50,7 @@ def test_another_site_cannot_press_the_button(
     [{}, {"Origin": "null"}, {"Sec-Fetch-Site": "same-origin"}, {"Origin": "https://id.example.com"}],
 )
 def test_a_browser_that_says_little_may(op: Provider, browser: Browser, headers: dict[str, str]) -> None:
-    """S26: the check does not break on `Origin: null`, nor without both headers."""
+    """docs/security.md: the check does not break on `Origin: null`, nor without both headers."""
     page = _page(op, browser)
     assert browser.go(page.action, form=page.fields | YES, headers=headers).is_page(200)
     assert not _is_signed_in(op, browser)
@@ -58,14 +58,14 @@ def test_a_browser_that_says_little_may(op: Provider, browser: Browser, headers:
 
 @pytest.mark.parametrize("token", ["x", "\0", "é"])
 def test_a_made_up_token_is_refused(op: Provider, browser: Browser, token: str) -> None:
-    """S26: the form answers its own one-time token."""
+    """docs/security.md: the form answers its own one-time token."""
     page = _page(op, browser)
     assert browser.go(page.action, form={"form_token": token} | YES).is_page(403)
     assert _is_signed_in(op, browser)
 
 
 def test_the_token_is_good_once(op: Provider, browser: Browser) -> None:
-    """S26: one-time: a second press is too late."""
+    """docs/security.md: one-time: a second press is too late."""
     page = _page(op, browser)
     browser.submit(page, decision="deny")
     assert browser.submit(page, decision="allow").is_page(403)
@@ -73,7 +73,7 @@ def test_the_token_is_good_once(op: Provider, browser: Browser) -> None:
 
 
 def test_the_token_is_this_sessions(op: Provider, browser: Browser) -> None:
-    """S26: another user's token does not sign this one out."""
+    """docs/security.md: another user's token does not sign this one out."""
     other = op.browser()
     op.sign_in(other, user="bob")
     token = _page(op, other).fields["form_token"]
@@ -82,7 +82,7 @@ def test_the_token_is_this_sessions(op: Provider, browser: Browser) -> None:
 
 
 def test_the_token_ends(op: Provider, browser: Browser) -> None:
-    """S26: a page that lay about for long is too old."""
+    """docs/security.md: a page that lay about for long is too old."""
     page = _page(op, browser)
     op.clock.advance(86_400)
     assert browser.submit(page, decision="allow").is_page(403)
@@ -90,7 +90,7 @@ def test_the_token_ends(op: Provider, browser: Browser) -> None:
 
 @pytest.mark.parametrize("signed_in", [True, False])
 def test_an_interactions_verifier_is_no_form_token(op: Provider, signed_in: bool) -> None:
-    """S15, S28: a verifier shown to the logout form is refused as any other value, and is not spent by it."""
+    """docs/security.md: a verifier shown to the logout form is refused as any other value, and is not spent by it."""
     browser, form_browser = op.browser(), op.browser()
     if signed_in:
         op.sign_in(form_browser)
@@ -102,7 +102,7 @@ def test_an_interactions_verifier_is_no_form_token(op: Provider, signed_in: bool
 
 
 def test_the_page_after_the_apps_says_what_is_true(op: Provider, browser: Browser) -> None:
-    """S26: the address of the logged-out page signs nobody out, and does not say so to whoever is signed in."""
+    """docs/security.md: the address of the logged-out page signs nobody out, and does not say so to whoever is signed in."""
     landing = browser.go(f"{op.issuer}/oidc/logout?signed_out=1")
     assert landing.is_page() and "You are signed out" not in landing.text
     assert _is_signed_in(op, browser)
@@ -112,12 +112,12 @@ def test_the_page_after_the_apps_says_what_is_true(op: Provider, browser: Browse
     ("body", "status"), [(b"\xff", 400), (b"x" * 70_000, 413), (b"&".join([b"a=1"] * 300), 400)]
 )
 def test_a_malformed_form_is_refused(op: Provider, body: bytes, status: int) -> None:
-    """Contract §7: a page, 413 included; never 500."""
+    """docs/errors.md: a page, 413 included; never 500."""
     answer = op.ask("POST", "/oidc/logout", body=body, content_type=FORM)
     assert answer.status == status and answer.headers["Content-Type"].startswith("text/html")
 
 
 def test_a_malformed_query_is_a_page(op: Provider) -> None:
-    """Contract §7: an HTML page before anything is trusted."""
+    """docs/errors.md: an HTML page before anything is trusted."""
     for query in ("id_token_hint=%FF", urlencode([(f"p{n}", "1") for n in range(201)])):
         assert op.browser().go(f"{op.issuer}/oidc/logout?{query}").is_page(400)

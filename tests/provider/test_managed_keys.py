@@ -23,6 +23,7 @@ from service.storage.sqlite import SqliteDatabase
 from tests.provider.browser import Landing
 from tests.provider.conftest import CLIENTS, ServeProvider
 from tests.provider.driver import CALLBACK, SECRET, SIGNED_OUT, Provider
+from tests.support.cases import each_of
 
 ALGS = ("RS256", "PS256", "ES256", "Ed25519")
 SEALING = bytes(range(32))
@@ -49,10 +50,10 @@ def id_token(op: Provider, client_id: str) -> tuple[str, str]:
     return tokens["id_token"], tokens["access_token"]
 
 
-@pytest.mark.parametrize("alg", ALGS)
+@each_of("alg", ALGS)
 def test_an_id_token_is_signed_by_the_clients_algorithm(op: Provider, alg: str) -> None:
     """`id_token_signed_response_alg` (OpenID Connect Registration §2); RS256 is kept while there are clients, although
-    `PYLON_OIDC_ALGS` does not name it. `at_hash` follows the algorithm (S14).
+    `PYLON_OIDC_ALGS` does not name it. `at_hash` follows the algorithm.
     """
     token, access_token = id_token(op, f"c-{alg.lower()}")
     header = pyjwt.get_unverified_header(token)
@@ -71,16 +72,16 @@ def test_an_id_token_is_signed_by_the_clients_algorithm(op: Provider, alg: str) 
 
 
 def test_discovery_names_the_algorithms(op: Provider) -> None:
-    """Contract §4, OpenID Connect Discovery §3: RS256 is among them, and first."""
+    """OpenID Connect Discovery §3: RS256 is among them, and first."""
     document = op.ask("GET", "/.well-known/openid-configuration").json()
     assert document["id_token_signing_alg_values_supported"] == list(ALGS)
 
 
-@pytest.mark.parametrize(("alg", "status"), [("ES256", 201), ("RS256", 201), ("PS256", 400), ("none", 400)])
+@each_of(("alg", "status"), [("ES256", 201), ("RS256", 201), ("PS256", 400), ("none", 400)])
 def test_a_client_is_registered_for_what_is_kept(
     serve_provider: ServeProvider, alg: str, status: int
 ) -> None:
-    """Contract §9: nobody is registered for ID tokens that cannot be made."""
+    """docs/keys.md: nobody is registered for ID tokens that cannot be made."""
     op = serve_provider(**MANAGED | {"PYLON_OIDC_ALGS": "ES256"})
     metadata = {"redirect_uris": [CALLBACK], "id_token_signed_response_alg": alg}
     answer = op.app.call("POST", "/api/oidc/clients", metadata)
@@ -91,7 +92,7 @@ def test_a_client_is_registered_for_what_is_kept(
 
 
 def test_the_first_client_signs_in_as_soon_as_it_is_registered(serve_provider: ServeProvider) -> None:
-    """Contract §9, issue: RS256 is always kept while there are clients: from the first one on, not a look later."""
+    """docs/keys.md: RS256 is always kept while there are clients: from the first one on, not a look later."""
     op = serve_provider([], **MANAGED | {"PYLON_OIDC_ALGS": "ES256"})
     metadata = {"redirect_uris": [CALLBACK], "first_party": True}
     client = op.app.call("POST", "/api/oidc/clients", metadata).json()
@@ -105,7 +106,7 @@ def test_the_first_client_signs_in_as_soon_as_it_is_registered(serve_provider: S
 
 
 def test_the_key_of_the_environment_signs_by_rs256_alone(serve_provider: ServeProvider) -> None:
-    """Contract §2: an RSA key; by PS256 it signs minted tokens."""
+    """docs/keys.md: an RSA key; by PS256 it signs minted tokens."""
     op = serve_provider(PYLON_JWT_ALG="PS256", PYLON_JWT_AUDIENCE="api")
     metadata = {"redirect_uris": [CALLBACK], "id_token_signed_response_alg": "PS256"}
     assert op.app.call("POST", "/api/oidc/clients", metadata).status == 400
@@ -113,7 +114,7 @@ def test_the_key_of_the_environment_signs_by_rs256_alone(serve_provider: ServePr
 
 
 def test_a_client_whose_algorithm_is_kept_no_more_is_told(serve_provider: ServeProvider) -> None:
-    """Contract §9: rather no token than one by an algorithm that the client would refuse."""
+    """docs/keys.md: rather no token than one by an algorithm that the client would refuse."""
     op = serve_provider(**MANAGED | {"PYLON_OIDC_ALGS": "Ed25519"})
     metadata = {
         "client_id": "early",
@@ -144,7 +145,7 @@ def _logout(op: Provider, hint: str) -> Landing:
 
 @pytest.mark.parametrize("alg", ["RS256", "ES256"])
 def test_a_hint_is_recognised_when_its_key_is_gone(op: Provider, alg: str) -> None:
-    """Contract §9: gone: its public part is kept to recognise logout hints. S44."""
+    """docs/keys.md: gone: its public part is kept to recognise logout hints."""
     hint, _ = id_token(op, f"c-{alg.lower()}")
     kid = pyjwt.get_unverified_header(hint)["kid"]
     for _ in range(25):  # a worker that looks now and then, for a season
@@ -155,7 +156,7 @@ def test_a_hint_is_recognised_when_its_key_is_gone(op: Provider, alg: str) -> No
 
 
 def test_a_hint_of_a_revoked_key_is_not(op: Provider) -> None:
-    """Contract §9, S44: who has a stolen key signs nobody out by it."""
+    """docs/keys.md: who has a stolen key signs nobody out by it."""
     hint, _ = id_token(op, "c-rs256")
     kid = pyjwt.get_unverified_header(hint)["kid"]
     now = int(op.clock.now)
@@ -165,7 +166,7 @@ def test_a_hint_of_a_revoked_key_is_not(op: Provider) -> None:
 
 
 def test_a_minted_token_is_introspected_by_its_kid(serve_provider: ServeProvider) -> None:
-    """Contract §8: a minted token is active only while its session lives; its key is found by kid and algorithm."""
+    """docs/keys.md: a minted token is active only while its session lives; its key is found by kid and algorithm."""
     op = serve_provider(**MANAGED | {"PYLON_JWT_ALG": "ES256", "PYLON_JWT_AUDIENCE": "api"})
     session = op.app.session()["token"]
     token = op.ask("POST", "/api/auth/jwt", token=session).json()["token"]

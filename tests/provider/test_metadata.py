@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.provider.driver import ISSUER, Provider
+from tests.support.cases import each_of
 
 STRING_LISTS = (
     "scopes_supported", "response_types_supported", "response_modes_supported", "grant_types_supported",
@@ -43,20 +44,20 @@ def document(op: Provider) -> dict[str, Any]:
 
 
 def test_it_is_json(op: Provider) -> None:
-    """Line 1.1: 200 with `application/json` (Discovery §4.2)."""
+    """docs/conformance.md 1.1: 200 with `application/json` (Discovery §4.2)."""
     answer = op.ask("GET", "/.well-known/openid-configuration")
     assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
 
 
 def test_the_issuer_is_the_address_without_the_well_known_part(document: dict[str, Any]) -> None:
-    """Lines 1.2, 1.3: https, a host, no query, fragment or user info (Discovery §4.3)."""
+    """docs/conformance.md 1.2, 1.3: https, a host, no query, fragment or user info (Discovery §4.3)."""
     assert document["issuer"] == ISSUER
     parts = urlsplit(document["issuer"])
     assert (parts.scheme, parts.query, parts.fragment, parts.username) == ("https", "", "", None)
 
 
 def test_every_member_has_its_type_and_none_is_unknown(document: dict[str, Any]) -> None:
-    """Line 1.4: lists of strings, booleans, URLs; no null, no member that no registry knows (Discovery §3, RFC 8414 §2)."""
+    """docs/conformance.md 1.4: lists of strings, booleans, URLs; no null, no member that no registry knows (Discovery §3, RFC 8414 §2)."""
     assert set(document) == {"issuer", *STRING_LISTS, *ENDPOINTS, *BOOLEANS}
     for name in STRING_LISTS:
         assert document[name] and all(type(value) is str for value in document[name]), name
@@ -64,33 +65,33 @@ def test_every_member_has_its_type_and_none_is_unknown(document: dict[str, Any])
 
 
 def test_response_and_subject_types(document: dict[str, Any]) -> None:
-    """Lines 1.5, 1.6: `code`; `public` (Discovery §3)."""
+    """docs/conformance.md 1.5, 1.6: `code`; `public` (Discovery §3)."""
     assert document["response_types_supported"] == ["code"]
     assert document["subject_types_supported"] == ["public"]
     assert document["response_modes_supported"] == ["query", "form_post"]
 
 
 def test_rs256_is_listed(document: dict[str, Any]) -> None:
-    """Lines 1.7, 1.8: RS256 is in the ID token algorithms; userinfo is not signed (Discovery §3)."""
+    """docs/conformance.md 1.7, 1.8: RS256 is in the ID token algorithms; userinfo is not signed (Discovery §3)."""
     assert document["id_token_signing_alg_values_supported"] == ["RS256"]
     assert "userinfo_signing_alg_values_supported" not in document
 
 
 def test_every_endpoint_is_an_https_address_that_answers(op: Provider, document: dict[str, Any]) -> None:
-    """Lines 1.9, 1.10, 5.1: endpoints are https URLs under the issuer, and mounted (Discovery §3)."""
+    """docs/conformance.md 1.9, 1.10, 5.1: endpoints are https URLs under the issuer, and mounted (Discovery §3)."""
     for name, path in ENDPOINTS.items():
         assert document[name] == ISSUER + path
         assert op.ask("GET", path).status not in {404, 500, 501}
 
 
 def test_request_objects_are_said_to_be_unsupported(document: dict[str, Any]) -> None:
-    """Lines 1.11, 2.32, 2.33: published false, as absent means true for `request_uri` (Discovery §3)."""
+    """docs/conformance.md 1.11, 2.32, 2.33: published false, as absent means true for `request_uri` (Discovery §3)."""
     assert {name: document[name] for name in BOOLEANS} == BOOLEANS
     assert "request_object_signing_alg_values_supported" not in document
 
 
 def test_claims_and_scopes_are_listed(document: dict[str, Any]) -> None:
-    """Line 1.12: claims_supported; scopes_supported with `openid`, each a scope token (Discovery §3, RFC 6749 §3.3)."""
+    """docs/conformance.md 1.12: claims_supported; scopes_supported with `openid`, each a scope token (Discovery §3, RFC 6749 §3.3)."""
     scopes = "openid profile email address phone offline_access roles groups"
     assert document["scopes_supported"] == scopes.split()
     assert all(re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]+", scope) for scope in document["scopes_supported"])
@@ -100,29 +101,29 @@ def test_claims_and_scopes_are_listed(document: dict[str, Any]) -> None:
 
 
 def test_grant_types_are_listed(document: dict[str, Any]) -> None:
-    """Line 1.13: authorization_code and refresh_token (Discovery §3, RFC 7591 §2)."""
+    """docs/conformance.md 1.13: authorization_code and refresh_token (Discovery §3, RFC 7591 §2)."""
     assert document["grant_types_supported"] == ["authorization_code", "refresh_token"]
 
 
 def test_locales_are_not_claimed(document: dict[str, Any]) -> None:
-    """Line 1.14: no member lists languages, so none is malformed (Discovery §3)."""
+    """docs/conformance.md 1.14: no member lists languages, so none is malformed (Discovery §3)."""
     assert not {"ui_locales_supported", "claims_locales_supported"} & set(document)
 
 
 def test_s256_alone_is_listed(document: dict[str, Any]) -> None:
-    """Line 1.15: code_challenge_methods_supported is `["S256"]` (RFC 8414 §2)."""
+    """docs/conformance.md 1.15: code_challenge_methods_supported is `["S256"]` (RFC 8414 §2)."""
     assert document["code_challenge_methods_supported"] == ["S256"]
 
 
 def test_client_authentication_methods_are_listed(document: dict[str, Any]) -> None:
-    """Contract §8: basic, post and none at the token endpoint; a public client may not introspect (RFC 8414 §2)."""
+    """Basic, post and none at the token endpoint; a public client may not introspect (RFC 8414 §2)."""
     secret_methods = ["client_secret_basic", "client_secret_post"]
     assert document["token_endpoint_auth_methods_supported"] == [*secret_methods, "none"]
     assert document["revocation_endpoint_auth_methods_supported"] == [*secret_methods, "none"]
     assert document["introspection_endpoint_auth_methods_supported"] == secret_methods
 
 
-@pytest.mark.parametrize("value", ["page", "popup", "touch", "nonsense"])
+@each_of("value", ["page", "popup", "touch", "nonsense"])
 def test_display_values_are_accepted(op: Provider, value: str) -> None:
-    """Line 2.16: display=page and display=popup are accepted; any other does no harm (Core §3.1.2.1)."""
+    """docs/conformance.md 2.16: display=page and display=popup are accepted; any other does no harm (Core §3.1.2.1)."""
     assert "code" in op.authorize(op.browser(), op.rp().request(display=value))

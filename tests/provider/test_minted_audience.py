@@ -19,6 +19,7 @@ from tests.http.driver import START, refused
 from tests.provider.conftest import CLIENTS, ServeProvider
 from tests.provider.driver import CALLBACK, ISSUER, LOGIN_URL
 from tests.settings.conftest import Run, run  # noqa: F401 - a fixture
+from tests.support.cases import each_of
 from tests.support.gunicorn import rsa_pem
 
 SETTING = "PYLON_JWT_AUDIENCE"
@@ -60,10 +61,8 @@ def _told(folder: Path, **environ: str) -> list[str]:
     return [str(fault) for fault in faults]
 
 
-@pytest.mark.parametrize(
-    "settings", [RS256, RS256 | {"PYLON_JWT_ALG": "PS256"}, ES256], ids=["RS256", "PS256", "ES256"]
-)
-@pytest.mark.parametrize("where", ["environment", "database"])
+@each_of("settings", [RS256, RS256 | {"PYLON_JWT_ALG": "PS256"}, ES256], ids=["RS256", "PS256", "ES256"])
+@each_of("where", ["environment", "database"])
 def test_clients_and_an_asymmetric_algorithm_need_an_audience(
     tmp_path: Path, where: str, settings: dict[str, str]
 ) -> None:

@@ -8,6 +8,7 @@ from tests.http.driver import check_standing_headers
 from tests.provider.browser import FORM, Browser, Landing
 from tests.provider.conftest import ServeProvider
 from tests.provider.driver import CALLBACK, LOGIN_URL, Provider
+from tests.support.cases import each_of
 
 POLICY = "default-src 'none'; style-src 'self'; img-src 'self'{}; frame-ancestors 'none'; base-uri 'none'"
 LOGO = " https://logo.example.net:8443"
@@ -26,7 +27,7 @@ def _pages(op: Provider, browser: Browser) -> dict[str, Landing]:
 
 
 def test_every_page_has_exactly_these_headers(op: Provider) -> None:
-    """S26; contract §8: the policy to the letter, without form-action, the logo's origin where there is one; no-store; same-origin."""
+    """docs/security.md: the policy to the letter, without form-action, the logo's origin where there is one; no-store; same-origin."""
     for name, landing in _pages(op, op.browser()).items():
         headers = landing.answer.headers
         assert headers["Content-Type"] == "text/html; charset=utf-8", name
@@ -44,7 +45,7 @@ def test_every_page_has_exactly_these_headers(op: Provider) -> None:
 
 
 def test_every_page_loads_its_one_stylesheet(op: Provider) -> None:
-    """Contract §8: a small stylesheet of ours, which may be kept."""
+    """docs/endpoints.md: a small stylesheet of ours, which may be kept."""
     landing = op.browser().go(f"{op.issuer}/oidc/authorize")
     path, _, query = landing.text.partition('rel="stylesheet" href="')[2].partition('"')[0].partition("?")
     answer = op.ask("GET", path, query=query)
@@ -53,7 +54,7 @@ def test_every_page_loads_its_one_stylesheet(op: Provider) -> None:
 
 
 def test_redirects_are_303_and_tell_nobody_where_from(op: Provider) -> None:
-    """S26; contract §8: 303, never 307; `no-referrer`; `no-store` (RFC 9700 §4.12)."""
+    """303, never 307; `no-referrer`; `no-store` (RFC 9700 §4.12)."""
     browser = op.browser()
     op.sign_in(browser, client_id="c-third")
     browser.go(op.rp().request(prompt="none", response_type="x").url)
@@ -67,13 +68,13 @@ def test_redirects_are_303_and_tell_nobody_where_from(op: Provider) -> None:
         check_standing_headers(answer)
 
 
-@pytest.mark.parametrize(
+@each_of(
     "query",
     ["client_id=<script>alert(1)</script>", "client_id=c-basic&redirect_uri=javascript:alert(1)", "client_id=%0d%0aSet-Cookie:x=y",
      "client_id=c-basic&redirect_uri=%3Cimg%20src=x%3E", "client_id={{7*7}}&redirect_uri=x"],
 )  # fmt: skip
 def test_an_error_page_repeats_nothing(op: Provider, query: str) -> None:
-    """S26, S45; contract §7: no echo of hostile input; the request id instead, which the log has too."""
+    """docs/security.md: no echo of hostile input; the request id instead, which the log has too."""
     landing = op.browser().go(f"{op.issuer}/oidc/authorize?{query}")
     assert landing.is_page(400)
     for hostile in ("alert(1)", "<img", "Set-Cookie", "{{7", "49"):
@@ -81,18 +82,18 @@ def test_an_error_page_repeats_nothing(op: Provider, query: str) -> None:
     assert landing.answer.headers["X-Request-Id"] in landing.text
 
 
-@pytest.mark.parametrize("path", ["/oidc/authorize", "/oidc/interaction/x", "/oidc/logout"])
-@pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE"])
+@each_of("path", ["/oidc/authorize", "/oidc/interaction/x", "/oidc/logout"])
+@each_of("method", ["HEAD", "PUT", "DELETE"])
 def test_other_methods_do_nothing(op: Provider, path: str, method: str) -> None:
-    """Contract §7: 405 with `Allow`; HEAD too, for nobody looks at these without doing them."""
+    """docs/errors.md: 405 with `Allow`; HEAD too, for nobody looks at these without doing them."""
     answer = op.ask(method, path)
     assert answer.status == 405 and "GET" in answer.headers["Allow"]
 
 
-@pytest.mark.parametrize("interaction", ["x", "\0", "é", "x" * 3000, "../authorize"])
-@pytest.mark.parametrize("method", ["GET", "POST"])
+@each_of("interaction", ["x", "\0", "é", "x" * 3000, "../authorize"])
+@each_of("method", ["GET", "POST"])
 def test_an_unknown_interaction_is_a_page(op: Provider, interaction: str, method: str) -> None:
-    """Contract §7: an HTML page, whatever stands there."""
+    """docs/errors.md: an HTML page, whatever stands there."""
     options = {"body": b"decision=allow", "content_type": FORM} if method == "POST" else {}
     answer = op.ask(method, f"/oidc/interaction/{interaction.encode().decode('latin-1')}", **options)
     assert answer.status in {400, 404}
@@ -106,20 +107,20 @@ def test_an_unknown_interaction_is_a_page(op: Provider, interaction: str, method
 def test_a_posted_request_is_a_form_of_decent_size(
     op: Provider, body: bytes, content_type: str, status: int
 ) -> None:
-    """S32; contract §7: 415 in the shape of the API; 413, and what is not UTF-8, as a page: authorize is for browsers."""
+    """docs/errors.md: 415 in the shape of the API; 413, and what is not UTF-8, as a page: authorize is for browsers."""
     answer = op.ask("POST", "/oidc/authorize", body=body, content_type=content_type)
     assert answer.status == status
     assert answer.headers["Content-Type"].startswith("application/json" if status == 415 else "text/html")
 
 
 def test_a_posted_request_of_nothing_is_a_page(op: Provider) -> None:
-    """S21: without body and Content-Type the client is missing: a page says so (RFC 6749 §4.1.2.1)."""
+    """Without body and Content-Type the client is missing: a page says so (RFC 6749 §4.1.2.1)."""
     answer = op.ask("POST", "/oidc/authorize")
     assert answer.status == 400 and answer.headers["Content-Type"].startswith("text/html")
 
 
 def test_nobody_is_sent_anywhere_that_is_not_registered(op: Provider) -> None:
-    """S26: no open redirect: of all that a whole flow follows, each address is ours, the app's or the client's."""
+    """docs/security.md: no open redirect: of all that a whole flow follows, each address is ours, the app's or the client's."""
     browser = op.browser()
     op.sign_in(browser)
     op.sign_in(browser, client_id="c-third", prompt="login")
@@ -133,11 +134,11 @@ def test_nobody_is_sent_anywhere_that_is_not_registered(op: Provider) -> None:
         assert answer.headers.get("Location", CALLBACK).startswith(known)
 
 
-@pytest.mark.parametrize("uri", ["javascript:alert(1)", "data:image/png;base64,AA", "http://logo.example.net/a.png", "//x/y.png", "x\" onerror=\"y",
+@each_of("uri", ["javascript:alert(1)", "data:image/png;base64,AA", "http://logo.example.net/a.png", "//x/y.png", "x\" onerror=\"y",
                                  "https://u:p@logo.example.net/", "https:///a.png", "vbscript:x", "https://x.example/;script-src *"])  # fmt: skip
-@pytest.mark.parametrize("member", ["logo_uri", "policy_uri", "tos_uri", "client_uri"])
+@each_of("member", ["logo_uri", "policy_uri", "tos_uri", "client_uri"])
 def test_a_clients_addresses_are_web_addresses(op: Provider, member: str, uri: str) -> None:
-    """S45: `javascript:`, `data:` and anything but https is refused at registration, naming the member."""
+    """docs/security.md: `javascript:`, `data:` and anything but https is refused at registration, naming the member."""
     if uri.startswith("https://x.example/;"):  # harmless: the origin alone gets into the policy
         assert op.app.call(
             "POST", "/api/oidc/clients", {"redirect_uris": [CALLBACK], member: uri}
@@ -147,12 +148,12 @@ def test_a_clients_addresses_are_web_addresses(op: Provider, member: str, uri: s
     assert answer.status == 400 and member in answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize(
+@each_of(
     "host",
     ["x.example;script-src", "x.example%20*", "x.example'", "x.example,y.example", "x.example:99999", "[::1"],
 )
 def test_a_logo_cannot_change_the_policy(op: Provider, host: str) -> None:
-    """S26, S45: what stands for the logo's host in the policy is a host and nothing else."""
+    """docs/security.md: what stands for the logo's host in the policy is a host and nothing else."""
     made = op.app.call(
         "POST",
         "/api/oidc/clients",

@@ -10,6 +10,7 @@ import pytest
 
 from tests.provider.browser import Browser, Landing, query_of
 from tests.provider.driver import CALLBACK, LOGIN_URL, Provider
+from tests.support.cases import each_of
 
 WAYS = pytest.mark.parametrize("way", ["backend", "cookie"])
 SILENT_REFUSALS = {"login_required", "interaction_required", "consent_required", "account_selection_required"}
@@ -24,7 +25,7 @@ def _post(op: Provider, browser: Browser, parameters: dict[str, str]) -> Landing
 @pytest.mark.parametrize("prompt", ["login", "select_account", "login consent"])
 @pytest.mark.parametrize("wait_s", [0, 1])
 def test_prompt_login_asks_again(op: Provider, way: str, method: str, prompt: str, wait_s: int) -> None:
-    """Line 2.17: prompt=login re-prompts with a live session; auth_time is later, sub the same (Core §3.1.2.1)."""
+    """docs/conformance.md 2.17: prompt=login re-prompts with a live session; auth_time is later, sub the same (Core §3.1.2.1)."""
     rp, browser = op.rp(), op.browser()
     first = op.sign_in(browser, way=way).claims
     op.clock.advance(wait_s)
@@ -41,7 +42,7 @@ def test_prompt_login_asks_again(op: Provider, way: str, method: str, prompt: st
 
 @WAYS
 def test_coming_back_without_signing_in_anew_does_not_do(op: Provider, way: str) -> None:
-    """S27: prompt=login is proven by a new sign-in; unmet after one more try it is login_required (contract §8)."""
+    """docs/sign-in.md: prompt=login is proven by a new sign-in; unmet after one more try it is login_required."""
     browser, request = op.browser(), op.rp().request(prompt="login")
     op.sign_in(browser, way=way)
     landing = browser.go(request.url)
@@ -56,7 +57,7 @@ def test_coming_back_without_signing_in_anew_does_not_do(op: Provider, way: str)
 def test_a_reported_sign_in_is_fresh_unless_it_lies_well_before_the_interaction(
     op: Provider, way: str, ago_s: int, good: bool
 ) -> None:
-    """S27: re-authentication is proven by auth_time: at most 30 s before the interaction began (contract §8; Core §3.1.2.1)."""
+    """Re-authentication is proven by auth_time: at most 30 s before the interaction began (Core §3.1.2.1)."""
     request = op.rp().request(prompt="login")
     shown = op.authorize(op.browser(), request, way=way, auth_time=int(op.clock()) - ago_s)
     assert ("code" in shown) is good
@@ -64,7 +65,7 @@ def test_a_reported_sign_in_is_fresh_unless_it_lies_well_before_the_interaction(
 
 
 def test_by_the_cookie_only_a_session_that_began_since_counts(op: Provider) -> None:
-    """S27: by way (a) a session from before the interaction is not a new sign-in, whatever its auth_time (contract §8)."""
+    """docs/sign-in.md: by way (a) a session from before the interaction is not a new sign-in, whatever its auth_time."""
     browser, request = op.browser(), op.rp().request(prompt="login")
     before = op.app.session(auth_time=int(op.clock()) + 60)
     op.clock.advance(60)
@@ -75,10 +76,10 @@ def test_by_the_cookie_only_a_session_that_began_since_counts(op: Provider) -> N
     assert op.answered(request, landing)["error"] == "login_required"
 
 
-@pytest.mark.parametrize("mode", ["query", "form_post"])
-@pytest.mark.parametrize("method", ["GET", "POST"])
+@each_of("mode", ["query", "form_post"])
+@each_of("method", ["GET", "POST"])
 def test_prompt_none_without_a_session_is_told_to_the_client(op: Provider, mode: str, method: str) -> None:
-    """Line 2.18: no page: login_required with the 128-character state, no code (Core §3.1.2.6)."""
+    """docs/conformance.md 2.18: no page: login_required with the 128-character state, no code (Core §3.1.2.6)."""
     browser, request = op.browser(), op.rp().request(prompt="none", response_mode=mode)
     landing = browser.go(request.url) if method == "GET" else _post(op, browser, request.parameters)
     shown = op.answered(request, landing)
@@ -88,7 +89,7 @@ def test_prompt_none_without_a_session_is_told_to_the_client(op: Provider, mode:
 
 @WAYS
 def test_prompt_none_with_a_session_gives_a_code_at_once(op: Provider, way: str) -> None:
-    """Line 2.19: no page; auth_time and sub are those of the first token (Core §3.1.2.1)."""
+    """docs/conformance.md 2.19: no page; auth_time and sub are those of the first token (Core §3.1.2.1)."""
     rp, browser = op.rp(), op.browser()
     first = op.sign_in(browser, way=way).claims
     op.clock.advance(100)
@@ -105,7 +106,7 @@ def test_prompt_none_with_a_session_gives_a_code_at_once(op: Provider, way: str)
 
 
 def test_prompt_none_is_for_each_client(op: Provider) -> None:
-    """Line 2.19: whoever signed in for one client is signed in for the next (Core §3.1.2.3)."""
+    """docs/conformance.md 2.19: whoever signed in for one client is signed in for the next (Core §3.1.2.3)."""
     browser, request = op.browser(), op.rp("c-post").request(prompt="none")
     op.sign_in(browser)
     assert "code" in op.answered(request, browser.go(request.url))
@@ -113,7 +114,7 @@ def test_prompt_none_is_for_each_client(op: Provider) -> None:
 
 @WAYS
 def test_max_age_asks_again_when_it_is_over(op: Provider, way: str) -> None:
-    """Line 2.20: max_age=1 after more than 1 s: a new sign-in, auth_time later and recent (Core §3.1.2.1)."""
+    """docs/conformance.md 2.20: max_age=1 after more than 1 s: a new sign-in, auth_time later and recent (Core §3.1.2.1)."""
     rp, browser = op.rp(), op.browser()
     first = op.sign_in(browser, way=way).claims
     op.clock.advance(2)
@@ -127,7 +128,7 @@ def test_max_age_asks_again_when_it_is_over(op: Provider, way: str) -> None:
 
 
 def test_max_age_lets_a_young_sign_in_be(op: Provider) -> None:
-    """Line 2.21: max_age=15000, then 10000: no second sign-in, auth_time in both and identical (Core §3.1.2.1)."""
+    """docs/conformance.md 2.21: max_age=15000, then 10000: no second sign-in, auth_time in both and identical (Core §3.1.2.1)."""
     rp, browser = op.rp(), op.browser()
     first = op.sign_in(browser, max_age="15000").claims
     op.clock.advance(9_000)
@@ -138,7 +139,7 @@ def test_max_age_lets_a_young_sign_in_be(op: Provider) -> None:
 
 @pytest.mark.parametrize(("age_s", "again"), [(59, False), (60, True)])
 def test_max_age_ends_to_the_second(op: Provider, age_s: int, again: bool) -> None:
-    """Line 2.20: re-authentication when more than max_age may have gone by: auth_time has no fractions (Core §3.1.2.1)."""
+    """docs/conformance.md 2.20: re-authentication when more than max_age may have gone by: auth_time has no fractions (Core §3.1.2.1)."""
     browser = op.browser()
     op.sign_in(browser)
     op.clock.advance(age_s)
@@ -146,7 +147,7 @@ def test_max_age_ends_to_the_second(op: Provider, age_s: int, again: bool) -> No
 
 
 def test_max_age_1_asks_again_after_little_more_than_a_second(op: Provider) -> None:
-    """Line 2.20: signed in at the end of one second, asked early in the second after the next: more than 1 s has gone by (Core §3.1.2.1)."""
+    """docs/conformance.md 2.20: signed in at the end of one second, asked early in the second after the next: more than 1 s has gone by (Core §3.1.2.1)."""
     op.clock.advance(1 - op.clock() % 1 + 0.9)
     browser = op.browser()
     op.sign_in(browser)
@@ -155,14 +156,14 @@ def test_max_age_1_asks_again_after_little_more_than_a_second(op: Provider) -> N
 
 
 def test_max_age_0_is_prompt_login(op: Provider) -> None:
-    """Line 2.20: max_age=0 asks again even within the same second (Core §3.1.2.1, errata set 2)."""
+    """docs/conformance.md 2.20: max_age=0 asks again even within the same second (Core §3.1.2.1, errata set 2)."""
     browser = op.browser()
     op.sign_in(browser)
     assert browser.go(op.rp().request(max_age="0").url).is_at(LOGIN_URL)
 
 
 def test_an_old_session_under_max_age_and_prompt_none_is_login_required(op: Provider) -> None:
-    """Lines 2.18, 2.20; S27: with prompt=none nobody is asked (Core §3.1.2.6)."""
+    """docs/conformance.md 2.18, 2.20: with prompt=none nobody is asked (Core §3.1.2.6)."""
     browser, request = op.browser(), op.rp().request(max_age="10", prompt="none")
     op.sign_in(browser)
     op.clock.advance(11)
@@ -170,7 +171,7 @@ def test_an_old_session_under_max_age_and_prompt_none_is_login_required(op: Prov
 
 
 def test_an_expired_id_token_is_a_good_hint(op: Provider) -> None:
-    """Line 2.23: prompt=none with the first ID token, even long expired, succeeds for the same user (Core §3.1.2.1)."""
+    """docs/conformance.md 2.23: prompt=none with the first ID token, even long expired, succeeds for the same user (Core §3.1.2.1)."""
     browser = op.browser()
     first = op.sign_in(browser)
     for wait_s in (0, 86_400):
@@ -180,7 +181,7 @@ def test_an_expired_id_token_is_a_good_hint(op: Provider) -> None:
 
 
 def test_a_hint_of_another_user_asks_for_him(op: Provider) -> None:
-    """Line 2.23: whoever is signed in must be the one of the hint: else login_required, and no code (Core §3.1.2.2)."""
+    """docs/conformance.md 2.23: whoever is signed in must be the one of the hint: else login_required, and no code (Core §3.1.2.2)."""
     browser = op.browser()
     hint = op.sign_in(user="bob").tokens["id_token"]
     op.sign_in(browser)
@@ -192,7 +193,7 @@ def test_a_hint_of_another_user_asks_for_him(op: Provider) -> None:
 
 
 def test_a_claims_request_may_name_the_user(op: Provider) -> None:
-    """Line 2.23: `sub` with a value in `claims` asks for that user alone (Core §5.5.1)."""
+    """docs/conformance.md 2.23: `sub` with a value in `claims` asks for that user alone (Core §5.5.1)."""
     browser = op.browser()
     op.sign_in(browser)
     for user, good in (("ada", True), ("bob", False)):
@@ -203,7 +204,7 @@ def test_a_claims_request_may_name_the_user(op: Provider) -> None:
 
 @WAYS
 def test_an_essential_acr_sends_to_the_sign_in_page(op: Provider, way: str) -> None:
-    """S27: an essential acr that the session lacks is a new sign-in; unmet after one more try, its own error (Core §5.5.1.1)."""
+    """An essential acr that the session lacks is a new sign-in; unmet after one more try, its own error (Core §5.5.1.1)."""
     browser = op.browser()
     op.sign_in(browser, way=way)
     request = op.rp().request(claims='{"id_token":{"acr":{"essential":true,"values":["gold"]}}}')
@@ -216,7 +217,7 @@ def test_an_essential_acr_sends_to_the_sign_in_page(op: Provider, way: str) -> N
 
 
 def test_a_session_that_ended_is_no_session(op: Provider) -> None:
-    """Line 2.18: after the session's own end prompt=none is login_required (Core §3.1.2.6)."""
+    """docs/conformance.md 2.18: after the session's own end prompt=none is login_required (Core §3.1.2.6)."""
     browser = op.browser()
     op.sign_in(browser, fields={"expires_in": 100})
     op.clock.advance(100)
@@ -226,7 +227,7 @@ def test_a_session_that_ended_is_no_session(op: Provider) -> None:
 
 @pytest.mark.parametrize(("ago_s", "good"), [(3, True), (30, True), (31, False)])
 def test_clocks_of_replicas_may_differ_by_either_way(op: Provider, ago_s: int, good: bool) -> None:
-    """S27; docs/sign-in.md: a session by the shared cookie has the same 30 s as a reported sign-in."""
+    """docs/sign-in.md: a session by the shared cookie has the same 30 s as a reported sign-in."""
     browser, request = op.browser(), op.rp().request(prompt="login")
     fresh = op.app.session()  # by a replica whose clock is behind
     op.clock.advance(ago_s)
@@ -255,7 +256,7 @@ def _object(head: Any, claims: Any, signature: str = "") -> str:
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_an_unsigned_request_object_says_how_it_is_refused(op: Provider, method: str) -> None:
-    """Line 3.2; OpenID Connect Core §6.1: `state` and `response_mode` that stand in it alone reach the client."""
+    """docs/conformance.md 3.2; OpenID Connect Core §6.1: `state` and `response_mode` that stand in it alone reach the client."""
     said = {
         "response_mode": "form_post",
         "state": "in the object",
@@ -269,7 +270,7 @@ def test_an_unsigned_request_object_says_how_it_is_refused(op: Provider, method:
     assert (landing.fields["error"], landing.fields["state"]) == ("request_not_supported", "in the object")
 
 
-@pytest.mark.parametrize(
+@each_of(
     "given",
     [
         _object({"alg": "RS256"}, {"state": "x", "response_mode": "form_post"}, "c2ln"),

@@ -8,6 +8,7 @@ import pytest
 
 from tests.provider.conftest import ServeProvider
 from tests.provider.driver import Provider, Signed
+from tests.support.cases import each_of
 from tests.support.gunicorn import Answer
 
 OFFLINE = "openid profile offline_access"
@@ -39,7 +40,7 @@ def _is_refused(answer: Answer, error: str = "invalid_grant") -> None:
 
 
 def test_a_refresh_gives_everything_anew(op: Provider, signed: Signed) -> None:
-    """Line 2.36: 200 JSON, no-store, new access and refresh token, and a new ID token of the same sign-in (Core §12.2)."""
+    """docs/conformance.md 2.36: 200 JSON, no-store, new access and refresh token, and a new ID token of the same sign-in (Core §12.2)."""
     rp = op.rp()
     op.clock.advance(100)
     answer = rp.refresh(signed.tokens["refresh_token"])
@@ -69,7 +70,7 @@ def test_a_refresh_gives_everything_anew(op: Provider, signed: Signed) -> None:
     assert claims["iat"] == signed.claims["iat"] + 100 and "nonce" not in claims and "azp" not in claims
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("client_id", "scope", "has_one"),
     [
         ("c-basic", "openid", False),
@@ -83,12 +84,12 @@ def test_a_refresh_gives_everything_anew(op: Provider, signed: Signed) -> None:
 def test_a_refresh_token_comes_only_with_offline_access(
     op: Provider, client_id: str, scope: str, has_one: bool
 ) -> None:
-    """Line 2.36; contract §8: only with offline_access, granted, to a client that may refresh (Core §11)."""
+    """docs/conformance.md 2.36: only with offline_access, granted, to a client that may refresh (Core §11)."""
     assert ("refresh_token" in op.sign_in(client_id=client_id, scope=scope).tokens) is has_one
 
 
 def test_offline_access_is_said_on_the_consent_page(op: Provider) -> None:
-    """Contract §8: a third party gets a refresh token only when the consent page listed it: it asks anew for that (Core §11)."""
+    """A third party gets a refresh token only when the consent page listed it: it asks anew for that (Core §11)."""
     browser, rp = op.browser(), op.rp("c-third")
     op.sign_in(browser, client_id="c-third", scope="openid")
     silent = rp.request(scope="openid offline_access", prompt="none")
@@ -101,7 +102,7 @@ def test_offline_access_is_said_on_the_consent_page(op: Provider) -> None:
     ("scope", "granted"), [("openid", "openid"), ("profile openid", "openid profile"), (OFFLINE, OFFLINE)]
 )
 def test_a_refresh_may_ask_for_less(op: Provider, signed: Signed, scope: str, granted: str) -> None:
-    """Line 2.36: `scope` narrows the access token, not the grant (RFC 6749 §6)."""
+    """docs/conformance.md 2.36: `scope` narrows the access token, not the grant (RFC 6749 §6)."""
     narrow = op.rp().refresh(signed.tokens["refresh_token"], scope=scope)
     assert narrow.json()["scope"] == granted
     assert op.rp().refresh(_token(narrow)).json()["scope"] == OFFLINE
@@ -109,13 +110,13 @@ def test_a_refresh_may_ask_for_less(op: Provider, signed: Signed, scope: str, gr
 
 @pytest.mark.parametrize("scope", ["openid email", "phone", "nonsense", " "])
 def test_a_refresh_may_not_ask_for_more(op: Provider, signed: Signed, scope: str) -> None:
-    """Line 2.36: a scope that was not granted is invalid_scope, and nothing is spent (RFC 6749 §6)."""
+    """docs/conformance.md 2.36: a scope that was not granted is invalid_scope, and nothing is spent (RFC 6749 §6)."""
     _is_refused(op.rp().refresh(signed.tokens["refresh_token"], scope=scope), "invalid_scope")
     assert op.rp().refresh(signed.tokens["refresh_token"]).status == 200
 
 
 def test_another_clients_refresh_token_is_invalid_grant(op: Provider, signed: Signed) -> None:
-    """Line 2.36; S30: bound to its client; trying ends nothing (RFC 6749 §10.4)."""
+    """docs/conformance.md 2.36: bound to its client; trying ends nothing (RFC 6749 §10.4)."""
     for client_id in ("c-post", "c-public"):
         _is_refused(op.rp(client_id).refresh(signed.tokens["refresh_token"]))
     assert op.rp().refresh(signed.tokens["refresh_token"]).status == 200
@@ -138,7 +139,7 @@ def test_within_the_grace_the_answer_is_the_same(op: Provider, signed: Signed) -
 
 @pytest.mark.parametrize("wait_s", [30, 31, DAY_S])
 def test_after_the_grace_reuse_ends_the_grant(op: Provider, signed: Signed, wait_s: int) -> None:
-    """S30; contract §8: after 30 s a spent token revokes the grant, successor and access tokens too (RFC 9700 §4.14.2)."""
+    """After 30 s a spent token revokes the grant, successor and access tokens too (RFC 9700 §4.14.2)."""
     successor = op.rp().refresh(signed.tokens["refresh_token"]).json()
     op.clock.advance(wait_s)
     _is_refused(op.rp().refresh(signed.tokens["refresh_token"]))
@@ -148,7 +149,7 @@ def test_after_the_grace_reuse_ends_the_grant(op: Provider, signed: Signed, wait
 
 
 def test_the_grace_is_over_once_the_successor_is_used(op: Provider, signed: Signed) -> None:
-    """S30; contract §8: the predecessor of the predecessor revokes the grant, even within 30 s."""
+    """docs/endpoints.md: the predecessor of the predecessor revokes the grant, even within 30 s."""
     second = _token(op.rp().refresh(signed.tokens["refresh_token"]))
     third = _token(op.rp().refresh(second))
     _is_refused(op.rp().refresh(signed.tokens["refresh_token"]))
@@ -169,7 +170,7 @@ def test_the_grace_is_over_once_the_successor_is_used(op: Provider, signed: Sign
 def test_within_the_grace_another_request_ends_the_grant(
     op: Provider, signed: Signed, client_id: str, asked: dict[str, str]
 ) -> None:
-    """S30; contract §8: the same client, scope and resource get the answer again; any other reuse revokes the grant (RFC 9700 §4.14.2)."""
+    """The same client, scope and resource get the answer again; any other reuse revokes the grant (RFC 9700 §4.14.2)."""
     first = op.rp().refresh(signed.tokens["refresh_token"])
     _is_refused(op.rp(client_id).refresh(signed.tokens["refresh_token"], **asked))
     _is_refused(op.rp().refresh(_token(first)))
@@ -177,7 +178,7 @@ def test_within_the_grace_another_request_ends_the_grant(
 
 
 def test_within_the_grace_the_same_request_may_be_written_otherwise(op: Provider, signed: Signed) -> None:
-    """S30; contract §8: the whole scope is the same as none (RFC 6749 §6); the order of words says nothing (§3.3)."""
+    """The whole scope is the same as none (RFC 6749 §6); the order of words says nothing (§3.3)."""
     asked = {"resource": "https://a.example"}
     first = op.rp().refresh(signed.tokens["refresh_token"], **asked)
     for scope in (OFFLINE, "offline_access profile openid"):
@@ -185,14 +186,14 @@ def test_within_the_grace_the_same_request_may_be_written_otherwise(op: Provider
 
 
 def test_within_the_grace_a_revoked_grant_stays_revoked(op: Provider, signed: Signed) -> None:
-    """S30: never a revoked token: after revocation the predecessor gets no answer (Keycloak CVE-2026-1035)."""
+    """docs/security.md: never a revoked token: after revocation the predecessor gets no answer (Keycloak CVE-2026-1035)."""
     first = op.rp().refresh(signed.tokens["refresh_token"]).json()
     assert op.rp().revoke(first["refresh_token"]).status == 200
     _is_refused(op.rp().refresh(signed.tokens["refresh_token"]))
 
 
 def test_the_grace_may_be_none(serve_provider: ServeProvider) -> None:
-    """Contract §8: `PYLON_OIDC_REFRESH_GRACE_SECS=0`: every reuse ends the grant."""
+    """docs/settings.md: `PYLON_OIDC_REFRESH_GRACE_SECS=0`: every reuse ends the grant."""
     op = serve_provider(PYLON_OIDC_REFRESH_GRACE_SECS="0")
     token = op.sign_in(scope=OFFLINE).tokens["refresh_token"]
     successor = _token(op.rp().refresh(token))
@@ -201,7 +202,7 @@ def test_the_grace_may_be_none(serve_provider: ServeProvider) -> None:
 
 
 def test_the_grace_survives_a_restart(op: Provider, signed: Signed, serve_provider: ServeProvider) -> None:
-    """S30: rotation and grace live in the store: another process gives the same answer."""
+    """docs/security.md: rotation and grace live in the store: another process gives the same answer."""
     first = op.rp().refresh(signed.tokens["refresh_token"])
     later = serve_provider(PYLON_DATA_DIR=str(op.house.settings.data_dir))
     _is_the_same(later.rp().refresh(signed.tokens["refresh_token"]), first)
@@ -211,13 +212,13 @@ def test_the_grace_survives_a_restart(op: Provider, signed: Signed, serve_provid
 def test_an_idle_refresh_token_ends_after_30_days(
     op: Provider, signed: Signed, age_s: int, good: bool
 ) -> None:
-    """Contract §8: 30 days idle, to the second."""
+    """docs/endpoints.md: 30 days idle, to the second."""
     op.clock.advance(age_s)
     assert (op.rp().refresh(signed.tokens["refresh_token"]).status == 200) is good
 
 
 def test_a_used_one_ends_after_90_days(op: Provider, signed: Signed) -> None:
-    """Contract §8: 90 days absolute, however often it is used; access tokens end with it."""
+    """docs/endpoints.md: 90 days absolute, however often it is used; access tokens end with it."""
     token = signed.tokens["refresh_token"]
     for _ in range(4):
         op.clock.advance(22 * DAY_S)
@@ -239,7 +240,7 @@ def test_a_used_one_ends_after_90_days(op: Provider, signed: Signed) -> None:
     ],
 )
 def test_lifetimes_are_settings(serve_provider: ServeProvider, name: str, value: str, check: str) -> None:
-    """Contract §8: each lifetime has its setting."""
+    """docs/settings.md: each lifetime has its setting."""
     op = serve_provider(**{name: value})
     tokens = op.sign_in(scope=OFFLINE).tokens
 
@@ -254,25 +255,25 @@ def test_lifetimes_are_settings(serve_provider: ServeProvider, name: str, value:
 
 
 def test_the_id_token_lifetime_is_a_setting(serve_provider: ServeProvider) -> None:
-    """Contract §8: `PYLON_OIDC_ID_TOKEN_LIFETIME_SECS`."""
+    """docs/settings.md: `PYLON_OIDC_ID_TOKEN_LIFETIME_SECS`."""
     claims = serve_provider(PYLON_OIDC_ID_TOKEN_LIFETIME_SECS="77").sign_in().claims
     assert claims["exp"] - claims["iat"] == 77
 
 
-@pytest.mark.parametrize("token", ["x", "x" * 43, "\0", "é", "pylon_" + "0" * 64])
+@each_of("token", ["x", "x" * 43, "\0", "é", "pylon_" + "0" * 64])
 def test_a_made_up_refresh_token_is_invalid_grant(op: Provider, token: str) -> None:
-    """S30: one answer whatever is wrong with it (RFC 6749 §5.2)."""
+    """One answer whatever is wrong with it (RFC 6749 §5.2)."""
     _is_refused(op.rp().refresh(token))
 
 
 def test_neither_code_nor_access_token_refreshes(op: Provider, signed: Signed) -> None:
-    """S15: no kind of token is taken for another at the token endpoint."""
+    """docs/security.md: no kind of token is taken for another at the token endpoint."""
     for token in (signed.code, signed.access_token, signed.tokens["id_token"]):
         _is_refused(op.rp().refresh(token))
     _is_refused(op.rp().redeem(signed.request, signed.tokens["refresh_token"]))
 
 
 def test_refreshing_without_authentication_is_invalid_client(op: Provider, signed: Signed) -> None:
-    """S31: a confidential client authenticates to refresh (RFC 6749 §6)."""
+    """A confidential client authenticates to refresh (RFC 6749 §6)."""
     answer = op.rp(secret=None).refresh(signed.tokens["refresh_token"])
     assert (answer.status, answer.json()["error"]) == (401, "invalid_client")

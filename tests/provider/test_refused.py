@@ -15,6 +15,7 @@ import pytest
 from tests.provider.browser import query_of
 from tests.provider.conftest import ServeProvider
 from tests.provider.driver import OTHER_CALLBACK, SECRET, Provider
+from tests.support.cases import each_of
 from tests.support.gunicorn import TRUSTED, Answer
 
 #: Sets the scene, and returns the request that is refused, and by which status.
@@ -269,9 +270,9 @@ CASES: Final[dict[str, Case]] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@each_of("name", CASES)
 def test_a_refused_request_has_changed_nothing(op: Provider, name: str) -> None:
-    """S50: whatever a request is refused for, no row of any table is another one afterwards."""
+    """docs/security.md: whatever a request is refused for, no row of any table is another one afterwards."""
     request, status = CASES[name](op)
     before = _tables(op)
     answer = request()
@@ -281,7 +282,7 @@ def test_a_refused_request_has_changed_nothing(op: Provider, name: str) -> None:
 
 
 def test_where_nobody_can_sign_in_nothing_waits(serve_provider: ServeProvider) -> None:
-    """S50: without a sign-in page a request is refused (501), and is not kept for somebody to come back."""
+    """docs/security.md: without a sign-in page a request is refused (501), and is not kept for somebody to come back."""
     op = serve_provider(clients=(), PYLON_LOGIN_URL=None)
     _register(op)
     before = _tables(op)
@@ -291,7 +292,7 @@ def test_where_nobody_can_sign_in_nothing_waits(serve_provider: ServeProvider) -
 
 
 def test_a_refused_form_can_still_be_answered(op: Provider) -> None:
-    """S26, S50: a form that another site sends for its user is refused, and is there for the user's own answer."""
+    """docs/security.md: a form that another site sends for its user is refused, and is there for the user's own answer."""
     browser, page = _signing_out(op)
     form = page.fields | {"decision": "allow"}
     refused = browser.ask("POST", page.action, form=form, headers={"Sec-Fetch-Site": "cross-site"})
@@ -307,7 +308,7 @@ def _told(op: Provider) -> tuple[str | None, str | None]:
 
 
 def test_each_refusal_of_a_browser_says_its_rule_in_the_log(op: Provider, subtests: pytest.Subtests) -> None:
-    """S50, §7: `error` and `cause` of what a page or a redirect refuses: constant words, nothing of the request."""
+    """docs/security.md: `error` and `cause` of what a page or a redirect refuses: constant words, nothing of the request."""
     rp, browser = op.rp(), op.browser()
     third = op.rp("c-third")
     for name, landing, told in (

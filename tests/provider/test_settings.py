@@ -13,6 +13,7 @@ from service.settings import read_settings
 from service.startup import inspect
 from tests.provider.conftest import CLIENTS, ServeProvider
 from tests.provider.driver import CALLBACK, ISSUER, LOGIN_URL, SECRET
+from tests.support.cases import each_of
 from tests.support.gunicorn import rsa_pem
 
 GOOD = dict(CLIENTS[0])
@@ -35,11 +36,11 @@ def _faults(tmp_path: Path, **changes: str | None) -> list[str]:
 
 
 def test_these_settings_are_enough(tmp_path: Path) -> None:
-    """Contract §8: clients need an issuer, a sign-in page and a key; nothing else."""
+    """docs/settings.md: clients need an issuer, a sign-in page and a key; nothing else."""
     assert _faults(tmp_path) == []
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("changes", "name", "said"),
     [
         ({"PYLON_OIDC_ISSUER": None}, "PYLON_OIDC_ISSUER", "there are clients"),
@@ -64,13 +65,13 @@ def test_these_settings_are_enough(tmp_path: Path) -> None:
 def test_a_wrong_setting_is_a_fault_of_its_own(
     tmp_path: Path, changes: dict[str, str | None], name: str, said: str
 ) -> None:
-    """Contract §1, §8: one line `NAME: what is wrong; what to write instead`, and no other."""
+    """docs/settings.md: one line `NAME: what is wrong; what to write instead`, and no other."""
     (fault,) = _faults(tmp_path, **changes)
     assert fault.startswith(f"{name}: ") and said in fault and "; " in fault
 
 
 def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
-    """Contract §1: a fault of one setting never hides another's."""
+    """docs/settings.md: a fault of one setting never hides another's."""
     wrong = _faults(
         tmp_path,
         PYLON_OIDC_ISSUER=None,
@@ -83,18 +84,18 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
 
 
 def test_in_dev_mode_the_issuer_and_the_page_are_built_in(tmp_path: Path) -> None:
-    """Contract §8: outside dev mode alone these are faults."""
+    """docs/settings.md: outside dev mode alone these are faults."""
     assert _faults(tmp_path, PYLON_DEV_MODE="1", PYLON_OIDC_ISSUER=None, PYLON_LOGIN_URL=None) == []
 
 
-@pytest.mark.parametrize("value", ["{", "{}", "1", "[1]", "null", "[" * 5000])
+@each_of("value", ["{", "{}", "1", "[1]", "null", "[" * 5000])
 def test_what_is_no_array_of_clients_is_a_fault(tmp_path: Path, value: str) -> None:
-    """Contract §8: `PYLON_OIDC_CLIENTS` is a JSON array."""
+    """docs/settings.md: `PYLON_OIDC_CLIENTS` is a JSON array."""
     (fault,) = _faults(tmp_path, PYLON_OIDC_CLIENTS=value)
     assert fault.startswith("PYLON_OIDC_CLIENTS: ") and "JSON array" in fault
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("change", "member"),
     [
         ({"redirect_uri": [CALLBACK]}, "redirect_uri: is not known; did you mean redirect_uris?"),
@@ -111,7 +112,7 @@ def test_what_is_no_array_of_clients_is_a_fault(tmp_path: Path, value: str) -> N
 def test_a_wrong_client_is_told_by_number_id_and_member(
     tmp_path: Path, change: dict[str, Any], member: str
 ) -> None:
-    """Contract §1, §8: which client, which member, what to write instead; never its secret."""
+    """docs/settings.md: which client, which member, what to write instead; never its secret."""
     second = GOOD | {"client_id": "second"} | change
     (fault,) = _faults(tmp_path, PYLON_OIDC_CLIENTS=json.dumps([GOOD, second]))
     shown = f" ({second['client_id']})" if second["client_id"] else ""
@@ -120,7 +121,7 @@ def test_a_wrong_client_is_told_by_number_id_and_member(
 
 
 def test_a_confidential_client_that_has_no_secret_is_a_fault(tmp_path: Path) -> None:
-    """Contract §8: no secret means public; a secret method without one contradicts itself."""
+    """docs/settings.md: no secret means public; a secret method without one contradicts itself."""
     client = {
         "client_id": "x",
         "redirect_uris": [CALLBACK],
@@ -133,7 +134,7 @@ def test_a_confidential_client_that_has_no_secret_is_a_fault(tmp_path: Path) -> 
 def test_an_id_in_both_is_warned_of(
     serve_provider: ServeProvider, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Contract §8: the environment wins, with a warning at start-up that names the id."""
+    """docs/settings.md: the environment wins, with a warning at start-up that names the id."""
     op = serve_provider([])
     for client_id in ("c-basic", "c-own"):
         op.app.call("POST", "/api/oidc/clients", {"client_id": client_id, "redirect_uris": [CALLBACK]})
@@ -144,12 +145,12 @@ def test_an_id_in_both_is_warned_of(
 
 
 def test_check_makes_no_file(tmp_path: Path) -> None:
-    """Contract §1: `check` makes no file, with clients too."""
+    """docs/settings.md: `check` makes no file, with clients too."""
     inspect(_environ(tmp_path), now=0)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_settings_never_show_a_secret(tmp_path: Path) -> None:
-    """S41: neither the settings' `repr` nor a client's holds the secret."""
+    """docs/security.md: neither the settings' `repr` nor a client's holds the secret."""
     settings = read_settings(_environ(tmp_path)).settings
     assert SECRET not in repr(settings) + repr(settings.clients)

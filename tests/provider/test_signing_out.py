@@ -33,7 +33,7 @@ def _signed(op: Provider) -> tuple[Browser, str, Signed]:
 
 @ENDS
 def test_signing_out_ends_access_tokens_and_keeps_refresh_tokens(op: Provider, how: str) -> None:
-    """S34; contract §8: access tokens end with the session; refresh tokens, offline by definition, stay (Logout §2, Core §11)."""
+    """Access tokens end with the session; refresh tokens, offline by definition, stay (Logout §2, Core §11)."""
     browser, token, signed = _signed(op)
     _sign_out(op, browser, signed, token, how)
     assert op.rp().userinfo(signed.access_token).status == 401
@@ -45,7 +45,7 @@ def test_signing_out_ends_access_tokens_and_keeps_refresh_tokens(op: Provider, h
 
 @ENDS
 def test_signing_out_ends_codes(op: Provider, how: str) -> None:
-    """S34; contract §8: a code that was not redeemed yet ends with the session."""
+    """docs/sessions.md: a code that was not redeemed yet ends with the session."""
     browser, token, signed = _signed(op)
     request = op.rp().request()
     code = op.answered(request, browser.go(request.url))["code"]
@@ -55,7 +55,7 @@ def test_signing_out_ends_codes(op: Provider, how: str) -> None:
 
 @ENDS
 def test_a_code_that_comes_again_after_signing_out_ends_the_offline_grant(op: Provider, how: str) -> None:
-    """S25; RFC 6749 §4.1.2: reuse of a spent code revokes what came of it, also when its session has ended since."""
+    """RFC 6749 §4.1.2: reuse of a spent code revokes what came of it, also when its session has ended since."""
     browser, token, signed = _signed(op)
     _sign_out(op, browser, signed, token, how)
     assert op.rp().redeem(signed.request, signed.code).json()["error"] == "invalid_grant"
@@ -64,7 +64,7 @@ def test_a_code_that_comes_again_after_signing_out_ends_the_offline_grant(op: Pr
 
 @ENDS
 def test_signing_out_leaves_nobody_signed_in(op: Provider, how: str) -> None:
-    """S34; contract §8: prompt=none fails afterwards, with the cookie still there."""
+    """docs/sessions.md: prompt=none fails afterwards, with the cookie still there."""
     browser, token, signed = _signed(op)
     _sign_out(op, browser, signed, token, how)
     request = op.rp().request(prompt="none")
@@ -72,7 +72,7 @@ def test_signing_out_leaves_nobody_signed_in(op: Provider, how: str) -> None:
 
 
 def test_the_session_of_a_reported_sign_in_is_listed_and_revocable(op: Provider) -> None:
-    """Contract §8: `login` makes a session as in §5, listed and revocable, its `sid` in the ID token, its token never shown."""
+    """docs/sessions.md: `login` makes a session as the app's own do, listed and revocable, its `sid` in the ID token, its token never shown."""
     browser = op.browser()
     signed = op.sign_in(browser, fields={"device": "Firefox", "amr": ["pwd"], "expires_in": 600})
     (listed,) = op.app.call("GET", "/api/auth/users/ada/sessions").json()["sessions"]
@@ -84,7 +84,7 @@ def test_the_session_of_a_reported_sign_in_is_listed_and_revocable(op: Provider)
 
 
 def test_locking_out_ends_everything(op: Provider) -> None:
-    """S34; contract §8: deleting all sessions of a user by the admin ends his grants, offline ones and consents too."""
+    """docs/sessions.md: deleting all sessions of a user by the admin ends his grants, offline ones and consents too."""
     browser = op.browser()
     held = [op.sign_in(browser, client_id=client_id, scope=OFFLINE) for client_id in ("c-basic", "c-third")]
     assert op.app.call("DELETE", "/api/auth/users/ada/sessions").status == 200
@@ -98,7 +98,7 @@ def test_locking_out_ends_everything(op: Provider) -> None:
 
 
 def test_locking_one_out_leaves_the_others(op: Provider) -> None:
-    """S34: another user's tokens live."""
+    """docs/security.md: another user's tokens live."""
     bob = op.sign_in(user="bob", scope=OFFLINE)
     op.app.call("DELETE", "/api/auth/users/ada/sessions")
     assert op.rp().userinfo(bob.access_token).status == 200
@@ -106,7 +106,7 @@ def test_locking_one_out_leaves_the_others(op: Provider) -> None:
 
 
 def test_one_sign_out_leaves_the_other_devices(op: Provider) -> None:
-    """S34: what hangs on another session of the same user lives."""
+    """docs/security.md: what hangs on another session of the same user lives."""
     first, _, here = _signed(op)
     elsewhere = op.sign_in()
     _sign_out(op, first, here, "", "logout")
@@ -114,7 +114,7 @@ def test_one_sign_out_leaves_the_other_devices(op: Provider) -> None:
 
 
 def test_refreshing_the_apps_session_keeps_what_hangs_on_it(op: Provider) -> None:
-    """Contract §5: sid and what hangs on it stay, and the new cookie is signed in at the provider."""
+    """docs/sessions.md: sid and what hangs on it stay, and the new cookie is signed in at the provider."""
     browser, token, signed = _signed(op)
     renewed = op.ask("POST", "/api/auth/refresh", token=token).json()["token"]
     browser.set_cookie("pylon_session", renewed)
@@ -126,7 +126,7 @@ def test_refreshing_the_apps_session_keeps_what_hangs_on_it(op: Provider) -> Non
 
 
 def test_a_grant_ended_by_the_operator_is_over(op: Provider) -> None:
-    """Contract §8: `DELETE /api/oidc/grants/{id}` 204: tokens end, and a third party asks for consent anew."""
+    """docs/sessions.md: `DELETE /api/oidc/grants/{id}` 204: tokens end, and a third party asks for consent anew."""
     browser = op.browser()
     signed = op.sign_in(browser, client_id="c-third", scope=OFFLINE)
     (grant,) = op.app.grants()

@@ -10,6 +10,7 @@ import pytest
 from tests.provider.browser import FORM
 from tests.provider.conftest import ServeProvider
 from tests.provider.driver import Provider, Signed
+from tests.support.cases import each_of
 from tests.support.gunicorn import Answer
 
 INACTIVE = {"active": False}
@@ -35,7 +36,7 @@ def signed(op: Provider) -> Signed:
 
 @HINTS
 def test_a_client_may_ask_about_its_access_token(op: Provider, signed: Signed, hint: str | None) -> None:
-    """S33; contract §8: 200 with what it is worth; a hint, known or not, changes nothing (RFC 7662 §2.1, §2.2)."""
+    """200 with what it is worth; a hint, known or not, changes nothing (RFC 7662 §2.1, §2.2)."""
     answer = op.rp().introspect(signed.access_token, **_hinted(hint))
     assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store")
     now = int(op.clock())
@@ -47,7 +48,7 @@ def test_a_client_may_ask_about_its_access_token(op: Provider, signed: Signed, h
 
 @HINTS
 def test_a_client_may_ask_about_its_refresh_token(op: Provider, signed: Signed, hint: str | None) -> None:
-    """S33: a refresh token is active until it idles, is spent or revoked (RFC 7662 §2.2)."""
+    """A refresh token is active until it idles, is spent or revoked (RFC 7662 §2.2)."""
     token, now = signed.tokens["refresh_token"], int(op.clock())
     shown = op.rp().introspect(token, **_hinted(hint)).json()
     assert shown["active"] is True and shown["exp"] == now + 30 * 86_400
@@ -57,13 +58,13 @@ def test_a_client_may_ask_about_its_refresh_token(op: Provider, signed: Signed, 
 
 @pytest.mark.parametrize("client_id", ["c-post", "c-resource", "c-third"])
 def test_another_clients_token_is_inactive(op: Provider, signed: Signed, client_id: str) -> None:
-    """S33: neither issued to the asker nor for it: exactly `{"active": false}`, as for an unknown one (RFC 7662 §2.2, §4)."""
+    """Neither issued to the asker nor for it: exactly `{"active": false}`, as for an unknown one (RFC 7662 §2.2, §4)."""
     for token in (signed.access_token, signed.tokens["refresh_token"], "unknown", "\0", "é" * 99):
         assert op.rp(client_id).introspect(token).json() == INACTIVE
 
 
 def test_the_admin_may_ask_about_any(op: Provider, signed: Signed) -> None:
-    """Contract §8: the admin token any; a wrong one is 401."""
+    """docs/endpoints.md: the admin token any; a wrong one is 401."""
     assert _by_admin(op, signed.access_token).json()["client_id"] == "c-basic"
     assert _by_admin(op, signed.tokens["refresh_token"]).json()["active"] is True
     assert _by_admin(op, "unknown").json() == INACTIVE
@@ -72,14 +73,14 @@ def test_the_admin_may_ask_about_any(op: Provider, signed: Signed) -> None:
 
 
 def test_an_access_token_opens_no_introspection(op: Provider, signed: Signed) -> None:
-    """S15, S33: a bearer other than the admin token is refused: an access token is no credential of a client."""
+    """docs/security.md: a bearer other than the admin token is refused: an access token is no credential of a client."""
     body = urlencode({"token": signed.access_token}).encode()
     answer = op.ask("POST", "/oidc/introspect", token=signed.access_token, body=body, content_type=FORM)
     assert answer.status == 401
 
 
 def test_a_public_client_may_not_ask(op: Provider) -> None:
-    """Contract §8: public clients may not introspect, not even their own tokens (RFC 7662 §2.1)."""
+    """Public clients may not introspect, not even their own tokens (RFC 7662 §2.1)."""
     token = op.sign_in(client_id="c-public").access_token
     answer = op.rp("c-public").introspect(token)
     assert answer.status in {400, 401, 403} and "active" not in answer.json()
@@ -96,7 +97,7 @@ def test_a_missing_token_is_invalid_request(op: Provider, path: str) -> None:
 
 @pytest.mark.parametrize("alg", ["RS256", "HS256"])
 def test_a_minted_token_is_active_for_the_resource_it_is_for(serve_provider: ServeProvider, alg: str) -> None:
-    """S33; contract §8: a token whose `aud` is among the asker's resource_ids; others see `{"active": false}`."""
+    """docs/endpoints.md: a token whose `aud` is among the asker's resource_ids; others see `{"active": false}`."""
     op = serve_provider(PYLON_JWT_ALG=alg, PYLON_JWT_AUDIENCE="api")
     minted = op.ask("POST", "/api/auth/jwt", token=op.app.session()["token"]).json()["token"]
     shown = op.rp("c-resource").introspect(minted).json()
@@ -107,18 +108,18 @@ def test_a_minted_token_is_active_for_the_resource_it_is_for(serve_provider: Ser
 
 
 def test_a_minted_token_without_audience_is_for_nobody(serve_provider: ServeProvider) -> None:
-    """S33: without an `aud` only the admin may ask; by HS256 alone there are clients beside such tokens."""
+    """docs/security.md: without an `aud` only the admin may ask; by HS256 alone there are clients beside such tokens."""
     op = serve_provider(PYLON_JWT_ALG="HS256")
     minted = op.ask("POST", "/api/auth/jwt", token=op.app.session()["token"]).json()["token"]
     assert op.rp("c-resource").introspect(minted).json() == INACTIVE
     assert _by_admin(op, minted).json()["active"] is True
 
 
-@pytest.mark.parametrize("how", ["signed out", "locked out", "expired session", "expired token"])
+@each_of("how", ["signed out", "locked out", "expired session", "expired token"])
 def test_a_minted_token_is_active_only_while_its_session_lives(
     serve_provider: ServeProvider, how: str
 ) -> None:
-    """S33; contract §8: signing out, locking out or the end of the session end it, though its signature stays good."""
+    """docs/endpoints.md: signing out, locking out or the end of the session end it, though its signature stays good."""
     op = serve_provider(PYLON_JWT_ALG="RS256", PYLON_JWT_AUDIENCE="api", PYLON_JWT_LIFETIME_SECS="100")
     session = op.app.session(expires_in=50 if how == "expired session" else 5000)
     minted = op.ask("POST", "/api/auth/jwt", token=session["token"]).json()["token"]
@@ -133,7 +134,7 @@ def test_a_minted_token_is_active_only_while_its_session_lives(
 
 
 def test_a_minted_token_of_another_issuer_name_is_known_by_it(serve_provider: ServeProvider) -> None:
-    """Contract §2: with `PYLON_JWT_ISSUER` minted tokens carry that, and introspection expects it."""
+    """docs/endpoints.md: with `PYLON_JWT_ISSUER` minted tokens carry that, and introspection expects it."""
     op = serve_provider(PYLON_JWT_ALG="RS256", PYLON_JWT_AUDIENCE="api", PYLON_JWT_ISSUER="the-app")
     minted = op.ask("POST", "/api/auth/jwt", token=op.app.session()["token"]).json()["token"]
     assert op.rp("c-resource").introspect(minted).json()["iss"] == "the-app"
@@ -141,7 +142,7 @@ def test_a_minted_token_of_another_issuer_name_is_known_by_it(serve_provider: Se
 
 @HINTS
 def test_revoking_an_access_token_ends_it_alone(op: Provider, signed: Signed, hint: str | None) -> None:
-    """S33: 200 without a word; the refresh token lives on (RFC 7009 §2.1, §2.2)."""
+    """200 without a word; the refresh token lives on (RFC 7009 §2.1, §2.2)."""
     answer = op.rp().revoke(signed.access_token, **_hinted(hint))
     assert answer.status == 200
     assert op.rp().userinfo(signed.access_token).status == 401
@@ -151,7 +152,7 @@ def test_revoking_an_access_token_ends_it_alone(op: Provider, signed: Signed, hi
 
 @HINTS
 def test_revoking_a_refresh_token_ends_the_grant(op: Provider, signed: Signed, hint: str | None) -> None:
-    """S34: the access tokens of the grant end with it (RFC 7009 §2.1)."""
+    """The access tokens of the grant end with it (RFC 7009 §2.1)."""
     fresh = op.rp().refresh(signed.tokens["refresh_token"]).json()
     assert op.rp().revoke(fresh["refresh_token"], **_hinted(hint)).status == 200
     for tokens in (signed.tokens, fresh):
@@ -164,7 +165,7 @@ def test_revoking_a_refresh_token_ends_the_grant(op: Provider, signed: Signed, h
 def test_another_clients_token_is_not_revoked_and_not_told_of(
     op: Provider, signed: Signed, client_id: str
 ) -> None:
-    """S33: a client's own tokens only; the answer is that for an unknown token, byte for byte (RFC 7009 §2.1)."""
+    """A client's own tokens only; the answer is that for an unknown token, byte for byte (RFC 7009 §2.1)."""
     unknown = op.rp(client_id).revoke("unknown")
     assert unknown.status == 200
     for token in (signed.access_token, signed.tokens["refresh_token"]):
@@ -181,14 +182,14 @@ def test_a_public_client_revokes_its_own(op: Provider) -> None:
     assert op.rp("c-public").userinfo(signed.access_token).status == 401
 
 
-@pytest.mark.parametrize("token", ["", "x", "\0", "é", "a.b.c", "pylon_" + "0" * 64])
+@each_of("token", ["", "x", "\0", "é", "a.b.c", "pylon_" + "0" * 64])
 def test_no_token_breaks_them(op: Provider, token: str) -> None:
-    """S33: whatever is asked about, the answer keeps its shape."""
+    """docs/security.md: whatever is asked about, the answer keeps its shape."""
     body: dict[str, Any] = op.rp().introspect(token).json()
     assert body == INACTIVE or body["error"] == "invalid_request"
     assert op.rp().revoke(token).status in {200, 400}
 
 
 def test_a_session_token_is_not_introspected(op: Provider) -> None:
-    """S15: the app's session token is no token of OAuth: inactive, even to the admin."""
+    """docs/security.md: the app's session token is no token of OAuth: inactive, even to the admin."""
     assert _by_admin(op, op.app.session()["token"]).json() == INACTIVE

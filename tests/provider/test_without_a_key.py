@@ -23,7 +23,7 @@ def keyless(serve_provider: ServeProvider) -> Provider:
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_authorize_is_a_page(keyless: Provider, method: str) -> None:
-    """Contract §7: 501, a page, no redirect."""
+    """docs/errors.md: 501, a page, no redirect."""
     request, browser = keyless.rp("c-db").request(), keyless.browser()
     url = f"{keyless.issuer}/oidc/authorize"
     landing = browser.go(request.url) if method == "GET" else browser.go(url, form=request.parameters)
@@ -32,7 +32,7 @@ def test_authorize_is_a_page(keyless: Provider, method: str) -> None:
 
 @pytest.mark.parametrize("grant_type", ["authorization_code", "refresh_token", "nonsense"])
 def test_no_grant_type_is_supported(keyless: Provider, grant_type: str) -> None:
-    """Contract §7: 400 `unsupported_grant_type`, in the shape of RFC 6749 §5.2."""
+    """400 `unsupported_grant_type`, in the shape of RFC 6749 §5.2."""
     answer = keyless.ask(
         "POST", "/oidc/token", body=f"grant_type={grant_type}&code=x".encode(), content_type=FORM
     )
@@ -41,5 +41,5 @@ def test_no_grant_type_is_supported(keyless: Provider, grant_type: str) -> None:
 
 
 def test_the_jwks_is_empty(keyless: Provider) -> None:
-    """Contract §4: `{"keys": []}` when only HS256 is configured."""
+    """docs/errors.md: `{"keys": []}` when only HS256 is configured."""
     assert keyless.ask("GET", "/oidc/jwks").json() == {"keys": []}

@@ -1,7 +1,4 @@
-"""The ring in a database: made once, changed by one writer at a time, whole at every moment, and unreadable at rest.
-
-S43, S46, and the issue's points 1 and 3.
-"""
+"""The ring in a database: made once, changed by one writer at a time, whole at every moment, and unreadable at rest (docs/keys.md)."""
 
 from __future__ import annotations
 
@@ -72,7 +69,7 @@ def test_a_ring_is_made_and_read_back(rings: RingStore) -> None:
 
 
 def test_every_key_opens_and_is_the_one_that_is_published(rings: RingStore) -> None:
-    """A private part belongs to its public one; the kid is the thumbprint (contract §4)."""
+    """A private part belongs to its public one; the kid is the thumbprint (RFC 7638 §3)."""
     ring = rings.ensure(M, now=NOW)
     for key in ring.keys:
         private = rings.open(key, ring)
@@ -86,7 +83,7 @@ def test_every_key_opens_and_is_the_one_that_is_published(rings: RingStore) -> N
 
 
 def test_of_processes_at_once_one_makes_the_ring(database_url: str, store: SqlStore) -> None:
-    """S43: cold replicas that start at once on an empty database end with one active key for each algorithm."""
+    """docs/keys.md: cold replicas that start at once on an empty database end with one active key for each algorithm."""
     made = _race(database_url, "first")
     (ring,) = {json.dumps(each) for each in made}
     assert json.loads(ring) == [key.kid for key in rings_in(store).load(now=NOW).keys]
@@ -163,7 +160,7 @@ def test_a_step_that_is_refused_changes_nothing(rings: RingStore) -> None:
 
 
 def test_a_replica_that_is_being_replaced_makes_the_next_key_by_the_ring_s_length(store: SqlStore) -> None:
-    """§9: `PYLON_OIDC_KEY_ROTATION_DAYS` is another; those that still run with the old one move nothing."""
+    """docs/keys.md: `PYLON_OIDC_KEY_ROTATION_DAYS` is another; those that still run with the old one move nothing."""
     rings = rings_in(store)
     rings.ensure(M, now=NOW)
     shorter = replace(M, rotation_s=30 * DAY_S)
@@ -193,7 +190,7 @@ def test_no_kid_looks_like_an_option() -> None:
 
 @pytest.mark.parametrize("what", STATEMENTS)
 def test_a_change_that_is_killed_has_not_happened(database_url: str, store: SqlStore, what: str) -> None:
-    """S46: `kill -9` in the middle loses nothing and doubles nothing; the next one who does it does it whole."""
+    """docs/keys.md: `kill -9` in the middle loses nothing and doubles nothing; the next one who does it does it whole."""
     rings = rings_in(store, TWO, ONE)
     before = None if what == "creation" else rings_in(store).ensure(M, now=NOW)
     store.close()
@@ -487,7 +484,7 @@ def _database_id(store: SqlStore) -> str:
 
 
 def test_reseal_moves_every_key_to_the_first_encryption_key(store: SqlStore) -> None:
-    """Issue: `keys reseal` moves to the first; then the old one may be dropped."""
+    """docs/keys.md: `keys reseal` moves to the first; then the old one may be dropped."""
     rings_in(store).ensure(M, now=NOW)
     both = rings_in(store, TWO, ONE)
     ring = both.load(now=NOW)
@@ -524,7 +521,7 @@ def test_reseal_with_a_wrong_key_changes_nothing(store: SqlStore) -> None:
 
 @pytest.mark.parametrize("what", ["another algorithm", "a rotation", "another length", "a next key"])
 def test_without_its_encryption_key_nothing_is_sealed_under_another(store: SqlStore, what: str) -> None:
-    """S46: who starts or rotates with a wrong encryption key leaves no key behind that the others cannot open."""
+    """docs/keys.md: who starts or rotates with a wrong encryption key leaves no key behind that the others cannot open."""
     before = rings_in(store).ensure(M, now=NOW)
     wrong = rings_in(store, TWO, algs=("RS256", *ALGS) if what == "another algorithm" else ALGS)
     margins = replace(M, rotation_s=DAY_S) if what == "another length" else M
@@ -682,7 +679,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @invariant()
     def the_ring_is_sound(self) -> None:
-        """§9, always, and every key opens."""
+        """The invariants of docs/keys.md, always, and every key opens."""
         if not self.replicas:
             return
         rings = self.at(0)
