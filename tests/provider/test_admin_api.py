@@ -13,7 +13,7 @@ from tests.provider.driver import CALLBACK, CLAIMS, Provider
 from tests.support.cases import each_of
 
 GRANTS = "/api/oidc/grants"
-STEPS = pytest.mark.parametrize("what", ["login", "consent", "reject"])
+STEPS = each_of("what", ["login", "consent", "reject"])
 
 
 def _begun(op: Provider, client_id: str = "c-basic", **parameters: Any) -> str:
@@ -71,7 +71,7 @@ def test_the_step_follows_the_user(op: Provider) -> None:
 
 
 @STEPS
-@pytest.mark.parametrize("interaction", ["unknown", "\0", "x" * 999])
+@each_of("interaction", ["unknown", "\0", "x" * 999])
 def test_an_unknown_interaction_is_not_found(op: Provider, interaction: str, what: str) -> None:
     """docs/endpoints.md: 404."""
     body = {"user_id": "ada"} if what == "login" else {}
@@ -244,7 +244,7 @@ def test_a_malformed_record_is_refused(op: Provider, body: dict[str, Any], field
     assert field in refused(op.app.call("PUT", "/api/auth/users/ada", body), 400, "INVALID_BODY")["message"]
 
 
-@pytest.mark.parametrize("user_id", ["a b", "é", "x" * 256])
+@each_of("user_id", ["a b", "é", "x" * 256])
 def test_what_is_no_user_id_has_no_record(op: Provider, user_id: str) -> None:
     """docs/endpoints.md: 404 for what nobody can be called."""
     refused(op.app.call("PUT", f"/api/auth/users/{user_id.encode().decode('latin-1')}", {}), 404, "NOT_FOUND")

@@ -171,9 +171,7 @@ def test_a_repeated_response_mode_is_answered_by_query(op: Provider) -> None:
     assert landing.is_at(CALLBACK) and landing.parameters["error"] == "invalid_request"
 
 
-@pytest.mark.parametrize(
-    "values", [["https://a.example"], ["https://a.example", "https://b.example"], ["", ""]]
-)
+@each_of("values", [["https://a.example"], ["https://a.example", "https://b.example"], ["", ""]])
 def test_a_resource_may_come_more_than_once(op: Provider, values: list[str]) -> None:
     """`resource` is the one parameter that may be repeated (RFC 8707 §2)."""
     request = op.rp().request()
@@ -231,9 +229,9 @@ DECIDED_BY = {
 @each_of("name", CASES)
 def test_an_operator_finds_client_rule_and_setting(op: Provider, name: str) -> None:
     """docs/errors.md: the log line of a refusal names the rule, the client where it is known, and what decides it."""
-    case = CASES[name][0]
+    case, before = CASES[name][0], len(op.house.lines)
     landing = _send(op, case)
-    (line,) = [line for line in op.house.lines if line["event"] == "refused"]
+    (line,) = [line for line in op.house.lines[before:] if line["event"] == "refused"]
     assert (line["rule"], line.get("setting")) == (name.removeprefix("check_"), DECIDED_BY.get(name))
     known = name not in ("check_client_id", "check_client_known")
     assert line.get("client_id") == (case.client if known else None)

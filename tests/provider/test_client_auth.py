@@ -11,9 +11,10 @@ import pytest
 from tests.provider.browser import FORM
 from tests.provider.conftest import CLIENTS, ServeProvider
 from tests.provider.driver import SECRET, Provider
+from tests.support.cases import each_of
 from tests.support.gunicorn import Answer
 
-ENDPOINTS = pytest.mark.parametrize("path", ["/oidc/token", "/oidc/introspect", "/oidc/revoke"])
+ENDPOINTS = each_of("path", ["/oidc/token", "/oidc/introspect", "/oidc/revoke"])
 GRANT = {"grant_type": "authorization_code", "code": "x", "token": "x"}
 
 
@@ -35,7 +36,7 @@ def _is_invalid_client(answer: Answer) -> None:
 
 
 @ENDPOINTS
-@pytest.mark.parametrize(
+@each_of(
     "authorization",
     [
         basic("c-basic", "wrong" * 10), basic("c-basic", ""), basic("nobody", SECRET), basic("", SECRET), basic("", ""),
@@ -53,7 +54,7 @@ def test_wrong_basic_credentials_are_invalid_client(op: Provider, path: str, aut
 
 
 @ENDPOINTS
-@pytest.mark.parametrize(
+@each_of(
     "form",
     [
         {}, {"client_id": "nobody"}, {"client_id": "c-basic"}, {"client_id": "c-basic", "client_secret": ""},
@@ -88,7 +89,7 @@ def test_the_same_client_id_beside_basic_is_no_second_method(op: Provider, path:
     assert answer.json().get("error") in {None, "invalid_grant"} and answer.status in {200, 400}
 
 
-@pytest.mark.parametrize("scheme", ["basic", "BASIC", "Basic"])
+@each_of("scheme", ["basic", "BASIC", "Basic"])
 def test_the_scheme_has_no_case(op: Provider, scheme: str) -> None:
     """`basic` is the scheme too (RFC 9110 §11.1)."""
     answer = _ask(op, "/oidc/token", {}, scheme + basic("c-basic", SECRET)[5:])

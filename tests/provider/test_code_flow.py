@@ -6,8 +6,6 @@ import json
 from typing import Any
 from urllib.parse import urlencode
 
-import pytest
-
 from tests.provider.browser import query_of
 from tests.provider.conftest import CLIENTS, ServeProvider
 from tests.provider.driver import CALLBACK, LOGIN_URL, SECRET, Provider, Request
@@ -22,7 +20,7 @@ def test_each_kind_of_client_completes_a_flow(op: Provider, client_id: str) -> N
     assert op.sign_in(client_id=client_id).claims["aud"] == client_id
 
 
-@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+@each_of("method", ["client_secret_basic", "client_secret_post"])
 def test_a_client_that_names_no_method_may_use_either(op: Provider, method: str) -> None:
     """docs/conformance.md 2.1, 2.2: both work for a confidential client unless it names one (RFC 6749 §2.3.1)."""
     rp = op.rp("c-basic", method=method)
@@ -141,7 +139,7 @@ def test_the_query_of_a_registered_redirect_uri_is_kept(op: Provider) -> None:
     assert op.browser().go(op.rp("c-third").request(redirect_uri=f"{CALLBACK}?kept=2").url).is_page(400)
 
 
-@pytest.mark.parametrize("way", ["backend", "cookie"])
+@each_of("way", ["backend", "cookie"])
 def test_everything_is_under_the_issuers_path(serve_provider: ServeProvider, way: str) -> None:
     """docs/endpoints.md: an issuer with a path serves the whole flow under it; the path of our cookies is the issuer's."""
     op = serve_provider(PYLON_OIDC_ISSUER="https://id.example.com/tenant")
@@ -156,7 +154,7 @@ def test_everything_is_under_the_issuers_path(serve_provider: ServeProvider, way
     assert code
 
 
-@pytest.mark.parametrize("cross_site", [True, False])
+@each_of("cross_site", [True, False])
 def test_a_posted_request_is_the_same_as_a_get(op: Provider, cross_site: bool) -> None:
     """docs/conformance.md 2.31: POST is taken as GET is; 303 to a GET of ours, where `Lax` cookies come along (Core §3.1.2.1)."""
     browser, request = op.browser(), op.rp().request()

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
-import pytest
-
 from tests.provider.browser import FORM
 from tests.provider.conftest import ServeProvider
 from tests.provider.driver import CALLBACK, SECRET, Provider, RelyingParty, Request
@@ -116,7 +114,7 @@ def test_reuse_revokes_all_that_came_of_it(op: Provider, offline: bool, wait_s: 
     assert not op.app.grants()
 
 
-@pytest.mark.parametrize("changes", [{"code_verifier": "x" * 43}, {"redirect_uri": "https://evil.example/"}])
+@each_of("changes", [{"code_verifier": "x" * 43}, {"redirect_uri": "https://evil.example/"}])
 def test_a_thief_without_the_verifier_cannot_revoke(op: Provider, changes: dict[str, str]) -> None:
     """docs/security.md: a spent code with a wrong verifier or redirect URI ends nothing: knowing a code alone is no power over its user."""
     signed, rp = op.sign_in(), op.rp()
@@ -225,7 +223,7 @@ def test_a_resource_may_come_more_than_once(op: Provider) -> None:
     assert answer.status == 200, answer
 
 
-@pytest.mark.parametrize("path", ["/oidc/token", "/oidc/revoke", "/oidc/introspect"])
+@each_of("path", ["/oidc/token", "/oidc/revoke", "/oidc/introspect"])
 def test_nothing_at_all_is_a_request_without_parameters(op: Provider, path: str) -> None:
     """Neither a body nor a Content-Type: the client is missing, not the media type (RFC 6749 §5.2)."""
     answer = op.ask("POST", path)

@@ -12,6 +12,7 @@ from tests.http.driver import refused
 from tests.provider.browser import Browser, Landing, query_of
 from tests.provider.conftest import ServeProvider
 from tests.provider.driver import OTHER_CALLBACK, Provider
+from tests.support.cases import each_of
 
 CONSENT_URL = "https://app.example.com/consent"
 
@@ -88,7 +89,7 @@ def test_consent_is_each_users_own(op: Provider, browser: Browser) -> None:
     assert _page(op, other).is_page()
 
 
-@pytest.mark.parametrize("decision", ["deny", "", "Allow", "yes"])
+@each_of("decision", ["deny", "", "Allow", "yes"])
 def test_anything_but_a_yes_is_a_no(op: Provider, browser: Browser, decision: str) -> None:
     """docs/conformance.md 2.18: access_denied with state and iss; nothing is remembered (RFC 6749 §4.1.2.1)."""
     request = op.rp("c-third").request()
@@ -120,7 +121,7 @@ def test_a_browser_that_says_little_may(op: Provider, browser: Browser, headers:
     )
 
 
-@pytest.mark.parametrize("token", [None, "", "x", "é"])
+@each_of("token", [None, "", "x", "é"])
 def test_without_the_forms_token_nothing_is_agreed_to(
     op: Provider, browser: Browser, token: str | None
 ) -> None:

@@ -11,8 +11,6 @@ from typing import Any, cast
 from urllib.parse import urlencode, urlsplit
 from urllib.request import Request
 
-import pytest
-
 from tests.provider.browser import Browser, query_of
 from tests.provider.conftest import ServeProvider
 from tests.provider.driver import CALLBACK, LOGIN_URL, OTHER_CALLBACK, Provider
@@ -93,7 +91,7 @@ def test_names_without_the_prefix_are_not_read(op: Provider) -> None:
 # --- several values of one name ---
 
 
-@pytest.mark.parametrize("name", [PROVIDER, APP])
+@each_of("name", [PROVIDER, APP])
 def test_leftovers_are_passed_over(op: Provider, name: str) -> None:
     """docs/security.md: of several values the one that lives counts, wherever it stands among the first four."""
     live = op.app.session("ada")["token"] if name == APP else _provider_cookie(op, "ada")
@@ -105,7 +103,7 @@ def test_leftovers_are_passed_over(op: Provider, name: str) -> None:
     assert _who(op, (name, ""), *((name, value) for value in [*dead, live])) == "ada"
 
 
-@pytest.mark.parametrize("name", [PROVIDER, APP])
+@each_of("name", [PROVIDER, APP])
 def test_two_who_live_are_nobody(op: Provider, name: str) -> None:
     """docs/security.md: two users under one name: a sibling host may have planted one, so that neither is signed in."""
     make: Any = (
@@ -213,7 +211,7 @@ def test_every_session_that_is_shown_ends(op: Provider) -> None:
     assert op.ask("GET", "/api/auth/me", token=elsewhere["token"]).status == 200
 
 
-@pytest.mark.parametrize("yes", [True, False])
+@each_of("yes", [True, False])
 def test_the_page_names_everybody_whom_it_signs_out(op: Provider, yes: bool) -> None:
     """RP-Initiated Logout in OpenID Connect §2: who is asked is told who; nothing ends before the yes."""
     browser = op.browser()

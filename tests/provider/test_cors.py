@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.http.driver import refused
 from tests.provider.browser import FORM
 from tests.provider.conftest import ServeProvider
@@ -20,7 +18,7 @@ def _is_open(answer: Answer) -> None:
     assert "Access-Control-Allow-Credentials" not in answer.headers
 
 
-@pytest.mark.parametrize("path", OPEN)
+@each_of("path", OPEN)
 def test_a_preflight_is_answered(op: Provider, path: str) -> None:
     """`OPTIONS` with `*`, the methods, and `Authorization` (Fetch §3.2.3)."""
     asked = ORIGIN | {
@@ -56,7 +54,7 @@ def test_a_wrong_method_can_be_read_too(op: Provider, path: str, method: str) ->
     _is_open(answer)
 
 
-@pytest.mark.parametrize("path", OPEN)
+@each_of("path", OPEN)
 def test_a_wrong_host_can_be_read_too(serve_provider: ServeProvider, path: str) -> None:
     """docs/endpoints.md: `*` for errors too, `INVALID_HOST` included, which comes before everything else."""
     op = serve_provider(PYLON_DEV_MODE="1", PYLON_OIDC_ISSUER=None, PYLON_ALLOWED_HOSTS="localhost:*")

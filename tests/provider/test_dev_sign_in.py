@@ -10,9 +10,10 @@ from tests.http.driver import refused
 from tests.provider.browser import Browser, Landing, query_of
 from tests.provider.conftest import ServeProvider
 from tests.provider.driver import CALLBACK, Provider
+from tests.support.cases import each_of
 
 LOCAL = "http://localhost:4321"
-PEERS = pytest.mark.parametrize(
+PEERS = each_of(
     "environ",
     [
         {"REMOTE_ADDR": "203.0.113.9"}, {"REMOTE_ADDR": "10.0.0.1"}, {"REMOTE_ADDR": ""}, {"REMOTE_ADDR": "nonsense"},
@@ -65,9 +66,7 @@ def test_a_whole_flow_with_the_dev_page(dev: Provider, browser: LocalBrowser) ->
 
 
 @PEERS
-@pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/"), ("GET", "/dev/sign-in"), ("POST", "/dev/sign-in")]
-)
+@each_of(("method", "path"), [("GET", "/"), ("GET", "/dev/sign-in"), ("POST", "/dev/sign-in")])
 def test_it_answers_this_machine_alone(
     dev: Provider, environ: dict[str, str], method: str, path: str
 ) -> None:
@@ -76,14 +75,14 @@ def test_it_answers_this_machine_alone(
     refused(answer, 404, "NOT_FOUND")
 
 
-@pytest.mark.parametrize("path", ["/", "/dev/sign-in"])
+@each_of("path", ["/", "/dev/sign-in"])
 def test_outside_dev_mode_there_is_none(op: Provider, path: str) -> None:
     """docs/endpoints.md: dev mode alone has these pages."""
     for method in ("GET", "POST"):
         refused(op.ask(method, path, environ={"REMOTE_ADDR": "127.0.0.1"}), 404, "NOT_FOUND")
 
 
-@pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.8.8", "::1"])
+@each_of("peer", ["127.0.0.1", "127.8.8.8", "::1"])
 def test_the_home_page_says_what_runs_here(dev: Provider, peer: str) -> None:
     """docs/endpoints.md: at `/` a page that links discovery and JWKS."""
     answer = dev.ask("GET", "/", environ={"REMOTE_ADDR": peer})
@@ -92,7 +91,7 @@ def test_the_home_page_says_what_runs_here(dev: Provider, peer: str) -> None:
         assert f'href="{LOCAL}{link}"' in answer.body.decode()
 
 
-@pytest.mark.parametrize("changes", [{"form_token": ""}, {"form_token": "x"}, {"form_token": "é"}])
+@each_of("changes", [{"form_token": ""}, {"form_token": "x"}, {"form_token": "é"}])
 def test_the_form_answers_its_token(dev: Provider, browser: LocalBrowser, changes: dict[str, str]) -> None:
     """docs/security.md: a form of another site's making signs nobody in."""
     page = browser.go(f"{LOCAL}/dev/sign-in")
@@ -107,7 +106,7 @@ def test_its_cookie_has_the_issuers_path(serve_provider: ServeProvider) -> None:
     assert "; Path=/tenant;" in answer.headers["Set-Cookie"]
 
 
-@pytest.mark.parametrize(
+@each_of(
     "headers",
     [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}],
 )
@@ -118,7 +117,7 @@ def test_another_site_cannot_sign_in(dev: Provider, browser: LocalBrowser, heade
     assert not browser.cookie_names("pylon_session")
 
 
-@pytest.mark.parametrize(
+@each_of(
     "back",
     ["https://evil.example/", "//evil.example/", f"{LOCAL}.evil.example/oidc/interaction/x", f"{LOCAL}@evil.example/", "javascript:alert(1)",
      "/oidc/interaction/x", f"{LOCAL}/dev/sign-in", ""],
@@ -130,14 +129,14 @@ def test_nobody_is_sent_elsewhere(dev: Provider, browser: LocalBrowser, back: st
     assert answer.status == 303 and answer.headers["Location"] == f"{LOCAL}/"
 
 
-@pytest.mark.parametrize("user_id", ["", "a b", "é", "x" * 256, "\0"])
+@each_of("user_id", ["", "a b", "é", "x" * 256, "\0"])
 def test_a_user_id_is_a_user_id(dev: Provider, browser: LocalBrowser, user_id: str) -> None:
     """docs/endpoints.md: 1–255 visible ASCII characters; the page says so, and nobody is signed in."""
     landing = browser.submit(browser.go(f"{LOCAL}/dev/sign-in"), user_id=user_id)
     assert landing.is_page() and not browser.cookie_names("pylon_session")
 
 
-@pytest.mark.parametrize("changes", [{"user_id": "a b"}, {"form_token": "x"}])
+@each_of("changes", [{"user_id": "a b"}, {"form_token": "x"}])
 def test_what_was_typed_stays(dev: Provider, browser: LocalBrowser, changes: dict[str, str]) -> None:
     """Dev mode has a sign-in page; nobody types it all again after an error (WCAG 2.2 §3.3.7), escaped."""
     typed = {"user_id": "ada", "name": '"><script>A', "email": "a@b.c"} | changes

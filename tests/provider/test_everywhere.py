@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import jwt as pyjwt
-import pytest
 
 from tests.provider.browser import query_of
 from tests.provider.conftest import CLIENTS, ServeProvider
@@ -82,7 +81,7 @@ def test_a_request_without_state_is_answered_without(op: Provider) -> None:
     assert "state" not in op.authorize(op.browser(), request)
 
 
-@pytest.mark.parametrize("changes", [{}, {"prompt": "none"}, {"response_type": "token"}])
+@each_of("changes", [{}, {"prompt": "none"}, {"response_type": "token"}])
 def test_every_response_carries_the_issuer(op: Provider, changes: dict[str, str | None]) -> None:
     """docs/conformance.md 0.4: `iss` of success and error equals discovery's issuer exactly (RFC 9207 §2)."""
     browser = op.browser()
@@ -130,7 +129,7 @@ def test_without_a_nonce_there_is_none(op: Provider) -> None:
     assert "nonce" not in op.sign_in(nonce=None).claims
 
 
-@pytest.mark.parametrize("user", ["a", "x" * 255, "!#$%&'()*+,-./:;<=>?@[]^_`{|}~"])
+@each_of("user", ["a", "x" * 255, "!#$%&'()*+,-./:;<=>?@[]^_`{|}~"])
 def test_the_subject_is_the_user_id(op: Provider, user: str) -> None:
     """docs/conformance.md 0.10: `sub` is a string of 1 to 255 ASCII characters, locally unique (Core §2)."""
     assert op.sign_in(user=user).claims["sub"] == user
@@ -169,7 +168,7 @@ def test_the_id_token_carries_nothing_unasked(serve_provider: ServeProvider) -> 
     assert set(claims) == {"iss", "sub", "aud", "iat", "exp", "auth_time", "sid", "at_hash", "nonce"}
 
 
-@pytest.mark.parametrize("wanted", [{"value": "gold"}, {"values": ["silver", "gold"]}, {}])
+@each_of("wanted", [{"value": "gold"}, {"values": ["silver", "gold"]}, {}])
 def test_an_essential_acr_is_met_or_no_token_is_given(op: Provider, wanted: dict[str, Any]) -> None:
     """docs/conformance.md 0.15, 2.27: the ID token's acr is one that was asked for (Core §5.5.1.1)."""
     asked = json.dumps({"id_token": {"acr": {"essential": True} | wanted}})

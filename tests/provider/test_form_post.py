@@ -91,7 +91,7 @@ def test_a_registered_query_is_kept_in_the_forms_address(op: Provider) -> None:
 
 @each_of("mode", ["fragment", "web_message", "jwt", "FORM_POST", "query.jwt"])
 def test_other_response_modes_are_refused_by_query(op: Provider, mode: str) -> None:
-    """`query` and `form_post` alone (OAuth 2.0 Multiple Response Types §2.1)."""
+    """OpenID Connect Discovery §3: `query` and `form_post` alone (OAuth 2.0 Multiple Response Types §2.1)."""
     request = op.rp().request(response_mode=mode)
     landing = op.browser().go(request.url)
     assert landing.is_at(CALLBACK) and landing.parameters["error"] == "invalid_request"

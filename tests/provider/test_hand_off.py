@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 
-import pytest
-
 from tests.http.driver import refused
 from tests.provider.browser import Browser, Landing, query_of
 from tests.provider.conftest import CLIENTS, ServeProvider
@@ -51,7 +49,7 @@ def test_another_who_signs_in_by_the_cookie_gives_the_first_browser_nothing(op: 
     assert landing.is_at(LOGIN_URL) and _has_no_code(landing)
 
 
-@pytest.mark.parametrize("way", ["backend", "cookie"])
+@each_of("way", ["backend", "cookie"])
 def test_another_who_agrees_gives_the_first_browser_nothing(serve_provider: ServeProvider, way: str) -> None:
     """docs/security.md: by consent: one begins and is asked, another agrees on the app's page; nobody gets a code."""
     op = serve_provider(PYLON_CONSENT_URL=CONSENT_URL)
@@ -91,7 +89,7 @@ def test_who_is_asked_must_be_who_agrees(op: Provider) -> None:
     assert not op.app.grants("ada") and not op.app.grants("bob")
 
 
-@pytest.mark.parametrize("way", ["backend", "cookie"])
+@each_of("way", ["backend", "cookie"])
 def test_another_who_refuses_ends_nothing_of_the_first_browsers(op: Provider, way: str) -> None:
     """docs/security.md: by reject: the rejection goes with its verifier to the browser that the app saw; there it is an error page."""
     first, other = op.browser(), op.browser()
@@ -218,7 +216,7 @@ def test_a_finished_interaction_is_over(op: Provider) -> None:
     refused(op.app.call("GET", f"/api/oidc/interactions/{op.app.interaction(landing)}"), 404, "NOT_FOUND")
 
 
-@pytest.mark.parametrize("method", ["GET", "POST"])
+@each_of("method", ["GET", "POST"])
 def test_a_browser_keeps_eight_interactions(op: Provider, method: str) -> None:
     """docs/sign-in.md: at most 8 at once; the ninth drops the oldest, and the newest eight go on."""
     browser, begun = op.browser(), []
@@ -268,7 +266,7 @@ def test_the_provider_session_is_new_at_each_sign_in(op: Provider) -> None:
     assert len({"planted", first, browser.cookies[PROVIDER, "/"].value}) == 3
 
 
-@pytest.mark.parametrize("way", ["backend", "cookie"])
+@each_of("way", ["backend", "cookie"])
 def test_an_interaction_survives_a_restart(op: Provider, serve_provider: ServeProvider, way: str) -> None:
     """docs/security.md: a restart in the middle: what was asked is on the server, and the user finishes."""
     browser, rp = op.browser(), op.rp()

@@ -31,7 +31,7 @@ def every(serve_provider: ServeProvider) -> tuple[Provider, Signed, dict[str, st
     )
 
 
-@pytest.mark.parametrize("kind", ["id token", "code", "refresh token", "minted", "session"])
+@each_of("kind", ["id token", "code", "refresh token", "minted", "session"])
 def test_only_an_access_token_opens_userinfo(
     every: tuple[Provider, Signed, dict[str, str]], kind: str
 ) -> None:
@@ -41,8 +41,8 @@ def test_only_an_access_token_opens_userinfo(
     assert (answer.status, answer.json()["error"]) == (401, "invalid_token")
 
 
-@pytest.mark.parametrize("kind", ["id token", "access token", "code", "refresh token", "minted"])
-@pytest.mark.parametrize(
+@each_of("kind", ["id token", "access token", "code", "refresh token", "minted"])
+@each_of(
     ("method", "path"),
     [
         ("GET", "/api/auth/me"),
@@ -59,7 +59,7 @@ def test_only_a_session_token_is_a_session(
     refused(op.ask(method, path, token=tokens[kind]), 401, "AUTH_REQUIRED")
 
 
-@pytest.mark.parametrize("kind", ["access token", "code", "refresh token", "minted", "session"])
+@each_of("kind", ["access token", "code", "refresh token", "minted", "session"])
 def test_only_an_id_token_is_a_hint(every: tuple[Provider, Signed, dict[str, str]], kind: str) -> None:
     """A minted token, signed by the same key, is no ID token: as a hint it says of nobody who it must be (Core §3.1.2.1)."""
     op, _, tokens = every
@@ -67,7 +67,7 @@ def test_only_an_id_token_is_a_hint(every: tuple[Provider, Signed, dict[str, str
     assert "code" in op.authorize(op.browser(), request, user="somebody-else")
 
 
-@pytest.mark.parametrize("kind", ["id token", "code", "session"])
+@each_of("kind", ["id token", "code", "session"])
 def test_introspection_knows_neither_id_tokens_nor_codes(
     every: tuple[Provider, Signed, dict[str, str]], kind: str
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.provider.browser import FORM, Browser, Landing, query_of
 from tests.provider.driver import Provider
+from tests.support.cases import each_of
 
 YES = {"decision": "allow"}
 
@@ -56,7 +57,7 @@ def test_a_browser_that_says_little_may(op: Provider, browser: Browser, headers:
     assert not _is_signed_in(op, browser)
 
 
-@pytest.mark.parametrize("token", ["x", "\0", "é"])
+@each_of("token", ["x", "\0", "é"])
 def test_a_made_up_token_is_refused(op: Provider, browser: Browser, token: str) -> None:
     """docs/security.md: the form answers its own one-time token."""
     page = _page(op, browser)
@@ -108,9 +109,7 @@ def test_the_page_after_the_apps_says_what_is_true(op: Provider, browser: Browse
     assert _is_signed_in(op, browser)
 
 
-@pytest.mark.parametrize(
-    ("body", "status"), [(b"\xff", 400), (b"x" * 70_000, 413), (b"&".join([b"a=1"] * 300), 400)]
-)
+@each_of(("body", "status"), [(b"\xff", 400), (b"x" * 70_000, 413), (b"&".join([b"a=1"] * 300), 400)])
 def test_a_malformed_form_is_refused(op: Provider, body: bytes, status: int) -> None:
     """docs/errors.md: a page, 413 included; never 500."""
     answer = op.ask("POST", "/oidc/logout", body=body, content_type=FORM)

@@ -143,7 +143,7 @@ def _logout(op: Provider, hint: str) -> Landing:
     return op.browser().go(f"{op.issuer}/oidc/logout?{query}")
 
 
-@pytest.mark.parametrize("alg", ["RS256", "ES256"])
+@each_of("alg", ["RS256", "ES256"])
 def test_a_hint_is_recognised_when_its_key_is_gone(op: Provider, alg: str) -> None:
     """docs/keys.md: gone: its public part is kept to recognise logout hints."""
     hint, _ = id_token(op, f"c-{alg.lower()}")

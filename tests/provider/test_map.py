@@ -1,7 +1,7 @@
 """The map from what is asked of a provider to the tests that show it.
 
-Each docstring here begins with what it shows: `Line 2.17` is a line of docs/conformance.md, `S28` one of a checklist of
-security. A line without a test fails here, and so does a test that names a line which is not there.
+Each docstring here says where what it shows stands: in a specification, or on a page of docs/, of which
+docs/conformance.md has numbered lines. A line without its test fails here, and so does a test that names another one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 
 from tests.docs.markdown import PROJECT
-from tests.support.cases import each_of
 
 HERE: Final = Path(__file__).parent
 
@@ -25,8 +24,7 @@ PAGE: Final = (PROJECT / "docs/conformance.md").read_text()
 ROWS: Final = {
     number: (specification, file, test) for number, specification, file, test in _ROW.findall(PAGE)
 }
-_LINES: Final = r"\b[Ll]ines? (\d\.\d+(?:, \d\.\d+)*)"
-SECURITY: Final = [f"S{n}" for n in (15, 17, *range(20, 29), *range(30, 36), 42, 44, 45)]
+_LINES: Final = r"docs/conformance\.md (\d\.\d+(?:, \d\.\d+)*)"
 
 
 def _docstrings() -> Iterator[str]:
@@ -45,14 +43,6 @@ def _numbers(text: str, pattern: str) -> set[str]:
     return {found for part in re.findall(pattern, text) for found in part.split(", ")}
 
 
-SHOWN_SECURITY: Final = _named(r"\bS\d\d\b(?!–)") | {
-    f"S{n}"
-    for text in _docstrings()
-    for a, b in re.findall(r"S(\d\d)–S(\d\d)", text)
-    for n in range(int(a), int(b) + 1)
-}
-
-
 def test_every_behaviour_has_its_test() -> None:
     """docs/conformance.md: each line names a specification, and a test that says that it shows this line."""
     assert len(ROWS) == len(re.findall(r"^\| \d", PAGE, re.M)) > 80
@@ -66,12 +56,6 @@ def test_every_behaviour_has_its_test() -> None:
         assert docstrings and number in _numbers(docstrings[0], _LINES), (number, file, test)
 
 
-@each_of("line", SECURITY)
-def test_every_security_line_has_a_test(line: str) -> None:
-    """docs/security.md: every line of the checklist that is the provider's has a test that names it."""
-    assert line in SHOWN_SECURITY
-
-
 def test_no_test_names_a_line_that_is_not_there() -> None:
     """docs/conformance.md: a number that it does not have is a slip."""
     assert _named(_LINES) == set(ROWS)
@@ -80,6 +64,6 @@ def test_no_test_names_a_line_that_is_not_there() -> None:
 def test_every_test_says_what_it_shows() -> None:
     """docs/conformance.md: one requirement in each docstring, with where it stands: a line, a page, or a specification."""
     source = re.compile(
-        r"\b[Ll]ines? \d\.\d|\bS\d\d\b|[Cc]ontract §|Issue 4|RFC \d{4}|OpenID|Core §|docs/[\w-]+\.md"
+        r"RFC \d{4}|OpenID|(Core|Discovery|Logout|Fetch|HTML|CSP 3|WCAG 2\.2) §|docs/[\w-]+\.md"
     )
     assert [text for text in _docstrings() if not source.search(text)] == []

@@ -67,16 +67,18 @@ def test_clients_and_an_asymmetric_algorithm_need_an_audience(
     tmp_path: Path, where: str, settings: dict[str, str]
 ) -> None:
     """RFC 8725 §3.12: A fault that says what to set, whichever way the clients were registered; none with an audience or by HS256."""
+    folder = tmp_path / where / settings["PYLON_JWT_ALG"]
+    folder.mkdir(parents=True)
     if where == "database":
-        _with_a_client(tmp_path)
+        _with_a_client(folder)
     else:
         settings = settings | {"PYLON_OIDC_CLIENTS": json.dumps([METADATA])}
-    (told,) = _told(tmp_path, **settings)
+    (told,) = _told(folder, **settings)
     assert told.startswith(f"{SETTING}: ")
     assert settings["PYLON_JWT_ALG"] in told
     assert "; write " in told
-    assert _told(tmp_path, **settings | {SETTING: "api"}) == []
-    assert _told(tmp_path, **settings | {"PYLON_JWT_ALG": "HS256"}) == []
+    assert _told(folder, **settings | {SETTING: "api"}) == []
+    assert _told(folder, **settings | {"PYLON_JWT_ALG": "HS256"}) == []
 
 
 def test_the_fault_is_told_beside_others(tmp_path: Path) -> None:

@@ -6,13 +6,11 @@ import base64
 import json
 from typing import Any
 
-import pytest
-
 from tests.provider.browser import Browser, Landing, query_of
 from tests.provider.driver import CALLBACK, LOGIN_URL, Provider
 from tests.support.cases import each_of
 
-WAYS = pytest.mark.parametrize("way", ["backend", "cookie"])
+WAYS = each_of("way", ["backend", "cookie"])
 SILENT_REFUSALS = {"login_required", "interaction_required", "consent_required", "account_selection_required"}
 
 
@@ -21,9 +19,9 @@ def _post(op: Provider, browser: Browser, parameters: dict[str, str]) -> Landing
 
 
 @WAYS
-@pytest.mark.parametrize("method", ["GET", "POST"])
-@pytest.mark.parametrize("prompt", ["login", "select_account", "login consent"])
-@pytest.mark.parametrize("wait_s", [0, 1])
+@each_of("method", ["GET", "POST"])
+@each_of("prompt", ["login", "select_account", "login consent"])
+@each_of("wait_s", [0, 1])
 def test_prompt_login_asks_again(op: Provider, way: str, method: str, prompt: str, wait_s: int) -> None:
     """docs/conformance.md 2.17: prompt=login re-prompts with a live session; auth_time is later, sub the same (Core §3.1.2.1)."""
     rp, browser = op.rp(), op.browser()
@@ -52,7 +50,7 @@ def test_coming_back_without_signing_in_anew_does_not_do(op: Provider, way: str)
     assert op.answered(request, landing)["error"] == "login_required"
 
 
-@pytest.mark.parametrize(("ago_s", "good"), [(0, True), (30, True), (31, False), (86_400, False)])
+@each_of(("ago_s", "good"), [(0, True), (30, True), (31, False), (86_400, False)])
 @WAYS
 def test_a_reported_sign_in_is_fresh_unless_it_lies_well_before_the_interaction(
     op: Provider, way: str, ago_s: int, good: bool
@@ -137,7 +135,7 @@ def test_max_age_lets_a_young_sign_in_be(op: Provider) -> None:
     assert rp.verified(rp.redeem(request, code).json()["id_token"])["auth_time"] == first["auth_time"]
 
 
-@pytest.mark.parametrize(("age_s", "again"), [(59, False), (60, True)])
+@each_of(("age_s", "again"), [(59, False), (60, True)])
 def test_max_age_ends_to_the_second(op: Provider, age_s: int, again: bool) -> None:
     """docs/conformance.md 2.20: re-authentication when more than max_age may have gone by: auth_time has no fractions (Core §3.1.2.1)."""
     browser = op.browser()
@@ -225,7 +223,7 @@ def test_a_session_that_ended_is_no_session(op: Provider) -> None:
     assert op.answered(request, browser.go(request.url))["error"] == "login_required"
 
 
-@pytest.mark.parametrize(("ago_s", "good"), [(3, True), (30, True), (31, False)])
+@each_of(("ago_s", "good"), [(3, True), (30, True), (31, False)])
 def test_clocks_of_replicas_may_differ_by_either_way(op: Provider, ago_s: int, good: bool) -> None:
     """docs/sign-in.md: a session by the shared cookie has the same 30 s as a reported sign-in."""
     browser, request = op.browser(), op.rp().request(prompt="login")
@@ -237,7 +235,7 @@ def test_clocks_of_replicas_may_differ_by_either_way(op: Provider, ago_s: int, g
     assert landing.is_at(CALLBACK) if good else landing.is_at(LOGIN_URL)
 
 
-@pytest.mark.parametrize("hint", ["a.b.c", "not-a-token", "e30.e30."])
+@each_of("hint", ["a.b.c", "not-a-token", "e30.e30."])
 def test_a_hint_that_cannot_be_checked_is_no_hint(op: Provider, hint: str) -> None:
     """OpenID Connect Core §3.1.2.1: it is ignored: the same request without it gets a code, and so does this one."""
     browser = op.browser()
@@ -254,7 +252,7 @@ def _object(head: Any, claims: Any, signature: str = "") -> str:
     return ".".join([*parts, signature])
 
 
-@pytest.mark.parametrize("method", ["GET", "POST"])
+@each_of("method", ["GET", "POST"])
 def test_an_unsigned_request_object_says_how_it_is_refused(op: Provider, method: str) -> None:
     """docs/conformance.md 3.2; OpenID Connect Core §6.1: `state` and `response_mode` that stand in it alone reach the client."""
     said = {

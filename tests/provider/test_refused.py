@@ -81,6 +81,7 @@ def _a_sign_out_by_another_site(op: Provider) -> tuple[Callable[[], Answer], int
 
 
 def _register(op: Provider) -> None:
+    op.app.call("DELETE", "/api/oidc/clients/c-stored")  # of another case
     assert op.app.call("POST", "/api/oidc/clients", STORED).status == 201
 
 

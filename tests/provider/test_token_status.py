@@ -87,7 +87,7 @@ def test_a_public_client_may_not_ask(op: Provider) -> None:
     assert answer.json()["error"] == "unauthorized_client"
 
 
-@pytest.mark.parametrize("path", ["/oidc/introspect", "/oidc/revoke"])
+@each_of("path", ["/oidc/introspect", "/oidc/revoke"])
 def test_a_missing_token_is_invalid_request(op: Provider, path: str) -> None:
     """RFC 7662 §2.1, RFC 7009 §2.1: `token` is REQUIRED."""
     for form in ({}, {"token": ""}):
@@ -95,7 +95,7 @@ def test_a_missing_token_is_invalid_request(op: Provider, path: str) -> None:
         assert (answer.status, answer.json()["error"]) == (400, "invalid_request")
 
 
-@pytest.mark.parametrize("alg", ["RS256", "HS256"])
+@each_of("alg", ["RS256", "HS256"])
 def test_a_minted_token_is_active_for_the_resource_it_is_for(serve_provider: ServeProvider, alg: str) -> None:
     """docs/endpoints.md: a token whose `aud` is among the asker's resource_ids; others see `{"active": false}`."""
     op = serve_provider(PYLON_JWT_ALG=alg, PYLON_JWT_AUDIENCE="api")

@@ -6,8 +6,6 @@ import json
 from typing import Any
 from urllib.parse import urlencode
 
-import pytest
-
 from tests.http.driver import refused
 from tests.provider.browser import FORM
 from tests.provider.driver import CLAIMS, Provider
@@ -195,7 +193,7 @@ def test_an_access_token_ends_to_the_second(op: Provider) -> None:
     assert op.rp().userinfo(signed.access_token).status == 401
 
 
-@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
+@each_of("method", ["PUT", "DELETE", "PATCH"])
 def test_other_methods_are_not_allowed(op: Provider, method: str) -> None:
     """docs/endpoints.md: 405 with `Allow`, in the `/api` shape."""
     answer = op.ask(method, "/oidc/userinfo")

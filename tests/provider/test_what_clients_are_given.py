@@ -10,6 +10,7 @@ import pytest
 
 from tests.provider.conftest import CLIENTS, ServeProvider
 from tests.provider.driver import CALLBACK, CLAIMS, SECRET, Provider
+from tests.support.cases import each_of
 
 ROLES: dict[str, Any] = {"roles": ["dev", "ops"], "tenant_id": "acme"}
 TOLD: dict[str, Any] = {"claims": dict(CLAIMS)} | ROLES
@@ -147,7 +148,7 @@ def test_neither_pkce_nor_a_nonce_is_refused_with_both_ways(apps: Provider) -> N
     assert plain["error"] == "invalid_request"
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("begun", "redeemed"),
     [({}, {"code_verifier": None}), (NEITHER | {"nonce": "n-1"}, {"code_verifier": "v" * 43})],
 )
@@ -218,7 +219,7 @@ def test_a_scope_of_the_operators_gives_its_attributes(hr: Provider) -> None:
     assert again["department"] == "Sales" and "seats" not in again
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("client_id", "parameters"),
     [
         ("c-basic", {"scope": "openid profile email roles"}),
