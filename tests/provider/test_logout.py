@@ -18,7 +18,7 @@ from tests.support.gunicorn import rsa_pem
 
 STATE = "s" * 128
 OUT_URL = "https://app.example.com/sign-out"
-WAYS = pytest.mark.parametrize("way", ["backend", "cookie"])
+WAYS = each_of("way", ["backend", "cookie"])
 
 
 def _logout(op: Provider, browser: Browser, **parameters: str) -> Landing:
@@ -60,7 +60,7 @@ def signed(op: Provider, browser: Browser) -> Signed:
 
 
 @WAYS
-@pytest.mark.parametrize("method", ["GET", "POST"])
+@each_of("method", ["GET", "POST"])
 def test_a_hint_signs_out_and_goes_back(op: Provider, browser: Browser, way: str, method: str) -> None:
     """docs/conformance.md 5.2: redirect to exactly the registered URI with the state alone; prompt=none fails afterwards (Logout §2, §3)."""
     hint = op.sign_in(browser, way=way).tokens["id_token"]
@@ -114,7 +114,7 @@ def test_without_state_the_redirect_has_none(op: Provider, browser: Browser, sig
     assert _is_signed_out(op, browser)
 
 
-@pytest.mark.parametrize(
+@each_of(
     "uri",
     [f"{SIGNED_OUT}?foo=bar", f"{SIGNED_OUT}/", SIGNED_OUT.upper(), f"{SIGNED_OUT}#", CALLBACK, "https://evil.example/", "javascript:alert(1)",
      "https://other.example.org/out"],
@@ -128,9 +128,9 @@ def test_an_unregistered_address_is_never_gone_to(
     assert "evil.example" not in landing.text
 
 
-@pytest.mark.parametrize("how", ["none", "stranger", "hmac", "unsigned", "flipped", "garbage"])
-@pytest.mark.parametrize("client_id", [None, "c-basic"])
-@pytest.mark.parametrize("live", [True, False])
+@each_of("how", ["none", "stranger", "hmac", "unsigned", "flipped", "garbage"])
+@each_of("client_id", [None, "c-basic"])
+@each_of("live", [True, False])
 def test_a_forged_hint_does_not_count(
     op: Provider, browser: Browser, signed: Signed, how: str, client_id: str | None, live: bool
 ) -> None:
@@ -146,7 +146,7 @@ def test_a_forged_hint_does_not_count(
     assert not _is_signed_out(op, browser)
 
 
-@pytest.mark.parametrize("kind", ["minted", "access token"])
+@each_of("kind", ["minted", "access token"])
 def test_another_kind_of_token_is_no_hint(serve_provider: ServeProvider, kind: str) -> None:
     """docs/security.md: a minted token, signed by the same key, is no ID token: the user is asked."""
     op = serve_provider(PYLON_JWT_ALG="RS256", PYLON_JWT_AUDIENCE="api")
@@ -158,8 +158,8 @@ def test_another_kind_of_token_is_no_hint(serve_provider: ServeProvider, kind: s
     assert not _is_signed_out(op, browser)
 
 
-@pytest.mark.parametrize("live", [True, False])
-@pytest.mark.parametrize("client_id", [None, "c-basic"])
+@each_of("live", [True, False])
+@each_of("client_id", [None, "c-basic"])
 def test_without_a_hint_nobody_is_sent_on_unasked(
     op: Provider, browser: Browser, signed: Signed, client_id: str | None, live: bool
 ) -> None:
@@ -204,7 +204,7 @@ def test_a_no_on_the_confirm_page_changes_nothing(op: Provider, browser: Browser
     assert not _is_signed_out(op, browser)
 
 
-@pytest.mark.parametrize("state", [None, STATE])
+@each_of("state", [None, STATE])
 def test_a_hint_without_an_address_ends_on_our_page(
     op: Provider, browser: Browser, signed: Signed, state: str | None
 ) -> None:
@@ -287,8 +287,8 @@ def test_client_id_must_be_the_hints(op: Provider, browser: Browser, signed: Sig
     assert "signed out" in _logout(op, browser, id_token_hint=hint, client_id="c-basic").text
 
 
-@pytest.mark.parametrize("method", ["GET", "POST"])
-@pytest.mark.parametrize("name", ["id_token_hint", "post_logout_redirect_uri", "state", "unknown"])
+@each_of("method", ["GET", "POST"])
+@each_of("name", ["id_token_hint", "post_logout_redirect_uri", "state", "unknown"])
 def test_a_repeated_parameter_is_refused(
     op: Provider, browser: Browser, signed: Signed, name: str, method: str
 ) -> None:
@@ -388,7 +388,7 @@ def _lives(op: Provider, user: str = "ada") -> bool:
     return bool(op.app.call("GET", f"/api/auth/users/{user}/sessions").json()["sessions"])
 
 
-@pytest.mark.parametrize("method", ["GET", "POST"])
+@each_of("method", ["GET", "POST"])
 def test_a_backend_ends_the_session_of_its_hint(op: Provider, signed: Signed, method: str) -> None:
     """RP-Initiated Logout in OpenID Connect §2: a confidential client's backend shows a genuine ID token: its session ends."""
     other = op.browser()

@@ -231,7 +231,7 @@ def test_a_used_one_ends_after_90_days(op: Provider, signed: Signed) -> None:
     assert op.rp().userinfo(last["access_token"]).status == 401
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("name", "value", "check"),
     [
         ("PYLON_OIDC_REFRESH_IDLE_LIFETIME_SECS", "100", "refresh_token"),
