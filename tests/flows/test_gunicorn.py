@@ -14,6 +14,7 @@ import pytest
 
 from tests.flows.polling import wait_until
 from tests.storage.stores import migrate
+from tests.support.cases import each_of
 from tests.support.gunicorn import ADMIN, SECRET, Gunicorn
 
 ISSUER_HOST = "id.example.com"
@@ -153,7 +154,7 @@ def log_line(server: Gunicorn, request_id: str) -> dict[str, object]:
     return lines[0]
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@each_of("name", HOSTILE)
 def test_an_ambiguous_request_is_refused_and_hides_no_second_one(server: Gunicorn, name: str) -> None:
     """A request that two servers could read differently gets one refusal, or none, and nothing behind it is served."""
     answer = send(server, payload(server, name))
@@ -177,7 +178,7 @@ MALFORMED = {
 }
 
 
-@pytest.mark.parametrize("name", MALFORMED)
+@each_of("name", MALFORMED)
 def test_what_gunicorn_refuses_is_bare(server: Gunicorn, name: str) -> None:
     """docs/errors.md: a malformed line or header is a bare 4xx/5xx: no echo of hostile input."""
     answer = send(server, MALFORMED[name])
@@ -214,8 +215,8 @@ def test_a_lawful_chunk_extension_is_ignored(server: Gunicorn) -> None:
     assert b"See the field x." in answer  # it was read to its end
 
 
-@pytest.mark.parametrize("announced", ["1048577", "99999999999", "9" * 400])
-@pytest.mark.parametrize(("head", "status"), [(_POST + _ADMIN, b"413"), (_POST, b"403")])
+@each_of("announced", ["1048577", "99999999999", "9" * 400])
+@each_of(("head", "status"), [(_POST + _ADMIN, b"413"), (_POST, b"403")])
 def test_a_body_far_too_large_is_refused_by_its_announcement(
     server: Gunicorn, head: bytes, status: bytes, announced: str
 ) -> None:
@@ -302,7 +303,7 @@ FORGED = {
 }
 
 
-@pytest.mark.parametrize("other", [{"X-Forwarded-Ssl": "on"}, {"X-Forwarded-Protocol": "ssl"}, FORGED])
+@each_of("other", [{"X-Forwarded-Ssl": "on"}, {"X-Forwarded-Protocol": "ssl"}, FORGED])
 def test_headers_that_disagree_about_the_scheme_change_nothing(
     server: Gunicorn, other: dict[str, str]
 ) -> None:
@@ -316,7 +317,7 @@ def test_headers_that_disagree_about_the_scheme_change_nothing(
     assert (answer.status, answer.json()["issuer"]) == (200, f"https://{ISSUER_HOST}")
 
 
-@pytest.mark.parametrize("name", FORGED)
+@each_of("name", FORGED)
 def test_a_forged_header_changes_nothing(server: Gunicorn, name: str) -> None:
     """A client's header of that name changes neither the answer nor the line in the log."""
     plain = server.call("GET", DISCOVERY, host=ISSUER_HOST, headers={"X-Request-Id": f"plain-{name}"})
@@ -333,7 +334,7 @@ def test_a_forged_header_changes_nothing(server: Gunicorn, name: str) -> None:
     }
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("over", "trusted", "forwarded", "expected"),
     [
         ("port", None, "203.0.113.7", "203.0.113.7"),
@@ -377,9 +378,7 @@ def _request_line(length: int) -> bytes:
     return line + b"\r\n" + _HOST + b"\r\n"
 
 
-@pytest.mark.parametrize(
-    ("length", "status"), [(4095, b"200"), (8190, b"200"), (8191, b"414"), (65536, b"414")]
-)
+@each_of(("length", "status"), [(4095, b"200"), (8190, b"200"), (8191, b"414"), (65536, b"414")])
 def test_a_request_line_may_have_8190_bytes(server: Gunicorn, length: int, status: bytes) -> None:
     """An authorization request with a long hint passes; a longer line is 414."""
     refused = {status} if server.kind == "gunicorn" or status == b"200" else {b"414", b"431"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.cases import each_of
 from tests.support.gunicorn import ADMIN, SECRET, Gunicorn
 from tests.support.nginx import (
     BACKEND,
@@ -130,7 +131,7 @@ SPELLINGS = [
 ]
 
 
-@pytest.mark.parametrize(("method", "target"), CLOSED)
+@each_of(("method", "target"), CLOSED)
 def test_admin_paths_are_closed_to_others(
     site: NginxSite, stub: StubUpstream, method: str, target: str
 ) -> None:
@@ -142,7 +143,7 @@ def test_admin_paths_are_closed_to_others(
     assert stub.seen == []
 
 
-@pytest.mark.parametrize(("method", "target"), CLOSED)
+@each_of(("method", "target"), CLOSED)
 def test_admin_paths_are_open_to_the_backends(
     site: NginxSite, stub: StubUpstream, method: str, target: str
 ) -> None:
@@ -151,7 +152,7 @@ def test_admin_paths_are_open_to_the_backends(
     assert [seen.target for seen in stub.seen] == [target]
 
 
-@pytest.mark.parametrize(("method", "target"), OPEN)
+@each_of(("method", "target"), OPEN)
 def test_everything_else_is_open_to_everybody(
     site: NginxSite, stub: StubUpstream, method: str, target: str
 ) -> None:
@@ -160,8 +161,8 @@ def test_everything_else_is_open_to_everybody(
     assert [seen.target for seen in stub.seen] == [target]
 
 
-@pytest.mark.parametrize("target", SPELLINGS)
-@pytest.mark.parametrize("method", ["POST", "GET"])
+@each_of("target", SPELLINGS)
+@each_of("method", ["POST", "GET"])
 def test_no_spelling_gets_around_it(site: NginxSite, stub: StubUpstream, target: str, method: str) -> None:
     """However the path is written, nothing of it reaches the application from elsewhere."""
     answer = site.call(method, target, source=OUTSIDER)
@@ -170,8 +171,8 @@ def test_no_spelling_gets_around_it(site: NginxSite, stub: StubUpstream, target:
     assert stub.seen == []
 
 
-@pytest.mark.parametrize("forged", ["127.0.0.1", "::1", "unix:"])
-@pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-IP", "Forwarded", "True-Client-IP"])
+@each_of("forged", ["127.0.0.1", "::1", "unix:"])
+@each_of("header", ["X-Forwarded-For", "X-Real-IP", "Forwarded", "True-Client-IP"])
 def test_no_header_makes_an_outsider_a_backend(
     site: NginxSite, stub: StubUpstream, header: str, forged: str
 ) -> None:
@@ -180,7 +181,7 @@ def test_no_header_makes_an_outsider_a_backend(
     assert stub.seen == []
 
 
-@pytest.mark.parametrize("header", ["X-HTTP-Method-Override", "X-Method-Override", "X-HTTP-Method"])
+@each_of("header", ["X-HTTP-Method-Override", "X-Method-Override", "X-HTTP-Method"])
 def test_no_header_makes_a_delete_a_post(site: NginxSite, stub: StubUpstream, header: str) -> None:
     """The open DELETE stays one: a header that some frameworks take for the method is dropped."""
     site.call("DELETE", "/api/auth/session", source=OUTSIDER, headers={header: "POST"})
@@ -195,10 +196,8 @@ def test_the_session_path_is_guarded_like_every_other(site: NginxSite, stub: Stu
     assert stub.seen == []
 
 
-@pytest.mark.parametrize(
-    "target", ["/dev/sign-in", "/dev/sign-in/", "/DEV/sign-in", "/tenant/dev/sign-in", "/dev/sign-in?x"]
-)
-@pytest.mark.parametrize("source", [BACKEND, OUTSIDER])
+@each_of("target", ["/dev/sign-in", "/dev/sign-in/", "/DEV/sign-in", "/tenant/dev/sign-in", "/dev/sign-in?x"])
+@each_of("source", [BACKEND, OUTSIDER])
 def test_the_dev_sign_in_is_closed_to_all(
     site: NginxSite, stub: StubUpstream, target: str, source: str
 ) -> None:
@@ -208,7 +207,7 @@ def test_the_dev_sign_in_is_closed_to_all(
     assert stub.seen == []
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("allow_app", "backend", "outsider"),
     [("allow 127.0.0.2;\n", 200, 403), ("", 403, 403), ("allow 127.0.0.0/8;\n", 200, 200)],
     ids=["another address", "nobody", "a network"],
@@ -246,8 +245,8 @@ def test_sessions_through_nginx_with_the_real_application() -> None:
         assert site.call("GET", "/readyz", source=BACKEND).status == 200
 
 
-@pytest.mark.parametrize("prefix", ["", "/id/one"])
-@pytest.mark.parametrize(
+@each_of("prefix", ["", "/id/one"])
+@each_of(
     "shown",
     [
         "Bearer {admin}",
@@ -272,7 +271,7 @@ def test_introspection_by_the_admin_token_is_the_backends(
     assert seen.headers["authorization"] == headers["Authorization"]
 
 
-@pytest.mark.parametrize("shown", [None, "Basic Yzpz", "basic Yzpz"])
+@each_of("shown", [None, "Basic Yzpz", "basic Yzpz"])
 def test_introspection_by_a_client_is_open(site: NginxSite, stub: StubUpstream, shown: str | None) -> None:
     """Relying parties ask from anywhere: by Basic, or in the form."""
     headers = {} if shown is None else {"Authorization": shown}

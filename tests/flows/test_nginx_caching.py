@@ -12,6 +12,7 @@ import jwt
 import pytest
 import requests
 
+from tests.support.cases import each_of
 from tests.support.gunicorn import ADMIN, SECRET, Gunicorn, hold_port, rsa_pem
 from tests.support.nginx import (
     OUTSIDER,
@@ -73,7 +74,7 @@ def prefix(stub: StubUpstream) -> str:
     return f"/t{next(_paths)}"
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@each_of("document", DOCUMENTS)
 def test_a_public_document_is_kept(site: NginxSite, stub: StubUpstream, prefix: str, document: str) -> None:
     """With `public, max-age=300` the application is asked once, at the root of an issuer path and inserted."""
     stub.reply = Numbered(PUBLIC)
@@ -93,8 +94,8 @@ def test_the_documents_of_a_root_issuer_are_kept(stub: StubUpstream) -> None:
             stub.reply = Numbered(("Cache-Control", "no-store"))
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-@pytest.mark.parametrize(
+@each_of("document", DOCUMENTS)
+@each_of(
     "header",
     [
         ("Cache-Control", "no-store"),
@@ -118,7 +119,7 @@ def test_an_answer_that_sets_a_cookie_is_not_kept(site: NginxSite, stub: StubUps
     assert [site.call("GET", f"{prefix}/oidc/jwks").body for _ in range(2)] == [b"1", b"2"]
 
 
-@pytest.mark.parametrize("status", [404, 500, 503])
+@each_of("status", [404, 500, 503])
 def test_an_error_is_not_kept(site: NginxSite, stub: StubUpstream, prefix: str, status: int) -> None:
     """Errors carry no max-age, and are asked for anew."""
     stub.reply = Numbered(("Cache-Control", "no-store"), status=status)
@@ -126,9 +127,7 @@ def test_an_error_is_not_kept(site: NginxSite, stub: StubUpstream, prefix: str, 
     assert [(answer.status, answer.body) for answer in answers] == [(status, b"1"), (status, b"2")]
 
 
-@pytest.mark.parametrize(
-    "path", ["/oidc/authorize", "/api/auth/me", "/oidc/userinfo", "/oidc/jwks/x", "/healthz", "/"]
-)
+@each_of("path", ["/oidc/authorize", "/api/auth/me", "/oidc/userinfo", "/oidc/jwks/x", "/healthz", "/"])
 def test_nothing_else_is_kept(site: NginxSite, stub: StubUpstream, prefix: str, path: str) -> None:
     """Only the public documents are, though another answer should say that it may be."""
     stub.reply = Numbered(PUBLIC)
@@ -190,7 +189,7 @@ def test_credentials_do_not_reach_a_public_document(site: NginxSite, stub: StubU
     assert stub.seen[0].credential_free()
 
 
-@pytest.mark.parametrize(
+@each_of(
     "header",
     ["X-Forwarded-Host", "X-Forwarded-Prefix", "X-Original-URL", "X-Rewrite-URL", "Forwarded", "X-Host"],
 )
@@ -236,13 +235,13 @@ def test_head_and_get_share_an_entry(site: NginxSite, stub: StubUpstream, prefix
     assert site.call("GET", f"{prefix}/oidc/jwks").body == b"1"
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
+@each_of("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
 def test_another_method_passes_by_the_cache(
     site: NginxSite, stub: StubUpstream, prefix: str, method: str
 ) -> None:
     """It neither takes nor leaves an entry."""
     stub.reply = Numbered(PUBLIC)
-    path = f"{prefix}/oidc/jwks"
+    path = f"{prefix}/{method.lower()}/oidc/jwks"
     assert site.call(method, path).body == b"1"
     assert [site.call("GET", path).body for _ in range(2)] == [b"2", b"2"]
     assert site.call(method, path).body == b"3"
@@ -317,7 +316,7 @@ def derived() -> Iterator[tuple[NginxSite, Gunicorn]]:
         yield running, server
 
 
-@pytest.mark.parametrize(
+@each_of(
     "path", ["/.well-known/openid-configuration", "/.well-known/oauth-authorization-server", "/oidc/jwks"]
 )
 def test_a_configured_issuers_documents_come_from_the_cache(configured: NginxSite, path: str) -> None:

@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from tests.support.cases import each_of
 from tests.support.nginx import (
     OUTSIDER,
     NginxSite,
@@ -37,7 +38,7 @@ def test_nginx_accepts_the_configuration(site: NginxSite) -> None:
     assert not re.search(r"\[(warn|emerg|alert|error)\]", done.stderr)
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("lines", "status"),
     [
         (["GET /x%zz HTTP/1.1"], 400),
@@ -85,7 +86,7 @@ def test_the_error_body_cannot_be_asked_for(site: NginxSite, stub: StubUpstream)
     assert stub.seen == []
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 415, 421, 429, 500, 501, 502, 503, 504])
+@each_of("status", [400, 401, 403, 404, 405, 413, 415, 421, 429, 500, 501, 502, 503, 504])
 def test_the_applications_own_errors_pass_untouched(site: NginxSite, stub: StubUpstream, status: int) -> None:
     """An error of the application keeps its status, headers and body."""
     body = json.dumps({"error": {"code": "OURS"}}).encode()
@@ -124,8 +125,8 @@ OAUTH = (
 )
 
 
-@pytest.mark.parametrize("prefix", ["", "/id/one"])
-@pytest.mark.parametrize("endpoint", OAUTH)
+@each_of("prefix", ["", "/id/one"])
+@each_of("endpoint", OAUTH)
 def test_what_is_refused_at_an_oauth_endpoint_has_its_shape(
     site: NginxSite, stub: StubUpstream, endpoint: str, prefix: str
 ) -> None:
@@ -160,7 +161,7 @@ def test_a_refusal_of_userinfo_says_it_in_the_challenge(site: NginxSite) -> None
     assert "www-authenticate" not in site.call("GET", "/oidc/token", host="evil.test").headers
 
 
-@pytest.mark.parametrize(
+@each_of(
     "path",
     [
         "/oidc/tokens",
@@ -177,8 +178,8 @@ def test_what_is_refused_elsewhere_has_our_own_shape(site: NginxSite, path: str)
     assert_refused(site.call("POST", path, host="evil.test"), 421)
 
 
-@pytest.mark.parametrize("prefix", ["", "/id/one"])
-@pytest.mark.parametrize("endpoint", ["token", "userinfo", "revoke", "jwks"])
+@each_of("prefix", ["", "/id/one"])
+@each_of("endpoint", ["token", "userinfo", "revoke", "jwks"])
 def test_a_page_elsewhere_can_read_what_is_refused(
     site: NginxSite, stub: StubUpstream, endpoint: str, prefix: str
 ) -> None:
@@ -194,9 +195,7 @@ def test_a_page_elsewhere_can_read_what_is_refused(
         assert "access-control-allow-credentials" not in answer.headers
 
 
-@pytest.mark.parametrize(
-    "path", ["/oidc/introspect", "/oidc/authorize", "/api/auth/jwt", "/x/oidc/token/y", "/token"]
-)
+@each_of("path", ["/oidc/introspect", "/oidc/authorize", "/api/auth/jwt", "/x/oidc/token/y", "/token"])
 def test_what_is_refused_elsewhere_is_nobody_elses(site: NginxSite, stub: StubUpstream, path: str) -> None:
     """docs/endpoints.md: CORS `*` is for the endpoints where no cookie counts, and for no other."""
     answer = site.call("POST", path, body=b"x" * 70_000)
@@ -254,7 +253,7 @@ server {
         assert len(stub.seen) == 1
 
 
-@pytest.mark.parametrize("given", ["abcdefgh", "A1._-" * 12, "x" * 64])
+@each_of("given", ["abcdefgh", "A1._-" * 12, "x" * 64])
 def test_a_wellformed_request_id_is_kept(site: NginxSite, stub: StubUpstream, given: str) -> None:
     """The client's id reaches the application, the answer, the log, and a refusal."""
     answer = site.call("GET", "/x", headers={"X-Request-Id": given})
@@ -265,9 +264,7 @@ def test_a_wellformed_request_id_is_kept(site: NginxSite, stub: StubUpstream, gi
     assert refused.json()["error"]["request_id"] == given
 
 
-@pytest.mark.parametrize(
-    "given", ["", "abcdefg", "x" * 65, "with space", 'quo"te-quote', "käse-käse", "a,b,c,d,e"]
-)
+@each_of("given", ["", "abcdefg", "x" * 65, "with space", 'quo"te-quote', "käse-käse", "a,b,c,d,e"])
 def test_any_other_request_id_is_replaced(site: NginxSite, stub: StubUpstream, given: str) -> None:
     """An id of another form is dropped; one of nginx's stands in its place everywhere."""
     answer = site.call("GET", "/x", headers={"X-Request-Id": given})
@@ -331,7 +328,7 @@ def test_no_log_has_a_query_string_or_a_credential(stub: StubUpstream) -> None:
     assert logs["main-access.log"] == ""
 
 
-@pytest.mark.parametrize("hostile", ['"},{"x', "\\", "\x7f", "\xe9\xff", "'$uri"])
+@each_of("hostile", ['"},{"x', "\\", "\x7f", "\xe9\xff", "'$uri"])
 def test_a_hostile_log_line_stays_one_json_object(site: NginxSite, hostile: str) -> None:
     """Quotes, control characters and bytes that are no UTF-8 break no line, in the path and in `Host`."""
     answer = site.call("GET", f"/a{hostile}", host=f"e{hostile}.test")

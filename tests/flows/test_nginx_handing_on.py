@@ -6,6 +6,7 @@ import base64
 
 import pytest
 
+from tests.support.cases import each_of
 from tests.support.nginx import OUTSIDER, NginxSite, Reply, StubUpstream, assert_refused
 
 pytestmark = pytest.mark.usefixtures("fresh")
@@ -50,9 +51,7 @@ HOSTILE_HEADERS = [
 ]
 
 
-@pytest.mark.parametrize(
-    "path", ["/api/auth/jwt", "/oidc/jwks", "/api/auth/session", "/readyz", "/api/oidc/clients"]
-)
+@each_of("path", ["/api/auth/jwt", "/oidc/jwks", "/api/auth/session", "/readyz", "/api/oidc/clients"])
 def test_forwarding_headers_are_ours_alone(site: NginxSite, stub: StubUpstream, path: str) -> None:
     """Address and scheme are set to what nginx sees; what the client sent of them is gone, on every path."""
     forged = {"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Proto": "http", "X-Real-IP": "6.6.6.6"}
@@ -69,7 +68,7 @@ def test_the_address_is_the_clients(site: NginxSite, stub: StubUpstream) -> None
     assert stub.seen[0].headers.all("x-forwarded-for") == [OUTSIDER]
 
 
-@pytest.mark.parametrize("name", HOSTILE_HEADERS)
+@each_of("name", HOSTILE_HEADERS)
 def test_headers_that_some_software_would_believe_are_dropped(
     site: NginxSite, stub: StubUpstream, name: str
 ) -> None:
@@ -95,7 +94,7 @@ def test_credentials_and_cookies_arrive_unchanged(site: NginxSite, stub: StubUps
         assert stub.seen[0].headers.all(name) == [value]
 
 
-@pytest.mark.parametrize(
+@each_of(
     "target",
     [
         "/oidc/authorize?a=%2e%2F&b=c+d&a=2&",
@@ -111,7 +110,7 @@ def test_the_target_arrives_as_sent(site: NginxSite, stub: StubUpstream, target:
     assert stub.seen[0].target == target
 
 
-@pytest.mark.parametrize("size", [0, 1, 4096, 65_536])
+@each_of("size", [0, 1, 4096, 65_536])
 def test_a_body_of_64_kib_passes_unchanged(site: NginxSite, stub: StubUpstream, size: int) -> None:
     """65,536 bytes are the application's to judge; every byte arrives."""
     body = bytes(n * 31 % 256 for n in range(size))
@@ -125,7 +124,7 @@ def test_one_byte_more_is_refused(site: NginxSite, stub: StubUpstream) -> None:
     assert stub.seen == []
 
 
-@pytest.mark.parametrize(("size", "status"), [(65_536, 200), (65_537, 413)])
+@each_of(("size", "status"), [(65_536, 200), (65_537, 413)])
 def test_a_chunked_body_has_the_same_cap(site: NginxSite, stub: StubUpstream, size: int, status: int) -> None:
     """Without a Content-Length it is the bytes received that count; the application gets a length."""
     head = f"POST /x HTTP/1.1\r\nHost: {site.authority}\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -144,7 +143,7 @@ def test_a_request_line_of_8_kib_passes(site: NginxSite, stub: StubUpstream) -> 
     assert stub.seen[0].target == target
 
 
-@pytest.mark.parametrize(
+@each_of(
     "target",
     [
         "/" + "a/" * 4000 + "a",

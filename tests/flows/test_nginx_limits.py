@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import pytest
 
+from tests.support.cases import each_of
 from tests.support.nginx import (
     BACKEND,
     OUTSIDER,
@@ -112,7 +113,7 @@ def test_the_refusal_says_when_to_come_back(site: NginxSite) -> None:
     assert answer.headers["retry-after"] == "1"
 
 
-@pytest.mark.parametrize(
+@each_of(
     "target",
     ["/oidc/jwks", "/.well-known/openid-configuration", "/tenant/oidc/jwks", "/readyz", "/api/oidc/clients"],
 )
@@ -193,7 +194,7 @@ PREFLIGHT = (
 )
 
 
-@pytest.mark.parametrize("path", ["/oidc/token", "/oidc/userinfo", "/oidc/revoke"])
+@each_of("path", ["/oidc/token", "/oidc/userinfo", "/oidc/revoke"])
 def test_preflights_are_not_one_client(site: NginxSite, path: str) -> None:
     """They carry no credential: those of all pages behind one address do not count as one credential's."""
     assert flood(site, BURST + 50, *PREFLIGHT, method="OPTIONS", target=path) == {200: BURST + 50}

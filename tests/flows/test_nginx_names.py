@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.cases import each_of
 from tests.support.nginx import NAME, NginxSite, StubUpstream, assert_refused
 
 pytestmark = pytest.mark.usefixtures("fresh")
@@ -40,7 +41,7 @@ def on_443(stub: StubUpstream) -> Iterator[NginxSite]:
         yield running
 
 
-@pytest.mark.parametrize(
+@each_of(
     "host",
     ["{name}:{port}", "{NAME}:{port}", "{name}.:{port}"],
     ids=["as configured", "upper case", "trailing dot"],
@@ -52,14 +53,14 @@ def test_the_right_host_is_handed_on_as_received(site: NginxSite, stub: StubUpst
     assert stub.seen[0].headers.all("host") == [sent]
 
 
-@pytest.mark.parametrize("host", [NAME, NAME.upper(), f"{NAME}.", f"{NAME}:443", f"{NAME}.:443"])
+@each_of("host", [NAME, NAME.upper(), f"{NAME}.", f"{NAME}:443", f"{NAME}.:443"])
 def test_port_443_may_be_left_out(on_443: NginxSite, stub: StubUpstream, host: str) -> None:
     """Where the public port is 443, `Host` has it or not."""
     assert on_443.call("GET", "/x", host=host).status == 200
     assert stub.seen[0].headers.all("host") == [host]
 
 
-@pytest.mark.parametrize(
+@each_of(
     "host",
     [
         "{name}",
@@ -95,9 +96,7 @@ def test_another_host_is_refused(site: NginxSite, stub: StubUpstream, host: str)
     assert b"evil" not in answer.body
 
 
-@pytest.mark.parametrize(
-    "host", [f"{NAME}:8443", f"{NAME}:80", f"{NAME}:443:443", f"{NAME}:", f"{NAME}:0443"]
-)
+@each_of("host", [f"{NAME}:8443", f"{NAME}:80", f"{NAME}:443:443", f"{NAME}:", f"{NAME}:0443"])
 def test_another_port_than_443_is_refused(on_443: NginxSite, stub: StubUpstream, host: str) -> None:
     """Where the public port is 443, another port in `Host` is refused."""
     assert_refused(on_443.call("GET", "/x", host=host), 421)
@@ -113,7 +112,7 @@ def test_a_request_without_host_is_refused(site: NginxSite, stub: StubUpstream) 
     assert stub.seen == []
 
 
-@pytest.mark.parametrize(
+@each_of(
     "authority", ["evil.test", "{host}", "other.example.test:{port}", "{name}", "{name}:9999", "user@{host}"]
 )
 def test_an_absolute_form_target_is_refused(site: NginxSite, stub: StubUpstream, authority: str) -> None:
@@ -145,7 +144,7 @@ def test_a_host_other_than_the_tls_name_is_refused_on_443(on_443: NginxSite, stu
     assert stub.seen == []
 
 
-@pytest.mark.parametrize("sni", ["evil.test", None], ids=["unknown", "none"])
+@each_of("sni", ["evil.test", None], ids=["unknown", "none"])
 def test_tls_for_an_unknown_name_ends_in_the_handshake(site: NginxSite, sni: str | None) -> None:
     """No certificate is shown to who asks for a name that is not served, or for none."""
     with pytest.raises(ssl.SSLError, match=r"(?i)unrecognized.name"):
@@ -166,14 +165,14 @@ def test_the_redirect_leaves_443_out(on_443: NginxSite) -> None:
     assert answer.headers.all("location") == [f"https://{NAME}/"]
 
 
-@pytest.mark.parametrize("host", ["{name}:9999", "{name}:evil.test", "{NAME}."])
+@each_of("host", ["{name}:9999", "{name}:evil.test", "{NAME}."])
 def test_the_redirect_never_repeats_the_clients_host(site: NginxSite, host: str) -> None:
     """Nothing of the client's `Host` is in the redirect."""
     answer = site.call("GET", "//evil.test/", host=host.format(name=NAME, NAME=NAME.upper()), tls=False)
     assert answer.headers.all("location") == [f"{site.origin}//evil.test/"]
 
 
-@pytest.mark.parametrize("target", ["/", "/oidc/jwks", "http://evil.test/"])
+@each_of("target", ["/", "/oidc/jwks", "http://evil.test/"])
 def test_plain_http_for_an_unknown_name_is_refused(site: NginxSite, target: str) -> None:
     """The default server of port 80 redirects nobody."""
     answer = site.call("GET", target, host="evil.test", tls=False)
@@ -198,7 +197,7 @@ def test_http2_host_beside_authority_cannot_differ(site: NginxSite, stub: StubUp
     assert stub.seen == []
 
 
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@each_of("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_modern_tls_is_spoken(site: NginxSite, version: ssl.TLSVersion) -> None:
     """TLS 1.2 and 1.3, with forward secrecy."""
     context = site.trust()
@@ -213,7 +212,7 @@ def test_modern_tls_is_spoken(site: NginxSite, version: ssl.TLSVersion) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
-@pytest.mark.parametrize("version", ["TLSv1", "TLSv1_1"])
+@each_of("version", ["TLSv1", "TLSv1_1"])
 def test_old_tls_is_refused(site: NginxSite, version: str) -> None:
     """TLS 1.0 and 1.1 are refused, though the surrounding nginx.conf switches them on, as Debian's does."""
     context = site.trust()

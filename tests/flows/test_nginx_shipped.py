@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
+from tests.support.cases import each_of
 from tests.support.gunicorn import PROJECT
 from tests.support.nginx import SHIPPED
 
@@ -27,7 +26,7 @@ def directives(name: str) -> list[str]:
     return [line for line in bare if line]
 
 
-@pytest.mark.parametrize("name", FILES)
+@each_of("name", FILES)
 def test_every_file_is_explained(name: str) -> None:
     """Each file begins with what it is for, and has its line in the page."""
     assert read(name).startswith("# ")
@@ -39,7 +38,7 @@ def test_the_page_names_no_file_that_is_absent() -> None:
     assert sorted(re.findall(r"^\| `([\w./-]+\.(?:conf|example))` \|", PAGE, re.MULTILINE)) == FILES
 
 
-@pytest.mark.parametrize("name", FILES)
+@each_of("name", FILES)
 def test_every_include_leads_somewhere(name: str) -> None:
     """What is included is shipped, or is the operator's local.conf."""
     for line in directives(name):
@@ -47,7 +46,7 @@ def test_every_include_leads_somewhere(name: str) -> None:
             assert target == "local.conf" or target in FILES
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name != "local.conf.example"])
+@each_of("name", [name for name in FILES if name != "local.conf.example"])
 def test_what_differs_from_site_to_site_is_in_local_conf_alone(name: str) -> None:
     """No other file has an absolute path, an address to listen on, a name or a certificate."""
     ours = re.compile(

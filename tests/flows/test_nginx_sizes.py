@@ -9,6 +9,7 @@ import pytest
 
 from tests.flows.behind_nginx import OUT, Behind, Visitor, behind_nginx
 from tests.support.app import query_of
+from tests.support.cases import each_of
 
 #: Each is refused nowhere, or at the first step; what comes back with the code is what was sent.
 STATES = {
@@ -27,8 +28,8 @@ def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
         yield running
 
 
-@pytest.mark.parametrize("name", STATES)
-@pytest.mark.parametrize("method", ["GET", "POST"])
+@each_of("name", STATES)
+@each_of("method", ["GET", "POST"])
 def test_a_long_state_comes_back_with_the_code(behind: Behind, method: str, name: str) -> None:
     """What passes the first step passes the last one: a redirect with all of it comes through nginx."""
     state = STATES[name]
@@ -41,8 +42,8 @@ def test_a_long_state_comes_back_with_the_code(behind: Behind, method: str, name
     assert Visitor(behind).redeem(came["code"]).status == 200
 
 
-@pytest.mark.parametrize("size", [8_500, 20_000, 60_000])
-@pytest.mark.parametrize("character", ["x", '"'])
+@each_of("size", [8_500, 20_000, 60_000])
+@each_of("character", ["x", '"'])
 def test_a_state_that_is_too_long_is_refused_before_the_sign_in(
     behind: Behind, size: int, character: str
 ) -> None:
@@ -61,7 +62,7 @@ def test_a_state_that_is_too_long_is_refused_before_the_sign_in(
         assert answer.headers["content-type"].startswith("text/html")
 
 
-@pytest.mark.parametrize("size", [10, 7_500, 20_000, 60_000])
+@each_of("size", [10, 7_500, 20_000, 60_000])
 def test_a_long_state_at_logout_is_answered_by_the_application(behind: Behind, size: int) -> None:
     """Each is kept whole, dropped, or refused on a page; the way on leads through nginx."""
     visitor = Visitor(behind)

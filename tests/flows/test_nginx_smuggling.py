@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.support.cases import each_of
 from tests.support.gunicorn import ADMIN, SECRET, SERVERS, Gunicorn
 from tests.support.nginx import NginxSite, StubUpstream, assert_refused
 
@@ -124,7 +125,7 @@ def test_two_requests_on_a_connection_get_two_answers(site: NginxSite, stub: Stu
     assert len(stub.seen) == 2
 
 
-@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
+@each_of("case", REFUSED, ids=lambda case: case.name)
 def test_ambiguous_framing_is_refused(site: NginxSite, stub: StubUpstream, case: Attack) -> None:
     """A request whose end two readers could see differently is 4xx or 501, one answer, and goes no further."""
     answers = site.exchange(case.payload(site), timeout=2)
@@ -134,7 +135,7 @@ def test_ambiguous_framing_is_refused(site: NginxSite, stub: StubUpstream, case:
     assert stub.seen == []
 
 
-@pytest.mark.parametrize("case", MADE_PLAIN, ids=lambda case: case.name)
+@each_of("case", MADE_PLAIN, ids=lambda case: case.name)
 def test_what_is_read_in_one_way_stays_one_request(site: NginxSite, stub: StubUpstream, case: Attack) -> None:
     """Chunks, extensions, trailers and bare line feeds are written anew: a length, and the hidden request in the body."""
     answers = site.exchange(case.payload(site), timeout=0.3)
@@ -150,7 +151,7 @@ def test_what_is_read_in_one_way_stays_one_request(site: NginxSite, stub: StubUp
         )
 
 
-@pytest.mark.parametrize("case", [*REFUSED, *MADE_PLAIN], ids=lambda case: case.name)
+@each_of("case", [*REFUSED, *MADE_PLAIN], ids=lambda case: case.name)
 def test_nothing_is_smuggled_to_the_real_application(real: tuple[NginxSite, Gunicorn], case: Attack) -> None:
     """Through nginx and gunicorn there is one answer, and the hidden request is never run."""
     site, server = real

@@ -1,7 +1,7 @@
 """Cases that one fault fails together are one test: a subtest a case.
 
 `each_of` is written like `pytest.mark.parametrize`, and may stand over another one of them. Its cases share what the test
-asks for, so it is for cases that leave nothing behind.
+asks for, so it is for cases that leave nothing behind. What the test asks for and can `forget` does so between two cases.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ def each_of(
         @functools.wraps(test)
         def run(subtests: pytest.Subtests, **asked: Any) -> None:
             for number, (case, name) in enumerate(cases):
+                if number:
+                    _forget(asked.values())
                 with subtests.test(msg=name or _name(given, number, case)):
                     more = {"subtests": subtests} if wants_subtests else {}
                     test(**asked, **more, **dict(zip(words, case, strict=True)))
@@ -47,6 +49,13 @@ def each_of(
         return run
 
     return wrap
+
+
+def _forget(shared: Iterable[object]) -> None:
+    for each in shared:
+        forget = getattr(each, "forget", None)
+        if callable(forget):
+            forget()
 
 
 def _case(value: Any, *, single: bool) -> tuple[tuple[Any, ...], str | None]:
