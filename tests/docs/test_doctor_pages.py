@@ -17,7 +17,7 @@ HOW = "write them again: .venv/bin/python -m tests.docs.doctor_pages docs"
 
 
 def test_every_page_is_the_one_that_the_data_makes() -> None:
-    """Issue "doctor": a page a finding, generated from the same data as the findings."""
+    """docs/doctor/README.md: a page a finding, generated from the same data as the findings."""
     there = {f"doctor/{path.name}" for path in (PROJECT / "docs/doctor").glob("*.md")} | {
         "troubleshooting.md"
     }
@@ -38,7 +38,7 @@ def test_a_page_of_a_finding_that_is_no_more_is_removed(tmp_path) -> None:
 
 @each_of("kind", kinds().values(), ids=lambda kind: kind.id)
 def test_a_finding_tells_cause_and_remedy(kind: Kind) -> None:
-    """Issue "doctor": symptom, cause, fix and how to verify; what is an error of a pylon-oidc can be fixed."""
+    """docs/doctor/README.md: symptom, cause, fix and how to verify; what is an error of a pylon-oidc can be fixed."""
     assert re.fullmatch(r"[a-z0-9-]+", kind.id)
     assert kind.severity in {"error", "warning", "note"}
     assert kind.title and kind.cause.endswith(".")

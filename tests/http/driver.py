@@ -62,6 +62,7 @@ class House:
 
     def __post_init__(self) -> None:
         self._webtest = TestApp(self.app, cookiejar=_NoCookies())
+        self._logged_before = len(self.log.getvalue())
 
     def ask(
         self,
@@ -154,8 +155,8 @@ class House:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """Every line of the log so far, parsed."""
-        return [jsonlib.loads(line) for line in self.log.getvalue().splitlines()]
+        """Every line of the log since this application was made, parsed."""
+        return [jsonlib.loads(line) for line in self.log.getvalue()[self._logged_before :].splitlines()]
 
     @property
     def requests_logged(self) -> list[dict[str, Any]]:
@@ -170,7 +171,7 @@ def unverified_claims(token: str) -> dict[str, Any]:
 
 
 def refused(answer: Answer, status: int, code: str) -> dict[str, Any]:
-    """Check that an answer is the refusal of that code, in the shape of §7 to the letter; its `error`
+    """Check that an answer is the refusal of that code, in the shape of docs/errors.md to the letter; its `error`
     member.
     """
     if isinstance(answer.json()["error"], str):
@@ -201,7 +202,7 @@ def _refused_as_oauth(answer: Answer, status: int, code: str) -> dict[str, Any]:
 
 
 def well_shaped(answer: Answer) -> dict[str, Any]:
-    """Check the shape of an error (§7): `{"error": {code, message, hint?, request_id}}` and the standing
+    """Check the shape of an error (docs/errors.md): `{"error": {code, message, hint?, request_id}}` and the standing
     headers.
     """
     check_standing_headers(answer)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from tests.http.driver import House, refused
+from tests.support.cases import each_of
 
 FACTS: dict[str, Any] = {
     "department": "R&D", "seats": 3, "ratio": 0.5, "beta": False, "teams": ["a", "b"], "none": [],
@@ -66,7 +65,7 @@ BAD: list[tuple[Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("attributes", "field"), BAD)
+@each_of(("attributes", "field"), BAD)
 def test_what_cannot_be_kept_is_refused_by_its_name(house: House, attributes: Any, field: str) -> None:
     """docs/sessions.md: names of 64 characters without a meaning of their own, plain values, 64 of them, 8 KiB."""
     for method, path, body in (

@@ -1,4 +1,4 @@
-"""Contract §5: bodies are JSON objects of at most 64 KiB, strictly."""
+"""docs/endpoints.md: bodies are JSON objects of at most 64 KiB, strictly."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import io
 import json
 from typing import Any
 
-import pytest
-
 from tests.http.driver import House, refused
+from tests.support.cases import each_of
 from tests.support.gunicorn import Answer
 
 SESSION = "/api/auth/session"
@@ -59,22 +58,22 @@ NOT_AN_OBJECT: dict[str, bytes] = {
 }
 
 
-@pytest.mark.parametrize("body", NOT_AN_OBJECT.values(), ids=NOT_AN_OBJECT.keys())
+@each_of("body", NOT_AN_OBJECT.values(), ids=NOT_AN_OBJECT.keys())
 def test_what_is_no_strict_json_object_is_refused(house: House, body: bytes) -> None:
-    """§5: bodies are JSON objects; `NaN` is 400 `INVALID_BODY` (RFC 8259 §2, §8.1)."""
+    """Bodies are JSON objects; `NaN` is 400 `INVALID_BODY` (RFC 8259 §2, §8.1)."""
     refused(_begin(house, body), 400, "INVALID_BODY")
     refused(_mint(house, body), 400, "INVALID_BODY")
 
 
-@pytest.mark.parametrize("value", [b"NaN", b"-Infinity", b"[1, NaN]"])
+@each_of("value", [b"NaN", b"-Infinity", b"[1, NaN]"])
 def test_a_number_that_json_has_not_is_refused_by_its_fields_name(house: House, value: bytes) -> None:
-    """§5: `NaN` is 400 `INVALID_BODY`, naming the field where there is one."""
+    """`NaN` is 400 `INVALID_BODY`, naming the field where there is one."""
     answer = _begin(house, b'{"user_id": "u", "auth_time": %b, "acr": "1"}' % value)
     assert "auth_time" in refused(answer, 400, "INVALID_BODY")["message"]
 
 
 def test_an_empty_body_is_no_object(house: House) -> None:
-    """§5: bodies are JSON objects; an empty one signs nobody in."""
+    """Bodies are JSON objects; an empty one signs nobody in."""
     refused(_begin(house, b""), 400, "INVALID_BODY")
     refused(house.ask("POST", SESSION, admin=True, content_type="application/json"), 400, "INVALID_BODY")
 
@@ -93,29 +92,27 @@ WRONG: dict[str, list[Any]] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("field", "value"), [(field, value) for field, values in WRONG.items() for value in values]
-)
+@each_of(("field", "value"), [(field, value) for field, values in WRONG.items() for value in values])
 def test_a_wrong_type_is_refused_by_its_name(house: House, field: str, value: Any) -> None:
-    """§5: a wrong type is 400 `INVALID_BODY`, naming the field."""
+    """A wrong type is 400 `INVALID_BODY`, naming the field."""
     answer = house.ask("POST", SESSION, admin=True, json={"user_id": "u", field: value})
     assert field in refused(answer, 400, "INVALID_BODY")["message"]
 
 
-@pytest.mark.parametrize("field", ["user", "User_id", "user-id", "sid", "token", "nonce", "_", "exp"])
+@each_of("field", ["user", "User_id", "user-id", "sid", "token", "nonce", "_", "exp"])
 def test_an_unknown_field_is_refused_by_its_name(house: House, field: str) -> None:
-    """§5: an unknown field is 400 `INVALID_BODY`, naming the field."""
+    """An unknown field is 400 `INVALID_BODY`, naming the field."""
     answer = house.ask("POST", SESSION, admin=True, json={"user_id": "u", field: "x"})
     assert f" {field}." in refused(answer, 400, "INVALID_BODY")["message"]
 
 
 def test_a_missing_user_id_is_refused_by_its_name(house: House) -> None:
-    """§5: `user_id` is the one field that must be there."""
+    """`user_id` is the one field that must be there."""
     answer = house.ask("POST", SESSION, admin=True, json={})
     assert "user_id" in refused(answer, 400, "INVALID_BODY")["message"]
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("body", "field"),
     [
         (b'{"user_id": "a", "user_id": "b"}', "user_id"),
@@ -125,17 +122,15 @@ def test_a_missing_user_id_is_refused_by_its_name(house: House) -> None:
     ],
 )
 def test_a_repeated_key_is_refused_by_its_name(house: House, body: bytes, field: str) -> None:
-    """§5: a repeated key is 400 `INVALID_BODY`, naming the field, however it is spelled and wherever it
+    """A repeated key is 400 `INVALID_BODY`, naming the field, however it is spelled and wherever it
     stands.
     """
     assert field in refused(_begin(house, body), 400, "INVALID_BODY")["message"]
 
 
-@pytest.mark.parametrize(
-    "name", ["<script>alert(1)</script>", "a b", "\n", "é", "x" * 65, "a\0", '"', "%s", "\x1b[31m"]
-)
+@each_of("name", ["<script>alert(1)</script>", "a b", "\n", "é", "x" * 65, "a\0", '"', "%s", "\x1b[31m"])
 def test_a_hostile_field_name_is_not_echoed(house: House, name: str) -> None:
-    """§7: no echo of hostile input."""
+    """docs/errors.md: no echo of hostile input."""
     for body in ({"user_id": "u", name: 1}, {"user_id": "u", "claims": {name: 1}}):
         answer = house.ask("POST", SESSION, admin=True, json=body)
         message = refused(answer, 400, "INVALID_BODY")["message"]
@@ -143,19 +138,19 @@ def test_a_hostile_field_name_is_not_echoed(house: House, name: str) -> None:
         assert json.dumps(name)[1:-1].encode() not in answer.body
 
 
-@pytest.mark.parametrize("name", ["user_id`", "user_id` - at `$.claims", "device`x", "`"])
+@each_of("name", ["user_id`", "user_id` - at `$.claims", "device`x", "`"])
 def test_a_field_whose_name_looks_like_a_message_names_no_other_field(house: House, name: str) -> None:
-    """§7: the field that is said to be at fault is that one, or none."""
+    """docs/errors.md: the field that is said to be at fault is that one, or none."""
     answer = house.ask("POST", SESSION, admin=True, json={"user_id": "u", name: 1})
     assert "field" not in refused(answer, 400, "INVALID_BODY")["message"]
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("claim", "value"),
     [("sub", "x"), ("aud", "x"), ("name", 1), ("email_verified", "true"), ("updated_at", True)],
 )
 def test_claims_outside_the_standard_are_refused_by_name(house: House, claim: str, value: Any) -> None:
-    """§5: a member of `claims` outside OpenID Connect Core §5.1 is refused; they are type-checked (S17)."""
+    """A member of `claims` outside OpenID Connect Core §5.1 is refused; they are type-checked (docs/endpoints.md)."""
     answer = house.ask("POST", SESSION, admin=True, json={"user_id": "u", "claims": {claim: value}})
     assert f"claims.{claim}" in refused(answer, 400, "INVALID_BODY")["message"]
 
@@ -164,9 +159,9 @@ def _padded(size: int) -> bytes:
     return b'{"user_id": "u"}'.ljust(size)
 
 
-@pytest.mark.parametrize("chunked", [False, True])
+@each_of("chunked", [False, True])
 def test_64_kib_are_taken_and_one_byte_more_is_not(house: House, chunked: bool) -> None:
-    """§5: at most 64 KiB (413 `BODY_TOO_LARGE`), announced or chunked."""
+    """At most 64 KiB (413 `BODY_TOO_LARGE`), announced or chunked."""
     for size, status in [(MOST, 201), (MOST + 1, 413)]:
         environ = {"CONTENT_LENGTH": None, "HTTP_TRANSFER_ENCODING": "chunked"} if chunked else {}
         answer = _begin(house, _padded(size), environ=environ)
@@ -176,7 +171,7 @@ def test_64_kib_are_taken_and_one_byte_more_is_not(house: House, chunked: bool) 
 
 
 def test_a_mint_takes_64_kib_and_not_one_byte_more(house: House) -> None:
-    """§6: Body: none, or an object; checked in this order: 401, 413."""
+    """Body: none, or an object; checked in this order: 401, 413."""
     assert _mint(house, b"{}".ljust(MOST)).status == 200
     refused(_mint(house, b"{}".ljust(MOST + 1)), 413, "BODY_TOO_LARGE")
 
@@ -221,28 +216,28 @@ OTHER_TYPES = [
 ]
 
 
-@pytest.mark.parametrize("content_type", GOOD_TYPES)
+@each_of("content_type", GOOD_TYPES)
 def test_json_may_name_its_charset(house: House, content_type: str) -> None:
     """RFC 9110 §8.3.1: media types are case-insensitive; RFC 8259 §8.1: UTF-8."""
     assert _begin(house, b'{"user_id": "u"}', content_type=content_type).status == 201
     assert _mint(house, b"{}", content_type=content_type).status == 200
 
 
-@pytest.mark.parametrize("content_type", OTHER_TYPES)
+@each_of("content_type", OTHER_TYPES)
 def test_another_content_type_is_415(house: House, content_type: str | None) -> None:
-    """§5: another `Content-Type` 415."""
+    """Another `Content-Type` 415."""
     refused(_begin(house, b'{"user_id": "u"}', content_type=content_type), 415, "UNSUPPORTED_MEDIA_TYPE")
     refused(_mint(house, b"{}", content_type=content_type), 415, "UNSUPPORTED_MEDIA_TYPE")
 
 
 def test_413_comes_before_415_and_415_before_400(house: House) -> None:
-    """§5: checked in this order: 413/415/400."""
+    """Checked in this order: 413/415/400."""
     refused(_begin(house, b"x" * (MOST + 1), content_type="text/plain"), 413, "BODY_TOO_LARGE")
     refused(_begin(house, b"{", content_type="text/plain"), 415, "UNSUPPORTED_MEDIA_TYPE")
 
 
 def test_text_of_every_script_is_kept(house: House) -> None:
-    """§5: what the sign-in said, `/me` says, to the character; NUL and unpaired escapes of pairs included."""
+    """What the sign-in said, `/me` says, to the character; NUL and unpaired escapes of pairs included."""
     said = {"device": "Привет 👋 \u0000 \u2028", "tenant_id": "テナント", "claims": {"name": "Zoë\u202e"}}
     token = house.sign_in(**said)["token"]
     me = house.me(token).json()
@@ -250,7 +245,7 @@ def test_text_of_every_script_is_kept(house: House) -> None:
 
 
 def test_a_huge_whole_number_in_a_claim_is_no_failure(house: House) -> None:
-    """§7: no input makes a 500: a number of 4,000 digits is kept or refused."""
+    """docs/errors.md: no input makes a 500: a number of 4,000 digits is kept or refused."""
     body = b'{"user_id": "u", "claims": {"updated_at": ' + b"9" * 4000 + b"}}"
     answer = _begin(house, body)
     assert answer.status in {201, 400}

@@ -1,4 +1,4 @@
-"""S41: a canary put in every secret, token and cookie appears in no log line, whatever fails."""
+"""docs/security.md: a canary put in every secret, token and cookie appears in no log line, whatever fails."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from service.storage.interface import StoreUnavailable
 from tests.http.broken_store import BrokenStore
 from tests.http.conftest import Serve
 from tests.http.driver import START, House
+from tests.support.cases import each_of
 from tests.support.gunicorn import rsa_pem
 
 SECRET = "canary0secret-" + "x9K" * 12
@@ -138,11 +139,11 @@ def _check(house: House, libraries_log: pytest.LogCaptureFixture, given_out: lis
     assert len(house.lines) > 20
 
 
-@pytest.mark.parametrize("alg", ["HS256", "RS256"])
+@each_of("alg", ["HS256", "RS256"])
 def test_no_secret_is_logged_when_all_goes_its_way(
     serve: Serve, libraries_log: pytest.LogCaptureFixture, alg: str
 ) -> None:
-    """S41: a canary in every secret, token and cookie appears in no log line, at debug level, of libraries
+    """docs/security.md: a canary in every secret, token and cookie appears in no log line, at debug level, of libraries
     either.
     """
     house = _serve(serve, PYLON_JWT_ALG=alg)
@@ -172,11 +173,11 @@ def _errors(token: str) -> list[Exception]:
     ]
 
 
-@pytest.mark.parametrize("number", range(6))
+@each_of("number", range(6))
 def test_no_secret_is_logged_when_the_handlers_raise(
     serve: Serve, libraries_log: pytest.LogCaptureFixture, number: int
 ) -> None:
-    """S41: nor where a failure has the secret in its own words."""
+    """docs/security.md: nor where a failure has the secret in its own words."""
     error = _errors(UNKNOWN)[number]
     house = _serve(serve, store_of=lambda _: BrokenStore(error))
     answers = [house.ask(**request) for request in _requests(UNKNOWN)]
@@ -188,7 +189,7 @@ def test_no_secret_is_logged_when_the_handlers_raise(
 
 
 def test_no_secret_stands_in_a_repr() -> None:
-    """§2: what holds a secret does not show it, so that no traceback or debug line does."""
+    """docs/settings.md: what holds a secret does not show it, so that no traceback or debug line does."""
     from service.settings import read_settings
 
     reading = read_settings(

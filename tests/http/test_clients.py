@@ -1,4 +1,4 @@
-"""Contract §5, §7: `/api/oidc/clients` and its kin: for the admin token; the codes of their refusals."""
+"""docs/endpoints.md, docs/errors.md: `/api/oidc/clients` and its kin: for the admin token; the codes of their refusals."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from tests.http.conftest import Serve
 from tests.http.driver import ISSUER, House, refused
+from tests.support.cases import each_of
 from tests.support.gunicorn import ADMIN, Answer, rsa_pem
 
 CLIENTS = "/api/oidc/clients"
@@ -35,7 +36,7 @@ def _add(house: House, **members: Any) -> Answer:
 
 
 def test_a_client_is_made_shown_changed_and_removed(house: House) -> None:
-    """§5: 201 with the secret, shown now alone; then metadata without it; then gone."""
+    """201 with the secret, shown now alone; then metadata without it; then gone."""
     made = _add(house, client_name="One")
     assert made.status == 201
     shown = made.json()
@@ -58,9 +59,9 @@ def test_a_client_is_made_shown_changed_and_removed(house: House) -> None:
         refused(house.ask(method, path, admin=True), 404, "NOT_FOUND")
 
 
-@pytest.mark.parametrize("client_id", ["https://rp.example/", "a/b", "/", "secret", "a/secrets", "a//b"])
+@each_of("client_id", ["https://rp.example/", "a/b", "/", "secret", "a/secrets", "a//b"])
 def test_a_client_id_may_hold_slashes(house: House, client_id: str) -> None:
-    """§5: a client id is visible ASCII, often an address; what was made under it is found under it."""
+    """A client id is visible ASCII, often an address; what was made under it is found under it."""
     assert _add(house, client_id=client_id).status == 201
     path = f"{CLIENTS}/{client_id}"
     assert house.ask("GET", path, admin=True).json()["client_id"] == client_id
@@ -69,7 +70,7 @@ def test_a_client_id_may_hold_slashes(house: House, client_id: str) -> None:
 
 
 def test_a_taken_id_is_409(house: House) -> None:
-    """§7: 409 `CLIENT_EXISTS`, for one of the environment too; what is there stays."""
+    """docs/errors.md: 409 `CLIENT_EXISTS`, for one of the environment too; what is there stays."""
     assert _add(house, client_id="one", client_name="first").status == 201
     for client_id in ("one", "fixed"):
         refused(_add(house, client_id=client_id, client_name="second"), 409, "CLIENT_EXISTS")
@@ -77,7 +78,7 @@ def test_a_taken_id_is_409(house: House) -> None:
 
 
 def test_a_client_of_the_environment_is_not_changed_here(house: House) -> None:
-    """§7: 409 `CLIENT_READ_ONLY`."""
+    """docs/errors.md: 409 `CLIENT_READ_ONLY`."""
     path = f"{CLIENTS}/fixed"
     for request_of in (
         {"method": "PUT", "path": path, "json": {"redirect_uris": ["https://other.example"]}},
@@ -98,9 +99,9 @@ WRONG: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("member", WRONG)
+@each_of("member", WRONG)
 def test_a_wrong_member_is_refused_by_its_name(house: House, member: str) -> None:
-    """§7: 400 `INVALID_CLIENT_METADATA`: the message names the member, the hint says what to write; no secret."""
+    """docs/errors.md: 400 `INVALID_CLIENT_METADATA`: the message names the member, the hint says what to write; no secret."""
     error = refused(_add(house, **WRONG[member]), 400, "INVALID_CLIENT_METADATA")
     assert f" {member}." in error["message"]
     assert error["hint"].startswith(f"{member}: ") and "; " in error["hint"]
@@ -108,9 +109,9 @@ def test_a_wrong_member_is_refused_by_its_name(house: House, member: str) -> Non
     assert len(house.ask("GET", CLIENTS, admin=True).json()["clients"]) == 1
 
 
-@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "a b", "\n", "é", "x" * 65, "", "\x1b[31m"])
+@each_of("name", ["<script>alert(1)</script>", "a b", "\n", "é", "x" * 65, "", "\x1b[31m"])
 def test_a_hostile_member_name_is_not_echoed(house: House, name: str) -> None:
-    """§7: no echo of hostile input, in the hint either."""
+    """docs/errors.md: no echo of hostile input, in the hint either."""
     answer = _add(house, **{name: 1})
     error = refused(answer, 400, "INVALID_CLIENT_METADATA")
     assert error["hint"] == "a member: is not known; leave it out"
@@ -118,7 +119,7 @@ def test_a_hostile_member_name_is_not_echoed(house: House, name: str) -> None:
 
 
 def test_a_change_keeps_id_secret_and_kind(house: House) -> None:
-    """§5: the id cannot be changed, the secret is not set here, and a confidential client stays one."""
+    """The id cannot be changed, the secret is not set here, and a confidential client stays one."""
     _add(house, client_id="one")
     for more, member in [
         ({"client_id": "two"}, "client_id"),
@@ -149,9 +150,9 @@ ADMIN_ROUTES = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path"), ADMIN_ROUTES)
+@each_of(("method", "path"), ADMIN_ROUTES)
 def test_it_is_for_the_admin_token(house: House, serve: Serve, method: str, path: str) -> None:
-    """§5: 403 `FORBIDDEN` without it, whatever the body or the id is; unset, the admin API is closed."""
+    """403 `FORBIDDEN` without it, whatever the body or the id is; unset, the admin API is closed."""
     token = house.sign_in()["token"]
     for headers in ({}, {"Authorization": f"Bearer {token}"}, {"Authorization": f"Basic {ADMIN}"}):
         refused(house.ask(method, path, headers=headers, body=b"{"), 403, "FORBIDDEN")
@@ -161,7 +162,7 @@ def test_it_is_for_the_admin_token(house: House, serve: Serve, method: str, path
 
 
 def test_a_report_of_another_step_is_409(house: House) -> None:
-    """§7: 409 `WRONG_STEP`: consent, for an interaction that waits for a sign-in; 404 for one that is not there."""
+    """docs/errors.md: 409 `WRONG_STEP`: consent, for an interaction that waits for a sign-in; 404 for one that is not there."""
     query = {
         "response_type": "code",
         "client_id": "fixed",
@@ -178,15 +179,15 @@ def test_a_report_of_another_step_is_409(house: House) -> None:
     refused(house.ask("POST", nobodys, admin=True, json={}), 404, "NOT_FOUND")
 
 
-@pytest.mark.parametrize("query", ["", "user_id=", "user=u", "user_id=a&user_id=b"])
+@each_of("query", ["", "user_id=", "user=u", "user_id=a&user_id=b"])
 def test_grants_are_of_one_user(house: House, query: str) -> None:
-    """§7: 400 `INVALID_REQUEST` unless one user is named."""
+    """docs/errors.md: 400 `INVALID_REQUEST` unless one user is named."""
     refused(house.ask("GET", "/api/oidc/grants", query=query, admin=True), 400, "INVALID_REQUEST")
 
 
-@pytest.mark.parametrize("user_id", ["nobody", "%00", "a" * 300, "%27%20OR%201=1"])
+@each_of("user_id", ["nobody", "%00", "a" * 300, "%27%20OR%201=1"])
 def test_an_unknown_user_has_let_nobody_do_anything(house: House, user_id: str) -> None:
-    """§5: none for an unknown user; another's grant is not found."""
+    """None for an unknown user; another's grant is not found."""
     answer = house.ask("GET", "/api/oidc/grants", query=f"user_id={user_id}", admin=True)
     assert (answer.status, answer.json()) == (200, {"grants": []})
     refused(house.ask("DELETE", "/api/oidc/grants/nobodys", admin=True), 404, "NOT_FOUND")

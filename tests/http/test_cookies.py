@@ -1,11 +1,10 @@
-"""Contract §5 and §2: the session cookie: who may carry it, who sets it, and with which attributes."""
+"""docs/sessions.md, docs/settings.md: the session cookie: who may carry it, who sets it, and with which attributes."""
 
 from __future__ import annotations
 
-import pytest
-
 from tests.http.conftest import Serve
 from tests.http.driver import COOKIE, HOST, House, refused, set_cookie
+from tests.support.cases import each_of
 
 REFRESH = "/api/auth/refresh"
 SESSION = "/api/auth/session"
@@ -13,25 +12,25 @@ UNKNOWN = "pylon_" + "0" * 64
 
 
 def test_the_cookie_is_as_good_as_the_header(house: House) -> None:
-    """§5: a request carries it as `Authorization: Bearer …` or in the cookie."""
+    """A request carries it as `Authorization: Bearer …` or in the cookie."""
     begun = house.sign_in()
     assert house.ask("GET", "/api/auth/me", cookie=begun["token"]).json()["sid"] == begun["sid"]
     assert house.ask("POST", "/api/auth/jwt", cookie=begun["token"]).status == 200
 
 
-@pytest.mark.parametrize(
+@each_of(
     "authorization",
     ["Basic dTpw", "Bearer", "Bearer ", "", "Digest x", f"Bearer {UNKNOWN}", "garbage", "\xff"],
 )
 def test_any_authorization_header_wins(house: House, authorization: str) -> None:
-    """§5: any `Authorization` header wins, even one that is not Bearer."""
+    """Any `Authorization` header wins, even one that is not Bearer."""
     token = house.sign_in()["token"]
     answer = house.ask("GET", "/api/auth/me", cookie=token, headers={"Authorization": authorization})
     refused(answer, 401, "AUTH_REQUIRED")
 
 
 def test_a_good_bearer_wins_over_a_bad_cookie(house: House) -> None:
-    """§5: any `Authorization` header wins."""
+    """Any `Authorization` header wins."""
     token = house.sign_in()["token"]
     assert house.ask("GET", "/api/auth/me", token=token, cookie=UNKNOWN).status == 200
 
@@ -40,7 +39,7 @@ def _cookies(*values: str) -> str:
     return "; ".join(f"{COOKIE}={value}" for value in values)
 
 
-@pytest.mark.parametrize("others", [(), (UNKNOWN,), ("x", UNKNOWN)])
+@each_of("others", [(), (UNKNOWN,), ("x", UNKNOWN)])
 def test_two_live_cookies_are_not_signed_in(house: House, others: tuple[str, ...]) -> None:
     """docs/sessions.md: two live ones are not signed in, in either order, and nothing of theirs changes."""
     one, two = house.sign_in()["token"], house.sign_in("user-2")["token"]
@@ -73,7 +72,7 @@ def test_signing_out_takes_what_is_not_looked_at(serve: Serve) -> None:
         assert len(set(lines)) == len(lines)
 
 
-@pytest.mark.parametrize("dead", [("x",), (UNKNOWN,), ("",), ("x", UNKNOWN, "y")])
+@each_of("dead", [("x",), (UNKNOWN,), ("",), ("x", UNKNOWN, "y")])
 def test_dead_cookies_are_passed_over(house: House, dead: tuple[str, ...]) -> None:
     """docs/sessions.md: of several cookies of that name the live one counts, wherever it stands."""
     for place in range(len(dead) + 1):
@@ -110,17 +109,15 @@ def test_the_same_cookie_twice_is_one(house: House) -> None:
     assert house.ask("GET", "/api/auth/me", cookie=f"{COOKIE}={token}; a=b; {COOKIE}={token}").status == 200
 
 
-@pytest.mark.parametrize(
-    "header", ["", "=", ";", f"{COOKIE}", f"{COOKIE}=", f"Pylon_Session={UNKNOWN}", "a=\xff", "\0=\0"]
-)
+@each_of("header", ["", "=", ";", f"{COOKIE}", f"{COOKIE}=", f"Pylon_Session={UNKNOWN}", "a=\xff", "\0=\0"])
 def test_a_cookie_header_without_a_token_is_not_signed_in(house: House, header: str) -> None:
-    """§6: no session: `AUTH_REQUIRED`."""
+    """docs/endpoints.md: no session: `AUTH_REQUIRED`."""
     answer = house.ask("GET", "/api/auth/me", environ={"HTTP_COOKIE": header})
     refused(answer, 401, "AUTH_REQUIRED")
 
 
 def test_a_cookie_of_another_name_is_none(serve: Serve) -> None:
-    """§2: `PYLON_COOKIE_NAME` is the app's session cookie."""
+    """docs/settings.md: `PYLON_COOKIE_NAME` is the app's session cookie."""
     house = serve(PYLON_COOKIE_NAME="sid")
     token = house.sign_in()["token"]
     refused(house.ask("GET", "/api/auth/me", cookie=f"{COOKIE}={token}"), 401, "AUTH_REQUIRED")
@@ -129,7 +126,7 @@ def test_a_cookie_of_another_name_is_none(serve: Serve) -> None:
 
 
 def test_a_refresh_by_cookie_sets_the_new_one(house: House) -> None:
-    """§5: a cookie is set by `POST /api/auth/refresh` made with the cookie (the new one)."""
+    """A cookie is set by `POST /api/auth/refresh` made with the cookie (the new one)."""
     token = house.sign_in(expires_in=600)["token"]
     answer = house.ask("POST", REFRESH, cookie=token)
     assert set_cookie(answer) == {
@@ -144,7 +141,7 @@ def test_a_refresh_by_cookie_sets_the_new_one(house: House) -> None:
 
 
 def test_a_refresh_by_bearer_sets_none(house: House) -> None:
-    """§5: a cookie is set by a refresh made with the cookie, not by one made with the header."""
+    """A cookie is set by a refresh made with the cookie, not by one made with the header."""
     token = house.sign_in()["token"]
     answer = house.ask("POST", REFRESH, token=token, cookie=token)
     assert answer.status == 200
@@ -152,12 +149,12 @@ def test_a_refresh_by_bearer_sets_none(house: House) -> None:
 
 
 def test_a_refused_refresh_sets_none(house: House) -> None:
-    """§5: a cookie is set by a refresh, not by its refusal."""
+    """A cookie is set by a refresh, not by its refusal."""
     assert "Set-Cookie" not in house.ask("POST", REFRESH, cookie=UNKNOWN).headers
 
 
 def test_ending_the_session_clears_the_cookie(house: House) -> None:
-    """§5: a cookie is set by `DELETE /api/auth/session` (cleared), with the attributes it was set with."""
+    """A cookie is set by `DELETE /api/auth/session` (cleared), with the attributes it was set with."""
     token = house.sign_in()["token"]
     answer = house.ask("DELETE", SESSION, cookie=token)
     assert set_cookie(answer) == {
@@ -172,7 +169,7 @@ def test_ending_the_session_clears_the_cookie(house: House) -> None:
     refused(house.ask("GET", "/api/auth/me", cookie=token), 401, "AUTH_REQUIRED")
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("method", "path"),
     [
         ("GET", "/api/auth/me"),
@@ -182,13 +179,13 @@ def test_ending_the_session_clears_the_cookie(house: House) -> None:
     ],
 )
 def test_no_other_answer_sets_one(house: House, method: str, path: str) -> None:
-    """§5: a cookie is set by refresh, by ending the session and by the dev sign-in."""
+    """A cookie is set by refresh, by ending the session and by the dev sign-in."""
     answer = house.ask(method, path, cookie=house.sign_in()["token"])
     assert answer.status == 200
     assert "Set-Cookie" not in answer.headers
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("environ", "host", "secure"),
     [
         ({}, HOST, True),
@@ -202,7 +199,7 @@ def test_no_other_answer_sets_one(house: House, method: str, path: str) -> None:
 def test_the_cookie_is_secure_unless_the_issuer_is_http(
     serve: Serve, environ: dict[str, str], host: str, secure: bool
 ) -> None:
-    """§2: `Secure` unless the request's issuer is `http://`."""
+    """docs/settings.md: `Secure` unless the request's issuer is `http://`."""
     house = serve(**environ)
     token = house.sign_in()["token"]
     for method, path in [("POST", REFRESH), ("DELETE", SESSION)]:
@@ -212,13 +209,13 @@ def test_the_cookie_is_secure_unless_the_issuer_is_http(
 
 
 def test_a_forwarded_scheme_takes_no_part_in_secure(house: House) -> None:
-    """§3: `X-Forwarded-Proto` never takes part."""
+    """docs/settings.md: `X-Forwarded-Proto` never takes part."""
     token = house.sign_in()["token"]
     answer = house.ask("POST", REFRESH, cookie=token, headers={"X-Forwarded-Proto": "http"})
     assert "secure" in set_cookie(answer)
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("issuer", "path"),
     [
         ("https://id.example.com", "/"),
@@ -227,7 +224,7 @@ def test_a_forwarded_scheme_takes_no_part_in_secure(house: House) -> None:
     ],
 )
 def test_the_cookies_path_is_the_issuers(serve: Serve, issuer: str, path: str) -> None:
-    """§2: `Path` is the issuer's path."""
+    """docs/settings.md: `Path` is the issuer's path."""
     house = serve(PYLON_OIDC_ISSUER=issuer)
     prefix = "" if path == "/" else path
     begun = house.ask("POST", f"{prefix}/api/auth/session", admin=True, json={"user_id": "u"}).json()
@@ -235,21 +232,21 @@ def test_the_cookies_path_is_the_issuers(serve: Serve, issuer: str, path: str) -
     assert set_cookie(answer)["path"] == path
 
 
-@pytest.mark.parametrize(("value", "same_site"), [("lax", "Lax"), ("strict", "Strict"), ("none", "None")])
+@each_of(("value", "same_site"), [("lax", "Lax"), ("strict", "Strict"), ("none", "None")])
 def test_domain_and_same_site_are_the_settings(serve: Serve, value: str, same_site: str) -> None:
-    """§2: `PYLON_COOKIE_DOMAIN`, `PYLON_COOKIE_SAME_SITE`."""
+    """docs/settings.md: `PYLON_COOKIE_DOMAIN`, `PYLON_COOKIE_SAME_SITE`."""
     house = serve(PYLON_COOKIE_DOMAIN="example.test", PYLON_COOKIE_SAME_SITE=value)
     cookie = set_cookie(house.ask("POST", REFRESH, cookie=house.sign_in()["token"]))
     assert (cookie["domain"], cookie["samesite"]) == ("example.test", same_site)
 
 
 def test_without_a_domain_the_cookie_is_host_only(house: House) -> None:
-    """§2: the default domain is unset: RFC 6265 §5.3: a host-only cookie."""
+    """docs/settings.md: the default domain is unset: RFC 6265 §5.3: a host-only cookie."""
     assert "domain" not in set_cookie(house.ask("POST", REFRESH, cookie=house.sign_in()["token"]))
 
 
 def test_max_age_is_what_is_left_of_the_90_days(serve: Serve) -> None:
-    """§5: never beyond 90 days from the first, in the cookie as in the answer."""
+    """Never beyond 90 days from the first, in the cookie as in the answer."""
     house = serve(PYLON_SESSION_LIFETIME_SECS=str(90 * 86_400))
     token = house.sign_in()["token"]
     house.clock.advance(90 * 86_400 - 7)

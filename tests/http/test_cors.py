@@ -1,4 +1,4 @@
-"""Contract §2 and S42: trusted origins get CORS with credentials on `/api/auth/*`, and nobody else does."""
+"""docs/settings.md, docs/security.md: trusted origins get CORS with credentials on `/api/auth/*`, and nobody else does."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 
 from tests.http.conftest import Serve
 from tests.http.driver import House
+from tests.support.cases import each_of
 from tests.support.gunicorn import Answer
 
 APP = "https://app.example.test"
@@ -23,9 +24,9 @@ def _cors(answer: Answer) -> set[str]:
     return {name for name in answer.headers if name.startswith("access-control-")}
 
 
-@pytest.mark.parametrize("origin", [APP, ADMIN_UI])
+@each_of("origin", [APP, ADMIN_UI])
 def test_a_trusted_origin_may_read_the_answer_with_credentials(house: House, origin: str) -> None:
-    """§2: they get CORS with credentials on `/api/auth/*` (Fetch §3.2.5: the origin itself, never `*`)."""
+    """They get CORS with credentials on `/api/auth/*` (Fetch §3.2.5: the origin itself, never `*`)."""
     token = house.sign_in()["token"]
     answer = house.ask("GET", "/api/auth/me", cookie=token, headers={"Origin": origin})
     assert answer.headers["Access-Control-Allow-Origin"] == origin
@@ -33,7 +34,7 @@ def test_a_trusted_origin_may_read_the_answer_with_credentials(house: House, ori
     assert "Origin" in answer.headers["Vary"]
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("method", "path", "status"),
     [
         ("GET", "/api/auth/me", 401),
@@ -47,7 +48,7 @@ def test_a_trusted_origin_may_read_the_answer_with_credentials(house: House, ori
 def test_errors_can_be_read_by_a_trusted_origin_too(
     house: House, method: str, path: str, status: int
 ) -> None:
-    """§2: CORS with credentials on `/api/auth/*`, for errors as well, or the front end could not tell them
+    """CORS with credentials on `/api/auth/*`, for errors as well, or the front end could not tell them
     apart.
     """
     answer = house.ask(method, path, headers={"Origin": APP})
@@ -56,7 +57,7 @@ def test_errors_can_be_read_by_a_trusted_origin_too(
     assert answer.headers["Access-Control-Allow-Credentials"] == "true"
 
 
-@pytest.mark.parametrize(
+@each_of(
     "origin",
     [
         "https://evil.example",
@@ -70,16 +71,16 @@ def test_errors_can_be_read_by_a_trusted_origin_too(
         "\xff",
     ],
 )
-@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+@each_of("method", ["GET", "OPTIONS"])
 def test_another_origin_gets_none(house: House, origin: str, method: str) -> None:
-    """S42: CORS with credentials for the trusted origins alone; `Vary` keeps caches from mixing them up."""
+    """docs/security.md: CORS with credentials for the trusted origins alone; `Vary` keeps caches from mixing them up."""
     answer = house.ask(method, "/api/auth/me", headers={"Origin": origin, **PREFLIGHT})
     assert _cors(answer) == set()
     assert answer.headers["Vary"] == "Origin"
 
 
 def test_without_trusted_origins_there_is_no_cors_on_the_api(serve: Serve) -> None:
-    """S42: CORS `*` only where no cookie counts."""
+    """docs/security.md: CORS `*` only where no cookie counts."""
     house = serve()
     for origin in (APP, "null"):
         assert _cors(house.ask("GET", "/api/auth/me", headers={"Origin": origin})) == set()
@@ -87,13 +88,11 @@ def test_without_trusted_origins_there_is_no_cors_on_the_api(serve: Serve) -> No
 
 
 def test_an_own_origin_needs_no_cors(house: House) -> None:
-    """S42: the issuer's own origin is same-origin and gets no CORS header."""
+    """docs/security.md: the issuer's own origin is same-origin and gets no CORS header."""
     assert _cors(house.ask("GET", "/api/auth/me", headers={"Origin": "https://id.example.test"})) == set()
 
 
-@pytest.mark.parametrize(
-    "path", ["/api/auth/jwt", "/api/auth/session", "/api/auth/refresh", "/api/auth/sessions/x"]
-)
+@each_of("path", ["/api/auth/jwt", "/api/auth/session", "/api/auth/refresh", "/api/auth/sessions/x"])
 def test_a_preflight_of_a_trusted_origin_is_answered(house: House, path: str) -> None:
     """Fetch §3.2.2: the preflight names origin, credentials, methods and headers, and asks for no session."""
     answer = house.ask("OPTIONS", path, headers={"Origin": APP, **PREFLIGHT})
@@ -107,22 +106,22 @@ def test_a_preflight_of_a_trusted_origin_is_answered(house: House, path: str) ->
     assert answer.headers["X-Request-Id"]
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/api/nothing", "/oidc/authorize", "/api/authx/me", "/"])
+@each_of("path", ["/healthz", "/api/nothing", "/oidc/authorize", "/api/authx/me", "/"])
 def test_elsewhere_a_trusted_origin_gets_none(house: House, path: str) -> None:
-    """§2: CORS with credentials on `/api/auth/*` alone."""
+    """CORS with credentials on `/api/auth/*` alone."""
     assert _cors(house.ask("GET", path, headers={"Origin": APP})) == set()
 
 
-@pytest.mark.parametrize("path", ["/oidc/jwks", "/.well-known/openid-configuration"])
+@each_of("path", ["/oidc/jwks", "/.well-known/openid-configuration"])
 def test_public_documents_stay_public_without_credentials(house: House, path: str) -> None:
-    """S42: CORS `*` without credentials only where no cookie counts."""
+    """docs/security.md: CORS `*` without credentials only where no cookie counts."""
     answer = house.ask("GET", path, headers={"Origin": APP})
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
     assert "Access-Control-Allow-Credentials" not in answer.headers
 
 
 def test_under_a_path_issuer_the_api_is_under_the_path(serve: Serve) -> None:
-    """§3: an issuer with a path serves everything under that path, CORS too."""
+    """An issuer with a path serves everything under that path, CORS too."""
     house = serve(PYLON_TRUSTED_ORIGINS=APP, PYLON_OIDC_ISSUER="https://id.example.test/tenant")
     headers = {"Origin": APP}
     assert _cors(house.ask("GET", "/tenant/api/auth/me", headers=headers))
@@ -130,7 +129,7 @@ def test_under_a_path_issuer_the_api_is_under_the_path(serve: Serve) -> None:
 
 
 def test_a_trusted_front_end_refreshes_with_the_cookie(house: House) -> None:
-    """§2: the app's front end on a sibling host may use the session cookie across origins."""
+    """The app's front end on a sibling host may use the session cookie across origins."""
     token = house.sign_in()["token"]
     headers = {"Origin": APP, "Sec-Fetch-Site": "same-site"}
     answer = house.ask("POST", "/api/auth/refresh", cookie=token, headers=headers)

@@ -1,4 +1,4 @@
-"""Contract §5 and S42: a change made with the cookie comes from the same origin."""
+"""docs/endpoints.md, docs/security.md: a change made with the cookie comes from the same origin."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from tests.http.conftest import Serve
 from tests.http.driver import ISSUER, House, refused
+from tests.support.cases import each_of
 
 TRUSTED = "https://app.example.test"
 EVIL = "https://evil.example"
@@ -68,11 +69,11 @@ def house(serve: Serve) -> House:
     return serve(PYLON_TRUSTED_ORIGINS=TRUSTED)
 
 
-@pytest.mark.parametrize(("site", "origin", "passes"), MATRIX)
+@each_of(("site", "origin", "passes"), MATRIX)
 def test_where_a_cookies_change_may_come_from(
     house: House, site: str | None, origin: str | None, passes: bool
 ) -> None:
-    """§5: the same-origin check of a change authenticated by cookie, every case of it."""
+    """The same-origin check of a change authenticated by cookie, every case of it."""
     begun = house.sign_in()
     answer = house.ask("POST", "/api/auth/jwt", cookie=begun["token"], headers=_headers(site, origin))
     if passes:
@@ -81,11 +82,11 @@ def test_where_a_cookies_change_may_come_from(
         refused(answer, 403, "CROSS_SITE")
 
 
-@pytest.mark.parametrize(("method", "path"), CHANGES)
+@each_of(("method", "path"), CHANGES)
 def test_every_change_is_checked_and_changes_nothing_when_refused(
     house: House, method: str, path: str
 ) -> None:
-    """§5: a change under `/api/auth/*` authenticated by cookie must be same-origin."""
+    """A change under `/api/auth/*` authenticated by cookie must be same-origin."""
     begun, other = house.sign_in(), house.sign_in()
     path = path.format(sid=other["sid"])
     headers = {"Sec-Fetch-Site": "cross-site", "Origin": EVIL}
@@ -96,9 +97,9 @@ def test_every_change_is_checked_and_changes_nothing_when_refused(
     assert house.me(other["token"]).status == 200
 
 
-@pytest.mark.parametrize(("method", "path"), CHANGES)
+@each_of(("method", "path"), CHANGES)
 def test_a_change_by_bearer_is_not_checked(house: House, method: str, path: str) -> None:
-    """§5: only a change authenticated by cookie: no browser adds a bearer token by itself."""
+    """Only a change authenticated by cookie: no browser adds a bearer token by itself."""
     begun, other = house.sign_in(), house.sign_in()
     headers = {"Sec-Fetch-Site": "cross-site", "Origin": EVIL}
     answer = house.ask(
@@ -107,9 +108,9 @@ def test_a_change_by_bearer_is_not_checked(house: House, method: str, path: str)
     assert answer.status == 200
 
 
-@pytest.mark.parametrize(("method", "path"), READS)
+@each_of(("method", "path"), READS)
 def test_a_read_is_not_checked(house: House, method: str, path: str) -> None:
-    """§5: a change must be same-origin; a read is the browser's to protect (Fetch §3.2)."""
+    """A change must be same-origin; a read is the browser's to protect (Fetch §3.2)."""
     token = house.sign_in()["token"]
     headers = {"Sec-Fetch-Site": "cross-site", "Origin": EVIL}
     assert house.ask(method, path, cookie=token, headers=headers).status == 200
@@ -122,9 +123,9 @@ ORDER: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("body", ORDER)
+@each_of("body", ORDER)
 def test_cross_site_comes_after_401_and_before_the_body(house: House, body: dict[str, Any]) -> None:
-    """§5: checked in this order: `INVALID_HOST`, 401 or 403, `CROSS_SITE`, 413/415/400."""
+    """Checked in this order: `INVALID_HOST`, 401 or 403, `CROSS_SITE`, 413/415/400."""
     token = house.sign_in()["token"]
     evil: dict[str, Any] = {"headers": {"Sec-Fetch-Site": "cross-site"}, **body}
     jwt = "/api/auth/jwt"
@@ -135,7 +136,7 @@ def test_cross_site_comes_after_401_and_before_the_body(house: House, body: dict
 
 
 def test_ending_a_dead_session_from_another_site_is_refused_too(house: House) -> None:
-    """§5: a change must be same-origin also when the token in the cookie is unknown: no oracle, no logout
+    """A change must be same-origin also when the token in the cookie is unknown: no oracle, no logout
     CSRF.
     """
     answer = house.ask(
@@ -144,7 +145,7 @@ def test_ending_a_dead_session_from_another_site_is_refused_too(house: House) ->
     refused(answer, 403, "CROSS_SITE")
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("issuer", "origin"),
     [
         ("https://id.example.com/tenant", "https://id.example.com"),
@@ -153,7 +154,7 @@ def test_ending_a_dead_session_from_another_site_is_refused_too(house: House) ->
     ],
 )
 def test_the_own_origin_is_the_configured_issuers(serve: Serve, issuer: str, origin: str) -> None:
-    """§5: an `Origin` must be the issuer's: scheme, host and port of it, whatever the `Host` was."""
+    """An `Origin` must be the issuer's: scheme, host and port of it, whatever the `Host` was."""
     house = serve(PYLON_OIDC_ISSUER=issuer)
     prefix = issuer.removeprefix(origin)
     path = f"{prefix}/api/auth/jwt"
@@ -163,7 +164,7 @@ def test_the_own_origin_is_the_configured_issuers(serve: Serve, issuer: str, ori
 
 
 def test_nobody_is_trusted_by_default(serve: Serve) -> None:
-    """§2: `PYLON_TRUSTED_ORIGINS` is unset: same-site fails whatever its origin."""
+    """docs/settings.md: `PYLON_TRUSTED_ORIGINS` is unset: same-site fails whatever its origin."""
     house = serve()
     headers = {"Sec-Fetch-Site": "same-site", "Origin": TRUSTED}
     answer = house.ask("POST", "/api/auth/jwt", cookie=house.sign_in()["token"], headers=headers)

@@ -1,4 +1,4 @@
-"""Contract §4: discovery, exactly, and as an HTTP document."""
+"""docs/endpoints.md: discovery, exactly, and as an HTTP document."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from authlib.oidc.discovery import OpenIDProviderMetadata
 
 from tests.http.conftest import Serve
 from tests.http.driver import HOST, ISSUER, House, check_standing_headers, refused
+from tests.support.cases import each_of
 from tests.support.gunicorn import rsa_pem
 
 pytestmark = pytest.mark.filterwarnings("ignore:Unknown REQUEST_METHOD")
 OPENID = "/.well-known/openid-configuration"
 OAUTH = "/.well-known/oauth-authorization-server"
-BOTH = pytest.mark.parametrize("path", [OPENID, OAUTH])
+BOTH = each_of("path", [OPENID, OAUTH])
 #: Of the tokens themselves, then by scope (OpenID Connect Core §5.4), then ours.
 CLAIMS = [
     "iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "at_hash", "sid", "jti",
@@ -68,7 +69,7 @@ def _document(issuer: str, algs: list[str]) -> dict[str, object]:
 
 @BOTH
 def test_the_default_document_is_exactly_this(house: House, path: str) -> None:
-    """§4: the members, 200, `application/json`, no auth; algorithms are `["HS256"]` when only that is
+    """The members, 200, `application/json`, no auth; algorithms are `["HS256"]` when only that is
     configured.
     """
     answer = house.ask("GET", path)
@@ -77,21 +78,21 @@ def test_the_default_document_is_exactly_this(house: House, path: str) -> None:
     assert answer.json() == _document(ISSUER, ["HS256"])
 
 
-@pytest.mark.parametrize("alg", ["HS256", "RS256"])
+@each_of("alg", ["HS256", "RS256"])
 def test_with_an_rsa_key_the_algorithms_are_those_of_the_published_keys(serve: Serve, alg: str) -> None:
-    """§4: those of the published keys otherwise (RS256 first whenever an RSA key is there)."""
+    """Those of the published keys otherwise (RS256 first whenever an RSA key is there)."""
     house = serve(PYLON_OIDC_PRIVATE_KEY=rsa_pem(), PYLON_JWT_ALG=alg)
     assert house.ask("GET", OPENID).json() == _document(ISSUER, ["RS256"])
 
 
 def test_both_paths_serve_the_same_bytes(house: House) -> None:
-    """§4: same document."""
+    """Same document."""
     assert house.ask("GET", OPENID).body == house.ask("GET", OAUTH).body
 
 
 @BOTH
 def test_from_host_the_document_is_not_to_be_stored(house: House, path: str) -> None:
-    """§4: `Cache-Control`: `no-store` with `Vary: Host` when it comes from `Host`. S3."""
+    """`Cache-Control`: `no-store` with `Vary: Host` when it comes from `Host` (RFC 9111 §4.1)."""
     answer = house.ask("GET", path)
     assert answer.headers.all("Cache-Control") == ["no-store"]
     assert answer.headers.all("Vary") == ["Host"]
@@ -99,16 +100,16 @@ def test_from_host_the_document_is_not_to_be_stored(house: House, path: str) -> 
 
 @BOTH
 def test_with_a_configured_issuer_it_is_cached_for_300_seconds(serve: Serve, path: str) -> None:
-    """§4: `public, max-age=300` when the issuer is configured."""
+    """`public, max-age=300` when the issuer is configured."""
     answer = serve(PYLON_OIDC_ISSUER="https://id.example.com").ask("GET", path)
     assert answer.headers.all("Cache-Control") == ["public, max-age=300"]
     assert "Host" not in answer.headers.get("Vary", "")
 
 
-@pytest.mark.parametrize("configured", [None, "https://id.example.com"])
-@pytest.mark.parametrize("path", [OPENID, OAUTH, "/oidc/jwks"])
+@each_of("configured", [None, "https://id.example.com"])
+@each_of("path", [OPENID, OAUTH, "/oidc/jwks"])
 def test_head_is_get_without_its_body(serve: Serve, path: str, configured: str | None) -> None:
-    """§4: `GET`/`HEAD`; RFC 9110 §9.3.2: the same header fields."""
+    """`GET`/`HEAD`; RFC 9110 §9.3.2: the same header fields."""
     house = serve(PYLON_OIDC_ISSUER=configured)
     got, head = house.ask("GET", path), house.ask("HEAD", path)
     assert (head.status, head.body) == (200, b"")
@@ -116,18 +117,18 @@ def test_head_is_get_without_its_body(serve: Serve, path: str, configured: str |
         assert head.headers[name] == got.headers[name]
 
 
-@pytest.mark.parametrize("issuer", ["https://id.example.com", "https://id.example.com:8443/tenant"])
+@each_of("issuer", ["https://id.example.com", "https://id.example.com:8443/tenant"])
 def test_authlibs_validators_have_nothing_against_it(serve: Serve, issuer: str) -> None:
-    """§4: Authlib's validators of OpenID Connect Discovery §3 and RFC 8414 §2, an RSA key being there."""
+    """Authlib's validators of OpenID Connect Discovery §3 and RFC 8414 §2, an RSA key being there."""
     house = serve(PYLON_OIDC_ISSUER=issuer, PYLON_OIDC_PRIVATE_KEY=rsa_pem())
     document = house.ask("GET", issuer.partition(".com")[2].removeprefix(":8443") + OPENID).json()
     OpenIDProviderMetadata(document).validate()
     AuthorizationServerMetadata(document).validate()
 
 
-@pytest.mark.parametrize("path", [OPENID, OAUTH, "/oidc/jwks"])
+@each_of("path", [OPENID, OAUTH, "/oidc/jwks"])
 def test_the_etag_is_strong_and_stands_for_the_bytes(house: House, path: str) -> None:
-    """§4: strong `ETag` (RFC 9110 §8.8.3): the same bytes, the same tag; other bytes, another."""
+    """Strong `ETag` (RFC 9110 §8.8.3): the same bytes, the same tag; other bytes, another."""
     one, two = house.ask("GET", path), house.ask("GET", path)
     etag = one.headers["ETag"]
     assert etag.startswith('"') and etag.endswith('"')
@@ -136,11 +137,11 @@ def test_the_etag_is_strong_and_stands_for_the_bytes(house: House, path: str) ->
     assert (other.body == one.body) == (other.headers["ETag"] == etag)
 
 
-@pytest.mark.parametrize("path", [OPENID, OAUTH, "/oidc/jwks"])
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-@pytest.mark.parametrize("form", ["{}", "W/{}", '"other", {}', '{},"other"', "*", ' W/"x" ,  {} '])
+@each_of("path", [OPENID, OAUTH, "/oidc/jwks"])
+@each_of("method", ["GET", "HEAD"])
+@each_of("form", ["{}", "W/{}", '"other", {}', '{},"other"', "*", ' W/"x" ,  {} '])
 def test_what_the_client_has_is_304(house: House, path: str, method: str, form: str) -> None:
-    """§4: with 304 (RFC 9110 §13.1.2: weak comparison; §15.4.5: ETag, Cache-Control, Vary are repeated)."""
+    """With 304 (RFC 9110 §13.1.2: weak comparison; §15.4.5: ETag, Cache-Control, Vary are repeated)."""
     full = house.ask("GET", path)
     etag = full.headers["ETag"]
     answer = house.ask(method, path, headers={"If-None-Match": form.format(etag)})
@@ -150,8 +151,8 @@ def test_what_the_client_has_is_304(house: House, path: str, method: str, form: 
     check_standing_headers(answer)
 
 
-@pytest.mark.parametrize("path", [OPENID, "/oidc/jwks"])
-@pytest.mark.parametrize("value", ['"other"', "", "x", '"', '""', "W/", "\xff", ","])
+@each_of("path", [OPENID, "/oidc/jwks"])
+@each_of("value", ['"other"', "", "x", '"', '""', "W/", "\xff", ","])
 def test_what_the_client_has_not_is_200(house: House, path: str, value: str) -> None:
     """RFC 9110 §13.1.2: no match, the whole document."""
     answer = house.ask("GET", path, headers={"If-None-Match": value})
@@ -159,9 +160,9 @@ def test_what_the_client_has_not_is_200(house: House, path: str, value: str) -> 
     assert answer.json()
 
 
-@pytest.mark.parametrize("path", [OPENID, OAUTH, "/oidc/jwks"])
+@each_of("path", [OPENID, OAUTH, "/oidc/jwks"])
 def test_anybody_may_read_it_without_credentials(house: House, path: str) -> None:
-    """§4: CORS `*`, also in answer to `OPTIONS`."""
+    """CORS `*`, also in answer to `OPTIONS`."""
     answer = house.ask("GET", path, headers={"Origin": "https://spa.example"})
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
     preflight = house.ask(
@@ -175,10 +176,10 @@ def test_anybody_may_read_it_without_credentials(house: House, path: str) -> Non
         check_standing_headers(each)
 
 
-@pytest.mark.parametrize("path", [OPENID, OAUTH, "/oidc/jwks"])
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "FOO"])
+@each_of("path", [OPENID, OAUTH, "/oidc/jwks"])
+@each_of("method", ["POST", "PUT", "DELETE", "PATCH", "FOO"])
 def test_it_is_only_to_be_read(house: House, path: str, method: str) -> None:
-    """§7: 405 (`METHOD_NOT_ALLOWED`) with `Allow`."""
+    """docs/errors.md: 405 (`METHOD_NOT_ALLOWED`) with `Allow`."""
     answer = house.ask(method, path)
     refused(answer, 405, "METHOD_NOT_ALLOWED")
     assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
@@ -192,17 +193,17 @@ ISSUERS = [
 ]
 
 
-@pytest.mark.parametrize("issuer", ISSUERS)
-@pytest.mark.parametrize("host", [HOST, "evil.example", "a b", "", "localhost"])
+@each_of("issuer", ISSUERS)
+@each_of("host", [HOST, "evil.example", "a b", "", "localhost"])
 def test_no_host_changes_a_configured_issuer(serve: Serve, issuer: str, host: str) -> None:
-    """§3: `PYLON_OIDC_ISSUER`. No `Host` changes anything then."""
+    """docs/settings.md: `PYLON_OIDC_ISSUER`. No `Host` changes anything then."""
     answer = serve(PYLON_OIDC_ISSUER=issuer).ask("GET", OPENID, host=host)
     assert answer.json() == _document(issuer, ["HS256"])
 
 
-@pytest.mark.parametrize("prefix", ["/tenant", "/a/b"])
+@each_of("prefix", ["/tenant", "/a/b"])
 def test_an_issuer_with_a_path_serves_everything_under_it(serve: Serve, prefix: str) -> None:
-    """§3: an issuer with a path serves everything under that path, and the inserted forms (RFC 8414 §3.1)."""
+    """docs/settings.md: an issuer with a path serves everything under that path, and the inserted forms (RFC 8414 §3.1)."""
     issuer = f"https://id.example.com{prefix}"
     house = serve(PYLON_OIDC_ISSUER=issuer)
     expected = _document(issuer, ["HS256"])
@@ -215,7 +216,7 @@ def test_an_issuer_with_a_path_serves_everything_under_it(serve: Serve, prefix: 
     assert house.ask("POST", f"{prefix}/api/auth/jwt", token=begun["token"]).status == 200
 
 
-@pytest.mark.parametrize(
+@each_of(
     "path",
     [
         "/",
@@ -245,7 +246,7 @@ def test_an_issuer_with_a_path_serves_everything_under_it(serve: Serve, prefix: 
     ],
 )
 def test_outside_the_issuers_path_there_is_nothing(serve: Serve, path: str) -> None:
-    """§3: and 404 outside it but for health, and for the inserted forms."""
+    """docs/settings.md: and 404 outside it but for health, and for the inserted forms."""
     house = serve(PYLON_OIDC_ISSUER="https://id.example.com/tenant")
     for method in ("GET", "POST", "HEAD", "FOO"):
         answer = house.ask(method, path)
@@ -255,14 +256,14 @@ def test_outside_the_issuers_path_there_is_nothing(serve: Serve, path: str) -> N
 
 
 def test_health_stays_at_the_root_of_an_issuer_with_a_path(serve: Serve) -> None:
-    """§3: 404 outside it but for health."""
+    """docs/settings.md: 404 outside it but for health."""
     house = serve(PYLON_OIDC_ISSUER="https://id.example.com/tenant")
     assert house.ask("GET", "/healthz").status == 200
     assert house.ask("GET", "/readyz").status == 200
 
 
 def test_every_endpoint_of_the_document_is_mounted(serve: Serve) -> None:
-    """§4: the document is derived from what is mounted: no endpoint that it names is 404."""
+    """The document is derived from what is mounted: no endpoint that it names is 404."""
     for issuer in ("https://id.example.com", "https://id.example.com/tenant"):
         house = serve(PYLON_OIDC_ISSUER=issuer)
         prefix = issuer.removeprefix("https://id.example.com")
@@ -275,7 +276,7 @@ def test_every_endpoint_of_the_document_is_mounted(serve: Serve) -> None:
 
 
 def test_many_hosts_do_not_fill_the_memory(house: House) -> None:
-    """S1: hosts are anybody's to make up: the cache of derived documents is bounded, and stays right."""
+    """RFC 9112 §3.2: hosts are anybody's to make up: the cache of derived documents is bounded, and stays right."""
     for number in range(300):
         host = f"h{number}.example.test"
         assert house.ask("GET", OPENID, host=host).json()["issuer"] == f"https://{host}"

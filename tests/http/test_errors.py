@@ -1,4 +1,4 @@
-"""Contract §7: one shape for every refusal, and the headers of every answer."""
+"""docs/errors.md: one shape for every refusal, and the headers of every answer."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from service.storage.interface import StoreUnavailable
 from tests.http.broken_store import BrokenStore
 from tests.http.conftest import Serve
 from tests.http.driver import House, check_standing_headers, refused
+from tests.support.cases import each_of
 from tests.support.gunicorn import rsa_pem
 
 pytestmark = pytest.mark.filterwarnings("ignore:Unknown REQUEST_METHOD")
@@ -87,9 +88,9 @@ def _allowed(path: str) -> set[str]:
     return ROUTES[path] | {"OPTIONS"} | head
 
 
-@pytest.mark.parametrize("path", ROUTES)
+@each_of("path", ROUTES)
 def test_another_method_is_405_with_allow(house: House, path: str) -> None:
-    """§7: 405 (`METHOD_NOT_ALLOWED`) with `Allow` (RFC 9110 §15.5.6), in the `/api` shape everywhere."""
+    """405 (`METHOD_NOT_ALLOWED`) with `Allow` (RFC 9110 §15.5.6), in the `/api` shape everywhere."""
     allowed = _allowed(path)
     for method in METHODS:
         if method in allowed:
@@ -101,21 +102,21 @@ def test_another_method_is_405_with_allow(house: House, path: str) -> None:
         assert set(answer.headers["Allow"].split(", ")) == allowed, method
 
 
-@pytest.mark.parametrize("path", ROUTES)
+@each_of("path", ROUTES)
 def test_a_405_needs_no_credential(house: House, path: str) -> None:
-    """§7: whether a method is there is no secret: 405 before 401 and 403."""
+    """Whether a method is there is no secret: 405 before 401 and 403."""
     refused(house.ask("PATCH", path, body=b"{", content_type="text/plain"), 405, "METHOD_NOT_ALLOWED")
 
 
 def test_head_of_what_acts_is_refused(house: House) -> None:
-    """§7: nobody looks at these without doing it: HEAD is 405, and `Allow` does not name it."""
+    """Nobody looks at these without doing it: HEAD is 405, and `Allow` does not name it."""
     for path in NO_HEAD:
         answer = house.ask("HEAD", path)
         assert answer.status == 405
         assert "HEAD" not in answer.headers["Allow"].split(", ")
 
 
-@pytest.mark.parametrize("path", ROUTES)
+@each_of("path", ROUTES)
 def test_options_names_the_methods(house: House, path: str) -> None:
     """RFC 9110 §9.3.7: OPTIONS tells what may be done; with the headers of every answer."""
     answer = house.ask("OPTIONS", path)
@@ -152,9 +153,9 @@ NOWHERE = [
 ]
 
 
-@pytest.mark.parametrize("path", NOWHERE)
+@each_of("path", NOWHERE)
 def test_an_unknown_path_is_404(house: House, path: str) -> None:
-    """§7: 404 (`NOT_FOUND`), and no echo of the path."""
+    """404 (`NOT_FOUND`), and no echo of the path."""
     for method in ("GET", "HEAD", "POST", "DELETE", "OPTIONS", "FOO"):
         answer = house.ask(method, path)
         assert answer.status == 404, (method, answer)
@@ -162,9 +163,9 @@ def test_an_unknown_path_is_404(house: House, path: str) -> None:
             assert refused(answer, 404, "NOT_FOUND")["message"] == "There is nothing here."
 
 
-@pytest.mark.parametrize("path", ROUTES)
+@each_of("path", ROUTES)
 def test_no_route_has_a_second_spelling(house: House, path: str) -> None:
-    """§7: 404: a proxy that guards a path by its name guards all of it."""
+    """404: a proxy that guards a path by its name guards all of it."""
     first, _, rest = path.removeprefix("/").partition("/")
     for other in (
         f"/{path}",
@@ -198,17 +199,17 @@ BAD_IDS = [
 ]
 
 
-@pytest.mark.parametrize("request_id", GOOD_IDS)
+@each_of("request_id", GOOD_IDS)
 def test_a_good_request_id_is_kept(house: House, request_id: str) -> None:
-    """§7: an incoming one is kept when it is 8–64 of `[A-Za-z0-9._-]`: in header, body and log."""
+    """An incoming one is kept when it is 8–64 of `[A-Za-z0-9._-]`: in header, body and log."""
     answer = house.ask("GET", "/nothing", headers={"X-Request-Id": request_id})
     assert refused(answer, 404, "NOT_FOUND")["request_id"] == request_id
     assert house.requests_logged[-1]["request_id"] == request_id
 
 
-@pytest.mark.parametrize("request_id", BAD_IDS)
+@each_of("request_id", BAD_IDS)
 def test_another_request_id_is_replaced(house: House, request_id: str) -> None:
-    """§7: an incoming one is kept when it is 8–64 of `[A-Za-z0-9._-]`, else it is ours, and new each time."""
+    """An incoming one is kept when it is 8–64 of `[A-Za-z0-9._-]`, else it is ours, and new each time."""
     given = {"X-Request-Id": request_id.encode().decode("latin-1")}
     ids = {house.ask("GET", "/nothing", headers=given).headers["X-Request-Id"] for _ in range(2)}
     assert len(ids) == 2
@@ -241,11 +242,11 @@ ONE_OF_EACH: list[tuple[int, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("status", "request_of"), ONE_OF_EACH, ids=lambda value: str(value)[:30])
+@each_of(("status", "request_of"), ONE_OF_EACH, ids=lambda value: str(value)[:30])
 def test_every_answer_has_a_request_id_and_nosniff(
     serve: Serve, status: int, request_of: dict[str, Any]
 ) -> None:
-    """§7: every answer has `X-Request-Id` and `X-Content-Type-Options: nosniff`, and says what may be
+    """Every answer has `X-Request-Id` and `X-Content-Type-Options: nosniff`, and says what may be
     stored.
     """
     fixed = json.dumps([{"client_id": "fixed", "redirect_uris": ["https://rp.example/cb"]}])
@@ -259,7 +260,7 @@ def test_every_answer_has_a_request_id_and_nosniff(
 
 
 def test_401_asks_for_a_bearer_and_403_does_not(house: House) -> None:
-    """§5: 401 answers carry `WWW-Authenticate: Bearer`."""
+    """docs/endpoints.md: 401 answers carry `WWW-Authenticate: Bearer`."""
     assert house.ask("GET", "/api/auth/me").headers["WWW-Authenticate"] == "Bearer"
     assert "WWW-Authenticate" not in house.ask("POST", "/api/auth/session").headers
 
@@ -305,15 +306,15 @@ PAGES_NEED_STORE: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("error", "status", "code"),
     [(StoreUnavailable(), 503, "STORE_UNAVAILABLE"), (ZeroDivisionError("peculiar"), 500, "INTERNAL")],
 )
-@pytest.mark.parametrize("request_of", PAGES_NEED_STORE, ids=lambda row: f"{row['method']} {row['path']}")
+@each_of("request_of", PAGES_NEED_STORE, ids=lambda row: f"{row['method']} {row['path']}")
 def test_a_browser_is_shown_a_page_of_what_failed_here(
     serve: Serve, request_of: dict[str, Any], error: Exception, status: int, code: str
 ) -> None:
-    """Contract §7: `/oidc/authorize`, `interaction` and `logout` are for browsers: an HTML page; 500 and 503 are not
+    """`/oidc/authorize`, `interaction` and `logout` are for browsers: an HTML page; 500 and 503 are not
     among what has the API's shape everywhere.
     """
     house = serve(store_of=lambda _: BrokenStore(error), PYLON_OIDC_PRIVATE_KEY=rsa_pem())
@@ -329,9 +330,9 @@ def test_a_browser_is_shown_a_page_of_what_failed_here(
     assert logged["request_id"] == "my-request-1" and house.requests_logged[-1]["status"] == status
 
 
-@pytest.mark.parametrize("request_of", NEEDS_STORE, ids=lambda row: f"{row['method']} {row['path']}")
+@each_of("request_of", NEEDS_STORE, ids=lambda row: f"{row['method']} {row['path']}")
 def test_a_store_that_cannot_be_reached_is_503(serve: Serve, request_of: dict[str, Any]) -> None:
-    """§7: a store that cannot be reached is 503 `STORE_UNAVAILABLE` with `Retry-After`."""
+    """A store that cannot be reached is 503 `STORE_UNAVAILABLE` with `Retry-After`."""
     house = serve(store_of=lambda _: BrokenStore(StoreUnavailable()), PYLON_OIDC_PRIVATE_KEY=rsa_pem())
     answer = house.ask(**request_of)
     refused(answer, 503, "STORE_UNAVAILABLE")
@@ -339,9 +340,9 @@ def test_a_store_that_cannot_be_reached_is_503(serve: Serve, request_of: dict[st
     assert "Set-Cookie" not in answer.headers
 
 
-@pytest.mark.parametrize("request_of", NEEDS_STORE, ids=lambda row: f"{row['method']} {row['path']}")
+@each_of("request_of", NEEDS_STORE, ids=lambda row: f"{row['method']} {row['path']}")
 def test_an_unknown_failure_is_500_and_tells_nothing(serve: Serve, request_of: dict[str, Any]) -> None:
-    """§7: an unknown failure is 500 `INTERNAL`, its cause in the log under the request id; no stack, no
+    """An unknown failure is 500 `INTERNAL`, its cause in the log under the request id; no stack, no
     secret.
     """
     house = serve(
@@ -361,21 +362,21 @@ def test_an_unknown_failure_is_500_and_tells_nothing(serve: Serve, request_of: d
     assert house.requests_logged[-1]["status"] == 500
 
 
-@pytest.mark.parametrize(
+@each_of(
     "error",
     [OSError("x"), RecursionError("x"), KeyError("x"), AttributeError(), MemoryError(), UnicodeError("x")],
 )
 def test_whatever_is_raised_the_shape_is_kept(serve: Serve, error: Exception) -> None:
-    """§7: an unknown failure is 500 `INTERNAL`, of whatever kind."""
+    """An unknown failure is 500 `INTERNAL`, of whatever kind."""
     house = serve(store_of=lambda _: BrokenStore(error))
     refused(house.ask("GET", "/api/auth/me", token="pylon_" + "a" * 64), 500, "INTERNAL")
 
 
-@pytest.mark.parametrize(
+@each_of(
     "path",
     ["/healthz", "/oidc/jwks", "/.well-known/openid-configuration", "/oidc/authorize", "/oidc/style.css"],
 )
 def test_what_needs_no_store_answers_without_one(serve: Serve, path: str) -> None:
-    """Issue acceptance: with the database gone, JWKS and discovery answer."""
+    """With the database gone, JWKS and discovery answer."""
     broken, well = serve(store_of=lambda _: BrokenStore(StoreUnavailable())), serve()
     assert broken.ask("GET", path).status == well.ask("GET", path).status

@@ -1,5 +1,5 @@
-"""Issue acceptance: no `Host`, JSON body, session token, path or query makes a 500; every answer keeps
-§7's shape.
+"""docs/errors.md: no `Host`, JSON body, session token, path or query makes a 500; every answer keeps
+the shape of that page.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ OAUTH_ERRORS = {
 
 
 def keeps_the_shape(answer: Answer, *, method: str = "GET") -> None:
-    """Check that the answer is no failure of ours, and shaped as §7 has it."""
+    """Check that the answer is no failure of ours, and shaped as docs/errors.md has it."""
     assert answer.status < 500 or answer.status == 501, answer
     check_standing_headers(answer)
     if answer.status >= 400 and method != "HEAD" and answer.headers["Content-Type"] == "application/json":
@@ -127,7 +127,7 @@ def keeps_the_shape(answer: Answer, *, method: str = "GET") -> None:
 @ONE_HOUSE
 @given(host=HEADER | st.none(), protocol=st.sampled_from(["HTTP/1.0", "HTTP/1.1"]))
 def test_no_host_header_makes_a_500(house: House, host: str | None, protocol: str) -> None:
-    """§3: a `Host` is answered as itself or 400 `INVALID_HOST`, nothing else."""
+    """docs/settings.md: a `Host` is answered as itself or 400 `INVALID_HOST`, nothing else."""
     answer = house.ask("GET", "/.well-known/openid-configuration", host=host, protocol=protocol)
     keeps_the_shape(answer)
     if answer.status == 200:
@@ -139,7 +139,7 @@ def test_no_host_header_makes_a_500(house: House, host: str | None, protocol: st
 @ONE_HOUSE
 @given(method=METHODS, path=PATHS, query=HEADER)
 def test_no_path_or_query_makes_a_500(house: House, method: str, path: str, query: str) -> None:
-    """§7: unknown paths have the shape, known ones too."""
+    """docs/errors.md: unknown paths have the shape, known ones too."""
     keeps_the_shape(house.ask(method, path, query=query), method=method)
     keeps_the_shape(house.ask(method, path, query=query, admin=True), method=method)
 
@@ -147,7 +147,7 @@ def test_no_path_or_query_makes_a_500(house: House, method: str, path: str, quer
 @ONE_HOUSE
 @given(body=BODIES, content_type=st.just("application/json") | HEADER)
 def test_no_body_makes_a_500(house: House, body: bytes, content_type: str) -> None:
-    """§5: a body is taken, or refused as 400, 413 or 415; what was taken can be read back."""
+    """docs/endpoints.md: a body is taken, or refused as 400, 413 or 415; what was taken can be read back."""
     answer = house.ask("POST", "/api/auth/session", admin=True, body=body, content_type=content_type)
     keeps_the_shape(answer)
     assert answer.status in {201, 400, 415}
@@ -162,7 +162,7 @@ def test_no_body_makes_a_500(house: House, body: bytes, content_type: str) -> No
 @ONE_HOUSE
 @given(body=BODIES, content_type=st.just("application/json") | HEADER)
 def test_no_body_of_a_mint_makes_a_500(house: House, body: bytes, content_type: str) -> None:
-    """§6: a mint's body is taken, or refused as 400 or 415."""
+    """docs/endpoints.md: a mint's body is taken, or refused as 400 or 415."""
     token = house.sign_in()["token"]
     answer = house.ask("POST", "/api/auth/jwt", token=token, body=body, content_type=content_type)
     keeps_the_shape(answer)
@@ -175,7 +175,7 @@ TOKENS = HEADER | st.from_regex(r"pylon_[0-9a-fA-F]{60,68}", fullmatch=True) | s
 @ONE_HOUSE
 @given(token=TOKENS, scheme=st.sampled_from(["Bearer ", "bearer  ", "", "Basic ", "Bearer\t"]))
 def test_no_session_token_makes_a_500(house: House, token: str, scheme: str) -> None:
-    """§6: one answer for all that is no live session."""
+    """docs/endpoints.md: one answer for all that is no live session."""
     for method, paths in READABLE.items():
         for path in paths:
             by_header = house.ask(method, path, headers={"Authorization": scheme + token})
@@ -241,7 +241,7 @@ NAMES = st.sampled_from(
 def test_no_header_makes_a_500(
     house: House, headers: dict[str, str], method: str, path: str, environ: dict[str, Any]
 ) -> None:
-    """§7: every answer keeps the shape, whatever the headers are."""
+    """docs/errors.md: every answer keeps the shape, whatever the headers are."""
     keeps_the_shape(house.ask(method, path, headers=headers, environ=environ), method=method)
 
 
@@ -270,7 +270,7 @@ PARAMETERS = st.dictionaries(
 def test_no_parameters_make_a_500(
     house: House, parameters: dict[str, str] | str, method: str, path: str, authorization: str | None
 ) -> None:
-    """§7: what a client or a browser sends is answered as a page, a redirect, or an error in its shape."""
+    """docs/errors.md: what a client or a browser sends is answered as a page, a redirect, or an error in its shape."""
     text = parameters if isinstance(parameters, str) else urlencode(parameters, encoding="latin-1")
     answer = house.ask(
         method,
@@ -299,5 +299,5 @@ def test_no_parameters_make_a_500(
     ),
 )
 def test_no_body_of_the_admin_api_makes_a_500(house: House, body: bytes, target: tuple[str, str]) -> None:
-    """§5: a body is taken, or refused in the shape."""
+    """docs/endpoints.md: a body is taken, or refused in the shape."""
     keeps_the_shape(house.ask(*target, admin=True, body=body))

@@ -1,4 +1,4 @@
-"""Contract §3 over HTTP: which `Host` is answered, and what takes no part in the issuer."""
+"""docs/settings.md over HTTP: which `Host` is answered, and what takes no part in the issuer."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from tests.http.conftest import Serve
 from tests.http.driver import HOST, ISSUER, House, refused, unverified_claims
+from tests.support.cases import each_of
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[1] / "vectors/hosts.json").read_text())
 LATIN_1 = [host for host in VECTORS["refused"] if host.isascii() or host == "\u00e9"]
@@ -25,16 +26,16 @@ def _issuer(house: House, **options: Any) -> str:
 
 
 def test_good_hosts_are_answered_as_themselves(house: House) -> None:
-    """§3: the request's `Host` header → `https://<host>`, in discovery and in tokens byte-identical (S3)."""
+    """The request's `Host` header → `https://<host>`, in discovery and in tokens byte-identical (OpenID Connect Discovery §4.3)."""
     token = house.sign_in()["token"]
     for row in VECTORS["accepted"]:
         minted = house.ask("POST", "/api/auth/jwt", token=token, host=row["host"]).json()["token"]
         assert _issuer(house, host=row["host"]) == row["issuer"] == unverified_claims(minted)["iss"]
 
 
-@pytest.mark.parametrize("host", LATIN_1)
+@each_of("host", LATIN_1)
 def test_a_malformed_host_is_400_and_not_echoed(house: House, host: str) -> None:
-    """§3: anything else: 400 `INVALID_HOST`, and nothing of the header in the body. S1."""
+    """Anything else: 400 `INVALID_HOST`, and nothing of the header in the body (RFC 9112 §3.2)."""
     clean = house.ask("GET", DISCOVERY, host="a b")
     answer = house.ask("GET", DISCOVERY, host=host)
     error = refused(answer, 400, "INVALID_HOST")
@@ -42,14 +43,14 @@ def test_a_malformed_host_is_400_and_not_echoed(house: House, host: str) -> None
 
 
 def test_nothing_of_a_hostile_host_reaches_headers_or_log(house: House) -> None:
-    """§7: no echo of hostile input."""
+    """docs/errors.md: no echo of hostile input."""
     answer = house.ask("GET", DISCOVERY, host="canary-7f3<script>")
     assert b"canary" not in answer.body
     assert not any("canary" in value for value in answer.headers.values())
     assert "canary" not in house.log.getvalue()
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("method", "path"),
     [
         ("GET", "/nothing"),
@@ -64,11 +65,11 @@ def test_nothing_of_a_hostile_host_reaches_headers_or_log(house: House) -> None:
     ],
 )
 def test_an_invalid_host_comes_before_everything(house: House, method: str, path: str) -> None:
-    """§5: checked in this order: `INVALID_HOST`, 401 or 403, …; §7: it has the `/api` shape everywhere."""
+    """docs/endpoints.md: checked in this order: `INVALID_HOST`, 401 or 403, …; docs/errors.md: it has the `/api` shape everywhere."""
     refused(house.ask(method, path, host="a b"), 400, "INVALID_HOST")
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("environ", "host", "answered"),
     [
         ({"PYLON_ALLOWED_HOSTS": "id.example.test"}, HOST, True),
@@ -83,7 +84,7 @@ def test_an_invalid_host_comes_before_everything(house: House, method: str, path
 def test_a_host_outside_the_allow_list_is_refused(
     serve: Serve, environ: dict[str, str], host: str, answered: bool
 ) -> None:
-    """§3: a host outside `PYLON_ALLOWED_HOSTS`: 400; §2: used only while the issuer is derived."""
+    """A host outside `PYLON_ALLOWED_HOSTS`: 400; used only while the issuer is derived."""
     answer = serve(**environ).ask("GET", DISCOVERY, host=host)
     if answered:
         assert answer.status == 200
@@ -91,16 +92,16 @@ def test_a_host_outside_the_allow_list_is_refused(
         refused(answer, 400, "INVALID_HOST")
 
 
-@pytest.mark.parametrize("configured", [None, "https://id.example.com"])
-@pytest.mark.parametrize("protocol", ["HTTP/1.1", "HTTP/2.0"])
+@each_of("configured", [None, "https://id.example.com"])
+@each_of("protocol", ["HTTP/1.1", "HTTP/2.0"])
 def test_http_1_1_without_host_is_400(serve: Serve, configured: str | None, protocol: str) -> None:
-    """§3: HTTP/1.1 without `Host` is 400, with a configured issuer too (RFC 9112 §3.2)."""
+    """HTTP/1.1 without `Host` is 400, with a configured issuer too (RFC 9112 §3.2)."""
     house = serve(PYLON_OIDC_ISSUER=configured)
     refused(house.ask("GET", DISCOVERY, host=None, protocol=protocol), 400, "INVALID_HOST")
 
 
 def test_http_1_0_without_host_is_the_fallback(serve: Serve) -> None:
-    """§3: no `Host` (HTTP/1.0): `http://localhost:4321`, or 400 when an allow-list is set."""
+    """No `Host` (HTTP/1.0): `http://localhost:4321`, or 400 when an allow-list is set."""
     assert _issuer(serve(), host=None, protocol="HTTP/1.0") == "http://localhost:4321"
     configured = serve(PYLON_OIDC_ISSUER="https://id.example.com")
     assert _issuer(configured, host=None, protocol="HTTP/1.0") == "https://id.example.com"
@@ -109,7 +110,7 @@ def test_http_1_0_without_host_is_the_fallback(serve: Serve) -> None:
 
 
 def test_http_1_0_with_an_empty_host_is_400(house: House) -> None:
-    """§3: an empty header is 400: it is there, and names nobody."""
+    """An empty header is 400: it is there, and names nobody."""
     refused(house.ask("GET", DISCOVERY, host="", protocol="HTTP/1.0"), 400, "INVALID_HOST")
 
 
@@ -131,44 +132,44 @@ FORWARDED = {
 }
 
 
-@pytest.mark.parametrize(("name", "value"), FORWARDED.items())
-@pytest.mark.parametrize("peer", ["203.0.113.9", "127.0.0.1", ""])
+@each_of(("name", "value"), FORWARDED.items())
+@each_of("peer", ["203.0.113.9", "127.0.0.1", ""])
 def test_no_forwarding_header_takes_part(house: House, name: str, value: str, peer: str) -> None:
-    """§3: `X-Forwarded-Host`, `Forwarded`, `X-Forwarded-Proto`, `-Prefix`, `SCRIPT_NAME` never take part.
-    S1, S2.
+    """`X-Forwarded-Host`, `Forwarded`, `X-Forwarded-Proto`, `-Prefix`, `SCRIPT_NAME` never take part.
+    docs/security.md: forwarded headers are never read for it.
     """
     plain = house.ask("GET", DISCOVERY)
     answer = house.ask("GET", DISCOVERY, headers={name: value}, environ={"REMOTE_ADDR": peer})
     assert (answer.status, answer.body) == (plain.status, plain.body)
 
 
-@pytest.mark.parametrize("scheme", ["http", "https"])
-@pytest.mark.parametrize("port", ["80", "4321"])
+@each_of("scheme", ["http", "https"])
+@each_of("port", ["80", "4321"])
 def test_the_servers_own_address_takes_no_part(house: House, scheme: str, port: str) -> None:
-    """§3: the issuer comes from `Host` alone, whichever socket the request came in by."""
+    """The issuer comes from `Host` alone, whichever socket the request came in by."""
     environ = {"wsgi.url_scheme": scheme, "SERVER_PORT": port, "SERVER_NAME": "internal"}
     assert _issuer(house, environ=environ) == ISSUER
 
 
-@pytest.mark.parametrize(
+@each_of(
     "target",
     ["http://evil.example/", "https://evil.example/x", "HTTP://id.example.test/", "evil.example:443"],
 )
-@pytest.mark.parametrize("configured", [None, "https://id.example.com"])
+@each_of("configured", [None, "https://id.example.com"])
 def test_an_absolute_form_target_is_refused(serve: Serve, target: str, configured: str | None) -> None:
-    """§3: an absolute-form target counts as its own authority, or is refused. S1."""
+    """An absolute-form target counts as its own authority, or is refused (RFC 9112 §3.2.2)."""
     house = serve(PYLON_OIDC_ISSUER=configured)
     refused(house.ask("GET", DISCOVERY, environ={"RAW_URI": target}), 400, "INVALID_HOST")
 
 
 def test_a_server_that_tells_no_raw_target_is_fine(house: House) -> None:
-    """§1: it runs under any WSGI server; `RAW_URI` is gunicorn's own."""
+    """docs/cli.md: it runs under any WSGI server; `RAW_URI` is gunicorn's own."""
     assert _issuer(house, environ={"RAW_URI": None}) == ISSUER
 
 
-@pytest.mark.parametrize("host", ["a b", "", None, "evil.example"])
-@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+@each_of("host", ["a b", "", None, "evil.example"])
+@each_of("path", ["/healthz", "/readyz"])
 def test_health_never_looks_at_host(serve: Serve, host: str | None, path: str) -> None:
-    """§3: `/healthz` and `/readyz` never look at `Host`."""
+    """`/healthz` and `/readyz` never look at `Host`."""
     house = serve(PYLON_ALLOWED_HOSTS="id.example.test")
     assert house.ask("GET", path, host=host).status == 200

@@ -1,4 +1,4 @@
-"""Contract §4: `/oidc/jwks` in each configuration of keys."""
+"""docs/endpoints.md: `/oidc/jwks` in each configuration of keys."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import hashlib
 import json
 from pathlib import Path
 
-import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from tests.http.conftest import Serve
 from tests.http.driver import House, refused
+from tests.support.cases import each_of
 from tests.support.gunicorn import SECRET, rsa_pem
 
 JWKS = "/oidc/jwks"
@@ -52,18 +52,18 @@ def _jwk(pem: str, kid: str) -> dict[str, str]:
 
 
 def test_with_hs256_alone_there_is_no_key(house: House) -> None:
-    """§4: `{"keys": []}` when only HS256 is configured."""
+    """`{"keys": []}` when only HS256 is configured."""
     answer = house.ask("GET", JWKS)
     assert (answer.status, answer.json()) == (200, {"keys": []})
 
 
 def test_with_no_key_at_all_there_is_none(serve: Serve) -> None:
-    """§4: `{"keys": []}`, also with a kid that no key has."""
+    """`{"keys": []}`, also with a kid that no key has."""
     assert serve(PYLON_JWT_SECRET=None, PYLON_OIDC_JWKS_KID="x").ask("GET", JWKS).json() == {"keys": []}
 
 
 def test_a_published_modulus_is_one_key_named_pylon_default(serve: Serve) -> None:
-    """§4: else `pylon-default` when it is published by `…_RSA_N`; §2: the exponent is AQAB."""
+    """Else `pylon-default` when it is published by `…_RSA_N`; docs/settings.md: the exponent is AQAB."""
     house = serve(PYLON_OIDC_JWKS_RSA_N=b64(numbers(rsa_pem()).n))
     key = _jwk(rsa_pem(), "pylon-default")
     assert house.ask("GET", JWKS).json() == {"keys": [key]}
@@ -74,21 +74,21 @@ def test_a_published_modulus_is_one_key_named_pylon_default(serve: Serve) -> Non
 
 
 def test_a_published_exponent_is_the_settings(serve: Serve) -> None:
-    """§2: `PYLON_OIDC_JWKS_RSA_E`: odd, at least 3."""
+    """docs/settings.md: `PYLON_OIDC_JWKS_RSA_E`: odd, at least 3."""
     house = serve(PYLON_OIDC_JWKS_RSA_N=b64(numbers(rsa_pem()).n), PYLON_OIDC_JWKS_RSA_E="Aw")
     (key,) = house.ask("GET", JWKS).json()["keys"]
     assert key["e"] == "Aw"
 
 
 def test_a_private_key_is_published_under_its_thumbprint(serve: Serve) -> None:
-    """§4: else the RFC 7638 thumbprint."""
+    """Else the RFC 7638 thumbprint."""
     house = serve(PYLON_OIDC_PRIVATE_KEY=rsa_pem())
     assert house.ask("GET", JWKS).json() == {"keys": [_jwk(rsa_pem(), thumbprint(rsa_pem()))]}
 
 
-@pytest.mark.parametrize(("published", "private"), [(True, False), (False, True), (True, True)])
+@each_of(("published", "private"), [(True, False), (False, True), (True, True)])
 def test_a_kid_of_the_settings_wins(serve: Serve, published: bool, private: bool) -> None:
-    """§4: `kid`: for the one key of the environment `PYLON_OIDC_JWKS_KID` where set."""
+    """`kid`: for the one key of the environment `PYLON_OIDC_JWKS_KID` where set."""
     house = serve(
         PYLON_OIDC_JWKS_KID="my-key",
         PYLON_OIDC_PRIVATE_KEY=rsa_pem() if private else None,
@@ -98,22 +98,22 @@ def test_a_kid_of_the_settings_wins(serve: Serve, published: bool, private: bool
 
 
 def test_the_same_key_given_twice_is_one_key(serve: Serve) -> None:
-    """§2: when they are equal they are one published key, named as published."""
+    """docs/settings.md: when they are equal they are one published key, named as published."""
     house = serve(PYLON_OIDC_PRIVATE_KEY=rsa_pem(), PYLON_OIDC_JWKS_RSA_N=b64(numbers(rsa_pem()).n))
     assert house.ask("GET", JWKS).json() == {"keys": [_jwk(rsa_pem(), "pylon-default")]}
 
 
 def test_a_key_file_is_made_and_published(serve: Serve, tmp_path: Path) -> None:
-    """§2: `PYLON_OIDC_KEY_PATH`: made when the file is missing, and the same at the next start."""
+    """docs/settings.md: `PYLON_OIDC_KEY_PATH`: made when the file is missing, and the same at the next start."""
     path = tmp_path / "key.pem"
     one = serve(PYLON_OIDC_KEY_PATH=str(path)).ask("GET", JWKS).json()
     assert one == {"keys": [_jwk(path.read_text(), thumbprint(path.read_text()))]}
     assert serve(PYLON_OIDC_KEY_PATH=str(path)).ask("GET", JWKS).json() == one
 
 
-@pytest.mark.parametrize("alg", ["HS256", "RS256"])
+@each_of("alg", ["HS256", "RS256"])
 def test_no_private_or_symmetric_member_is_ever_shown(serve: Serve, alg: str) -> None:
-    """§4: never a private or symmetric member. S16."""
+    """Never a private or symmetric member (RFC 7517 §9.2)."""
     answer = serve(PYLON_OIDC_PRIVATE_KEY=rsa_pem(), PYLON_JWT_ALG=alg).ask("GET", JWKS)
     for key in answer.json()["keys"]:
         assert set(key) == {"kty", "use", "alg", "kid", "n", "e"}
@@ -122,9 +122,9 @@ def test_no_private_or_symmetric_member_is_ever_shown(serve: Serve, alg: str) ->
     assert base64.urlsafe_b64encode(SECRET.encode()).rstrip(b"=") not in answer.body
 
 
-@pytest.mark.parametrize("environ", [{}, {"PYLON_OIDC_ISSUER": "https://id.example.com"}])
+@each_of("environ", [{}, {"PYLON_OIDC_ISSUER": "https://id.example.com"}])
 def test_jwks_is_cached_for_300_seconds_whatever_the_issuer(serve: Serve, environ: dict[str, str]) -> None:
-    """§4: `Cache-Control: public, max-age=300`, `ETag`, CORS `*`: the keys are the same for every `Host`."""
+    """`Cache-Control: public, max-age=300`, `ETag`, CORS `*`: the keys are the same for every `Host`."""
     answer = serve(**environ).ask("GET", JWKS)
     assert answer.headers.all("Cache-Control") == ["public, max-age=300"]
     assert answer.headers["Content-Type"] == "application/json"
@@ -134,5 +134,5 @@ def test_jwks_is_cached_for_300_seconds_whatever_the_issuer(serve: Serve, enviro
 
 
 def test_jwks_asks_for_a_good_host_too(house: House) -> None:
-    """§3: anything else: 400 `INVALID_HOST`; only health never looks at `Host`."""
+    """docs/settings.md: anything else: 400 `INVALID_HOST`; only health never looks at `Host`."""
     refused(house.ask("GET", JWKS, host="a b"), 400, "INVALID_HOST")

@@ -1,4 +1,4 @@
-"""Contract §5: `DELETE /api/auth/users/{id}/sessions` also ends what the user let clients do; other ends do not."""
+"""docs/endpoints.md: `DELETE /api/auth/users/{id}/sessions` also ends what the user let clients do; other ends do not."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from tests.http.conftest import Serve
 from tests.http.driver import HOST, ISSUER, House, refused
+from tests.support.cases import each_of
 from tests.support.gunicorn import Answer, rsa_pem
 
 FORM = "application/x-www-form-urlencoded"
@@ -111,7 +112,7 @@ def _is_over(held: Held) -> None:
 
 @pytest.mark.parametrize("user", ["ada", "idp/ada"])
 def test_who_is_locked_out_keeps_nothing(house: House, user: str) -> None:
-    """§5: sessions, codes, access tokens and grants end with it, offline ones too; only sessions are counted."""
+    """Sessions, codes, access tokens and grants end with it, offline ones too; only sessions are counted."""
     held, other = _held(house, user), _held(house, "bob")
     answer = house.ask("DELETE", f"/api/auth/users/{user}/sessions", admin=True)
     assert (answer.status, answer.json()) == (200, {"revoked_count": 1})
@@ -125,7 +126,7 @@ def test_who_is_locked_out_keeps_nothing(house: House, user: str) -> None:
 
 
 def test_who_has_no_session_left_is_locked_out_all_the_same(house: House) -> None:
-    """§5: grants end though no session is there to be counted."""
+    """Grants end though no session is there to be counted."""
     held = _held(house, "ada")
     house.ask("DELETE", "/api/auth/session", token=held.session["token"])
     answer = house.ask("DELETE", "/api/auth/users/ada/sessions", admin=True)
@@ -140,10 +141,10 @@ ENDS: dict[str, tuple[str, str]] = {
 }
 
 
-@pytest.mark.parametrize("way", ENDS)
+@each_of("way", ENDS)
 def test_a_session_that_ends_takes_codes_and_access_tokens_along(house: House, way: str) -> None:
-    """§5: what hangs on the session ends with it; offline access does not: that is what it is for."""
-    held = _held(house, "ada")
+    """What hangs on the session ends with it; offline access does not: that is what it is for."""
+    held = _held(house, way.replace(" ", "-"))
     method, path = ENDS[way]
     answer = house.ask(method, path.format(**held.session), token=held.session["token"])
     assert answer.status in {200, 204}
@@ -155,7 +156,7 @@ def test_a_session_that_ends_takes_codes_and_access_tokens_along(house: House, w
 
 
 def test_ending_the_others_spares_what_hangs_on_the_current(house: House) -> None:
-    """§5: `DELETE /api/auth/sessions`: all but the current, and what hangs on it."""
+    """`DELETE /api/auth/sessions`: all but the current, and what hangs on it."""
     gone, kept = _held(house, "bob"), house.sign_in("bob")
     answer = house.ask("DELETE", "/api/auth/sessions", token=kept["token"])
     assert answer.json() == {"revoked_count": 1}

@@ -1,4 +1,4 @@
-"""Contract §9, §4: keys of a ring behind the application: JWKS, minting, looking again, and an outage."""
+"""docs/keys.md, docs/endpoints.md: keys of a ring behind the application: JWKS, minting, looking again, and an outage."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from service.storage.sql import SqlStore
 from service.storage.sqlite import SqliteDatabase
 from tests.http.conftest import Serve
 from tests.http.driver import START, Clock, House
+from tests.support.cases import each_of
 from tests.support.gunicorn import SECRET, rsa_pem
 from tests.support.statements import at_once, stopped
 
@@ -86,7 +87,7 @@ def rotate(house: House, rings: RingStore, alg: str = "ES256") -> Ring:
 
 
 def test_two_keys_of_each_algorithm_are_published(house: House) -> None:
-    """§9: one signs, and there always is a next; §4: kid is the thumbprint, public members alone. S16."""
+    """One signs, and there always is a next; docs/endpoints.md: kid is the thumbprint, public members alone (RFC 7517 §9.2)."""
     keys = keys_of(house)
     assert [(key["alg"], key["kty"]) for key in keys] == [("ES256", "EC")] * 2 + [("Ed25519", "OKP")] * 2
     assert len({key["kid"] for key in keys}) == 4
@@ -96,16 +97,16 @@ def test_two_keys_of_each_algorithm_are_published(house: House) -> None:
 
 
 def test_the_algorithms_are_those_of_the_published_keys(serve: Serve) -> None:
-    """§4: RS256 first whenever an RSA key is there."""
+    """docs/endpoints.md: RS256 first whenever an RSA key is there."""
     told = serve(**MANAGED | {"PYLON_OIDC_ALGS": "Ed25519,PS256,RS256"}).ask(
         "GET", "/.well-known/openid-configuration"
     )
     assert told.json()["id_token_signing_alg_values_supported"] == ["RS256", "PS256", "Ed25519"]
 
 
-@pytest.mark.parametrize("alg", ["RS256", "PS256", "ES256"])
+@each_of("alg", ["RS256", "PS256", "ES256"])
 def test_a_minted_token_is_verified_by_the_published_key(serve: Serve, alg: str) -> None:
-    """§2: `PYLON_JWT_ALG`, by each algorithm that PyJWT knows too."""
+    """docs/settings.md: `PYLON_JWT_ALG`, by each algorithm that PyJWT knows too."""
     house = serve(**MANAGED | {"PYLON_OIDC_ALGS": alg, "PYLON_JWT_ALG": alg})
     token, kid = minted(house, house.sign_in()["token"])
     key = pyjwt.PyJWKSet.from_dict({"keys": keys_of(house)})[kid]
@@ -113,7 +114,7 @@ def test_a_minted_token_is_verified_by_the_published_key(serve: Serve, alg: str)
 
 
 def test_hs256_is_minted_beside_a_ring(serve: Serve) -> None:
-    """§2: minted tokens and ID tokens are apart."""
+    """docs/settings.md: minted tokens and ID tokens are apart."""
     house = serve(**MANAGED)
     token = house.ask("POST", "/api/auth/jwt", token=house.sign_in()["token"]).json()["token"]
     assert pyjwt.get_unverified_header(token) == {"alg": "HS256", "typ": "JWT"}
@@ -121,7 +122,7 @@ def test_hs256_is_minted_beside_a_ring(serve: Serve) -> None:
 
 
 def test_the_key_of_the_environment_signs_by_ps256_too(serve: Serve) -> None:
-    """§2: `PYLON_JWT_ALG=PS256` with an RSA key: a JWK is for one algorithm, so the key has two names."""
+    """docs/settings.md: `PYLON_JWT_ALG=PS256` with an RSA key: a JWK is for one algorithm, so the key has two names."""
     house = serve(PYLON_OIDC_PRIVATE_KEY=rsa_pem(), PYLON_JWT_ALG="PS256")
     token, kid = minted(house, house.sign_in()["token"])
     keys = {key["kid"]: key for key in keys_of(house)}
@@ -130,7 +131,7 @@ def test_the_key_of_the_environment_signs_by_ps256_too(serve: Serve) -> None:
 
 
 def test_a_published_key_of_the_environment_is_there_too(serve: Serve) -> None:
-    """§2: publish-only, for an app that signs elsewhere; beside a ring under its name."""
+    """docs/settings.md: publish-only, for an app that signs elsewhere; beside a ring under its name."""
     numbers = load_private_key(rsa_pem()).as_dict(private=False)
     house = serve(**MINTING, PYLON_OIDC_JWKS_RSA_N=str(numbers["n"]))
     assert [key["kid"] for key in keys_of(house)][-1] == "pylon-default"
@@ -140,7 +141,7 @@ def test_a_published_key_of_the_environment_is_there_too(serve: Serve) -> None:
 
 
 def test_nothing_changes_for_a_verifier_over_a_year(house: House) -> None:
-    """§9: whatever signs was in the set ten minutes before, and is there until its tokens have ended."""
+    """Whatever signs was in the set ten minutes before, and is there until its tokens have ended."""
     sets: list[tuple[float, set[str]]] = []
     tokens: list[tuple[float, str]] = []
     seen = set()
@@ -159,7 +160,7 @@ def test_nothing_changes_for_a_verifier_over_a_year(house: House) -> None:
 
 
 def test_a_rotation_is_followed_by_a_worker_that_has_not_read_it(house: House, rings: RingStore) -> None:
-    """§9: all change on the same second, and each learns of it within 60 s."""
+    """All change on the same second, and each learns of it within 60 s."""
     session = house.sign_in()["token"]
     house.clock.advance(1000)
     _, before = minted(house, session)
@@ -174,7 +175,7 @@ def test_a_rotation_is_followed_by_a_worker_that_has_not_read_it(house: House, r
 
 
 def test_a_revoked_key_leaves_the_set_within_60_seconds(house: House, rings: RingStore) -> None:
-    """§9: `revoke` takes a key out of our JWKS within 60 s."""
+    """`revoke` takes a key out of our JWKS within 60 s."""
     kid = keys_of(house)[0]["kid"]
     now = int(house.clock.now)
     rings.ensure(M, now=now, step=lambda ring: revoked(ring.keys, kid, now, M))
@@ -184,7 +185,7 @@ def test_a_revoked_key_leaves_the_set_within_60_seconds(house: House, rings: Rin
 
 
 def test_the_set_is_promised_no_longer_than_it_holds(house: House, rings: RingStore) -> None:
-    """§4: max-age 300; issue: never longer than the next change allows."""
+    """docs/endpoints.md: max-age 300; never longer than the next change allows."""
 
     def cached() -> str:
         return house.ask("GET", JWKS).headers["Cache-Control"]
@@ -212,7 +213,7 @@ def test_the_set_is_promised_no_longer_than_it_holds(house: House, rings: RingSt
 def test_the_prepared_bytes_are_made_anew_only_at_a_change(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Issue: nothing is serialised in a request but after a change."""
+    """Nothing is serialised in a request but after a change."""
     made = []
     shown = Keyring.jwks
     monkeypatch.setattr(Keyring, "jwks", lambda self: made.append(1) or shown(self))
@@ -244,7 +245,7 @@ class _Counting:
 
 
 def test_no_request_asks_for_keys(serve: Serve) -> None:
-    """§9: without a query per request: 300 requests in the time of one look, none of them asks."""
+    """Without a query per request: 300 requests in the time of one look, none of them asks."""
     counted: list[_Counting] = []
 
     def store_of(store: Any) -> Any:
@@ -298,7 +299,7 @@ def worker(tmp_path: Path, migrated_database: Path) -> Iterator[Worker]:
 
 
 def test_a_busy_worker_looks_beside_its_requests(worker: Worker) -> None:
-    """§9: within 60 s, off the hot path: what is 15 s old is looked at again by nobody's request."""
+    """Within 60 s, off the hot path: what is 15 s old is looked at again by nobody's request."""
     looks = worker.store.looks
     for _ in range(60):
         worker.clock.advance(1)
@@ -320,7 +321,7 @@ def test_a_look_that_takes_long_is_not_made_twice(worker: Worker) -> None:
 
 
 def test_a_worker_that_slept_looks_first(worker: Worker) -> None:
-    """§9: within 60 s also where there were no requests."""
+    """Within 60 s also where there were no requests."""
     now = START + 1000
     worker.rings.ensure(M, now=now, step=lambda ring: revoked(ring.keys, worker.kid(), now, M))
     worker.clock.now = now + 59
@@ -330,7 +331,7 @@ def test_a_worker_that_slept_looks_first(worker: Worker) -> None:
 
 @pytest.mark.parametrize("slept_s", [100, 1000])
 def test_of_two_requests_that_wake_it_the_second_waits_for_the_look(worker: Worker, slept_s: int) -> None:
-    """§9: whoever comes while the first one looks signs by what that finds, and is not refused."""
+    """Whoever comes while the first one looks signs by what that finds, and is not refused."""
     now = START + 2000
     worker.clock.now = now - slept_s
     worker.kid()
@@ -350,7 +351,7 @@ def test_of_two_requests_that_wake_it_the_second_waits_for_the_look(worker: Work
 
 
 def test_an_unknown_kid_makes_it_look_at_once(worker: Worker) -> None:
-    """§9: at once when it meets a kid that it does not know in a token of its own."""
+    """At once when it meets a kid that it does not know in a token of its own."""
     now = START + 3
     other = RingStore(worker.store, worker.rings.sealing, ["ES256", "Ed25519"])
     ring = other.ensure(M, now=now)
@@ -374,7 +375,7 @@ def test_strangers_with_unknown_kids_do_not_make_it_look_at_each(worker: Worker)
 
 
 def test_the_next_key_is_made_beside_the_requests(worker: Worker) -> None:
-    """Issue: a rotation costs requests nothing: no request makes a key."""
+    """A rotation costs requests nothing: no request makes a key."""
     worker.clock.now = START + M.rotation_s - M.ahead_s
     worker.kid()
     assert len(worker.keys.current().published) == 2
@@ -398,7 +399,7 @@ def test_nothing_runs_beside_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_the_ring_goes_on_by_the_clock_without_a_store(worker: Worker) -> None:
-    """Issue: store unreachable: the loaded ring is served as long as it is safe, changes by the clock included."""
+    """Store unreachable: the loaded ring is served as long as it is safe, changes by the clock included."""
     now = START + 1000
     worker.clock.now = now
     before = worker.kid()
@@ -482,7 +483,7 @@ def test_a_key_that_cannot_be_opened_leaves_the_worker_with_what_it_has(worker: 
 
 
 def test_a_gone_key_recognises_hints_and_a_revoked_one_nothing(worker: Worker) -> None:
-    """§9: the public part of a gone key is kept to recognise logout hints; who stole a key forges none."""
+    """The public part of a gone key is kept to recognise logout hints; who stole a key forges none."""
     now = START + 1000
     hint = worker.keys.to_sign("ES256").sign({"at_hash": "x"}, alg="ES256")
     worker.rings.ensure(M, now=now, step=lambda ring: rotated(ring.keys, "ES256", now, M))
@@ -500,7 +501,7 @@ def test_a_gone_key_recognises_hints_and_a_revoked_one_nothing(worker: Worker) -
 
 
 def test_a_token_names_its_key_and_its_algorithm(worker: Worker) -> None:
-    """S10: the algorithm list is per key; a kid of another key, none, or another algorithm is refused."""
+    """RFC 8725 §3.1: the algorithm list is per key; a kid of another key, none, or another algorithm is refused."""
     keyring = worker.keys.to_sign("ES256")
     signing = keyring.signing["ES256"]
     stranger = dataclasses.replace(keyring, signing={"ES256": dataclasses.replace(signing, kid="other")})
@@ -520,7 +521,7 @@ def test_a_token_names_its_key_and_its_algorithm(worker: Worker) -> None:
 
 
 def test_the_key_of_the_environment_comes_into_the_ring_under_its_kid(serve: Serve) -> None:
-    """Issue: moving from one key to the ring keeps the old kid published: it goes on signing."""
+    """Moving from one key to the ring keeps the old kid published: it goes on signing."""
     old = keys_of(serve(PYLON_OIDC_PRIVATE_KEY=rsa_pem()))
     house = serve(
         **MANAGED | {"PYLON_OIDC_ALGS": "RS256"}, PYLON_OIDC_PRIVATE_KEY=rsa_pem(), PYLON_JWT_ALG="RS256"
@@ -546,7 +547,7 @@ def test_a_key_of_the_environment_that_was_imported_is_not_there_twice(serve: Se
 
 
 def test_a_key_that_signed_by_ps256_too_comes_into_the_ring_under_both_names(serve: Serve) -> None:
-    """Issue: moving keeps what was minted good: by PS256 the key of the environment has a kid of its own."""
+    """Moving keeps what was minted good: by PS256 the key of the environment has a kid of its own."""
     given = {"PYLON_OIDC_PRIVATE_KEY": rsa_pem(), "PYLON_JWT_ALG": "PS256"}
     before = serve(**given)
     old = {key["kid"]: key for key in keys_of(before)}
@@ -560,7 +561,7 @@ def test_a_key_that_signed_by_ps256_too_comes_into_the_ring_under_both_names(ser
 
 
 def test_a_key_moves_into_the_ring_although_the_database_was_away_at_the_start(serve: Serve) -> None:
-    """Contract §1: a database that cannot be reached at start is a warning: the move happens when it is there."""
+    """docs/cli.md: a database that cannot be reached at start is a warning: the move happens when it is there."""
     given = MINTING | {"PYLON_OIDC_ALGS": "RS256,ES256"}
     house = serve(**MINTING)  # for its folder and settings alone
     store = _Counting(SqlStore(SqliteDatabase(Path(house.settings.data_dir) / "other.db")))
@@ -598,7 +599,7 @@ def test_a_wrong_encryption_key_that_no_start_could_find_changes_nothing(
 
 
 def test_a_published_key_that_is_in_the_ring_is_shown_once(serve: Serve) -> None:
-    """S16: kids are unique. The private key moves into the ring, and `PYLON_OIDC_JWKS_RSA_N` is left set."""
+    """RFC 7517 §9.2: kids are unique. The private key moves into the ring, and `PYLON_OIDC_JWKS_RSA_N` is left set."""
     modulus = str(load_private_key(rsa_pem()).as_dict(private=False)["n"])
     given = MINTING | {"PYLON_OIDC_ALGS": "RS256,ES256", "PYLON_OIDC_JWKS_RSA_N": modulus}
     house = serve(**given, PYLON_OIDC_PRIVATE_KEY=rsa_pem())
@@ -617,7 +618,7 @@ def test_a_published_key_that_is_in_the_ring_is_shown_once(serve: Serve) -> None
 
 
 def test_an_imported_key_verifies_on(house: House, rings: RingStore) -> None:
-    """Issue: `keys import`, also of Pylon's file, keeps the old kid."""
+    """`keys import`, also of Pylon's file, keeps the old kid."""
     now = int(house.clock.now)
 
     def step(ring: Ring) -> KeyRecords:
@@ -633,7 +634,7 @@ def test_an_imported_key_verifies_on(house: House, rings: RingStore) -> None:
 
 
 def test_readyz_tells_roles_ages_and_the_next_change(house: House) -> None:
-    """Issue, point 5."""
+    """docs/endpoints.md: roles, ages and the next change, and what is overdue."""
     house.clock.advance(500)
     told = house.ask("GET", READY).json()
     assert (told["status"], told["keys"]) == ("ok", "ok")
@@ -664,7 +665,7 @@ def test_readyz_without_a_ring_is_as_ever(serve: Serve) -> None:
 
 
 def test_an_overdue_rotation_is_told(serve: Serve) -> None:
-    """Issue: a warning when rotation is overdue; by hand that is after a year."""
+    """A warning when rotation is overdue; by hand that is after a year."""
     house = serve(**MINTING, PYLON_OIDC_KEY_ROTATION_DAYS="0")
     house.clock.advance(366 * DAY_S)
     told = house.ask("GET", READY).json()
@@ -672,7 +673,7 @@ def test_an_overdue_rotation_is_told(serve: Serve) -> None:
 
 
 def test_an_overdue_rotation_is_logged_once_by_a_worker_that_runs(serve: Serve) -> None:
-    """Issue: a warning when rotation is overdue: also in a service that nobody has restarted for a year."""
+    """A warning when rotation is overdue: also in a service that nobody has restarted for a year."""
     house = serve(**MINTING, PYLON_OIDC_KEY_ROTATION_DAYS="0")
     house.clock.advance(364 * DAY_S)
     keys_of(house)
@@ -702,7 +703,7 @@ def test_an_algorithm_that_is_kept_no_more_is_not_overdue(serve: Serve) -> None:
 
 
 def test_no_key_is_in_a_log_an_answer_or_a_repr(house: House, rings: RingStore) -> None:
-    """S41: neither an encryption key nor a private part, through a rotation, a revocation and all answers."""
+    """docs/security.md: neither an encryption key nor a private part, through a rotation, a revocation and all answers."""
     house.clock.advance(1000)
     ring = rotate(house, rings)
     house.clock.advance(60)
@@ -723,7 +724,7 @@ def test_no_key_is_in_a_log_an_answer_or_a_repr(house: House, rings: RingStore) 
 
 
 def test_an_older_ring_that_is_put_back_is_noticed(house: House, rings: RingStore) -> None:
-    """S60: the log and readyz say so, and a key that was taken away stays away where this process knew of it."""
+    """docs/security.md: the log and readyz say so, and a key that was taken away stays away where this process knew of it."""
     now = int(house.clock.now)
     kid = keys_of(house)[0]["kid"]
     identity = hash_handle("key ring: database")
@@ -816,7 +817,7 @@ def _without_ring(folder: Path) -> None:
 def test_a_ring_of_another_database_brings_no_key_back(
     worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S60: the ring is deleted, another is made in its place, and then the older one is put back."""
+    """docs/security.md: the ring is deleted, another is made in its place, and then the older one is put back."""
     now, store = START + 100, worker.store.store
     logged: list[str] = []
     monkeypatch.setattr("service.keys.running._log.error", lambda event, **_: logged.append(event))

@@ -1,14 +1,14 @@
-"""Contract §6: `POST /api/auth/jwt`."""
+"""docs/endpoints.md: `POST /api/auth/jwt`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import jwt as pyjwt
-import pytest
 
 from tests.http.conftest import Serve
 from tests.http.driver import HOST, ISSUER, START, House, refused, unverified_claims
+from tests.support.cases import each_of
 from tests.support.gunicorn import SECRET, rsa_pem
 
 JWT = "/api/auth/jwt"
@@ -18,7 +18,7 @@ NO_TIMES: Any = {"verify_exp": False, "verify_iat": False}
 
 
 def test_a_mint_answers_token_type_and_end(house: House) -> None:
-    """§6: 200 `{"token", "token_type": "Bearer", "expires_at", "expires_in"}`, `Cache-Control: no-store`."""
+    """200 `{"token", "token_type": "Bearer", "expires_at", "expires_in"}`, `Cache-Control: no-store`."""
     answer = house.ask("POST", JWT, token=house.sign_in()["token"])
     assert answer.status == 200
     assert set(answer.json()) == {"token", "token_type", "expires_at", "expires_in"}
@@ -33,7 +33,7 @@ def test_a_mint_answers_token_type_and_end(house: House) -> None:
 
 
 def test_pyjwt_verifies_an_hs256_token_by_secret_and_issuer(house: House) -> None:
-    """§6: a downstream service that has only the shared secret verifies the token with a stock library."""
+    """A downstream service that has only the shared secret verifies the token with a stock library."""
     begun = house.sign_in()
     token = house.ask("POST", JWT, token=begun["token"]).json()["token"]
     claims = pyjwt.decode(token, SECRET, algorithms=["HS256"], issuer=ISSUER, options=NO_TIMES)
@@ -48,7 +48,7 @@ def test_pyjwt_verifies_an_hs256_token_by_secret_and_issuer(house: House) -> Non
 
 
 def test_pyjwt_verifies_an_rs256_token_by_the_jwks(serve: Serve) -> None:
-    """§6: `kid` for asymmetric keys: the one in the JWKS, whose key verifies the token."""
+    """`kid` for asymmetric keys: the one in the JWKS, whose key verifies the token."""
     house = serve(PYLON_JWT_ALG="RS256", PYLON_OIDC_PRIVATE_KEY=rsa_pem(), PYLON_JWT_AUDIENCE=AUDIENCE)
     token = house.ask("POST", JWT, token=house.sign_in()["token"]).json()["token"]
     (jwk,) = house.ask("GET", "/oidc/jwks").json()["keys"]
@@ -61,7 +61,7 @@ def test_pyjwt_verifies_an_rs256_token_by_the_jwks(serve: Serve) -> None:
 
 
 def test_a_token_carries_tenant_and_roles_where_there_are_any(house: House) -> None:
-    """§6: and `aud`, `tenant_id`, `roles` where there are any; nothing else of the session, no `nbf`."""
+    """And `aud`, `tenant_id`, `roles` where there are any; nothing else of the session, no `nbf`."""
     begun = house.sign_in(
         tenant_id="acme", roles=["dev"], claims={"email": "a@b.c"}, acr="2", amr=["pwd"], device="Firefox"
     )
@@ -76,21 +76,21 @@ def test_two_tokens_differ_in_their_jti(house: House) -> None:
     assert house.mint(token)["jti"] != house.mint(token)["jti"]
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("lifetime", "left_s", "expires_in"),
     [("60", 600, 60), ("600", 600, 600), ("601", 600, 600), ("86400", 10, 10)],
 )
 def test_a_token_never_outlives_its_session(
     serve: Serve, lifetime: str, left_s: int, expires_in: int
 ) -> None:
-    """§6: a token never outlives its session."""
+    """A token never outlives its session."""
     house = serve(PYLON_JWT_LIFETIME_SECS=lifetime)
     answer = house.ask("POST", JWT, token=house.sign_in(expires_in=left_s)["token"]).json()
     assert (answer["expires_in"], answer["expires_at"]) == (expires_in, START + expires_in)
     assert unverified_claims(answer["token"])["exp"] == START + expires_in
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("setting", "body", "aud"),
     [
         (None, None, None),
@@ -103,54 +103,54 @@ def test_a_token_never_outlives_its_session(
 def test_the_audience_is_the_default_or_the_one_asked_for(
     serve: Serve, setting: str | None, body: Any, aud: str | None
 ) -> None:
-    """§6: Body: none, or `{"audience": "…"}`; §2: `PYLON_JWT_AUDIENCE` is the default `aud`."""
+    """Body: none, or `{"audience": "…"}`; docs/settings.md: `PYLON_JWT_AUDIENCE` is the default `aud`."""
     house = serve(PYLON_JWT_AUDIENCE=setting)
     options = {} if body is None else {"json": body}
     assert house.mint(house.sign_in()["token"], **options).get("aud") == aud
 
 
-@pytest.mark.parametrize("setting", [None, AUDIENCE])
-@pytest.mark.parametrize("asked", ["", "https://other.example", AUDIENCE + "/", AUDIENCE.upper(), "\0", "*"])
+@each_of("setting", [None, AUDIENCE])
+@each_of("asked", ["", "https://other.example", AUDIENCE + "/", AUDIENCE.upper(), "\0", "*"])
 def test_an_unknown_audience_is_refused(serve: Serve, setting: str | None, asked: str) -> None:
-    """§6: 400 `UNKNOWN_AUDIENCE` when the audience is neither `PYLON_JWT_AUDIENCE` nor that of a policy."""
+    """400 `UNKNOWN_AUDIENCE` when the audience is neither `PYLON_JWT_AUDIENCE` nor that of a policy."""
     house = serve(PYLON_JWT_AUDIENCE=setting)
     answer = house.ask("POST", JWT, token=house.sign_in()["token"], json={"audience": asked})
     refused(answer, 400, "UNKNOWN_AUDIENCE")
 
 
-@pytest.mark.parametrize("asked", [None, 1, True, [AUDIENCE], {"x": 1}, []])
+@each_of("asked", [None, 1, True, [AUDIENCE], {"x": 1}, []])
 def test_an_audience_is_one_string(serve: Serve, asked: Any) -> None:
-    """§5: a wrong type is 400 `INVALID_BODY`, naming the field."""
+    """A wrong type is 400 `INVALID_BODY`, naming the field."""
     house = serve(PYLON_JWT_AUDIENCE=AUDIENCE)
     answer = house.ask("POST", JWT, token=house.sign_in()["token"], json={"audience": asked})
     assert "audience" in refused(answer, 400, "INVALID_BODY")["message"]
 
 
-@pytest.mark.parametrize("field", ["aud", "Audience", "sub", "lifetime", "claims"])
+@each_of("field", ["aud", "Audience", "sub", "lifetime", "claims"])
 def test_a_mint_takes_no_other_field(house: House, field: str) -> None:
-    """§5: an unknown field is 400 `INVALID_BODY`; S17: nobody sets claims at the mint."""
+    """An unknown field is 400 `INVALID_BODY`; nobody sets claims at the mint."""
     answer = house.ask("POST", JWT, token=house.sign_in()["token"], json={field: "x"})
     assert field in refused(answer, 400, "INVALID_BODY")["message"]
 
 
 def test_an_audience_in_the_query_takes_no_part(serve: Serve) -> None:
-    """§6: the audience is the body's."""
+    """The audience is the body's."""
     house = serve(PYLON_JWT_AUDIENCE=AUDIENCE)
     claims = house.mint(house.sign_in()["token"], query="audience=https://evil.example")
     assert claims["aud"] == AUDIENCE
 
 
 def test_an_empty_body_needs_no_content_type(house: House) -> None:
-    """§6: Body: none."""
+    """Body: none."""
     token = house.sign_in()["token"]
     assert house.ask("POST", JWT, token=token, body=b"", content_type=None).status == 200
     assert house.ask("POST", JWT, token=token, body=b"", content_type="application/json").status == 200
     assert house.ask("POST", JWT, token=token, body=b"", content_type="text/plain").status == 200
 
 
-@pytest.mark.parametrize("state", ["none", "unknown", "expired", "revoked", "refreshed", "locked out"])
+@each_of("state", ["none", "unknown", "expired", "revoked", "refreshed", "locked out"])
 def test_every_session_that_does_not_live_gets_the_same_401(house: House, state: str) -> None:
-    """§6: 401 `AUTH_REQUIRED` (no, unknown, expired or revoked session; one answer for all)."""
+    """401 `AUTH_REQUIRED` (no, unknown, expired or revoked session; one answer for all)."""
     token: str | None = house.sign_in(expires_in=10)["token"]
     match state:
         case "none":
@@ -171,14 +171,14 @@ def test_every_session_that_does_not_live_gets_the_same_401(house: House, state:
 
 
 def test_without_a_secret_the_mint_is_501_with_a_hint(serve: Serve) -> None:
-    """§6: 501 `JWT_NOT_CONFIGURED` with a hint while HS256 has no secret."""
+    """501 `JWT_NOT_CONFIGURED` with a hint while HS256 has no secret."""
     house = serve(PYLON_JWT_SECRET=None)
     error = refused(house.ask("POST", JWT, token=house.sign_in()["token"]), 501, "JWT_NOT_CONFIGURED")
     assert "PYLON_JWT_SECRET" in error["hint"]
 
 
 def test_the_checks_of_a_mint_come_in_their_order(serve: Serve) -> None:
-    """§6: checked in this order: 401, 413/415/400, 501."""
+    """Checked in this order: 401, 413/415/400, 501."""
     house = serve(PYLON_JWT_SECRET=None)
     token = house.sign_in()["token"]
     bad: list[tuple[dict[str, Any], int, str]] = [
@@ -194,7 +194,7 @@ def test_the_checks_of_a_mint_come_in_their_order(serve: Serve) -> None:
         refused(house.ask("POST", JWT, **options, token=token), status, code)
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("environ", "host", "iss"),
     [
         ({}, HOST, ISSUER),
@@ -208,8 +208,8 @@ def test_the_checks_of_a_mint_come_in_their_order(serve: Serve) -> None:
 def test_iss_is_the_issuer_unless_another_is_set(
     serve: Serve, environ: dict[str, str], host: str, iss: str
 ) -> None:
-    """§3: one function gives the `iss` of every token, but minted ones where `PYLON_JWT_ISSUER` is set;
-    S3.
+    """docs/settings.md: one function gives the `iss` of every token, but minted ones where `PYLON_JWT_ISSUER` is set;
+    OpenID Connect Discovery §4.3: the issuer is the same in the document and in tokens.
     """
     house = serve(**environ)
     assert house.mint(house.sign_in()["token"], host=host)["iss"] == iss
@@ -219,7 +219,7 @@ def test_iss_is_the_issuer_unless_another_is_set(
 
 
 def test_no_key_is_hs256_and_rs256_at_once(serve: Serve) -> None:
-    """§2: `PYLON_JWT_ALG` is the algorithm of minted tokens, whichever keys there are."""
+    """docs/settings.md: `PYLON_JWT_ALG` is the algorithm of minted tokens, whichever keys there are."""
     pem = rsa_pem()
     for alg in ("HS256", "RS256"):
         house = serve(PYLON_JWT_ALG=alg, PYLON_OIDC_PRIVATE_KEY=pem)

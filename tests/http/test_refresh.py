@@ -1,13 +1,12 @@
-"""Contract §5: `POST /api/auth/refresh`: a new token for the same session."""
+"""docs/endpoints.md: `POST /api/auth/refresh`: a new token for the same session."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
 from tests.http.conftest import Serve
 from tests.http.driver import DAY_S, START, House, refused
+from tests.support.cases import each_of
 
 
 def _refresh(house: House, token: str) -> dict[str, object]:
@@ -18,7 +17,7 @@ def _refresh(house: House, token: str) -> dict[str, object]:
 
 
 def test_a_refresh_answers_token_sid_user_and_end(house: House) -> None:
-    """§5: 200 `{token, sid, user_id, expires_at}`."""
+    """200 `{token, sid, user_id, expires_at}`."""
     begun = house.sign_in(expires_in=600)
     house.clock.advance(100)
     value = _refresh(house, begun["token"])
@@ -28,7 +27,7 @@ def test_a_refresh_answers_token_sid_user_and_end(house: House) -> None:
 
 
 def test_what_hangs_on_the_session_stays(house: House) -> None:
-    """§5: `sid`, `auth_time` and what hangs on it stay."""
+    """`sid`, `auth_time` and what hangs on it stay."""
     said = {
         "tenant_id": "acme",
         "roles": ["dev"],
@@ -46,7 +45,7 @@ def test_what_hangs_on_the_session_stays(house: House) -> None:
 
 
 def test_the_old_token_dies(house: House) -> None:
-    """§5: the old token dies in the same transaction."""
+    """The old token dies in the same transaction."""
     old = house.sign_in()["token"]
     new = str(_refresh(house, old)["token"])
     refused(house.me(old), 401, "AUTH_REQUIRED")
@@ -55,7 +54,7 @@ def test_the_old_token_dies(house: House) -> None:
 
 
 def test_the_session_stays_one_session(house: House) -> None:
-    """§5: a new token for the same session, not a second session; its prefix is the new token's."""
+    """A new token for the same session, not a second session; its prefix is the new token's."""
     begun = house.sign_in()
     new = str(_refresh(house, begun["token"])["token"])
     (listed,) = house.ask("GET", "/api/auth/sessions", token=new).json()["sessions"]
@@ -64,9 +63,9 @@ def test_the_session_stays_one_session(house: House) -> None:
     assert listed["created_at"] == START
 
 
-@pytest.mark.parametrize("first_given", [60, 3600, 2_592_000])
+@each_of("first_given", [60, 3600, 2_592_000])
 def test_the_lifetime_is_the_one_first_given(house: House, first_given: int) -> None:
-    """§5: `expires_at` becomes now + the lifetime that the session was first given."""
+    """`expires_at` becomes now + the lifetime that the session was first given."""
     token = house.sign_in(expires_in=first_given)["token"]
     for _ in range(2):
         house.clock.advance(50)
@@ -76,7 +75,7 @@ def test_the_lifetime_is_the_one_first_given(house: House, first_given: int) -> 
 
 
 def test_no_refresh_reaches_beyond_90_days_from_the_first(serve: Serve) -> None:
-    """§5: never beyond 90 days from the first."""
+    """Never beyond 90 days from the first."""
     house = serve(PYLON_SESSION_LIFETIME_SECS=str(30 * DAY_S))
     token = house.sign_in()["token"]
     ends = []
@@ -94,14 +93,14 @@ def test_no_refresh_reaches_beyond_90_days_from_the_first(serve: Serve) -> None:
 
 
 def test_an_expired_session_is_not_refreshed(house: House) -> None:
-    """§5: who is signed in is who has a live session."""
+    """Who is signed in is who has a live session."""
     token = house.sign_in(expires_in=10)["token"]
     house.clock.advance(10)
     refused(house.ask("POST", "/api/auth/refresh", token=token), 401, "AUTH_REQUIRED")
 
 
 def test_of_many_refreshes_at_once_one_succeeds(house: House) -> None:
-    """§5: the old token dies in the same transaction, so that one token has one successor."""
+    """The old token dies in the same transaction, so that one token has one successor."""
     token = house.sign_in()["token"]
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: house.ask("POST", "/api/auth/refresh", token=token), range(8)))
@@ -112,7 +111,7 @@ def test_of_many_refreshes_at_once_one_succeeds(house: House) -> None:
 
 
 def test_a_token_of_the_app_is_not_refreshed_by_what_it_minted(house: House) -> None:
-    """§5: a session token is what refreshes; a minted JWT is none."""
+    """A session token is what refreshes; a minted JWT is none."""
     token = house.sign_in()["token"]
     minted = house.ask("POST", "/api/auth/jwt", token=token).json()["token"]
     refused(house.ask("POST", "/api/auth/refresh", token=minted), 401, "AUTH_REQUIRED")

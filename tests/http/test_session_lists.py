@@ -1,18 +1,17 @@
-"""Contract §5: a user sees and ends his sessions; an admin those of anybody."""
+"""docs/endpoints.md: a user sees and ends his sessions; an admin those of anybody."""
 
 from __future__ import annotations
 
-import pytest
-
 from tests.http.conftest import Serve
 from tests.http.driver import START, House, refused
+from tests.support.cases import each_of
 
 ADMIN_METHODS = ["GET", "DELETE"]
 OTHERS = "/api/auth/users/user-1/sessions"
 
 
 def test_a_listed_session_has_the_six_fields(house: House) -> None:
-    """§5: `{"sessions": [{sid, token_prefix, device, created_at, expires_at, current}]}`."""
+    """`{"sessions": [{sid, token_prefix, device, created_at, expires_at, current}]}`."""
     begun = house.sign_in(device="Firefox", expires_in=60)
     answer = house.ask("GET", "/api/auth/sessions", token=begun["token"])
     assert answer.status == 200
@@ -31,7 +30,7 @@ def test_a_listed_session_has_the_six_fields(house: House) -> None:
 
 
 def test_a_list_holds_the_users_own_live_sessions_and_marks_the_current(house: House) -> None:
-    """§5: of one's own; `current` is the one that asks."""
+    """Of one's own; `current` is the one that asks."""
     mine, other_device = house.sign_in(), house.sign_in()
     house.sign_in(expires_in=1)
     house.sign_in("user-2")
@@ -41,7 +40,7 @@ def test_a_list_holds_the_users_own_live_sessions_and_marks_the_current(house: H
 
 
 def test_a_prefix_tells_too_little_to_be_a_token(house: House) -> None:
-    """§5: the token is shown once: a prefix leaves more than 200 bits of it unknown."""
+    """The token is shown once: a prefix leaves more than 200 bits of it unknown."""
     begun = house.sign_in()
     (row,) = house.ask("GET", "/api/auth/sessions", token=begun["token"]).json()["sessions"]
     assert begun["token"].startswith(row["token_prefix"])
@@ -49,7 +48,7 @@ def test_a_prefix_tells_too_little_to_be_a_token(house: House) -> None:
 
 
 def test_ending_all_spares_the_current(house: House) -> None:
-    """§5: `DELETE /api/auth/sessions`: `{"revoked_count": n}`, all but the current."""
+    """`DELETE /api/auth/sessions`: `{"revoked_count": n}`, all but the current."""
     mine, gone, other = house.sign_in(), house.sign_in(), house.sign_in("user-2")
     house.sign_in()
     answer = house.ask("DELETE", "/api/auth/sessions", token=mine["token"])
@@ -62,7 +61,7 @@ def test_ending_all_spares_the_current(house: House) -> None:
 
 
 def test_one_of_ones_own_is_ended_by_its_sid(house: House) -> None:
-    """§5: `DELETE /api/auth/sessions/{sid}`: one of one's own `{"revoked": true}`."""
+    """`DELETE /api/auth/sessions/{sid}`: one of one's own `{"revoked": true}`."""
     mine, gone = house.sign_in(), house.sign_in()
     answer = house.ask("DELETE", f"/api/auth/sessions/{gone['sid']}", token=mine["token"])
     assert (answer.status, answer.json()) == (200, {"revoked": True})
@@ -72,14 +71,14 @@ def test_one_of_ones_own_is_ended_by_its_sid(house: House) -> None:
 
 
 def test_the_current_one_is_ended_by_its_sid_too(house: House) -> None:
-    """§5: one of one's own, the current not excepted."""
+    """One of one's own, the current not excepted."""
     mine = house.sign_in()
     assert house.ask("DELETE", f"/api/auth/sessions/{mine['sid']}", token=mine["token"]).status == 200
     refused(house.me(mine["token"]), 401, "AUTH_REQUIRED")
 
 
 def test_anothers_session_is_not_found_and_lives_on(house: House) -> None:
-    """§5: another's 404 `NOT_FOUND`, as one that does not exist, byte for byte but for the request id."""
+    """Another's 404 `NOT_FOUND`, as one that does not exist, byte for byte but for the request id."""
     mine, other = house.sign_in(), house.sign_in("user-2")
     anothers = house.ask("DELETE", f"/api/auth/sessions/{other['sid']}", token=mine["token"])
     nobodys = house.ask("DELETE", "/api/auth/sessions/nobodys", token=mine["token"])
@@ -88,15 +87,15 @@ def test_anothers_session_is_not_found_and_lives_on(house: House) -> None:
     assert house.me(other["token"]).status == 200
 
 
-@pytest.mark.parametrize("sid", ["\0", "%", "'; --", "a" * 5000, "\xff", " "])
+@each_of("sid", ["\0", "%", "'; --", "a" * 5000, "\xff", " "])
 def test_a_hostile_sid_is_not_found(house: House, sid: str) -> None:
-    """§5: another's 404 `NOT_FOUND`, whatever is asked for."""
+    """Another's 404 `NOT_FOUND`, whatever is asked for."""
     token = house.sign_in()["token"]
     refused(house.ask("DELETE", f"/api/auth/sessions/{sid}", token=token), 404, "NOT_FOUND")
 
 
 def test_the_admin_sees_the_sessions_of_any_user(house: House) -> None:
-    """§5: the same for any user, all of them; none of them is current."""
+    """The same for any user, all of them; none of them is current."""
     begun = [house.sign_in()["sid"], house.sign_in()["sid"]]
     house.sign_in("user-2")
     listed = house.ask("GET", OTHERS, admin=True).json()["sessions"]
@@ -106,7 +105,7 @@ def test_the_admin_sees_the_sessions_of_any_user(house: House) -> None:
 
 
 def test_the_admin_locks_somebody_out(house: House) -> None:
-    """§5: how an app locks somebody out."""
+    """How an app locks somebody out."""
     tokens = [house.sign_in()["token"], house.sign_in()["token"]]
     other = house.sign_in("user-2")["token"]
     answer = house.ask("DELETE", OTHERS, admin=True)
@@ -116,9 +115,9 @@ def test_the_admin_locks_somebody_out(house: House) -> None:
     assert house.me(other).status == 200
 
 
-@pytest.mark.parametrize("user_id", ["nobody", "\0", "\xff", "a" * 300, "%", " ", "' OR 1=1 --"])
+@each_of("user_id", ["nobody", "\0", "\xff", "a" * 300, "%", " ", "' OR 1=1 --"])
 def test_an_unknown_user_has_none(house: House, user_id: str) -> None:
-    """§5: 200 with 0 for an unknown user."""
+    """200 with 0 for an unknown user."""
     house.sign_in()
     path = f"/api/auth/users/{user_id}/sessions"
     assert house.ask("GET", path, admin=True).json() == {"sessions": []}
@@ -126,12 +125,12 @@ def test_an_unknown_user_has_none(house: House, user_id: str) -> None:
     assert (answer.status, answer.json()) == (200, {"revoked_count": 0})
 
 
-@pytest.mark.parametrize("prefix", ["", "/tenant"])
-@pytest.mark.parametrize(
+@each_of("prefix", ["", "/tenant"])
+@each_of(
     "user_id", ["a/b", "https://idp.example/u/1", "/", "//", "a/", "/a", "sessions", "a/sessions", "a/../b"]
 )
 def test_a_user_id_with_a_slash_can_be_locked_out(serve: Serve, user_id: str, prefix: str) -> None:
-    """§5: `user_id` is visible ASCII, a slash is such (decoded from `%2F`), and any user can be locked
+    """`user_id` is visible ASCII, a slash is such (decoded from `%2F`), and any user can be locked
     out.
     """
     house = serve(PYLON_OIDC_ISSUER=f"https://id.example.test{prefix}")
@@ -147,14 +146,14 @@ def test_a_user_id_with_a_slash_can_be_locked_out(serve: Serve, user_id: str, pr
     assert house.requests_logged[-2]["route"] == f"{prefix}/api/auth/users/{{user_id}}/sessions"
 
 
-@pytest.mark.parametrize("method", ADMIN_METHODS)
-@pytest.mark.parametrize(
+@each_of("method", ADMIN_METHODS)
+@each_of(
     "authorization", [None, "Bearer", "Bearer wrong", "Basic x", "Bearer \xe9", "Bearer " + "a" * 70, ""]
 )
 def test_without_the_admin_token_it_is_forbidden(
     house: House, method: str, authorization: str | None
 ) -> None:
-    """§5: a wrong or missing admin token: 403 `FORBIDDEN`."""
+    """A wrong or missing admin token: 403 `FORBIDDEN`."""
     token = house.sign_in()["token"]
     headers = {} if authorization is None else {"Authorization": authorization}
     refused(house.ask(method, OTHERS, headers=headers), 403, "FORBIDDEN")
@@ -162,17 +161,17 @@ def test_without_the_admin_token_it_is_forbidden(
     assert house.me(token).status == 200
 
 
-@pytest.mark.parametrize("method", ADMIN_METHODS)
+@each_of("method", ADMIN_METHODS)
 def test_a_session_token_is_no_admin_token(house: House, method: str) -> None:
-    """§5: the admin token alone opens the admin API, not even one's own session."""
+    """The admin token alone opens the admin API, not even one's own session."""
     token = house.sign_in()["token"]
     refused(house.ask(method, OTHERS, token=token), 403, "FORBIDDEN")
     refused(house.ask(method, OTHERS, cookie=token), 403, "FORBIDDEN")
 
 
-@pytest.mark.parametrize("authorization", [None, "Bearer", "Bearer None", "Bearer "])
+@each_of("authorization", [None, "Bearer", "Bearer None", "Bearer "])
 def test_an_unset_admin_token_closes_the_admin_api(serve: Serve, authorization: str | None) -> None:
-    """§2: unset = the admin API answers 403."""
+    """docs/settings.md: unset = the admin API answers 403."""
     house = serve(PYLON_ADMIN_TOKEN=None)
     headers = {} if authorization is None else {"Authorization": authorization}
     for method, path in [("GET", OTHERS), ("DELETE", OTHERS), ("POST", "/api/auth/session")]:
@@ -181,7 +180,7 @@ def test_an_unset_admin_token_closes_the_admin_api(serve: Serve, authorization: 
 
 
 def test_the_admin_token_comes_before_the_body(house: House) -> None:
-    """§5: the admin token comes before the body."""
+    """The admin token comes before the body."""
     for body, content_type in [
         (b"{", "application/json"),
         (b"x" * 70_000, "application/json"),
@@ -192,7 +191,7 @@ def test_the_admin_token_comes_before_the_body(house: House) -> None:
 
 
 def test_an_admin_request_is_not_asked_where_it_comes_from(house: House) -> None:
-    """§5: only a change authenticated by cookie must be same-origin."""
+    """Only a change authenticated by cookie must be same-origin."""
     headers = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
     assert house.ask("DELETE", OTHERS, admin=True, headers=headers).status == 200
     body = {"user_id": "u"}

@@ -1,15 +1,14 @@
-"""Contract §5: a session is begun by the app, seen, and ended."""
+"""docs/endpoints.md: a session is begun by the app, seen, and ended."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-import pytest
-
 from service.handles import hash_handle
 from tests.http.conftest import Serve
 from tests.http.driver import START, House, refused
+from tests.support.cases import each_of
 
 FULL = {
     "user_id": "user-1",
@@ -26,7 +25,7 @@ FULL = {
 
 
 def test_a_session_answers_token_sid_user_and_end_and_nothing_else(house: House) -> None:
-    """§5: `POST /api/auth/session`: 201 `{token, sid, user_id, expires_at}`."""
+    """`POST /api/auth/session`: 201 `{token, sid, user_id, expires_at}`."""
     answer = house.ask("POST", "/api/auth/session", admin=True, json={"user_id": "user-1"})
     assert answer.status == 201
     assert set(answer.json()) == {"token", "sid", "user_id", "expires_at"}
@@ -37,18 +36,18 @@ def test_a_session_answers_token_sid_user_and_end_and_nothing_else(house: House)
 
 
 def test_a_session_token_is_pylon_and_64_hex_characters(house: House) -> None:
-    """§5: a session token is `pylon_` + 64 hex characters."""
+    """A session token is `pylon_` + 64 hex characters."""
     assert re.fullmatch(r"pylon_[0-9a-f]{64}", house.sign_in()["token"])
 
 
 def test_a_session_answer_sets_no_cookie(house: House) -> None:
-    """§5: session and trusted-mint answers set none."""
+    """Session and trusted-mint answers set none."""
     answer = house.ask("POST", "/api/auth/session", admin=True, json={"user_id": "user-1"})
     assert "Set-Cookie" not in answer.headers
 
 
 def test_the_token_is_at_rest_as_a_hash_alone(house: House) -> None:
-    """§5: shown once, stored as a SHA-256 hash; `sid` is not derived from the token."""
+    """Shown once, stored as a SHA-256 hash; `sid` is not derived from the token."""
     begun = house.sign_in()
     at_rest = b"".join(path.read_bytes() for path in house.settings.database.path.parent.iterdir())
     secret_part = begun["token"].removeprefix("pylon_")
@@ -59,14 +58,14 @@ def test_the_token_is_at_rest_as_a_hash_alone(house: House) -> None:
 
 
 def test_two_sessions_of_one_user_differ_in_token_and_sid(house: House) -> None:
-    """§5: `sid` is a random id of the session."""
+    """`sid` is a random id of the session."""
     one, two = house.sign_in(), house.sign_in()
     assert one["token"] != two["token"]
     assert one["sid"] != two["sid"]
 
 
 def test_me_tells_all_that_the_sign_in_said(house: House) -> None:
-    """§5: `GET /api/auth/me`: 200 with the eleven fields."""
+    """`GET /api/auth/me`: 200 with the eleven fields."""
     begun = house.sign_in(**FULL)
     answer = house.me(begun["token"])
     assert answer.status == 200
@@ -76,7 +75,7 @@ def test_me_tells_all_that_the_sign_in_said(house: House) -> None:
 
 
 def test_me_answers_null_and_empty_for_what_was_not_said(house: House) -> None:
-    """§5: an absent scalar is `null`, `roles` `[]`, `claims` `{}` in `/me`."""
+    """An absent scalar is `null`, `roles` `[]`, `claims` `{}` in `/me`."""
     begun = house.sign_in()
     assert house.me(begun["token"]).json() == {
         "user_id": "user-1",
@@ -116,8 +115,8 @@ NOT_SIGNED_IN: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("shown", NOT_SIGNED_IN.values(), ids=NOT_SIGNED_IN.keys())
-@pytest.mark.parametrize(
+@each_of("shown", NOT_SIGNED_IN.values(), ids=NOT_SIGNED_IN.keys())
+@each_of(
     ("method", "path"),
     [
         ("GET", "/api/auth/me"),
@@ -131,28 +130,28 @@ NOT_SIGNED_IN: dict[str, dict[str, Any]] = {
 def test_who_is_not_signed_in_gets_one_and_the_same_401(
     house: House, method: str, path: str, shown: dict[str, Any]
 ) -> None:
-    """§6: `AUTH_REQUIRED` (no, unknown, expired or revoked session; one answer for all)."""
+    """`AUTH_REQUIRED` (no, unknown, expired or revoked session; one answer for all)."""
     error = refused(house.ask(method, path, **shown), 401, "AUTH_REQUIRED")
     assert error["message"] == "A live session is required."
 
 
-@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+@each_of("scheme", ["Bearer", "bearer", "BEARER"])
 def test_the_bearer_scheme_is_case_insensitive(house: House, scheme: str) -> None:
     """RFC 9110 §11.1: the scheme is case-insensitive."""
     token = house.sign_in()["token"]
     assert house.ask("GET", "/api/auth/me", headers={"Authorization": f"{scheme} {token}"}).status == 200
 
 
-@pytest.mark.parametrize(("after_s", "status"), [(599, 200), (600, 401), (601, 401)])
+@each_of(("after_s", "status"), [(599, 200), (600, 401), (601, 401)])
 def test_a_session_ends_at_its_expires_at(house: House, after_s: int, status: int) -> None:
-    """§5: times are integer Unix seconds; from `expires_at` on nobody is signed in."""
+    """Times are integer Unix seconds; from `expires_at` on nobody is signed in."""
     token = house.sign_in(expires_in=600)["token"]
     house.clock.advance(after_s)
     assert house.me(token).status == status
 
 
 def test_the_lifetime_of_the_settings_is_the_default_and_the_most(serve: Serve) -> None:
-    """§5: `expires_in` is 1 to `PYLON_SESSION_LIFETIME_SECS`."""
+    """`expires_in` is 1 to `PYLON_SESSION_LIFETIME_SECS`."""
     house = serve(PYLON_SESSION_LIFETIME_SECS="100")
     assert house.sign_in()["expires_at"] == START + 100
     assert house.sign_in(expires_in=100)["expires_at"] == START + 100
@@ -164,9 +163,9 @@ def test_the_lifetime_of_the_settings_is_the_default_and_the_most(serve: Serve) 
         assert "expires_in" in refused(answer, 400, "INVALID_BODY")["message"]
 
 
-@pytest.mark.parametrize(("ahead_s", "status"), [(0, 201), (60, 201), (61, 400), (-START, 201)])
+@each_of(("ahead_s", "status"), [(0, 201), (60, 201), (61, 400), (-START, 201)])
 def test_auth_time_may_lie_60_seconds_ahead(house: House, ahead_s: int, status: int) -> None:
-    """§5: `auth_time` at most 60 s ahead."""
+    """`auth_time` at most 60 s ahead."""
     body = {"user_id": "u", "auth_time": START + ahead_s}
     answer = house.ask("POST", "/api/auth/session", admin=True, json=body)
     assert answer.status == status
@@ -174,23 +173,21 @@ def test_auth_time_may_lie_60_seconds_ahead(house: House, ahead_s: int, status: 
         assert "auth_time" in refused(answer, 400, "INVALID_BODY")["message"]
 
 
-@pytest.mark.parametrize("user_id", ["a", "a" * 255, "!~", "auth0|5f7c8ec7c33c6c004bbafe82", "a/b"])
+@each_of("user_id", ["a", "a" * 255, "!~", "auth0|5f7c8ec7c33c6c004bbafe82", "a/b"])
 def test_visible_ascii_makes_a_user_id(house: House, user_id: str) -> None:
-    """§5: `user_id`: 1–255 visible ASCII characters."""
+    """`user_id`: 1–255 visible ASCII characters."""
     assert house.sign_in(user_id)["user_id"] == user_id
 
 
-@pytest.mark.parametrize(
-    "user_id", ["", "a" * 256, "a b", "a\n", "\n", "é", "a\x7f", "\0", "a\x00", " a", "a\t", "a\r"]
-)
+@each_of("user_id", ["", "a" * 256, "a b", "a\n", "\n", "é", "a\x7f", "\0", "a\x00", " a", "a\t", "a\r"])
 def test_nothing_else_makes_a_user_id(house: House, user_id: str) -> None:
-    """§5: `user_id`: 1–255 visible ASCII characters; anything else is `INVALID_BODY`, naming the field."""
+    """`user_id`: 1–255 visible ASCII characters; anything else is `INVALID_BODY`, naming the field."""
     answer = house.ask("POST", "/api/auth/session", admin=True, json={"user_id": user_id})
     assert "user_id" in refused(answer, 400, "INVALID_BODY")["message"]
 
 
 def test_ending_a_session_ends_it_and_no_other(house: House) -> None:
-    """§5: `DELETE /api/auth/session`: 200 `{"revoked": true}`."""
+    """`DELETE /api/auth/session`: 200 `{"revoked": true}`."""
     one, two = house.sign_in()["token"], house.sign_in()["token"]
     answer = house.ask("DELETE", "/api/auth/session", token=one)
     assert (answer.status, answer.json()) == (200, {"revoked": True})
@@ -198,9 +195,9 @@ def test_ending_a_session_ends_it_and_no_other(house: House) -> None:
     assert house.me(two).status == 200
 
 
-@pytest.mark.parametrize("state", ["unknown", "gone", "expired"])
+@each_of("state", ["unknown", "gone", "expired"])
 def test_ending_what_is_not_there_is_no_mistake(house: House, state: str) -> None:
-    """§5: 200 also for a well-formed token that is unknown or already gone."""
+    """200 also for a well-formed token that is unknown or already gone."""
     token = "pylon_" + "ab" * 32
     if state != "unknown":
         token = house.sign_in(expires_in=10)["token"]
@@ -211,9 +208,7 @@ def test_ending_what_is_not_there_is_no_mistake(house: House, state: str) -> Non
     assert (answer.status, answer.json()) == (200, {"revoked": True})
 
 
-@pytest.mark.parametrize(
-    "shown", [{}, {"token": "pylon_zz"}, {"token": "x"}, {"headers": {"Authorization": "Basic x"}}]
-)
+@each_of("shown", [{}, {"token": "pylon_zz"}, {"token": "x"}, {"headers": {"Authorization": "Basic x"}}])
 def test_ending_without_a_well_formed_token_is_401(house: House, shown: dict[str, Any]) -> None:
-    """§5: none or a malformed one 401."""
+    """None or a malformed one 401."""
     refused(house.ask("DELETE", "/api/auth/session", **shown), 401, "AUTH_REQUIRED")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.http.conftest import Serve
 from tests.http.driver import Answer, House, refused
 from tests.http.test_errors import ROUTES
+from tests.support.cases import each_of
 
 #: Routes whose identifier others choose: the identifier alone may be encoded.
 NAMED = ("/api/auth/users/", "/api/oidc/clients/")
@@ -41,8 +40,8 @@ def test_every_other_spelling_of_a_route_is_404(house: House) -> None:
             refused(_sent(house, f"{raw}?a=b", path, method, "REQUEST_URI"), 404, "NOT_FOUND")
 
 
-@pytest.mark.parametrize("prefix", ["", "/tenant"])
-@pytest.mark.parametrize(
+@each_of("prefix", ["", "/tenant"])
+@each_of(
     ("raw", "path"),
     [
         ("/api/auth/users/ada#x", "/api/auth/users/ada"),
@@ -72,7 +71,7 @@ def test_around_an_identifier_nothing_is_encoded(serve: Serve, raw: str, path: s
         refused(_sent(house, f"/%74enant{path}", prefix + path), 404, "NOT_FOUND")
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("raw", "user_id"),
     [
         ("ada", "ada"),
@@ -88,8 +87,9 @@ def test_around_an_identifier_nothing_is_encoded(serve: Serve, raw: str, path: s
         ("sessions", "sessions"),
     ],
 )
-def test_an_identifier_of_others_may_be_encoded(house: House, raw: str, user_id: str) -> None:
+def test_an_identifier_of_others_may_be_encoded(serve: Serve, raw: str, user_id: str) -> None:
     """A user's id is visible ASCII, and is sent as an URL can hold it; what is encoded never names another route."""
+    house = serve()
     answer = house.ask(
         "PUT",
         f"/api/auth/users/{user_id}",

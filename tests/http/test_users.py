@@ -1,13 +1,12 @@
-"""Contract §5: `PUT /api/auth/users/{user_id}`: what the app knows of a user."""
+"""docs/endpoints.md: `PUT /api/auth/users/{user_id}`: what the app knows of a user."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from tests.http.conftest import Serve
 from tests.http.driver import House, refused
+from tests.support.cases import each_of
 from tests.support.gunicorn import Answer
 
 NOTHING: dict[str, Any] = {"claims": {}, "roles": [], "tenant_id": None, "attributes": {}}
@@ -18,7 +17,7 @@ def _put(house: House, user_id: str, /, **fields: Any) -> Answer:
 
 
 def test_what_is_given_replaces_what_is_known_field_by_field(house: House) -> None:
-    """§5: the fields that are given are replaced as a whole, the rest stays; the answer is what is known then."""
+    """The fields that are given are replaced as a whole, the rest stays; the answer is what is known then."""
     first = NOTHING | {"claims": {"name": "Ada", "email": "a@b.c"}, "roles": ["a", "b"], "tenant_id": "t"}
     assert _put(house, "ada", **first).json() == {"user_id": "ada", **first}
     changed = _put(house, "ada", claims={"name": "Ada Byron"})
@@ -33,7 +32,7 @@ def test_what_is_given_replaces_what_is_known_field_by_field(house: House) -> No
 
 
 def test_a_sign_in_tells_it_too(house: House) -> None:
-    """§5: what a sign-in says of a user replaces what is known in the same way; what it does not say stays."""
+    """What a sign-in says of a user replaces what is known in the same way; what it does not say stays."""
     _put(house, "ada", claims={"name": "Ada"}, roles=["a"])
     house.sign_in("ada", roles=["b"])
     known = _put(house, "ada").json()
@@ -41,7 +40,7 @@ def test_a_sign_in_tells_it_too(house: House) -> None:
 
 
 def test_it_signs_nobody_in(house: House) -> None:
-    """§5: a session says what was said when it began."""
+    """A session says what was said when it began."""
     token = house.sign_in("ada", claims={"name": "Ada"})["token"]
     _put(house, "ada", claims={"name": "Other"}, roles=["admin"])
     me = house.me(token).json()
@@ -51,13 +50,13 @@ def test_it_signs_nobody_in(house: House) -> None:
     assert house.ask("GET", path, admin=True).json() == {"sessions": []}
 
 
-@pytest.mark.parametrize("prefix", ["", "/tenant"])
-@pytest.mark.parametrize(
+@each_of("prefix", ["", "/tenant"])
+@each_of(
     "user_id",
     ["a/b", "https://idp.example/u/1", "/", "//", "a/", "/a", "a//b", "sessions", "a/../b", "a/sessions/"],
 )
 def test_a_user_id_may_hold_slashes(serve: Serve, user_id: str, prefix: str) -> None:
-    """§5: `user_id` is visible ASCII, a slash is such (decoded from `%2F`); each spelling is a user of its own."""
+    """`user_id` is visible ASCII, a slash is such (decoded from `%2F`); each spelling is a user of its own."""
     house = serve(PYLON_OIDC_ISSUER=f"https://id.example.test{prefix}")
     path = f"{prefix}/api/auth/users/{user_id}"
     refused(house.ask("PUT", path, json={}), 403, "FORBIDDEN")
@@ -69,21 +68,21 @@ def test_a_user_id_may_hold_slashes(serve: Serve, user_id: str, prefix: str) -> 
 
 
 def test_the_sessions_of_a_user_are_not_another_user(house: House) -> None:
-    """§5: an id that goes on as the other route does is that route's: it has no `PUT`."""
+    """An id that goes on as the other route does is that route's: it has no `PUT`."""
     answer = _put(house, "a/sessions", roles=["a"])
     refused(answer, 405, "METHOD_NOT_ALLOWED")
     assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "DELETE", "OPTIONS"}
 
 
-@pytest.mark.parametrize("user_id", ["", " ", "a b", "\0", "\xff", "\xc3\xa9", "a\n", "a" * 256, "\x7f"])
+@each_of("user_id", ["", " ", "a b", "\0", "\xff", "\xc3\xa9", "a\n", "a" * 256, "\x7f"])
 def test_what_is_no_user_id_is_not_found(house: House, user_id: str) -> None:
-    """§5: 1 to 255 visible ASCII characters; nobody can be signed in under anything else."""
+    """1 to 255 visible ASCII characters; nobody can be signed in under anything else."""
     refused(_put(house, user_id), 404, "NOT_FOUND")
 
 
-@pytest.mark.parametrize("authorization", [None, "Bearer wrong", "Basic x", "Bearer"])
+@each_of("authorization", [None, "Bearer wrong", "Basic x", "Bearer"])
 def test_it_is_for_the_admin_token(house: House, authorization: str | None) -> None:
-    """§5: 403 `FORBIDDEN` without it, before the body is looked at; a session token does not do."""
+    """403 `FORBIDDEN` without it, before the body is looked at; a session token does not do."""
     headers = {} if authorization is None else {"Authorization": authorization}
     refused(house.ask("PUT", "/api/auth/users/ada", headers=headers, body=b"{"), 403, "FORBIDDEN")
     token = house.sign_in("ada")["token"]
@@ -91,7 +90,7 @@ def test_it_is_for_the_admin_token(house: House, authorization: str | None) -> N
     assert _put(house, "ada").json() == {"user_id": "ada", **NOTHING}
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("fields", "named"),
     [
         ({"name": "x"}, "name"),
@@ -107,14 +106,14 @@ def test_it_is_for_the_admin_token(house: House, authorization: str | None) -> N
     ],
 )
 def test_a_wrong_field_is_refused_by_its_name(house: House, fields: dict[str, Any], named: str) -> None:
-    """§5: 400 `INVALID_BODY`, naming the field; nothing of the body is kept."""
+    """400 `INVALID_BODY`, naming the field; nothing of the body is kept."""
     answer = _put(house, "ada", **{"roles": ["kept?"], **fields})
     assert f" {named}." in refused(answer, 400, "INVALID_BODY")["message"]
     assert _put(house, "ada").json() == {"user_id": "ada", **NOTHING}
 
 
 def test_the_body_is_json_of_64_kib(house: House) -> None:
-    """§5: 413, 415, 400, in this order."""
+    """413, 415, 400, in this order."""
     path = "/api/auth/users/ada"
     ask = {"admin": True, "path": path, "method": "PUT"}
     refused(house.ask(**ask, body=b" " * 65_537, content_type="text/plain"), 413, "BODY_TOO_LARGE")

@@ -1,4 +1,4 @@
-"""Contract §7: without an asymmetric key nobody can be signed in to other services, and the provider says so."""
+"""docs/errors.md: without an asymmetric key nobody can be signed in to other services, and the provider says so."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 from tests.http.conftest import Serve
 from tests.http.driver import House, check_standing_headers, refused
 from tests.settings.reading import modulus
+from tests.support.cases import each_of
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -19,12 +20,10 @@ def house(request: pytest.FixtureRequest, serve: Serve) -> House:
     return serve(PYLON_OIDC_JWKS_RSA_N=modulus() if request.param == "a published key" else None)
 
 
-@pytest.mark.parametrize("method", ["GET", "POST"])
-@pytest.mark.parametrize(
-    "query", ["", "client_id=x&redirect_uri=https://evil.example/<script>&state=canary-1"]
-)
+@each_of("method", ["GET", "POST"])
+@each_of("query", ["", "client_id=x&redirect_uri=https://evil.example/<script>&state=canary-1"])
 def test_authorize_is_an_error_page(house: House, method: str, query: str) -> None:
-    """§7: `/oidc/authorize` is an error page (501); no redirect, no echo."""
+    """`/oidc/authorize` is an error page (501); no redirect, no echo."""
     request_of = {"query": query} if method == "GET" else {"body": query.encode(), "content_type": FORM}
     answer = house.ask(method, "/oidc/authorize", headers={"X-Request-Id": "<b>notkept</b>"}, **request_of)
     assert answer.status == 501
@@ -37,7 +36,7 @@ def test_authorize_is_an_error_page(house: House, method: str, query: str) -> No
 
 
 def test_the_error_page_loads_its_style_alone_and_is_framed_by_nobody(house: House) -> None:
-    """S26: CSP and `no-store` of pages; what may be loaded is ours."""
+    """docs/security.md: CSP and `no-store` of pages; what may be loaded is ours."""
     answer = house.ask("GET", "/oidc/authorize")
     policy = answer.headers["Content-Security-Policy"].split("; ")
     assert set(policy) == {
@@ -51,7 +50,7 @@ def test_the_error_page_loads_its_style_alone_and_is_framed_by_nobody(house: Hou
     assert answer.headers["Referrer-Policy"] == "same-origin"
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("body", "error"),
     [
         (b"", "unsupported_grant_type"),
@@ -65,7 +64,7 @@ def test_the_error_page_loads_its_style_alone_and_is_framed_by_nobody(house: Hou
     ],
 )
 def test_token_supports_no_grant_type(house: House, body: bytes, error: str) -> None:
-    """§7: `/oidc/token` answers 400 `unsupported_grant_type` (RFC 6749 §5.2); what is no form is malformed first."""
+    """`/oidc/token` answers 400 `unsupported_grant_type` (RFC 6749 §5.2); what is no form is malformed first."""
     answer = house.ask("POST", "/oidc/token", body=body, content_type=FORM)
     assert answer.status == 400
     assert answer.headers["Content-Type"] == "application/json"

@@ -1,4 +1,4 @@
-"""Contract §2: `PYLON_ALLOWED_HOSTS`, entry by entry."""
+"""docs/settings.md: `PYLON_ALLOWED_HOSTS`, entry by entry."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ def _allows(entries: list[str], host: str, *, dev_mode: bool = False) -> bool:
 
 @each_of(("entry", "host", "allowed"), CASES)
 def test_an_entry_allows_what_it_names_and_nothing_else(entry: str, host: str, allowed: bool) -> None:
-    """§2: `name` the default port only, `name:8443` that port, `name:*` any; `.example.com` with
+    """`name` the default port only, `name:8443` that port, `name:*` any; `.example.com` with
     subdomains.
     """
     assert _allows([entry], host) is allowed
 
 
 def test_any_entry_of_the_list_may_allow() -> None:
-    """§2: a comma list."""
+    """A comma list."""
     entries = ["a.example", "b.example:8443"]
     assert _allows(entries, "a.example")
     assert _allows(entries, "b.example:8443")
@@ -87,12 +87,12 @@ def test_any_entry_of_the_list_may_allow() -> None:
     [("localhost", True), ("localhost:80", True), ("localhost:443", False), ("localhost:4321", False)],
 )
 def test_in_dev_mode_the_default_port_of_a_loopback_host_is_80(host: str, allowed: bool) -> None:
-    """§2, §3: `name` matches the default port only, which for an `http://` issuer is 80."""
+    """`name` matches the default port only, which for an `http://` issuer is 80."""
     assert _allows(["localhost"], host, dev_mode=True) is allowed
 
 
 def test_no_host_is_refused_where_a_list_is_set() -> None:
-    """§3: no `Host` (HTTP/1.0): 400 when an allow-list is set."""
+    """No `Host` (HTTP/1.0): 400 when an allow-list is set."""
     resolver = IssuerResolver(None, (parse_allowed_host("localhost:4321"),))
     with pytest.raises(InvalidHost):
         resolver.resolve(None, host_required=False)
@@ -125,14 +125,14 @@ def test_no_host_is_refused_where_a_list_is_set() -> None:
     ],
 )
 def test_anything_else_is_no_entry(entry: str) -> None:
-    """§2: four forms of entry; anything else is a fault, not an entry that never matches."""
+    """Four forms of entry; anything else is a fault, not an entry that never matches."""
     with pytest.raises(InvalidHost):
         parse_allowed_host(entry)
 
 
 @given(st.text())
 def test_parsing_an_entry_raises_nothing_but_invalid_host(entry: str) -> None:
-    """§1: a wrong configuration is told, never a traceback."""
+    """docs/cli.md: a wrong configuration is told, never a traceback."""
     try:
         parse_allowed_host(entry)
     except InvalidHost:
@@ -141,6 +141,6 @@ def test_parsing_an_entry_raises_nothing_but_invalid_host(entry: str) -> None:
 
 @given(st.from_regex(r"[a-z]{1,8}(\.[a-z]{1,8}){1,3}", fullmatch=True), st.text("abc.-", max_size=8))
 def test_a_domain_allows_its_subdomains_alone(domain: str, prefix: str) -> None:
-    """§2: `.example.com` the domain and its subdomains; never a name that merely ends alike."""
+    """`.example.com` the domain and its subdomains; never a name that merely ends alike."""
     if _allows([f".{domain}"], prefix + domain):
         assert prefix == "" or prefix.endswith(".")

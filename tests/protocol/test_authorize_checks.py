@@ -112,18 +112,18 @@ ALONE: Mapping[str, Asked] = {
 
 
 def test_a_good_request_passes_every_check() -> None:
-    """Issue 4: the checks only refuse."""
+    """docs/architecture.md: the checks only refuse."""
     check_request(_asked(), ALL)
 
 
 def test_every_check_has_a_request_of_its_own() -> None:
-    """Issue 4: the table below is of every check, in their order."""
+    """docs/architecture.md: the table below is of every check, in their order."""
     assert list(ALONE) == [check.__name__ for check in ALL]
 
 
 @each_of("name", ALONE)
 def test_a_check_is_needed(name: str) -> None:
-    """Issue 4: the request is refused with the check, and passes all the others without it."""
+    """docs/architecture.md: the request is refused with the check, and passes all the others without it."""
     with pytest.raises((NotOurClient, OAuthError)):
         check_request(ALONE[name], ALL)
     others = [check for check in ALL if check.__name__ != name]
@@ -139,7 +139,7 @@ def _may_run(check: Check, missing: str) -> bool:
 
 
 def test_the_cut_is_where_the_redirect_uri_is_trusted() -> None:
-    """S21: before it a page (NotOurClient), after it a redirect (OAuthError): never the other way round."""
+    """RFC 6749 §4.1.2.1: before it a page (NotOurClient), after it a redirect (OAuthError): never the other way round."""
     for check in ALL:
         expected = NotOurClient if check in BEFORE_TRUST else OAuthError
         with pytest.raises(expected):
@@ -147,7 +147,7 @@ def test_the_cut_is_where_the_redirect_uri_is_trusted() -> None:
 
 
 def test_the_first_that_refuses_speaks() -> None:
-    """Issue 4: the order is the tuple's: a faulty redirect URI hides every later fault."""
+    """docs/architecture.md: the order is the tuple's: a faulty redirect URI hides every later fault."""
     with pytest.raises(NotOurClient):
         check_request(_asked(redirect_uri="https://evil.example/", scope="nothing", response_type="x"), ALL)
 
@@ -158,7 +158,7 @@ def test_the_first_that_refuses_speaks() -> None:
     )
 )
 def test_no_input_breaks_a_check(changes: dict[str, str]) -> None:
-    """S21: whatever comes, the outcome is a request or one of the two refusals."""
+    """RFC 6749 §4.1.2.1: whatever comes, the outcome is a request or one of the two refusals."""
     given: dict[str, Any] = {name: value or None for name, value in changes.items()}
     asked = _asked(**given)
     try:
@@ -182,7 +182,7 @@ def test_no_input_breaks_a_check(changes: dict[str, str]) -> None:
 def test_where_an_error_goes(
     repeated: tuple[str, ...], changes: dict[str, Any], expected: tuple[str, str | None, str]
 ) -> None:
-    """S22: of what is repeated nothing is believed (RFC 6749 §3.1, §4.1.2.1)."""
+    """RFC 6749 §3.1: of what is repeated nothing is believed (RFC 6749 §3.1, §4.1.2.1)."""
     assert return_address(_asked(repeated=repeated, **changes)) == expected
 
 
@@ -232,7 +232,7 @@ def test_default_scopes_come_with_openid() -> None:
 
 
 def test_scope_is_what_may_be_granted() -> None:
-    """Contract §8: known scopes that the client may have; what `claims` asks for stands beside as its scope."""
+    """docs/endpoints.md: known scopes that the client may have; what `claims` asks for stands beside as its scope."""
     narrow = replace(CLIENT, scope=("openid", "email"))
     request = _request(
         narrow, scope="email phone openid x", claims='{"userinfo":{"phone_number":null,"email":null}}'
@@ -296,7 +296,7 @@ def test_what_comes_next(
 
 @each_of(("attempts", "expected"), [(0, "login"), (1, "login"), (2, "login_required"), (9, "login_required")])
 def test_after_one_more_try_the_client_is_told(attempts: int, expected: str) -> None:
-    """S27; contract §8: unmet after one more try: login_required."""
+    """OpenID Connect Core §3.1.2.1, docs/endpoints.md: unmet after one more try: login_required."""
     assert MAX_SIGN_IN_ATTEMPTS == 2
     assert _step(_request(prompt="login"), sign_in_attempts=attempts) == expected
     assert _step(_request(), None, sign_in_attempts=attempts) == expected
@@ -322,15 +322,13 @@ def test_after_one_more_try_the_client_is_told(attempts: int, expected: str) -> 
 def test_what_is_a_new_sign_in(
     session: dict[str, Any], progress: dict[str, Any], fresh: bool, wish: dict[str, Any]
 ) -> None:
-    """S27; contract §8: reported for this interaction, or begun after it, and authenticated 30 s before it at most."""
+    """OpenID Connect Core §3.1.2.1, docs/endpoints.md: reported for this interaction, or begun after it, and authenticated 30 s before it at most."""
     assert _step(_request(**wish), replace(SESSION, **session), **progress) == ("issue" if fresh else "login")
 
 
-@pytest.mark.parametrize(
-    ("max_age", "expected"), [("100", "login"), ("101", "issue"), ("9999999999", "issue")]
-)
+@each_of(("max_age", "expected"), [("100", "login"), ("101", "issue"), ("9999999999", "issue")])
 def test_max_age_is_counted_from_auth_time(max_age: str, expected: str) -> None:
-    """S27; Core §3.1.2.1: re-authentication when more than max_age may have gone by, in whole seconds."""
+    """OpenID Connect Core §3.1.2.1: re-authentication when more than max_age may have gone by, in whole seconds."""
     assert _step(_request(max_age=max_age)) == expected
 
 
@@ -350,25 +348,25 @@ def test_max_age_is_counted_from_auth_time(max_age: str, expected: str) -> None:
     ],
 )
 def test_an_essential_acr_must_be_met(claims: str, acr: str | None, expected: str) -> None:
-    """S27; Core §5.5.1.1: essential and unmet is an error of its own; voluntary is not."""
+    """OpenID Connect Core §5.5.1.1: essential and unmet is an error of its own; voluntary is not."""
     assert _step(_request(claims=claims), replace(SESSION, acr=acr), sign_in_attempts=2) == expected
 
 
-@pytest.mark.parametrize(("hint", "expected"), [(None, "issue"), ("ada", "issue"), ("bob", "login_required")])
+@each_of(("hint", "expected"), [(None, "issue"), ("ada", "issue"), ("bob", "login_required")])
 def test_a_hint_asks_for_its_user(hint: str | None, expected: str) -> None:
     """Core §3.1.2.2: no answer for another than the user of id_token_hint."""
     assert _step(_request(hint=hint, prompt="none")) == expected
 
 
 def test_a_consent_does_not_replace_a_sign_in() -> None:
-    """S27: who agreed must still meet what was asked of the sign-in."""
+    """OpenID Connect Core §3.1.2.1: who agreed must still meet what was asked of the sign-in."""
     agreed = Consent(SESSION.user_id, ("openid",))
     assert _step(_request(THIRD, prompt="login"), consent=agreed) == "login"
     assert _step(_request(THIRD), consent=agreed) == "issue"
 
 
 def test_a_consent_is_of_who_gave_it() -> None:
-    """S55: what somebody else agreed to in this interaction counts for nobody who signs in after them."""
+    """docs/security.md: what somebody else agreed to in this interaction counts for nobody who signs in after them."""
     assert _step(_request(THIRD), consent=Consent("bob", ("openid", "email"))) == "consent"
 
 

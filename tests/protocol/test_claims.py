@@ -1,4 +1,4 @@
-"""Contract §5, S17: the standard claims of OpenID Connect Core §5.1, type by type."""
+"""docs/endpoints.md: the standard claims of OpenID Connect Core §5.1, type by type."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_an_address_has_no_other_member(member: str) -> None:
     ],
 )
 def test_no_other_claim_is_taken(claim: str) -> None:
-    """§5: a member of `claims` outside OpenID Connect Core §5.1 is refused. S17: none of the protocol's
+    """A member of `claims` outside OpenID Connect Core §5.1 is refused; none of the protocol's
     own.
     """
     for value in SAMPLES.values():
@@ -112,5 +112,5 @@ def test_no_other_claim_is_taken(claim: str) -> None:
 
 
 def test_no_claims_are_fine() -> None:
-    """§5: `claims` is optional."""
+    """`claims` is optional."""
     check_claims({})

@@ -137,7 +137,7 @@ def test_one_that_may_not(uri: str) -> None:
     ],
 )
 def test_only_a_loopback_addresss_port_is_free(registered: str, shown: str, known: bool) -> None:
-    """S20; RFC 8252 §7.3, §8.3: any port for the loopback IP literals; all else is the exact string (RFC 9700 §2.1)."""
+    """RFC 8252 §7.3, §8.3: any port for the loopback IP literals; all else is the exact string (RFC 9700 §2.1)."""
     assert _client(redirect_uris=[registered]).knows_redirect_uri(shown) is known
 
 
@@ -168,7 +168,7 @@ def test_no_word_allows_what_a_browser_answers_itself(uri: str) -> None:
 
 @given(st.text(max_size=40), st.integers(0, 25))
 def test_one_more_or_one_less_is_another(extra: str, at: int) -> None:
-    """S20; RFC 9700 §2.1: a registered URI with anything put in or left out is not registered."""
+    """RFC 9700 §2.1: a registered URI with anything put in or left out is not registered."""
     uri = "https://rp.example.org/cb"
     client = _client(redirect_uris=[uri])
     assert client.knows_redirect_uri(uri[:at] + extra + uri[at:]) is (extra == "")
@@ -188,7 +188,7 @@ def test_one_more_or_one_less_is_another(extra: str, at: int) -> None:
 def test_which_methods_a_client_may_use(
     metadata: dict[str, Any], basic: bool, post: bool, none: bool
 ) -> None:
-    """Contract §8: both secret methods for a confidential client unless it names one; no secret = public."""
+    """docs/settings.md: both secret methods for a confidential client unless it names one; no secret = public."""
     client = _client(**metadata)
     assert client.is_public is none
     methods = ("client_secret_basic", "client_secret_post", "none")
@@ -197,7 +197,7 @@ def test_which_methods_a_client_may_use(
 
 
 def test_a_secret_is_good_until_its_end() -> None:
-    """Contract §8: after a rotation the old one is good for an hour; the new one for ever."""
+    """docs/settings.md: after a rotation the old one is good for an hour; the new one for ever."""
     old, new = ClientSecret(hash_handle("old" * 12), NOW), ClientSecret(hash_handle("new" * 12))
     client = Client("c", ("https://rp.example.org/cb",), "database", secrets=(new, old))
     assert client.has_secret("old" * 12, now=NOW - 1) and not client.has_secret("old" * 12, now=NOW)
@@ -206,22 +206,22 @@ def test_a_secret_is_good_until_its_end() -> None:
 
 @given(st.text(max_size=60))
 def test_no_other_secret_is_good(shown: str) -> None:
-    """S31: only the very secret; a public client has none, so none is good."""
+    """docs/security.md: only the very secret; a public client has none, so none is good."""
     assert _client(client_secret=SECRET).has_secret(shown, now=NOW) is (shown == SECRET)
     assert not _client().has_secret(shown, now=NOW)
 
 
 def test_no_secret_is_kept_or_shown() -> None:
-    """S31: neither the value, nor its hash in the metadata."""
+    """docs/security.md: neither the value, nor its hash in the metadata."""
     client = _client(client_secret=SECRET)
     assert SECRET not in repr(client)
     shown = client.public_metadata()
     assert not {"secrets", "client_secret"} & set(shown) and hash_handle(SECRET) not in str(shown)
 
 
-@pytest.mark.parametrize("member", ["client_id", "redirect_uris"])
+@each_of("member", ["client_id", "redirect_uris"])
 def test_what_every_client_has(member: str) -> None:
-    """Contract §8: at least `client_id` and `redirect_uris`."""
+    """docs/settings.md: at least `client_id` and `redirect_uris`."""
     metadata = {"client_id": "c", "redirect_uris": ["https://rp.example.org/cb"]}
     del metadata[member]
     with pytest.raises(InvalidClientMetadata) as refusal:
@@ -242,7 +242,7 @@ def test_what_every_client_has(member: str) -> None:
     ],
 )
 def test_a_slip_is_told_with_what_was_meant(slip: str, meant: str) -> None:
-    """Contract §8: unknown metadata is refused with a did-you-mean."""
+    """docs/settings.md: unknown metadata is refused with a did-you-mean."""
     with pytest.raises(InvalidClientMetadata, match=f"{slip}: is not known; did you mean {meant}") as refusal:
         _client(**{slip: "x"})
     assert refusal.value.member == slip

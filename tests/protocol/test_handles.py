@@ -1,4 +1,4 @@
-"""Contract §5: what is given out, and what is kept of it."""
+"""docs/security.md: what is given out, and what is kept of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import re
 from collections.abc import Callable
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +14,7 @@ from tests.support.cases import each_of
 
 
 def test_a_session_token_is_pylon_and_64_hex_characters() -> None:
-    """§5: a session token is `pylon_` + 64 hex characters: 256 random bits (RFC 6749 §10.10)."""
+    """A session token is `pylon_` + 64 hex characters: 256 random bits (RFC 6749 §10.10)."""
     assert re.fullmatch(r"pylon_[0-9a-f]{64}", new_session_token())
     assert is_session_token(new_session_token())
 
@@ -39,11 +38,11 @@ def test_a_session_token_is_pylon_and_64_hex_characters() -> None:
     ],
 )
 def test_nothing_else_has_the_form_of_one(value: str) -> None:
-    """§5: `pylon_` + 64 hex characters, to the letter."""
+    """`pylon_` + 64 hex characters, to the letter."""
     assert not is_session_token(value)
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("make", "form"),
     [
         (new_session_token, r"pylon_[0-9a-f]{64}"),
@@ -63,7 +62,7 @@ def test_handles_are_random(make: Callable[[], str], form: str) -> None:
 
 @given(st.text() | st.binary())
 def test_what_is_kept_is_the_sha_256(value: str | bytes) -> None:
-    """§5: stored as a SHA-256 hash."""
+    """Stored as a SHA-256 hash."""
     try:
         data = value.encode() if isinstance(value, str) else value
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Contract §3, S1 and S4: which `Host` is one, and what is derived from it."""
+"""docs/settings.md, RFC 9112 §3.2, RFC 3986 §3.2.2: which `Host` is one, and what is derived from it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _derived(host: str, *, dev_mode: bool = False) -> str:
 
 @each_of("row", ACCEPTED, ids=lambda row: row["host"])
 def test_a_good_host_gives_its_issuer(row: dict[str, str]) -> None:
-    """§3: `Host` → `https://<host>`: lower-cased, `:443` dropped, one trailing dot dropped, IPv6
+    """`Host` → `https://<host>`: lower-cased, `:443` dropped, one trailing dot dropped, IPv6
     compressed.
     """
     assert _derived(row["host"]) == row["issuer"]
@@ -58,13 +58,13 @@ def test_a_good_host_gives_its_issuer(row: dict[str, str]) -> None:
 
 @each_of("row", ACCEPTED, ids=lambda row: row["host"])
 def test_in_dev_mode_a_loopback_host_gives_http(row: dict[str, str]) -> None:
-    """§3: in dev mode a loopback host gives `http://<host>` with `:80` dropped; any other stays https."""
+    """In dev mode a loopback host gives `http://<host>` with `:80` dropped; any other stays https."""
     assert _derived(row["host"], dev_mode=True) == row.get("dev", row["issuer"])
 
 
 @each_of("host", VECTORS["refused"])
 def test_anything_else_is_refused(host: str) -> None:
-    """§3: anything else is refused, and nothing of it is told."""
+    """Anything else is refused, and nothing of it is told."""
     with pytest.raises(InvalidHost) as caught:
         parse_host(host)
     assert str(caught.value) == ""
@@ -76,7 +76,7 @@ def test_anything_else_is_refused(host: str) -> None:
 
 @each_of(("host", "accepted"), LONG, ids=[str(len(host)) for host, _ in LONG])
 def test_labels_have_63_characters_and_names_253(host: str, accepted: bool) -> None:
-    """§3: labels ≤ 63, whole ≤ 253."""
+    """Labels ≤ 63, whole ≤ 253."""
     if accepted:
         assert _derived(host).startswith("https://a")
     else:
@@ -86,7 +86,7 @@ def test_labels_have_63_characters_and_names_253(host: str, accepted: bool) -> N
 
 @given(HOSTILE)
 def test_parse_host_raises_nothing_but_invalid_host(value: str) -> None:
-    """S4: normalised as the contract says, or refused; never another failure."""
+    """RFC 3986 §3.2.2: normalised as docs/settings.md says, or refused; never another failure."""
     try:
         host = parse_host(value)
     except InvalidHost:
@@ -109,7 +109,7 @@ NAMED = st.tuples(DNS | V4 | V6, st.none() | st.integers(1, 65_535)).map(
 
 @given(NAMED | HOSTILE, st.sampled_from(["https", "http"]))
 def test_parsing_is_idempotent_on_its_own_output(value: str, scheme: str) -> None:
-    """S4: what is normalised is in its normal form."""
+    """RFC 3986 §3.2.2: what is normalised is in its normal form."""
     try:
         host = parse_host(value)
     except InvalidHost:
@@ -122,13 +122,13 @@ def test_parsing_is_idempotent_on_its_own_output(value: str, scheme: str) -> Non
 
 @given(NAMED)
 def test_every_well_formed_host_is_taken(value: str) -> None:
-    """§3: a DNS name, an IPv4 address or a bracketed IPv6 address, with an optional port from 1 to 65535."""
+    """A DNS name, an IPv4 address or a bracketed IPv6 address, with an optional port from 1 to 65535."""
     parse_host(value)
 
 
 @given(NAMED, st.booleans())
 def test_a_derived_issuer_is_one_that_could_be_configured(value: str, dev_mode: bool) -> None:
-    """§3: one grammar: the derived issuer always parses as a configured one, byte for byte."""
+    """One grammar: the derived issuer always parses as a configured one, byte for byte."""
     issuer = _derived(value, dev_mode=dev_mode)
     assert parse_issuer(issuer) == issuer
 
@@ -154,7 +154,7 @@ CONFIGURED = "https://id.example.com"
 def test_the_first_source_that_applies_gives_the_issuer(
     configured: str | None, host: str | None, required: bool, issuer: str | None
 ) -> None:
-    """§3: the setting, then `Host`, then `http://localhost:4321`; HTTP/1.1 without `Host` is refused in
+    """The setting, then `Host`, then `http://localhost:4321`; HTTP/1.1 without `Host` is refused in
     any case.
     """
     resolver = IssuerResolver(configured)

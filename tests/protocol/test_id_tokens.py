@@ -87,31 +87,31 @@ def test_claims_asked_for_are_those_that_are_known() -> None:
 
 @each_of("name", ["iss", "sub", "aud", "iat", "exp", "auth_time", "sid", "at_hash", "nonce", "acr", "amr"])
 def test_no_claim_of_a_user_stands_in_the_place_of_ours(name: str) -> None:
-    """S17: even if the store held such a claim, and it were asked for."""
+    """docs/endpoints.md: even if the store held such a claim, and it were asked for."""
     hostile = User("ada", {name: "evil"})
     claims = _minted(hostile, id_token_claims=[name], nonce="n", acr="gold", amr=["pwd"])
     assert claims == _minted(nonce="n", acr="gold", amr=["pwd"])
 
 
 def test_at_hash_is_half_the_hash_of_the_algorithm() -> None:
-    """S14; Core §3.1.3.6: the left half of SHA-256 for RS256."""
+    """OpenID Connect Core §3.1.3.6: the left half of SHA-256 for RS256."""
     half = hashlib.sha256(b"some token").digest()[:16]
     assert half_hash("some token", alg="RS256") == base64.urlsafe_b64encode(half).rstrip(b"=").decode()
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("alg", "digest", "half_bytes"),
     [("PS256", "sha256", 16), ("ES256", "sha256", 16), ("Ed25519", "sha512", 32)],
 )
 def test_at_hash_follows_each_algorithm(alg: str, digest: str, half_bytes: int) -> None:
-    """S14: the hash is that of the signature's algorithm; for Ed25519, of which joserfc gives None, it is SHA-512."""
+    """OpenID Connect Core §3.1.3.6: the hash is that of the signature's algorithm; for Ed25519, of which joserfc gives None, it is SHA-512."""
     half = hashlib.new(digest, b"some token").digest()[:half_bytes]
     assert half_hash("some token", alg=alg) == base64.urlsafe_b64encode(half).rstrip(b"=").decode()
 
 
 @each_of("alg", ["HS256", "EdDSA", "none", "", "rs256"])
 def test_an_algorithm_without_a_hash_fails_closed(alg: str) -> None:
-    """S14: rather no token than one without at_hash (CVE-2026-28498)."""
+    """OpenID Connect Core §3.1.3.6: rather no token than one without at_hash (CVE-2026-28498)."""
     with pytest.raises(KeyError):
         half_hash("x", alg=alg)
 
@@ -122,7 +122,7 @@ def test_a_hint_is_read_back() -> None:
     assert hint is not None and (hint["sub"], hint["aud"], hint["sid"]) == ("ada", "c-1", "sid-1")
 
 
-@pytest.mark.parametrize("issuer", ["https://id.example.com/", "https://other.example.com", ""])
+@each_of("issuer", ["https://id.example.com/", "https://other.example.com", ""])
 def test_a_hint_of_another_issuer_is_none(issuer: str) -> None:
     """Core §3.1.2.1: issued by this issuer."""
     assert read_hint(Keys(ring("RS256")), _token(), issuer=issuer) is None
@@ -130,26 +130,26 @@ def test_a_hint_of_another_issuer_is_none(issuer: str) -> None:
 
 @each_of("change", [{"at_hash": None}, {"sub": None}, {"sub": 1}, {"iss": None}])
 def test_what_is_signed_but_no_id_token_is_none(change: dict[str, Any]) -> None:
-    """S15: a minted token has the same key, and lacks what only an ID token has."""
+    """RFC 8725 §3.11: a minted token has the same key, and lacks what only an ID token has."""
     claims = {name: value for name, value in (_minted() | change).items() if value is not None}
     assert read_hint(Keys(ring("RS256")), ring("RS256").sign(claims, alg="RS256"), issuer=ISSUER) is None
 
 
-@pytest.mark.parametrize("typ", ["at+jwt", "logout+jwt", "jwt"])
+@each_of("typ", ["at+jwt", "logout+jwt", "jwt"])
 def test_another_typ_is_none(typ: str) -> None:
-    """S15; RFC 8725 §3.11: each kind has its `typ`."""
+    """RFC 8725 §3.11: each kind has its `typ`."""
     token = ring("RS256").sign(_minted(), alg="RS256", typ=typ)
     assert read_hint(Keys(ring("RS256")), token, issuer=ISSUER) is None
 
 
 @each_of("text", ["", "x", "a.b.c", "a.b.c.d.e", "\0", "é.é.é", "." * 9999, "A" * 200_000])
 def test_no_text_breaks_it(text: str) -> None:
-    """S12: whatever is shown, the answer is none."""
+    """RFC 7515 §4.1.11: whatever is shown, the answer is none."""
     assert read_hint(Keys(ring("RS256")), text, issuer=ISSUER) is None
 
 
 def test_an_hmac_with_the_mint_secret_is_none() -> None:
-    """S10: a token of the other algorithm, though its key is ours, is no hint."""
+    """RFC 8725 §3.1: a token of the other algorithm, though its key is ours, is no hint."""
     assert read_hint(Keys(ring("HS256")), ring("HS256").sign(_minted(), alg="HS256"), issuer=ISSUER) is None
 
 

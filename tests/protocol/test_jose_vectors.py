@@ -1,4 +1,4 @@
-"""The examples of RFC 7515, 7517, 7520, 7638, 7797 and 8037, and what must be refused, in one loop over a file. S10 to S16."""
+"""The examples of RFC 7515, 7517, 7520, 7638, 7797 and 8037, and what must be refused, in one loop over a file."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _check_signed(vector: dict[str, Any]) -> None:
 
 
 def _check_not_taken(vector: dict[str, Any]) -> None:
-    """Neither as a key to sign by, nor into the key set (S16)."""
+    """Neither as a key to sign by, nor into the key set (RFC 7517 §9.2)."""
     key: Any = JWKRegistry.import_key(vector["jwk"])
     if vector["jwk"]["kty"] == "oct":
         with pytest.raises(LookupError):

@@ -1,4 +1,4 @@
-"""Contract §2: `PYLON_OIDC_KEY_PATH`: made once, atomically, readable by nobody else."""
+"""docs/settings.md: `PYLON_OIDC_KEY_PATH`: made once, atomically, readable by nobody else."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from service.keys.file import create_key_file, read_key_file
 from service.keys.material import KeyFault, public_numbers
+from tests.support.cases import each_of
 from tests.support.gunicorn import rsa_pem
 
 
@@ -24,7 +25,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_made_key_is_rsa_2048_pkcs8_of_mode_0600(path: Path) -> None:
-    """§2: made (RSA 2048, PKCS#8, mode 0600)."""
+    """Made (RSA 2048, PKCS#8, mode 0600)."""
     made = create_key_file(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert path.read_text().startswith("-----BEGIN PRIVATE KEY-----\n")
@@ -36,7 +37,7 @@ def test_a_made_key_is_rsa_2048_pkcs8_of_mode_0600(path: Path) -> None:
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
 def test_the_mode_is_0600_under_any_umask(path: Path, umask: int) -> None:
-    """§2: mode 0600; its folder is nobody else's either."""
+    """Mode 0600; its folder is nobody else's either."""
     before = os.umask(umask)
     try:
         create_key_file(path)
@@ -47,14 +48,14 @@ def test_the_mode_is_0600_under_any_umask(path: Path, umask: int) -> None:
 
 
 def test_nothing_is_left_beside_the_key(path: Path) -> None:
-    """§2: atomically: no temporary file stays, whether made or found."""
+    """Atomically: no temporary file stays, whether made or found."""
     create_key_file(path)
     create_key_file(path)
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_key_that_is_there_is_kept(path: Path) -> None:
-    """§2: made when the file is missing, and only then."""
+    """Made when the file is missing, and only then."""
     first = create_key_file(path)
     data = path.read_bytes()
     second = create_key_file(path)
@@ -63,7 +64,7 @@ def test_a_key_that_is_there_is_kept(path: Path) -> None:
 
 
 def test_of_many_at_once_one_makes_it(path: Path) -> None:
-    """§2: once even when several workers start together."""
+    """Once even when several workers start together."""
     together = Barrier(6)
 
     def make(_: int) -> int:
@@ -76,34 +77,36 @@ def test_of_many_at_once_one_makes_it(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o602, 0o610, 0o777])
+@each_of("mode", [0o640, 0o604, 0o660, 0o644, 0o602, 0o610, 0o777])
 def test_a_file_that_others_may_use_is_refused(path: Path, mode: int) -> None:
-    """§2: a group- or world-readable file is a start-up fault, which names the mode and the remedy."""
-    create_key_file(path)
+    """A group- or world-readable file is a start-up fault, which names the mode and the remedy."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(rsa_pem())
     path.chmod(mode)
     with pytest.raises(KeyFault, match=f"{mode:04o}.*chmod 600.*PYLON_OIDC_PRIVATE_KEY_FILE"):
         read_key_file(path)
 
 
-@pytest.mark.parametrize("mode", [0o600, 0o400])
+@each_of("mode", [0o400, 0o600])
 def test_a_file_of_ones_own_is_read(path: Path, mode: int) -> None:
-    """§2: PEM in a file."""
-    path.parent.mkdir()
+    """PEM in a file."""
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
     path.write_text(rsa_pem())
     path.chmod(mode)
     assert read_key_file(path).is_private
 
 
 def test_a_missing_file_is_told_apart(path: Path) -> None:
-    """§2: made when the file is missing."""
+    """Made when the file is missing."""
     with pytest.raises(FileNotFoundError):
         read_key_file(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", b"\xff\xfe", rsa_pem(1024).encode()])
+@each_of("content", [b"", b"garbage", b"\xff\xfe", rsa_pem(1024).encode()])
 def test_another_file_is_no_key_and_stays_as_it_is(path: Path, content: bytes) -> None:
-    """§1: a wrong configuration never starts; nothing that was there is overwritten."""
-    path.parent.mkdir()
+    """docs/cli.md: a wrong configuration never starts; nothing that was there is overwritten."""
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
     path.chmod(0o600)
     for use in (read_key_file, create_key_file):
@@ -114,13 +117,13 @@ def test_another_file_is_no_key_and_stays_as_it_is(path: Path, content: bytes) -
 
 
 def test_a_folder_is_no_key_file(tmp_path: Path) -> None:
-    """§1: what is wrong; what to write instead."""
+    """docs/cli.md: what is wrong; what to write instead."""
     with pytest.raises(KeyFault, match="; "):
         read_key_file(tmp_path)
 
 
 def test_where_nothing_can_be_made_is_a_fault(tmp_path: Path) -> None:
-    """§1: what is wrong; what to write instead, never a traceback."""
+    """docs/cli.md: what is wrong; what to write instead, never a traceback."""
     in_the_way = tmp_path / "file"
     in_the_way.write_text("")
     with pytest.raises(KeyFault, match="; "):

@@ -1,4 +1,4 @@
-"""Contract §9: roles by the clock alone, published long before and after signing, exactly one active, always a next."""
+"""docs/keys.md: roles by the clock alone, published long before and after signing, exactly one active, always a next."""
 
 from __future__ import annotations
 
@@ -80,22 +80,22 @@ def roles(keys: KeyRecords, now: int) -> dict[str, str]:
     ],
 )
 def test_a_role_is_a_function_of_the_clock(now: int, expected: str) -> None:
-    """§9: by its own timestamps and the clock alone; each begins on its second."""
+    """By its own timestamps and the clock alone; each begins on its second."""
     assert role(key("k", signs_from=T + 10, retires_at=T + 20, gone_at=T + 30), now) == expected
 
 
 def test_a_key_without_times_waits() -> None:
-    """§9: `PYLON_OIDC_KEY_ROTATION_DAYS` 0: by hand."""
+    """`PYLON_OIDC_KEY_ROTATION_DAYS` 0: by hand."""
     assert role(key("k"), T + 10**9) == "next"
 
 
 def test_what_is_revoked_is_gone_whatever_the_clock_says() -> None:
-    """§9: a replica whose clock is behind believes a stolen key no longer than others."""
+    """A replica whose clock is behind believes a stolen key no longer than others."""
     assert role(key("k", signs_from=T, revoked_at=T + 50), T) == "gone"
 
 
 def test_a_fresh_ring_signs_at_once_and_has_a_next() -> None:
-    """§9: but for an algorithm's first key; there always is a next one."""
+    """But for an algorithm's first key; there always is a next one."""
     keys = whole(algs=("RS256", "ES256"))
     assert [(each.alg, role(each, T)) for each in keys] == [
         ("RS256", "active"),
@@ -107,7 +107,7 @@ def test_a_fresh_ring_signs_at_once_and_has_a_next() -> None:
 
 
 def test_the_next_key_signs_a_rotation_later_and_is_followed_a_day_before() -> None:
-    """§9: published before signing; the one after it is there before it begins."""
+    """Published before signing; the one after it is there before it begins."""
     keys = whole()
     assert needs(keys, ["RS256"], T + R - DAY_S - 1, M) == []
     assert needs(keys, ["RS256"], T + R - DAY_S, M) == ["RS256"]
@@ -119,7 +119,7 @@ def test_the_next_key_signs_a_rotation_later_and_is_followed_a_day_before() -> N
 
 
 def test_a_service_that_was_off_makes_the_next_key_and_lets_verifiers_know_it() -> None:
-    """§9: also when its time has long come."""
+    """Also when its time has long come."""
     keys = whole(whole(), T + 5 * R)
     assert roles(keys, T + 5 * R) == {"k1": "gone", "k2": "active", "k3": "next", "k4": "next"}
     assert keys[2].signs_from == T + 5 * R + M.lead_s
@@ -135,7 +135,7 @@ def test_a_clock_that_is_behind_signs_with_the_first_key() -> None:
 
 
 def test_a_clock_that_is_behind_makes_no_key_that_signs_unknown() -> None:
-    """S43: a replica whose clock lags finds that nobody signs yet; what it would make nobody has seen. It goes on with
+    """A replica whose clock lags finds that nobody signs yet; what it would make nobody has seen. It goes on with
     the key that is published, and the ring stays as it is.
     """
     now = T + 5000
@@ -158,7 +158,7 @@ def test_a_clock_that_was_ahead_for_a_while_leaves_a_key_that_can_sign() -> None
 
 
 def test_a_ring_is_straightened_after_a_clock_that_was_ahead() -> None:
-    """§9: exactly one key is active, by the times alone; a ring in order stays as it is."""
+    """Exactly one key is active, by the times alone; a ring in order stays as it is."""
     ahead = T + R + DAY_S
     keys = without_private_parts_of_gone(whole(whole(whole(), T + R - DAY_S), ahead), ahead)
     now = T + 9
@@ -197,7 +197,7 @@ def test_a_ring_that_was_made_by_a_clock_ahead_can_be_changed() -> None:
 
 
 def test_an_unsafe_rotation_is_refused_and_says_when_it_is_safe() -> None:
-    """§9: published before signing ≥ JWKS max-age + 300 s."""
+    """Published before signing ≥ JWKS max-age + 300 s."""
     keys = whole()
     with pytest.raises(UnsafeStep) as caught:
         rotated(keys, "RS256", T, M)
@@ -209,7 +209,7 @@ def test_an_unsafe_rotation_is_refused_and_says_when_it_is_safe() -> None:
 
 
 def test_a_rotation_begins_when_every_worker_knows_of_it() -> None:
-    """§9: a worker learns of it within 60 s; until then all go on with the old key."""
+    """A worker learns of it within 60 s; until then all go on with the old key."""
     now = T + 1000
     keys = whole(rotated(whole(), "RS256", now, M), now)
     assert roles(keys, now + 59) == {"k1": "active", "k2": "next", "k3": "next"}
@@ -235,7 +235,7 @@ def test_nothing_waits_for_an_algorithm_that_is_not_kept() -> None:
 
 
 def test_by_hand_nothing_happens_by_itself() -> None:
-    """§9: 0 = by hand."""
+    """0 = by hand."""
     keys = whole(margins=BY_HAND)
     assert turns_at(keys, T) is None
     assert needs(keys, ["RS256"], T + 10**9, BY_HAND) == []
@@ -249,7 +249,7 @@ def test_by_hand_nothing_happens_by_itself() -> None:
 
 
 def test_a_revoked_active_key_is_followed_at_once_by_one_that_was_published() -> None:
-    """§9: even an emergency rotation signs with a key that verifiers can know."""
+    """Even an emergency rotation signs with a key that verifiers can know."""
     now = T + 2000
     keys = whole(revoked(whole(), "k1", now, M), now)
     assert roles(keys, now) == {"k1": "gone", "k2": "active", "k3": "next"}
@@ -266,7 +266,7 @@ def test_two_revocations_in_one_second_leave_one_that_signs() -> None:
 
 
 def test_a_revoked_next_key_is_replaced_and_the_active_one_signs_on_until_it_is_known() -> None:
-    """§9: there always is a next one, and it is published before it signs."""
+    """There always is a next one, and it is published before it signs."""
     now = T + R - 100
     keys = whole(revoked(whole(whole(), T + R - DAY_S), "k2", now, M), now)
     assert violations(keys, now, M) == []
@@ -274,14 +274,14 @@ def test_a_revoked_next_key_is_replaced_and_the_active_one_signs_on_until_it_is_
 
 
 def test_a_revoked_retired_key_is_gone() -> None:
-    """§9: `revoke` takes a key out of our JWKS."""
+    """`revoke` takes a key out of our JWKS."""
     now = T + 1000
     keys = whole(rotated(whole(), "RS256", now, M), now)
     keys = revoked(keys, "k1", now + 100, M)
     assert roles(keys, now + 100) == {"k1": "gone", "k2": "active", "k3": "next"}
 
 
-@pytest.mark.parametrize("kid", ["k9", "k1"])
+@each_of("kid", ["k9", "k1"])
 def test_what_is_not_published_cannot_be_revoked(kid: str) -> None:
     """An unknown kid, and one that is gone."""
     keys = revoked(whole(), "k1", T, M)
@@ -293,14 +293,14 @@ def test_what_is_not_published_cannot_be_revoked(kid: str) -> None:
 
 
 def test_the_first_imported_key_signs_on() -> None:
-    """Issue: moving to the ring keeps the old kid published, without an outage."""
+    """Moving to the ring keeps the old kid published, without an outage."""
     keys = whole(imported((), key("old"), T, M))
     assert roles(keys, T) == {"old": "active", "k2": "next"}
     assert violations(keys, T, M) == []
 
 
 def test_another_imported_key_verifies_what_it_has_signed() -> None:
-    """Issue: where one signs already, it is published for as long as its tokens may live."""
+    """Where one signs already, it is published for as long as its tokens may live."""
     keys = imported(whole(), key("old"), T + 5, M)
     assert roles(keys, T + 5)["old"] == "retired"
     assert keys[-1].gone_at == T + 5 + M.longest_token_s + M.linger_s
@@ -314,9 +314,9 @@ def test_an_imported_key_of_an_algorithm_that_is_not_kept_only_verifies() -> Non
     assert roles(keys, T + M.longest_token_s + M.linger_s)["old"] == "gone"
 
 
-@pytest.mark.parametrize("margins", [M, BY_HAND])
+@each_of("margins", [M, BY_HAND])
 def test_an_imported_key_may_be_the_next(margins: Margins) -> None:
-    """Issue: moving back: the key that shall stay alone comes to sign before the one that waits."""
+    """Moving back: the key that shall stay alone comes to sign before the one that waits."""
     keys = imported(whole(margins=margins), key("mine"), T + 9, margins, as_next=True)
     assert with_role(keys, "RS256", "next", T + 9)[0].kid == "mine"
     assert violations(keys, T + 9, margins) == []
@@ -327,7 +327,7 @@ def test_an_imported_key_may_be_the_next(margins: Margins) -> None:
 
 
 def test_a_kid_is_taken_once() -> None:
-    """S16: kids are unique."""
+    """RFC 7517 §9.2: kids are unique."""
     with pytest.raises(UnsafeStep, match="is taken"):
         imported(whole(), key("k1", "ES256"), T, M)
 
@@ -344,7 +344,7 @@ def test_the_line_does_not_change_in_the_middle_of_a_rotation() -> None:
 
 
 def test_another_rotation_length_moves_what_is_to_come() -> None:
-    """§9: `PYLON_OIDC_KEY_ROTATION_DAYS`, also shorter than the key is old; nothing signs unknown."""
+    """`PYLON_OIDC_KEY_ROTATION_DAYS`, also shorter than the key is old; nothing signs unknown."""
     now = T + 40 * DAY_S
     shorter = replace(M, rotation_s=30 * DAY_S)
     keys = whole(rescheduled(whole(), now, shorter), now, shorter)
@@ -364,7 +364,7 @@ def test_what_is_about_to_happen_stays() -> None:
 
 
 def test_longer_tokens_keep_their_key_longer_and_shorter_ones_change_nothing() -> None:
-    """§9: published after signing ≥ the longest token lifetime + 300 s."""
+    """Published after signing ≥ the longest token lifetime + 300 s."""
     longer = replace(M, longest_token_s=86_400)
     keys = kept_long_enough(whole(), T, longer)
     assert keys[0].gone_at == T + R + 86_400 + M.linger_s
@@ -390,7 +390,7 @@ def test_what_is_gone_loses_its_private_part() -> None:
 
 
 def test_the_timeline_names_every_change_with_its_reason() -> None:
-    """Issue: `keys plan`: each change with its time and the reason why it is safe."""
+    """`keys plan`: each change with its time and the reason why it is safe."""
     changes = coming(whole(), T, M)
     assert [(change.what, change.kid) for change in changes] == [
         ("is made", None),
@@ -404,14 +404,14 @@ def test_the_timeline_names_every_change_with_its_reason() -> None:
 
 
 def test_the_next_change_is_told() -> None:
-    """Issue: JWKS `Cache-Control` never promises longer than the next change allows."""
+    """JWKS `Cache-Control` never promises longer than the next change allows."""
     keys = whole(whole(), T + R)
     assert turns_at(whole(margins=BY_HAND), T) is None
     assert turns_at(keys, T + R) == T + R + M.longest_token_s + M.linger_s
 
 
 def test_a_rotation_that_did_not_come_is_overdue() -> None:
-    """Issue: a warning when rotation is overdue."""
+    """A warning when rotation is overdue."""
     stuck = tuple(replace(each, retires_at=None) for each in whole()[:1])
     assert overdue(stuck, ["RS256"], T + R, M) == []
     assert overdue(stuck, ["RS256"], T + R + M.lead_s + 1, M) == list(stuck)
@@ -420,8 +420,8 @@ def test_a_rotation_that_did_not_come_is_overdue() -> None:
     assert len(overdue(whole(margins=BY_HAND), ["RS256"], T + 366 * DAY_S, BY_HAND)) == 1
 
 
-def test_the_defaults_are_the_contracts() -> None:
-    """§9: max-age 300 s at most; before ≥ max-age + 300 s; after ≥ the longest lifetime + 300 s; 90 days; 60 s."""
+def test_the_defaults_are_those_of_the_docs() -> None:
+    """Max-age 300 s at most; before ≥ max-age + 300 s; after ≥ the longest lifetime + 300 s; 90 days; 60 s."""
     assert M.max_age_s <= 300
     assert M.lead_s >= M.max_age_s + 300
     assert M.linger_s >= 300
@@ -615,7 +615,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @invariant()
     def the_ring_is_sound(self) -> None:
-        """§9, always."""
+        """docs/keys.md, always."""
         if self.keys:
             assert violations(self.keys, self.now, self.margins) == []
 

@@ -72,7 +72,7 @@ def test_a_weak_key_is_refused_wherever_it_comes_from(vector: dict[str, Any]) ->
             assert vector["p"][2:50] not in told and str(public.n)[:40] not in told
 
 
-@pytest.mark.parametrize("vector", VECTORS["pems"], ids=lambda vector: vector["name"])
+@each_of("vector", VECTORS["pems"], ids=lambda vector: vector["name"])
 def test_a_key_of_another_form_is_refused(vector: dict[str, Any]) -> None:
     """RFC 4055 §1.2: a key for RSASSA-PSS is not used by RS256; one of three primes is not used at all."""
     for written in (vector["pem"], vector["pem"].replace("\n", "\\n"), f"Bag Attributes\n{vector['pem']}"):

@@ -1,4 +1,4 @@
-"""Contract §2, §4: which keys are taken, under which name they are published, and what signs."""
+"""docs/settings.md, docs/endpoints.md: which keys are taken, under which name they are published, and what signs."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ WEAK: dict[str, bytes] = {
 
 @each_of("secret", STRONG)
 def test_a_strong_secret_signs(secret: bytes) -> None:
-    """§2: at least 32 bytes, no placeholder."""
+    """At least 32 bytes, no placeholder."""
     ring = build_keyring(mint_alg="HS256", secret=load_secret(secret))
     assert ring.can_mint
     assert ring.verify(ring.sign({"a": 1}, alg="HS256"), alg="HS256") == {"a": 1}
@@ -79,7 +79,7 @@ def test_a_strong_secret_signs(secret: bytes) -> None:
 
 @each_of("secret", WEAK.values(), ids=WEAK.keys())
 def test_a_weak_secret_is_refused_untold(secret: bytes) -> None:
-    """S13: HMAC keys below 32 bytes and placeholder secrets refuse to start; the message has nothing of
+    """RFC 7518 §3.2: HMAC keys below 32 bytes and placeholder secrets refuse to start; the message has nothing of
     them.
     """
     with pytest.raises(KeyFault) as caught:
@@ -88,9 +88,9 @@ def test_a_weak_secret_is_refused_untold(secret: bytes) -> None:
     assert not secret or secret.decode() not in str(caught.value)
 
 
-@pytest.mark.parametrize("form", ["private", "public", "indented"])
+@each_of("form", ["private", "public", "indented"])
 def test_a_pem_is_no_hmac_secret(form: str) -> None:
-    """S10, CVE-2026-28802: an RSA key is never an HMAC secret."""
+    """RFC 8725 §3.1, CVE-2026-28802: an RSA key is never an HMAC secret."""
     public = _private().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     text = {"private": rsa_pem().encode(), "public": public, "indented": b"  \n" + public}[form]
     with pytest.raises(KeyFault):
@@ -103,7 +103,7 @@ def test_a_pem_is_no_hmac_secret(form: str) -> None:
 @each_of("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
 @each_of("written", ["as it is", "escaped", "padded", "CRLF"])
 def test_a_pem_may_be_written_in_several_ways(form: PrivateFormat, written: str) -> None:
-    r"""§2: PEM (PKCS#8 or PKCS#1, RSA); `\n` may be written as two characters."""
+    r"""PEM (PKCS#8 or PKCS#1, RSA); `\n` may be written as two characters."""
     pem = _pem(_private(), form)
     pem = {
         "as it is": pem,
@@ -159,7 +159,7 @@ NAMES_OF_WRONG_PEMS = [
 
 @each_of("name", NAMES_OF_WRONG_PEMS)
 def test_anything_else_is_no_signing_key(wrong_pems: dict[str, str], name: str) -> None:
-    """§2: PEM (PKCS#8 or PKCS#1, RSA of 2,048 bits at least) of the signing key."""
+    """PEM (PKCS#8 or PKCS#1, RSA of 2,048 bits at least) of the signing key."""
     assert set(wrong_pems) == set(NAMES_OF_WRONG_PEMS)
     with pytest.raises(KeyFault) as caught:
         load_private_key(wrong_pems[name])
@@ -172,7 +172,7 @@ def test_anything_else_is_no_signing_key(wrong_pems: dict[str, str], name: str) 
     st.text() | st.text().map(lambda text: f"-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----")
 )
 def test_no_text_makes_another_failure(text: str) -> None:
-    """§1: a wrong configuration is told, never a traceback."""
+    """docs/cli.md: a wrong configuration is told, never a traceback."""
     with pytest.raises(KeyFault):
         load_private_key(text)
 
@@ -212,7 +212,7 @@ def test_every_number_has_one_spelling(number: int) -> None:
 
 @given(st.text())
 def test_no_number_makes_another_failure(text: str) -> None:
-    """§1: a wrong configuration is told, never a traceback."""
+    """docs/cli.md: a wrong configuration is told, never a traceback."""
     try:
         assert parse_base64url_uint(text) > 0
     except KeyFault as fault:
@@ -220,7 +220,7 @@ def test_no_number_makes_another_failure(text: str) -> None:
 
 
 def test_a_published_key_has_2048_bits_and_is_odd() -> None:
-    """§2: base64url modulus of 2,048 bits at least; exponent odd, at least 3."""
+    """Base64url modulus of 2,048 bits at least; exponent odd, at least 3."""
     modulus = _private().public_key().public_numbers().n
     assert public_numbers(load_public_key(modulus, 65537)).n == modulus
     for wrong, exponent in [
@@ -259,8 +259,8 @@ def _public(number: int = 0) -> Any:
 def test_a_key_is_published_once_under_its_name(
     private: bool, public: bool, kid: str | None, published_as: list[str]
 ) -> None:
-    """§4: `kid`: the setting, else `pylon-default` when published by `…_RSA_N`, else the RFC 7638
-    thumbprint. S16.
+    """docs/endpoints.md: `kid`: the setting, else `pylon-default` when published by `…_RSA_N`, else the RFC 7638
+    thumbprint (RFC 7517 §4.5).
     """
     ring = build_keyring(
         mint_alg="HS256",
@@ -276,7 +276,7 @@ def test_a_key_is_published_once_under_its_name(
 
 
 def test_two_different_keys_make_no_ring() -> None:
-    """§2: a private key and `PYLON_OIDC_JWKS_RSA_N` that differ are a start-up fault."""
+    """A private key and `PYLON_OIDC_JWKS_RSA_N` that differ are a start-up fault."""
     with pytest.raises(KeyFault):
         build_keyring(mint_alg="RS256", private_key=load_private_key(rsa_pem()), public_key=_public(1))
 
@@ -293,7 +293,7 @@ def test_two_different_keys_make_no_ring() -> None:
 def test_a_ring_can_mint_with_the_key_of_its_algorithm(
     alg: str, secret: bool, private: bool, can: bool
 ) -> None:
-    """§6: 501 while there is no key for the algorithm: another key is no substitute."""
+    """docs/endpoints.md: 501 while there is no key for the algorithm: another key is no substitute."""
     ring = build_keyring(
         mint_alg=alg,
         secret=load_secret(SECRET.encode()) if secret else None,
@@ -303,7 +303,7 @@ def test_a_ring_can_mint_with_the_key_of_its_algorithm(
 
 
 def test_a_jwks_has_public_members_alone() -> None:
-    """S16: JWKS never holds private or symmetric members; kids unique."""
+    """RFC 7517 §9.2: JWKS never holds private or symmetric members; kids unique."""
     ring = build_keyring(
         mint_alg="RS256", secret=load_secret(SECRET.encode()), private_key=load_private_key(rsa_pem())
     )
@@ -313,7 +313,7 @@ def test_a_jwks_has_public_members_alone() -> None:
 
 
 def test_a_ring_shows_no_key() -> None:
-    """S41: neither `repr` nor `str` tells a secret."""
+    """docs/security.md: neither `repr` nor `str` tells a secret."""
     ring = build_keyring(
         mint_alg="RS256", secret=load_secret(SECRET.encode()), private_key=load_private_key(rsa_pem())
     )
@@ -322,7 +322,7 @@ def test_a_ring_shows_no_key() -> None:
 
 
 def test_a_key_that_does_not_verify_what_it_signs_is_a_fault() -> None:
-    """Issue, point 2: real keys are tried at start-up: load, sign, verify."""
+    """docs/keys.md: real keys are tried at start-up: load, sign, verify."""
 
     class _Broken(Keyring):
         def sign(self, claims: Any, *, alg: str, typ: str = "JWT") -> str:

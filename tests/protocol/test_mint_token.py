@@ -1,4 +1,4 @@
-"""Contract §6: which claims a minted token carries, and how long it lives."""
+"""docs/endpoints.md: which claims a minted token carries, and how long it lives."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _claims(minted: MintedToken, alg: str = "HS256") -> dict[str, Any]:
 def test_the_claims_are_exactly_these(
     alg: str, session: Session, audience: str | None, more: dict[str, Any]
 ) -> None:
-    """§6: `iss, sub, iat, exp, jti, sid`, and `aud`, `tenant_id`, `roles` where there are any. No `nbf`."""
+    """`iss, sub, iat, exp, jti, sid`, and `aud`, `tenant_id`, `roles` where there are any. No `nbf`."""
     claims = _claims(_mint(session, alg=alg, audience=audience), alg)
     jti = claims.pop("jti")
     assert isinstance(jti, str) and len(jti) >= 16
@@ -87,9 +87,9 @@ def test_the_claims_are_exactly_these(
     assert not FORBIDDEN_EXTRAS & set(claims)
 
 
-@pytest.mark.parametrize(("alg", "members"), [("HS256", {"alg", "typ"}), ("RS256", {"alg", "typ", "kid"})])
+@each_of(("alg", "members"), [("HS256", {"alg", "typ"}), ("RS256", {"alg", "typ", "kid"})])
 def test_the_header_is_exactly_this(alg: str, members: set[str]) -> None:
-    """§6: Header: `alg`, `typ: "JWT"`, and `kid` for asymmetric keys."""
+    """Header: `alg`, `typ: "JWT"`, and `kid` for asymmetric keys."""
     header = pyjwt.get_unverified_header(_mint(alg=alg).token)
     assert set(header) == members
     assert (header["alg"], header["typ"]) == (alg, "JWT")
@@ -99,7 +99,7 @@ def test_the_header_is_exactly_this(alg: str, members: set[str]) -> None:
 
 @given(lifetime_s=st.integers(1, 86_400), left_s=st.integers(1, 90 * 86_400))
 def test_a_token_never_outlives_its_session(lifetime_s: int, left_s: int) -> None:
-    """§6: a token never outlives its session; what is answered is what is signed."""
+    """A token never outlives its session; what is answered is what is signed."""
     minted = _mint(replace(PLAIN, expires_at=NOW + left_s), lifetime_s=lifetime_s)
     exp = _claims(minted)["exp"]
     assert exp == minted.expires_at == NOW + minted.expires_in == NOW + min(lifetime_s, left_s)
@@ -112,12 +112,12 @@ def test_jtis_are_unique() -> None:
 
 @each_of("claim", OWN_CLAIMS)
 def test_a_users_claims_set_none_of_the_tokens_own(claim: str) -> None:
-    """S17: custom claims cannot set the token's own, even if they came past the check of the sign-in."""
+    """Custom claims cannot set the token's own, even if they came past the check of the sign-in."""
     claims = _claims(_mint(replace(PLAIN, claims={claim: "forged"})))
     assert claims.get(claim) != "forged"
 
 
 def test_without_a_key_nothing_is_minted() -> None:
-    """§6: 501 `JWT_NOT_CONFIGURED` while HS256 has no secret."""
+    """501 `JWT_NOT_CONFIGURED` while HS256 has no secret."""
     with pytest.raises(MintNotConfigured):
         mint_token(PLAIN, Keyring("HS256"), issuer=ISSUER, audience=None, lifetime_s=60, now=NOW)

@@ -1,4 +1,4 @@
-"""Contract §2: `PYLON_OIDC_ISSUER` is used byte for byte, so it is canonical or refused with the corrected
+"""docs/settings.md: `PYLON_OIDC_ISSUER` is used byte for byte, so it is canonical or refused with the corrected
 value.
 """
 
@@ -28,7 +28,7 @@ EVERY_WRONG_ONE = VECTORS["refused"] + [row["issuer"] for row in VECTORS["correc
 
 @each_of("issuer", VECTORS["accepted"])
 def test_a_canonical_issuer_is_taken_byte_for_byte(issuer: str) -> None:
-    """§2: the issuer, byte for byte as tokens carry it: `https://host[:port][/path]`; `http://` for
+    """The issuer, byte for byte as tokens carry it: `https://host[:port][/path]`; `http://` for
     loopback.
     """
     assert parse_issuer(issuer) == issuer
@@ -36,7 +36,7 @@ def test_a_canonical_issuer_is_taken_byte_for_byte(issuer: str) -> None:
 
 @each_of("row", VECTORS["corrected"], ids=lambda row: row["issuer"])
 def test_an_almost_right_one_is_refused_with_the_corrected_value(row: dict[str, str]) -> None:
-    """§2: a trailing slash, upper case or a default port is refused, with the corrected value in the
+    """A trailing slash, upper case or a default port is refused, with the corrected value in the
     message.
     """
     with pytest.raises(InvalidIssuer) as caught:
@@ -47,7 +47,7 @@ def test_an_almost_right_one_is_refused_with_the_corrected_value(row: dict[str, 
 
 @each_of("issuer", VECTORS["refused"])
 def test_anything_else_is_refused_with_a_remedy(issuer: str) -> None:
-    """§1: one line each: what is wrong; what to write instead."""
+    """docs/cli.md: one line each: what is wrong; what to write instead."""
     with pytest.raises(InvalidIssuer) as caught:
         parse_issuer(issuer)
     wrong, separator, remedy = str(caught.value).partition("; write ")
@@ -57,7 +57,7 @@ def test_anything_else_is_refused_with_a_remedy(issuer: str) -> None:
 
 @each_of("issuer", EVERY_WRONG_ONE)
 def test_no_user_info_is_repeated(issuer: str) -> None:
-    """§1: with no secret's value in it: a password in the URL is none of the message."""
+    """docs/cli.md: with no secret's value in it: a password in the URL is none of the message."""
     with pytest.raises(InvalidIssuer) as caught:
         parse_issuer(issuer.replace("https://", "https://u:pa55word@"))
     assert "pa55word" not in str(caught.value)
@@ -65,7 +65,7 @@ def test_no_user_info_is_repeated(issuer: str) -> None:
 
 @given(st.text() | st.text("ahtps:/.?#@[]%0189A ").map(lambda rest: "https://" + rest))
 def test_a_named_correction_is_always_taken(value: str) -> None:
-    """§2: with the corrected value in the message; a correction that is refused again would be none."""
+    """With the corrected value in the message; a correction that is refused again would be none."""
     try:
         assert parse_issuer(value) == value
     except InvalidIssuer as refusal:
@@ -93,7 +93,7 @@ def test_an_origin_has_scheme_host_and_port(origin: str) -> None:
     ["null", "*", "https://app.example.com/x", "app.example.com", "https://*.example.com", *EVERY_WRONG_ONE],
 )
 def test_what_no_browser_would_send_is_refused(origin: str) -> None:
-    """§2: `PYLON_TRUSTED_ORIGINS` are compared byte for byte, so one that can never match is a fault."""
+    """`PYLON_TRUSTED_ORIGINS` are compared byte for byte, so one that can never match is a fault."""
     with pytest.raises(InvalidIssuer):
         parse_origin(origin)
 
@@ -111,7 +111,7 @@ def test_what_no_browser_would_send_is_refused(origin: str) -> None:
     ],
 )
 def test_an_issuer_has_a_path_and_an_origin(issuer: str, path: str, origin: str, loopback: bool) -> None:
-    """§2, §5: the cookie's path and the origin of the same-origin check are parts of the issuer."""
+    """docs/endpoints.md: the cookie's path and the origin of the same-origin check are parts of the issuer."""
     assert parse_issuer(issuer) == issuer
     assert (issuer_path(issuer), issuer_origin(issuer), is_loopback_issuer(issuer)) == (
         path,
@@ -125,7 +125,7 @@ def test_an_issuer_has_a_path_and_an_origin(issuer: str, path: str, origin: str,
     st.from_regex(r"(/[a-z@:;=]{1,6}){0,3}", fullmatch=True),
 )
 def test_origin_and_path_make_the_issuer_again(origin: str, path: str) -> None:
-    """§3: every URL is built from the issuer: nothing of it is lost in its parts."""
+    """Every URL is built from the issuer: nothing of it is lost in its parts."""
     try:
         issuer = parse_issuer(origin + path)
     except InvalidIssuer:

@@ -1,4 +1,4 @@
-"""S24: PKCE, S256 alone (RFC 7636)."""
+"""PKCE, S256 alone (RFC 7636, whose sections are cited)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_verifier_has_unreserved_characters_alone(char: str) -> None:
 
 
 def test_neither_goes_without_the_other() -> None:
-    """S24: a missing verifier fails, and one without a challenge too: somebody took it off (RFC 9700 §4.8.2)."""
+    """RFC 7636 §4.6: a missing verifier fails, and one without a challenge too: somebody took it off (RFC 9700 §4.8.2)."""
     verifier = "v" * 43
     assert not verifies(None, challenge(verifier))
     assert not verifies(verifier, None)

@@ -1,4 +1,4 @@
-"""Private keys at rest: bound to what they are, and what is wrong is told apart. Issue: keys, point 1."""
+"""Private keys at rest: bound to what they are, and what is wrong is told apart. docs/keys.md."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_sealing_twice_is_never_the_same() -> None:
 
 
 def test_the_first_key_seals_and_all_open() -> None:
-    """§2: several, comma-separated, the first seals."""
+    """docs/settings.md: several, comma-separated, the first seals."""
     both, other = SealingKeys((TWO, ONE)), SealingKeys((TWO,))
     old = KEYS.seal(PRIVATE, WHAT)
     assert both.unseal(old, WHAT) == PRIVATE
@@ -105,7 +105,7 @@ def test_what_is_wrong_is_told_apart(
 
 
 def test_every_encryption_key_that_is_missing_is_named() -> None:
-    """§1: a start without an encryption key is a fault that says which one; all of them at once."""
+    """docs/cli.md: a start without an encryption key is a fault that says which one; all of them at once."""
     three, both = bytes(range(64, 96)), SealingKeys((TWO, ONE))
     sealed = {
         kid: SealingKeys((secret,)).seal(PRIVATE, replace(WHAT, kid=kid))
@@ -147,7 +147,7 @@ def test_keys_for_other_uses_are_others() -> None:
 
 
 def test_the_encryption_keys_are_not_shown() -> None:
-    """S41."""
+    """docs/security.md: no secret is shown."""
     assert ONE.hex() not in repr(KEYS) and repr(ONE) not in repr(KEYS)
 
 

@@ -1,4 +1,4 @@
-"""Contract §8: the grace's answer is sealed under a key derived from the token that it answered."""
+"""docs/security.md: the grace's answer is sealed under a key derived from the token that it answered."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ ANSWER = {"access_token": "secret-a", "refresh_token": "secret-r", "expires_in":
 
 
 def test_what_was_sealed_can_be_read_with_the_token() -> None:
-    """§8: the same answer again."""
+    """The same answer again."""
     assert unseal(seal(ANSWER, TOKEN, purpose="x"), TOKEN, purpose="x") == ANSWER
 
 
 @given(st.text(min_size=1, max_size=60))
 def test_with_another_token_it_cannot(token: str) -> None:
-    """§8: nothing readable is at rest: only the token opens it."""
+    """Nothing readable is at rest: only the token opens it."""
     sealed = seal(ANSWER, TOKEN, purpose="x")
     if token != TOKEN:
         with pytest.raises(Unreadable):
@@ -56,6 +56,6 @@ def test_no_two_are_alike() -> None:
 
 
 def test_nothing_of_the_answer_shows() -> None:
-    """§8: nothing readable is at rest."""
+    """Nothing readable is at rest."""
     sealed = base64.b64decode(seal(ANSWER, TOKEN, purpose="x"))
     assert b"secret" not in sealed and b"openid" not in sealed

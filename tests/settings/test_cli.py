@@ -1,4 +1,4 @@
-"""Contract §1: the commands: exit 0 ok, 1 a finding or a failed operation, 2 wrong usage or configuration."""
+"""docs/cli.md: the commands: exit 0 ok, 1 a finding or a failed operation, 2 wrong usage or configuration."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 
 import click
-import pytest
 
 from service.cli import main
 from service.records.sessions import SignIn
 from service.sessions import LocalSessions
 from tests.settings.conftest import Run
 from tests.settings.reading import STRONG, modulus
+from tests.support.cases import each_of
 from tests.support.gunicorn import PROJECT, clean_environment
 
 EVERY = [
@@ -38,9 +38,9 @@ def _sign_in(
     return new.session.sid
 
 
-@pytest.mark.parametrize("command", EVERY, ids=" ".join)
+@each_of("command", EVERY, ids=" ".join)
 def test_a_wrong_database_is_told_by_every_command(run: Run, command: list[str]) -> None:
-    """§1: exit 2 wrong configuration, with the fault, and nothing of a password."""
+    """Exit 2 wrong configuration, with the fault, and nothing of a password."""
     result = run(*command, DATABASE_URL="mysql://u:canary7f3a@h/n")
     assert result.exit_code == 2
     assert result.stderr.startswith("DATABASE_URL: ")
@@ -48,16 +48,16 @@ def test_a_wrong_database_is_told_by_every_command(run: Run, command: list[str])
     assert "Traceback" not in result.output
 
 
-@pytest.mark.parametrize("command", ON_THE_STORE, ids=" ".join)
+@each_of("command", ON_THE_STORE, ids=" ".join)
 def test_a_fault_elsewhere_does_not_keep_an_operator_from_the_store(run: Run, command: list[str]) -> None:
-    """§1: what the command needs not is not its business: somebody is locked out though the key is wrong."""
+    """What the command needs not is not its business: somebody is locked out though the key is wrong."""
     assert run("migrate").exit_code == 0
     assert run(*command, PYLON_JWT_SECRET="short").exit_code == 0
 
 
-@pytest.mark.parametrize("command", [each for each in ON_THE_STORE if each != ["migrate"]], ids=" ".join)
+@each_of("command", [each for each in ON_THE_STORE if each != ["migrate"]], ids=" ".join)
 def test_a_database_that_is_not_there_is_a_failure(run: Run, command: list[str]) -> None:
-    """§1: exit 1 a failed operation, in one line, which names `pylon-oidc migrate`; SQLite migrates at the first start."""
+    """Exit 1 a failed operation, in one line, which names `pylon-oidc migrate`; SQLite migrates at the first start."""
     result = run(*command)
     assert result.exit_code == 1
     assert len(result.stderr.splitlines()) == 1
@@ -65,18 +65,18 @@ def test_a_database_that_is_not_there_is_a_failure(run: Run, command: list[str])
     assert "Traceback" not in result.output
 
 
-@pytest.mark.parametrize("command", ON_THE_STORE, ids=" ".join)
+@each_of("command", ON_THE_STORE, ids=" ".join)
 def test_a_server_that_is_away_is_a_failure(run: Run, command: list[str]) -> None:
-    """§1: exit 1 a failed operation; the URL, which has the password in it, is not repeated."""
+    """Exit 1 a failed operation; the URL, which has the password in it, is not repeated."""
     result = run(*command, DATABASE_URL="postgresql://u:canary7f3a@127.0.0.1:1/n")
     assert result.exit_code == 1
     assert "canary7f3a" not in result.output
     assert len(result.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("command", ON_THE_STORE, ids=" ".join)
+@each_of("command", ON_THE_STORE, ids=" ".join)
 def test_a_file_that_is_no_database_is_a_failure(tmp_path: Path, run: Run, command: list[str]) -> None:
-    """§1: exit 1 a failed operation, in one line."""
+    """Exit 1 a failed operation, in one line."""
     path = tmp_path / "x.db"
     path.write_bytes(b"this is no database at all, whatever its name says\n" * 50)
     result = run(*command, DATABASE_URL=f"sqlite:///{path}")
@@ -84,9 +84,9 @@ def test_a_file_that_is_no_database_is_a_failure(tmp_path: Path, run: Run, comma
     assert "Traceback" not in result.output and result.exception.__class__ is SystemExit
 
 
-@pytest.mark.parametrize("command", [each for each in ON_THE_STORE if each != ["migrate"]], ids=" ".join)
+@each_of("command", [each for each in ON_THE_STORE if each != ["migrate"]], ids=" ".join)
 def test_a_database_without_its_schema_names_the_remedy(tmp_path: Path, run: Run, command: list[str]) -> None:
-    """§1: exit 1 a failed operation; a schema behind names `pylon-oidc migrate`."""
+    """Exit 1 a failed operation; a schema behind names `pylon-oidc migrate`."""
     path = tmp_path / "x.db"
     path.touch()
     result = run(*command, DATABASE_URL=f"sqlite:///{path}")
@@ -95,7 +95,7 @@ def test_a_database_without_its_schema_names_the_remedy(tmp_path: Path, run: Run
 
 
 def test_a_folder_that_cannot_be_made_is_a_failure(run: Run) -> None:
-    """§1: exit 1 a failed operation, in one line: not every right can be looked up beforehand."""
+    """Exit 1 a failed operation, in one line: not every right can be looked up beforehand."""
     result = run("migrate", DATABASE_URL="sqlite:////proc/nothing/x.db")
     assert result.exit_code in {1, 2}
     assert len(result.stderr.splitlines()) == 1 and result.exception.__class__ is SystemExit
@@ -115,26 +115,26 @@ WRONG_USAGE = [
 ]
 
 
-@pytest.mark.parametrize("arguments", WRONG_USAGE, ids=" ".join)
+@each_of("arguments", WRONG_USAGE, ids=" ".join)
 def test_wrong_usage_is_exit_2(run: Run, arguments: list[str]) -> None:
-    """§1: 2 wrong usage."""
+    """2 wrong usage."""
     result = run(*arguments)
     assert result.exit_code == 2
     assert "Usage" in result.output or result.output.startswith("Error: ")
 
 
-@pytest.mark.parametrize(
+@each_of(
     "arguments",
     [["--help"], ["-h"], ["check", "--help"], ["sessions", "list", "-h"], ["--version"]],
     ids=" ".join,
 )
 def test_asking_for_help_is_ok(run: Run, arguments: list[str]) -> None:
-    """§1: exit 0 ok."""
+    """Exit 0 ok."""
     assert run(*arguments).exit_code == 0
 
 
 def test_migrate_makes_the_schema_and_says_so_twice(tmp_path: Path, run: Run) -> None:
-    """§1: `migrate` brings the schema up to date; a second time there is nothing to do, and exit 0."""
+    """`migrate` brings the schema up to date; a second time there is nothing to do, and exit 0."""
     for _ in range(2):
         assert run("migrate").exit_code == 0
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
@@ -142,7 +142,7 @@ def test_migrate_makes_the_schema_and_says_so_twice(tmp_path: Path, run: Run) ->
 
 
 def test_list_shows_where_a_user_is_signed_in(run: Run, sessions: LocalSessions) -> None:
-    """§1: `sessions list`, a table; of that user, and of live sessions alone."""
+    """`sessions list`, a table; of that user, and of live sessions alone."""
     mine, other, ended = (
         _sign_in(sessions, device="Firefox"),
         _sign_in(sessions, "user-2"),
@@ -158,7 +158,7 @@ def test_list_shows_where_a_user_is_signed_in(run: Run, sessions: LocalSessions)
 
 
 def test_list_prints_json_where_it_is_asked_to(run: Run, sessions: LocalSessions) -> None:
-    """§1: `--json` on every command that prints a table."""
+    """`--json` on every command that prints a table."""
     sid = _sign_in(sessions, device="Firefox")
     result = run("sessions", "list", "--user", "user-1", "--json")
     (row,) = json.loads(result.stdout)["sessions"]
@@ -168,7 +168,7 @@ def test_list_prints_json_where_it_is_asked_to(run: Run, sessions: LocalSessions
 
 
 def test_list_prints_nothing_that_moves_a_terminal(run: Run, sessions: LocalSessions) -> None:
-    """S41: what an app gave as a device's name is text of strangers."""
+    """docs/security.md: what an app gave as a device's name is text of strangers."""
     _sign_in(sessions, device="\x1b[31mred\nnext\u202e")
     table = run("sessions", "list", "--user", "user-1", "--wide").output
     assert "\x1b" not in table and "\u202e" not in table
@@ -176,7 +176,7 @@ def test_list_prints_nothing_that_moves_a_terminal(run: Run, sessions: LocalSess
 
 
 def test_revoke_signs_a_user_out_everywhere(run: Run, sessions: LocalSessions) -> None:
-    """§1: `sessions revoke --user`."""
+    """`sessions revoke --user`."""
     _sign_in(sessions)
     _sign_in(sessions)
     other = _sign_in(sessions, "user-2")
@@ -188,7 +188,7 @@ def test_revoke_signs_a_user_out_everywhere(run: Run, sessions: LocalSessions) -
 
 
 def test_sweep_removes_what_has_ended_and_nothing_else(run: Run, sessions: LocalSessions) -> None:
-    """§1: `sweep`."""
+    """`sweep`."""
     live = _sign_in(sessions)
     for _ in range(3):
         _sign_in(sessions, ago_s=7200)
@@ -200,7 +200,7 @@ def test_sweep_removes_what_has_ended_and_nothing_else(run: Run, sessions: Local
 
 
 def test_check_prints_json_where_it_is_asked_to(run: Run) -> None:
-    """§1: `--json`: faults, warnings and notes; the exit code stays."""
+    """`--json`: faults, warnings and notes; the exit code stays."""
     good = run("check", "--json", PYLON_JWT_SECRET=STRONG)
     assert good.exit_code == 0
     assert set(json.loads(good.stdout)) == {"faults", "warnings", "notes"}
@@ -213,25 +213,23 @@ def test_check_prints_json_where_it_is_asked_to(run: Run) -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("environ", "noted"),
     [({}, True), ({"PYLON_OIDC_JWKS_RSA_N": "<modulus>"}, False)],
 )
 def test_check_notes_that_hs256_alone_is_not_what_openid_connect_asks_for(
     run: Run, environ: dict[str, str], noted: bool
 ) -> None:
-    """§4: `check` runs Authlib's validators; that HS256 alone is not enough is a note there, not a fault."""
+    """docs/endpoints.md: `check` runs Authlib's validators; that HS256 alone is not enough is a note there, not a fault."""
     given = {name: modulus() for name in environ}
     result = run("check", PYLON_JWT_SECRET=STRONG, **given)
     assert result.exit_code == 0
     assert any("RS256" in line and "MUST" in line for line in result.output.splitlines()) is noted
 
 
-@pytest.mark.parametrize(
-    "program", [[sys.executable, "-m", "service"], [str(Path(sys.executable).with_name("pylon-oidc"))]]
-)
+@each_of("program", [[sys.executable, "-m", "service"], [str(Path(sys.executable).with_name("pylon-oidc"))]])
 def test_the_program_has_two_names(program: list[str], tmp_path: Path) -> None:
-    """§1: `pylon-oidc` (also `python -m service`)."""
+    """`pylon-oidc` (also `python -m service`)."""
     environment = clean_environment(PYLON_DATA_DIR=str(tmp_path))
     result = subprocess.run(
         [*program, "--version"],

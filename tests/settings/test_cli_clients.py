@@ -1,4 +1,4 @@
-"""Contract §1: `pylon-oidc clients`: who may sign users in; a secret is shown once."""
+"""docs/cli.md: `pylon-oidc clients`: who may sign users in; a secret is shown once."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from service.storage.sql import SqlStore
 from service.storage.sqlite import SqliteDatabase
 from tests.settings.conftest import Run
 from tests.settings.reading import STRONG
+from tests.support.cases import each_of
 
 CALLBACK = "https://rp.example/cb"
 ADD = ("clients", "add", "--redirect-uri", CALLBACK)
@@ -48,7 +49,7 @@ def _is_good(folder: Path, client_id: str, secret: str, *, later_s: int = 0) -> 
 
 
 def test_add_shows_id_and_secret(tmp_path: Path, run: Run) -> None:
-    """§1: `clients add`: an id and a secret are made, printed now, and good."""
+    """`clients add`: an id and a secret are made, printed now, and good."""
     lines = dict(line.split() for line in run(*ADD).output.splitlines())
     assert set(lines) == {"client_id", "client_secret"}
     assert len(lines["client_secret"]) >= 43  # 256 bits in base64url
@@ -57,7 +58,7 @@ def test_add_shows_id_and_secret(tmp_path: Path, run: Run) -> None:
 
 
 def test_add_takes_every_member(run: Run) -> None:
-    """§1: the members have options, and `--metadata` takes any other; `--json` prints them all."""
+    """The members have options, and `--metadata` takes any other; `--json` prints them all."""
     shown = _json(
         run,
         *ADD,
@@ -87,7 +88,7 @@ def test_add_takes_every_member(run: Run) -> None:
 
 
 def test_a_public_client_has_no_secret(run: Run) -> None:
-    """§1: `--public`: it cannot keep one, so none is made."""
+    """`--public`: it cannot keep one, so none is made."""
     assert "client_secret" not in run(*ADD, "--public").output
     shown = _json(run, *ADD, "--public", "--json")
     assert "client_secret" not in shown
@@ -95,7 +96,7 @@ def test_a_public_client_has_no_secret(run: Run) -> None:
 
 
 def test_a_secret_of_ones_own_is_not_shown(tmp_path: Path, run: Run) -> None:
-    """§1: what was given need not be told again."""
+    """What was given need not be told again."""
     metadata = json.dumps({"client_secret": STRONG})
     result = run(*ADD, "--client-id", "a", "--metadata", metadata)
     assert (result.exit_code, STRONG in result.output) == (0, False)
@@ -103,7 +104,7 @@ def test_a_secret_of_ones_own_is_not_shown(tmp_path: Path, run: Run) -> None:
 
 
 def test_no_command_shows_a_secret_again(run: Run) -> None:
-    """§1: a secret is printed once; neither it nor its hash is told later."""
+    """A secret is printed once; neither it nor its hash is told later."""
     made = _json(run, *ADD, "--json")
     rotated = run("clients", "rotate-secret", made["client_id"]).output.split()[-1]
     outputs = [
@@ -121,7 +122,7 @@ def test_no_command_shows_a_secret_again(run: Run) -> None:
 
 
 def test_list_shows_the_clients_of_both_places(run: Run) -> None:
-    """§1: `clients list`, a table or JSON: those of the environment and of the database, by id."""
+    """`clients list`, a table or JSON: those of the environment and of the database, by id."""
     assert _json(run, "clients", "list", "--json") == {"clients": []}
     for name in ("b", "a", "z"):
         assert run(*ADD, "--client-id", name).exit_code == 0
@@ -138,7 +139,7 @@ def test_list_shows_the_clients_of_both_places(run: Run) -> None:
 
 
 def test_show_of_an_unknown_client_is_a_failure(run: Run) -> None:
-    """§1: exit 1 a failed operation, in one line."""
+    """Exit 1 a failed operation, in one line."""
     for command in (
         ("show", "nobody"),
         ("rotate-secret", "nobody"),
@@ -151,7 +152,7 @@ def test_show_of_an_unknown_client_is_a_failure(run: Run) -> None:
 
 
 def test_rotation_leaves_the_old_secret_an_hour(tmp_path: Path, run: Run) -> None:
-    """§1: `clients rotate-secret`: the new secret is good at once, the old one for an hour more."""
+    """`clients rotate-secret`: the new secret is good at once, the old one for an hour more."""
     made = _json(run, *ADD, "--json")
     client_id, old = made["client_id"], made["client_secret"]
     result = run("clients", "rotate-secret", client_id)
@@ -163,7 +164,7 @@ def test_rotation_leaves_the_old_secret_an_hour(tmp_path: Path, run: Run) -> Non
 
 
 def test_what_shows_a_client_or_a_secret_has_json(run: Run) -> None:
-    """§1: `--json` on every command that prints a table: a script reads the new secret as the admin API tells it."""
+    """`--json` on every command that prints a table: a script reads the new secret as the admin API tells it."""
     client_id = _json(run, *ADD, "--json")["client_id"]
     rotated = _json(run, "clients", "rotate-secret", client_id, "--json")
     assert set(rotated) == {"client_id", "client_secret"} and rotated["client_id"] == client_id
@@ -171,13 +172,13 @@ def test_what_shows_a_client_or_a_secret_has_json(run: Run) -> None:
 
 
 def test_a_public_client_has_nothing_to_rotate(run: Run) -> None:
-    """§1: exit 1 a failed operation."""
+    """Exit 1 a failed operation."""
     assert run(*ADD, "--public", "--client-id", "p").exit_code == 0
     assert run("clients", "rotate-secret", "p").exit_code == 1
 
 
 def test_a_removed_client_is_gone(tmp_path: Path, run: Run) -> None:
-    """§1: `clients remove`: gone at once; a second time there is nothing to remove. Its id is free again."""
+    """`clients remove`: gone at once; a second time there is nothing to remove. Its id is free again."""
     made = _json(run, *ADD, "--client-id", "a", "--json")
     assert run("clients", "remove", "a").exit_code == 0
     assert not _is_good(tmp_path, "a", made["client_secret"])
@@ -186,15 +187,15 @@ def test_a_removed_client_is_gone(tmp_path: Path, run: Run) -> None:
     assert run(*ADD, "--client-id", "a").exit_code == 0
 
 
-@pytest.mark.parametrize("command", [("rotate-secret", "fixed"), ("remove", "fixed")], ids=lambda row: row[0])
+@each_of("command", [("rotate-secret", "fixed"), ("remove", "fixed")], ids=lambda row: row[0])
 def test_a_client_of_the_environment_is_changed_there(run: Run, command: tuple[str, ...]) -> None:
-    """§1: exit 1; it is where the environment is that it must be changed."""
+    """Exit 1; it is where the environment is that it must be changed."""
     result = run("clients", *command, **IN_DEV)
     assert (result.exit_code, "PYLON_OIDC_CLIENTS" in result.stderr) == (1, True)
 
 
 def test_an_id_is_taken_once(run: Run) -> None:
-    """§1: exit 1 for an id that is there, in the database or in the environment; what is there stays."""
+    """Exit 1 for an id that is there, in the database or in the environment; what is there stays."""
     assert run(*ADD, "--client-id", "a", "--name", "first").exit_code == 0
     assert run(*ADD, "--client-id", "a", "--name", "second").exit_code == 1
     assert run(*ADD, "--client-id", "fixed", **IN_DEV).exit_code == 1
@@ -202,7 +203,7 @@ def test_an_id_is_taken_once(run: Run) -> None:
 
 
 def test_no_client_is_called_as_the_minted_audience(run: Run) -> None:
-    """§1: exit 2: an ID token for it would be forged by a minted one."""
+    """Exit 2: an ID token for it would be forged by a minted one."""
     result = run(*ADD, "--client-id", "api", PYLON_JWT_AUDIENCE="api")
     assert (result.exit_code, "audience" in result.stderr) == (2, True)
 
@@ -232,9 +233,9 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("arguments", WRONG, ids=lambda row: " ".join(row)[:60])
+@each_of("arguments", WRONG, ids=lambda row: " ".join(row)[:60])
 def test_wrong_usage_is_exit_2(run: Run, arguments: tuple[str, ...]) -> None:
-    """§1: 2 wrong usage, of a member too; nothing is registered, and no secret repeated."""
+    """2 wrong usage, of a member too; nothing is registered, and no secret repeated."""
     result = run(*arguments)
     assert result.exit_code == 2
     assert "Traceback" not in result.output and result.exception.__class__ is SystemExit
@@ -242,11 +243,9 @@ def test_wrong_usage_is_exit_2(run: Run, arguments: tuple[str, ...]) -> None:
     assert _json(run, "clients", "list", "--json") == {"clients": []}
 
 
-@pytest.mark.parametrize(
-    "command", [ADD, ("clients", "list"), ("clients", "show", "a")], ids=lambda row: row[1]
-)
+@each_of("command", [ADD, ("clients", "list"), ("clients", "show", "a")], ids=lambda row: row[1])
 def test_wrong_clients_of_the_environment_are_told(run: Run, command: tuple[str, ...]) -> None:
-    """§1: exit 2: who does not know which clients there are can neither list nor change them."""
+    """Exit 2: who does not know which clients there are can neither list nor change them."""
     result = run(*command, PYLON_OIDC_CLIENTS='[{"client_id": "a", "client_secret": "canary7f3a"}]')
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("PYLON_OIDC_CLIENTS: ")
@@ -254,7 +253,7 @@ def test_wrong_clients_of_the_environment_are_told(run: Run, command: tuple[str,
 
 
 def test_a_name_moves_no_terminal(run: Run) -> None:
-    """S41: a client's name is text of strangers; what is not printable is refused."""
+    """docs/security.md: a client's name is text of strangers; what is not printable is refused."""
     assert run(*ADD, "--name", "\x1b[31mred").exit_code == 2
     assert run(*ADD, "--name", "a\nb").exit_code == 2
 
@@ -293,7 +292,7 @@ def test_update_reads_a_file(tmp_path: Path, run: Run) -> None:
     assert shown["first_party"] is True and "client_name" not in shown
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("arguments", "exit_code", "said"),
     [
         (("a",), 2, "--set MEMBER=VALUE, or --metadata FILE"),
@@ -309,6 +308,7 @@ def test_update_reads_a_file(tmp_path: Path, run: Run) -> None:
 )
 def test_update_says_what_is_wrong(run: Run, arguments: tuple[str, ...], exit_code: int, said: str) -> None:
     """docs/cli.md: wrong usage and wrong metadata are 2, a client that is not there or not the database's is 1."""
+    run("clients", "remove", "a")  # of the case before
     assert run(*ADD, "--client-id", "a").exit_code == 0
     before = _json(run, "clients", "show", "a")
     result = run("clients", "update", *arguments, **IN_DEV)
@@ -319,7 +319,7 @@ def test_update_says_what_is_wrong(run: Run, arguments: tuple[str, ...], exit_co
 # --- well-known applications ---
 
 
-@pytest.mark.parametrize("name", presets())
+@each_of("name", presets())
 def test_a_preset_registers_its_application(tmp_path: Path, run: Run, name: str) -> None:
     """docs/apps: one line registers it, and what is printed for the other side has every value filled in."""
     preset = presets()[name]
@@ -383,7 +383,7 @@ def test_a_well_known_address_is_recognised(run: Run) -> None:
     assert run(*ADD).stderr == ""
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("arguments", "said"),
     [
         ((), "--redirect-uri, or --preset"),

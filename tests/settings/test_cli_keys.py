@@ -1,4 +1,4 @@
-"""Contract §9: `pylon-oidc keys`: what will happen, steps that are refused while unsafe, and moving keys in and out."""
+"""docs/keys.md: `pylon-oidc keys`: what will happen, steps that are refused while unsafe, and moving keys in and out."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def audit(result: Any) -> list[dict[str, Any]]:
 
 
 def test_list_tells_roles_and_times(operator: Operator) -> None:
-    """§9: `keys list`; a table and JSON."""
+    """`keys list`; a table and JSON."""
     keys = operator.listed()
     assert [(each["alg"], each["role"]) for each in keys] == [
         ("ES256", "active"),
@@ -120,7 +120,7 @@ def test_list_tells_roles_and_times(operator: Operator) -> None:
 
 
 def test_without_a_database_a_command_says_how_to_make_it(run: Run, tmp_path: Path) -> None:
-    """§1: and makes no file."""
+    """docs/cli.md: and makes no file."""
     result = run("keys", "list", **ENVIRON)
     assert (result.exit_code, result.stderr) == (
         1,
@@ -130,7 +130,7 @@ def test_without_a_database_a_command_says_how_to_make_it(run: Run, tmp_path: Pa
 
 
 def test_without_a_ring_there_is_nothing_to_list_and_nothing_to_rotate(run: Run) -> None:
-    """§1: exit 1 for a failed operation."""
+    """docs/cli.md: exit 1 for a failed operation."""
     assert run("migrate").exit_code == 0
     assert json.loads(run("keys", "list", "--json", **ENVIRON).stdout) == {"keys": []}
     for command in (("plan",), ("rotate",), ("revoke", "x"), ("reseal",), ("export-public",)):
@@ -148,7 +148,7 @@ def test_tables_of_keys_fit_a_terminal(operator: Operator, command: str) -> None
 
 
 def test_plan_tells_each_change_with_time_and_reason(operator: Operator) -> None:
-    """Issue: `keys plan` prints the timeline: a table, a picture, each change with the reason why it is safe."""
+    """`keys plan` prints the timeline: a table, a picture, each change with the reason why it is safe."""
     text = operator.do("plan", "--wide").stdout
     assert "│" in text and "█" in text and "·" in text
     assert "its successor signs from that second on" in text
@@ -160,7 +160,7 @@ def test_plan_tells_each_change_with_time_and_reason(operator: Operator) -> None
 
 
 def test_plan_draws_a_picture(operator: Operator, tmp_path: Path) -> None:
-    """Issue: `--svg FILE`; it needs nothing else, and holds a bar for each key."""
+    """`--svg FILE`; it needs nothing else, and holds a bar for each key."""
     path = tmp_path / "plan.svg"
     operator.do("plan", "--svg", str(path))
     root = ElementTree.fromstring(path.read_text())
@@ -171,7 +171,7 @@ def test_plan_draws_a_picture(operator: Operator, tmp_path: Path) -> None:
 
 
 def test_plan_by_hand_has_no_changes(run: Run, tmp_path: Path) -> None:
-    """§9: `PYLON_OIDC_KEY_ROTATION_DAYS` 0: nothing is to come but what an operator does."""
+    """`PYLON_OIDC_KEY_ROTATION_DAYS` 0: nothing is to come but what an operator does."""
     operator = Operator(run, tmp_path)
     operator.begin(AGO_S, margins=Margins(rotation_s=0))
     by_hand = {"PYLON_OIDC_KEY_ROTATION_DAYS": "0"}
@@ -203,7 +203,7 @@ def test_the_bars_show_each_role_and_now() -> None:
 
 @pytest.mark.parametrize("where", ["missing/plan.svg", "folder"])
 def test_a_picture_that_cannot_be_written_is_told(operator: Operator, tmp_path: Path, where: str) -> None:
-    """§1: a failed operation; the file's fault, not the database's."""
+    """docs/cli.md: a failed operation; the file's fault, not the database's."""
     (tmp_path / "folder").mkdir()
     code = 2 if where == "folder" else 1
     told = operator.do("plan", "--svg", str(tmp_path / where), exit_code=code).stderr
@@ -212,7 +212,7 @@ def test_a_picture_that_cannot_be_written_is_told(operator: Operator, tmp_path: 
 
 
 def test_what_is_kept_no_more_is_not_overdue(run: Run, tmp_path: Path) -> None:
-    """Issue: a warning when rotation is overdue; where none can come it names the step that mends it."""
+    """A warning when rotation is overdue; where none can come it names the step that mends it."""
     operator = Operator(run, tmp_path)
     operator.begin(200 * DAY_S)
     ed25519 = {"PYLON_OIDC_ALGS": "Ed25519"}
@@ -244,7 +244,7 @@ def test_a_rotation_is_seen_beside_ninety_days() -> None:
 
 
 def test_an_overdue_key_is_named_so_in_the_picture(run: Run, tmp_path: Path) -> None:
-    """Issue: a warning when rotation is overdue."""
+    """A warning when rotation is overdue."""
     operator, by_hand = Operator(run, tmp_path), {"PYLON_OIDC_KEY_ROTATION_DAYS": "0"}
     operator.begin(400 * DAY_S, margins=Margins(rotation_s=0))
     path = tmp_path / "plan.svg"
@@ -260,7 +260,7 @@ def test_a_kid_is_no_markup() -> None:
 
 
 def test_export_public_prints_the_key_set(operator: Operator) -> None:
-    """§9: `keys export-public`: public members alone; one key, also as a PEM."""
+    """`keys export-public`: public members alone; one key, also as a PEM."""
     exported = json.loads(operator.do("export-public").stdout)["keys"]
     assert [each["kid"] for each in exported] == [each["kid"] for each in operator.listed()]
     assert all("d" not in each for each in exported)
@@ -276,7 +276,7 @@ def test_export_public_prints_the_key_set(operator: Operator) -> None:
 
 
 def test_rotate_lets_the_next_key_sign(operator: Operator) -> None:
-    """§9: `keys rotate`; the old key stays published for the tokens that it signed; an audit line."""
+    """`keys rotate`; the old key stays published for the tokens that it signed; an audit line."""
     before = operator.listed()
     result = operator.do("rotate", "--json")
     done = {each["alg"]: each for each in json.loads(result.stdout)["rotated"]}
@@ -301,7 +301,7 @@ def test_rotate_may_be_for_one_algorithm(operator: Operator) -> None:
 def test_a_shell_without_the_rotation_s_length_keeps_that_of_the_ring(
     run: Run, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
-    """§9: `PYLON_OIDC_KEY_ROTATION_DAYS` 0: by hand. A command that does not know it lets nothing rotate by itself."""
+    """`PYLON_OIDC_KEY_ROTATION_DAYS` 0: by hand. A command that does not know it lets nothing rotate by itself."""
     operator = Operator(run, tmp_path)
     operator.begin(margins=Margins(rotation_s=0))
     operator.do(*command)
@@ -313,7 +313,7 @@ def test_a_shell_without_the_rotation_s_length_keeps_that_of_the_ring(
 
 
 def test_an_unsafe_rotation_is_refused_and_says_when_it_is_safe(run: Run, tmp_path: Path) -> None:
-    """Issue: `keys rotate` refuses an unsafe step and says when it will be safe; nothing has changed."""
+    """`keys rotate` refuses an unsafe step and says when it will be safe; nothing has changed."""
     operator = Operator(run, tmp_path)
     operator.begin(100)
     before = operator.listed()
@@ -333,7 +333,7 @@ def test_a_second_rotation_is_refused(operator: Operator) -> None:
 
 
 def test_compromised_does_it_at_once_and_says_who_is_affected(operator: Operator) -> None:
-    """Issue: `--compromised` does it at once, says exactly who is affected until when, and writes an audit line."""
+    """`--compromised` does it at once, says exactly who is affected until when, and writes an audit line."""
     before = operator.listed()
     result = operator.do("rotate", "--alg", "ES256", "--compromised", "--json")
     (told,) = json.loads(result.stdout)["rotated"]
@@ -383,7 +383,7 @@ def test_compromised_where_a_new_key_follows_names_it(run: Run, tmp_path: Path) 
 
 
 def test_revoke_takes_any_key_away(operator: Operator) -> None:
-    """§9: `keys revoke`: the active one is followed, the next one is replaced."""
+    """`keys revoke`: the active one is followed, the next one is replaced."""
     active, waiting = (each["kid"] for each in operator.listed()[:2])
     result = operator.do("revoke", waiting)
     assert audit(result)[0]["kid"] == waiting
@@ -397,7 +397,7 @@ def test_revoke_takes_any_key_away(operator: Operator) -> None:
 
 
 def test_reseal_moves_to_the_first_encryption_key(operator: Operator, run: Run) -> None:
-    """Issue: `keys reseal`; a warning as long as another one is in use, wherever an operator looks."""
+    """`keys reseal`; a warning as long as another one is in use, wherever an operator looks."""
     both = {"PYLON_KEY_ENCRYPTION_KEY": f"{B64[TWO]},{B64[ONE]}"}
     told = (
         f"PYLON_KEY_ENCRYPTION_KEY: 4 private keys are sealed under its key 2 ({SealingKeys((ONE,)).names[0]}) and not "
@@ -477,7 +477,7 @@ def test_a_wrong_encryption_key_is_told(operator: Operator, run: Run) -> None:
 
 
 def test_a_missing_encryption_key_is_told_beside_other_faults(operator: Operator, run: Run) -> None:
-    """§1: every fault at once: by `check`, and by a start."""
+    """docs/cli.md: every fault at once: by `check`, and by a start."""
     wrong = ENVIRON | {"PYLON_KEY_ENCRYPTION_KEY": B64[TWO], "PYLON_JWT_LIFETIME_SECS": "0"}
     told = run("check", **wrong)
     assert told.exit_code == 2
@@ -492,7 +492,7 @@ def test_a_missing_encryption_key_is_told_beside_other_faults(operator: Operator
 
 
 def test_check_tells_the_ring_and_leaves_it(operator: Operator, run: Run) -> None:
-    """§1: `check` makes nothing."""
+    """docs/cli.md: `check` makes nothing."""
     before = operator.listed()
     shown = run("check", **ENVIRON).stdout
     assert all(f"published key: {each['kid']} ({each['alg']}), {each['role']}" in shown for each in before)
@@ -532,7 +532,7 @@ def rsa_file(tmp_path: Path) -> str:
 def test_an_imported_key_keeps_its_name(
     run: Run, tmp_path: Path, rsa_file: str, arguments: tuple[str, ...], environ: dict[str, str], kid: str
 ) -> None:
-    """Issue: moving from one key, and from Pylon's file, to the ring keeps the old kid published, before the ring is
+    """Moving from one key, and from Pylon's file, to the ring keeps the old kid published, before the ring is
     switched on too: it goes on signing.
     """
     operator = Operator(run, tmp_path)
@@ -602,7 +602,7 @@ def test_what_is_no_key_of_ours_is_refused(operator: Operator, tmp_path: Path, r
 
 
 def test_faults_of_the_keys_settings_end_a_command(operator: Operator) -> None:
-    """§1: exit 2 for a wrong configuration."""
+    """docs/cli.md: exit 2 for a wrong configuration."""
     operator.do("list", exit_code=2, PYLON_KEY_ENCRYPTION_KEY="short")
     operator.do("list", exit_code=2, PYLON_OIDC_ALGS="HS256")
 
@@ -638,7 +638,7 @@ def test_a_ring_of_a_clock_ahead_can_be_rotated(run: Run, tmp_path: Path) -> Non
 
 
 def test_a_backup_that_is_restored_is_said_and_brings_no_key_back(operator: Operator, run: Run) -> None:
-    """S60: a start and `check` say that the ring is older than this host has seen, and name what to do; the key that
+    """docs/security.md: a start and `check` say that the ring is older than this host has seen, and name what to do; the key that
     was taken away stays away.
     """
     environ = ENVIRON | {"PYLON_DATA_DIR": str(operator.folder / "data")}
@@ -746,7 +746,7 @@ def test_a_step_by_hand_makes_no_folder_where_the_service_has_none(
 def test_a_ring_that_is_one_version_older_is_said_although_the_start_writes_the_next(
     operator: Operator, run: Run
 ) -> None:
-    """S60: what the start takes away makes it as many versions as were seen; it is said all the same."""
+    """docs/security.md: what the start takes away makes it as many versions as were seen; it is said all the same."""
     environ = ENVIRON | {"PYLON_DATA_DIR": str(operator.folder / "data")}
     path = operator.folder / "data" / "pylon.db"
     with contextlib.closing(sqlite3.connect(path)) as database:

@@ -1,4 +1,4 @@
-"""Contract §2, `PYLON_OIDC_CLIENTS`: the members of a client, and that no fault repeats a secret."""
+"""docs/settings.md, `PYLON_OIDC_CLIENTS`: the members of a client, and that no fault repeats a secret."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _fault(folder: Path, value: str) -> str:
 
 
 def test_a_plain_client_is_a_public_one_with_every_scope(tmp_path: Path) -> None:
-    """§2: without `client_secret` it is public; what is left out has its default."""
+    """Without `client_secret` it is public; what is left out has its default."""
     (client,) = _clients(tmp_path, PLAIN)
     assert (client.client_id, client.redirect_uris, client.is_public) == ("c-1", (CALLBACK,), True)
     assert (client.source, client.name, client.first_party, client.require_pkce) == (
@@ -61,7 +61,7 @@ def test_a_plain_client_is_a_public_one_with_every_scope(tmp_path: Path) -> None
 
 
 def test_of_a_secret_only_the_hash_is_kept(tmp_path: Path) -> None:
-    """§2: with `client_secret` it is confidential; the secret itself is nowhere."""
+    """With `client_secret` it is confidential; the secret itself is nowhere."""
     (client,) = _clients(tmp_path, CONFIDENTIAL)
     assert not client.is_public
     assert [secret.hash for secret in client.secrets] == [hash_handle(STRONG)]
@@ -72,7 +72,7 @@ def test_of_a_secret_only_the_hash_is_kept(tmp_path: Path) -> None:
 
 
 def test_clients_keep_their_order(tmp_path: Path) -> None:
-    """§2: a JSON array of clients."""
+    """A JSON array of clients."""
     entries = [PLAIN | {"client_id": name} for name in ("b", "a", "https://rp.example/")]
     assert [client.client_id for client in _clients(tmp_path, *entries)] == ["b", "a", "https://rp.example/"]
 
@@ -187,7 +187,7 @@ BAD: dict[str, list[Any]] = {
 
 @each_of("member", GOOD)
 def test_a_good_member_is_taken(tmp_path: Path, member: str) -> None:
-    """§2: the members of a client."""
+    """The members of a client."""
     for value in GOOD[member]:
         (client,) = _clients(tmp_path, CONFIDENTIAL | {member: value})
         if member != "client_secret":
@@ -196,7 +196,7 @@ def test_a_good_member_is_taken(tmp_path: Path, member: str) -> None:
 
 @each_of("member", BAD)
 def test_a_bad_member_is_told_by_its_name(tmp_path: Path, member: str) -> None:
-    """§2: the fault says which client and which member, what is wrong, and what to write instead."""
+    """The fault says which client and which member, what is wrong, and what to write instead."""
     for value in BAD[member]:
         text = _fault(tmp_path, json.dumps([PLAIN | {"client_id": "c-0"}, CONFIDENTIAL | {member: value}]))
         shown = "" if member == "client_id" else " (c-1)"
@@ -223,32 +223,32 @@ def test_these_tables_are_of_every_member() -> None:
     ],
 )
 def test_what_members_must_agree_on(tmp_path: Path, entry: dict[str, Any], member: str) -> None:
-    """§2: what is missing, what a public client cannot have, and what is not for clients to say."""
+    """What is missing, what a public client cannot have, and what is not for clients to say."""
     shown = f" ({entry['client_id']})" if "client_id" in entry else ""
     assert _fault(tmp_path, json.dumps([entry])).startswith(f"client 1{shown}, {member}: ")
 
 
 def test_a_member_with_a_slip_is_told_with_the_nearest(tmp_path: Path) -> None:
-    """§2: an unknown member is told, with the nearest known name."""
+    """An unknown member is told, with the nearest known name."""
     text = _fault(tmp_path, json.dumps([PLAIN | {"redirect_uri": CALLBACK}]))
     assert text.startswith("client 1 (c-1), redirect_uri: ") and "did you mean redirect_uris?" in text
 
 
 @each_of("name", ["a\nb", "\x1b[31m", "<script>", "x" * 65, "", "a b", "\u202e"])
 def test_a_hostile_member_name_is_not_repeated(tmp_path: Path, name: str) -> None:
-    """§1: one line each; no echo of what is not harmless."""
+    """docs/cli.md: one line each; no echo of what is not harmless."""
     assert _fault(tmp_path, json.dumps([PLAIN | {name: 1}])).startswith(
         "client 1 (c-1), a member: is not known"
     )
 
 
 def test_two_clients_of_one_id_are_a_fault(tmp_path: Path) -> None:
-    """§2: each `client_id` once."""
+    """Each `client_id` once."""
     assert _fault(tmp_path, json.dumps([PLAIN, CONFIDENTIAL])).startswith("client 2 (c-1), client_id: ")
 
 
 def test_every_fault_of_every_client_is_told(tmp_path: Path) -> None:
-    """§1: every fault at once, one line each: of two clients, and of two members of one."""
+    """docs/cli.md: every fault at once, one line each: of two clients, and of two members of one."""
     wrong = [
         {"client_id": "a", "redirect_uris": ["http://rp.example/cb"], "client_nam": "A"},
         PLAIN | {"client_id": "b"},
@@ -289,14 +289,14 @@ LONG = CANARY * 4
     ],
 )
 def test_no_secret_of_a_client_is_in_a_fault(tmp_path: Path, value: str) -> None:
-    """§1: no secret's value, wherever in the clients the fault is."""
+    """docs/cli.md: no secret's value, wherever in the clients the fault is."""
     assert CANARY not in _fault(tmp_path, value)
     reading = read(tmp_path, PYLON_OIDC_CLIENTS=value)
     assert CANARY not in repr(reading) + str(reading.faults) + str(reading.warnings)
 
 
 def test_clients_may_be_a_file(tmp_path: Path) -> None:
-    """§2: `NAME_FILE`: clients have secrets in them."""
+    """`NAME_FILE`: clients have secrets in them."""
     file = tmp_path / "clients.json"
     file.write_text(json.dumps([CONFIDENTIAL], indent=2) + "\n")
     reading = read(tmp_path, PYLON_OIDC_CLIENTS_FILE=str(file), PYLON_DEV_MODE="1")
@@ -308,7 +308,7 @@ HR = '{"hr": {"claims": ["department"], "description": "see your department"}}'
 
 
 def test_a_clients_scope_is_among_the_operators_own(tmp_path: Path) -> None:
-    """§8: the words of `PYLON_OIDC_SCOPES` are scopes like the others: all are a client's that says nothing."""
+    """The words of `PYLON_OIDC_SCOPES` are scopes like the others: all are a client's that says nothing."""
     entries = [PLAIN, PLAIN | {"client_id": "c-2", "scope": "openid hr", "default_scopes": ["hr"]}]
     reading = read(tmp_path, PYLON_OIDC_CLIENTS=json.dumps(entries), PYLON_OIDC_SCOPES=HR, PYLON_DEV_MODE="1")
     assert reading.faults == []
@@ -320,7 +320,7 @@ def test_a_clients_scope_is_among_the_operators_own(tmp_path: Path) -> None:
 
 
 def test_scopes_that_cannot_be_read_blame_no_client(tmp_path: Path) -> None:
-    """§1: a fault of one setting hides none of another, and makes none up."""
+    """docs/cli.md: a fault of one setting hides none of another, and makes none up."""
     entries = [PLAIN | {"scope": "openid hr"}]
     reading = read(tmp_path, PYLON_OIDC_CLIENTS=json.dumps(entries), PYLON_OIDC_SCOPES="{")
     assert "PYLON_OIDC_SCOPES" in named(reading) and "PYLON_LOGIN_URL" in named(reading)

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.cli import main
 from service.settings.env_file import MalformedEnvFile, parse_env_file
 from tests.support.cases import each_of
 from tests.support.gunicorn import SECRET, clean_environment
@@ -126,7 +128,7 @@ def test_check_says_that_there_were_no_settings(tmp_path: Path) -> None:
 )
 def test_every_command_takes_the_file(command: str) -> None:
     """It stands in each command's help, and the group's."""
-    assert "--env-file FILE" in run(*command.split(), "--help").stdout
+    assert "--env-file FILE" in CliRunner().invoke(main, [*command.split(), "--help"]).output
 
 
 def test_a_file_that_is_not_there_or_malformed_is_wrong_usage(tmp_path: Path) -> None:

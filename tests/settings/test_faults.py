@@ -1,4 +1,4 @@
-"""Contract §1: a wrong configuration tells every fault at once, each with its remedy, and no secret."""
+"""docs/cli.md: a wrong configuration tells every fault at once, each with its remedy, and no secret."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import base64
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -253,7 +252,7 @@ def _written(folder: Path, environ: dict[str, str]) -> dict[str, str]:
 def test_every_fault_is_told_with_its_remedy(
     tmp_path: Path, environ: dict[str, str], names: list[str]
 ) -> None:
-    """§1: every fault at once, one line each, `NAME: what is wrong; what to write instead`."""
+    """Every fault at once, one line each, `NAME: what is wrong; what to write instead`."""
     reading = read(tmp_path, **_written(tmp_path, environ))
     assert named(reading) == names
     for fault in reading.faults:
@@ -262,10 +261,10 @@ def test_every_fault_is_told_with_its_remedy(
         assert "\n" not in str(fault)
 
 
-@pytest.mark.parametrize("issuer", [None, PUBLIC, "http://localhost:4321"])
-@pytest.mark.parametrize("path", ["key.pem"])
+@each_of("issuer", [None, PUBLIC, "http://localhost:4321"])
+@each_of("path", ["key.pem"])
 def test_what_agrees_is_no_fault(tmp_path: Path, issuer: str | None, path: str) -> None:
-    """§2: a private key and an equal published one; RS256 with either form of key; dev mode on loopback."""
+    """docs/settings.md: a private key and an equal published one; RS256 with either form of key; dev mode on loopback."""
     base = {} if issuer is None else {"PYLON_OIDC_ISSUER": issuer}
     good: list[dict[str, str]] = [
         {"PYLON_OIDC_PRIVATE_KEY": rsa_pem(), "PYLON_OIDC_JWKS_RSA_N": modulus(), "PYLON_JWT_ALG": "RS256"},
@@ -290,7 +289,7 @@ def test_what_agrees_is_no_fault(tmp_path: Path, issuer: str | None, path: str) 
 
 
 def test_rs256_without_a_key_names_the_ways_to_give_one(tmp_path: Path) -> None:
-    """§2: `PYLON_JWT_ALG=RS256` without a private key is a start-up fault that names the ways to give one."""
+    """docs/settings.md: `PYLON_JWT_ALG=RS256` without a private key is a start-up fault that names the ways to give one."""
     (fault,) = read(tmp_path, PYLON_JWT_ALG="RS256").faults
     for way in ("PYLON_OIDC_PRIVATE_KEY", "PYLON_OIDC_PRIVATE_KEY_FILE", "PYLON_OIDC_KEY_PATH"):
         assert way in fault.text
@@ -347,7 +346,7 @@ FAULTY: dict[str, str] = {
 
 
 def test_all_settings_wrong_at_once_are_all_told() -> None:
-    """§1: every fault at once; one of the database's settings stands for both."""
+    """Every fault at once; one of the database's settings stands for both."""
     assert set(FAULTY) == set(NAMES)
     told = set(named(read_settings(FAULTY)))
     assert told >= set(FAULTY) - {"PYLON_DATA_DIR"}
@@ -356,7 +355,7 @@ def test_all_settings_wrong_at_once_are_all_told() -> None:
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(chosen=st.sets(st.sampled_from(sorted(set(NAMES) - {"PYLON_DATA_DIR", "DATABASE_URL"}))))
 def test_one_fault_never_hides_another(tmp_path: Path, chosen: set[str]) -> None:
-    """§1: a fault of one setting never hides another: any set of wrong settings is told as that set."""
+    """A fault of one setting never hides another: any set of wrong settings is told as that set."""
     reading = read(tmp_path, **{name: FAULTY[name] for name in chosen})
     assert named(reading) == [name for name in NAMES if name in chosen]
 
@@ -367,7 +366,7 @@ def test_one_fault_never_hides_another(tmp_path: Path, chosen: set[str]) -> None
     crossed=st.sampled_from(sorted(name for name in WRONG if "file" not in name and "hide" not in name)),
 )
 def test_no_fault_hides_a_disagreement_of_two_others(tmp_path: Path, other: str, crossed: str) -> None:
-    """§1: a fault of one setting never hides a fault between two others."""
+    """A fault of one setting never hides a fault between two others."""
     environ, names = WRONG[crossed]
     if other in environ:
         return
@@ -408,7 +407,7 @@ WITH_CANARY: dict[str, str] = {
 
 @each_of("name", [*WITH_CANARY, "all"])
 def test_no_value_of_a_secret_is_in_the_text(tmp_path: Path, name: str) -> None:
-    """§1: with no secret's value in it."""
+    """With no secret's value in it."""
     environ = WITH_CANARY if name == "all" else {name: WITH_CANARY[name]}
     reading = read(tmp_path, **environ)
     assert set(environ) <= set(named(reading))
@@ -437,7 +436,7 @@ def test_no_value_of_a_secret_is_in_the_text(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_a_wrong_database_url_is_told_by_its_part(tmp_path: Path, rest: str, told: list[str]) -> None:
-    """§1: what is wrong, and what to write instead: the part that is at fault, and no other."""
+    """What is wrong, and what to write instead: the part that is at fault, and no other."""
     (fault,) = read(tmp_path, DATABASE_URL=f"postgresql://{rest}").faults
     for words in told:
         assert words in fault.text
@@ -456,7 +455,7 @@ def test_a_wrong_database_url_is_told_by_its_part(tmp_path: Path, rest: str, tol
     ],
 )
 def test_a_database_url_is_never_repeated(tmp_path: Path, url: str) -> None:
-    """§1: no secret's value: a database URL has a password in it."""
+    """No secret's value: a database URL has a password in it."""
     (fault,) = read(tmp_path, DATABASE_URL=url).faults
     assert CANARY not in str(fault)
 
@@ -472,7 +471,7 @@ def test_a_database_url_is_never_repeated(tmp_path: Path, url: str) -> None:
     )
 )
 def test_no_environment_makes_a_traceback(environ: dict[str, Any]) -> None:
-    """§1: a wrong configuration is told, whatever it is; every fault with its remedy."""
+    """A wrong configuration is told, whatever it is; every fault with its remedy."""
     reading = read_settings(environ)
     for fault in reading.faults:
         assert fault.name in environ or fault.name in NAMES

@@ -1,4 +1,4 @@
-"""Contract §2: `NAME_FILE` reads the value from a file, for secrets mounts."""
+"""docs/settings.md: `NAME_FILE` reads the value from a file, for secrets mounts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from service.settings import NAMES
 from tests.settings.reading import STRONG, named, read
+from tests.support.cases import each_of
 from tests.support.gunicorn import rsa_pem
 
 
@@ -17,9 +18,9 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "value"
 
 
-@pytest.mark.parametrize("newline", ["", "\n", "\r\n"])
+@each_of("newline", ["", "\n", "\r\n"])
 def test_one_trailing_newline_is_stripped(tmp_path: Path, file: Path, newline: str) -> None:
-    """§2: one trailing newline is stripped."""
+    """One trailing newline is stripped."""
     file.write_bytes((STRONG + newline).encode())
     reading = read(tmp_path, PYLON_TRUSTED_SECRET_FILE=str(file))
     assert reading.faults == []
@@ -27,7 +28,7 @@ def test_one_trailing_newline_is_stripped(tmp_path: Path, file: Path, newline: s
     assert reading.settings.trusted_secret.value == STRONG.encode()
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("written", "named"),
     [
         ("\n\n", "ends with a newline"), (" \n", "ends with a space"), (" ", "ends with a space"),
@@ -35,15 +36,15 @@ def test_one_trailing_newline_is_stripped(tmp_path: Path, file: Path, newline: s
     ],
 )  # fmt: skip
 def test_nothing_else_is_stripped(tmp_path: Path, file: Path, written: str, named: str) -> None:
-    """§2: one newline, and nothing of a secret: other bytes would be another key, so they are a fault."""
+    """One newline, and nothing of a secret: other bytes would be another key, so they are a fault."""
     file.write_bytes((STRONG + written).encode())
     (fault,) = read(tmp_path, PYLON_TRUSTED_SECRET_FILE=str(file)).faults
     assert (fault.name, named in fault.text) == ("PYLON_TRUSTED_SECRET_FILE", True)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_of("name", NAMES)
 def test_every_setting_may_be_a_file(tmp_path: Path, file: Path, name: str) -> None:
-    """§2: `NAME_FILE` reads the value from a file: a bad value in it is the setting's own fault."""
+    """`NAME_FILE` reads the value from a file: a bad value in it is the setting's own fault."""
     file.write_text("\x01\n")
     (fault,) = read(
         tmp_path,
@@ -53,14 +54,14 @@ def test_every_setting_may_be_a_file(tmp_path: Path, file: Path, name: str) -> N
 
 
 def test_a_key_may_be_a_file(tmp_path: Path, file: Path) -> None:
-    """§2: a PEM of many lines."""
+    """A PEM of many lines."""
     file.write_text(rsa_pem())
     assert read(tmp_path, PYLON_OIDC_PRIVATE_KEY_FILE=str(file)).settings.private_key is not None
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_of("name", NAMES)
 def test_both_forms_at_once_are_a_fault(tmp_path: Path, file: Path, name: str) -> None:
-    """§2: both forms at once are a fault, also when they agree."""
+    """Both forms at once are a fault, also when they agree."""
     file.write_text("x")
     environ = {name: "x", f"{name}_FILE": str(file)}
     faults = [fault for fault in read(tmp_path, **environ).faults if fault.name == name]
@@ -68,9 +69,9 @@ def test_both_forms_at_once_are_a_fault(tmp_path: Path, file: Path, name: str) -
     assert f"{name}_FILE" in faults[0].text
 
 
-@pytest.mark.parametrize("what", ["missing", "a folder", "not UTF-8", "under a file", "NUL"])
+@each_of("what", ["missing", "a folder", "not UTF-8", "under a file", "NUL"])
 def test_a_file_that_cannot_be_read_is_a_fault(tmp_path: Path, file: Path, what: str) -> None:
-    """§1: what is wrong; what to write instead; the fault names the variable that is set."""
+    """docs/cli.md: what is wrong; what to write instead; the fault names the variable that is set."""
     path = {
         "missing": str(tmp_path / "no"),
         "a folder": str(tmp_path),
@@ -86,7 +87,7 @@ def test_a_file_that_cannot_be_read_is_a_fault(tmp_path: Path, file: Path, what:
 
 
 def test_an_empty_file_is_unset(tmp_path: Path, file: Path) -> None:
-    """§1: an empty value counts as unset."""
+    """docs/cli.md: an empty value counts as unset."""
     for content in ("", "\n"):
         file.write_text(content)
         reading = read(tmp_path, PYLON_JWT_SECRET_FILE=str(file))
@@ -94,7 +95,7 @@ def test_an_empty_file_is_unset(tmp_path: Path, file: Path) -> None:
 
 
 def test_an_empty_value_beside_a_file_is_no_second_form(tmp_path: Path, file: Path) -> None:
-    """§1: an empty value counts as unset, so the file is the only form."""
+    """docs/cli.md: an empty value counts as unset, so the file is the only form."""
     file.write_text(STRONG)
     reading = read(tmp_path, PYLON_JWT_SECRET="", PYLON_JWT_SECRET_FILE=str(file))
     assert reading.faults == []
@@ -102,7 +103,7 @@ def test_an_empty_value_beside_a_file_is_no_second_form(tmp_path: Path, file: Pa
 
 
 def test_a_weak_secret_in_a_file_is_told_by_its_name(tmp_path: Path, file: Path) -> None:
-    """§1: no secret's value, wherever it came from."""
+    """docs/cli.md: no secret's value, wherever it came from."""
     file.write_text("canary-short")
     reading = read(tmp_path, PYLON_JWT_SECRET_FILE=str(file))
     assert named(reading) == ["PYLON_JWT_SECRET"]

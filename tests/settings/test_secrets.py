@@ -103,7 +103,7 @@ def test_clients_that_share_a_secret_are_warned_of(tmp_path: Path) -> None:
 # --- placeholders ---
 
 
-@pytest.mark.parametrize(
+@each_of(
     "placeholder",
     [
         "changeme-changeme-changeme-changeme", "abc123" * 6, "${CLIENT_SECRET_OF_THE_WIKI_SERVICE}", "{{ .Values.oidc.wiki.clientSecret }}", "<the secret of the wiki goes here>",
@@ -141,7 +141,7 @@ def _with_mode(path: Path, mode: int, text: str = "") -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
+@each_of("mode", [0o644, 0o640, 0o604, 0o660])
 def test_a_database_that_others_may_read_is_said(tmp_path: Path, run: Run, mode: int) -> None:
     """The file of before is taken as it is, and a warning names what closes it; ours are made for us alone."""
     assert run("migrate").exit_code == 0
@@ -155,6 +155,7 @@ def test_a_database_that_others_may_read_is_said(tmp_path: Path, run: Run, mode:
     faults, warnings = found.faults, found.warnings
     assert faults == []
     assert any(warning.startswith("DATABASE_URL: ") and "chmod 600" in warning for warning in warnings)
+    _with_mode(path, 0o600)  # as it was, for the next
 
 
 def test_keys_import_minds_the_mode_of_its_file(tmp_path: Path, run: Run) -> None:

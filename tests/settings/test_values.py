@@ -1,11 +1,9 @@
-"""Contract §2: every setting: its default, good values, and each kind of bad one."""
+"""docs/settings.md: every setting: its default, good values, and each kind of bad one."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from service.settings import NAMES
 from tests.settings.reading import STRONG, modulus, named, read
@@ -364,7 +362,7 @@ def test_these_tables_are_of_every_setting() -> None:
 
 @each_of("name", NAMES)
 def test_unset_it_has_its_default(name: str) -> None:
-    """§2: the default column."""
+    """The default column."""
     from service.settings import read_settings
 
     value = getattr(read_settings({}).settings, NAMES[name])
@@ -373,7 +371,7 @@ def test_unset_it_has_its_default(name: str) -> None:
 
 @each_of(("name", "value"), [(name, value) for name, values in GOOD.items() for value in values])
 def test_a_good_value_is_taken(tmp_path: Path, name: str, value: str) -> None:
-    """§2: the meaning column: what is allowed."""
+    """The meaning column: what is allowed."""
     needy = {"PYLON_OIDC_CLIENTS", "PYLON_OIDC_KEYS"}  # outside dev mode they need more settings
     beside = {"PYLON_DEV_MODE": "1"} if name in needy else {}
     reading = read(tmp_path, **beside, **{name: _write(tmp_path, value)})
@@ -384,7 +382,7 @@ def test_a_good_value_is_taken(tmp_path: Path, name: str, value: str) -> None:
 
 @each_of(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
 def test_a_bad_value_is_one_fault_with_its_remedy(tmp_path: Path, name: str, value: str) -> None:
-    """§1: one line each, `NAME: what is wrong; what to write instead`."""
+    """docs/cli.md: one line each, `NAME: what is wrong; what to write instead`."""
     written = _write(tmp_path, value)
     reading = read(tmp_path, **{name: written})
     assert named(reading) == [name]
@@ -419,13 +417,13 @@ VALUES: list[tuple[str, str, Any]] = [
 
 @each_of(("name", "value", "parsed"), VALUES)
 def test_a_value_is_read_as_what_it_says(tmp_path: Path, name: str, value: str, parsed: Any) -> None:
-    """§2: parsed once, into the value that the program uses; the issuers byte for byte."""
+    """Parsed once, into the value that the program uses; the issuers byte for byte."""
     assert getattr(read(tmp_path, **{name: value}).settings, NAMES[name]) == parsed
 
 
 @each_of("name", NAMES)
 def test_an_empty_value_is_unset(name: str) -> None:
-    """§1: an empty value counts as unset, of `NAME` and of `NAME_FILE`."""
+    """docs/cli.md: an empty value counts as unset, of `NAME` and of `NAME_FILE`."""
     from service.settings import read_settings
 
     for environ in ({name: ""}, {f"{name}_FILE": ""}, {name: "", f"{name}_FILE": ""}):
@@ -434,17 +432,15 @@ def test_an_empty_value_is_unset(name: str) -> None:
         assert getattr(reading.settings, NAMES[name]) == DEFAULTS[name]
 
 
-@pytest.mark.parametrize(
-    "url", ["postgres://u:p@h/n", "postgresql://u:p@h/n", "postgresql+psycopg://u:p@h/n"]
-)
+@each_of("url", ["postgres://u:p@h/n", "postgresql://u:p@h/n", "postgresql+psycopg://u:p@h/n"])
 def test_postgresql_may_be_written_as_paas_do(tmp_path: Path, url: str) -> None:
-    """§2: `postgresql://…` (`postgres://` accepted)."""
+    """`postgresql://…` (`postgres://` accepted)."""
     database = read(tmp_path, DATABASE_URL=url).settings.database
     assert (database.is_sqlite, database.url) == (False, "postgresql://u:p@h/n")
 
 
 def test_the_database_is_a_file_in_the_data_folder(tmp_path: Path) -> None:
-    """§2: `DATABASE_URL`: SQLite file in the data folder."""
+    """`DATABASE_URL`: SQLite file in the data folder."""
     assert read(tmp_path).settings.database.path.parent == tmp_path / "data"
     relative = read(tmp_path, DATABASE_URL="sqlite:///x.db").settings.database
     assert relative.path == Path("x.db")
@@ -453,7 +449,7 @@ def test_the_database_is_a_file_in_the_data_folder(tmp_path: Path) -> None:
 
 
 def test_the_lifetimes_of_what_the_provider_gives_out(tmp_path: Path) -> None:
-    """§2: each of the seven is the setting of its own name."""
+    """Each of the seven is the setting of its own name."""
     names = [
         f"PYLON_OIDC_{what}_LIFETIME_SECS" for what in ("CODE", "ID_TOKEN", "ACCESS_TOKEN", "REFRESH_IDLE")
     ]

@@ -1,10 +1,8 @@
-"""Contract §2: what is allowed, and odd, is warned of; it does not keep the service from starting."""
+"""docs/settings.md: what is allowed, and odd, is warned of; it does not keep the service from starting."""
 
 from __future__ import annotations
 
 from pathlib import Path
-
-import pytest
 
 from service.settings import NAMES
 from tests.settings.reading import STRONG, modulus, read
@@ -36,29 +34,29 @@ def _warnings(folder: Path, **environ: str) -> list[str]:
     ],
 )
 def test_an_unknown_name_is_warned_of_with_the_nearest(tmp_path: Path, unknown: str, meant: str) -> None:
-    """§2: an unknown `PYLON_*` name is warned of at start-up with the nearest known name ("did you mean")."""
+    """An unknown `PYLON_*` name is warned of at start-up with the nearest known name ("did you mean")."""
     (warning,) = _warnings(tmp_path, **QUIET, **{unknown: STRONG})
     assert warning.startswith(f"{unknown} ")
     assert f"did you mean {meant}?" in warning
     assert STRONG not in warning
 
 
-@pytest.mark.parametrize("unknown", ["PYLON_ZZZZZZZZ", "PYLON_", "PYLON_%%%%"])
+@each_of("unknown", ["PYLON_ZZZZZZZZ", "PYLON_", "PYLON_%%%%"])
 def test_an_unknown_name_like_no_other_is_warned_of_too(tmp_path: Path, unknown: str) -> None:
-    """§2: an unknown `PYLON_*` name is warned of."""
+    """An unknown `PYLON_*` name is warned of."""
     (warning,) = _warnings(tmp_path, **QUIET, **{unknown: "x"})
     assert unknown in warning
 
 
 def test_every_unknown_name_is_warned_of(tmp_path: Path) -> None:
-    """§2: each of them."""
+    """Each of them."""
     warnings = _warnings(tmp_path, **QUIET, PYLON_FOO="1", PYLON_BAR="2")
     assert [warning.split()[0] for warning in warnings] == ["PYLON_BAR", "PYLON_FOO"]
 
 
 @each_of("name", ["HOME", "PORT", "WEB_CONCURRENCY", "XPYLON_FOO", "pylon_foo", "PYLON"])
 def test_names_of_others_are_not_ours_to_judge(tmp_path: Path, name: str) -> None:
-    """§2: an unknown `PYLON_*` name; the rest of the environment is not ours."""
+    """An unknown `PYLON_*` name; the rest of the environment is not ours."""
     assert _warnings(tmp_path, **QUIET, **{name: "1"}) == []
 
 
@@ -84,35 +82,33 @@ def test_what_somebody_wrote_by_hand_is_still_told(tmp_path: Path, name: str) ->
 
 @each_of("name", NAMES)
 def test_a_known_name_is_not_warned_of(tmp_path: Path, name: str) -> None:
-    """§2: known names, in both forms."""
+    """Known names, in both forms."""
     for each in (name, f"{name}_FILE"):
         assert not any("is not a setting" in warning for warning in read(tmp_path, **{each: "x"}).warnings)
 
 
-@pytest.mark.parametrize(
-    ("environ", "warned"), [({}, True), ({"PYLON_DEV_MODE": "1"}, False), (QUIET, False)]
-)
+@each_of(("environ", "warned"), [({}, True), ({"PYLON_DEV_MODE": "1"}, False), (QUIET, False)])
 def test_an_unset_issuer_is_warned_of_outside_dev_mode(
     tmp_path: Path, environ: dict[str, str], warned: bool
 ) -> None:
-    """§2: unset outside dev mode: a warning, because an internal address would be the `iss`."""
+    """Unset outside dev mode: a warning, because an internal address would be the `iss`."""
     assert (
         any(warning.startswith("PYLON_OIDC_ISSUER") for warning in _warnings(tmp_path, **environ)) is warned
     )
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("jwt_issuer", "warned"),
     [("https://other.example", True), ("https://id.example.com/", True), ("https://id.example.com", False)],
 )
 def test_another_jwt_issuer_is_warned_of(tmp_path: Path, jwt_issuer: str, warned: bool) -> None:
-    """§2: another value than the issuer is allowed, and warned of at start-up."""
+    """Another value than the issuer is allowed, and warned of at start-up."""
     warnings = _warnings(tmp_path, **QUIET, PYLON_JWT_ISSUER=jwt_issuer)
     assert any("PYLON_JWT_ISSUER" in warning for warning in warnings) is warned
 
 
 def test_settings_without_effect_are_warned_of(tmp_path: Path) -> None:
-    """§2: the allow-list is used only while the issuer is derived; a kid names a key that is there."""
+    """The allow-list is used only while the issuer is derived; a kid names a key that is there."""
     assert any(
         "PYLON_ALLOWED_HOSTS" in each for each in _warnings(tmp_path, **QUIET, PYLON_ALLOWED_HOSTS="a")
     )
@@ -124,7 +120,7 @@ def test_settings_without_effect_are_warned_of(tmp_path: Path) -> None:
 
 
 def test_a_faulty_issuer_is_not_warned_of_as_unset(tmp_path: Path) -> None:
-    """§1: one line each: what is set, and wrong, is not unset."""
+    """docs/cli.md: one line each: what is set, and wrong, is not unset."""
     reading = read(tmp_path, PYLON_OIDC_ISSUER="x")
     assert [fault.name for fault in reading.faults] == ["PYLON_OIDC_ISSUER"]
     assert reading.warnings == []
