@@ -1,113 +1,115 @@
-"""Where the microseconds of a mint go: the WSGI callable in this process, without a server.
+"""Where the microseconds of each flow go: the WSGI callable in this process, without a server.
 
-Requests are answered again and again while a timer of this process's CPU takes a sample of the stack; a sample counts
-for the innermost function of ours that it holds, and for the library that this function had called. Sampling leaves
-the speed of calls as it is, where a tracing profiler makes many small ones look dear.
+Requests are answered one after the other while a timer of this process's CPU takes samples of the stack; a sample
+counts for the innermost function of ours that it holds, and for the library that this function had called. Sampling
+leaves the speed of calls as it is, where a tracing profiler makes many small ones look dear.
+
+Beside that stands what a request asks of the database: its statements, and their CPU alone.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import io
 import os
 import signal
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from bench import bare, machine, report, servers, starts
+from bench import bare, in_process, machine, report, servers, starts
+from bench.in_process import Request, Service, Wsgi
 
-Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
-_BATCH = 500
-_CALLS = int(os.environ.get("BENCH_CALLS") or 20_000)
+_BATCH = 50
+_CALLS = int(os.environ.get("BENCH_CALLS") or 2_000)
 _SAMPLE_S = 0.001
+_ROWS = int(os.environ.get("BENCH_ROWS") or 25)
 _OURS = str(machine.PROJECT / "service") + os.sep
+Seen = collections.Counter[tuple[str, str]]
 
 
-def environ(method: str, path: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
-    """What gunicorn hands to the application."""
-    given = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in (headers or {}).items()}
-    return {
-        "wsgi.errors": io.StringIO(),
-        "wsgi.version": (1, 0),
-        "wsgi.multithread": False,
-        "wsgi.multiprocess": True,
-        "wsgi.run_once": False,
-        "wsgi.file_wrapper": None,
-        "wsgi.input_terminated": True,
-        "wsgi.input": io.BytesIO(),
-        "wsgi.url_scheme": "http",
-        "SERVER_SOFTWARE": "gunicorn",
-        "REQUEST_METHOD": method,
-        "QUERY_STRING": "",
-        "RAW_URI": path,
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "CONTENT_LENGTH": "0",
-        "HTTP_HOST": "id.example.com",
-        "REMOTE_ADDR": "127.0.0.1",
-        "REMOTE_PORT": "50000",
-        "SERVER_NAME": "127.0.0.1",
-        "SERVER_PORT": "4321",
-        "PATH_INFO": path,
-        "SCRIPT_NAME": "",
-        **given,
-    }
+@dataclass(frozen=True)
+class Flow:
+    """What one flow costs.
+
+    Attributes:
+        cpu_us: of a request.
+        statements: that it asks the database.
+        database_us: of their CPU, in this process.
+        seen: samples by function of ours and library.
+    """
+
+    cpu_us: float
+    statements: float
+    database_us: float
+    seen: Seen
 
 
-def _drop(*_: Any) -> None:
-    return None
+class _Counting:
+    """A connection that counts its statements and their CPU."""
+
+    def __init__(self, connection: Any, counted: list[int]) -> None:
+        self._connection, self._counted = connection, counted
+
+    def execute(self, sql: str, values: Mapping[str, Any] | Sequence[Any] = ()) -> Any:
+        began = time.thread_time_ns()
+        cursor = self._connection.execute(sql, values)
+        rows = cursor.fetchall() if cursor.description else None
+        self._counted.append(time.thread_time_ns() - began)
+        return _Done(rows)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
 
 
-def ask(app: Wsgi, request: dict[str, Any]) -> bytes:
-    """Answer one request in this process."""
-    return b"".join(app(dict(request), _drop))
+class _Done:
+    def __init__(self, rows: list[Any] | None) -> None:
+        self.description, self._rows = rows is not None, rows
+
+    def fetchall(self) -> list[Any]:
+        return self._rows or []
 
 
-def microseconds(work: Callable[[], object], calls: int) -> float:
-    """CPU of one call in µs: the median of batches, so that a disturbance does not count."""
+def microseconds(app: Wsgi, requests: Sequence[Request]) -> float:
+    """CPU of one request in µs: the median of batches, so that a disturbance does not count."""
     batches = []
-    for _ in range(max(1, calls // _BATCH)):
+    for first in range(0, len(requests), _BATCH):
+        batch = requests[first : first + _BATCH]
         start = time.process_time_ns()
-        for _ in range(_BATCH):
-            work()
-        batches.append((time.process_time_ns() - start) / _BATCH / 1000)
+        for request in batch:
+            in_process.ask(app, request)
+        batches.append((time.process_time_ns() - start) / len(batch) / 1000)
     return statistics.median(batches)
-
-
-def application(alg: str, data_dir: Path) -> tuple[Wsgi, str]:
-    """The service as `service.wsgi` makes it, and the token of a session."""
-    from service.app import create_app
-    from service.logs import configure_logging
-    from service.records.sessions import SignIn
-    from service.sessions import LocalSessions
-    from service.startup import prepare
-
-    prepared = prepare(servers.settings(alg, data_dir), clock=time.time)
-    configure_logging("info", "json")
-    sessions = LocalSessions(prepared.store, lifetime_s=prepared.settings.session_lifetime_s)
-    token = sessions.create(SignIn("alice"), now=int(time.time())).token
-    return create_app(prepared.settings, prepared.store, prepared.keyring), token
 
 
 def main() -> int:
     """Print the tables."""
     with starts.scratch() as name, _log_into(Path(name) / "log"):
-        whole, parts = _measure(Path(name))
-    mint = whole["mint HS256"]
-    total = sum(parts.values())
-    print(report.table(["one request, CPU", "µs"], [[name, f"{value:.1f}"] for name, value in whole.items()]))
-    print()
+        small, flows = _measure(Path(name))
+    print(f"load average {os.getloadavg()[0]:.2f}\n")
+    print(report.table(["one request, CPU", "µs"], [[name, f"{value:.1f}"] for name, value in small.items()]))
     rows = [
-        [ours, library, f"{mint * count / total:.1f}", f"{100 * count / total:.0f} %"]
-        for (ours, library), count in parts.most_common(40)
+        [name, f"{flow.cpu_us:.0f}", f"{flow.statements:.1f}", f"{flow.database_us:.0f}"]
+        for name, flow in flows.items()
     ]
-    print(report.table(["of a mint HS256: function of ours", "in", "µs", "share"], rows))
+    print("\n" + report.table(["one request", "CPU µs", "statements", "their CPU µs"], rows))
+    for name, flow in flows.items():
+        print("\n" + _divided(name, flow))
     return 0
+
+
+def _divided(name: str, flow: Flow) -> str:
+    total = flow.seen.total()
+    rows = [
+        [ours, library, f"{flow.cpu_us * count / total:.1f}", f"{100 * count / total:.0f} %"]
+        for (ours, library), count in flow.seen.most_common(_ROWS)
+    ]
+    return report.table([f"of {name}: function of ours", "in", "µs", "share"], rows)
 
 
 @contextlib.contextmanager
@@ -123,32 +125,53 @@ def _log_into(path: Path) -> Iterator[None]:
         os.close(log)
 
 
-def _measure(folder: Path) -> tuple[dict[str, float], collections.Counter[tuple[str, str]]]:
-    apps = {alg: application(alg, folder / alg) for alg in ("HS256", "RS256")}
-    bearer = {alg: {"Authorization": f"Bearer {token}"} for alg, (_, token) in apps.items()}
-    mints = {alg: environ("POST", servers.MINT, bearer[alg]) for alg in apps}
-    for alg, (app, _) in apps.items():
-        assert b'"token":"' in ask(app, mints[alg])
-    hs256, rs256 = apps["HS256"][0], apps["RS256"][0]
+def _measure(folder: Path) -> tuple[dict[str, float], dict[str, Flow]]:
+    hs256, rs256 = Service("HS256", folder / "HS256"), Service("RS256", folder / "RS256")
+    stored = Service("RS256", folder / "stored", registered=True)
     whole = {
-        "bare Falcon": (bare.app, environ("POST", "/bare", bearer["HS256"])),
-        "healthz": (hs256, environ("GET", "/healthz")),
-        "discovery": (rs256, environ("GET", servers.DISCOVERY)),
-        "mint without a session (401)": (hs256, environ("POST", servers.MINT)),
-        "mint HS256": (hs256, mints["HS256"]),
-        "mint RS256": (rs256, mints["RS256"]),
+        "bare Falcon": (bare.app, in_process.environ("GET", "/bare")),
+        "healthz": (hs256.app, in_process.environ("GET", "/healthz")),
+        "discovery": (rs256.app, in_process.environ("GET", servers.DISCOVERY)),
+        "mint without a session (401)": (hs256.app, in_process.environ("POST", servers.MINT)),
     }
-    calls = {name: _CALLS // 4 if "RS256" in name else _CALLS for name in whole}
-    figures = {
-        name: microseconds(lambda app=app, request=request: ask(app, request), calls[name])
-        for name, (app, request) in whole.items()
-    }
-    return figures, _sample(lambda: ask(hs256, mints["HS256"]), 5 * _CALLS)
+    small = {name: microseconds(app, [request] * _CALLS) for name, (app, request) in whole.items()}
+    flows = {"mint HS256": _flow(hs256, Service.mints), "mint RS256": _flow(rs256, Service.mints)}
+    for name, requests in in_process.FLOWS.items():
+        if name != "mint":
+            flows[name] = _flow(rs256, requests)
+    for name in ("code exchange", "userinfo"):
+        flows[f"{name}, client in the database"] = _flow(stored, in_process.FLOWS[name])
+    return small, flows
 
 
-def _sample(work: Callable[[], object], calls: int) -> collections.Counter[tuple[str, str]]:
+def _flow(service: Service, requests: Callable[[Service, int], list[Request]]) -> Flow:
+    microseconds(service.app, requests(service, _BATCH))  # warm: caches, connections
+    cpu_us = microseconds(service.app, requests(service, _CALLS))
+    seen = _sample(service.app, requests(service, _CALLS))
+    asked = requests(service, _CALLS // 4)
+    with _counted(service) as took_ns:
+        for request in asked:
+            in_process.ask(service.app, request)
+    return Flow(cpu_us, len(took_ns) / len(asked), sum(took_ns) / len(asked) / 1000, seen)
+
+
+@contextlib.contextmanager
+def _counted(service: Service) -> Iterator[list[int]]:
+    """What statements of the service take within the block, in ns of CPU."""
+    database: Any = service.store._database
+    plain, took_ns = database.connect, list[int]()
+    service.store.close()
+    database.connect = lambda: _Counting(plain(), took_ns)
+    try:
+        yield took_ns
+    finally:
+        service.store.close()
+        database.connect = plain
+
+
+def _sample(app: Wsgi, requests: Sequence[Request]) -> Seen:
     """Count samples by our innermost function and the library below it."""
-    seen: collections.Counter[tuple[str, str]] = collections.Counter()
+    seen: Seen = collections.Counter()
 
     def take(_signal: int, frame: FrameType | None) -> None:
         library = ""
@@ -165,8 +188,8 @@ def _sample(work: Callable[[], object], calls: int) -> collections.Counter[tuple
     before = signal.signal(signal.SIGPROF, take)
     signal.setitimer(signal.ITIMER_PROF, _SAMPLE_S, _SAMPLE_S)
     try:
-        for _ in range(calls):
-            work()
+        for request in requests:
+            in_process.ask(app, request)
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)

@@ -165,8 +165,7 @@ class _Loader:
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(GRACEFUL_S)
                 os._exit(1)
-            since = self._bridge.busy_since
-            if since is not None and time.monotonic() - since > HUNG_S:
+            if self._bridge.has_hung(time.monotonic()):
                 logging.getLogger("_granian").critical("a request has taken more than %d s", HUNG_S)
                 os._exit(1)
 

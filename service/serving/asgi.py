@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from service.serving.framing import MAX_BODY_BYTES, MAX_HEAD_BYTES
-from service.serving.plan import BODY_S, MAX_FIELDS, MAX_LINE_BYTES
+from service.serving.plan import BODY_S, HUNG_S, MAX_FIELDS, MAX_LINE_BYTES, WRITERS, only_reads
 
 Environ = dict[str, Any]
 Scope = MutableMapping[str, Any]
@@ -50,17 +50,22 @@ class _CutShort(io.BytesIO):
 class Bridge:
     """Calls a WSGI application for ASGI requests.
 
+    Those that may wait for somebody else's write are answered in threads of their own.
+
     Args:
         app: the application.
-        threads: how many requests are answered at a time; with 1 they are answered in the loop, one after the other.
+        threads: how many requests that only read are answered at a time; with 1 they are answered in the loop, one after
+            the other.
         workers: how many processes do the same.
     """
 
     def __init__(self, app: WsgiApp, *, threads: int = 1, workers: int = 1) -> None:
         self._app = app
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
-        #: When the request that is answered in the loop began, by the monotonic clock; None between requests.
-        self.busy_since: float | None = None
+        # Their threads are begun by the first request, in the worker: none lives on in a fork.
+        self._readers = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._writers = ThreadPoolExecutor(WRITERS)
+        #: What is being answered, and since when, by the monotonic clock; the first is the oldest.
+        self._under_way: dict[_Answer, float] = {}
         #: Whether the process is about to end: each answer then is the last on its connection.
         self.takes_leave = False
         self._environ = {
@@ -70,7 +75,7 @@ class Bridge:
             "wsgi.errors": sys.stderr,
             "wsgi.input_terminated": True,
             "wsgi.multiprocess": workers > 1,
-            "wsgi.multithread": threads > 1,
+            "wsgi.multithread": True,
             "wsgi.run_once": False,
             "wsgi.url_scheme": "http",
             "wsgi.version": (1, 0),
@@ -80,7 +85,7 @@ class Bridge:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        environ = self._environ.copy()
+        environ: Environ = self._environ.copy()
         status = _read_head(scope, environ)
         is_last = False
         if status is None:
@@ -89,18 +94,23 @@ class Bridge:
             await _refuse(send, status)
             return
         answer = _Answer(environ["REQUEST_METHOD"] == "HEAD")
-        if self._pool is None:
-            self.busy_since = time.monotonic()
-            try:
+        pool = self._readers if only_reads(environ["REQUEST_METHOD"], environ["RAW_URI"]) else self._writers
+        self._under_way[answer] = time.monotonic()
+        try:
+            if pool is None:
                 answer.of(self._app, environ)
-            finally:
-                self.busy_since = None
-        else:
-            await asyncio.get_running_loop().run_in_executor(self._pool, answer.of, self._app, environ)
+            else:
+                await asyncio.get_running_loop().run_in_executor(pool, answer.of, self._app, environ)
+        finally:
+            del self._under_way[answer]
         if is_last or self.takes_leave:
             answer.headers.append(_CLOSE)
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await send({"type": "http.response.body", "body": answer.body})
+
+    def has_hung(self, now: float) -> bool:
+        """Whether a request has taken too long, at a time of the monotonic clock. May be asked by any thread."""
+        return any(now - since > HUNG_S for since in list(self._under_way.values()))
 
 
 class _Answer:

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from service.serving.framing import Framing
+from service.serving.plan import MAX_LINE_BYTES
 
 
 class State(Enum):
@@ -88,3 +89,9 @@ class Connection:
         self.since = 0.0
         self.watched = 0
         self.left = 0
+
+    def asked(self) -> tuple[str, str]:
+        """By which method and for what; empty where its first line is none."""
+        line = self.received[: MAX_LINE_BYTES + 2].lstrip(b"\r\n").partition(b"\r\n")[0]
+        method, _, rest = bytes(line).decode("latin-1").partition(" ")
+        return method, rest.partition(" ")[0]

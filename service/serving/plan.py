@@ -25,6 +25,12 @@ BODY_S: Final = 10.0
 MAX_LINE_BYTES: Final = 8190
 MAX_FIELDS: Final = 64
 
+#: Threads of a worker for requests that may wait for somebody else's write. They never keep those waiting that only read.
+WRITERS: Final = 8
+#: What only reads: by its whole path, or by how it ends under the issuer's.
+_HEALTH: Final = frozenset({"/healthz", "/readyz"})
+_READS: Final = ("/oidc/jwks", "/oidc/userinfo", "/oidc/introspect", "/api/auth/me", "/api/auth/jwt")
+_ASKING: Final = frozenset({"GET", "HEAD", "POST"})
 _NUMBER: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
 _ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+)):([0-9]{1,5})", re.ASCII)
 
@@ -75,7 +81,7 @@ class Plan:
     Attributes:
         address: where it listens.
         workers: processes.
-        threads: requests that a worker answers at a time.
+        threads: requests that a worker answers at a time of those that only read; with 1 it does so in its loop.
         keepalive_s: how long an idle connection is kept for another request.
         forwarded_allow_ips: proxies whose headers gunicorn believes, as it writes them.
     """
@@ -101,10 +107,18 @@ def plan(environ: Mapping[str, str] | None = None) -> Plan:
     if port:
         # A platform sends its router to the port, and its database is another machine: while one request waits for
         # that, others go on. Its router keeps its connections for longer than most routers do.
-        return Plan(Address("0.0.0.0", port), workers, 16, 75, trusted)  # noqa: S104
-    # Without one only this machine may ask. A local database answers at once: one request at a time is the least CPU
-    # for one.
+        return Plan(Address("0.0.0.0", port), workers, 8, 75, trusted)  # noqa: S104
+    # Without one only this machine may ask. A local database answers a read at once: one at a time is the least CPU for
+    # one.
     return Plan(Address("127.0.0.1", 4321), workers, 1, 15, trusted)
+
+
+def only_reads(method: str, target: str) -> bool:
+    """Whether a request never waits for another one's write, by what it asks for."""
+    path = target.partition("?")[0]
+    if method not in _ASKING:
+        return False
+    return path in _HEALTH or path.endswith(_READS) or "/.well-known/" in path
 
 
 def is_read_by_gunicorn(environ: Mapping[str, str] | None = None) -> bool:

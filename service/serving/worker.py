@@ -19,7 +19,7 @@ import signal
 import socket
 import time
 from collections import deque
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, Final
 
 from gunicorn import util
@@ -29,7 +29,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from service.serving.connection import Connection, Exchange, State
 from service.serving.framing import Framing
-from service.serving.plan import BODY_S, HEAD_S, STOPPING_S
+from service.serving.plan import BODY_S, HEAD_S, STOPPING_S, WRITERS, only_reads
 
 ANSWER_S: Final = 10.0
 LEAVE_S: Final = 2.0
@@ -48,11 +48,13 @@ _AT_A_TIME: Final = 8
 class BufferingWorker(ThreadWorker):
     """Takes part in gunicorn's life as `gthread` does, and calls the application as it does; the waiting is ours.
 
-    With one thread, requests are answered in the loop itself, one after the other, as `sync` does.
+    With one thread, requests that only read are answered in the loop itself, one after the other, as `sync` does. Those
+    that may wait for somebody else's write have threads of their own.
     """
 
     poller: selectors.BaseSelector
     tpool: Executor
+    writers: Executor
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -69,6 +71,8 @@ class BufferingWorker(ThreadWorker):
         }
         self._ready: deque[Connection] = deque()
         self._look_at = 0.0
+        #: What threads are answering, and since when; the first is the oldest.
+        self._under_way: dict[Connection, float] = {}
         self._dropped = 0
         self._told_at = -_TOLD_EVERY_S
 
@@ -92,6 +96,11 @@ class BufferingWorker(ThreadWorker):
         while queued is not None and not queued.empty():
             if queued.get_nowait() in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
                 self.alive = False
+
+    def init_process(self) -> None:
+        """Begin in the worker: threads do not live on in a fork."""
+        self.writers = ThreadPoolExecutor(WRITERS)
+        super().init_process()
 
     # The loop
 
@@ -119,6 +128,7 @@ class BufferingWorker(ThreadWorker):
             for conn in list(self._waiting[state]):
                 self._close(conn)
         self.tpool.shutdown(wait=False)
+        self.writers.shutdown(wait=False)
         self.poller.close()
         self.method_queue.close()
         for listener in self.sockets:
@@ -131,7 +141,8 @@ class BufferingWorker(ThreadWorker):
         now = time.monotonic()
         if now >= self._look_at:
             self._look_at = now + _LOOK_S
-            self.notify()
+            if now - next(iter(self._under_way.values()), now) < self.cfg.timeout:
+                self.notify()  # or the master replaces a worker of which a request has hung
             self._end_the_late(now)
 
     def accept(self, listener: socket.socket) -> None:
@@ -190,13 +201,16 @@ class BufferingWorker(ThreadWorker):
     # Answering
 
     def enqueue_req(self, conn: Connection) -> None:
-        """Answer the request in a thread; or here, where there is but one."""
-        if self.cfg.threads > 1:
-            self._watch(conn, 0)
-            super().enqueue_req(conn)
-        else:
+        """Answer the request in a thread; or here, where it only reads and there is but one thread for that."""
+        reads = only_reads(*conn.asked())
+        if reads and self.cfg.threads == 1:
             self.handle(conn)
             self._send(conn)
+            return
+        self._watch(conn, 0)
+        self._under_way[conn] = time.monotonic()
+        answered = (self.tpool if reads else self.writers).submit(self.handle, conn)
+        answered.add_done_callback(lambda future: self.method_queue.defer(self.finish_request, conn, future))
 
     def handle(self, conn: Connection) -> None:
         """Parse the request and call the application. Touches nothing but this connection: it may run in a thread."""
@@ -224,6 +238,7 @@ class BufferingWorker(ThreadWorker):
 
     def finish_request(self, conn: Connection, fs: Future[None]) -> None:
         """Go on with a connection whose request a thread has answered."""
+        self._under_way.pop(conn, None)
         if fs.cancelled() or fs.exception() is not None:
             self._close(conn)
         else:

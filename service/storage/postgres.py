@@ -65,6 +65,7 @@ SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', cur
 """
 
 _Result = TypeVar("_Result")
+_NO_TURN: Final = contextlib.nullcontext()
 
 
 class TookTooLong(psycopg.OperationalError, TimeoutError):
@@ -134,7 +135,7 @@ class PostgresDatabase:
         )  # who says it in the URL means that one alone
         self._secrets = [str(value) for name, value in options.items() if name in _SECRET]
         self._prepare_threshold = _PREPARE_AFTER if prepare else None
-        self._answer_within_s = answer_within_s
+        self.patience_s = answer_within_s
         self._refused_until = 0.0
         self.room: Room = Unlimited()
 
@@ -172,9 +173,9 @@ class PostgresDatabase:
         except psycopg.OperationalError:
             self._refuse_for(time.monotonic() - started)
             raise
-        connection.answer_within_s = self._answer_within_s
+        connection.answer_within_s = self.patience_s
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED  # of a migration
-        connection.on_silence = lambda: self._refuse_for(self._answer_within_s)
+        connection.on_silence = lambda: self._refuse_for(self.patience_s)
         return connection
 
     def _refuse_for(self, seconds: float) -> None:
@@ -268,6 +269,18 @@ class PostgresDatabase:
         told = connection.pgconn.parameter_status
         if b"on" in {told(b"in_hot_standby"), told(b"default_transaction_read_only")}:
             raise StoreUnavailable("the server only reads: what is given out now could not be revoked")
+
+    def turn(self, within_s: float) -> contextlib.AbstractContextManager[object]:
+        """See `storage.kept.Driver.turn`: any number write at a time."""
+        return _NO_TURN
+
+    def set_patience(self, connection: Any, patience_s: float) -> None:
+        """See `storage.kept.Driver.set_patience`."""
+        connection.answer_within_s = patience_s
+
+    def waited_in_vain(self, error: BaseException | None) -> bool:
+        """See `storage.kept.Driver.waited_in_vain`."""
+        return isinstance(error, TookTooLong)
 
     def outage(self, error: BaseException) -> StoreUnavailable | None:
         """See `storage.kept.Driver.outage`: also a server that is read-only, has no tables yet, or refuses rights."""

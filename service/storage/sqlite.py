@@ -25,6 +25,7 @@ from service.storage.interface import StoreRefused, StoreUnavailable
 from service.storage.kept import KeptConnections, Run
 from service.storage.reserve import Reserve, Room
 from service.storage.schema import FIRST
+from service.storage.turn import Turn
 
 BUSY_TIMEOUT_S: Final = 5
 #: The write-ahead log is cut to this when all of it is in the database, in bytes: what SQLite lets it grow to anyhow.
@@ -39,12 +40,14 @@ class SqliteDatabase:
     begin = "BEGIN IMMEDIATE"
     begin_snapshot = "BEGIN"
     conflict = sqlite3.IntegrityError
+    patience_s = float(BUSY_TIMEOUT_S)
 
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
         self._uri = f"file:{quote(str(self._path))}?mode=rw"
         self._reserve = Reserve(self._path)
         self.room: Room = self._reserve
+        self._turn = Turn(self._path)
 
     def engine(self) -> Engine:
         """See `storage.database.Database.engine`."""
@@ -165,6 +168,18 @@ class SqliteDatabase:
     def check_revocable(self, connections: KeptConnections) -> None:
         """See `storage.database.Database.check_revocable`: by the reserve."""
         self._reserve.check_giving_out()
+
+    def turn(self, within_s: float) -> contextlib.AbstractContextManager[object]:
+        """See `storage.kept.Driver.turn`."""
+        return self._turn.taken(within_s)
+
+    def set_patience(self, connection: Any, patience_s: float) -> None:
+        """See `storage.kept.Driver.set_patience`."""
+        connection.execute(f"PRAGMA busy_timeout={int(patience_s * 1000)}")
+
+    def waited_in_vain(self, error: BaseException | None) -> bool:
+        """See `storage.kept.Driver.waited_in_vain`."""
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
     def outage(self, error: BaseException) -> StoreUnavailable | None:
         """See `storage.kept.Driver.outage`: every error that is about the file."""

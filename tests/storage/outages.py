@@ -74,16 +74,19 @@ class PostgresOutage:
 
 
 @contextmanager
-def migrated_database(request: pytest.FixtureRequest) -> Iterator[tuple[str, Callable[[], Outage]]]:
+def migrated_database(
+    request: pytest.FixtureRequest, case: str | None = None
+) -> Iterator[tuple[str, Callable[[], Outage]]]:
     """A database with its schema, for fixtures that live longer than a test.
 
     Args:
-        request: Of a fixture whose parameter is `sqlite` or `postgres`, and perhaps ` on granian`.
+        request: Of a fixture whose parameter is the case, where none is given.
+        case: `sqlite` or `postgres`, and perhaps ` on granian`.
 
     Returns:
         Its URL, and what takes it away while its context lasts.
     """
-    if request.param.startswith("sqlite"):
+    if (case or request.param).startswith("sqlite"):
         path = request.getfixturevalue("tmp_path_factory").mktemp("database") / "pylon.db"
         migrate(f"sqlite:///{path}")
         yield f"sqlite:///{path}", lambda: SqliteOutage(path)
