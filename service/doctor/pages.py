@@ -54,23 +54,23 @@ def _page(kind: Kind) -> Iterator[str]:
     yield f"# {kind.title}"
     yield f"\n`{kind.id}`, {_article(kind.severity)} of [`pylon-oidc doctor`](README.md).\n"
     if kind.symptoms:
-        yield "## What is said\n"
+        yield "## Symptoms\n"
         yield from (f"- `{symptom}`" for symptom in kind.symptoms)
         yield ""
-    yield f"## Why\n\n{kind.cause}\n"
+    yield f"## Cause\n\n{kind.cause}\n"
     if kind.cases:
-        yield "Or, by what was seen:\n"
+        yield "In detail, depending on what doctor saw:\n"
         yield from (f"- {_filled(text)}" for text in kind.cases.values())
         yield ""
     if kind.expected:
-        yield f"## What should be seen\n\n{_sentence(_filled(kind.expected))}\n"
+        yield f"## Expected\n\n{_sentence(_filled(kind.expected))}\n"
     if kind.fixes:
-        yield "## The fix\n"
+        yield "## Fix\n"
         for fix in kind.fixes:
             yield from _fix(fix)
     if kind.verify:
-        yield f"## How to see that it is fixed\n\n```sh\n{_filled(kind.verify)}\n```\n"
-        yield "Then ask doctor once more."
+        yield f"## Verify\n\n```sh\n{_filled(kind.verify)}\n```\n"
+        yield "Then run doctor again."
     else:
         yield "There is nothing to fix."
 
@@ -85,7 +85,7 @@ def _sentence(text: str) -> str:
 
 def _fix(fix: Fix) -> Iterator[str]:
     line = _filled(fix.line)
-    action = "remove what begins with" if line.startswith("- ") else "write"
+    action = "remove every line that starts with" if line.startswith("- ") else "write"
     if fix.proxy == "setting":
         yield f"In the settings ({_SETTINGS}), {action}:"
     elif not fix.file:

@@ -70,8 +70,8 @@ class Report:
         if self.fixes(finding):
             return ""
         if self.others(finding):
-            return f"doctor knows no line for {self.proxy}"
-        return "no line is known to help: what was seen leaves it open where the cause is"
+            return f"doctor has no line for {self.proxy}"
+        return "no single line fixes this: the cause can be in several places"
 
     def as_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""

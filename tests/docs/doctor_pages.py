@@ -22,14 +22,14 @@ def pages() -> Mapping[str, str]:
 def _index() -> Iterator[str]:
     yield "# What doctor finds\n"
     yield (
-        "`pylon-oidc doctor URL` asks a deployment from outside, as a relying party does, and names the line to "
-        "change ([how to run it](../cli.md#pylon-oidc-doctor)). These pages are made from its own data.\n\n"
-        "The tests break deployments with nginx, Apache, HAProxy, Caddy and Varnish, and fix them by the lines that "
-        "stand here; a line that no test runs says so. Traefik and the load balancer of AWS are run by no test: their "
-        "lines are written by the documentation of those. Files of nginx are named as they are shipped: `nginx/…` is "
-        "`/etc/nginx/pylon-oidc/…` where the site [was installed](../nginx.md#install).\n"
+        "`pylon-oidc doctor URL` tests a deployment from outside, as a relying party does, and names the line to "
+        "change ([how to run it](../cli.md#pylon-oidc-doctor)). These pages are generated from its own data.\n\n"
+        "The tests break deployments with nginx, Apache, HAProxy, Caddy and Varnish, and fix them with the lines on "
+        "these pages. A line that no test runs is marked. No test runs Traefik and the load balancer of AWS: their "
+        "lines follow their documentation. Files of nginx have the names of the repository: `nginx/…` is "
+        "`/etc/nginx/pylon-oidc/…` on a machine where you [installed the site](../nginx.md#install).\n"
     )
-    yield "| Finding | Severity | What it says |"
+    yield "| Finding | Severity | Meaning |"
     yield "| --- | --- | --- |"
     for kind in kinds().values():
         yield f"| [`{kind.id}`]({kind.id}.md) | {kind.severity} | {kind.title} |"
@@ -43,9 +43,9 @@ def _troubleshooting() -> str:
     lines = [
         "# Troubleshooting, by the text of the error",
         "",
-        "What clients and people say, and what it may be. `pylon-oidc doctor URL` tells which of them it is.",
+        "Error messages of clients, and their possible causes. `pylon-oidc doctor URL` finds out which one it is.",
         "",
-        "| What is said | What it may be |",
+        "| Message | Possible causes |",
         "| --- | --- |",
     ]
     for symptom, found in sorted(causes.items(), key=lambda item: item[0].lower()):

@@ -139,9 +139,9 @@ def test_a_proxy_without_a_line_is_said_to_have_none(tmp_path: Path) -> None:
     """A finding that has lines for others alone says so, as text and as JSON."""
     kind = kinds()["response-header-too-large"]
     report = Report("https://id.example.com", None, "traefik", (), 1, [Finding(kind, "502")], 0)
-    assert "doctor knows no line for traefik" in "\n".join(report.as_text(80, 24))
+    assert "doctor has no line for traefik" in "\n".join(report.as_text(80, 24))
     (told,) = report.as_json()["findings"]
-    assert (told["fix"], told["no_fix"]) == (None, "doctor knows no line for traefik")
+    assert (told["fix"], told["no_fix"]) == (None, "doctor has no line for traefik")
     assert {each["proxy"] for each in told["alternatives"]} >= {"nginx", "haproxy"}
 
 
