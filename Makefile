@@ -1,19 +1,19 @@
-# pylon-oidc: what one says to it. `make` alone prints this list.
+# The commands of pylon-oidc. `make` without a target prints this list.
 .DEFAULT_GOAL := help
 .PHONY: help run test lint bench apps lock
 
 PIP_TOOLS := pip-tools==7.6.2
 # ARGS goes to pytest or to the benchmark: make test ARGS='-k issuer -x'
 ARGS ?=
-# Tests run on every usable core, and one more while some of them wait for a server.
+# Tests run on every usable core plus one, because some of them wait for a server.
 JOBS ?= $(shell expr 1 + "$$(nproc 2>/dev/null || echo 2)")
-# Whatever the machine's habit, bytecode is kept: the tests start hundreds of interpreters.
+# Always keep bytecode: the tests start hundreds of interpreters.
 test: export PYTHONDONTWRITEBYTECODE =
 
 help: ## Print this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 13
 
-run: ## Start it in dev mode on http://localhost:4321, and print three lines to paste
+run: ## Start it in dev mode on http://localhost:4321, and print four lines to paste
 	@bin/venv run
 	@exec deploy/dev-run
 
@@ -33,23 +33,23 @@ lint: ## Check style, types and the direction of imports
 	@.venv/bin/mypy --no-error-summary
 	@.venv/bin/lint-imports > .venv/lint-imports.txt || { cat .venv/lint-imports.txt; exit 1; }
 
-bench: ## Measure it beside its peers, and write bench/results/
+bench: ## Measure it next to its peers, and write bench/results/
 	@bench/packages
 	@bin/venv test
 	@PATH="$$PATH:/usr/sbin" .venv/bin/python -m bench $(ARGS)
 
-apps: ## Sign in to it by other people's applications, and print what was seen
+apps: ## Sign in to it from well-known applications, and print the results
 	@tests/support/packages
 	@bin/venv test
 	@tests/js/install
 	@PATH="$$PATH:/usr/sbin" .venv/bin/python -m apps $(ARGS)
 
-# Versions stay where they are unless UPGRADE says otherwise: make lock UPGRADE=--upgrade
+# Versions stay the same unless you upgrade them: make lock UPGRADE=--upgrade
 COMPILE = CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/python -m piptools compile --quiet --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras --allow-unsafe --no-annotate \
 	$(UPGRADE)
 
-lock: ## Write the lock files anew, from pyproject.toml and tests/js/package.json
+lock: ## Write the lock files again, from pyproject.toml and tests/js/package.json
 	@bin/venv test
 	@.venv/bin/python -m pip --disable-pip-version-check --quiet install $(PIP_TOOLS)
 	$(COMPILE) --output-file=requirements.txt pyproject.toml

@@ -1,4 +1,4 @@
-"""gunicorn's settings: those that the package carries, where each has its reason beside it.
+"""gunicorn's settings, from the package; the module explains each one.
 
 gunicorn -c deploy/gunicorn.conf.py service.wsgi:app
 """
