@@ -34,12 +34,10 @@ from service.startup import client_warnings, prepare
 from service.storage.interface import Store
 from service.web.errors import add_error_handlers
 from service.web.middleware import (
-    AdminOnly,
+    AsTheResourceSays,
     CredentialedCors,
     ErrorsOfEndpoints,
-    FailuresOfPages,
     IssuerOfRequest,
-    KnownMethods,
     OpenCors,
     RequestLog,
 )
@@ -93,9 +91,7 @@ def create_app(
             CredentialedCors(
                 settings.trusted_origins, prefix=f"{issuer_path(settings.issuer or '')}/api/auth/"
             ),
-            FailuresOfPages(),
-            KnownMethods(),
-            AdminOnly(parts.admin),
+            AsTheResourceSays(parts.admin),
         ],
         router=ExactRouter(named_by_others=[path for path, mount in table.items() if mount.named_by_others]),
     )

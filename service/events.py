@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final, Literal
 
 import structlog
 
-from service.logs import describe_error, request_id
+from service.logs import REQUEST_ID, describe_error
 
 _log = structlog.get_logger("events")
 
@@ -39,7 +39,7 @@ class Event:
     client_id: str | None = None
     subject: str | None = None
     sid: str | None = None
-    request_id: str | None = field(default_factory=request_id)
+    request_id: str | None = field(default_factory=REQUEST_ID.get)
 
 
 # --- sessions and users ---

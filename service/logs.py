@@ -20,27 +20,13 @@ from typing import Any, Final, TextIO
 
 import structlog
 
-#: Of the request that this thread answers. A thread that a request starts has none: what it does is no request's.
-_REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
-
-
-def begin_request(unverified_id: str) -> None:
-    """Name the request in every line until it ends, instead of the one before."""
-    _REQUEST_ID.set(unverified_id)
-
-
-def end_request() -> None:
-    """What this thread says from now on is of no request."""
-    _REQUEST_ID.set(None)
-
-
-def request_id() -> str | None:
-    """The id of the request that this thread answers; None between requests."""
-    return _REQUEST_ID.get()
+#: Of the request that this thread answers; None between requests. The middleware sets it. A thread that a request starts
+#: has none: what it does is no request's.
+REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
 
 
 def _name_request(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    if (current := _REQUEST_ID.get()) is not None:
+    if (current := REQUEST_ID.get()) is not None:
         event.setdefault("request_id", current)
     return event
 

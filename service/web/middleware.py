@@ -14,7 +14,7 @@ import structlog
 
 from service.handles import new_request_id
 from service.issuer import InvalidHost, IssuerResolver
-from service.logs import begin_request, end_request
+from service.logs import REQUEST_ID
 from service.protocol.errors import OAuthError
 from service.web.auth import AdminAuth
 from service.web.bodies import drain_body
@@ -50,7 +50,7 @@ class RequestLog:
         context.now = int(self._clock())
         given = req.env.get("HTTP_X_REQUEST_ID", "")
         context.request_id = given if _REQUEST_ID.fullmatch(given) else new_request_id()
-        begin_request(context.request_id)
+        REQUEST_ID.set(context.request_id)
         resp.set_header("X-Request-Id", context.request_id)
         resp.set_header("X-Content-Type-Options", "nosniff")
 
@@ -80,7 +80,7 @@ class RequestLog:
             if (value := getattr(resp.context, name, None)) is not None:
                 line[name] = value
         _access_log.info("request", **line)
-        end_request()
+        REQUEST_ID.set(None)  # what this thread says from now on is of no request
 
 
 class ClientAddress:
@@ -245,34 +245,12 @@ class ErrorsOfEndpoints:
         req.context.send_error = self._shapes.get(req.env["PATH_INFO"])
 
 
-class FailuresOfPages:
-    """Remembers how a resource for browsers shows what went wrong here: people are not answered in JSON."""
+class AsTheResourceSays:
+    """Keeps what a resource says of itself, before it sees the request: how it shows a failure, who may ask, by which methods.
 
-    def process_resource(
-        self, req: falcon.Request, _resp: falcon.Response, resource: object, _params: dict[str, Any]
-    ) -> None:
-        """Set `req.context.show_failure`; None for a resource for programs."""
-        req.context.show_failure = getattr(resource, "show_failure", None)
-
-
-class KnownMethods:
-    """Answers 405 to a method that HTTP does not know, where Falcon says 400."""
-
-    def process_resource(
-        self, req: falcon.Request, _resp: falcon.Response, resource: object, _params: dict[str, Any]
-    ) -> None:
-        """Refuse a method for which the resource has no responder.
-
-        Raises:
-            falcon.HTTPMethodNotAllowed: naming those that it has.
-        """
-        if req.method not in falcon.COMBINED_METHODS:
-            allowed = [name for name in falcon.HTTP_METHODS if hasattr(resource, f"on_{name.lower()}")]
-            raise falcon.HTTPMethodNotAllowed(sorted({*allowed, "OPTIONS"}))
-
-
-class AdminOnly:
-    """Opens to the admin token alone what says `admin_only`: every method that a resource has, or those that it names."""
+    Args:
+        admin: knows the admin token.
+    """
 
     def __init__(self, admin: AdminAuth) -> None:
         self._admin = admin
@@ -280,14 +258,19 @@ class AdminOnly:
     def process_resource(
         self, req: falcon.Request, _resp: falcon.Response, resource: object, _params: dict[str, Any]
     ) -> None:
-        """Demand the token, before the resource sees the request.
+        """Set `req.context.show_failure`, None for a resource for programs: people are not answered in JSON.
 
         Raises:
-            ApiError: `FORBIDDEN`.
+            falcon.HTTPMethodNotAllowed: for a method that HTTP does not know, where Falcon says 400.
+            ApiError: `FORBIDDEN` without the admin token, where only that opens the method.
         """
+        req.context.show_failure = getattr(resource, "show_failure", None)
+        if req.method not in falcon.COMBINED_METHODS:
+            allowed = [name for name in falcon.HTTP_METHODS if hasattr(resource, f"on_{name.lower()}")]
+            raise falcon.HTTPMethodNotAllowed(sorted({*allowed, "OPTIONS"}))
         guarded = getattr(resource, "admin_only", None)
-        if guarded is None:
-            return
-        # A method that it does not have is answered as everywhere: 405.
-        if hasattr(resource, f"on_{req.method.lower()}") if guarded is True else req.method in guarded:
+        # A method that the resource does not have is answered as everywhere: 405.
+        if guarded is not None and (
+            hasattr(resource, f"on_{req.method.lower()}") if guarded is True else req.method in guarded
+        ):
             self._admin.require(req)

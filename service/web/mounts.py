@@ -2,11 +2,11 @@
 
 What a resource is, it says itself, by attributes that one place each reads:
 
-    admin_only    only the admin token opens it: True, or some of its methods (`AdminOnly`)
+    admin_only    only the admin token opens it: True, or some of its methods (`AsTheResourceSays`)
     any_origin    scripts of any origin may read its answers (`OpenCors`)
     any_host      it answers whatever `Host` says (`IssuerOfRequest`)
     send_error    how it answers an error of OAuth (`ErrorsOfEndpoints`)
-    show_failure  how it shows a browser what went wrong (`FailuresOfPages`)
+    show_failure  how it shows a browser what went wrong (`AsTheResourceSays`)
     head_is_get   False: nobody looks at it without doing it
 """
 
