@@ -211,26 +211,26 @@ def _goals(
     machine_raw = [one * cores for one in raw["RSA-2048"]]
     return [
         Goal(
-            "mint HS256: CPU beside a bare Falcon GET",
+            "mint HS256: CPU versus a bare Falcon GET",
             ratio(cpu("mint HS256"), cpu("bare Falcon, GET")),
             1.9,
             True,
         ),
         Goal(
-            "mint HS256: CPU beside a bare Falcon POST, same headers",
+            "mint HS256: CPU versus a bare Falcon POST, same headers",
             ratio(cpu("mint HS256"), cpu("bare Falcon, POST")),
             1.9,
             True,
         ),
         Goal(
-            "mint RS256: rate beside raw signatures on every core",
+            "mint RS256: rate versus raw signatures on every core",
             ratio(rate("mint RS256"), machine_raw),
             0.43,
             False,
         ),
         Goal("the same through nginx", ratio(rate("nginx: mint RS256"), machine_raw), 0.43, False),
         Goal(
-            "discovery through nginx: rate beside the file",
+            "discovery through nginx: rate versus the file",
             ratio(rate("nginx: discovery"), rate("nginx: the same bytes as a file")),
             0.7,
             False,

@@ -117,7 +117,7 @@ def _python() -> tuple[str, str]:
     stamp, python = home / "installed-from", home / "bin/python"
     wanted = hashlib.sha256(lock.read_bytes() + sys.version.encode() + os.fsencode(home)).hexdigest()
     if stamp.exists() and stamp.read_text() == wanted:
-        return str(python), "requirements.txt alone"
+        return str(python), "only requirements.txt"
     try:
         shutil.rmtree(home, ignore_errors=True)
         subprocess.run(
@@ -129,10 +129,10 @@ def _python() -> tuple[str, str]:
     except (OSError, subprocess.SubprocessError):
         return (
             sys.executable,
-            "with the packages of the tests (requirements.txt alone could not be installed)",
+            "with the packages of the tests (requirements.txt by itself could not be installed)",
         )
     stamp.write_text(wanted)
-    return str(python), "requirements.txt alone"
+    return str(python), "only requirements.txt"
 
 
 def scratch() -> tempfile.TemporaryDirectory[str]:

@@ -209,7 +209,7 @@ def _text(
     proxied: dict[str, list[Round]],
     dawdled: dict[str, dict[str, slow.Seen]],
 ) -> str:
-    head = ["", "mints a second", "app µs", "beside sync", "p50 ms", "p99 ms", "busier", "stop s", "errors"]
+    head = ["", "mints a second", "app µs", "versus sync", "p50 ms", "p99 ms", "busier", "stop s", "errors"]
     slow_rows = [
         [
             name,
@@ -228,7 +228,7 @@ def _text(
             "",
             f"HS256 mints, 2 workers, wrk with {wrk.CONNECTIONS} connections; {ROUNDS} interleaved rounds of "
             f"{SECONDS:g} s, medians, one server at a time. `app µs` is CPU of the server's processes for one mint, "
-            "`beside sync` the same as a ratio, `busier` the part of the work that one of the two workers did while only "
+            "`versus sync` the same as a ratio, `busier` the part of the work that one of the two workers did while only "
             "four clients asked, `stop` from SIGTERM to the exit, with idle kept-alive connections open where the "
             "server keeps them.",
             "",
