@@ -6,7 +6,7 @@ Never touches: requests, the metadata's rules (`protocol.clients`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal
 
@@ -18,6 +18,7 @@ from service.protocol.clients import InvalidClientMetadata, MintedAudienceMissin
 from service.records.clients import Client, ClientSecret, new_record, of_record, to_body
 from service.records.scopes import STANDARD_SCOPES, Scopes
 from service.storage.interface import FALLS_WITH_CLIENT, Fitting, Kind, Record, Store
+from service.subjects import Subjects
 
 #: A rotated secret is good for so long, in s: the client's developers have an hour.
 ROTATION_OVERLAP_S: Final = 3600
@@ -42,10 +43,12 @@ class Clients:
         from_environment: those of `PYLON_OIDC_CLIENTS`; they win over the database.
         store: where the others live.
         id_token_algs: what ID tokens can be signed by here.
-        minted_audience: the `aud` of minted tokens: no client may be called that, an ID token would be forged by it.
+        minted_audience: the default `aud` of minted tokens: no client may be called that, an ID token would be forged by it.
+        audiences: every `aud` that has a policy: the same holds for each of them.
         scopes: what there is to ask for.
         mint_alg: the algorithm of minted tokens: one that signs ID tokens too takes an audience to tell them apart.
         events: tell which client has changed.
+        subjects: knows what users are called.
     """
 
     def __init__(
@@ -54,23 +57,27 @@ class Clients:
         store: Store,
         *,
         minted_audience: str | None,
+        audiences: Collection[str] = (),
         mint_alg: str = "HS256",
         id_token_algs: Sequence[str] = ("RS256",),
         scopes: Scopes = STANDARD_SCOPES,
         events: Events = UNHEARD,
+        subjects: Subjects | None = None,
     ) -> None:
         self._events = events
         self.scopes = scopes
         self._id_token_algs = id_token_algs
         self._fixed = {client.client_id: client for client in from_environment}
         self._store = store
-        self._minted_audience = minted_audience
+        self._audiences = {minted_audience, *audiences}
+        self._lacks_minted_audience = mint_alg != "HS256" and minted_audience is None and not audiences
+        self._subjects = subjects or Subjects(store, (), apart=False)
         self._mint_alg = mint_alg
 
     def find(self, client_id: str, *, now: int) -> Client | None:
         """The client of that id, to be served."""
         # Registered before the audience was called so: its ID tokens would be forged by minted ones.
-        if client_id == self._minted_audience:
+        if client_id in self._audiences:
             return None
         client = self.registered(client_id, now=now)
         if client is not None and self._lacks_minted_audience:  # it came after the start, by another process
@@ -79,10 +86,6 @@ class Clients:
             )
             return None
         return client
-
-    @property
-    def _lacks_minted_audience(self) -> bool:
-        return self._mint_alg != "HS256" and self._minted_audience is None
 
     def registered(self, client_id: str, *, now: int) -> Client | None:
         """The client of that id, to be looked after: one that is not served, too."""
@@ -121,10 +124,17 @@ class Clients:
         if self.registered(client_id, now=now) is not None:
             raise ClientExists
         if "client_id" in metadata:
+            self._check_no_user(client_id, now=now)
             # One of the environment may have had that id: when it was taken away, nothing ended.
             self._store.delete(*_hanging_on(client_id), now=now)
         if not self._store.put(new_record(client), now=now):
             raise ClientExists
+        if "client_id" in metadata:
+            try:  # a session that began meanwhile has seen this client, or is seen here
+                self._check_no_user(client_id, now=now)
+            except InvalidClientMetadata:
+                self._store.delete(Fitting(Kind.CLIENT, id_hash=hash_handle(client_id)), now=now)
+                raise
         self._events.send(ClientChanged(client_id=client_id, what="registered"))
         return client, made
 
@@ -228,6 +238,12 @@ class Clients:
             self._events.send(ClientChanged(client_id=client_id, what="removed"))
         return removed
 
+    def _check_no_user(self, client_id: str, *, now: int) -> None:
+        if self._subjects.is_user(client_id, now=now):
+            raise InvalidClientMetadata(
+                "client_id", "is the id of a user, whom an API would take the client for; choose another"
+            )
+
     def _check_own(self, client_id: str) -> None:
         if client_id in self._fixed:
             raise ClientReadOnly
@@ -255,7 +271,7 @@ class Clients:
     def _checked(self, client: Client) -> Client:
         if self._lacks_minted_audience:
             raise MintedAudienceMissing(self._mint_alg)
-        if client.client_id == self._minted_audience:
+        if client.client_id in self._audiences:
             raise InvalidClientMetadata("client_id", "is the audience of minted tokens; choose another")
         if client.id_token_signed_response_alg not in self._id_token_algs:
             raise InvalidClientMetadata(

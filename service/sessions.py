@@ -11,8 +11,16 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from service.events import UNHEARD, Events, SessionEnded, SignedIn, UserLockedOut
-from service.handles import hash_handle, is_session_token, new_id, new_session_token
-from service.records.sessions import MAX_SESSION_S, Session, SignIn, of_record, to_record
+from service.handles import hash_handle, is_session_token, new_session_token
+from service.records.sessions import (
+    MAX_SESSION_S,
+    TOKEN_PREFIX_LENGTH,
+    Session,
+    SignIn,
+    new_session,
+    of_record,
+    to_record,
+)
 from service.records.users import User, remembered
 from service.storage.interface import (
     FALLS_WITH_SESSION,
@@ -22,10 +30,10 @@ from service.storage.interface import (
     Record,
     Store,
 )
+from service.subjects import IsAClient, Subjects
 
 #: A timestamp may be 300 s ahead and is fresh until 300 s after, that second included: the marker outlives both.
 REPLAY_MARKER_S: Final = 601
-_TOKEN_PREFIX_LENGTH: Final = len("pylon_") + 6
 
 
 class Replayed(Exception):
@@ -47,10 +55,14 @@ class LocalSessions:
         store: where they live.
         lifetime_s: how long one lives unless the sign-in says less.
         events: tell who was signed in and out.
+        subjects: knows what clients are called.
     """
 
-    def __init__(self, store: Store, *, lifetime_s: int, events: Events = UNHEARD) -> None:
+    def __init__(
+        self, store: Store, *, lifetime_s: int, events: Events = UNHEARD, subjects: Subjects | None = None
+    ) -> None:
         self._store = store
+        self._subjects = subjects or Subjects(store, (), apart=False)
         self._events = events
         self.lifetime_s = lifetime_s
 
@@ -74,12 +86,15 @@ class LocalSessions:
             standing_on: what must be there for it.
 
         Raises:
+            IsAClient: when a client is called so; nothing was changed.
             Replayed: when the proof was used before.
             NotStanding: when what it stands on is gone.
             StoreUnavailable: when the store cannot be asked.
         """
+        if self._subjects.is_client(sign_in.user_id, now=now):
+            raise IsAClient
         token = new_session_token()
-        session = self._begun(sign_in, token, now=now)
+        session = new_session(sign_in, lifetime_s=self.lifetime_s, now=now, token=token)
         records = [to_record(session)]
         if single_use_proof is not None:
             records.insert(
@@ -90,31 +105,20 @@ class LocalSessions:
         changes = [remembered(sign_in)] if sign_in.given else []
         if not self._store.put(*records, changes=changes, standing_on=standing_on, now=now):
             raise Replayed
+        if self._subjects.is_client(sign_in.user_id, now=now):  # it was registered meanwhile
+            self.end_one(session.user_id, session.sid, now=now)
+            raise IsAClient
         self._events.send(SignedIn(subject=session.user_id, sid=session.sid))
         return NewSession(token, session)
 
-    def _begun(self, sign_in: SignIn, token: str, *, now: int) -> Session:
-        lifetime_s = sign_in.expires_in or self.lifetime_s
-        return Session(
-            sid=new_id(),
-            token_hash=hash_handle(token),
-            token_prefix=token[:_TOKEN_PREFIX_LENGTH],
-            user_id=sign_in.user_id,
-            created_at=now,
-            expires_at=now + lifetime_s,
-            lifetime_s=lifetime_s,
-            auth_time=now if sign_in.auth_time is None else sign_in.auth_time,
-            tenant_id=sign_in.tenant_id,
-            roles=sign_in.roles,
-            claims=sign_in.claims,
-            device=sign_in.device,
-            acr=sign_in.acr,
-            amr=sign_in.amr,
-            attributes=sign_in.attributes,
-        )
-
     def remember_user(self, user: SignIn, *, now: int) -> User:
-        """Replace what is known of a user by what the app gave; the rest stays as it is."""
+        """Replace what is known of a user by what the app gave; the rest stays as it is.
+
+        Raises:
+            IsAClient: when a client is called so.
+        """
+        if self._subjects.is_client(user.user_id, now=now):
+            raise IsAClient
         if not user.given:
             return self.user(user.user_id, now=now)
         wanted = remembered(user)
@@ -143,7 +147,7 @@ class LocalSessions:
         successor = replace(
             session,
             token_hash=hash_handle(token),
-            token_prefix=token[:_TOKEN_PREFIX_LENGTH],
+            token_prefix=token[:TOKEN_PREFIX_LENGTH],
             expires_at=min(now + session.lifetime_s, session.created_at + MAX_SESSION_S),
         )
         if not self._store.replace(Kind.SESSION, session.token_hash, to_record(successor), now=now):

@@ -14,12 +14,14 @@ from service.keys.ring import Margins, Ring
 from service.keys.sealing import Unsealable
 from service.keys.signing import Keys
 from service.keys.starting import RingOfBefore, load_keyring, load_managed_keys, ring_store
+from service.policies.values import CLIENT_CREDENTIALS
 from service.records.clients import Client
 from service.settings import ConfigurationError, Fault, Reading, Settings, in_order, read_settings
 from service.settings.cross_checks import no_minted_audience
 from service.storage.interface import StoreRefused, StoreUnavailable
 from service.storage.sql import SqlStore
 from service.storage.urls import DatabaseUrl
+from service.subjects import Subjects
 
 _COPYING: Final = "a copy into the database is not finished; run the same pylon-oidc store copy again"
 
@@ -142,10 +144,38 @@ def _newer_schema(store: SqlStore | None) -> Iterator[str]:
 def _client_faults(reading: Reading, store: SqlStore | None, *, now: int) -> list[Fault]:
     """What clients need that were registered before; of those of the environment the settings tell."""
     settings, told = reading.settings, {fault.setting for fault in reading.faults}
+    faults: list[Fault] = []
+    if store is not None and not told & {"PYLON_POLICIES", "PYLON_OIDC_CLIENTS"}:
+        faults += _clients_called_as_users(settings, store, now=now)
     concerned = settings.lacks_minted_audience and not settings.clients
     if store is None or not concerned or told & {"PYLON_JWT_ALG", "PYLON_JWT_AUDIENCE"}:
-        return []
-    return [no_minted_audience(settings)] if _stored_clients(settings, store, now=now) else []
+        return faults
+    return [*faults, *([no_minted_audience(settings)] if _stored_clients(settings, store, now=now) else [])]
+
+
+def _clients_called_as_users(settings: Settings, store: SqlStore, *, now: int) -> Iterator[Fault]:
+    """Clients that would pass for a user at an API, while clients get tokens of their own; nothing is asked else."""
+    subjects = Subjects.of(settings, store)
+    if not subjects.apart:
+        return
+    try:
+        for number, client in enumerate(settings.clients, 1):
+            if subjects.is_user(client.client_id, now=now):
+                where = f"client {number} ({client.client_id}), client_id"
+                yield Fault("PYLON_OIDC_CLIENTS", f"{where}: is the id of a user; write another")
+        fixed = {client.client_id for client in settings.clients}
+        for client in _stored_clients(settings, store, now=now):
+            machine = CLIENT_CREDENTIALS in client.grant_types and client.client_id not in fixed
+            if machine and subjects.is_user(client.client_id, now=now):
+                what = f"the client {client.client_id} of the database is called as a user is"
+                yield Fault(
+                    "PYLON_POLICIES",
+                    f"{what}, and may have tokens of its own; run pylon-oidc clients remove {client.client_id}",
+                )
+    except StoreUnavailable:
+        pass  # told by the check of the store already
+    finally:
+        store.close()
 
 
 def _ring_of(

@@ -21,6 +21,7 @@ _COMMANDS: Final = {
     "doctor": "Ask a deployment from outside, and name what to change.",
     "keys": "Look after the signing keys in the database.",
     "migrate": "Bring the database's schema up to date.",
+    "policy": "Look at the policies of audiences, and try them.",
     "serve": "Serve in production: start a server, and become it.",
     "sessions": "List and revoke the sessions of a user.",
     "store": "Look after the whole database.",

@@ -139,7 +139,7 @@ def _differences(
         return
     keys = _keys(settings, ring, now)
     algs = list(settings.algs) if keys is None else keys.algs
-    inside = build_metadata(issuer, algs=algs, scopes=settings.scopes)
+    inside = build_metadata(issuer, algs=algs, scopes=settings.scopes, policies=settings.audiences)
     for member in sorted(inside.keys() | discovery.keys()):
         if inside.get(member) != discovery.get(member):
             yield _difference(f"discovery: {member}", inside.get(member), discovery.get(member))
@@ -230,7 +230,9 @@ def _notes(settings: Settings, ring: _RingFound | None, warnings: list[str], now
     else:
         algs = yield from _fixed_notes(settings)
     yield from _metadata_notes(
-        build_metadata(settings.issuer or FALLBACK_ISSUER, algs=algs, scopes=settings.scopes)
+        build_metadata(
+            settings.issuer or FALLBACK_ISSUER, algs=algs, scopes=settings.scopes, policies=settings.audiences
+        )
     )
 
 

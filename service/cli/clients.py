@@ -20,9 +20,9 @@ from service.presets import Preset, plain_url, presets, recognise
 from service.protocol.clients import InvalidClientMetadata, MintedAudienceMissing
 from service.records.clients import Client
 from service.settings import platform_port, read_settings
-from service.settings.carried import carried
+from service.settings.carried import carried, without_newline
 from service.settings.cross_checks import no_minted_audience
-from service.settings.reading import without_newline
+from service.subjects import Subjects
 
 #: Member -> its type, by its annotation; `scope` is text with blanks.
 _KINDS: Final = {member.name: str(member.type) for member in fields(Client)} | {"scope": "str"}
@@ -38,13 +38,16 @@ def _directory() -> Iterator[Clients]:
     settings = read_settings().settings
     # Without an audience for minted tokens no client is added; those that are there must go, or be looked at.
     with configured_store(
-        "PYLON_OIDC_CLIENTS", "PYLON_OIDC_SCOPES", "PYLON_JWT_AUDIENCE", but=[no_minted_audience(settings)]
+        *("PYLON_OIDC_CLIENTS", "PYLON_OIDC_SCOPES", "PYLON_JWT_AUDIENCE", "PYLON_POLICIES"),
+        but=[no_minted_audience(settings)],
     ) as store:
         try:
             yield Clients(
                 settings.clients,
                 store,
                 minted_audience=settings.jwt_audience,
+                audiences=settings.audiences.audiences,
+                subjects=Subjects.of(settings, store),
                 mint_alg=settings.jwt_alg,
                 scopes=settings.scopes,
                 id_token_algs=settings.id_token_algs,
@@ -113,7 +116,8 @@ def add_client(
     application = _application(preset, url)
     given = {} if application is None else application.client(url or "")
     given |= _members(members, public=public, metadata=metadata, secret_file=secret_file)
-    if "redirect_uris" not in given:
+    kinds = given.get("grant_types", ["authorization_code"])
+    if "redirect_uris" not in given and isinstance(kinds, list) and "authorization_code" in kinds:
         raise click.UsageError("Where do codes go? Write --redirect-uri, or --preset with --url.")
     with _directory() as directory:
         client, secret = directory.add(given, now=int(time.time()))

@@ -29,6 +29,8 @@ MIN_SECRET_BYTES: Final = 32
 
 #: What signs so that others can verify it.
 AsymmetricKey = RSAKey | ECKey | OKPKey
+#: A secret that signs, and that whoever verifies has too.
+HmacKey = OctKey
 
 _PLACEHOLDERS = (
     "changeme",

@@ -11,23 +11,24 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import JWKRegistry, OctKey, RSAKey
+from joserfc.jwk import JWKRegistry, RSAKey
 from joserfc.jws import JWSRegistry
 
 from service.keys.algorithms import ASYMMETRIC_ALGS, MINT_ALGS, RSA_ALGS, in_order
-from service.keys.material import AsymmetricKey, KeyFault, public_jwk, public_numbers
+from service.keys.material import AsymmetricKey, HmacKey, KeyFault, public_jwk, public_numbers
 
 DEFAULT_RSA_KID: Final = "pylon-default"
 #: How long a key set may be kept that nothing will change, in s.
 MAX_AGE_S: Final = 300
 _MAX_HEADER_CHARS: Final = 700
+_MAX_PAYLOAD_CHARS: Final = 65_536
 
 
 class InvalidToken(Exception):
@@ -66,7 +67,7 @@ class Keyring:
     """
 
     mint_alg: str
-    secret: OctKey | None = field(default=None, repr=False)
+    secret: HmacKey | None = field(default=None, repr=False)
     signing: Mapping[str, SigningKey] = field(default_factory=dict, repr=False)
     published: tuple[PublicKey, ...] = ()
     verifying: Mapping[tuple[str, str], AsymmetricKey] | None = field(default=None, repr=False)
@@ -76,7 +77,7 @@ class Keyring:
     @property
     def can_mint(self) -> bool:
         """Whether there is a key for `mint_alg`."""
-        return self.secret is not None if self.mint_alg == "HS256" else self.mint_alg in self.signing
+        return self.can_sign(self.mint_alg)
 
     @property
     def can_sign_id_tokens(self) -> bool:
@@ -96,13 +97,20 @@ class Keyring:
         """The JWK Set document (RFC 7517 §5)."""
         return {"keys": [key.jwk for key in self.published]}
 
-    def sign(self, claims: Mapping[str, Any], *, alg: str, typ: str = "JWT") -> str:
+    def can_sign(self, alg: str, secret: HmacKey | None = None) -> bool:
+        """Whether there is a key for the algorithm; `secret`: the HS256 key of one audience, in the place of the one here."""
+        return (secret is not None or self.secret is not None) if alg == "HS256" else alg in self.signing
+
+    def sign(
+        self, claims: Mapping[str, Any], *, alg: str, typ: str = "JWT", secret: HmacKey | None = None
+    ) -> str:
         """Sign claims as a compact JWS with this ring's key for the algorithm.
 
         Args:
             claims: the payload.
             alg: one of `MINT_ALGS`.
             typ: the header's `typ`, distinct for each kind of token (RFC 8725 §3.11).
+            secret: the HS256 key of one audience, in the place of the one here.
 
         Raises:
             LookupError: when there is no key for the algorithm.
@@ -111,15 +119,18 @@ class Keyring:
         if alg != "HS256" and alg in self.signing:
             header["kid"] = self.signing[alg].kid
         # One key, never a set of keys: joserfc picks from a set at random.
-        return jwt.encode(header, dict(claims), self._key(alg), registry=_registry(alg))
+        return jwt.encode(header, dict(claims), self._key(alg, secret), registry=_registry(alg))
 
-    def verify(self, unverified_token: str, *, alg: str, typ: str = "JWT") -> dict[str, Any]:
+    def verify(
+        self, unverified_token: str, *, alg: str, typ: str = "JWT", secret: HmacKey | None = None
+    ) -> dict[str, Any]:
         """Check the form, the algorithm, the `typ` and the signature of a token of ours; not its claims' times.
 
         Args:
             unverified_token: a compact JWS.
             alg: the one algorithm that is accepted (RFC 8725 §3.1).
             typ: the kind of token that is due here.
+            secret: the HS256 key of one audience, in the place of the one here.
 
         Returns:
             The claims.
@@ -128,7 +139,8 @@ class Keyring:
             InvalidToken: when any of it is wrong.
             LookupError: when there is no key for the algorithm.
         """
-        return _verified(unverified_token, self._verifying_key(unverified_token, alg), alg=alg, typ=typ)
+        key = self._verifying_key(unverified_token, alg, secret)
+        return _verified(unverified_token, key, alg=alg, typ=typ)
 
     def verify_hint(self, unverified_token: str) -> dict[str, Any]:
         """Check an ID token that somebody shows again: by any algorithm and any key that it may have been signed by.
@@ -152,16 +164,19 @@ class Keyring:
             return True
         return any(kid == known for known, _ in (*self.verifying, *self.retained))
 
-    def _key(self, alg: str) -> OctKey | AsymmetricKey:
-        if alg == "HS256" and self.secret is not None:
-            return self.secret
+    def _key(self, alg: str, secret: HmacKey | None = None) -> HmacKey | AsymmetricKey:
+        secret = self.secret if secret is None else secret
+        if alg == "HS256" and secret is not None:
+            return secret
         if alg in self.signing:
             return self.signing[alg].key
         raise LookupError(f"no key for {alg}")  # a missing key is never "any key": fail closed
 
-    def _verifying_key(self, unverified_token: str, alg: str) -> OctKey | AsymmetricKey:
+    def _verifying_key(
+        self, unverified_token: str, alg: str, secret: HmacKey | None = None
+    ) -> HmacKey | AsymmetricKey:
         if alg == "HS256" or self.verifying is None:
-            return self._key(alg)
+            return self._key(alg, secret)
         key = self.verifying.get((unverified_kid(unverified_token) or "", alg))
         if key is None:
             raise InvalidToken
@@ -232,7 +247,7 @@ def verifies_by_jwk(unverified_token: str, jwk: Mapping[str, Any], *, alg: str) 
     return True
 
 
-def _verified(unverified_token: str, key: OctKey | AsymmetricKey, *, alg: str, typ: str) -> dict[str, Any]:
+def _verified(unverified_token: str, key: HmacKey | AsymmetricKey, *, alg: str, typ: str) -> dict[str, Any]:
     try:
         token = jwt.decode(unverified_token, key, registry=_registry(alg))
     except (JoseError, ValueError, TypeError) as exc:
@@ -248,15 +263,25 @@ def unverified_kid(unverified_token: str) -> str | None:
     return kid if isinstance(kid, str) else None
 
 
+def unverified_audience(unverified_token: str) -> str | None:
+    """What the token says that its one `aud` is; None where it says nothing, or several."""
+    segments = unverified_token.split(".", 2)
+    audience = _unverified_json(segments[1], _MAX_PAYLOAD_CHARS).get("aud") if len(segments) == 3 else None
+    return audience if isinstance(audience, str) else None
+
+
 def _unverified_header(unverified_token: str) -> Mapping[str, Any]:
-    segment = unverified_token.partition(".")[0]
-    if len(segment) > _MAX_HEADER_CHARS:
+    return _unverified_json(unverified_token.partition(".")[0], _MAX_HEADER_CHARS)
+
+
+def _unverified_json(segment: str, most_chars: int) -> Mapping[str, Any]:
+    if len(segment) > most_chars:
         return {}
     try:
-        header = json.loads(base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4)))
+        value = json.loads(base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4)))
     except (binascii.Error, ValueError, RecursionError):
         return {}
-    return header if isinstance(header, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 _REGISTRIES: Final = {alg: JWSRegistry(algorithms=[alg]) for alg in MINT_ALGS}
@@ -269,19 +294,21 @@ def _registry(alg: str) -> JWSRegistry:
 def build_keyring(
     *,
     mint_alg: str,
-    secret: OctKey | None = None,
+    secret: HmacKey | None = None,
     private_key: RSAKey | None = None,
     public_key: RSAKey | None = None,
     kid: str | None = None,
+    algs: Collection[str] = (),
 ) -> Keyring:
     """Put the keys of the environment together, and try them: sign, verify.
 
     Args:
         mint_alg: the algorithm of minted tokens.
         secret: the HS256 key.
-        private_key: the RSA signing key. Where it mints by another algorithm than RS256, it is published a second time,
+        private_key: the RSA signing key. Where it signs by another algorithm than RS256, it is published a second time,
             for that one, under a name of its own: a JWK is for one algorithm.
         public_key: the key to publish (`PYLON_OIDC_JWKS_RSA_N`); the same as `private_key`'s when both are there.
+        algs: by what else it signs for some audience.
         kid: the kid to publish under; without one `pylon-default` for a published key, else the RFC 7638 thumbprint.
 
     Raises:
@@ -294,8 +321,9 @@ def build_keyring(
     if key := private_key or public_key:
         kid = kid or (DEFAULT_RSA_KID if public_key else key.thumbprint())
         names = {RSA_ALGS[0]: kid}
-        if private_key and mint_alg in RSA_ALGS[1:]:
-            names[mint_alg] = f"{kid}.{mint_alg.lower()}"
+        if private_key:
+            others = [alg for alg in RSA_ALGS[1:] if alg == mint_alg or alg in algs]
+            names |= {alg: f"{kid}.{alg.lower()}" for alg in others}
         published = [PublicKey(name, alg, public_jwk(key, kid=name, alg=alg)) for alg, name in names.items()]
         if private_key:
             signing = {alg: SigningKey(name, private_key) for alg, name in names.items()}

@@ -6,7 +6,7 @@ Never touches: the environment, the settings' names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -74,6 +74,9 @@ class KeySettings(Protocol):
 
     @property
     def clients(self) -> Sequence[object]: ...  # noqa: D102
+
+    @property
+    def mint_algs(self) -> Collection[str]: ...  # noqa: D102
 
     @property
     def data_dir(self) -> Path: ...  # noqa: D102
@@ -163,7 +166,9 @@ def _environments_key(
     if private is None:
         return None
     mint_alg = settings.jwt_alg if settings.jwt_alg in RSA_ALGS else "RS256"
-    environment = build_keyring(mint_alg=mint_alg, private_key=private, public_key=settings.public_key)
+    environment = build_keyring(
+        mint_alg=mint_alg, private_key=private, public_key=settings.public_key, algs=settings.mint_algs
+    )
 
     def taken_in(ring: Ring) -> KeyRecords:
         keys, now = ring.keys, int(clock())
@@ -202,4 +207,5 @@ def load_keyring(settings: KeySettings, *, make_key_file: bool) -> Keyring:
         private_key=private_key,
         public_key=settings.public_key,
         kid=settings.jwks_kid,
+        algs=settings.mint_algs,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Literal, TypeGuard
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from service.handles import hash_handle
 from service.keys.algorithms import ASYMMETRIC_ALGS
 from service.keys.material import KeyFault, check_secret_strength
+from service.policies.values import CLIENT_CREDENTIALS
 from service.protocol.grants import GIVEN_BY_DEFAULT, GRANT_TYPES
 from service.records.claims import VERIFIED_CLAIMS, is_claim_name
 from service.records.clients import SECRET_METHODS, Client, ClientSecret, defaults
@@ -98,6 +99,7 @@ def parse_client(
         raise faults[0]
     secret = values.pop("client_secret", None)
     values["secrets"] = kept_secrets if secret is None else (ClientSecret(hash_handle(secret)),)
+    values.setdefault("redirect_uris", ())
     given = defaults(confidential=bool(values["secrets"]), scopes=scopes)
     given |= {"grant_types": GIVEN_BY_DEFAULT} | values
     return check_client(Client(**given, source=source))
@@ -136,9 +138,15 @@ def _read_members(
                 _check_known(member, values[member], scopes)
         except InvalidClientMetadata as error:
             faults.append(error)
-    missing = [member for member in ("client_id", "redirect_uris") if member not in metadata]
+    needed = ["client_id", *(["redirect_uris"] if "authorization_code" in _grant_types_of(values) else [])]
+    missing = [member for member in needed if member not in metadata]
     faults += [InvalidClientMetadata(member, "is missing; every client has it") for member in missing]
     return values, faults
+
+
+def _grant_types_of(values: Mapping[str, Any]) -> Sequence[str]:
+    given: Sequence[str] = values.get("grant_types", GIVEN_BY_DEFAULT)
+    return given
 
 
 def check_client(client: Client) -> Client:
@@ -156,6 +164,11 @@ def check_client(client: Client) -> Client:
         raise InvalidClientMetadata("client_secret", "a public client has none; leave it out")
     if client.is_public and client.require_pkce is False:
         raise InvalidClientMetadata("require_pkce", "a public client cannot do without; leave it out")
+    if client.is_public and CLIENT_CREDENTIALS in client.grant_types:
+        # RFC 6749 §4.4: MUST only be used by confidential clients.
+        raise InvalidClientMetadata(
+            "grant_types", "client_credentials is for clients with a secret; leave it out"
+        )
     if client.response_types != ("code",):
         raise InvalidClientMetadata("response_types", "only code is supported; leave it out")
     if "authorization_code" in client.grant_types and not client.redirect_uris:
@@ -243,8 +256,8 @@ def _scope(member: str, value: Any) -> tuple[str, ...]:
 
 
 def _check_known(member: str, words: tuple[str, ...], scopes: Scopes) -> None:
-    if not scopes.unread and not set(words) <= set(scopes.words):
-        raise InvalidClientMetadata(member, f"holds an unknown scope; write some of {' '.join(scopes.words)}")
+    if not scopes.unread and not set(words) <= set(scopes.known):
+        raise InvalidClientMetadata(member, f"holds an unknown scope; write some of {' '.join(scopes.known)}")
 
 
 def _claim_names(member: str, value: Any) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from service.policies.values import NO_POLICIES, Policies
 from service.protocol.authorize import PROMPTS, RESPONSE_MODES
 from service.protocol.clients import AUTH_METHODS
 from service.protocol.grants import GRANT_TYPES
@@ -31,13 +32,20 @@ _OWN_CLAIMS: Final = (
 )  # fmt: skip
 
 
-def build_metadata(issuer: str, *, algs: Sequence[str], scopes: Scopes = STANDARD_SCOPES) -> dict[str, Any]:
+def build_metadata(
+    issuer: str,
+    *,
+    algs: Sequence[str],
+    scopes: Scopes = STANDARD_SCOPES,
+    policies: Policies = NO_POLICIES,
+) -> dict[str, Any]:
     """The metadata of the provider.
 
     Args:
         issuer: the issuer, byte for byte as tokens carry it.
         algs: the algorithms that verifiers will meet.
         scopes: what there is to ask for.
+        policies: by which ways tokens for audiences are had.
     """
     return {
         "issuer": issuer,
@@ -45,7 +53,7 @@ def build_metadata(issuer: str, *, algs: Sequence[str], scopes: Scopes = STANDAR
         "scopes_supported": list(scopes.words),
         "response_types_supported": ["code"],
         "response_modes_supported": list(RESPONSE_MODES),
-        "grant_types_supported": [each.name for each in GRANT_TYPES],
+        "grant_types_supported": [each.name for each in GRANT_TYPES if each.is_served(policies)],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": list(algs),
         "token_endpoint_auth_methods_supported": list(AUTH_METHODS),

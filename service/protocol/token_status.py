@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from service import handles
-from service.keys.signing import InvalidToken, Keys
+from service.keys.signing import Keys
+from service.policies.deciding import Asked, Given, decide
+from service.policies.values import CLIENT_CREDENTIALS, Policies, Policy
 from service.protocol.client_auth import ClientDirectory
 from service.protocol.errors import OAuthError
 from service.protocol.id_tokens import renamed, user_claims
-from service.protocol.tokens import JwtKind, kind_of
+from service.protocol.tokens import JwtKind, kind_of, read_token
 from service.records.clients import Client, claims_now, may_be_offline, scope_now
 from service.records.grants import AccessToken, Grant, Grants
+from service.records.revocations import RevokedTokens
+from service.records.scopes import words_of
 from service.records.sessions import Session
 from service.records.users import Users
 
@@ -33,6 +37,8 @@ class TokenStatus:
         keys: know minted tokens.
         session_of: finds the live session of a user and `sid`.
         minted_issuer: `iss` of minted tokens where it is not the issuer.
+        policies: what the tokens for each audience are.
+        revoked: remembers which of the tokens that stand on nothing were revoked.
         clients: who is registered: the tokens of a client that is gone are worth nothing.
     """
 
@@ -42,6 +48,8 @@ class TokenStatus:
     session_of: Callable[[str, str, int], Session | None]
     minted_issuer: str | None
     clients: ClientDirectory
+    policies: Policies
+    revoked: RevokedTokens
 
     def userinfo(self, unverified_token: str | None, *, issuer: str, now: int) -> dict[str, Any]:
         """The claims that an access token gives.
@@ -76,7 +84,7 @@ class TokenStatus:
             return self._of_access_token(shown, asker, issuer, now)
         if (shown := handles.read("refresh token", unverified_token)) is not None:
             return self._of_refresh_token(shown, asker, issuer, now)
-        return self._of_minted(unverified_token, asker, issuer, now)
+        return self._of_jwt(unverified_token, asker, issuer, now)
 
     def revoke(self, unverified_token: str, client: Client, *, issuer: str, now: int) -> None:
         """End a token of this client; with a refresh token its whole grant. Silent about any other."""
@@ -90,6 +98,10 @@ class TokenStatus:
             # One that was used before is of the grant, too.
             if live is not None and _is_of(shown, live.grant) and live.grant.client_id == client.client_id:
                 self.grants.end(shown.grant_id, now=now)
+        elif (read := self._live_jwt(unverified_token, issuer, now)) is not None:
+            claims = read.claims
+            if read.kind is JwtKind.ACCESS and claims["client_id"] == client.client_id:
+                self.revoked.revoke(str(claims["jti"]), until=int(claims["exp"]), now=now)
 
     def _live(self, shown: handles.Shown, issuer: str, now: int) -> _Live | None:
         """The grant that a handle names, and its client."""
@@ -122,26 +134,59 @@ class TokenStatus:
             return _INACTIVE
         return live.described(live.grant.scope) | {"iat": token.made_at, "exp": token.valid_until}
 
-    def _of_minted(
+    def _of_jwt(
         self, unverified_token: str, asker: Client | None, issuer: str, now: int
     ) -> Mapping[str, Any]:
-        """A minted token is active while its session lives."""
-        keys = self.keys
-        try:
-            claims = keys.knowing(unverified_token).verify(unverified_token, alg=keys.mint_alg)
-        except (InvalidToken, LookupError):
+        """A minted token is active while its session lives, a client's own while the client may have one."""
+        read = self._live_jwt(unverified_token, issuer, now)
+        if read is None or not read.may_ask(asker):
             return _INACTIVE
-        if (
-            claims.get("iss") != (self.minted_issuer or issuer)
-            or kind_of(claims) is not JwtKind.MINTED
-            or claims.get("exp", 0) <= now
-        ):
+        standing = self._client_stands if read.kind is JwtKind.ACCESS else self._session_stands
+        if not standing(read, now):
             return _INACTIVE
-        if asker is not None and claims.get("aud") not in asker.resource_ids:
-            return _INACTIVE
-        if self.session_of(str(claims.get("sub")), str(claims.get("sid")), now) is None:
-            return _INACTIVE
-        return {"active": True, "token_type": "Bearer", **claims}
+        return {"active": True, "token_type": "Bearer", **read.claims}
+
+    def _live_jwt(self, unverified_token: str, issuer: str, now: int) -> _Jwt | None:
+        """A token for an audience, made here under this issuer, that has not ended by itself."""
+        read = read_token(unverified_token, self.keys, self.policies)
+        if read is None:
+            return None
+        policy, claims = read
+        kind = kind_of(claims)
+        if kind not in {JwtKind.MINTED, JwtKind.ACCESS} or claims.get("exp", 0) <= now:
+            return None
+        made_by = self.minted_issuer or issuer if kind is JwtKind.MINTED else issuer
+        return _Jwt(policy, kind, claims) if claims.get("iss") == made_by else None
+
+    def _session_stands(self, token: _Jwt, now: int) -> bool:
+        claims = token.claims
+        return self.session_of(str(claims.get("sub")), str(claims.get("sid")), now) is not None
+
+    def _client_stands(self, token: _Jwt, now: int) -> bool:
+        """Whether the client is there and would be given such a token now, and has not revoked this one."""
+        client = self.clients.find(str(token.claims["client_id"]), now=now)
+        if client is None:
+            return False
+        scope = words_of(token.claims.get("scope")) or None
+        asked = Asked(CLIENT_CREDENTIALS, "", now, client=client, scope=scope)
+        return isinstance(decide(token.policy, asked), Given) and not self.revoked.has(
+            str(token.claims["jti"]), now=now
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Jwt:
+    """A token for an audience, verified."""
+
+    policy: Policy
+    kind: JwtKind
+    claims: Mapping[str, Any]
+
+    def may_ask(self, asker: Client | None) -> bool:
+        """The operator, the client that it was issued to, and one that serves its audience."""
+        if asker is None or self.claims.get("aud") in asker.resource_ids:
+            return True
+        return self.kind is JwtKind.ACCESS and self.claims["client_id"] == asker.client_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from service.handles import new_id
-from service.keys.signing import Keyring
-from service.records.sessions import Session
+from service.keys.signing import InvalidToken, Keys, unverified_audience
+from service.policies.deciding import Given
+from service.policies.values import Policies, Policy
 
 
 class JwtKind(StrEnum):
     """What a JWT of ours is for."""
 
     ID_TOKEN = "id_token"
+    ACCESS = "access"
     MINTED = "minted"
 
 
 #: What each kind has that no other kind has, the first that fits: both may have the same issuer, key and `typ`. No
 #: claim of an app's or a client's stands under these names (`service.records.claims`).
-_MARKS: Final = ((JwtKind.ID_TOKEN, {"at_hash"}), (JwtKind.MINTED, {"jti", "sid"}))
+_MARKS: Final = (
+    (JwtKind.ID_TOKEN, {"at_hash"}),
+    (JwtKind.ACCESS, {"jti", "client_id"}),
+    (JwtKind.MINTED, {"jti", "sid"}),
+)
 
 
 def kind_of(claims: Mapping[str, Any]) -> JwtKind | None:
@@ -32,12 +39,12 @@ def kind_of(claims: Mapping[str, Any]) -> JwtKind | None:
     return next((kind for kind, marks in _MARKS if marks <= claims.keys()), None)
 
 
-class MintNotConfigured(Exception):
-    """There is no key for the algorithm of minted tokens."""
+class NoKey(Exception):
+    """There is no key for the algorithm of the audience."""
 
 
 @dataclass(frozen=True, slots=True)
-class MintedToken:
+class SignedToken:
     """A signed token, and when it ends (Unix s; the same as its `exp`)."""
 
     token: str
@@ -45,39 +52,41 @@ class MintedToken:
     expires_in: int
 
 
-def mint_token(
-    session: Session, keyring: Keyring, *, issuer: str, audience: str | None, lifetime_s: int, now: int
-) -> MintedToken:
-    """Mint a JWT for a live session.
+def sign_token(given: Given, keys: Keys) -> SignedToken:
+    """Sign what was decided, under an id of its own.
 
     Args:
-        session: who is signed in.
-        keyring: signs with its key for minted tokens.
-        issuer: the `iss`, byte for byte.
-        audience: the `aud`, or None for a token without one.
-        lifetime_s: lifetime in s, cut where the session ends earlier.
-        now: Unix s.
+        given: what the token holds, as `service.policies.deciding.decide` says.
+        keys: sign.
 
     Raises:
-        MintNotConfigured: when there is no key to sign with.
+        NoKey: when there is no key to sign with.
+        StoreUnavailable: when nobody knows whether the key still may sign.
 
     Spec: RFC 7519 §4.1. No `nbf`: a verifier whose clock is behind would refuse a fresh token.
     """
-    if not keyring.can_mint:
-        raise MintNotConfigured
-    expires_at = min(now + lifetime_s, session.expires_at)  # a token never outlives its session
-    claims: dict[str, Any] = {
-        "iss": issuer,
-        "sub": session.user_id,
-        "iat": now,
-        "exp": expires_at,
-        "jti": new_id(),
-        "sid": session.sid,
-    }
-    if audience is not None:
-        claims["aud"] = audience
-    if session.tenant_id is not None:
-        claims["tenant_id"] = session.tenant_id
-    if session.roles:
-        claims["roles"] = list(session.roles)
-    return MintedToken(keyring.sign(claims, alg=keyring.mint_alg), expires_at, expires_at - now)
+    policy = given.policy
+    keyring = keys.to_sign(policy.alg)
+    if not keyring.can_sign(policy.alg, policy.secret):
+        raise NoKey
+    claims = given.claims | {"jti": new_id()}
+    token = keyring.sign(claims, alg=policy.alg, typ=given.typ, secret=policy.secret)
+    return SignedToken(token, given.expires_at, given.expires_in)
+
+
+def read_token(unverified_token: str, keys: Keys, policies: Policies) -> tuple[Policy, dict[str, Any]] | None:
+    """The policy and the claims of a token for an audience of ours, its form and signature verified; None for any other.
+
+    Nothing is said of its times, of its issuer, or of what it stands on.
+
+    Spec: RFC 8725 §3.1, §3.11 (the algorithm, the key and the `typ` are the audience's, whatever the token says)
+    """
+    policy = policies.sole or policies.tables.get(unverified_audience(unverified_token))
+    if policy is None:
+        return None
+    keyring = keys.knowing(unverified_token)
+    for typ in policy.typs:
+        with contextlib.suppress(InvalidToken, LookupError):
+            claims = keyring.verify(unverified_token, alg=policy.alg, typ=typ, secret=policy.secret)
+            return policy, claims
+    return None

@@ -154,7 +154,7 @@ def defaults(*, confidential: bool, scopes: Scopes) -> dict[str, Any]:
         "token_endpoint_auth_method": None if confidential else "none",
         "require_pkce": None if confidential else True,
         "logout_by_hint": confidential,
-        "scope": scopes.words,
+        "scope": scopes.known,
         "scopes": scopes,
     }
 
@@ -219,7 +219,7 @@ def to_body(client: Client) -> dict[str, Any]:
         "token_endpoint_auth_method": client.token_endpoint_auth_method,
         "scope": list(client.scope),
     }
-    if client.scope == client.scopes.words:  # all there is, whatever that will be
+    if client.scope == client.scopes.known:  # all there is, whatever that will be
         del body["scope"]
     return body
 

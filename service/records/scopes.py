@@ -57,15 +57,22 @@ class Scopes:
     Attributes:
         own: the operator's, by their words.
         unread: what the operator wrote could not be read: no word can be called unknown.
+        of_apis: the words of APIs, which mean something only together with a resource (RFC 8707).
     """
 
     own: Mapping[str, OwnScope] = field(default_factory=dict)
     unread: bool = False
+    of_apis: tuple[str, ...] = ()
 
     @cached_property
     def words(self) -> tuple[str, ...]:
         """Their words, in the order in which they are shown."""
         return (*SCOPES, *self.own)
+
+    @cached_property
+    def known(self) -> tuple[str, ...]:
+        """Every word that a client may have: those of APIs too."""
+        return (*self.words, *(word for word in self.of_apis if word not in self.own))
 
     @cached_property
     def _claims(self) -> Mapping[str, tuple[str, ...]]:

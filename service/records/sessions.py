@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
+from service.handles import hash_handle, new_id
 from service.storage.interface import Fitting, Kind, Record
 
 #: However often it is refreshed, a session ends this long after it began, in s.
 MAX_SESSION_S: Final = 90 * 86_400
+#: So much of a token is kept, to recognise it in a list.
+TOKEN_PREFIX_LENGTH: Final = len("pylon_") + 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,35 @@ class Session:
     acr: str | None = None
     amr: tuple[str, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def new_session(sign_in: SignIn, *, lifetime_s: int, now: int, token: str = "") -> Session:
+    """The session that a sign-in begins.
+
+    Args:
+        sign_in: what the app says of the user.
+        lifetime_s: how long it lives unless the sign-in says less, in s.
+        now: Unix s.
+        token: by which it is found; empty for one that nobody looks for.
+    """
+    lifetime_s = sign_in.expires_in or lifetime_s
+    return Session(
+        sid=new_id(),
+        token_hash=hash_handle(token),
+        token_prefix=token[:TOKEN_PREFIX_LENGTH],
+        user_id=sign_in.user_id,
+        created_at=now,
+        expires_at=now + lifetime_s,
+        lifetime_s=lifetime_s,
+        auth_time=now if sign_in.auth_time is None else sign_in.auth_time,
+        tenant_id=sign_in.tenant_id,
+        roles=sign_in.roles,
+        claims=sign_in.claims,
+        device=sign_in.device,
+        acr=sign_in.acr,
+        amr=sign_in.amr,
+        attributes=sign_in.attributes,
+    )
 
 
 def on_session(session: Session) -> Fitting:

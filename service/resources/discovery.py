@@ -47,7 +47,8 @@ class Discovery(Resource):
             made = self._made = _Made(algs, {})
         document = made.documents.get(issuer)
         if document is None:
-            document = Document.of(build_metadata(issuer, algs=algs, scopes=self._scopes))
+            metadata = build_metadata(issuer, algs=algs, scopes=self._scopes, policies=self.parts.policies)
+            document = Document.of(metadata)
             if len(made.documents) >= _ISSUERS_KEPT:  # `Host` has many names for whoever wants to fill this
                 made.documents.clear()
             made.documents[issuer] = document

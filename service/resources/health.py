@@ -43,7 +43,9 @@ class Ready(Resource):
         keys = "unavailable"
         told: Mapping[str, Any] = {}
         try:
-            keys = "ok" if keyring.to_sign(keyring.mint_alg).can_mint else "not configured"
+            audiences = self.parts.policies.tables.values()
+            can_sign = all(keyring.to_sign(each.alg).can_sign(each.alg, each.secret) for each in audiences)
+            keys = "ok" if can_sign else "not configured"
             told = keyring.status()
         except StoreUnavailable:
             pass  # of keys in the database; told by the value above

@@ -5,7 +5,9 @@ from __future__ import annotations
 import falcon
 from msgspec import UNSET, UnsetType
 
-from service.protocol.tokens import MintNotConfigured, mint_token
+from service.policies.deciding import Asked, Refused, decide
+from service.policies.values import MINT, Policy
+from service.protocol.tokens import NoKey, sign_token
 from service.resources.parts import Parts, Resource
 from service.web.bodies import StrictModel, check_json_type, parse_model, read_body
 from service.web.errors import ApiError
@@ -23,21 +25,18 @@ class Mint(Resource):
     """Mints JWTs."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """401, then 413, 415 and 400, then 501; 503 while what is given out could not be taken back."""
+        """401, then 413, 415 and 400, then 403, then 501; 503 while what is given out could not be taken back."""
         now, parts = req.context.now, self.parts
         session = parts.signed_in.require(req, now=now, change=True)
-        audience = self._wanted_audience(read_body(req), req)
+        policy = self._wanted_policy(read_body(req), req)
+        issuer = parts.settings.jwt_issuer or req.context.issuer
+        decided = decide(policy, Asked(MINT, issuer, now, session=session))
+        if isinstance(decided, Refused):
+            raise _refusal(decided)
         parts.store.check_revocable()
         try:
-            minted = mint_token(
-                session,
-                parts.keys.to_sign(parts.keys.mint_alg),
-                issuer=parts.settings.jwt_issuer or req.context.issuer,
-                audience=audience,
-                lifetime_s=parts.settings.jwt_lifetime_s,
-                now=now,
-            )
-        except MintNotConfigured:
+            minted = sign_token(decided, parts.keys)
+        except NoKey:
             raise ApiError("JWT_NOT_CONFIGURED", hint=_HINT) from None
         send_json(
             resp,
@@ -49,16 +48,22 @@ class Mint(Resource):
             },
         )
 
-    def _wanted_audience(self, body: bytes, req: falcon.Request) -> str | None:
-        configured = self.parts.settings.jwt_audience
-        if not body:
-            return configured
-        check_json_type(req)
-        wanted = parse_model(_MintRequest, body).audience
+    def _wanted_policy(self, body: bytes, req: falcon.Request) -> Policy:
+        wanted: str | UnsetType | None = UNSET
+        if body:
+            check_json_type(req)
+            wanted = parse_model(_MintRequest, body).audience
         # An audience that nobody configured would let a session speak to services that never agreed to it.
-        if wanted is not UNSET and wanted != configured:
+        policy = self.parts.policies.to_mint(self.parts.settings.jwt_audience if wanted is UNSET else wanted)
+        if policy is None:
             raise ApiError("UNKNOWN_AUDIENCE")
-        return configured
+        return policy
+
+
+def _refusal(refused: Refused) -> ApiError:
+    """What the app needs to know: which rule, and what to ask its user for where that would help."""
+    more = {"rule": refused.rule} | ({"step_up": refused.step_up} if refused.step_up else {})
+    return ApiError("POLICY_REFUSED", cause=refused.rule.replace(".", "_"), more=more)
 
 
 def routes(parts: Parts) -> tuple[Mount, ...]:

@@ -16,6 +16,7 @@ from service.clients import Clients
 from service.events import Events
 from service.keys.signing import Keys
 from service.notices import Notices
+from service.policies.values import Policies
 from service.records.grants import Grants
 from service.records.interactions import Interactions
 from service.records.lifetimes import Lifetimes
@@ -25,6 +26,7 @@ from service.resources.signed_in import SessionCookie, SignedIn
 from service.sessions import LocalSessions
 from service.settings.table import Settings
 from service.storage.interface import Store
+from service.subjects import Subjects
 from service.web.auth import AdminAuth
 from service.web.middleware import ClientAddress
 from service.web.pages import Stylesheet
@@ -55,6 +57,7 @@ class Parts:
         signed_in: finds the session of a request.
         browser: the browser in front of us.
         stylesheet: of its pages.
+        policies: what a token for each audience holds.
     """
 
     settings: Settings
@@ -74,13 +77,15 @@ class Parts:
     signed_in: SignedIn
     browser: Browser
     stylesheet: Stylesheet
+    policies: Policies
 
 
 def parts_of(
     settings: Settings, store: Store, keys: Keys, clock: Callable[[], float], events: Events
 ) -> Parts:
     """Make every part of those five."""
-    sessions = LocalSessions(store, lifetime_s=settings.session_lifetime_s, events=events)
+    subjects = Subjects.of(settings, store)
+    sessions = LocalSessions(store, lifetime_s=settings.session_lifetime_s, events=events, subjects=subjects)
     cookie = SessionCookie(settings.cookie_name, settings.cookie_domain, settings.cookie_same_site)
     signed_in = SignedIn(sessions, cookie, settings.trusted_origins)
     waiting, stylesheet = Waiting(store), Stylesheet()
@@ -89,15 +94,7 @@ def parts_of(
         store=store,
         keys=keys,
         sessions=sessions,
-        clients=Clients(
-            settings.clients,
-            store,
-            minted_audience=settings.jwt_audience,
-            mint_alg=settings.jwt_alg,
-            scopes=settings.scopes,
-            id_token_algs=settings.id_token_algs,
-            events=events,
-        ),
+        clients=_clients(settings, store, events, subjects),
         clock=clock,
         events=events,
         lifetimes=settings.lifetimes,
@@ -117,6 +114,21 @@ def parts_of(
             brand_name=settings.brand_name,
         ),
         stylesheet=stylesheet,
+        policies=settings.audiences,
+    )
+
+
+def _clients(settings: Settings, store: Store, events: Events, subjects: Subjects) -> Clients:
+    return Clients(
+        settings.clients,
+        store,
+        minted_audience=settings.jwt_audience,
+        audiences=settings.audiences.audiences,
+        mint_alg=settings.jwt_alg,
+        scopes=settings.scopes,
+        id_token_algs=settings.id_token_algs,
+        events=events,
+        subjects=subjects,
     )
 
 

@@ -18,6 +18,7 @@ from service.protocol.grants.issuing import Issuing
 from service.protocol.metadata import ENDPOINTS
 from service.protocol.token_status import TokenStatus
 from service.records.clients import Client
+from service.records.revocations import RevokedTokens
 from service.resources.parts import Parts, Resource
 from service.web.auth import bearer_token
 from service.web.bodies import read_body
@@ -170,6 +171,8 @@ def routes(parts: Parts) -> tuple[Mount, ...]:
         lifetimes=parts.lifetimes,
         notices=parts.notices,
         events=parts.events,
+        policies=parts.policies,
+        check_revocable=parts.store.check_revocable,
     )
     status = TokenStatus(
         grants=parts.grants,
@@ -178,6 +181,8 @@ def routes(parts: Parts) -> tuple[Mount, ...]:
         session_of=lambda user_id, sid, now: sessions.of_sid(user_id, sid, now=now),
         minted_issuer=parts.settings.jwt_issuer,
         clients=parts.clients,
+        policies=parts.policies,
+        revoked=RevokedTokens(parts.store),
     )
     return (
         Mount(ENDPOINTS["token_endpoint"], Token(parts, issuing)),

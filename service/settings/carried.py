@@ -5,6 +5,7 @@ Nothing of ours begins or ends with any of it. As a part of a secret or a path i
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 _NAMES: Final = {
@@ -14,6 +15,7 @@ _NAMES: Final = {
     " ": "a space",
     "\ufeff": "a byte order mark (U+FEFF)",
 }
+_TRAILING_NEWLINE: Final = re.compile(r"\r?\n\Z")
 _UNSEEN: Final = "\ufeff\u200b\u200c\u200d\u2060\0"
 _QUOTES: Final = {
     '""': 'double quotes (")',
@@ -22,6 +24,15 @@ _QUOTES: Final = {
     "“”": "typographic quotes (“ ”)",
     "‘’": "typographic quotes (‘ ’)",
 }
+
+
+def without_newline(content: bytes) -> str:
+    """A file's text without the one newline that its last line ends with.
+
+    Raises:
+        UnicodeDecodeError: when it is not UTF-8.
+    """
+    return _TRAILING_NEWLINE.sub("", content.decode())
 
 
 def carried(value: str, *, may_end: str = "") -> str | None:

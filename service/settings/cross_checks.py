@@ -31,7 +31,9 @@ class CrossCheck:
 CROSS_CHECKS: list[CrossCheck] = []
 
 
-def _cross_check(*names: str) -> Callable[[Check], Check]:
+def cross_check(*names: str) -> Callable[[Check], Check]:
+    """Register a check of these settings."""
+
     def register(run: Check) -> Check:
         CROSS_CHECKS.append(CrossCheck(names, run))
         return run
@@ -39,16 +41,16 @@ def _cross_check(*names: str) -> Callable[[Check], Check]:
     return register
 
 
-@_cross_check("PYLON_DEV_MODE", "PYLON_OIDC_ISSUER")
+@cross_check("PYLON_DEV_MODE", "PYLON_OIDC_ISSUER")
 def _dev_mode_is_loopback(settings: Settings) -> Iterator[Fault]:
     if settings.dev_mode and settings.issuer and not issuers.is_loopback_issuer(settings.issuer):
         yield Fault("PYLON_DEV_MODE", "is on with a public PYLON_OIDC_ISSUER; write 0, or unset the issuer")
 
 
-@_cross_check()  # one that is faulty stands at its default, and is compared to nothing
+@cross_check()  # one that is faulty stands at its default, and is compared to nothing
 def _each_secret_has_one_purpose(settings: Settings) -> Iterator[Fault]:
     seen: dict[bytes, str] = {}
-    for name, secret in _secrets(settings):
+    for name, secret in secrets_of(settings):
         if (other := seen.setdefault(secret, name)) != name:
             yield Fault(name, f"is the same secret as {other}; write another: openssl rand -hex 32")
     for number, client in enumerate(settings.clients, 1):
@@ -60,7 +62,7 @@ def _each_secret_has_one_purpose(settings: Settings) -> Iterator[Fault]:
                 )
 
 
-def _secrets(settings: Settings) -> Iterator[tuple[str, bytes]]:
+def secrets_of(settings: Settings) -> Iterator[tuple[str, bytes]]:
     """Every secret that is a word, and of which setting; those that seal keys as they are written most often."""
     for sealing in () if settings.key_encryption is None else settings.key_encryption.secrets:
         text = base64.b64encode(sealing)
@@ -73,13 +75,13 @@ def _secrets(settings: Settings) -> Iterator[tuple[str, bytes]]:
         yield "PYLON_TRUSTED_SECRET", settings.trusted_secret.value
 
 
-@_cross_check("PYLON_OIDC_PRIVATE_KEY", "PYLON_OIDC_KEY_PATH")
+@cross_check("PYLON_OIDC_PRIVATE_KEY", "PYLON_OIDC_KEY_PATH")
 def _one_private_key(settings: Settings) -> Iterator[Fault]:
     if settings.private_key and settings.key_file:
         yield Fault("PYLON_OIDC_KEY_PATH", "is set beside PYLON_OIDC_PRIVATE_KEY; keep one of them")
 
 
-@_cross_check("PYLON_OIDC_KEYS", "PYLON_KEY_ENCRYPTION_KEY", "PYLON_DEV_MODE")
+@cross_check("PYLON_OIDC_KEYS", "PYLON_KEY_ENCRYPTION_KEY", "PYLON_DEV_MODE")
 def _keys_are_sealed(settings: Settings) -> Iterator[Fault]:
     if settings.managed and not settings.sealing.secrets:
         yield Fault(
@@ -88,7 +90,7 @@ def _keys_are_sealed(settings: Settings) -> Iterator[Fault]:
         )
 
 
-@_cross_check("PYLON_OIDC_KEYS", "PYLON_OIDC_JWKS_KID")
+@cross_check("PYLON_OIDC_KEYS", "PYLON_OIDC_JWKS_KID")
 def _managed_keys_name_themselves(settings: Settings) -> Iterator[Fault]:
     if settings.managed and settings.jwks_kid is not None:
         yield Fault(
@@ -97,7 +99,7 @@ def _managed_keys_name_themselves(settings: Settings) -> Iterator[Fault]:
         )
 
 
-@_cross_check("PYLON_OIDC_KEY_PATH", "DATABASE_URL")
+@cross_check("PYLON_OIDC_KEY_PATH", "DATABASE_URL")
 def _replicas_share_the_key(settings: Settings) -> Iterator[Fault]:
     if settings.managed:
         return
@@ -108,7 +110,7 @@ def _replicas_share_the_key(settings: Settings) -> Iterator[Fault]:
         )
 
 
-@_cross_check("PYLON_JWT_ALG", "PYLON_OIDC_PRIVATE_KEY", "PYLON_OIDC_KEY_PATH", "PYLON_OIDC_KEYS")
+@cross_check("PYLON_JWT_ALG", "PYLON_OIDC_PRIVATE_KEY", "PYLON_OIDC_KEY_PATH", "PYLON_OIDC_KEYS")
 def _asymmetric_needs_a_key(settings: Settings) -> Iterator[Fault]:
     if settings.jwt_alg == "HS256" or settings.managed:
         return
@@ -124,7 +126,7 @@ def _asymmetric_needs_a_key(settings: Settings) -> Iterator[Fault]:
         )
 
 
-@_cross_check("PYLON_JWT_ALG", "PYLON_OIDC_KEYS", "PYLON_OIDC_ALGS")
+@cross_check("PYLON_JWT_ALG", "PYLON_OIDC_KEYS", "PYLON_OIDC_ALGS")
 def _minting_has_a_kept_key(settings: Settings) -> Iterator[Fault]:
     if settings.managed and settings.jwt_alg != "HS256" and settings.jwt_alg not in settings.algs:
         yield Fault(
@@ -133,7 +135,7 @@ def _minting_has_a_kept_key(settings: Settings) -> Iterator[Fault]:
         )
 
 
-@_cross_check("PYLON_OIDC_JWKS_RSA_N", "PYLON_OIDC_JWKS_RSA_E")
+@cross_check("PYLON_OIDC_JWKS_RSA_N", "PYLON_OIDC_JWKS_RSA_E")
 def _modulus_and_exponent(settings: Settings) -> Iterator[Fault]:
     if settings.jwks_rsa_n is not None:
         try:
@@ -142,13 +144,13 @@ def _modulus_and_exponent(settings: Settings) -> Iterator[Fault]:
             yield Fault("PYLON_OIDC_JWKS_RSA_E", str(exc))
 
 
-@_cross_check("PYLON_OIDC_JWKS_RSA_N", "PYLON_OIDC_PRIVATE_KEY")
+@cross_check("PYLON_OIDC_JWKS_RSA_N", "PYLON_OIDC_PRIVATE_KEY")
 def _published_key_is_the_private_key(settings: Settings) -> Iterator[Fault]:
     if settings.private_key is not None:
         yield from _published_key_is(settings.private_key, settings)
 
 
-@_cross_check("PYLON_OIDC_JWKS_RSA_N", "PYLON_OIDC_KEY_PATH")
+@cross_check("PYLON_OIDC_JWKS_RSA_N", "PYLON_OIDC_KEY_PATH")
 def _published_key_is_the_key_file(settings: Settings) -> Iterator[Fault]:
     if settings.jwks_rsa_n is None or settings.key_file is None or settings.private_key is not None:
         return
@@ -176,19 +178,19 @@ def _published_key_is(private_key: RSAKey, settings: Settings) -> Iterator[Fault
 # Browsers meet us over http on this machine alone: at such an issuer, or in dev mode without one.
 
 
-@_cross_check("PYLON_COOKIE_SAME_SITE", "PYLON_OIDC_ISSUER")
+@cross_check("PYLON_COOKIE_SAME_SITE", "PYLON_OIDC_ISSUER")
 def _same_site_none_needs_https(settings: Settings) -> Iterator[Fault]:
     if settings.cookie_same_site == "none" and (settings.issuer or "").startswith("http:"):
         yield Fault("PYLON_COOKIE_SAME_SITE", "none needs https; write lax")
 
 
-@_cross_check("PYLON_COOKIE_SAME_SITE", "PYLON_OIDC_ISSUER", "PYLON_DEV_MODE")
+@cross_check("PYLON_COOKIE_SAME_SITE", "PYLON_OIDC_ISSUER", "PYLON_DEV_MODE")
 def _same_site_none_needs_no_dev_mode(settings: Settings) -> Iterator[Fault]:
     if settings.cookie_same_site == "none" and settings.issuer is None and settings.dev_mode:
         yield Fault("PYLON_COOKIE_SAME_SITE", "none needs https; write lax")
 
 
-@_cross_check("PYLON_COOKIE_DOMAIN", "PYLON_OIDC_ISSUER")
+@cross_check("PYLON_COOKIE_DOMAIN", "PYLON_OIDC_ISSUER")
 def _cookie_domain_covers_the_issuer(settings: Settings) -> Iterator[Fault]:
     if settings.cookie_domain is None or settings.issuer is None:
         return
@@ -200,25 +202,25 @@ def _cookie_domain_covers_the_issuer(settings: Settings) -> Iterator[Fault]:
         )
 
 
-@_cross_check("PYLON_COOKIE_NAME", "PYLON_OIDC_ISSUER")
+@cross_check("PYLON_COOKIE_NAME", "PYLON_OIDC_ISSUER")
 def _cookie_prefix_needs_https(settings: Settings) -> Iterator[Fault]:
     if _has_prefix(settings) and (settings.issuer or "").startswith("http:"):
         yield Fault("PYLON_COOKIE_NAME", "the prefix needs https; drop it")
 
 
-@_cross_check("PYLON_COOKIE_NAME", "PYLON_OIDC_ISSUER", "PYLON_DEV_MODE")
+@cross_check("PYLON_COOKIE_NAME", "PYLON_OIDC_ISSUER", "PYLON_DEV_MODE")
 def _cookie_prefix_needs_no_dev_mode(settings: Settings) -> Iterator[Fault]:
     if _has_prefix(settings) and settings.issuer is None and settings.dev_mode:
         yield Fault("PYLON_COOKIE_NAME", "the prefix needs https; drop it")
 
 
-@_cross_check("PYLON_COOKIE_NAME", "PYLON_COOKIE_DOMAIN")
+@cross_check("PYLON_COOKIE_NAME", "PYLON_COOKIE_DOMAIN")
 def _host_prefix_allows_no_domain(settings: Settings) -> Iterator[Fault]:
     if _has_prefix(settings, "__host-") and settings.cookie_domain:
         yield Fault("PYLON_COOKIE_NAME", "the prefix __Host- allows no domain; drop one of them")
 
 
-@_cross_check("PYLON_COOKIE_NAME", "PYLON_OIDC_ISSUER")
+@cross_check("PYLON_COOKIE_NAME", "PYLON_OIDC_ISSUER")
 def _host_prefix_allows_no_path(settings: Settings) -> Iterator[Fault]:
     if _has_prefix(settings, "__host-") and issuers.issuer_path(settings.issuer or ""):
         yield Fault("PYLON_COOKIE_NAME", "the prefix __Host- allows no issuer with a path; drop the prefix")
@@ -228,13 +230,13 @@ def _has_prefix(settings: Settings, *prefixes: str) -> bool:
     return settings.cookie_name.lower().startswith(prefixes or ("__host-", "__secure-"))
 
 
-@_cross_check("DATABASE_URL")
+@cross_check("DATABASE_URL")
 def _database_can_be_made(settings: Settings) -> Iterator[Fault]:
     if settings.database_url is not None:
         yield from _sqlite_faults("DATABASE_URL", settings.database)
 
 
-@_cross_check("PYLON_OIDC_CLIENTS", "PYLON_OIDC_ISSUER", "PYLON_DEV_MODE")
+@cross_check("PYLON_OIDC_CLIENTS", "PYLON_OIDC_ISSUER", "PYLON_DEV_MODE")
 def _clients_need_an_issuer(settings: Settings) -> Iterator[Fault]:
     if settings.clients and not settings.dev_mode and settings.issuer is None:
         yield Fault(
@@ -243,7 +245,7 @@ def _clients_need_an_issuer(settings: Settings) -> Iterator[Fault]:
         )
 
 
-@_cross_check("PYLON_OIDC_CLIENTS", "PYLON_LOGIN_URL", "PYLON_DEV_MODE")
+@cross_check("PYLON_OIDC_CLIENTS", "PYLON_LOGIN_URL", "PYLON_DEV_MODE")
 def _clients_need_a_sign_in_page(settings: Settings) -> Iterator[Fault]:
     if settings.clients and not settings.dev_mode and settings.login_url is None:
         yield Fault(
@@ -251,7 +253,7 @@ def _clients_need_a_sign_in_page(settings: Settings) -> Iterator[Fault]:
         )
 
 
-@_cross_check(
+@cross_check(
     "PYLON_OIDC_CLIENTS",
     "PYLON_OIDC_PRIVATE_KEY",
     "PYLON_OIDC_KEY_PATH",
@@ -266,7 +268,7 @@ def _clients_need_a_key(settings: Settings) -> Iterator[Fault]:
         )
 
 
-@_cross_check("PYLON_OIDC_CLIENTS", "PYLON_OIDC_KEYS", "PYLON_OIDC_ALGS")
+@cross_check("PYLON_OIDC_CLIENTS", "PYLON_OIDC_KEYS", "PYLON_OIDC_ALGS")
 def _clients_have_a_kept_key(settings: Settings) -> Iterator[Fault]:
     for number, client in enumerate(settings.clients, 1):
         if client.id_token_signed_response_alg not in settings.id_token_algs:
@@ -276,7 +278,7 @@ def _clients_have_a_kept_key(settings: Settings) -> Iterator[Fault]:
             )
 
 
-@_cross_check("PYLON_OIDC_CLIENTS", "PYLON_COOKIE_SAME_SITE")
+@cross_check("PYLON_OIDC_CLIENTS", "PYLON_COOKIE_SAME_SITE")
 def _strict_cookies_never_arrive(settings: Settings) -> Iterator[Fault]:
     if settings.clients and settings.cookie_same_site == "strict":
         yield Fault(
@@ -284,14 +286,14 @@ def _strict_cookies_never_arrive(settings: Settings) -> Iterator[Fault]:
         )
 
 
-@_cross_check("PYLON_OIDC_CLIENTS", "PYLON_JWT_AUDIENCE")
+@cross_check("PYLON_OIDC_CLIENTS", "PYLON_JWT_AUDIENCE")
 def _minted_audience_is_no_client(settings: Settings) -> Iterator[Fault]:
     # An ID token would be forged by a minted one (RFC 9700 §4.15).
     if any(client.client_id == settings.jwt_audience for client in settings.clients):
         yield Fault("PYLON_JWT_AUDIENCE", "is the id of a client; write another name for the audience")
 
 
-@_cross_check("PYLON_OIDC_CLIENTS", "PYLON_JWT_ALG", "PYLON_JWT_AUDIENCE")
+@cross_check("PYLON_OIDC_CLIENTS", "PYLON_JWT_ALG", "PYLON_JWT_AUDIENCE")
 def _clients_need_a_minted_audience(settings: Settings) -> Iterator[Fault]:
     if settings.clients and settings.lacks_minted_audience:
         yield no_minted_audience(settings)
@@ -303,7 +305,7 @@ def no_minted_audience(settings: Settings) -> Fault:
     return Fault(missing.member, missing.reason)
 
 
-@_cross_check("PYLON_DATA_DIR", "DATABASE_URL")
+@cross_check("PYLON_DATA_DIR", "DATABASE_URL")
 def _data_can_be_made(settings: Settings) -> Iterator[Fault]:
     if settings.database_url is None:
         yield from _sqlite_faults("PYLON_DATA_DIR", settings.database)

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 class Fault:
     """One thing that is wrong: `NAME: what is wrong; what to write instead`. Never a secret's value.
 
-    `name` is the setting's, or `NAME_FILE` where that file is at fault.
+    `name` is the setting's, or `NAME_FILE` where that file is at fault; `line` is one of the file that the setting names.
     """
 
     name: str
     text: str
+    line: int | None = None
 
     def __str__(self) -> str:
         return f"{self.name}: {self.text}"

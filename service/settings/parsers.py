@@ -13,10 +13,10 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from joserfc.jwk import OctKey, RSAKey
 
@@ -26,6 +26,8 @@ from service.keys.algorithms import ASYMMETRIC_ALGS, in_order
 from service.keys.file import read_key_file
 from service.keys.sealing import KEY_BYTES, SealingKeys
 from service.keys.strength import WeakKey, check_exponent
+from service.policies.reading import read_policies
+from service.policies.values import Policies
 from service.protocol.clients import client_faults, is_client_id, parse_client
 from service.records.clients import Client
 from service.records.scopes import (
@@ -42,6 +44,19 @@ Word = TypeVar("Word", bound=str)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 §5.6.2
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 _STANDARD_BASE64 = str.maketrans("-_", "+/")
+
+
+#: What a token is signed by, and how long it lives in s, where nobody says otherwise.
+DEFAULT_MINT_ALG: Final = "HS256"
+DEFAULT_MINT_LIFETIME_S: Final = 3600
+
+
+class FaultsOfAFile(ValueError):
+    """What is wrong in the file that a setting names: the line, and what is wrong there; what to write instead."""
+
+    def __init__(self, found: Sequence[tuple[int, str]]) -> None:
+        super().__init__("\n".join(text for _, text in found))
+        self.found = found
 
 
 class Secret:
@@ -266,9 +281,38 @@ def scopes(value: str) -> Scopes:
     return Scopes(own)
 
 
-def clients(value: str, own: Scopes | None) -> tuple[Client, ...]:
-    """A JSON array of client metadata, whose scopes are among those; its faults are told one a line."""
+def policies(value: str, alg: str | None, lifetime_s: int | None) -> Policies:
+    """The path of a policy file, which is read.
+
+    Raises:
+        FaultsOfAFile: with every fault and its line.
+    """
+    try:
+        content = path(value).read_bytes().decode()
+    except (OSError, ValueError) as exc:
+        reason = getattr(exc, "strerror", None) or "it is not UTF-8 text"
+        raise ValueError(
+            f"the file cannot be read ({reason}); write the path of a readable TOML file"
+        ) from None
+    found, faults = read_policies(
+        content, alg=alg or DEFAULT_MINT_ALG, lifetime_s=lifetime_s or DEFAULT_MINT_LIFETIME_S, file=value
+    )
+    if faults:
+        raise FaultsOfAFile([(fault.line, f"{value}, {fault}") for fault in faults])
+    return found
+
+
+def with_scopes_of_apis(own: Scopes | None, found: Policies | None) -> Scopes:
+    """What there is to ask for, with the words of APIs."""
     known = own or STANDARD_SCOPES
+    if found is None:
+        return known
+    return replace(known, of_apis=found.scopes, unread=known.unread or found.unread)
+
+
+def clients(value: str, own: Scopes | None, found: Policies | None) -> tuple[Client, ...]:
+    """A JSON array of client metadata, whose scopes are among those; its faults are told one a line."""
+    known = with_scopes_of_apis(own, found)
     try:
         entries = json.loads(value)
     except (ValueError, RecursionError):

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from service.settings.carried import carried
-from service.settings.cross_checks import CROSS_CHECKS
+from service.settings.carried import carried, without_newline
 from service.settings.env_file import read_env_file
 from service.settings.faults import Fault
+from service.settings.parsers import FaultsOfAFile
+from service.settings.policies import named_secrets, with_secrets
+from service.settings.policy_checks import ALL_CHECKS
 from service.settings.table import NAMES, TABLE, Settings
 from service.settings.warnings import oddities, unknown_names
 
-_TRAILING_NEWLINE: Final = re.compile(r"\r?\n\Z")
 #: A PEM is lines, and each of them ends (RFC 7468 §3).
 _MAY_END: Final = {"PYLON_OIDC_PRIVATE_KEY": "\r\n"}
 
@@ -34,25 +35,33 @@ class Reading:
     warnings: list[str]
 
 
-def read_settings(environ: Mapping[str, str] | None = None) -> Reading:
+def read_settings(environ: Mapping[str, str] | None = None, *, policies: Path | None = None) -> Reading:
     """Read and check every setting.
 
     Args:
         environ: the environment; the process's own by default.
+        policies: the file of policies, in the place of the one that the environment names.
 
     Returns:
         The settings, where a faulty one stands at its default, with all faults and warnings. Never raises.
     """
     environ = os.environ if environ is None else environ
     values, faults = _resolve(environ)
+    if policies is not None:
+        values["PYLON_POLICIES"] = str(policies)
+        faults = [fault for fault in faults if fault.setting != "PYLON_POLICIES"]
     faults += _platform_faults(environ)
     settings, parse_faults = _parse(values)
     faults += parse_faults
+    if settings.policies is not None:
+        settings, secret_faults = with_secrets(settings, settings.policies, environ)
+        faults += secret_faults
     faulty = {fault.setting for fault in faults}
-    for check in CROSS_CHECKS:
+    for check in ALL_CHECKS:
         if not faulty.intersection(check.names):
             faults += check.run(settings)
-    return Reading(settings, in_order(faults), [*unknown_names(environ), *oddities(settings, faulty)])
+    unknown = unknown_names(environ, also=named_secrets(settings.policies))
+    return Reading(settings, in_order(faults), [*unknown, *oddities(settings, faulty)])
 
 
 def use_env_file(path: Path) -> None:
@@ -115,15 +124,6 @@ def _read_file(path: str) -> tuple[str, str | None]:
         return "", f"the file cannot be read ({reason}); write the path of a readable file"
 
 
-def without_newline(content: bytes) -> str:
-    """A file's text without the one newline that its last line ends with.
-
-    Raises:
-        UnicodeDecodeError: when it is not UTF-8.
-    """
-    return _TRAILING_NEWLINE.sub("", content.decode())
-
-
 def _platform_faults(environ: Mapping[str, str]) -> Iterator[Fault]:
     """What a platform says to gunicorn, whose configuration acts on it; told here, with all the rest."""
     for name, most, example in (("PORT", 65_535, "4321"), ("WEB_CONCURRENCY", 1024, "2")):
@@ -142,6 +142,9 @@ def _parse(values: Mapping[str, str]) -> tuple[Settings, list[Fault]]:
             continue
         try:
             parsed[field] = row.parse(value, *(parsed.get(other) for other in row.beside))
+        except FaultsOfAFile as error:
+            faults += [Fault(row.name, text, line) for line, text in error.found]
+            parsed[field] = row.instead
         except ValueError as error:
             faults += [Fault(row.name, text) for text in str(error).split("\n")]
             parsed[field] = row.instead

@@ -16,9 +16,10 @@ from service.keys.algorithms import ASYMMETRIC_ALGS, MINT_ALGS
 from service.keys.material import load_private_key, load_public_key
 from service.keys.ring import DAY_S, Margins
 from service.keys.sealing import SealingKeys
+from service.policies.values import Policies, Policy
 from service.records.clients import Client
 from service.records.lifetimes import Lifetimes
-from service.records.scopes import STANDARD_SCOPES, UNREAD_SCOPES, Scopes
+from service.records.scopes import UNREAD_SCOPES, Scopes
 from service.records.sessions import MAX_SESSION_S
 from service.settings import parsers
 from service.storage.urls import DatabaseUrl, parse_database_url
@@ -71,10 +72,19 @@ class Settings:
 
     # minted tokens
     jwt_secret: OctKey | None = _setting("PYLON_JWT_SECRET", parsers.jwt_secret, None, secret=True)
-    jwt_alg: str = _setting("PYLON_JWT_ALG", parsers.one_of(*MINT_ALGS), "HS256")
+    jwt_alg: str = _setting("PYLON_JWT_ALG", parsers.one_of(*MINT_ALGS), parsers.DEFAULT_MINT_ALG)
     jwt_issuer: str | None = _setting("PYLON_JWT_ISSUER", parsers.text, None)
     jwt_audience: str | None = _setting("PYLON_JWT_AUDIENCE", parsers.text, None)
-    jwt_lifetime_s: int = _setting("PYLON_JWT_LIFETIME_SECS", parsers.integer(1, 86_400), 3600)
+    jwt_lifetime_s: int = _setting(
+        "PYLON_JWT_LIFETIME_SECS", parsers.integer(1, 86_400), parsers.DEFAULT_MINT_LIFETIME_S
+    )
+    policies: Policies | None = _setting(
+        "PYLON_POLICIES",
+        parsers.policies,
+        None,
+        beside=("jwt_alg", "jwt_lifetime_s"),
+        instead=Policies({}, unread=True),
+    )
 
     # signing keys
     jwks_rsa_n: int | None = _setting("PYLON_OIDC_JWKS_RSA_N", parsers.modulus, None)
@@ -113,7 +123,7 @@ class Settings:
     own_scopes: Scopes | None = _setting("PYLON_OIDC_SCOPES", parsers.scopes, None, instead=UNREAD_SCOPES)
     # After the scopes: a client's scope is checked by what there is.
     clients: tuple[Client, ...] = _setting(
-        "PYLON_OIDC_CLIENTS", parsers.clients, (), secret=True, beside=("own_scopes",)
+        "PYLON_OIDC_CLIENTS", parsers.clients, (), secret=True, beside=("own_scopes", "policies")
     )
     login_url: str | None = _setting("PYLON_LOGIN_URL", parsers.page_url, None)
     consent_url: str | None = _setting("PYLON_CONSENT_URL", parsers.page_url, None)
@@ -141,7 +151,19 @@ class Settings:
     @property
     def scopes(self) -> Scopes:
         """What there is to ask for."""
-        return self.own_scopes or STANDARD_SCOPES
+        return parsers.with_scopes_of_apis(self.own_scopes, self.policies)
+
+    @property
+    def audiences(self) -> Policies:
+        """The policy of each audience; without a file there is one, as the other settings say."""
+        if self.policies is not None:
+            return self.policies
+        return Policies({self.jwt_audience: Policy(self.jwt_audience, self.jwt_alg, self.jwt_lifetime_s)})
+
+    @property
+    def mint_algs(self) -> frozenset[str]:
+        """Every algorithm that signs for an audience."""
+        return self.audiences.algs
 
     @property
     def lifetimes(self) -> Lifetimes:
@@ -159,7 +181,7 @@ class Settings:
     @property
     def lacks_minted_audience(self) -> bool:
         """Whether nothing would tell an ID token from a minted one: the same key, and no `aud` in the one."""
-        return self.jwt_alg != "HS256" and self.jwt_audience is None
+        return self.policies is None and self.jwt_alg != "HS256" and self.jwt_audience is None
 
     @property
     def public_key(self) -> RSAKey | None:
@@ -186,7 +208,7 @@ class Settings:
     @property
     def margins(self) -> Margins:
         """What keeps a rotation safe, with what the settings say of its length and of tokens."""
-        longest_s = max(self.jwt_lifetime_s, self.id_token_s, self.access_token_s)
+        longest_s = max(self.audiences.longest_s, self.id_token_s, self.access_token_s)
         return Margins(rotation_s=self.key_rotation_days * DAY_S, longest_token_s=longest_s)
 
     @property

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
+from service.settings.policies import policy_oddities
 from service.settings.table import NAMES, Settings
 
 #: What Kubernetes tells every container of a Service whose name begins with "pylon".
@@ -16,9 +17,9 @@ _SERVICE_LINK: Final = re.compile(
 _LINKED_PORT: Final = re.compile(r"(?:tcp|udp|sctp)://.*")
 
 
-def unknown_names(environ: Mapping[str, str]) -> Iterator[str]:
-    """Names that look like a setting and are none, with the nearest one that exists."""
-    known = {*NAMES, *(f"{name}_FILE" for name in NAMES)}
+def unknown_names(environ: Mapping[str, str], *, also: Collection[str] = ()) -> Iterator[str]:
+    """Names that look like a setting and are none, with the nearest one that exists; `also` are known from elsewhere."""
+    known = {*NAMES, *(f"{name}_FILE" for name in NAMES), *also}
     for name in sorted(environ):
         if name.startswith("PYLON_") and name not in known and not _is_service_link(name, environ[name]):
             nearest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.5)
@@ -56,6 +57,8 @@ def oddities(settings: Settings, faulty: set[str]) -> Iterator[str]:
         yield "PYLON_OIDC_JWKS_KID is set, and there is no key to publish under it"
     yield from _odd_keys(settings)
     yield from _shared_client_secrets(settings)
+    if settings.policies is not None and "PYLON_POLICIES" not in faulty:
+        yield from policy_oddities(settings.policies, has_secret=settings.jwt_secret is not None)
     if settings.issuer is not None and settings.allowed_hosts:
         yield "PYLON_ALLOWED_HOSTS has no effect while PYLON_OIDC_ISSUER is set"
 

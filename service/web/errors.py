@@ -23,6 +23,7 @@ import structlog
 from service.logs import describe_error, without_tokens
 from service.protocol.errors import OAuthError
 from service.storage.interface import StoreUnavailable
+from service.subjects import IsAClient
 
 #: Code -> status and constant message.
 ERRORS: Final[Mapping[str, tuple[int, str]]] = {
@@ -38,6 +39,7 @@ ERRORS: Final[Mapping[str, tuple[int, str]]] = {
     "BAD_SIGNATURE": (401, "The signature does not match the timestamp and the body."),
     "REPLAYED": (401, "This signature was used before."),
     "FORBIDDEN": (403, "The admin token is missing or wrong."),
+    "POLICY_REFUSED": (403, "The policy of this audience refuses this session."),
     "CROSS_SITE": (403, "A change made with the session cookie must come from the same origin."),
     "NOT_FOUND": (404, "There is nothing here."),
     "METHOD_NOT_ALLOWED": (405, "This method is not allowed here."),
@@ -77,6 +79,7 @@ class ApiError(Exception):
         hint: what whoever runs this service can do.
         headers: further headers of the answer.
         cause: one word for the log: which rule refused; the code's by default.
+        more: further members of the answer.
     """
 
     def __init__(
@@ -87,12 +90,14 @@ class ApiError(Exception):
         field: str | None = None,
         hint: str | None = None,
         headers: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(code)
         self.code = code
         self.field = field if field is not None and is_harmless(field) else None
         self.hint = hint
         self.headers = headers or {}
+        self.more = more or {}
         self.cause = cause or code.lower()
 
     @property
@@ -111,6 +116,7 @@ def add_error_handlers(app: falcon.App[Any, Any]) -> None:
     app.add_error_handler(StoreUnavailable, _on_store_unavailable)
     app.add_error_handler(ApiError, _on_api_error)
     app.add_error_handler(OAuthError, _on_oauth_error)
+    app.add_error_handler(IsAClient, _on_a_client)
 
 
 def _on_api_error(
@@ -129,13 +135,21 @@ def _on_api_error(
         resp.set_header("WWW-Authenticate", "Bearer")
     for name, value in error.headers.items():
         resp.set_header(name, value)
-    detail = {"code": error.code, "message": message}
+    detail: dict[str, Any] = {"code": error.code, "message": message}
     if error.hint is not None:
         detail["hint"] = error.hint
+    detail |= error.more
     detail["request_id"] = getattr(req.context, "request_id", "")
     resp.status_code = status
     resp.content_type = "application/json"
     resp.data = json.dumps({"error": detail}).encode()
+
+
+def _on_a_client(
+    req: falcon.Request, resp: falcon.Response, _error: IsAClient, params: Mapping[str, Any]
+) -> None:
+    hint = "It is the id of a client, and an API would take the one for the other: give the user another id."
+    _on_api_error(req, resp, ApiError("INVALID_BODY", field="user_id", hint=hint), params)
 
 
 def _on_oauth_error(

@@ -26,11 +26,13 @@ from service.cli import main
 from service.events import UNHEARD
 from service.keys.material import load_private_key
 from service.keys.signing import Keys, build_keyring
+from service.policies.deciding import Asked, Given, decide
+from service.policies.values import MINT, Policy
 from service.protocol import authorize, clients
 from service.protocol.errors import OAuthError
 from service.protocol.id_tokens import mint_id_token
 from service.protocol.metadata import build_metadata
-from service.protocol.tokens import mint_token
+from service.protocol.tokens import sign_token
 from service.records.scopes import SCOPE_CLAIMS, SCOPES
 from service.records.sessions import Session
 from service.records.users import User
@@ -308,7 +310,9 @@ def claims_of(token: str) -> dict[str, Any]:
 def minted_claim_complaints(text: str) -> list[str]:
     """Claims of a minted token that has all of them."""
     ring = build_keyring(mint_alg="RS256", private_key=load_private_key(rsa_pem()))
-    minted = mint_token(SESSION, ring, issuer="i", audience="a", lifetime_s=9, now=0)
+    decided = decide(Policy("a", "RS256", 9), Asked(MINT, "i", 0, session=SESSION))
+    assert isinstance(decided, Given)
+    minted = sign_token(decided, Keys(ring))
     mint = section(text, "`POST /api/auth/jwt`")
     return complaints([name for name in first_codes(mint) if name != "audience"], claims_of(minted.token))
 
@@ -326,7 +330,7 @@ def id_token_claim_complaints(text: str) -> list[str]:
         lifetime_s=9,
         now=0,
     ).token
-    requests = {"authorization_code", "refresh_token"}  # of the table above the claims'
+    requests = {"authorization_code", "refresh_token", "client_credentials"}  # of the table above the claims'
     documented = first_codes(section(text, "`POST, OPTIONS /oidc/token`"))
     return complaints([name for name in documented if name not in requests], claims_of(made))
 

@@ -32,6 +32,7 @@ WALL_CLOCK = frozenset(
         "cli/doctor.py",
         "cli/keys_shown.py",
         "cli/migrate.py",
+        "cli/policy.py",
         "cli/sessions.py",
     }
     | {"cli/serve.py", "cli/sweep.py"}

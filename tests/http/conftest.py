@@ -83,7 +83,7 @@ def _kept_settings(environ: frozenset[tuple[str, str]]) -> Settings:
 
 def settings_of(environ: dict[str, str], folder: Path) -> Settings:
     """The settings of an environment, with that data folder; read anew where a file has a part in it."""
-    if any(name.endswith(("_FILE", "_PATH", "_DIR")) for name in environ):
+    if any(name.endswith(("_FILE", "_PATH", "_DIR", "_POLICIES")) for name in environ):
         return _settings({"PYLON_DATA_DIR": str(folder)} | environ)
     return replace(_kept_settings(frozenset(environ.items())), data_dir=folder)
 

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.keys.signing import Keyring
-from service.protocol.tokens import MintedToken, MintNotConfigured, mint_token
+from service.keys.signing import Keyring, Keys
+from service.policies.deciding import Asked, Given, decide
+from service.policies.values import MINT, Policy
+from service.protocol.tokens import NoKey, SignedToken, sign_token
 from service.records.sessions import Session
 from tests.protocol.forge import OWN_CLAIMS, ring
 from tests.support.cases import each_of
@@ -55,11 +57,17 @@ FORBIDDEN_EXTRAS = {
 
 def _mint(
     session: Session = PLAIN, *, alg: str = "HS256", audience: str | None = None, lifetime_s: int = 3600
-) -> MintedToken:
-    return mint_token(session, ring(alg), issuer=ISSUER, audience=audience, lifetime_s=lifetime_s, now=NOW)
+) -> SignedToken:
+    return sign_token(_decided(session, Policy(audience, alg, lifetime_s)), Keys(ring(alg)))
 
 
-def _claims(minted: MintedToken, alg: str = "HS256") -> dict[str, Any]:
+def _decided(session: Session, policy: Policy) -> Given:
+    decided = decide(policy, Asked(MINT, ISSUER, NOW, session=session))
+    assert isinstance(decided, Given)
+    return decided
+
+
+def _claims(minted: SignedToken, alg: str = "HS256") -> dict[str, Any]:
     key: Any = SECRET if alg == "HS256" else pyjwt.PyJWK(dict(ring().jwks()["keys"][0])).key
     options: Any = {"verify_exp": False, "verify_iat": False, "verify_aud": False}
     claims: dict[str, Any] = pyjwt.decode(minted.token, key, algorithms=[alg], issuer=ISSUER, options=options)
@@ -119,5 +127,5 @@ def test_a_users_claims_set_none_of_the_tokens_own(claim: str) -> None:
 
 def test_without_a_key_nothing_is_minted() -> None:
     """501 `JWT_NOT_CONFIGURED` while HS256 has no secret."""
-    with pytest.raises(MintNotConfigured):
-        mint_token(PLAIN, Keyring("HS256"), issuer=ISSUER, audience=None, lifetime_s=60, now=NOW)
+    with pytest.raises(NoKey):
+        sign_token(_decided(PLAIN, Policy(None, "HS256", 60)), Keys(Keyring("HS256")))

@@ -118,7 +118,7 @@ def test_the_list_has_both_sources(op: Provider) -> None:
         ({"scope": "openid nonsense"}, "scope", "openid"),
         ({"scope": ["openid"]}, "scope", ""),
         ({"grant_types": ["implicit"]}, "grant_types", "authorization_code"),
-        ({"grant_types": ["client_credentials"]}, "grant_types", ""),
+        ({"grant_types": ["password"]}, "grant_types", ""),
         ({"response_types": ["token"]}, "response_types", "code"),
         (
             {"token_endpoint_auth_method": "private_key_jwt"},

@@ -155,7 +155,7 @@ BAD: dict[str, list[Any]] = {
         ["client_secret_basic"],
         {},
     ],
-    "grant_types": [None, "authorization_code", ["implicit"], ["client_credentials"], [None], [["a"]]],
+    "grant_types": [None, "authorization_code", ["implicit"], ["password"], [None], [["a"]]],
     "response_types": [None, "code", [], ["token"], ["code", "code"], ["code id_token"]],
     "scope": [*NO_TEXT, ["openid"], "openid admin", "openid,profile", "OpenID"],
     "client_name": NO_TEXT,

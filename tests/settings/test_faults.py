@@ -307,6 +307,7 @@ FAULTY: dict[str, str] = {
     "PYLON_JWT_ISSUER": "\x00",
     "PYLON_JWT_AUDIENCE": "\x00",
     "PYLON_JWT_LIFETIME_SECS": "0",
+    "PYLON_POLICIES": "/nowhere/policies.toml",
     "PYLON_OIDC_JWKS_RSA_N": "x",
     "PYLON_OIDC_JWKS_RSA_E": "x",
     "PYLON_OIDC_JWKS_KID": " ",

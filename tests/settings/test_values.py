@@ -19,6 +19,7 @@ DEFAULTS: dict[str, Any] = {
     "PYLON_JWT_ISSUER": None,
     "PYLON_JWT_AUDIENCE": None,
     "PYLON_JWT_LIFETIME_SECS": 3600,
+    "PYLON_POLICIES": None,
     "PYLON_OIDC_JWKS_RSA_N": None,
     "PYLON_OIDC_JWKS_RSA_E": 65537,
     "PYLON_OIDC_JWKS_KID": None,
@@ -78,6 +79,7 @@ GOOD: dict[str, list[str]] = {
     "PYLON_JWT_ISSUER": ["https://id.example.com/", "urn:app", "my app"],
     "PYLON_JWT_AUDIENCE": ["https://api.example.com", "api"],
     "PYLON_JWT_LIFETIME_SECS": ["1", "60", "86400"],
+    "PYLON_POLICIES": ["<policies>"],
     "PYLON_OIDC_JWKS_RSA_N": ["<modulus>"],
     "PYLON_OIDC_JWKS_RSA_E": ["AQAB", "Aw", "EQ"],
     "PYLON_OIDC_JWKS_KID": ["k", "2026-11", "a" * 255],
@@ -172,6 +174,7 @@ BAD: dict[str, list[str]] = {
     "PYLON_JWT_ISSUER": ["a\nb", "a\tb", "\x7f", "a" * 256, "\x00"],
     "PYLON_JWT_AUDIENCE": ["a\nb", "\u202e\u0000", "a" * 256],
     "PYLON_JWT_LIFETIME_SECS": [*NO_SECONDS, "86401"],
+    "PYLON_POLICIES": ["<folder>", "<missing>", "<empty file>", "\x00"],
     "PYLON_OIDC_JWKS_RSA_N": [
         "AQAB",
         "<modulus>=",
@@ -337,7 +340,9 @@ def _write(folder: Path, value: str) -> str:
     readable = folder / "readable.pem"
     readable.write_text(rsa_pem())
     readable.chmod(0o640)
+    (policies := folder / "policies.toml").write_text('[audience.api]\nalg = "HS256"\n')
     whole = {
+        "<policies>": lambda: str(policies),
         "<pem>": rsa_pem,
         "<pem in one line>": lambda: rsa_pem().replace("\n", "\\n"),
         "<pem cut>": lambda: rsa_pem()[:-200],
@@ -391,7 +396,11 @@ def test_a_bad_value_is_one_fault_with_its_remedy(tmp_path: Path, name: str, val
     assert "\n" not in line and line.isprintable()
     wrong, separator, remedy = reading.faults[0].text.partition("; ")
     assert wrong and separator and remedy
-    if len(written) > 12 and name != "PYLON_OIDC_ISSUER" and not name.endswith(("PATH", "DIR", "ORIGINS")):
+    if (
+        len(written) > 12
+        and name != "PYLON_OIDC_ISSUER"
+        and not name.endswith(("PATH", "DIR", "ORIGINS", "POLICIES"))
+    ):
         assert written not in line
 
 

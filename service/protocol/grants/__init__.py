@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from service.keys.signing import Keys
+from service.policies.values import Policies
 from service.protocol.errors import OAuthError, Reused
-from service.protocol.grants import authorization_code, refresh_token
+from service.protocol.grants import authorization_code, client_credentials, refresh_token
 from service.protocol.grants.base import GrantType, TokenRequest
 from service.protocol.grants.issuing import Issuing
 
-GRANT_TYPES: Final[tuple[GrantType, ...]] = (authorization_code.TYPE, refresh_token.TYPE)
+GRANT_TYPES: Final = (authorization_code.TYPE, refresh_token.TYPE, client_credentials.TYPE)
 GIVEN_BY_DEFAULT: Final = tuple(each.name for each in GRANT_TYPES if each.given_by_default)
 _BY_NAME: Final = {each.name: each for each in GRANT_TYPES}
 
@@ -46,7 +47,7 @@ def exchange(request: TokenRequest, issuing: Issuing) -> dict[str, Any]:
     Raises:
         OAuthError: what the grant type or one of the rules here refuses.
     """
-    grant_type = _grant_type(request)
+    grant_type = _grant_type(request, issuing.policies)
     _check_key(grant_type, request, issuing.keys)
     try:
         return grant_type.exchange(request, issuing)
@@ -56,9 +57,9 @@ def exchange(request: TokenRequest, issuing: Issuing) -> dict[str, Any]:
         raise
 
 
-def _grant_type(request: TokenRequest) -> GrantType:
+def _grant_type(request: TokenRequest, policies: Policies) -> GrantType:
     name = request.required("grant_type")
-    if name not in _BY_NAME:
+    if name not in _BY_NAME or not _BY_NAME[name].is_served(policies):
         raise OAuthError(
             "unsupported_grant_type", "This grant type is not supported.", cause="grant_type_unknown"
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from service.events import CodeReused, RefreshTokenReused
+from service.policies.values import Policies
 from service.protocol.errors import OAuthError, Reused
 from service.protocol.grants.issuing import Issuing
 from service.records.clients import Client
@@ -56,12 +57,14 @@ class GrantType:
         given_by_default: whether a client has it whose metadata names no grant types.
         needs_id_token_key: whether its answer may hold an ID token.
         exchange: turns a request into the members of the answer; raises `OAuthError`.
+        is_served: whether there is anything to have by it, as the policies of the audiences say.
     """
 
     name: str
     given_by_default: bool
     needs_id_token_key: bool
     exchange: Callable[[TokenRequest, Issuing], dict[str, Any]]
+    is_served: Callable[[Policies], bool] = lambda _policies: True
 
 
 INVALID_GRANT: Final = "The code or refresh token is invalid, expired, used, or not for this client."

@@ -7,6 +7,7 @@ Spec: RFC 6749 §5.1, §6; OpenID Connect Core 1.0 §3.1.3.3, §12
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from service import handles
 from service.events import Events
 from service.keys.signing import Keys
 from service.notices import Notices
+from service.policies.values import Policies
 from service.protocol.id_tokens import mint_id_token
 from service.records.clients import Client, claims_now
 from service.records.grants import AccessToken, Grant, Grants, RefreshToken, Rotation
@@ -32,6 +34,8 @@ class Issuing:
         lifetimes: of tokens.
         notices: tells the operator what a client lacks.
         events: tell what was stolen.
+        policies: say what a token for an audience holds.
+        check_revocable: refuses while what is given out could not be taken back.
     """
 
     grants: Grants
@@ -40,6 +44,8 @@ class Issuing:
     lifetimes: Lifetimes
     notices: Notices
     events: Events
+    policies: Policies
+    check_revocable: Callable[[], None]
 
     def with_access_token(
         self, grant: Grant, scope: tuple[str, ...], secret: str, *, now: int

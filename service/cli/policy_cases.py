@@ -1,0 +1,149 @@
+"""What the commands about policies decide, as the service would: one token, or the cases of a file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from service.cli.common import fail_configuration
+from service.clients import Clients
+from service.issuer import FALLBACK_ISSUER
+from service.policies.cases import Case
+from service.policies.deciding import Asked, Given, Refused, decide
+from service.policies.values import CLIENT_WAYS, MINT, Policies
+from service.records.clients import SECRET_METHODS, Client, ClientSecret
+from service.records.sessions import Session, new_session
+from service.resources.sign_in_request import SignInRequest
+from service.settings import Fault, Settings
+from service.settings.policies import SETTING
+from service.startup import open_store
+from service.storage.interface import Store, StoreUnavailable
+from service.web.bodies import parse_model
+from service.web.errors import ApiError
+
+
+def decided_for(settings: Settings, audience: str, asked: Asked) -> Given | Refused:
+    """What the service decides that has these settings, whose issuer is the one of `asked` where it does not hang on `Host`."""
+    policies = settings.audiences
+    found = policies.to_mint(audience) if asked.way == MINT else policies.of_resource(audience)
+    if found is None:
+        known = audience in policies.tables or policies.of_resource(audience) is not None
+        return Refused("grants" if known else "audience")
+    return decide(
+        found,
+        Asked(asked.way, issuer_of(settings, asked.way), asked.now, asked.session, asked.client, asked.scope),
+    )
+
+
+def issuer_of(settings: Settings, way: str) -> str:
+    """The `iss`; where it comes from `Host`, the one for a request without."""
+    own = settings.issuer or FALLBACK_ISSUER
+    return settings.jwt_issuer or own if way == MINT else own
+
+
+def session_of(body: bytes, settings: Settings, *, now: int) -> Session:
+    """The session that a body of a session request would begin.
+
+    Raises:
+        click.UsageError: when it is none.
+    """
+    try:
+        request = parse_model(SignInRequest, body)
+        sign_in = request.sign_in(now=now, max_lifetime_s=settings.session_lifetime_s)
+    except ApiError as error:
+        at = f" at {error.field}" if error.field else ""
+        raise click.UsageError(f"The body of a session request is wrong{at}.") from None
+    return new_session(sign_in, lifetime_s=settings.session_lifetime_s, now=now)
+
+
+def result(
+    settings: Settings, policies: Policies, clients: Clients | None, case: Case, number: int, *, now: int
+) -> dict[str, Any]:
+    """How one case came out: where it stands, what it asks for, and how what was decided differs."""
+    session: Session | None = None
+    if case.user is not None:
+        try:
+            session = session_of(json.dumps(case.user).encode(), settings, now=now)
+        except (click.ClickException, TypeError) as error:
+            why = error.message if isinstance(error, click.ClickException) else "it is no JSON"
+            text = f"{policies.file}, line {case.line}: [[case]] {number}, user: is no body of a session request ({why})"
+            fail_configuration([Fault(SETTING, text, case.line)])
+    client = (
+        None if case.client is None else _client_of_case(settings, clients, case.client, case.grant, now=now)
+    )
+    asked = Asked(case.grant, "", now, session=session, client=client, scope=case.scope)
+    decided = decided_for(settings, case.audience, asked)
+    return {
+        "line": case.line,
+        "audience": case.audience,
+        "grant": case.grant,
+        "differs": difference(case, decided),
+    }
+
+
+def difference(case: Case, decided: Given | Refused) -> str | None:
+    """How what was decided differs from what the case says; None where it does not."""
+    if isinstance(decided, Refused):
+        if case.refuse == decided.rule:
+            return None
+        return f"refused by {decided.rule}" + (
+            f", not by {case.refuse}" if case.refuse else ", and not given"
+        )
+    if case.refuse is not None:
+        return f"given, and not refused by {case.refuse}"
+    for name, value in (case.expect or {}).items():
+        if name not in decided.claims:
+            return f"has no {name}"
+        if not _same(decided.claims[name], value):
+            return f"{name} is {json.dumps(decided.claims[name])}, and not {json.dumps(value)}"
+    return None
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values of JSON are the same: true is no 1 there."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+def directory(settings: Settings, store: Store) -> Clients:
+    """The clients of the settings."""
+    return Clients(
+        settings.clients,
+        store,
+        minted_audience=settings.jwt_audience,
+        mint_alg=settings.jwt_alg,
+        scopes=settings.scopes,
+    )
+
+
+@contextlib.contextmanager
+def clients_of(settings: Settings) -> Iterator[Clients | None]:
+    """The clients, where the database can be asked."""
+    store = open_store(settings)
+    try:
+        yield directory(settings, store)
+    finally:
+        store.close()
+
+
+def _client_of_case(
+    settings: Settings, clients: Clients | None, client_id: str, way: str, *, now: int
+) -> Client:
+    """The client of that id; where none is registered, or nobody can be asked, one as a case means it."""
+    if clients is not None:
+        with contextlib.suppress(StoreUnavailable):
+            if (known := clients.find(client_id, now=now)) is not None:
+                return known
+    return Client(
+        client_id,
+        (),
+        "environment",
+        secrets=(ClientSecret(""),),
+        token_endpoint_auth_method=SECRET_METHODS[0],
+        grant_types=(way,) if way in CLIENT_WAYS else (),
+        scope=settings.scopes.known,
+        scopes=settings.scopes,
+    )

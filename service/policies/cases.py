@@ -1,0 +1,98 @@
+"""What a policy file itself says that must come of it: `[[case]]`, for `pylon-oidc policy test`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from service.policies.members import Member, Wrong, table_schema
+from service.policies.values import CLIENT_CREDENTIALS, MINT, WAYS
+
+_EXAMPLE: Final = '{user_id = "ada", roles = ["admin"]}'
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One case.
+
+    Attributes:
+        audience: whose token is asked for.
+        grant: by which way.
+        user: the body of a session request; None where a client asks for itself.
+        client: the id of the client that asks; None where there is none.
+        scope: the words that are asked for; None: nothing is said.
+        expect: claims that must be there with these values; None: it must be refused.
+        refuse: the rule that must refuse it.
+        line: where it stands in the file.
+    """
+
+    audience: str
+    grant: str
+    user: Mapping[str, Any] | None = None
+    client: str | None = None
+    scope: tuple[str, ...] | None = None
+    expect: Mapping[str, Any] | None = None
+    refuse: str | None = None
+    line: int = 0
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str or not value:
+        raise Wrong(((), "is no text; write it in quotes"))
+    return value
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if type(value) is not dict:
+        raise Wrong(((), f"is no table; write {_EXAMPLE}"))
+    return dict(value)
+
+
+def _way(value: Any) -> str:
+    if value not in WAYS:
+        raise Wrong(((), f"is none of its values; write {' or '.join(WAYS)}"))
+    return str(value)
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    if type(value) is str:
+        return tuple(filter(None, value.split(" ")))
+    if type(value) is list and all(type(entry) is str for entry in value):
+        return tuple(value)
+    raise Wrong(((), 'is no scope; write "reports:read reports:write"'))
+
+
+_TEXT: Final = {"type": "string", "minLength": 1}
+_STRINGS: Final = {"type": "array", "items": {"type": "string"}}
+
+CASE: Final[Mapping[str, Member]] = {
+    "audience": Member(_text, _TEXT, "Whose token is asked for: the name of a table of this file."),
+    "grant": Member(
+        _way,
+        {"enum": list(WAYS)},
+        "By which way. Default: mint with a user, client_credentials with a client alone.",
+    ),
+    "user": Member(_object, {"type": "object"}, "Who is signed in: the body of a session request."),
+    "client": Member(_text, _TEXT, "The id of the client that asks."),
+    "scope": Member(_words, {"anyOf": [{"type": "string"}, _STRINGS]}, "What is asked for."),
+    "expect": Member(_object, {"type": "object"}, "Claims that the token must hold, with these values."),
+    "refuse": Member(_text, _TEXT, "The rule that must refuse it, as require.acr."),
+}
+CASE_SCHEMA: Final = table_schema(CASE, whole=("audience",))
+
+
+def make_case(values: Mapping[str, Any], line: int) -> Case:
+    """A case of its members.
+
+    Raises:
+        Wrong: where they do not agree.
+    """
+    if "audience" not in values:
+        raise Wrong(((), "audience is missing; write the name of a table"))
+    if ("expect" in values) == ("refuse" in values):
+        raise Wrong(((), "has not exactly one of expect and refuse; write one of them"))
+    if "user" not in values and "client" not in values:
+        raise Wrong(((), "has neither a user nor a client; write one of them"))
+    given = {"grant": MINT if "user" in values else CLIENT_CREDENTIALS, "line": line}
+    return Case(**{**given, **values})

@@ -1,0 +1,184 @@
+"""What a token for an audience holds, or which rule refuses it: one function, which the endpoints and the commands call.
+
+Pure: time and issuer are arguments, what is random (`jti`) is added by the one who signs.
+
+Spec: RFC 7519 §4.1; RFC 9068 §2.2; RFC 9470 §3 (what to ask the user for)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from service.policies.values import CLIENT_CREDENTIALS, MINT, Policy, Require
+from service.records.clients import Client
+from service.records.sessions import Session
+
+_NOTHING_REQUIRED: Final = Require()
+_OF_THE_SESSION: Final = frozenset({"roles", "tenant_id", "acr", "amr", "auth_time"})
+#: The rules that another sign-in can meet.
+_BY_SIGNING_IN: Final = frozenset({"acr", "amr", "max_session_age_s"})
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked for.
+
+    Attributes:
+        way: by which way, one of `service.policies.values.WAYS`.
+        issuer: the `iss`, byte for byte.
+        now: Unix s.
+        session: who is signed in, for the ways that have a user.
+        client: who asks, for the ways that have a client.
+        scope: which words; None: nothing is said.
+    """
+
+    way: str
+    issuer: str
+    now: int
+    session: Session | None = None
+    client: Client | None = None
+    scope: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A token that may be given: what it holds, but for its `jti`.
+
+    Attributes:
+        policy: of its audience; says by what it is signed.
+        typ: of its header.
+        claims: its payload.
+        expires_at, expires_in: Unix s, and s from now.
+        scope: the words that it holds.
+    """
+
+    policy: Policy
+    typ: str
+    claims: dict[str, Any]
+    expires_at: int
+    expires_in: int
+    scope: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A token that is not given.
+
+    Attributes:
+        rule: which rule refuses: `grants` (not by this way), `grant_types` (not a client of this way), `clients` (not
+            this client), `scopes` (a word that it may not have), or `require.…`.
+        step_up: what to ask the user for, where another sign-in would do (RFC 9470's words).
+    """
+
+    rule: str
+    step_up: Mapping[str, Any] = field(default_factory=dict)
+
+
+def decide(policy: Policy, asked: Asked) -> Given | Refused:
+    """Decide what is given for an audience.
+
+    Args:
+        policy: of the audience.
+        asked: by whom, by which way, and when.
+    """
+    if asked.way not in policy.grants:
+        return Refused("grants")
+    if asked.way == MINT and asked.session is not None:
+        return _for_a_session(policy, asked, asked.session)
+    if asked.way == CLIENT_CREDENTIALS and asked.client is not None:
+        return _for_a_client(policy, asked, asked.client)
+    return Refused("grants")
+
+
+def _for_a_session(policy: Policy, asked: Asked, session: Session) -> Given | Refused:
+    if policy.require is not _NOTHING_REQUIRED and (
+        unmet := unmet_requirement(policy.require, session, asked.now)
+    ):
+        return Refused(f"require.{unmet}", step_up(policy.require, unmet))
+    now = asked.now
+    expires_at = min(now + policy.lifetime_s, session.expires_at)  # a token never outlives its session
+    # The protocol's own come last: nothing stands in their place.
+    claims = user_claims(policy, session)
+    claims |= {"iss": asked.issuer, "sub": session.user_id, "iat": now, "exp": expires_at, "sid": session.sid}
+    if policy.audience is not None:
+        claims["aud"] = policy.audience
+    return Given(policy, policy.typ_by(MINT), claims, expires_at, expires_at - now)
+
+
+def _for_a_client(policy: Policy, asked: Asked, client: Client) -> Given | Refused:
+    if client.is_public or CLIENT_CREDENTIALS not in client.grant_types:
+        return Refused("grant_types")
+    if not may_ask(policy, client):
+        return Refused("clients")
+    allowed = tuple(word for word in policy.scopes if word in client.scope)
+    if asked.scope is not None and (not asked.scope or not set(asked.scope) <= set(allowed)):
+        return Refused("scopes")
+    scope = tuple(word for word in allowed if asked.scope is None or word in asked.scope)
+    now, expires_at = asked.now, asked.now + policy.lifetime_s
+    claims: dict[str, Any] = {
+        **policy.static,
+        "iss": asked.issuer,
+        "sub": client.client_id,
+        "aud": policy.audience,
+        "client_id": client.client_id,
+        "iat": now,
+        "exp": expires_at,
+    }
+    if scope:
+        claims["scope"] = " ".join(scope)
+    return Given(policy, policy.typ_by(CLIENT_CREDENTIALS), claims, expires_at, policy.lifetime_s, scope)
+
+
+def may_ask(policy: Policy, client: Client) -> bool:
+    """Whether a client may ask for tokens of this audience at all."""
+    return policy.clients is None or client.client_id in policy.clients
+
+
+def user_claims(policy: Policy, session: Session) -> dict[str, Any]:
+    """The claims of the user that go in, under their names there, and the fixed ones; what is not known is not there."""
+    claims = dict(policy.static)
+    for claim, name in policy.named_claims:
+        if claim in _OF_THE_SESSION:
+            value = getattr(session, claim)
+            value = list(value) or None if type(value) is tuple else value
+        else:
+            value = session.claims.get(claim)
+            value = session.attributes.get(claim) if value is None else value
+        if value is not None:
+            claims[name] = value
+    return claims
+
+
+def unmet_requirement(require: Require, session: Session, now: int) -> str | None:
+    """The first member of `require` that a session does not meet; first what no other sign-in of this user changes."""
+    checks = (
+        ("tenant_id", not require.tenant_id or session.tenant_id in require.tenant_id),
+        ("roles", not require.roles or not set(require.roles).isdisjoint(session.roles)),
+        ("email_verified", not require.email_verified or session.claims.get("email_verified") is True),
+        ("acr", not require.acr or session.acr in require.acr),
+        ("amr", set(require.amr) <= set(session.amr)),
+        (
+            "max_session_age_s",
+            require.max_session_age_s is None or now - session.auth_time <= require.max_session_age_s,
+        ),
+    )
+    return next((name for name, is_met in checks if not is_met), None)
+
+
+def step_up(require: Require, unmet: str) -> dict[str, Any]:
+    """What to ask the user for, so that the next sign-in meets all of it; nothing where no sign-in would.
+
+    Spec: RFC 9470 §3. It has no word for methods: there the user signs in again.
+    """
+    if unmet not in _BY_SIGNING_IN:
+        return {}
+    asked: dict[str, Any] = {}
+    if require.acr:
+        asked["acr_values"] = list(require.acr)
+    if require.max_session_age_s is not None:
+        asked["max_age"] = require.max_session_age_s
+    if unmet == "amr" and not require.acr:
+        asked["max_age"] = 0
+    return asked

@@ -1,0 +1,204 @@
+"""A policy: what tokens for one audience are, and all policies of a service; frozen.
+
+Spec: RFC 8707 §2 (a resource is an absolute URI), RFC 9068 §2.1 (`at+jwt`)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+from service.keys.material import HmacKey
+from service.policies.lines import Path, line_of
+
+#: By which ways a token may be had.
+MINT: Final = "mint"
+CLIENT_CREDENTIALS: Final = "client_credentials"
+WAYS: Final = (MINT, "authorization_code", CLIENT_CREDENTIALS, "token_exchange")
+#: Those by which a client asks.
+CLIENT_WAYS: Final = frozenset(WAYS[1:])
+#: Those that this version serves; of the others the start warns.
+SERVED_WAYS: Final = frozenset({MINT, CLIENT_CREDENTIALS})
+_ABSOLUTE_URI: Final = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*:[\x21\x23-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e]+"
+)
+_ORIGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]+")
+
+
+def is_resource(audience: str) -> bool:
+    """Whether a client can name the audience: an absolute URI without a fragment (RFC 8707 §2)."""
+    return _ABSOLUTE_URI.fullmatch(audience) is not None and "#" not in audience
+
+
+@dataclass(frozen=True, slots=True)
+class Require:
+    """What a sign-in must have been, and its user must be.
+
+    Attributes:
+        acr: one of these.
+        amr: all of these.
+        max_session_age_s: at most so long ago, in s, counted from `auth_time`.
+        roles: any of these.
+        tenant_id: one of these.
+        email_verified: whether the email address must be verified.
+    """
+
+    acr: tuple[str, ...] = ()
+    amr: tuple[str, ...] = ()
+    max_session_age_s: int | None = None
+    roles: tuple[str, ...] = ()
+    tenant_id: tuple[str, ...] = ()
+    email_verified: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """To which algorithm an audience moves, and how many of a hundred tokens are signed by it already."""
+
+    to: str
+    percent: int
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a token for one audience is.
+
+    Attributes:
+        audience: its `aud`; None where the service has no policies and no audience.
+        alg: it is signed by that.
+        lifetime_s: lives so long at most, in s.
+        grants: the ways by which it may be had.
+        clients: which may ask, for the ways that have a client; None: those that the operator registered.
+        strangers: whether clients may ask that the operator did not register.
+        scopes: the words of this API.
+        scope_descriptions: what the consent page says of each.
+        exchange_scopes: the words that a minted token or an ID token counts as holding when it is exchanged.
+        claims: which claims of the user go in.
+        rename: claim -> the name that it has in the token.
+        static: claims that are always there.
+        require: what must hold for it.
+        typ: the header's `typ`; None: by the way.
+        migrate: where it moves to.
+        secret_file, secret_env: where the HS256 secret of this audience alone is.
+        secret: that secret; None: the one of the service.
+    """
+
+    audience: str | None
+    alg: str
+    lifetime_s: int
+    grants: tuple[str, ...] = (MINT,)
+    clients: tuple[str, ...] | None = None
+    strangers: bool = False
+    scopes: tuple[str, ...] = ()
+    scope_descriptions: Mapping[str, str] = field(default_factory=dict)
+    exchange_scopes: tuple[str, ...] = ()
+    claims: tuple[str, ...] = ("roles", "tenant_id")
+    rename: Mapping[str, str] = field(default_factory=dict)
+    static: Mapping[str, Any] = field(default_factory=dict)
+    require: Require = Require()
+    typ: str | None = None
+    migrate: Migration | None = None
+    secret_file: str | None = None
+    secret_env: str | None = None
+    secret: HmacKey | None = field(default=None, repr=False)
+
+    @cached_property
+    def named_claims(self) -> tuple[tuple[str, str], ...]:
+        """Each claim of the user that goes in, with the name that it has there."""
+        return tuple((claim, self.rename.get(claim, claim)) for claim in self.claims)
+
+    def typ_by(self, way: str) -> str:
+        """The header's `typ` of a token that was had by this way."""
+        return self.typ or ("at+jwt" if way in CLIENT_WAYS else "JWT")
+
+    @cached_property
+    def typs(self) -> frozenset[str]:
+        """Every `typ` that its tokens have."""
+        return frozenset(self.typ_by(way) for way in self.grants)
+
+
+@dataclass(frozen=True)
+class Policies:
+    """The policies of a service.
+
+    Attributes:
+        tables: audience -> its policy, in the order of the file.
+        cases: what the file says that must come of it, as `service.policies.cases` reads it.
+        file: its path; empty where there is none.
+        lines: on which line each key of it stands.
+        unread: the file could not be read: nothing can be called unknown.
+    """
+
+    tables: Mapping[str | None, Policy]
+    cases: Sequence[Any] = ()
+    file: str = ""
+    lines: Mapping[Path, int] = field(default_factory=dict, repr=False)
+    unread: bool = False
+
+    def to_mint(self, audience: str | None) -> Policy | None:
+        """The policy of an audience that a session may mint for; None for any other."""
+        policy = self.tables.get(audience)
+        return policy if policy is not None and MINT in policy.grants else None
+
+    def of_resource(self, resource: str) -> Policy | None:
+        """The policy of a resource; an origin is named with a slash too, nothing else is another spelling.
+
+        Spec: RFC 8707 §2
+        """
+        policy = self.tables.get(resource)
+        if policy is None and resource.endswith("/") and _ORIGIN.fullmatch(resource[:-1]):
+            policy = self.tables.get(resource[:-1])
+        return policy if policy is not None and is_resource(resource) else None
+
+    @property
+    def sole(self) -> Policy | None:
+        """The policy of all tokens where there is no file."""
+        return None if self.file else next(iter(self.tables.values()), None)
+
+    def served_by(self, way: str) -> bool:
+        """Whether a token for some audience may be had by this way."""
+        return any(way in policy.grants for policy in self.tables.values())
+
+    @cached_property
+    def audiences(self) -> frozenset[str]:
+        """Every audience that has a name."""
+        return frozenset(audience for audience in self.tables if audience is not None)
+
+    @cached_property
+    def scopes(self) -> tuple[str, ...]:
+        """The words of every API, each once."""
+        return tuple(dict.fromkeys(word for policy in self.tables.values() for word in policy.scopes))
+
+    @cached_property
+    def algs(self) -> frozenset[str]:
+        """Every algorithm that signs for an audience."""
+        return frozenset(policy.alg for policy in self.tables.values())
+
+    @cached_property
+    def longest_s(self) -> int:
+        """The longest life of a token, in s."""
+        return max((policy.lifetime_s for policy in self.tables.values()), default=0)
+
+    def place(self, audience: str, *member: str) -> tuple[int, str]:
+        """The line of a member of an audience's table, where it is said for it or by default; and its name in words."""
+        own: Path = ("audience", audience, *member)
+        default: Path = ("default", *member)
+        at = default if member and own[:3] not in self.lines and default[:2] in self.lines else own
+        return line_of(self.lines, at), named(table_name(audience), member)
+
+
+#: There is no audience at all.
+NO_POLICIES: Final = Policies({})
+
+
+def named(table: str, member: Sequence[str | int]) -> str:
+    """A table and a member of it, in words."""
+    return ", ".join([table, ".".join(map(str, member))] if member else [table])
+
+
+def table_name(audience: str) -> str:
+    """How an audience's table is headed in the file."""
+    return '[audience."' + audience.replace("\\", "\\\\").replace('"', '\\"') + '"]'

@@ -1,0 +1,125 @@
+"""The policy file among the settings: the secrets that it names, and what is odd in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from service.keys import material as keys
+from service.policies.values import SERVED_WAYS, Policies, Policy, table_name
+from service.settings.carried import carried, without_newline
+from service.settings.faults import Fault
+from service.settings.table import Settings
+
+SETTING: Final = "PYLON_POLICIES"
+
+
+def fault_of(policies: Policies, audience: str, member: str, text: str) -> Fault:
+    """A fault of a member of an audience's table, or of the table where it names none; with file, line and table."""
+    line, place = policies.place(audience, *([member] if member else []))
+    return Fault(SETTING, f"{policies.file}, line {line}: {place}: {text}", line)
+
+
+def named_secrets(policies: Policies | None) -> frozenset[str]:
+    """The environment variables that the tables name."""
+    tables = () if policies is None else policies.tables.values()
+    return frozenset(policy.secret_env for policy in tables if policy.secret_env is not None)
+
+
+def with_secrets(
+    settings: Settings, policies: Policies, environ: Mapping[str, str]
+) -> tuple[Settings, list[Fault]]:
+    """The settings with each audience's own secret, from its file or its environment variable; and what is wrong there."""
+    faults: list[Fault] = []
+    tables = dict(policies.tables)
+    for audience, policy in policies.tables.items():
+        member = "secret_file" if policy.secret_file is not None else "secret_env"
+        try:
+            text = _secret_of(policy, policies.file, environ)
+            if text is not None:
+                tables[audience] = replace(policy, secret=keys.load_secret(text))
+        except ValueError as error:
+            faults.append(fault_of(policies, audience or "", member, str(error)))
+    return replace(settings, policies=replace(policies, tables=tables)), faults
+
+
+def _secret_of(policy: Policy, file: str, environ: Mapping[str, str]) -> bytes | None:
+    """The secret that a table names.
+
+    Raises:
+        ValueError: with what is wrong; what to write instead.
+    """
+    if policy.secret_file is not None:
+        path = Path(file).parent / policy.secret_file
+        try:
+            text = without_newline(path.read_bytes())
+        except (OSError, ValueError) as exc:
+            reason = getattr(exc, "strerror", None) or "it is not UTF-8 text"
+            raise ValueError(
+                f"the file cannot be read ({reason}); write the path of a readable file, from the folder of this one"
+            ) from None
+    elif policy.secret_env is not None:
+        text = environ.get(policy.secret_env, "")
+    else:
+        return None
+    if not text:
+        raise ValueError("there is nothing in it; put 32 random bytes at least there: openssl rand -hex 32")
+    if added := carried(text):
+        raise ValueError(f"the secret there {added}")
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            "the secret there is not UTF-8; put a random one there: openssl rand -hex 32"
+        ) from None
+
+
+def policy_oddities(policies: Policies, *, has_secret: bool) -> Iterator[str]:
+    """What is allowed in a policy file, and odd.
+
+    Args:
+        policies: the file.
+        has_secret: whether there is a `PYLON_JWT_SECRET`.
+    """
+    named = {audience: policy for audience, policy in policies.tables.items() if audience is not None}
+    for audience, policy in named.items():
+        for way in policy.grants:
+            if way not in SERVED_WAYS:
+                yield _odd(
+                    policies,
+                    audience,
+                    "grants",
+                    f"{way} is not served by this version: no token is had by it",
+                )
+        if policy.migrate is not None:
+            yield _odd(
+                policies,
+                audience,
+                "migrate",
+                f"is not served by this version: all tokens are signed by {policy.alg}",
+            )
+        if policy.alg == "HS256" and policy.secret is None and not has_secret:
+            yield _odd(
+                policies,
+                audience,
+                "",
+                "HS256 has no secret: no token is signed until secret_file, secret_env or PYLON_JWT_SECRET is set",
+            )
+    shared: dict[bytes | None, list[str]] = {}
+    for audience, policy in named.items():
+        if policy.alg == "HS256":
+            shared.setdefault(None if policy.secret is None else policy.secret.raw_value, []).append(audience)
+    for secret, audiences in shared.items():
+        if len(audiences) > 1 and (secret is not None or has_secret):
+            tables = ", ".join(map(table_name, audiences))
+            whose = "PYLON_JWT_SECRET" if secret is None else "one secret"
+            yield (
+                f"{SETTING}: {policies.file}: {tables} share {whose}, so each service can make tokens for the others; "
+                "write secret_file in each"
+            )
+
+
+def _odd(policies: Policies, audience: str, member: str, text: str) -> str:
+    return str(fault_of(policies, audience, member, text))
