@@ -1,8 +1,7 @@
 """What has happened, as typed frozen values, and who hears of it.
 
-An event is sent once what it tells of is stored, and never for anything that was not. Whoever listens may fail: that is
-counted and logged, and changes nothing. So what must be as durable as the change is no listener: it is a record in the
-transaction of the change.
+An event is sent once its change is stored, and never for one that was not. A listener that fails is counted and logged,
+and changes nothing. So what must be as durable as the change is no listener: it is a record in the same transaction.
 
 Owns: which events there are, who listens.
 Never touches: the store, requests.
@@ -149,12 +148,12 @@ def into_log(event: Event) -> None:
     getattr(_log, event.level)(event.name, **known)
 
 
-#: Whoever shall hear of what happens: a function above, and its name here.
+#: All that hear of what happens: a function above, and its name here.
 LISTENERS: Final[tuple[Listener, ...]] = (into_log,)
 
 
 class Events:
-    """Sends events to whoever listens.
+    """Sends events to listeners.
 
     Args:
         listeners: in their order; none: nobody hears.
@@ -167,7 +166,7 @@ class Events:
         self.failed = 0
 
     def send(self, event: Event) -> None:
-        """Tell it. Whatever a listener does, what happened has happened."""
+        """Tell every listener. None of them decides anything."""
         for listener in self._listeners:
             try:
                 listener(event)

@@ -1,4 +1,4 @@
-"""Every line of the log that comes of a request has its id, and no line has that of another, whoever serves it."""
+"""Every line of the log that comes of a request has its id, and no line has that of another, on either server."""
 
 from __future__ import annotations
 
