@@ -119,7 +119,10 @@ def read_by_people() -> dict[str, str]:
     for name in ("SECURITY.md", "examples/relying_party/README.md"):
         found[name] = words_of_page((PROJECT / name).read_text(encoding="utf-8"))
     edited = [
-        path for folder in ("deploy", "nginx") for path in (PROJECT / folder).rglob("*") if path.is_file()
+        path
+        for folder in ("deploy", "nginx")
+        for path in (PROJECT / folder).rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
     ]
     for path in (*edited, PROJECT / "Makefile", PROJECT / "Procfile"):
         found[str(path.relative_to(PROJECT))] = words_of_comments(path.read_text(encoding="utf-8"))

@@ -82,7 +82,7 @@ def test_what_a_client_is_registered_with_is_read_inside(well: Running, client: 
 
 
 def test_a_finding_is_an_object_with_all_that_the_page_says(ill: Running) -> None:
-    """CONTRACT §10: url, issuer, checked, findings; each with what was seen, expected, its fix and its page; exit 1."""
+    """docs/doctor/README.md: url, issuer, checked, findings; each with what was seen, expected, its fix and its page; exit 1."""
     result = doctor(ill.url, *ill.doctor_options(), "--json")
     assert result.exit_code == 1
     report = json.loads(result.stdout)

@@ -43,7 +43,7 @@ def _request(**headers: str) -> falcon.Request:
     _CASES, st.integers(1, 5), st.text("abcXYZ019-._~+/", min_size=1, max_size=60), st.text("=", max_size=2)
 )
 def test_bearer_credentials(upper: list[bool], spaces: int, body: str, padding: str) -> None:
-    """§11.4: `auth-scheme 1*SP token68`, the scheme in any case (§11.1)."""
+    """RFC 9110 §11.4: `auth-scheme 1*SP token68`, the scheme in any case (§11.1)."""
     header = _cased("bearer", upper) + " " * spaces + body + padding
     assert bearer_token(_request(HTTP_AUTHORIZATION=header)) == body + padding
     assert bearer_token(_request(HTTP_AUTHORIZATION="x" + header)) is None
@@ -51,7 +51,7 @@ def test_bearer_credentials(upper: list[bool], spaces: int, body: str, padding: 
 
 @given(_CASES, st.integers(1, 5), st.text("abcXYZ019-._~", min_size=1, max_size=30), st.text(max_size=30))
 def test_basic_credentials(upper: list[bool], spaces: int, client_id: str, secret: str) -> None:
-    """§11.4 and RFC 7617 §2; each half as a form has it (RFC 6749 §2.3.1)."""
+    """RFC 9110 §11.4 and RFC 7617 §2; each half as a form has it (RFC 6749 §2.3.1)."""
     pair = f"{quote_plus(client_id)}:{quote_plus(secret)}".encode()
     header = _cased("basic", upper) + " " * spaces + base64.b64encode(pair).decode()
     shown = _basic(header)
@@ -71,7 +71,7 @@ def _parameter(draw: st.DrawFn) -> str:
 
 @given(_CASES, st.lists(_parameter(), max_size=3), st.lists(_parameter(), max_size=3), st.booleans(), _OWS)
 def test_media_types(upper: list[bool], before: list[str], behind: list[str], quoted: bool, ows: str) -> None:
-    """§8.3.1, §5.6.6: type, parameters in any order, empty ones, quoted or bare values, any case."""
+    """RFC 9110 §8.3.1, §5.6.6: type, parameters in any order, empty ones, quoted or bare values, any case."""
     charset = _cased("utf-8", upper)
     value = f'"{charset}"' if quoted else charset
     name = _cased("charset", upper)
@@ -87,7 +87,7 @@ def test_media_types(upper: list[bool], before: list[str], behind: list[str], qu
     _OWS,
 )
 def test_entity_tags(others: list[tuple[bool, str]], at: int, weak: bool, ows: str) -> None:
-    """§13.1.2, §8.8.3: a list of tags that may hold commas and asterisks, compared weakly; `*` stands alone."""
+    """RFC 9110 §13.1.2, §8.8.3: a list of tags that may hold commas and asterisks, compared weakly; `*` stands alone."""
     ours = '"0123456789abcdef"'
     tags = [("W/" if is_weak else "") + f'"{tag}"' for is_weak, tag in others]
     separator = f"{ows},{ows}"

@@ -16,7 +16,7 @@ from tests.http.conftest import Serve
 from tests.http.driver import HOST, House, check_standing_headers, well_shaped
 from tests.support.gunicorn import Answer, rsa_pem
 
-ONE_HOUSE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+ONE_HOUSE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
 LATIN_1 = st.binary(max_size=60).map(lambda raw: raw.decode("latin-1"))
 HEADER = LATIN_1 | st.text(st.characters(max_codepoint=0xFF), max_size=60)
 SEGMENTS = st.sampled_from(

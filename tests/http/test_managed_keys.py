@@ -145,8 +145,8 @@ def test_nothing_changes_for_a_verifier_over_a_year(house: House) -> None:
     sets: list[tuple[float, set[str]]] = []
     tokens: list[tuple[float, str]] = []
     seen = set()
-    for _ in range(200):
-        house.clock.advance(2 * DAY_S)
+    for _ in range(100):
+        house.clock.advance(4 * DAY_S)
         session = house.sign_in()["token"]
         sets.append((house.clock.now, {key["kid"] for key in keys_of(house)}))
         tokens.append((house.clock.now, minted(house, session)[1]))

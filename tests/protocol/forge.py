@@ -43,6 +43,7 @@ def unb64(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
+@functools.cache
 def _private(number: int = 0) -> rsa.RSAPrivateKey:
     pem = rsa_pem(number=number) if number else rsa_pem()
     key = load_pem_private_key(pem.encode(), None)

@@ -620,7 +620,7 @@ class AnyHistory(RuleBasedStateMachine):
             assert violations(self.keys, self.now, self.margins) == []
 
 
-AnyHistory.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+AnyHistory.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestAnyHistory = AnyHistory.TestCase
 
 
@@ -672,7 +672,7 @@ class AnyClock(RuleBasedStateMachine):
         self.keys = self.complete(revoked(self.keys, chosen.kid, self.now, self.margins))
 
 
-AnyClock.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+AnyClock.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestAnyClock = AnyClock.TestCase
 
 

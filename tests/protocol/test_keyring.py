@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from tests.support.cases import each_of
 from tests.support.gunicorn import SECRET, rsa_pem
 
 
+@functools.cache
 def _private(number: int = 0) -> rsa.RSAPrivateKey:
     key = load_pem_private_key((rsa_pem(number=number) if number else rsa_pem()).encode(), None)
     assert isinstance(key, rsa.RSAPrivateKey)

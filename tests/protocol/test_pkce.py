@@ -1,4 +1,4 @@
-"""PKCE, S256 alone (RFC 7636, whose sections are cited)."""
+"""PKCE, S256 alone (RFC 7636)."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def test_the_vector_of_the_specification() -> None:
 
 @given(VERIFIERS)
 def test_a_verifier_belongs_to_its_challenge(verifier: str) -> None:
-    """§4.6: base64url of the verifier's SHA-256 is the challenge."""
+    """RFC 7636 §4.6: base64url of the verifier's SHA-256 is the challenge."""
     assert is_challenge(challenge(verifier))
     assert verifies(verifier, challenge(verifier))
 
 
 @given(VERIFIERS, VERIFIERS)
 def test_and_to_no_other(one: str, other: str) -> None:
-    """§4.6: another verifier fails."""
+    """RFC 7636 §4.6: another verifier fails."""
     assert verifies(other, challenge(one)) is (one == other)
 
 
@@ -49,14 +49,14 @@ def test_plain_is_not_known(verifier: str) -> None:
 
 @each_of("size", [0, 1, 42, 129, 500])
 def test_a_verifier_has_43_to_128_characters(size: int) -> None:
-    """§4.1: ABNF for code_verifier; a right hash does not help."""
+    """RFC 7636 §4.1: ABNF for code_verifier; a right hash does not help."""
     verifier = "v" * size
     assert not verifies(verifier, challenge(verifier))
 
 
 @each_of("char", [" ", "+", "/", "=", "é", "\n", "\0", "%", "٣"])
 def test_a_verifier_has_unreserved_characters_alone(char: str) -> None:
-    """§4.1: unreserved characters; a right hash does not help."""
+    """RFC 7636 §4.1: unreserved characters; a right hash does not help."""
     verifier = "v" * 50 + char
     assert not verifies(verifier, challenge(verifier))
 
@@ -85,5 +85,5 @@ def test_neither_goes_without_the_other() -> None:
     ],
 )
 def test_what_is_no_challenge(value: str) -> None:
-    """§4.2: 43 characters of base64url without padding."""
+    """RFC 7636 §4.2: 43 characters of base64url without padding."""
     assert not is_challenge(value)

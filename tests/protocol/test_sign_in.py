@@ -279,4 +279,4 @@ class SignIn(RuleBasedStateMachine):
 
 
 TestSignIn: Any = SignIn.TestCase
-TestSignIn.settings = settings(max_examples=300, stateful_step_count=20, deadline=None)
+TestSignIn.settings = settings(max_examples=150, stateful_step_count=20, deadline=None)

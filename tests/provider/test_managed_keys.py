@@ -1,4 +1,4 @@
-"""Issue: keys: ID tokens by the client's algorithm, and hints whose key is gone."""
+"""docs/keys.md: ID tokens by the client's algorithm, and hints whose key is gone."""
 
 from __future__ import annotations
 

@@ -172,7 +172,7 @@ def test_a_replica_that_is_being_replaced_makes_the_next_key_by_the_ring_s_lengt
 
 
 def test_clients_keep_rs256(store: SqlStore) -> None:
-    """Issue, point 2: RS256 is always kept while there are clients, of the environment or of the database."""
+    """docs/keys.md: RS256 is always kept while there are clients, of the environment or of the database."""
     rings = RingStore(store, SealingKeys((ONE,)), ["Ed25519"])
     assert rings.algs(now=NOW) == ["Ed25519"]
     assert replace(rings, has_clients=True).algs(now=NOW) == ["RS256", "Ed25519"]
