@@ -60,7 +60,7 @@ _PATTERN = re.compile(
 NOT_YET = {
     "CHANGELOG.md",
     "docs/architecture.md",
-    "docs/decisions",
+    "docs/decisions/0015-policies.md",
     "docs/policies.md",
     "service",
 }
