@@ -1,4 +1,4 @@
-"""pylon-oidc: the OpenID Connect provider beside an app that already signs its users in.
+"""pylon-oidc: the OpenID Connect provider for an app that already signs its users in.
 
 A map of the package; arrows point one way, and only `app` knows all resources.
 

@@ -33,7 +33,7 @@ class ClientExists(Exception):
 
 
 class ClientReadOnly(Exception):
-    """The client stands in the environment, and is changed there."""
+    """The client is in the environment, and is changed there."""
 
 
 class Clients:
@@ -88,7 +88,7 @@ class Clients:
         return client
 
     def registered(self, client_id: str, *, now: int) -> Client | None:
-        """The client of that id, to be looked after: one that is not served, too."""
+        """The client of that id, for its operator: one that is not served, too."""
         if client_id in self._fixed:
             return self._fixed[client_id]
         record = self._store.get(Kind.CLIENT, hash_handle(client_id), now=now)
@@ -190,7 +190,7 @@ class Clients:
             raise InvalidClientMetadata(
                 "token_endpoint_auth_method", "cannot become public; register another client"
             )
-        # What was shown may be sent back: where it was registered is told, not asked.
+        # What was shown may be sent back: this service says where it was registered, and does not ask.
         told = {"source", "client_secret"}
         given = {name: value for name, value in metadata.items() if name not in told}
         return self._checked(

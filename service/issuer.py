@@ -105,7 +105,7 @@ def _dns_name_or_ipv4(name: str) -> str:
         raise InvalidHost
     if _NUMBER.fullmatch(labels[-1]):  # other readers would take it for an address
         try:
-            ipaddress.IPv4Address(name)  # takes the canonical form alone
+            ipaddress.IPv4Address(name)  # accepts only the canonical form
         except ValueError:
             raise InvalidHost from None
     return name

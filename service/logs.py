@@ -1,6 +1,6 @@
 """The log: one JSON line an event on stderr, the program's own and those of the libraries.
 
-A line that cannot be written is dropped and counted; it never decides over the request that it tells of.
+A line that cannot be written is dropped and counted; it never decides over the request that it is about.
 
 Nothing that a client sent is written in full: not a query, not a header, not the words of an error that may repeat
 them.

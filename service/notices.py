@@ -23,7 +23,7 @@ class Notices:
     """Tells each event of a client once an hour, all processes that share the store counted as one.
 
     Args:
-        store: where the others see that it was told.
+        store: where the others see that it was sent.
         log: gets the lines.
     """
 
@@ -33,7 +33,7 @@ class Notices:
         self._told_at: dict[tuple[str, str], int] = {}
 
     def tell(self, event: str, client_id: str, *, now: int, **known: Any) -> None:
-        """Tell it, unless this hour it was told already. It never decides over a request.
+        """Send it, unless it was already sent within this hour. It never decides over a request.
 
         Args:
             event: its name.

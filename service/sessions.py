@@ -112,7 +112,7 @@ class LocalSessions:
         return NewSession(token, session)
 
     def remember_user(self, user: SignIn, *, now: int) -> User:
-        """Replace what is known of a user by what the app gave; the rest stays as it is.
+        """Replace what is known of a user with what the app reported; the rest stays as it is.
 
         Raises:
             IsAClient: when a client is called so.

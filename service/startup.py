@@ -136,7 +136,7 @@ def _newer_schema(store: SqlStore | None) -> Iterator[str]:
         if store.schema_state() == "ahead":
             yield "the database's schema is ahead of this version: a newer one has migrated it; install that one here too"
     except StoreUnavailable:
-        pass  # told by the check of the store already
+        pass  # reported by the check of the store already
     finally:
         store.close()
 
@@ -173,7 +173,7 @@ def _clients_called_as_users(settings: Settings, store: SqlStore, *, now: int) -
                     f"{what}, and may have tokens of its own; run pylon-oidc clients remove {client.client_id}",
                 )
     except StoreUnavailable:
-        pass  # told by the check of the store already
+        pass  # reported by the check of the store already
     finally:
         store.close()
 
@@ -181,7 +181,7 @@ def _clients_called_as_users(settings: Settings, store: SqlStore, *, now: int) -
 def _ring_of(
     reading: Reading, store: SqlStore | None, *, now: int
 ) -> tuple[list[Fault], tuple[Ring | None] | None]:
-    """The encryption keys that the ring needs and that are missing, beside what else is wrong; and the ring, where it was read."""
+    """The encryption keys that the ring needs and that are missing, and what else is wrong; and the ring, if it was read."""
     of_keys = {"PYLON_KEY_ENCRYPTION_KEY", "PYLON_OIDC_KEYS", "PYLON_DEV_MODE"}
     told = any(fault.setting in of_keys for fault in reading.faults)
     if store is None or told or not reading.settings.managed:
@@ -193,7 +193,7 @@ def _ring_of(
     except Unsealable as error:
         return [Fault("PYLON_KEY_ENCRYPTION_KEY", str(error))], None
     except StoreUnavailable:
-        return [], None  # told by the check of the store already
+        return [], None  # reported by the check of the store already
     finally:
         store.close()
     return [], (ring,)
@@ -235,11 +235,11 @@ def _checked_store(
 
 
 def _open_files(settings: Settings) -> Iterator[str]:
-    """A word about a database of before that others than the service may read."""
+    """A warning about an existing database that users other than the service may read."""
     if not settings.database.is_sqlite:
         return
     path = settings.database.path
-    with contextlib.suppress(OSError):  # told by the check of the store
+    with contextlib.suppress(OSError):  # reported by the check of the store
         if (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
             yield f"{_database_setting(settings)}: others may read the database, its mode is {mode:04o}; run chmod 600 {path}"
 

@@ -37,7 +37,7 @@ class Preset:
 
     @property
     def needs_url(self) -> bool:
-        """Whether it is told where the application is."""
+        """Whether it needs the address of the application."""
         return _URL in str(self.metadata)
 
     def client(self, url: str) -> dict[str, Any]:

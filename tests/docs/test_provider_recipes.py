@@ -254,9 +254,9 @@ def test_the_consent_page_asks_nobody_else(app: App) -> None:
     page = app.sign_in(browser, authorize_url(issuer, "wiki", prompt="login consent"))
     asked_at = browser.pages[-1]
     app.sign_in(browser, authorize_url(issuer, "own", prompt="login"), user_id="bob")
-    assert "for somebody else" in browser.open(asked_at)
+    assert "for another user" in browser.open(asked_at)
     browser.pages.append(asked_at)
-    assert "for somebody else" in browser.fill_in(page, decision="allow")
+    assert "for another user" in browser.fill_in(page, decision="allow")
 
 
 @pytest.mark.parametrize("app", BACKENDS, indirect=True)
