@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,21 +23,11 @@ from service.settings import Settings, read_settings
 from service.startup import open_store
 from service.storage.interface import Store
 from service.storage.sql import SqlStore
-from service.storage.sqlite import SqliteDatabase
 from tests.http.driver import Clock, House
+from tests.support.databases import make_migrated
 from tests.support.gunicorn import ADMIN, SECRET, TRUSTED
 
 Serve = Callable[..., House]
-
-
-@pytest.fixture(scope="session")
-def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated, empty SQLite file, to be copied: a migration costs more than most tests."""
-    path = tmp_path_factory.mktemp("template") / "pylon.db"
-    store = SqlStore(SqliteDatabase(path))
-    store.migrate()
-    store.close()
-    return path
 
 
 @pytest.fixture
@@ -89,7 +78,7 @@ def settings_of(environ: dict[str, str], folder: Path) -> Settings:
 
 
 @pytest.fixture
-def serve(tmp_path: Path, migrated_database: Path, log: io.StringIO) -> Iterator[Serve]:
+def serve(tmp_path: Path, log: io.StringIO) -> Iterator[Serve]:
     """Make the application of an environment: `serve(PYLON_OIDC_ISSUER="https://id.example.com")`.
 
     `None` unsets one of the three secrets that are there by default. `store_of` may wrap the store.
@@ -98,8 +87,7 @@ def serve(tmp_path: Path, migrated_database: Path, log: io.StringIO) -> Iterator
 
     def make(store_of: Callable[[Store], Store] = lambda store: store, **environ: str | None) -> House:
         folder = tmp_path / f"data{len(begun)}"
-        folder.mkdir()
-        shutil.copy(migrated_database, folder / "pylon.db")
+        make_migrated(folder / "pylon.db")
         given: dict[str, Any] = {
             "PYLON_JWT_SECRET": SECRET,
             "PYLON_ADMIN_TOKEN": ADMIN,

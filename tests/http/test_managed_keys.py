@@ -33,6 +33,7 @@ from service.storage.sqlite import SqliteDatabase
 from tests.http.conftest import Serve
 from tests.http.driver import START, Clock, House
 from tests.support.cases import each_of
+from tests.support.databases import make_migrated
 from tests.support.gunicorn import SECRET, rsa_pem
 from tests.support.statements import at_once, stopped
 
@@ -284,10 +285,10 @@ class Worker:
 
 
 @pytest.fixture
-def worker(tmp_path: Path, migrated_database: Path) -> Iterator[Worker]:
+def worker(tmp_path: Path) -> Iterator[Worker]:
     """A worker whose ring is there."""
     path = tmp_path / "ring.db"
-    path.write_bytes(migrated_database.read_bytes())
+    make_migrated(path)
     real = SqlStore(SqliteDatabase(path))
     store, clock, beside = _Counting(real), Clock(), []
     rings = RingStore(store, SealingKeys((SEALING,)), ["ES256"])

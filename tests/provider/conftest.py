@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.http.conftest import Serve, log, migrated_database, serve  # noqa: F401 - fixtures
+from tests.http.conftest import Serve, log, serve  # noqa: F401 - fixtures
 from tests.provider.driver import CALLBACK, ISSUER, LOGIN_URL, OTHER_CALLBACK, SECRET, SIGNED_OUT, Provider
 from tests.support.gunicorn import rsa_pem
 

@@ -29,7 +29,7 @@ LACKS = ("PYLON_OIDC_ISSUER", "PYLON_OIDC_KEYS", "PYLON_LOGIN_URL")
 @pytest.fixture
 def run(run: Run) -> Run:
     """Runs commands on a migrated store."""
-    assert run("migrate").exit_code == 0
+    run.have_database()
     return run
 
 

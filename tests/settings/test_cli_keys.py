@@ -60,7 +60,7 @@ class Operator:
 
     def begin(self, ago_s: int = AGO_S, *, margins: Margins = M) -> None:
         """The ring as a service has made it so long ago."""
-        assert self._run("migrate").exit_code == 0
+        self._run.have_database()
         store = SqlStore(SqliteDatabase(self._path))
         RingStore(store, SealingKeys((ONE,)), ["ES256", "Ed25519"]).ensure(
             margins, now=int(time.time()) - ago_s
@@ -131,7 +131,7 @@ def test_without_a_database_a_command_says_how_to_make_it(run: Run, tmp_path: Pa
 
 def test_without_a_ring_there_is_nothing_to_list_and_nothing_to_rotate(run: Run) -> None:
     """docs/cli.md: exit 1 for a failed operation."""
-    assert run("migrate").exit_code == 0
+    run.have_database()
     assert json.loads(run("keys", "list", "--json", **ENVIRON).stdout) == {"keys": []}
     for command in (("plan",), ("rotate",), ("revoke", "x"), ("reseal",), ("export-public",)):
         result = run("keys", *command, **ENVIRON)
@@ -536,7 +536,7 @@ def test_an_imported_key_keeps_its_name(
     switched on too: it goes on signing.
     """
     operator = Operator(run, tmp_path)
-    assert run("migrate").exit_code == 0
+    run.have_database()
     number = load_pem_private_key(rsa_pem().encode(), None).public_key().public_numbers().n
     names = {
         "pylon": hashlib.sha256(number.to_bytes(256, "big")).hexdigest()[:16],

@@ -117,7 +117,7 @@ def test_a_placeholder_is_no_secret_of_a_client(tmp_path: Path, run: Run, placeh
         check_secret_strength(placeholder.encode())
     (fault,) = read(tmp_path, PYLON_DEV_MODE="1", PYLON_OIDC_CLIENTS=_clients(placeholder)).faults
     assert "client_secret: is a placeholder; " in fault.text
-    assert run("migrate").exit_code == 0
+    run.have_database()
     metadata = json.dumps({"client_secret": placeholder})
     added = run("clients", "add", "--redirect-uri", CALLBACK, "--metadata", metadata)
     assert (added.exit_code, "placeholder" in added.stderr) == (2, True)
@@ -161,7 +161,7 @@ def test_a_database_that_others_may_read_is_said(tmp_path: Path, run: Run, mode:
 def test_keys_import_minds_the_mode_of_its_file(tmp_path: Path, run: Run) -> None:
     """A private key that others may read is not taken into the ring; the words say how to close the file."""
     managed = {"PYLON_OIDC_KEYS": "managed", "PYLON_KEY_ENCRYPTION_KEY": SEALING}
-    assert run("migrate").exit_code == 0
+    run.have_database()
     path = _with_mode(tmp_path / "key.pem", 0o644, rsa_pem())
     refused = run("keys", "import", path, **managed)
     assert (refused.exit_code, "chmod 600" in refused.stderr) == (1, True)
@@ -185,7 +185,7 @@ def test_keys_import_minds_the_mode_of_its_file(tmp_path: Path, run: Run) -> Non
 
 def test_a_client_s_secret_comes_from_a_file(tmp_path: Path, run: Run) -> None:
     """`clients add --secret-file`: no secret on a command line, where others see it; one newline at its end is dropped."""
-    assert run("migrate").exit_code == 0
+    run.have_database()
 
     def add(text: bytes, *more: str, mode: int = 0o600) -> Any:
         path = tmp_path / "secret"
@@ -215,7 +215,7 @@ def test_a_client_s_secret_comes_from_a_file(tmp_path: Path, run: Run) -> None:
 
 def test_a_database_that_others_may_read_hides_no_fault(tmp_path: Path, run: Run) -> None:
     """The warning stands beside what the database itself makes wrong; a schema that is ahead is said too."""
-    assert run("migrate").exit_code == 0
+    run.have_database()
     path = tmp_path / "data" / "pylon.db"
     path.chmod(0o644)
     assert run("clients", "add", "--redirect-uri", CALLBACK).exit_code == 0
