@@ -24,6 +24,8 @@ from service.subjects import Subjects
 ROTATION_OVERLAP_S: Final = 3600
 #: Each of them is compared at every authentication.
 _MOST_OLD_SECRETS: Final = 10
+#: Of how many the last reading is kept.
+_MOST_READ: Final = 1000
 
 _log = structlog.get_logger("clients")
 
@@ -73,6 +75,8 @@ class Clients:
         self._lacks_minted_audience = mint_alg != "HS256" and minted_audience is None and not audiences
         self._subjects = subjects or Subjects(store, (), apart=False)
         self._mint_alg = mint_alg
+        #: As they were read last: what did not change is not made again.
+        self._read: dict[str, tuple[Record, Client]] = {}
 
     def find(self, client_id: str, *, now: int) -> Client | None:
         """The client of that id, to be served."""
@@ -91,8 +95,18 @@ class Clients:
         """The client of that id, for its operator: one that is not served, too."""
         if client_id in self._fixed:
             return self._fixed[client_id]
-        record = self._store.get(Kind.CLIENT, hash_handle(client_id), now=now)
-        return None if record is None else of_record(record, self.scopes)
+        before, client = self._read.get(client_id, (None, None))
+        id_hash = hash_handle(client_id) if before is None else before.id_hash
+        record = self._store.get(Kind.CLIENT, id_hash, now=now)
+        if record is None:
+            self._read.pop(client_id, None)
+            return None
+        if client is None or before != record or before.version != record.version:
+            if len(self._read) >= _MOST_READ:
+                self._read.clear()
+            client = of_record(record, self.scopes)
+            self._read[client_id] = record, client
+        return client
 
     def list(self, *, now: int) -> list[Client]:
         """Every client, by id."""

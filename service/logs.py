@@ -16,9 +16,12 @@ import sys
 import threading
 from collections.abc import MutableMapping
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
 import structlog
+
+from service.json_text import to_ascii
 
 #: Of the request that this thread answers; None between requests. The middleware sets it. A thread that a request starts
 #: has none: what it does is no request's.
@@ -33,6 +36,11 @@ def _name_request(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> 
 
 _TIMESTAMP: Final = structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts")
 _SHARED: Final[list[Any]] = [_name_request, structlog.processors.add_log_level, _TIMESTAMP]
+_JSON: Final = structlog.processors.JSONRenderer()
+#: How the line of a request is made; `configure_logging` says it.
+_OF_REQUESTS: Final[list[Any]] = [*_SHARED, _JSON]
+#: The log of requests, a line each.
+request_log: Final[Any] = structlog.wrap_logger(None, processors=_OF_REQUESTS)
 _PATIENCE_MS: Final = 100
 _TOKEN_LIKE: Final = re.compile(r"[A-Za-z0-9_\-+/=.]{20,}")
 # gunicorn repeats the request line or the header that it refuses, and a failed request's whole target.
@@ -113,7 +121,7 @@ def configure_logging(level: str, log_format: str | None) -> None:
     """
     console = log_format == "console" or (log_format is None and sys.stderr.isatty())
     number = logging.getLevelNamesMapping()[level.upper()]
-    renderer: Any = structlog.processors.JSONRenderer()
+    renderer: Any = _JSON
     if console:
         renderer = structlog.dev.ConsoleRenderer(timestamp_key="ts", colors=sys.stderr.isatty())
     lines = _Lines(sys.stderr, renderer)
@@ -123,7 +131,14 @@ def configure_logging(level: str, log_format: str | None) -> None:
         logger_factory=structlog.WriteLoggerFactory(lines),  # type: ignore[arg-type]  # it writes and flushes
         cache_logger_on_first_use=True,
     )
+    _OF_REQUESTS[:] = [*_SHARED, renderer] if console else [_request_line]
     _configure_libraries(renderer, number, lines)
+
+
+def _request_line(_logger: Any, level: str, event: MutableMapping[str, Any]) -> str:
+    """The line of a request, which has its id already: at once, and not by one processor after the other."""
+    event["level"], event["ts"] = level, datetime.now(UTC)
+    return to_ascii(event)
 
 
 def _configure_libraries(renderer: Any, level: int, lines: _Lines) -> None:

@@ -14,13 +14,15 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import JWKRegistry, RSAKey
 from joserfc.jws import JWSRegistry
+from joserfc.util import urlsafe_b64encode as _base64
 
+from service.json_text import to_bytes
 from service.keys.algorithms import ASYMMETRIC_ALGS, MINT_ALGS, RSA_ALGS, in_order
 from service.keys.material import AsymmetricKey, HmacKey, KeyFault, public_jwk, public_numbers
 
@@ -52,6 +54,30 @@ class SigningKey:
     key: AsymmetricKey = field(repr=False)
 
 
+class _Algorithm(Protocol):
+    """An algorithm of joserfc's."""
+
+    def check_key(self, key: Any) -> None:
+        """Refuse a key of another type."""
+
+    def sign(self, msg: bytes, key: Any) -> bytes:
+        """The signature alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """A protected header, encoded once, and the algorithm that it names."""
+
+    segment: bytes
+    algorithm: _Algorithm
+
+    def signed(self, claims: Mapping[str, Any], key: HmacKey | AsymmetricKey) -> str:
+        """The claims as a compact JWS (RFC 7515 §7.1)."""
+        self.algorithm.check_key(key)
+        signed = self.segment + b"." + _base64(to_bytes(claims))
+        return (signed + b"." + _base64(self.algorithm.sign(signed, key))).decode()
+
+
 @dataclass(frozen=True)
 class Keyring:
     """The keys of one moment.
@@ -73,6 +99,9 @@ class Keyring:
     verifying: Mapping[tuple[str, str], AsymmetricKey] | None = field(default=None, repr=False)
     retained: Mapping[tuple[str, str], AsymmetricKey] = field(default_factory=dict, repr=False)
     id_token_algs: tuple[str, ...] = ASYMMETRIC_ALGS
+    _headers: dict[tuple[str, str], _Header] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def can_mint(self) -> bool:
@@ -115,11 +144,17 @@ class Keyring:
         Raises:
             LookupError: when there is no key for the algorithm.
         """
-        header: dict[str, Any] = {"alg": alg, "typ": typ}
+        key = self._key(alg, secret)
+        header = self._headers.get((alg, typ))
+        if header is None:
+            header = self._headers[alg, typ] = self._header(alg, typ)
+        return header.signed(claims, key)
+
+    def _header(self, alg: str, typ: str) -> _Header:
+        members = {"alg": alg, "typ": typ}
         if alg != "HS256" and alg in self.signing:
-            header["kid"] = self.signing[alg].kid
-        # One key, never a set of keys: joserfc picks from a set at random.
-        return jwt.encode(header, dict(claims), self._key(alg, secret), registry=_registry(alg))
+            members["kid"] = self.signing[alg].kid
+        return _Header(_base64(to_bytes(members)), _registry(alg).get_alg(alg))
 
     def verify(
         self, unverified_token: str, *, alg: str, typ: str = "JWT", secret: HmacKey | None = None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
+from service import json_text
 from service.storage import statements
 from service.storage.interface import Kind, Record
 from service.storage.schema import TABLES
@@ -22,7 +23,7 @@ def can_fit(values: Mapping[str, Any]) -> bool:
 
 
 def _encode(record: Record) -> str:
-    body = json.dumps(record.body, separators=(",", ":"))
+    body = json_text.to_ascii(record.body)
     return body.ljust(_GRANT_ROOM - len(record.tokens)) if record.kind is Kind.GRANT else body
 
 
@@ -42,6 +43,9 @@ def row_of(record: Record) -> dict[str, Any]:
     }
 
 
+#: Of these the same few are read again and again.
+_SELDOM_CHANGED: Final = frozenset({Kind.CLIENT, Kind.USER})
+_read_kept = lru_cache(maxsize=256)(json_text.read)
 #: The columns of each kind, as its statements return them.
 _READ: Final = {
     kind: tuple(column.name for column in statements.columns(table)) for kind, table in TABLES.items()
@@ -51,7 +55,7 @@ _READ: Final = {
 def record_of(kind: Kind, row: tuple[Any, ...]) -> Record:
     """The record of a row, whose columns stand as the statements return them."""
     values = dict(zip(_READ[kind], row, strict=True))
-    values["body"] = json.loads(values["body"])
+    values["body"] = _read_kept(values["body"]) if kind in _SELDOM_CHANGED else json_text.read(values["body"])
     if kind is Kind.GRANT:  # a database without truth values has numbers
         values["outlives_session"] = bool(values["outlives_session"])
     return Record(kind, **values)

@@ -44,6 +44,7 @@ class SqliteDatabase:
 
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
+        self._name = str(self._path)
         self._uri = f"file:{quote(str(self._path))}?mode=rw"
         self._reserve = Reserve(self._path)
         self.room: Room = self._reserve
@@ -67,7 +68,7 @@ class SqliteDatabase:
 
     def _identity(self) -> tuple[int, int] | None:
         try:
-            status = os.stat(self._path)  # noqa: PTH116 - per request, and twice as fast
+            status = os.stat(self._name)  # noqa: PTH116 - per request, and twice as fast
         except OSError:
             return None
         return status.st_dev, status.st_ino

@@ -10,11 +10,10 @@ from functools import lru_cache
 from typing import Any
 
 import falcon
-import structlog
 
 from service.handles import new_request_id
 from service.issuer import InvalidHost, IssuerResolver
-from service.logs import REQUEST_ID
+from service.logs import REQUEST_ID, request_log
 from service.protocol.errors import OAuthError
 from service.web.auth import AdminAuth
 from service.web.bodies import drain_body
@@ -27,8 +26,6 @@ _ADDRESS = re.compile(
     r"\[([0-9A-Fa-f.:]{2,45})\](?::[0-9]{1,5})?|([0-9.]{7,15}):[0-9]{1,5}|([0-9A-Fa-f.:]{2,45})", re.ASCII
 )
 _MAPPED = re.compile(r"^::ffff:(?=[0-9.]+(?:/|$))", re.IGNORECASE)
-
-_access_log = structlog.get_logger("access")
 
 
 class RequestLog:
@@ -79,7 +76,7 @@ class RequestLog:
         for name in ("error", "cause"):
             if (value := getattr(resp.context, name, None)) is not None:
                 line[name] = value
-        _access_log.info("request", **line)
+        request_log.info("request", **line)
         REQUEST_ID.set(None)  # what this thread says from now on is of no request
 
 

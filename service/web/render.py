@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import falcon
 
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+from service.json_text import to_bytes
 
 
 def send_json(resp: falcon.Response, value: Mapping[str, Any], *, status: int = 200) -> None:
@@ -16,4 +15,4 @@ def send_json(resp: falcon.Response, value: Mapping[str, Any], *, status: int = 
     resp.status_code = status
     resp.content_type = "application/json"
     resp.set_header("Cache-Control", "no-store")
-    resp.data = _encode(value).encode()
+    resp.data = to_bytes(value)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
+from msgspec.structs import replace as changed
+
 from service.records.grants import AccessToken, Code, Grant, Grants
 from service.records.sessions import SignIn
 from service.sessions import LocalSessions, Replayed
@@ -49,7 +51,7 @@ def grant_of(handle: str, **fields: Any) -> Record:
         created_at=NOW,
         code=Code("hash", "uri"),
     )
-    return replace(grant, **fields).to_record()
+    return changed(grant, **fields).to_record()
 
 
 def _wins_swap(store: SqlStore, handle: str, racer: str) -> bool:
@@ -63,7 +65,7 @@ def redeem(store: SqlStore, handle: str, racer: str) -> bool:
         if grant is None or grant.code.spent_at is not None:
             return None, False
         token = AccessToken(hashlib.sha256(racer.encode()).digest()[:16], NOW, NOW + 60, grant.scope)
-        spent = replace(grant, code=replace(grant.code, spent_at=NOW))
+        spent = changed(grant, code=changed(grant.code, spent_at=NOW))
         return spent.with_access(token, now=NOW), True
 
     return Grants(store).use(id_of(handle, Kind.GRANT), decide, now=NOW)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace as changed
 
 from service.records.grants import (
     MOST_ACCESS_TOKENS,
@@ -91,7 +92,7 @@ def test_what_is_not_known_is_kept(grant: Grant, unknown: dict[str, object]) -> 
     record = grant.to_record()
     read = of_record(_stored(replace(record, body={**record.body, **unknown})))
     token = AccessToken(b"n" * 16, NOW, NOW + 60, grant.scope)
-    used = replace(read, code=replace(read.code, spent_at=NOW)).with_access(token, now=NOW)
+    used = changed(read, code=changed(read.code, spent_at=NOW)).with_access(token, now=NOW)
     body = _stored(used.to_record()).body
     assert {name: body[name] for name in {**grant.unknown, **unknown}} == {**grant.unknown, **unknown}
 
@@ -148,7 +149,7 @@ def test_the_oldest_is_not_found_once_there_are_too_many(store: SqlStore) -> Non
     found = kept.find(grant.id, now=NOW)
     assert found is not None
     assert found.access == tuple(tokens[1:])
-    assert replace(found, access=(), version=1) == grant
+    assert changed(found, access=(), version=1) == grant
     assert found.version == 1 + len(tokens)
 
 

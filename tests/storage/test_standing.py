@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace as changed
 
 from service.clients import Clients
 from service.handles import hash_handle
@@ -167,7 +168,7 @@ OLD, NEW = (AccessToken(each * 16, NOW, NOW + 60, ("openid",)) for each in (b"o"
 def _grant(*, offline: bool) -> Record:
     refresh = RefreshToken("fixed", "changing", NOW, NOW + 60) if offline else None
     grant = of_record(grant_of("grant", refresh=refresh, access=(OLD,)))
-    return replace(grant, subject="alice", sid="sid").to_record()
+    return changed(grant, subject="alice", sid="sid").to_record()
 
 
 def _use(store: SqlStore) -> list[int]:
