@@ -24,7 +24,7 @@ def to_bytes(value: Any) -> bytes:
 
 
 def to_ascii(value: Any) -> str:
-    """A value in ASCII alone, without blanks: for a log that is read by lines, and databases of any encoding."""
+    """A value in ASCII, without spaces: for a log that is read by lines, and databases of any encoding."""
     try:
         data = _write(value)
     except UnicodeEncodeError:

@@ -34,12 +34,12 @@ connect_to_option = click.option(
     "connect_to",
     multiple=True,
     metavar="NAME:PORT:HOST:PORT",
-    help="Connect elsewhere for this name and port; all else stays as it is. May be repeated.",
+    help="Connect to that host for this name and port; all else stays the same. May be repeated.",
 )
 
 
 class _Proxy(click.Choice[str]):
-    """The names of what may stand in front, which nothing else of the command line needs to read."""
+    """The names of the proxies; nothing else of the command line needs to read them."""
 
     def __init__(self) -> None:
         super().__init__(("nginx", "apache", "haproxy", "caddy", "traefik", "aws-alb", "varnish"))
@@ -58,24 +58,24 @@ def _explain(context: click.Context, _parameter: click.Parameter, id_: str | Non
     context.exit()
 
 
-@click.command(short_help="Ask a deployment from outside, and name what to change.")
+@click.command(short_help="Test a deployment from outside, and name the line to change.")
 @click.argument("url")
-@click.option("--client-id", help="A client to begin a sign-in for.")
+@click.option("--client-id", help="A client to start a sign-in for.")
 @click.option("--client-secret-file", type=_file_option, help="Its secret, in a file.")
 @click.option("--redirect-uri", help="One that this client has registered.")
 @click.option(
-    "--session-file", type=_file_option, help="A session token, in a file: tokens are minted with it."
+    "--session-file", type=_file_option, help="A session token, in a file: doctor mints tokens with it."
 )
-@click.option("--admin-url", help="The application from inside: a session is made there, and ended again.")
+@click.option("--admin-url", help="The application from inside: doctor starts a session there, and ends it.")
 @click.option("--admin-token-file", type=_file_option, help="The admin token, in a file.")
 @ca_option
 @connect_to_option
-@click.option("--proxy", type=_Proxy(), help="What stands in front; its lines are named.")
-@click.option("--source", metavar="ADDRESS", help="Ask from this address of the machine.")
+@click.option("--proxy", type=_Proxy(), help="The proxy in front; findings name its lines.")
+@click.option("--source", metavar="ADDRESS", help="Send requests from this address of the machine.")
 @click.option(
     "--timeout",
     type=click.FloatRange(1, 120),
-    help="How long all may take, in s; 10, or more where answers come slowly.",
+    help="Time for everything, in s; default 10, or more if answers arrive slowly.",
 )
 @click.option(
     "--html", "page", type=click.Path(dir_okay=False, path_type=Path), help="Write a page to this file."
@@ -86,9 +86,9 @@ def _explain(context: click.Context, _parameter: click.Parameter, id_: str | Non
     is_eager=True,
     expose_value=False,
     callback=_explain,
-    help="Print the page of a finding: why, what should be seen, every line that fixes it.",
+    help="Print the page of a finding: its cause, what is expected, every line that fixes it.",
 )
-@click.option("--watch", is_flag=True, help="Ask again and again, until interrupted.")
+@click.option("--watch", is_flag=True, help="Repeat until interrupted.")
 @json_option
 def doctor(
     *,
@@ -101,9 +101,9 @@ def doctor(
     as_json: bool,
     **more: Any,
 ) -> None:
-    """Ask the deployment at URL, from outside, why relying parties refuse it.
+    """Test the deployment at URL from outside, and explain why relying parties refuse it.
 
-    Exit code: 0 nothing but notes, 1 findings, 2 it could not be asked.
+    Exit code: 0 only notes, 1 findings, 2 the deployment could not be reached.
     """
     ask = _prepared(
         url,
@@ -136,7 +136,7 @@ _NOBODY: Final = frozenset({"dns", "refused", "unroutable", "timeout"})
 
 
 def _secret(file: Path | None) -> str | None:
-    """What the file holds, as it can stand in a header."""
+    """The content of the file, as a value for a header."""
     if file is None:
         return None
     text = file.read_text("utf-8", "replace").rstrip("\r\n")
@@ -214,7 +214,7 @@ def examined(
 
 
 def _in_between(evidence: Evidence) -> tuple[str, ...]:
-    """What stands in between, as far as its answers tell."""
+    """What is in between, if the answers show it."""
     found = dict.fromkeys(
         name
         for question in ("probe", "discovery", "token")

@@ -7,7 +7,7 @@ it is given a URL, and knows no more than any client of it.
     catalogue      these files, read
     reply          what comes back, and from whom: values
     wire           one HTTP/1.1 request over one connection, bounded in time and size
-    evidence       what the operator told, and everything that came back
+    evidence       what the operator gave, and everything that came back
     asking         several questions at a time, outside and inside
     interview      which questions
     sign_in        a whole sign-in

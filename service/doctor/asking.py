@@ -28,9 +28,9 @@ class Asker:
     """Asks, and keeps what came back.
 
     Args:
-        options: what the operator told.
+        options: what the operator gave.
         wire: how connections are made.
-        progress: is told the name of each question that is answered.
+        progress: gets the name of each question that is answered.
         is_patient: whether there is more time where answers come, but slowly.
 
     Attributes:

@@ -1,6 +1,6 @@
 """What may be found, and how it is fixed: the files of `findings/`, read once.
 
-A table of a file is a finding; its id is the table's name and stands in links, so it stays. `{url}`, `{origin}`,
+A table of a file is a finding; its id is the table's name and is used in links, so it never changes. `{url}`, `{origin}`,
 `{authority}`, `{path}`, `{name}`, `{endpoint}` and the like are filled in.
 """
 
@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-#: What may stand in front.
+#: The proxies that may be in front.
 PROXIES: Final = ("nginx", "apache", "haproxy", "caddy", "traefik", "aws-alb", "varnish")
 DOCS: Final = "docs/doctor/{id}.md"
 

@@ -1,4 +1,4 @@
-"""What the operator told, and everything that came back."""
+"""What the operator gave, and everything that came back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from service.doctor.reply import Origin, Place, Reply, WireError
 
-#: Nobody's name (RFC 6761 §6.4): what no proxy and no service may answer for.
+#: A reserved name (RFC 6761 §6.4), which no proxy and no service may answer for.
 NOBODY: Final = "doctor.invalid"
 #: Whom `doctor` signs in, where it can, and signs out again.
 USER: Final = "pylon-oidc-doctor"
@@ -25,7 +25,7 @@ Answer = Reply | WireError
 
 @dataclass(frozen=True)
 class Options:
-    """What the operator told.
+    """What the operator gave.
 
     Attributes:
         url: the public address, without a slash at its end.
@@ -112,7 +112,7 @@ class Evidence:
     """Everything that came back.
 
     Attributes:
-        options: what was told.
+        options: what the operator gave.
         answers: by the name of the question.
         minted: tokens that were minted through the public address.
         flow: how far a whole sign-in came: name of the step -> what was seen; `done` when it came to its end.
@@ -159,7 +159,7 @@ class Evidence:
 
     @property
     def is_derived(self) -> bool:
-        """Whether the issuer comes from `Host`: then its document is for nobody's cache."""
+        """Whether the issuer comes from `Host`: then no cache may keep its document."""
         reply = self.reply("discovery")
         return reply is not None and "no-store" in reply.header("cache-control") and "host" in _vary(reply)
 

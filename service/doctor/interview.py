@@ -1,7 +1,7 @@
 """What `doctor` asks: a fixed small number of requests, several at a time.
 
 Four steps: the address itself, then what its discovery document names, then what others may send, then tokens where a
-session can be had. Only the origin that was asked for is asked (and the inside of it, where the operator names one): an
+session is available. Only the origin that was asked for is asked (and the inside of it, where the operator names one): an
 address in a document, or a redirect to elsewhere, is looked at and never followed.
 """
 
@@ -36,7 +36,7 @@ class Interview:
     """Asks the questions.
 
     Args:
-        asker: asks them, of whom the operator told.
+        asker: sends them to the servers that the operator named.
     """
 
     def __init__(self, asker: Asker) -> None:
@@ -94,11 +94,11 @@ class Interview:
         try:
             found = self._asker.wire.places(self._origin)
         except WireError:
-            return []  # told by every question
+            return []  # reported by every question
         return found if len(found) > 1 else []
 
     def _ask_address(self) -> None:
-        """The address itself, and what stands beside it."""
+        """The address itself, and what is next to it."""
         path, wire = self._path, self._asker.wire
         questions = {
             "discovery": self._get(path + DISCOVERY, ("Origin", f"https://{NOBODY}")),
@@ -267,7 +267,7 @@ class Interview:
     # --- what others may send ---
 
     def _ask_after(self, evidence: Evidence) -> None:
-        """What others may send; then whether it has changed what the next one is told."""
+        """What others may send; then whether it has changed what the next client gets."""
         path = self._path
         forged = (
             ("X-Forwarded-Host", NOBODY), ("Forwarded", f"host={NOBODY};proto=http"), ("X-Forwarded-Port", "1"),
@@ -337,7 +337,7 @@ class Interview:
     def _with_flow(self, evidence: Evidence) -> Evidence:
         begun = evidence.reply("authorize")
         if begun is None or begun.status != 303:
-            return evidence  # told by the rules about beginning
+            return evidence  # reported by the rules about the start
         if self._options.client_secret is None and _needs_secret(evidence):
             return replace(evidence, flow={"no-secret": ""})
         return replace(evidence, **self._sign_in.run(begun))

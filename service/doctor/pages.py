@@ -39,7 +39,7 @@ _PLACES: Final[Mapping[str, str]] = {
 
 
 def page_of(id_: str) -> str | None:
-    """The page of a finding; None when there is none of that name."""
+    """The page of a finding; None if there is no finding of that name."""
     kind = kinds().get(id_)
     return None if kind is None else "\n".join(_page(kind))
 

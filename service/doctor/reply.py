@@ -77,7 +77,7 @@ class Reply:
         tls: version of TLS, or None for plain http.
         alpn: the protocol that was agreed on, or None.
         took_s: from the beginning of the connection to the head of the answer.
-        certificate: of the server, where a handshake alone was asked for.
+        certificate: of the server, if only a handshake was asked for.
     """
 
     status: int
@@ -131,7 +131,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Origin:
-    """Whom to ask: scheme, name and port as they stand in the URL."""
+    """The server to ask: scheme, name and port as in the URL."""
 
     scheme: str
     name: str

@@ -23,8 +23,8 @@ class Report:
     Attributes:
         url: the address that was asked for.
         issuer: what its document names, printable; None without one.
-        proxy: what stands in front, as the operator says; None where nobody said it.
-        seen: what stands in between, as far as its answers tell.
+        proxy: what is in front, as the operator says; None if they did not say.
+        seen: what is in between, if the answers show it.
         checked: how many questions were answered.
         findings: in their order.
         at: Unix s.
@@ -44,7 +44,7 @@ class Report:
         return all(finding.severity == "note" for finding in self.findings)
 
     def fixes(self, finding: Finding) -> list[Fix]:
-        """The fixes of a finding that are for what stands here; for anybody's where that is not known."""
+        """The fixes of a finding for the proxy here; for every proxy if that is not known."""
         return [fix for fix in self._all(finding) if self._is_here(fix)]
 
     def others(self, finding: Finding) -> list[Fix]:

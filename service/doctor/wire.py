@@ -116,10 +116,10 @@ class Wire:
                 raise _broken(error) from None
 
     def handshake(self, origin: Origin) -> Reply:
-        """A TLS handshake alone, as a browser makes it, whatever the certificate.
+        """Only a TLS handshake, as a browser makes it, whatever the certificate.
 
         Returns:
-            An answer of status 0, which tells what was agreed on, and the certificate.
+            An answer of status 0, with what was agreed on, and the certificate.
 
         Raises:
             WireError: when there is none.
@@ -135,7 +135,7 @@ class Wire:
         """Where the name leads, in the order of the system; the operator's own addresses where there are any.
 
         Raises:
-            WireError: when it leads nowhere, or that is not told in time.
+            WireError: if it leads nowhere, or gives no answer in time.
         """
         if (pinned := self._pinned.get(origin)) is not None:
             return [pinned]
@@ -147,7 +147,7 @@ class Wire:
         return found[:MAX_ADDRESSES]
 
     def pin(self, origin: Origin, place: Place) -> None:
-        """Connect there alone from now on, of all the addresses of the name."""
+        """Connect only there from now on, of all the addresses of the name."""
         self._pinned[origin] = place
 
     def _looked_up(self, name: str, port: int) -> list[str]:
@@ -241,7 +241,7 @@ def is_loopback(address: str) -> bool:
 def _tls_context(ca: str | None, protocols: tuple[str, ...]) -> ssl.SSLContext:
     # Reading all the authorities of a system takes longer than to ask a question.
     context = ssl.create_default_context()
-    # RFC 9525 §6.3: the name stands in subjectAltName; most clients look nowhere else.
+    # RFC 9525 §6.3: the name is in subjectAltName; most clients look nowhere else.
     context.hostname_checks_common_name = False
     if ca is not None:
         context.load_verify_locations(ca)

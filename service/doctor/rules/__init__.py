@@ -1,7 +1,7 @@
 """From what came back to what is wrong: one small function a question, in one ordered table, the causes first.
 
-Each rule reads the evidence and yields what it finds; none asks anything, or knows of another. What follows from what
-stands in `FOLLOWS`.
+Each rule reads the evidence and yields what it finds; none asks anything, or knows of another. `FOLLOWS` says what
+follows from what.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def notes(e: Evidence) -> Iterator[Finding]:
     if not e.is_ours:
         yield found(e, "not-ours", shown(e.issuer))
     elif e.document.get("id_token_signing_alg_values_supported") == ["HS256"]:
-        yield found(e, "hs256-only", "HS256 alone is advertised")
+        yield found(e, "hs256-only", "only HS256 is advertised")
     if e.is_ours and e.is_derived and e.issuer == e.options.url:
         yield found(e, "issuer-from-host", "no-store, Vary: Host")
     given = {
@@ -146,7 +146,7 @@ FOLLOWS: Final[Mapping[str, frozenset[str]]] = {
 
 
 def examine(e: Evidence) -> list[Finding]:
-    """All findings, each cause followed by what follows from it.
+    """All findings, each cause followed by its consequences.
 
     Args:
         e: what came back.

@@ -48,7 +48,7 @@ def cors(e: Evidence) -> Iterator[Finding]:
         )
     elif others:
         name, value = next(iter(others.items()))
-        seen = f"Access-Control-Allow-Origin: {value} at {name}, in the place of *"
+        seen = f"Access-Control-Allow-Origin: {value} at {name}, instead of *"
         yield found(e, "cors-missing", seen, variant="changed")
     elif unanswered:
         seen = f"a preflight without what it asks for (Access-Control-Allow-Origin, -Headers): {', '.join(unanswered)}"
@@ -60,13 +60,13 @@ def _allows(value: str) -> bool:
 
 
 def _lets_ask(reply: Reply) -> bool:
-    """Whether a browser goes on after this answer to its preflight (Fetch §4.8)."""
+    """Whether a browser continues after this answer to its preflight (Fetch §4.8)."""
     headers = {name.strip().lower() for name in reply.header("access-control-allow-headers").split(",")}
     return _allows(reply.header("access-control-allow-origin")) and "authorization" in headers
 
 
 def cookies(e: Evidence) -> Iterator[Finding]:
-    """The cookie that binds a sign-in to its browser comes back as it was set, and goes on to the service."""
+    """The cookie that binds a sign-in to its browser comes back as it was set, and is passed to the service."""
     reply = e.reply("authorize")
     if reply is None or reply.status != 303 or query_of(reply.location, "interaction") is None:
         return
@@ -77,9 +77,7 @@ def cookies(e: Evidence) -> Iterator[Finding]:
         )
         return
     if cookie_is_lost(e):
-        seen = (
-            "a sign-in cannot go on: 400 to a browser that shows its Cookie; inside the same request is well"
-        )
+        seen = "a sign-in cannot continue: 400 to a browser that sends its Cookie; inside, the same request works"
         yield found(e, "cookies-stripped", seen, variant="request")
         return
     wanted = sent or _usual(e)
@@ -154,7 +152,7 @@ def sign_in_page(e: Evidence) -> Iterator[Finding]:
 
 
 def security_headers(e: Evidence) -> Iterator[Finding]:
-    """Browsers are told to come by https alone, and to take an answer for nothing else than it says."""
+    """Browsers must use only https, and must not guess the type of an answer."""
     probe, page = e.reply("probe"), e.reply("authorization")
     if probe is None or not e.is_reached:
         return

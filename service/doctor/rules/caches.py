@@ -65,7 +65,7 @@ def cache_control(e: Evidence) -> Iterator[Finding]:
 
 
 def private_answers(e: Evidence) -> Iterator[Finding]:
-    """What is for one alone is given to nobody else: each beginning is new, and who shows no token is told so."""
+    """What is for one client goes to no other: each start is new, and a request without a token gets the answer to that."""
     begun = [
         query_of(reply.location, "interaction") for reply in e.replies("authorize") if reply.status == 303
     ]

@@ -30,7 +30,7 @@ def closed(e: Evidence) -> Iterator[Finding]:
     if probe is not None and probe.asked_from in LOOPBACK:
         if trees or session or ready_open:
             yield found(e, "admin-reachable", "asked from this machine")
-        elif encoded:  # this machine is let in, but not by that spelling
+        elif encoded:  # this machine is allowed, but not with that spelling
             yield found(e, "admin-open", ", ".join(encoded), variant="encoded")
         return
     if trees or session or encoded:
@@ -61,7 +61,7 @@ def plain_http(e: Evidence) -> Iterator[Finding]:
     reply = e.reply("http")
     if reply is None:
         return
-    # Beside another port than 443, port 80 may well be another site's.
+    # If the port is not 443, port 80 may belong to another site.
     if e.options.origin.port != 443 and issuer_of(reply) is None:
         return
     if reply.status < 300 or (reply.location and not reply.location.startswith("https://")):

@@ -58,42 +58,42 @@ def no_document(e: Evidence) -> Iterator[Finding]:
     elif reply.code == "NOT_FOUND":
         yield from _elsewhere(e, seen)
     elif reply.status == 200 and reply.json_object():
-        yield found(e, "metadata-invalid", "issuer is missing, or no text")
+        yield found(e, "metadata-invalid", "issuer is missing, or not a string")
     elif reply.status == 200 and reply.media_type != "text/html":
         size = "more than 256 KiB" if reply.truncated else f"{len(reply.body)} bytes"
-        yield found(e, "malformed-document", f"{seen}, {size} that are no JSON object")
+        yield found(e, "malformed-document", f"{seen}, {size} that are not a JSON object")
     elif e.is_reached or is_oauth_error(e.reply("token-probe")):
         yield found(e, "well-known-is-html" if reply.status == 200 else "well-known-not-found", seen)
     else:
         variant = "upstream" if e.reply("readyz-inside") is not None else ""
         yield found(
-            e, "stale-upstream", f"{seen}; nothing here answers as an OpenID provider does", variant=variant
+            e, "stale-upstream", f"{seen}; nothing here answers like an OpenID provider", variant=variant
         )
 
 
 def _refused_host(e: Evidence, seen: str) -> Finding:
-    """Whether the proxy changed the Host, or the service does not want it: the inside knows."""
+    """Whether the proxy changed the Host, or the service refuses it: the inside knows."""
     within = e.reply("discovery-inside")
     if within is not None and within.code == "INVALID_HOST":
         told = f"{seen}, inside too: {e.options.origin.host} is not in PYLON_ALLOWED_HOSTS"
         return found(e, "host-refused", told)
     told = f"{seen}: the service refused the Host that the proxy sent"
     if within is None:
-        told += ", unless PYLON_ALLOWED_HOSTS leaves this name out (--admin-url would tell)"
+        told += ", unless PYLON_ALLOWED_HOSTS does not have this name (--admin-url would show it)"
     return found(e, "host-not-forwarded", told)
 
 
 def _elsewhere(e: Evidence, seen: str) -> Iterator[Finding]:
-    """The service answers, but its issuer is not this address: tell where it is then."""
+    """The service answers, but its issuer is not this address: say where it is."""
     at = {name: issuer_of(e.reply(f"discovery-{name}")) for name in ("folded", "twice", "root")}
     if at["folded"] is not None:
-        yield found(e, "issuer-case", f"{seen}; at {at['folded']} it is there")
+        yield found(e, "issuer-case", f"{seen}; at {at['folded']} it is found")
     elif at["twice"] is not None:
-        yield found(e, "path-eaten", f"{seen}; with the path {e.options.path} twice it is there")
+        yield found(e, "path-eaten", f"{seen}; with the path {e.options.path} twice it is found")
     elif at["root"] == e.options.url:
-        yield found(e, "path-doubled", f"{seen}; without the path it is there")
+        yield found(e, "path-doubled", f"{seen}; without the path it is found")
     else:
-        where = f"; at {at['root']} it is there" if at["root"] is not None else ""
+        where = f"; at {at['root']} it is found" if at["root"] is not None else ""
         yield found(
             e, "issuer-path", f"{seen}: the service is here, and its issuer is another address{where}"
         )
@@ -106,11 +106,11 @@ def issuer(e: Evidence) -> Iterator[Finding]:
         return
     place = next((n for n, pair in enumerate(zip(given, url, strict=False)) if pair[0] != pair[1]), None)
     at = min(len(given), len(url)) if place is None else place
-    seen = f"{shown(given, 100)} (other than asked from character {at + 1})"
+    seen = f"{shown(given, 100)} (differs from character {at + 1} on)"
     if issuer_of(e.reply("discovery-inside")) == url and not e.is_derived:
         yield found(e, "discovery-not-ours", f"{seen}; inside the issuer is right", variant="another")
         return
-    # An issuer over http is for this machine alone: no setting makes it one of others.
+    # An issuer over http is only for this machine: no setting opens it to others.
     usable = e.options.origin.scheme == "https" or is_a_developers(e)
     yield found(e, _difference(e, given), seen, variant="document" if usable else "http")
 
@@ -194,7 +194,7 @@ def forwarded(e: Evidence) -> Iterator[Finding]:
 
 
 def _without_forging(e: Evidence) -> set[str | None]:
-    """The issuers that are told to who sends nothing odd: more than one where replicas differ."""
+    """The issuers that an ordinary request gets: more than one if replicas differ."""
     return {e.issuer, *(issuer_of(e.reply(name)) for name in ("discovery-2", "discovery-3"))}
 
 
@@ -203,11 +203,11 @@ def hosts(e: Evidence) -> Iterator[Finding]:
     told = issuer_of(e.reply("forged-host"))
     after = [issuer_of(e.reply(name)) for name in ("discovery-2", "discovery-3")]
     if told is not None and told == e.issuer and e.is_derived and e.issuer == e.options.url:
-        yield found(e, "cache-ignores-host", f"another name was told {told}")
+        yield found(e, "cache-ignores-host", f"another name got {told}")
     elif any(each is not None and "doctor-probe" in each for each in after):
         yield found(e, "cache-ignores-host", f"after another name had asked: {after}")
     elif any(each is not None and NOBODY in each for each in after):
         yield found(e, "cache-poisoned", f"after a forged request: {after}")
     told = issuer_of(e.reply("forged-nobody"))
     if told is not None and NOBODY in told and not is_a_developers(e):
-        yield found(e, "any-host-answered", f"Host: {NOBODY} was told {told}")
+        yield found(e, "any-host-answered", f"Host: {NOBODY} got {told}")

@@ -1,4 +1,4 @@
-"""What the proxy hands on: paths, methods, headers, bodies, the service's own errors."""
+"""What the proxy passes: paths, methods, headers, bodies, the service's own errors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _ASKED: Final = {
 
 
 def paths(e: Evidence) -> Iterator[Finding]:
-    """Paths are handed on as they came."""
+    """Paths are passed unchanged."""
     token = e.reply("token")
     if token is None or token.code != "NOT_FOUND":
         return
@@ -95,7 +95,7 @@ def endpoints(e: Evidence) -> Iterator[Finding]:
 
 
 def authorization(e: Evidence) -> Iterator[Finding]:
-    """`Authorization` arrives: who sends a token is told that it is wrong (RFC 6750 §3.1)."""
+    """`Authorization` arrives: a client that sends a wrong token is refused for that (RFC 6750 §3.1)."""
     reply = e.reply("userinfo")
     if not e.is_ours or reply is None or reply.status != 401:
         return
@@ -114,7 +114,7 @@ def authorization(e: Evidence) -> Iterator[Finding]:
 
 
 def bodies(e: Evidence) -> Iterator[Finding]:
-    """Forms arrive: who shows a client and a code is refused for the code."""
+    """Forms arrive: a request with a client and a code is refused for the code."""
     told = {str(reply.json_object().get("error")) for reply in e.replies("client")}
     if e.is_ours and told == {"invalid_request"}:
         seen = "invalid_request at the token endpoint, as to a request without a form"
@@ -122,7 +122,7 @@ def bodies(e: Evidence) -> Iterator[Finding]:
 
 
 def sizes(e: Evidence) -> Iterator[Finding]:
-    """What the service takes, the proxy hands on; what it answers, too."""
+    """What the service accepts, the proxy passes; what it answers, too."""
     reply, error = e.reply("body"), e.error("body")
     if (reply is not None and reply.status == 413) or (error is not None and error.kind in _BROKEN_OFF):
         yield found(e, "body-too-large-for-proxy", "413 for 60 KiB" if reply else f"60 KiB: {error}")

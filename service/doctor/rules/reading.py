@@ -50,7 +50,7 @@ def found(e: Evidence, id_: str, seen: object, *, variant: str = "", **values: s
 
 
 def _upstream(e: Evidence) -> dict[str, str]:
-    """Where the application listens, as each proxy of the same machine writes it; the usual place where nobody told."""
+    """Where the application listens, as each proxy of the same machine writes it; by default the usual place."""
     origin, place = e.options.inside or (None, None)
     if place is not None:
         path = place.address
@@ -117,7 +117,7 @@ def max_age_of(reply: Reply) -> int | None:
 
 
 def cookie_is_lost(e: Evidence) -> bool:
-    """Whether a sign-in cannot go on for a browser that shows its cookie, and does so inside."""
+    """Whether a sign-in cannot continue for a browser that sends its cookie, and can inside."""
     within = e.reply("return-inside")
     return e.flow.get("return", "").startswith("400") and within is not None and within.status == 303
 

@@ -1,4 +1,4 @@
-"""Whether somebody in between refuses what the service would answer."""
+"""Whether something in between refuses what the service would answer."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def refusals(e: Evidence) -> Iterator[Finding]:
 
 
 def _refused_program(e: Evidence) -> Finding | None:
-    """Who is refused by what he calls himself, where another one is answered."""
+    """A program that is refused because of its name, while another one is answered."""
     keys = e.replies("jwks")
     if not keys or any(reply.status != 200 for reply in keys):
         return None
@@ -100,7 +100,7 @@ def _refused_program(e: Evidence) -> Finding | None:
         if closed or (isinstance(answer, Reply) and answer.status in {403, 406}):
             how = answer.status if isinstance(answer, Reply) else "no answer"
             return found(
-                e, "refused-by-proxy", f"{how} to who is called {name}, at the keys", variant="agent"
+                e, "refused-by-proxy", f"{how} to a program named {name}, at the keys", variant="agent"
             )
     return None
 
@@ -127,11 +127,11 @@ def _wants_certificate(reply: Reply) -> _Refusal | None:
     if reply.status != 400:
         return None
     if b"SSL certificate" in reply.body:
-        return _Refusal("certificate", "400, a certificate of the client is asked for")
+        return _Refusal("certificate", "400, a client certificate is required")
     # The shipped site says no more; what doctor asks is well-formed.
     by_site = reply.code == "PROXY_REFUSED"
     return (
-        _Refusal(_PERHAPS_CERTIFICATE, "400, as to who shows no certificate (ssl_verify_client)")
+        _Refusal(_PERHAPS_CERTIFICATE, "400, as without a client certificate (ssl_verify_client)")
         if by_site
         else None
     )

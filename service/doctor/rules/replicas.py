@@ -47,7 +47,7 @@ def stores(e: Evidence) -> Iterator[Finding]:
     asked = [reply for group in ("userinfo", "silent", "mint") for reply in e.replies(group)]
     away = [reply for reply in asked if cannot_reach_store(reply)]
     if away and len(away) < len(asked):
-        seen = f"503 {_error(away[0])} to {counts(len(away), len(asked))} questions: one replica does not reach its database"
+        seen = f"503 {_error(away[0])} to {counts(len(away), len(asked))} questions: one replica cannot reach its database"
         yield found(e, "replica-without-database", seen)
         return
     minted = e.replies("mint")
@@ -128,7 +128,7 @@ def clients(e: Evidence) -> Iterator[Finding]:
 
 
 def _is_same_page(one: Reply, other: Reply | None) -> bool:
-    """Whether two pages say the same, but for their request ids."""
+    """Whether two pages are the same, except for their request ids."""
     if other is None or one.status != other.status:
         return False
     pages = [_without_id(reply) for reply in (one, other)]

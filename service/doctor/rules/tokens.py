@@ -113,7 +113,7 @@ def _fault(e: Evidence, token: UnverifiedToken) -> str | None:
         return None
     key = next((key for key in e.keys if key.get("kid") == token.header.get("kid")), None)
     if key is None:
-        return None  # told by `keys`
+        return None  # reported by `keys`
     if not verifies_by_jwk(token.text, key, alg=alg):
         return "the signature is not that of the published key"
     jwks, exp = e.reply("jwks"), token.claims.get("exp")
