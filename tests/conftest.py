@@ -103,7 +103,7 @@ def gunicorn() -> Iterator[Callable[..., Gunicorn]]:
 
     yield start
     for server in begun:
-        server.stop()
+        server.kill()
 
 
 @pytest.fixture(scope="session")
@@ -121,6 +121,27 @@ def postgres_url(postgres_cluster: PostgresCluster) -> Iterator[str]:
     yield url
     postgres_cluster.start()
     postgres_cluster.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite file, to be copied: a migration costs more than most tests."""
+    from tests.storage.stores import migrate
+
+    path = tmp_path_factory.mktemp("template") / "pylon.sqlite3"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres_cluster: PostgresCluster) -> str:
+    """The URL of a migrated, empty PostgreSQL database, to be copied."""
+    from tests.storage.stores import migrate
+
+    postgres_cluster.start()
+    url = postgres_cluster.create_database()
+    migrate(url)
+    return url
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ class Apps:
             self._running[key] = self._running.pop(key)
             return self._running[key]
         while len(self._running) >= _KEPT:
-            self._running.pop(next(iter(self._running))).stop()
+            self._running.pop(next(iter(self._running))).kill()
         self._running[key] = Gunicorn(**{"WEB_CONCURRENCY": "1"} | settings)
         return self._running[key]
 
@@ -144,7 +144,7 @@ class Apps:
 
     def __exit__(self, *_: object) -> None:
         while self._running:
-            self._running.popitem()[1].stop()
+            self._running.popitem()[1].kill()
 
 
 class Proxy(Protocol):

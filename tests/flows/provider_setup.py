@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ import pytest
 import requests
 
 from tests.flows.polling import wait_until
-from tests.storage.stores import migrate
 from tests.support.app import App, RelyingParty, direct, query_of
 from tests.support.browser import Browser
 from tests.support.gunicorn import ADMIN, Gunicorn, hold_port, rsa_pem
@@ -83,8 +83,6 @@ class Provider(Stoppable):
             "PYLON_LOGIN_URL": f"{self.app.origin}/sign-in",
         } | settings
         try:
-            if database_url.startswith("postgresql:"):
-                migrate(database_url)
             self.server = self.start()
         except BaseException:
             self.stop()
@@ -121,7 +119,7 @@ class Provider(Stoppable):
     def stop(self) -> None:
         """End all of it."""
         if hasattr(self, "server"):
-            self.server.stop()
+            self.server.kill()
         self.app.stop()
         self.party.stop()
         self._holder.close()
@@ -236,7 +234,7 @@ def staged(
     Args:
         browser: Finds the names, and believes the certificates.
         certificates: For all names.
-        postgres_url: A fresh database.
+        postgres_url: A fresh database with its schema.
         settings: More settings of the provider.
     """
     with contextlib.ExitStack() as stack:
@@ -257,7 +255,6 @@ def staged(
         app.origin, party.origin, landing = (f"https://{name}:{site.https_port}" for name, _ in served)
         app.provider, app.cookie_domain, app.secure = f"http://127.0.0.1:{port}", "example.test", True
         party.issuer, party.verify, party.landing = site.origin, str(certificates.ca), f"{landing}/landed"
-        migrate(postgres_url)
         given: dict[str, Any] = {name: value.replace("{app}", app.origin) for name, value in settings.items()}
         server = stack.enter_context(
             Gunicorn(
@@ -278,14 +275,16 @@ def staged(
 
 @contextlib.contextmanager
 def fresh_database(request: pytest.FixtureRequest, kind: str) -> Iterator[str]:
-    """The URL of an empty database of a kind, for fixtures that live longer than a test."""
+    """The URL of a database of a kind, with its schema and nothing in it, for fixtures that live longer than a test."""
     if kind.startswith("sqlite"):
         factory: pytest.TempPathFactory = request.getfixturevalue("tmp_path_factory")
-        yield f"sqlite:///{factory.mktemp('database') / 'pylon.sqlite3'}"
+        path = factory.mktemp("database") / "pylon.sqlite3"
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), path)
+        yield f"sqlite:///{path}"
         return
     cluster = request.getfixturevalue("postgres_cluster")
     cluster.start()
-    url = cluster.create_database()
+    url = cluster.create_database(like=request.getfixturevalue("migrated_postgres"))
     yield url
     cluster.start()
     cluster.drop_database(url)

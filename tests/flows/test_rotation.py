@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,7 +31,7 @@ from tests.flows.polling import wait_until
 from tests.flows.provider_setup import OWN, SECRETS, Visitor, fresh_database, usual_clients
 from tests.flows.rotating import MARGINS
 from tests.flows.test_provider_clients import JS, find_node
-from tests.storage.stores import migrate, open_url
+from tests.storage.stores import open_url
 from tests.support.app import App, RelyingParty
 from tests.support.gunicorn import ADMIN, SERVERS, Gunicorn, hold_port
 from tests.support.nginx import NginxSite
@@ -105,7 +106,6 @@ def stand(request: pytest.FixtureRequest) -> Iterator[Stand]:
     """All of it."""
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(fresh_database(request, "postgres"))
-        migrate(url)
         app, party = stack.enter_context(App()), stack.enter_context(RelyingParty(SECRETS))
         holders = [stack.enter_context(hold_port()) for _ in range(2)]
         ports = [holder.getsockname()[1] for holder in holders]
@@ -303,12 +303,17 @@ def load(stand: Stand) -> Iterator[Load]:
     jose.stop()
 
 
-def rotate(load: Load, margins: Margins) -> None:
-    """Rotate the algorithms as soon as that is allowed."""
+def rotate(
+    rings: RingStore,
+    margins: Margins,
+    *algs: str,
+    timed: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+) -> None:
+    """Rotate the algorithms, or all, as soon as that is allowed."""
 
     def step(ring: Ring) -> KeyRecords:
         keys = ring.keys
-        for alg in ALGS:
+        for alg in algs or ALGS:
             keys = rotated(keys, alg, now, margins)
         return keys
 
@@ -316,8 +321,8 @@ def rotate(load: Load, margins: Margins) -> None:
         nonlocal now
         now = int(time.time())
         try:
-            with load.timed():
-                load.stand.rings.ensure(margins, now=now, step=step)
+            with timed():
+                rings.ensure(margins, now=now, step=step)
         except UnsafeStep:
             return False
         return True
@@ -332,7 +337,7 @@ def test_ten_rotations_under_load_and_no_verifier_notices(stand: Stand, load: Lo
         wait_until(lambda: load.counts["old"] > 5 and load.counts["signed out"], 30)
         rotated_at: list[float] = []
         while _calm(load, rotated_at) < ROTATIONS and len(rotated_at) < 2 * ROTATIONS:
-            rotate(load, MARGINS)
+            rotate(stand.rings, MARGINS, timed=load.timed)
             rotated_at.append(time.monotonic())
         enough = load.counts["old"] + 20
         wait_until(lambda: load.counts["old"] > enough, 30)
@@ -378,7 +383,7 @@ def test_without_a_lead_verifiers_meet_unknown_keys(stand: Stand, load: Load) ->
     with load.running():
         wait_until(lambda: load.counts["fresh"] > 5, 30)
         for _ in range(ROTATIONS):
-            rotate(load, hasty)
+            rotate(stand.rings, hasty)
             enough = load.counts["fresh"] + 10
             wait_until(lambda enough=enough: load.counts["fresh"] > enough, 30)
             if load.failed:

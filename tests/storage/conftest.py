@@ -10,7 +10,7 @@ import pytest
 
 from service.storage.sql import SqlStore
 from tests.storage.outages import Outage, PostgresOutage, SqliteOutage
-from tests.storage.stores import migrate, open_url, sqlite_path
+from tests.storage.stores import open_url, sqlite_path
 from tests.support.postgres import PostgresCluster
 
 
@@ -18,23 +18,6 @@ from tests.support.postgres import PostgresCluster
 def empty_database_url(request: pytest.FixtureRequest) -> str:
     """The URL of a fresh database without any schema, once of each kind."""
     url: str = request.getfixturevalue(f"{request.param}_url")
-    return url
-
-
-@pytest.fixture(scope="session")
-def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated, empty SQLite file, to be copied: a migration costs more than most tests."""
-    path = tmp_path_factory.mktemp("template") / "pylon.sqlite3"
-    migrate(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture(scope="session")
-def migrated_postgres(postgres_cluster: PostgresCluster) -> str:
-    """The URL of a migrated, empty PostgreSQL database, to be copied."""
-    postgres_cluster.start()
-    url = postgres_cluster.create_database()
-    migrate(url)
     return url
 
 

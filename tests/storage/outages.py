@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +13,6 @@ from typing import Protocol, Self
 
 import pytest
 
-from tests.storage.stores import migrate
 from tests.support.gunicorn import PROJECT, clean_environment
 from tests.support.postgres import PostgresCluster
 
@@ -88,14 +88,13 @@ def migrated_database(
     """
     if (case or request.param).startswith("sqlite"):
         path = request.getfixturevalue("tmp_path_factory").mktemp("database") / "pylon.db"
-        migrate(f"sqlite:///{path}")
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), path)
         yield f"sqlite:///{path}", lambda: SqliteOutage(path)
         return
     cluster = request.getfixturevalue("postgres_cluster")
     assert isinstance(cluster, PostgresCluster)
     cluster.start()
-    url = cluster.create_database()
-    migrate(url)
+    url = cluster.create_database(like=request.getfixturevalue("migrated_postgres"))
     yield url, lambda: PostgresOutage(cluster)
     cluster.start()
     cluster.drop_database(url)

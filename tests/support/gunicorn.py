@@ -101,6 +101,17 @@ def rsa_pem(bits: int = 2048, number: int = 0) -> str:
     ).decode()
 
 
+@functools.cache
+def _migrated() -> bytes:
+    """An SQLite file with its schema and nothing in it, made once a process: a migration costs more than most tests."""
+    from tests.storage.stores import migrate  # which needs the service: not everything that starts one does
+
+    with tempfile.TemporaryDirectory(prefix="pylon-m-") as folder:
+        path = Path(folder) / "pylon.db"
+        migrate(f"sqlite:///{path}")
+        return path.read_bytes()
+
+
 def on(case: str) -> dict[str, Any]:
     """The server that a case names, as `sqlite on granian` does, as an argument of `Gunicorn`; none where it names none."""
     _, on_another, name = case.partition(" on ")
@@ -171,7 +182,8 @@ class Gunicorn(Stoppable):
     """One gunicorn of the project, or granian, from its start to its exit code.
 
     Settings are given by their own names: `Gunicorn(PYLON_JWT_SECRET=SECRET, PYLON_ADMIN_TOKEN=ADMIN)`. Its data
-    folder is a fresh one, removed at the end, unless `PYLON_DATA_DIR` is given.
+    folder is a fresh one, removed at the end, unless `PYLON_DATA_DIR` is given; its database is a migrated one, as after
+    the first start. At the end of a `with` block it is killed: to stop in order takes seconds, and is a test of its own.
     """
 
     #: The server of those that name none: TESTS_SERVER=granian runs every test on the other one.
@@ -232,6 +244,9 @@ class Gunicorn(Stoppable):
         self._holder: socket.socket | None = None
         self.port = 0
         try:
+            if "PYLON_DATA_DIR" not in settings and "DATABASE_URL" not in settings:
+                self.data_dir.mkdir(mode=0o700)
+                (self.data_dir / "pylon.db").write_bytes(_migrated())
             self._start()
             while wait and not self._wait_until_ready():
                 self._start()
@@ -298,6 +313,9 @@ class Gunicorn(Stoppable):
         """Whether this very process, not another on the same port, has the socket open."""
         if self.socket_path is not None:
             return self.socket_path.exists()
+        with socket.socket() as knock:  # looking at all its sockets costs a hundred times as much
+            if knock.connect_ex(("127.0.0.1", self.port)) != 0:
+                return False
         with contextlib.suppress(psutil.Error):
             family = [psutil.Process(self.pid), *psutil.Process(self.pid).children()]
             return any(
@@ -332,6 +350,16 @@ class Gunicorn(Stoppable):
             subprocess.TimeoutExpired: When it has not ended by then.
         """
         return self.process.wait(timeout_s)
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        """End all of it at once, and remove what it left in its folder."""
+        if hasattr(self, "process"):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+        self.stop(signal.SIGKILL)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """End it, and remove what it left in its folder; calling it again does nothing more.
@@ -543,4 +571,4 @@ def start_expecting_failure(**options: Any) -> tuple[int, str]:
             time.sleep(_POLL_S)
         raise AssertionError(f"it neither started nor ended within {_START_S:.0f} s:\n{server.output()}")
     finally:
-        server.stop(signal.SIGKILL)
+        server.kill()
