@@ -211,8 +211,8 @@ def test_a_test_left_out_fails_in_ci(tmp_path: Path) -> None:
     inside.mkdir()
     (inside / "conftest.py").write_text((project / "tests/conftest.py").read_text())
     for name, source in {
-        "skip": "def test_it():\n    pytest.skip('skipped')\n",
-        "fail": "def test_it():\n    pytest.xfail('expected')\n",
+        "skip": "def test_it():\n    pytest.skip('left out')\n",
+        "fail": "def test_it():\n    pytest.xfail('in vain')\n",
         "miss": "pytest.importorskip('no_such')\ndef test_it(): pass\n",
     }.items():
         (inside / f"test_{name}.py").write_text(f"import pytest\n{source}")
@@ -237,8 +237,5 @@ def test_a_test_left_out_fails_in_ci(tmp_path: Path) -> None:
             check=False,
         )
         assert run.returncode == expected, run.stdout + run.stderr
-        for reason in ("skipped", "expected", "no_such"):
-            assert (
-                not ci
-                or f"with CI=true every test runs and passes, but this one did not: {reason}" in run.stdout
-            )
+        for reason in ("left out", "in vain", "no_such"):
+            assert not ci or reason in run.stdout
