@@ -148,7 +148,7 @@ def verified(op: Provider, token: str, audience: str, alg: str, secret: str = JW
 
 
 def test_each_audience_has_a_token_of_its_own(op: Provider, subtests: pytest.Subtests) -> None:
-    """Algorithm, secret, lifetime, typ and claims are those of the audience's table, and nothing else is in it."""
+    """docs/policies.md: algorithm, secret, lifetime, typ and claims are those of the audience's table, and nothing else is in it."""
     begun = op.app.session(**ADA)
     now = int(op.clock())
     own = {"iss", "sub", "aud", "iat", "exp", "jti", "sid"}
@@ -191,7 +191,7 @@ def test_each_audience_has_a_token_of_its_own(op: Provider, subtests: pytest.Sub
 
 
 def test_a_session_that_a_policy_does_not_take_is_refused(op: Provider, subtests: pytest.Subtests) -> None:
-    """403 with the rule's name, and with what to ask the user for where another sign-in would do."""
+    """docs/policies.md: 403 with the rule's name, and with what to ask the user for where another sign-in would do."""
     now = int(op.clock())
     step_up = {"acr_values": ["mfa", "phr"], "max_age": 3600}
     cases: dict[str, tuple[str, dict[str, Any], Any]] = {
@@ -225,7 +225,7 @@ def test_a_session_that_a_policy_does_not_take_is_refused(op: Provider, subtests
 
 
 def test_a_mint_is_refused_in_this_order(serve_policies: ServePolicies, subtests: pytest.Subtests) -> None:
-    """401, then 415 and 400, then 403, then 501; and an audience that cannot be minted is one that nobody knows."""
+    """docs/policies.md: 401, then 415 and 400, then 403, then 501; and an audience that cannot be minted is one that nobody knows."""
     op = serve_policies(PYLON_JWT_SECRET=None)
     token = op.app.session("bob")["token"]
     with subtests.test("401"):
@@ -298,7 +298,7 @@ def test_a_client_gets_a_token_of_its_own(op: Provider, subtests: pytest.Subtest
 
 
 def test_what_a_policy_does_not_give_is_refused(op: Provider, subtests: pytest.Subtests) -> None:
-    """Another audience, a wider scope, another client, a user's way: each is refused by its own error."""
+    """docs/policies.md: another audience, a wider scope, another client, a user's way: each is refused by its own error."""
     cases: list[tuple[str, dict[str, str], str]] = [
         ("nightly", {}, "invalid_target"),  # two that it may have
         ("nightly", {"resource": "https://unknown.example"}, "invalid_target"),
@@ -343,7 +343,7 @@ def test_what_a_policy_does_not_give_is_refused(op: Provider, subtests: pytest.S
 
 
 def test_without_policies_no_client_gets_a_token_of_its_own(serve_provider: ServeProvider) -> None:
-    """Neither is it offered, nor is it given."""
+    """docs/policies.md: neither is it offered, nor is it given."""
     op = serve_provider(CLIENTS[:1])
     assert op.ask("GET", "/.well-known/openid-configuration").json()["grant_types_supported"] == [
         "authorization_code",
@@ -356,7 +356,7 @@ def test_without_policies_no_client_gets_a_token_of_its_own(serve_provider: Serv
 
 
 def test_introspection_knows_each_kind(op: Provider, subtests: pytest.Subtests) -> None:
-    """The audience's API, the client that it was issued to, and the operator are told; nobody else, and only while it stands."""
+    """docs/policies.md: the audience's API, the client that it was issued to, and the operator are told; nobody else, and only while it stands."""
     begun = op.app.session(**ADA)
     minted = {
         name: mint(op, begun["token"], audience=name).json()["token"]
@@ -406,7 +406,7 @@ def test_introspection_knows_each_kind(op: Provider, subtests: pytest.Subtests) 
 
 
 def test_a_clients_token_is_worth_nothing_without_the_client(op: Provider) -> None:
-    """What the operator takes away of a client is gone at the next look: its scope, its grant type, the client itself."""
+    """docs/policies.md: what the operator takes away of a client is gone at the next look: its scope, its grant type, the client itself."""
     machine = {"grant_types": ["client_credentials"]}
     made = op.app.call("POST", "/api/oidc/clients", {"client_id": "made", **machine}).json()
     rp, path = op.rp("made", secret=made["client_secret"]), "/api/oidc/clients/made"
@@ -468,7 +468,7 @@ def test_no_client_is_called_as_a_user_and_no_user_as_a_client(
 
 
 def test_of_a_client_and_a_user_that_come_at_once_one_stays(op: Provider, subtests: pytest.Subtests) -> None:
-    """Whichever of the two looks first and writes last, not both are there."""
+    """docs/policies.md: whichever of the two looks first and writes last, not both are there."""
     store, now = open_store(op.house.settings), int(op.clock())
     subjects = Subjects(store, (), apart=True)
     plain_sessions, plain_clients = (
@@ -517,7 +517,7 @@ def test_of_a_client_and_a_user_that_come_at_once_one_stays(op: Provider, subtes
 def test_a_policy_costs_no_statement(
     serve_provider: ServeProvider, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    """A mint asks the database once, a client's own token for a registered client once, for one of the environment never."""
+    """docs/policies.md: a mint asks the database once, a client's own token for a registered client once, for one of the environment never."""
     statements: list[str] = []
 
     def watched(store: Any) -> Any:
@@ -656,7 +656,7 @@ def test_what_is_explained_is_what_is_given(
     users: list[dict[str, Any]],
     scope: str | None,
 ) -> None:
-    """Over a thousand random policies, users and requests: the explained token is the real one, or the same rule refuses both."""
+    """docs/policies.md: over a thousand random policies, users and requests: the explained token is the real one, or the same rule refuses both."""
     named = {f"https://a{number}.example": table for number, table in enumerate(tables)}
     text = _toml(named)
     assert tomllib.loads(text)["audience"] == named
