@@ -386,12 +386,12 @@ def _answered(
     request: AuthorizationRequest, interaction: Interaction, form_token: str, told: Mapping[str, str]
 ) -> Answered:
     return Answered(
-        interaction.id,
-        interaction.issuer,
-        form_token,
-        interaction.browser_hash,
-        request.client.client_id,
-        request.redirect_uri,
-        request.response_mode,
-        told,
+        interaction_id=interaction.id,
+        issuer=interaction.issuer,
+        form_token=form_token,
+        browser_hash=interaction.browser_hash,
+        client_id=request.client.client_id,
+        redirect_uri=request.redirect_uri,
+        response_mode=request.response_mode,
+        parameters=told,
     )

@@ -46,7 +46,14 @@ class Token(Resource):
         values = form_parameters(req).values
         check_can_sign(values, self._issuing.keys)
         client = authenticated(req, values, self.parts.clients, now=now)
-        request = TokenRequest(client, values, req.context.issuer, now, req.method, req.headers)
+        request = TokenRequest(
+            client=client,
+            parameters=values,
+            issuer=req.context.issuer,
+            now=now,
+            method=req.method,
+            headers=req.headers,
+        )
         answer = exchange(request, self._issuing)
         send_json(resp, answer)
         resp.set_header("Pragma", "no-cache")
