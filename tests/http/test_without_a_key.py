@@ -56,7 +56,6 @@ def test_the_error_page_loads_its_style_alone_and_is_framed_by_nobody(house: Hou
         (b"", "unsupported_grant_type"),
         (b"grant_type=authorization_code&code=x", "unsupported_grant_type"),
         (b"grant_type=refresh_token&refresh_token=x&client_id=x", "unsupported_grant_type"),
-        (b"grant_type=client_credentials", "unsupported_grant_type"),
         (b"\xff", "invalid_request"),
         (b"grant_type=%ff", "invalid_request"),
         (b"grant_type=a&grant_type=b", "invalid_request"),
@@ -71,6 +70,13 @@ def test_token_supports_no_grant_type(house: House, body: bytes, error: str) -> 
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.json()["error"] == error
     assert set(answer.json()) <= {"error", "error_description", "error_uri"}
+    check_standing_headers(answer)
+
+
+def test_a_client_of_its_own_needs_no_key_for_id_tokens(house: House) -> None:
+    """RFC 6749 §4.4: it gets no ID token; it is asked who it is."""
+    answer = house.ask("POST", "/oidc/token", body=b"grant_type=client_credentials", content_type=FORM)
+    assert (answer.status, answer.json()["error"]) == (401, "invalid_client")
     check_standing_headers(answer)
 
 
