@@ -18,7 +18,7 @@ from service import __version__
 _COMMANDS: Final = {
     "check": "Check the configuration of this environment; makes no file.",
     "clients": "Register clients, and look after them.",
-    "doctor": "Ask a deployment from outside, and name what to change.",
+    "doctor": "Test a deployment from outside, and name the line to change.",
     "keys": "Look after the signing keys in the database.",
     "migrate": "Bring the database's schema up to date.",
     "policy": "Look at the policies of audiences, and try them.",
