@@ -83,9 +83,12 @@ class Service:
         alg: of minted tokens.
         folder: for its database.
         registered: whether the client is registered in the database; else the environment has it.
+        database_url: of a database with its schema, instead of one in the folder.
     """
 
-    def __init__(self, alg: str, folder: Path, *, registered: bool = False) -> None:
+    def __init__(
+        self, alg: str, folder: Path, *, registered: bool = False, database_url: str | None = None
+    ) -> None:
         from service.app import create_app
         from service.clients import Clients
         from service.logs import configure_logging
@@ -106,6 +109,8 @@ class Service:
             "PYLON_LOGIN_URL": "https://id.example.com/sign-in",
             "PYLON_JWT_AUDIENCE": "api",
         }
+        if database_url is not None:
+            given["DATABASE_URL"] = database_url
         if alg != "HS256" and not registered:
             given["PYLON_OIDC_CLIENTS"] = json.dumps([client])
         prepared = prepare(given, clock=time.time)

@@ -61,15 +61,15 @@ class _Counting:
         cursor = self._connection.execute(sql, values)
         rows = cursor.fetchall() if cursor.description else None
         self._counted.append(time.thread_time_ns() - began)
-        return _Done(rows)
+        return _Done(rows, cursor.rowcount)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
 
 class _Done:
-    def __init__(self, rows: list[Any] | None) -> None:
-        self.description, self._rows = rows is not None, rows
+    def __init__(self, rows: list[Any] | None, count: int) -> None:
+        self.description, self._rows, self.rowcount = rows is not None, rows, count
 
     def fetchall(self) -> list[Any]:
         return self._rows or []

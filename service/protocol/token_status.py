@@ -89,12 +89,12 @@ class TokenStatus:
     def revoke(self, unverified_token: str, client: Client, *, issuer: str, now: int) -> None:
         """End a token of this client; with a refresh token its whole grant. Silent about any other."""
         if (shown := handles.read("access token", unverified_token)) is not None:
-            live = self._live(shown, issuer, now)
+            live = self._live(shown, issuer, now, client)
             if live is not None and live.grant.client_id == client.client_id:
                 token_hash = handles.hash_bytes(shown.secret)
                 self.grants.revoke_access_token(shown.grant_id, token_hash, now=now)
         elif (shown := handles.read("refresh token", unverified_token)) is not None:
-            live = self._live(shown, issuer, now)
+            live = self._live(shown, issuer, now, client)
             # One that was used before is of the grant, too.
             if live is not None and _is_of(shown, live.grant) and live.grant.client_id == client.client_id:
                 self.grants.end(shown.grant_id, now=now)
@@ -103,18 +103,20 @@ class TokenStatus:
             if read.kind is JwtKind.ACCESS and claims["client_id"] == client.client_id:
                 self.revoked.revoke(str(claims["jti"]), until=int(claims["exp"]), now=now)
 
-    def _live(self, shown: handles.Shown, issuer: str, now: int) -> _Live | None:
-        """The grant that a handle names, and its client."""
+    def _live(self, shown: handles.Shown, issuer: str, now: int, asker: Client | None = None) -> _Live | None:
+        """The grant that a handle names, and its client; `asker` was found a moment ago."""
         grant = self.grants.find(shown.grant_id, now=now)
         if grant is None or grant.issuer != issuer:
             return None
+        if asker is not None and asker.client_id == grant.client_id:
+            return _Live(grant, asker)
         client = self.clients.find(grant.client_id, now=now)
         return None if client is None else _Live(grant, client)
 
     def _of_access_token(
         self, shown: handles.Shown, asker: Client | None, issuer: str, now: int
     ) -> Mapping[str, Any]:
-        live = self._live(shown, issuer, now)
+        live = self._live(shown, issuer, now, asker)
         token = None if live is None else _access_token(shown, live.grant, now)
         if live is None or token is None or not live.may_ask(asker):
             return _INACTIVE
@@ -124,7 +126,7 @@ class TokenStatus:
     def _of_refresh_token(
         self, shown: handles.Shown, asker: Client | None, issuer: str, now: int
     ) -> Mapping[str, Any]:
-        live = self._live(shown, issuer, now)
+        live = self._live(shown, issuer, now, asker)
         if live is None or not _is_of(shown, live.grant) or not live.may_ask(asker):
             return _INACTIVE
         token = live.grant.refresh

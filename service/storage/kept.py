@@ -122,8 +122,8 @@ class KeptConnections:
         return self._begun(sql, values)[1]
 
     @tried_again
-    def write(self, sql: str, values: Mapping[str, Any]) -> Rows:
-        """Run one statement that changes something, in a transaction of its own.
+    def write(self, sql: str, values: Mapping[str, Any]) -> int:
+        """Run one statement that changes something, in a transaction of its own; how many rows it changed.
 
         It is run once: where its answer is lost, nobody knows whether it was done.
 
@@ -132,7 +132,8 @@ class KeptConnections:
         """
         with self._in_turn() as patience_s:
             try:
-                return _rows(self._connection(patience_s).execute(sql, values))
+                count: int = self._connection(patience_s).execute(sql, values).rowcount
+                return count
             except BaseException as error:
                 if self._driver.gave_way(error):
                     raise GaveWay from error

@@ -43,8 +43,9 @@ def row_of(record: Record) -> dict[str, Any]:
     }
 
 
-#: Of these the same few are read again and again.
+#: Of these the same few are read again and again. What is larger than so many characters is not kept.
 _SELDOM_CHANGED: Final = frozenset({Kind.CLIENT, Kind.USER})
+_MOST_KEPT_CHARS: Final = 4096
 _read_kept = lru_cache(maxsize=256)(json_text.read)
 #: The columns of each kind, as its statements return them.
 _READ: Final = {
@@ -55,7 +56,9 @@ _READ: Final = {
 def record_of(kind: Kind, row: tuple[Any, ...]) -> Record:
     """The record of a row, whose columns stand as the statements return them."""
     values = dict(zip(_READ[kind], row, strict=True))
-    values["body"] = _read_kept(values["body"]) if kind in _SELDOM_CHANGED else json_text.read(values["body"])
+    text = values["body"]
+    is_kept = kind in _SELDOM_CHANGED and len(text) <= _MOST_KEPT_CHARS
+    values["body"] = _read_kept(text) if is_kept else json_text.read(text)
     if kind is Kind.GRANT:  # a database without truth values has numbers
         values["outlives_session"] = bool(values["outlives_session"])
     return Record(kind, **values)

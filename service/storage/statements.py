@@ -137,13 +137,12 @@ def update_known(table: Table) -> ClauseElement:
 
 
 def swap_one(table: Table) -> ClauseElement:
-    """What changes when it is used, of the live record of an id that has that version; returns a row when there is one.
+    """What changes when it is used, of the live record of an id that has that version.
 
     What it is found by stays, and its indexes are left alone.
     """
     used = tuple(name for name in _USED if name in table.c)
-    swapped = _updated(table, used).where(*_live(table, "wanted", "known_version"))
-    return swapped.returning(table.c.id_hash)
+    return _updated(table, used).where(*_live(table, "wanted", "known_version"))
 
 
 def empty_fitting(table: Table, names: tuple[str, ...]) -> ClauseElement:
