@@ -25,7 +25,7 @@ from service.policies.cases import Case
 from service.policies.deciding import Asked, Refused
 from service.policies.explaining import explained, rows_of
 from service.policies.schema import as_text
-from service.policies.values import CLIENT_CREDENTIALS, CLIENT_WAYS, MINT, WAYS, Policy
+from service.policies.values import AUTHORIZATION_CODE, CLIENT_CREDENTIALS, CLIENT_WAYS, MINT, WAYS, Policy
 from service.records.clients import Client
 from service.records.sessions import Session, SignIn, new_session
 from service.sessions import LocalSessions
@@ -164,6 +164,8 @@ def explain(
     settings = _sound(file)
     who = _who(settings, user, session_file, client, now=now)
     way = grant or (MINT if who.session is not None else CLIENT_CREDENTIALS)
+    if way == AUTHORIZATION_CODE and (who.session is None or who.client is None):
+        raise click.UsageError("Give --client beside --user or --session-file: a client asks for its user.")
     words = None if scope is None else tuple(scope.split())
     asked = Asked(way, "", now, session=who.session, client=who.client, scope=words)
     decided = decided_for(settings, audience, asked)

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from service.policies.values import CLIENT_CREDENTIALS, MINT, Policy, Require
+from service.policies.values import AUTHORIZATION_CODE, CLIENT_CREDENTIALS, MINT, Policy, Require
 from service.records.clients import Client
 from service.records.sessions import Session
 
 _NOTHING_REQUIRED: Final = Require()
 _OF_THE_SESSION: Final = frozenset({"roles", "tenant_id", "acr", "amr", "auth_time"})
 #: The rules that another sign-in can meet.
-_BY_SIGNING_IN: Final = frozenset({"acr", "amr", "max_session_age_s"})
+BY_SIGNING_IN: Final = frozenset({"acr", "amr", "max_session_age_s"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Asked:
         way: by which way, one of `service.policies.values.WAYS`.
         issuer: the `iss`, byte for byte.
         now: Unix s.
-        session: who is signed in, for the ways that have a user.
+        session: who is signed in, for the ways that have a user; of a grant, whose it is, how they signed in, and its end.
         client: who asks, for the ways that have a client.
         scope: which words; None: nothing is said.
     """
@@ -87,6 +87,8 @@ def decide(policy: Policy, asked: Asked) -> Given | Refused:
         return Refused("grants")
     if asked.way == MINT and asked.session is not None:
         return _for_a_session(policy, asked, asked.session)
+    if asked.way == AUTHORIZATION_CODE and asked.session is not None and asked.client is not None:
+        return _for_a_grant(policy, asked, asked.session, asked.client)
     if asked.way == CLIENT_CREDENTIALS and asked.client is not None:
         return _for_a_client(policy, asked, asked.client)
     return Refused("grants")
@@ -107,15 +109,49 @@ def _for_a_session(policy: Policy, asked: Asked, session: Session) -> Given | Re
     return Given(policy, policy.typ_by(MINT), claims, expires_at, expires_at - now)
 
 
+def _for_a_grant(policy: Policy, asked: Asked, session: Session, client: Client) -> Given | Refused:
+    """An access token for what a user lets a client do at this API (RFC 9068 §2.2)."""
+    if AUTHORIZATION_CODE not in client.grant_types:
+        return Refused("grant_types")
+    if not may_ask(policy, client):
+        return Refused("clients")
+    if unmet := unmet_requirement(policy.require, session, asked.now):
+        return Refused(f"require.{unmet}", step_up(policy.require, unmet))
+    scope = _scope(policy, asked, client)
+    if scope is None:
+        return Refused("scopes")
+    now = asked.now
+    expires_at = min(now + policy.lifetime_s, session.expires_at)
+    claims = user_claims(policy, session)
+    claims |= {"iss": asked.issuer, "sub": session.user_id, "aud": policy.audience}
+    claims |= {"client_id": client.client_id, "iat": now, "exp": expires_at}
+    claims |= {"sid": session.sid, "auth_time": session.auth_time}
+    if session.acr is not None:
+        claims["acr"] = session.acr
+    if session.amr:
+        claims["amr"] = list(session.amr)
+    if scope:
+        claims["scope"] = " ".join(scope)
+    return Given(policy, policy.typ_by(AUTHORIZATION_CODE), claims, expires_at, expires_at - now, scope)
+
+
+def _scope(policy: Policy, asked: Asked, client: Client) -> tuple[str, ...] | None:
+    """The words that are given, of those that audience and client have; None where another is asked for."""
+    allowed = tuple(word for word in policy.scopes if word in client.scope)
+    if asked.scope is None:
+        return allowed
+    wanted = set(asked.scope)
+    return tuple(word for word in allowed if word in wanted) if wanted <= set(allowed) else None
+
+
 def _for_a_client(policy: Policy, asked: Asked, client: Client) -> Given | Refused:
     if client.is_public or CLIENT_CREDENTIALS not in client.grant_types:
         return Refused("grant_types")
     if not may_ask(policy, client):
         return Refused("clients")
-    allowed = tuple(word for word in policy.scopes if word in client.scope)
-    if asked.scope is not None and (not asked.scope or not set(asked.scope) <= set(allowed)):
+    scope = _scope(policy, asked, client)
+    if scope is None or asked.scope == ():
         return Refused("scopes")
-    scope = tuple(word for word in allowed if asked.scope is None or word in asked.scope)
     now, expires_at = asked.now, asked.now + policy.lifetime_s
     claims: dict[str, Any] = {
         **policy.static,
@@ -172,7 +208,7 @@ def step_up(require: Require, unmet: str) -> dict[str, Any]:
 
     Spec: RFC 9470 §3. It has no word for methods: there the user signs in again.
     """
-    if unmet not in _BY_SIGNING_IN:
+    if unmet not in BY_SIGNING_IN:
         return {}
     asked: dict[str, Any] = {}
     if require.acr:

@@ -17,11 +17,12 @@ from service.policies.lines import Path, line_of
 #: By which ways a token may be had.
 MINT: Final = "mint"
 CLIENT_CREDENTIALS: Final = "client_credentials"
-WAYS: Final = (MINT, "authorization_code", CLIENT_CREDENTIALS, "token_exchange")
+AUTHORIZATION_CODE: Final = "authorization_code"
+WAYS: Final = (MINT, AUTHORIZATION_CODE, CLIENT_CREDENTIALS, "token_exchange")
 #: Those by which a client asks.
 CLIENT_WAYS: Final = frozenset(WAYS[1:])
 #: Those that this version serves; of the others the start warns.
-SERVED_WAYS: Final = frozenset({MINT, CLIENT_CREDENTIALS})
+SERVED_WAYS: Final = frozenset({MINT, AUTHORIZATION_CODE, CLIENT_CREDENTIALS})
 _ABSOLUTE_URI: Final = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]*:[\x21\x23-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e]+"
 )

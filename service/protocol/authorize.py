@@ -8,17 +8,18 @@ Spec: RFC 6749 §3.1, §4.1.1; OpenID Connect Core 1.0 §3.1.2, §5.5; RFC 9700 
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import Any, Final
+from typing import Final
 
+from service.policies.pairs import is_pair, open_to, pair, pairs_of
+from service.policies.values import NO_POLICIES, Policies, Policy
 from service.protocol.errors import NotOurClient, OAuthError
 from service.protocol.pkce import is_challenge
 from service.records.claims import ClaimRequest, parse_claim_requests
 from service.records.clients import Client
+from service.records.grants import MOST_WORDS
 from service.records.scopes import words_of
 from service.records.waiting import is_too_large
 
@@ -40,12 +41,16 @@ class Asked:
         repeated: names that came more than once.
         client: the client of `client_id`, where there is one.
         hint_subject: the `sub` of a genuine `id_token_hint`; None without one, and where it cannot be checked.
+        policies: what tokens for each audience are.
+        issuer: under which issuer it came.
     """
 
     parameters: Mapping[str, str]
     repeated: frozenset[str]
     client: Client | None
     hint_subject: str | None = None
+    policies: Policies = NO_POLICIES
+    issuer: str = ""
 
     def get(self, name: str) -> str | None:
         """The parameter's value."""
@@ -158,12 +163,22 @@ def check_grant_type(asked: Asked) -> None:
         )
 
 
+def check_resource(asked: Asked) -> None:
+    """Each resource is one that the client may ask for, or the issuer, whose tokens are userinfo's (RFC 8707 §2)."""
+    named = open_to(asked.policies, _client(asked), words_of(asked.get("resource")))
+    unknown = {resource for resource, policy in named.items() if policy is None}
+    if unknown - {asked.issuer, f"{asked.issuer}/"}:
+        raise OAuthError("invalid_target", "A resource is unknown, or not one that this client may ask for.")
+
+
 def check_scope(asked: Asked) -> None:
     """Something is asked for that the client may have (RFC 6749 §3.3)."""
     if not _granted_scope(asked):
         raise OAuthError(
             "invalid_scope", "No scope is asked for that this client may have: see scope in its registration."
         )
+    if len(_granted_scope(asked)) > MOST_WORDS:
+        raise OAuthError("invalid_scope", f"More than {MOST_WORDS} scopes are asked for at once.")
 
 
 def check_prompt(asked: Asked) -> None:
@@ -249,6 +264,7 @@ AFTER_TRUST: Final[tuple[Check, ...]] = (
     check_response_type,
     check_response_mode,
     check_grant_type,
+    check_resource,
     check_scope,
     check_prompt,
     check_max_age,
@@ -257,68 +273,6 @@ AFTER_TRUST: Final[tuple[Check, ...]] = (
     check_pkce_present,
     check_claims,
 )
-
-
-# --- the request, once it has passed ---
-
-
-@dataclass(frozen=True, slots=True)
-class AuthorizationRequest:
-    """A checked request; times are in s.
-
-    `scope` is what will be granted if the user agrees, and `disclosed` what he has to agree to: the same, and the
-    scopes whose claims are asked for one by one.
-    """
-
-    client: Client
-    redirect_uri: str
-    scope: tuple[str, ...]
-    disclosed: tuple[str, ...]
-    state: str | None
-    nonce: str | None
-    response_mode: str
-    prompt: frozenset[str]
-    max_age: int | None
-    code_challenge: str | None
-    hint_subject: str | None
-    id_token_claims: Mapping[str, ClaimRequest]
-    userinfo_claims: Mapping[str, ClaimRequest]
-    parameters: Mapping[str, str]
-
-
-def return_address(asked: Asked) -> tuple[str, str | None, str]:
-    """Where an error after the cut goes: redirect URI, `state`, response mode. A `state` that fits in no address stays here."""
-    said = {**_unsigned_object(asked), **asked.parameters}
-    state = None if "state" in asked.repeated else said.get("state")
-    if state is not None and is_too_large({"state": state}):
-        state = None
-    is_form = said.get("response_mode") == "form_post" and "response_mode" not in asked.repeated
-    return asked.parameters["redirect_uri"], state, "form_post" if is_form else "query"
-
-
-def _unsigned_object(asked: Asked) -> Mapping[str, str]:
-    """How an unsigned request object wants its refusal sent; nothing else of it counts, and nothing where it is signed.
-
-    Spec: OpenID Connect Core §6.1, RFC 7519 §6
-    """
-    try:
-        head, payload, signature = asked.parameters["request"].split(".")
-        if "request" in asked.repeated or signature or _json_of(head).get("alg") != "none":
-            return {}
-        claims = _json_of(payload)
-    except (KeyError, ValueError, RecursionError):
-        return {}
-    wanted = {name: claims.get(name) for name in ("state", "response_mode")}
-    return {name: value for name, value in wanted.items() if isinstance(value, str) and value}
-
-
-def _json_of(part: str) -> Mapping[str, Any]:
-    if not part.isascii():
-        raise ValueError("not base64url")
-    value = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-    if not isinstance(value, dict):
-        raise ValueError("no JSON object")
-    return value
 
 
 def check_request(asked: Asked, checks: tuple[Check, ...]) -> None:
@@ -340,9 +294,38 @@ DECIDED_BY: Final[Mapping[str, str]] = {
     "client_known": "PYLON_OIDC_CLIENTS",
     "redirect_uri_registered": "redirect_uris",
     "grant_type": "grant_types",
+    "resource": "PYLON_POLICIES",
     "scope": "scope",
     "pkce_present": "require_pkce",
 }
+
+
+# --- the request, once it has passed ---
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationRequest:
+    """A checked request; times are in s.
+
+    `scope` is what will be granted if the user agrees, `disclosed` what they have to agree to: the same, and the scopes whose
+    claims are asked for one by one; words, and pairs of the `audiences` that are named (`service.policies.pairs`).
+    """
+
+    client: Client
+    redirect_uri: str
+    scope: tuple[str, ...]
+    disclosed: tuple[str, ...]
+    state: str | None
+    nonce: str | None
+    response_mode: str
+    prompt: frozenset[str]
+    max_age: int | None
+    code_challenge: str | None
+    hint_subject: str | None
+    id_token_claims: Mapping[str, ClaimRequest]
+    userinfo_claims: Mapping[str, ClaimRequest]
+    parameters: Mapping[str, str]
+    audiences: tuple[Policy, ...] = ()
 
 
 def build_request(asked: Asked) -> AuthorizationRequest:
@@ -364,6 +347,7 @@ def build_request(asked: Asked) -> AuthorizationRequest:
         id_token_claims=claims["id_token"],
         userinfo_claims=claims["userinfo"],
         parameters=asked.kept,
+        audiences=_audiences(asked),
     )
 
 
@@ -383,10 +367,24 @@ def _client(asked: Asked) -> Client:
 
 
 def _granted_scope(asked: Asked) -> tuple[str, ...]:
+    """What will be granted if the user agrees: words, and pairs of the resources that are named."""
     client, wanted = _client(asked), set(words_of(asked.get("scope")))
     if "openid" in wanted:
         wanted |= set(client.default_scopes)
-    return tuple(word for word in client.scopes.words if word in wanted and word in client.scope)
+    words = [word for word in client.scopes.words if word in wanted and word in client.scope]
+    # Without a scope it is all that the client may have of the resources.
+    asked_words = None if asked.get("scope") is None else wanted
+    for policy in _audiences(asked):
+        words += pairs_of(policy, client, asked_words)
+    if words and not {asked.issuer, f"{asked.issuer}/"}.isdisjoint(words_of(asked.get("resource"))):
+        words.append(pair(asked.issuer))  # so that it counts among those that were named
+    return tuple(words)
+
+
+def _audiences(asked: Asked) -> tuple[Policy, ...]:
+    """The policies of the resources, each once."""
+    named = open_to(asked.policies, _client(asked), words_of(asked.get("resource")))
+    return tuple({policy.audience: policy for policy in named.values() if policy is not None}.values())
 
 
 def _disclosed(asked: Asked, claim_names: set[str]) -> tuple[str, ...]:
@@ -396,4 +394,4 @@ def _disclosed(asked: Asked, claim_names: set[str]) -> tuple[str, ...]:
         for word in client.scopes.words
         if word in granted
         or (word in client.scope and claim_names.intersection(client.scopes.claims_of([word])))
-    )
+    ) + tuple(filter(is_pair, granted))

@@ -9,10 +9,14 @@ Descriptions keep to %x20-21 / %x23-5B / %x5D-7E (RFC 6749 §4.1.2.1) and repeat
 
 from __future__ import annotations
 
+import base64
+import json
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from service.events import CodeReused, RefreshTokenReused
+from service.records.waiting import is_too_large
 
 #: Error -> status at the token endpoint and its neighbours.
 _STATUS: Final = {"invalid_client": 401, "invalid_token": 401, "insufficient_scope": 403}
@@ -79,3 +83,41 @@ class NotOurClient(Exception):
         self.reason = reason
         self.detail = detail
         self.rule = ""  # which check refused
+
+
+# --- where an error goes ---
+
+
+def return_address(parameters: Mapping[str, str], repeated: frozenset[str]) -> tuple[str, str | None, str]:
+    """Where an error after the cut goes: redirect URI, `state`, response mode. A `state` that fits in no address stays here."""
+    said = {**_unsigned_object(parameters, repeated), **parameters}
+    state = None if "state" in repeated else said.get("state")
+    if state is not None and is_too_large({"state": state}):
+        state = None
+    is_form = said.get("response_mode") == "form_post" and "response_mode" not in repeated
+    return parameters["redirect_uri"], state, "form_post" if is_form else "query"
+
+
+def _unsigned_object(parameters: Mapping[str, str], repeated: frozenset[str]) -> Mapping[str, str]:
+    """How an unsigned request object wants its refusal sent; nothing else of it counts, and nothing where it is signed.
+
+    Spec: OpenID Connect Core §6.1, RFC 7519 §6
+    """
+    try:
+        head, payload, signature = parameters["request"].split(".")
+        if "request" in repeated or signature or _json_of(head).get("alg") != "none":
+            return {}
+        claims = _json_of(payload)
+    except (KeyError, ValueError, RecursionError):
+        return {}
+    wanted = {name: claims.get(name) for name in ("state", "response_mode")}
+    return {name: value for name, value in wanted.items() if isinstance(value, str) and value}
+
+
+def _json_of(part: str) -> Mapping[str, Any]:
+    if not part.isascii():
+        raise ValueError("not base64url")
+    value = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    if not isinstance(value, dict):
+        raise ValueError("no JSON object")
+    return value

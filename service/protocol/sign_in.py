@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from service.handles import hash_handle
+from service.policies.deciding import BY_SIGNING_IN, unmet_requirement
 from service.protocol.authorize import AuthorizationRequest, cut_to
 from service.protocol.errors import OAuthError
 from service.records.interactions import Consent, Report, State, Step
@@ -243,6 +244,8 @@ def _go_on(state: State, facts: Facts, now: int) -> tuple[State, Effect]:
     if state.sign_in_attempts == 0:  # a POST may have begun it, which showed no session
         state = replace(state, sid_before=None if session is None else session.sid)
     unmet = _unmet_by_session(request, state, session, now)
+    if unmet is None and session is not None and (denied := _denied_by_policy(request, session, now)):
+        return _told(state, denied)
     if unmet is not None or session is None:
         if "none" in request.prompt or state.sign_in_attempts >= MAX_SIGN_IN_ATTEMPTS:
             return _told(state, unmet or OAuthError("login_required", "Nobody is signed in."))
@@ -305,7 +308,34 @@ def _unmet_by_session(
         return OAuthError("login_required", "Another user is signed in.")
     if not _meets_essential_acr(request, session.acr):
         return OAuthError("unmet_authentication_requirements", "The sign-in was not by the required means.")
+    return _unmet_by_policy(request, session, now)
+
+
+def _unmet_by_policy(request: AuthorizationRequest, session: Session, now: int) -> OAuthError | None:
+    """What a policy requires of the sign-in counts as if the request asked for it as essential."""
+    for rule in _unmet_rules(request, session, now):
+        if rule == "max_session_age_s":
+            return OAuthError(
+                "login_required", "The user signed in too long ago for the resource.", cause=f"require_{rule}"
+            )
+        if rule in BY_SIGNING_IN:
+            words = "The sign-in was not by the means that the resource requires."
+            return OAuthError("unmet_authentication_requirements", words, cause=f"require_{rule}")
     return None
+
+
+def _denied_by_policy(request: AuthorizationRequest, session: Session, now: int) -> OAuthError | None:
+    """What no other sign-in of this user would change."""
+    for rule in _unmet_rules(request, session, now):
+        if rule not in BY_SIGNING_IN:
+            words = "This user may have no token for the resource."
+            return OAuthError("access_denied", words, cause=f"require_{rule}")
+    return None
+
+
+def _unmet_rules(request: AuthorizationRequest, session: Session, now: int) -> list[str]:
+    unmet = (unmet_requirement(policy.require, session, now) for policy in request.audiences)
+    return [rule for rule in unmet if rule is not None]
 
 
 def _is_asked_user(request: AuthorizationRequest, user_id: str) -> bool:

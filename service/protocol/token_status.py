@@ -12,13 +12,14 @@ from typing import Any
 from service import handles
 from service.keys.signing import Keys
 from service.policies.deciding import Asked, Given, decide
+from service.policies.pairs import pairs_now
 from service.policies.values import CLIENT_CREDENTIALS, Policies, Policy
 from service.protocol.client_auth import ClientDirectory
 from service.protocol.errors import OAuthError
 from service.protocol.id_tokens import renamed, user_claims
 from service.protocol.tokens import JwtKind, kind_of, read_token
 from service.records.clients import Client, claims_now, may_be_offline, scope_now
-from service.records.grants import AccessToken, Grant, Grants
+from service.records.grants import AccessToken, Grant, Grants, is_grant_id
 from service.records.revocations import RevokedTokens
 from service.records.scopes import words_of
 from service.records.sessions import Session
@@ -100,12 +101,19 @@ class TokenStatus:
                 self.grants.end(shown.grant_id, now=now)
         elif (read := self._live_jwt(unverified_token, issuer, now)) is not None:
             claims = read.claims
-            if read.kind is JwtKind.ACCESS and claims["client_id"] == client.client_id:
+            if read.kind is not JwtKind.ACCESS or claims["client_id"] != client.client_id:
+                return
+            if read.grant_id is not None:
+                self.grants.revoke_access_tokens(read.grant_id, now=now)
+            else:
                 self.revoked.revoke(str(claims["jti"]), until=int(claims["exp"]), now=now)
 
     def _live(self, shown: handles.Shown, issuer: str, now: int, asker: Client | None = None) -> _Live | None:
         """The grant that a handle names, and its client; `asker` was found a moment ago."""
-        grant = self.grants.find(shown.grant_id, now=now)
+        return self._live_grant(shown.grant_id, issuer, now, asker)
+
+    def _live_grant(self, grant_id: str, issuer: str, now: int, asker: Client | None = None) -> _Live | None:
+        grant = self.grants.find(grant_id, now=now)
         if grant is None or grant.issuer != issuer:
             return None
         if asker is not None and asker.client_id == grant.client_id:
@@ -143,8 +151,13 @@ class TokenStatus:
         read = self._live_jwt(unverified_token, issuer, now)
         if read is None or not read.may_ask(asker):
             return _INACTIVE
-        standing = self._client_stands if read.kind is JwtKind.ACCESS else self._session_stands
-        if not standing(read, now):
+        if read.kind is JwtKind.MINTED:
+            stands = self._session_stands(read, now)
+        elif read.grant_id is None:
+            stands = self._client_stands(read, now)
+        else:
+            stands = self._grant_stands(read, read.grant_id, issuer, now)
+        if not stands:
             return _INACTIVE
         return {"active": True, "token_type": "Bearer", **read.claims}
 
@@ -163,6 +176,15 @@ class TokenStatus:
     def _session_stands(self, token: _Jwt, now: int) -> bool:
         claims = token.claims
         return self.session_of(str(claims.get("sub")), str(claims.get("sid")), now) is not None
+
+    def _grant_stands(self, token: _Jwt, grant_id: str, issuer: str, now: int) -> bool:
+        """Whether the grant still holds this token, and the client may still have what it says."""
+        live = self._live_grant(grant_id, issuer, now)
+        if live is None or live.grant.client_id != token.claims["client_id"]:
+            return False
+        secret = str(token.claims["jti"]).partition(".")[2]
+        kept = live.grant.access_token(handles.hash_bytes(f"jwt {secret}"), now=now)
+        return kept is not None and set(kept.scope) <= set(pairs_now(kept.scope, live.client, self.policies))
 
     def _client_stands(self, token: _Jwt, now: int) -> bool:
         """Whether the client is there and would be given such a token now, and has not revoked this one."""
@@ -183,6 +205,12 @@ class _Jwt:
     policy: Policy
     kind: JwtKind
     claims: Mapping[str, Any]
+
+    @property
+    def grant_id(self) -> str | None:
+        """The grant that its `jti` names; None for a client's own."""
+        grant_id, dot, _ = str(self.claims["jti"]).partition(".")
+        return grant_id if dot and is_grant_id(grant_id) else None
 
     def may_ask(self, asker: Client | None) -> bool:
         """The operator, the client that it was issued to, and one that serves its audience."""

@@ -52,12 +52,13 @@ class SignedToken:
     expires_in: int
 
 
-def sign_token(given: Given, keys: Keys) -> SignedToken:
+def sign_token(given: Given, keys: Keys, *, jti: str | None = None) -> SignedToken:
     """Sign what was decided, under an id of its own.
 
     Args:
         given: what the token holds, as `service.policies.deciding.decide` says.
         keys: sign.
+        jti: its id; a fresh one by default.
 
     Raises:
         NoKey: when there is no key to sign with.
@@ -69,7 +70,7 @@ def sign_token(given: Given, keys: Keys) -> SignedToken:
     keyring = keys.to_sign(policy.alg)
     if not keyring.can_sign(policy.alg, policy.secret):
         raise NoKey
-    claims = given.claims | {"jti": new_id()}
+    claims = given.claims | {"jti": jti or new_id()}
     token = keyring.sign(claims, alg=policy.alg, typ=given.typ, secret=policy.secret)
     return SignedToken(token, given.expires_at, given.expires_in)
 

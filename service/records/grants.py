@@ -289,6 +289,18 @@ class Grants:
 
         self.use(grant_id, without, ending=True, now=now)
 
+    def revoke_access_tokens(self, grant_id: str, *, now: int) -> None:
+        """End every access token that there is of a grant.
+
+        Raises:
+            Contended: when others were faster each time.
+        """
+
+        def without(grant: Grant | None) -> tuple[Grant | None, None]:
+            return (None, None) if grant is None or not grant.access else (replace(grant, access=()), None)
+
+        self.use(grant_id, without, ending=True, now=now)
+
     def end(self, grant_id: str, *, now: int, falling: Sequence[Fitting] = ()) -> bool:
         """End a grant, and what falls with it; whether there was such a one."""
         if not is_grant_id(grant_id):

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import falcon
 
 from service.protocol import authorize as rules
-from service.protocol.authorize import Asked, AuthorizationRequest
-from service.protocol.errors import NotOurClient, OAuthError
+from service.protocol.authorize import Asked, AuthorizationRequest, build_request
+from service.protocol.errors import NotOurClient, OAuthError, return_address
 from service.protocol.id_tokens import read_hint
 from service.protocol.metadata import ENDPOINTS
 from service.protocol.sign_in import OVER, CameBack, Consented, Denied, Event, Reported, ShowPage
@@ -87,7 +87,7 @@ class Authorize(Page):
             hint = read_hint(parts.keys, values["id_token_hint"], issuer=issuer)
             # It is a hint (OpenID Connect Core §3.1.2.1): one whose key has gone says nothing, and refuses nothing.
             hint_subject = None if hint is None else hint["sub"]
-        return Asked(values, parameters.repeated, client, hint_subject)
+        return Asked(values, parameters.repeated, client, hint_subject, parts.policies, issuer)
 
     def _checked(
         self, req: falcon.Request, resp: falcon.Response, came: Parameters, *, now: int
@@ -108,9 +108,9 @@ class Authorize(Page):
         except OAuthError as error:
             known = {"error": error.error} | _decided(asked, error.rule)
             parts.browser.log_refusal(req, error.description, known)
-            self._flow.send_error(req, resp, error, rules.return_address(asked))
+            self._flow.send_error(req, resp, error, return_address(asked.parameters, asked.repeated))
             return None
-        request = rules.build_request(asked)
+        request = build_request(asked)
         if rules.is_unbound(asked):
             parts.notices.tell(
                 "client_without_pkce_and_nonce", request.client.client_id, now=now, setting="require_pkce"
@@ -189,7 +189,8 @@ class OpenInteraction(Page):
         """What happens to an interaction, whose request is checked again: its client may have changed, or gone."""
         parameters = interaction.parameters
         client = self.parts.clients.find(parameters["client_id"], now=now)
-        asked = Asked(parameters, frozenset(), client, interaction.hint_subject)
+        policies, hint_subject = self.parts.policies, interaction.hint_subject
+        asked = Asked(parameters, frozenset(), client, hint_subject, policies, interaction.issuer)
         try:
             rules.check_request(asked, rules.BEFORE_TRUST + rules.AFTER_TRUST)
         except (NotOurClient, OAuthError) as error:
@@ -198,7 +199,7 @@ class OpenInteraction(Page):
             return ShowPage(
                 error.rule, back=client.home(parameters["redirect_uri"]), client_id=client.client_id
             )
-        return Seen(rules.build_request(asked), event, interaction, verifier)
+        return Seen(build_request(asked), event, interaction, verifier)
 
 
 def routes(parts: Parts) -> tuple[Mount, ...]:

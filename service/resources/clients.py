@@ -10,6 +10,7 @@ from typing import Any
 import falcon
 
 from service.clients import ClientExists, ClientReadOnly
+from service.policies.pairs import audiences_of, told
 from service.protocol.clients import InvalidClientMetadata
 from service.records.clients import Client
 from service.records.consents import on_consent
@@ -129,14 +130,16 @@ class AllGrants(Resource):
 
 
 def _shown(grant: Grant) -> dict[str, Any]:
-    return {
+    shown = {
         "id": grant.id,
         "client_id": grant.client_id,
         "user_id": grant.subject,
-        "scope": " ".join(grant.scope),
+        "scope": told(grant.scope),
         "created_at": grant.created_at,
         "last_used_at": grant.last_used_at,
     }
+    resources = list(audiences_of(grant.scope))
+    return shown | ({"resources": resources} if resources else {})
 
 
 class OneGrant(Resource):

@@ -11,6 +11,8 @@ import falcon
 from msgspec import UNSET, Meta, UnsetType, structs
 
 from service.handles import new_handle
+from service.policies.pairs import agreed_entries, apis_of, required_acr, required_age_s, told
+from service.policies.values import Policies
 from service.protocol.authorize import Asked, build_request
 from service.records.clients import Client
 from service.records.interactions import Interaction, Report, Step, on_interaction
@@ -77,7 +79,7 @@ class OneInteraction(_Base):
         client = self.parts.clients.find(interaction.parameters["client_id"], now=now)
         if client is None:
             raise ApiError("NOT_FOUND")
-        shown = _shown(interaction, client)
+        shown = _shown(interaction, client, self.parts.policies)
         if interaction.state.step is Step.CONSENT:
             shown |= self._asked_user(interaction, now=now)
         send_json(resp, shown)
@@ -92,13 +94,14 @@ class OneInteraction(_Base):
         }
 
 
-def _shown(interaction: Interaction, client: Client) -> dict[str, Any]:
+def _shown(interaction: Interaction, client: Client, policies: Policies) -> dict[str, Any]:
     asked = interaction.parameters
     # What the user has to agree to: also the scopes whose claims are asked for one by one.
-    scope = build_request(Asked(asked, frozenset(), client)).disclosed
+    request = build_request(Asked(asked, frozenset(), client, policies=policies, issuer=interaction.issuer))
+    scope = request.disclosed
     if interaction.state.step is Step.CONSENT:
         scope = tuple(word for word in interaction.state.shown if word in scope)
-    return {
+    shown = {
         "id": interaction.id,
         "client": {
             "client_id": client.client_id,
@@ -108,15 +111,17 @@ def _shown(interaction: Interaction, client: Client) -> dict[str, Any]:
             "tos_uri": client.tos_uri,
             "first_party": client.first_party,
         },
-        "scope": " ".join(scope),
+        "scope": told(scope),
         "prompt": asked.get("prompt"),
-        "max_age": int(asked["max_age"]) if "max_age" in asked else None,
-        "acr_values": asked.get("acr_values"),
+        "max_age": required_age_s(request.audiences, request.max_age),
+        "acr_values": required_acr(request.audiences, asked.get("acr_values")),
         "login_hint": asked.get("login_hint"),
         "ui_locales": asked.get("ui_locales"),
         "expires_at": interaction.expires_at,
         "step": interaction.state.step,
     }
+    resources = [api.as_json() for api in apis_of(scope, policies)]
+    return shown | ({"resources": resources} if resources else {})
 
 
 class ReportLogin(_Base):
@@ -157,11 +162,11 @@ class ReportConsent(_Base):
             raise ApiError("WRONG_STEP")
         if consent.user_id is not UNSET and consent.user_id != interaction.state.asked_user_id:
             raise ApiError("WRONG_USER")
-        words = self.parts.clients.scopes.words
+        words = self.parts.clients.scopes.known
         scope = words if consent.scope is UNSET else words_of(consent.scope)
         if not scope or not set(scope) <= {*words, *words_of(interaction.parameters.get("scope"))}:
             raise ApiError("INVALID_BODY", field="scope")
-        agreed = tuple(word for word in interaction.state.shown if word in scope)
+        agreed = agreed_entries(interaction.state.shown, scope)
         report = Report(user_id=interaction.state.asked_user_id, scope=agreed, remember=consent.remember)
         self._answer(resp, interaction, report, now=now)
 

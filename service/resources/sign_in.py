@@ -14,6 +14,7 @@ import falcon
 
 from service.events import ConsentGiven
 from service.handles import new_handle
+from service.policies.pairs import apis_of, plain
 from service.protocol.authorize import AuthorizationRequest
 from service.protocol.errors import OAuthError
 from service.protocol.grants.authorization_code import new_code
@@ -341,7 +342,8 @@ class Flow:
             "consent.html",
             client=client,
             logo_uri=client.logo_uri,
-            scope=effect.shown,
+            scope=plain(effect.shown),
+            apis=apis_of(effect.shown, self.parts.policies),
             descriptions=client.scopes.descriptions,
             user_name=session.claims.get("name") or session.user_id,
             form_token=effect.form_token,

@@ -21,9 +21,8 @@ from service.protocol.authorize import (
     build_request,
     check_request,
     is_unbound,
-    return_address,
 )
-from service.protocol.errors import NotOurClient, OAuthError
+from service.protocol.errors import NotOurClient, OAuthError, return_address
 from service.protocol.sign_in import (
     MAX_SIGN_IN_ATTEMPTS,
     AskConsent,
@@ -73,6 +72,10 @@ def _asked(
     return Asked(given, frozenset(repeated), client, hint)
 
 
+def _address(asked: Asked) -> tuple[str, str | None, str]:
+    return return_address(asked.parameters, asked.repeated)
+
+
 def _request(client: Client = CLIENT, hint: str | None = None, **changes: Any) -> AuthorizationRequest:
     asked = _asked(client, hint=hint, **changes)
     check_request(asked, ALL)
@@ -101,6 +104,7 @@ ALONE: Mapping[str, Asked] = {
     "check_response_type": _asked(response_type="token"),
     "check_response_mode": _asked(response_mode="fragment"),
     "check_grant_type": _asked(replace(CLIENT, grant_types=("refresh_token",))),
+    "check_resource": _asked(resource="https://api.example"),
     "check_scope": _asked(scope="nothing"),
     "check_prompt": _asked(prompt="none login"),
     "check_max_age": _asked(max_age="-1"),
@@ -183,7 +187,7 @@ def test_where_an_error_goes(
     repeated: tuple[str, ...], changes: dict[str, Any], expected: tuple[str, str | None, str]
 ) -> None:
     """RFC 6749 §3.1: of what is repeated nothing is believed (RFC 6749 §3.1, §4.1.2.1)."""
-    assert return_address(_asked(repeated=repeated, **changes)) == expected
+    assert _address(_asked(repeated=repeated, **changes)) == expected
 
 
 _NONE: dict[str, str | None] = {"code_challenge": None, "code_challenge_method": None}
@@ -461,6 +465,6 @@ def test_an_unsigned_object_says_state_and_mode(hostile: str, state: str) -> Non
 
     claims = part({"state": state, "response_mode": "form_post"})
     unsigned = f"{part({'alg': 'none'})}.{claims}."
-    assert return_address(_asked(state=None, request=unsigned)) == (URI, state, "form_post")
+    assert _address(_asked(state=None, request=unsigned)) == (URI, state, "form_post")
     for other in (hostile, f"{unsigned}x", f"{part({'alg': 'HS256'})}.{claims}."):
-        assert return_address(_asked(state=None, request=other)) == (URI, None, "query")
+        assert _address(_asked(state=None, request=other)) == (URI, None, "query")

@@ -11,7 +11,7 @@ import pytest
 
 from service.protocol import authorize as rules
 from tests.provider.browser import Landing
-from tests.provider.driver import CALLBACK, Provider, challenge_of
+from tests.provider.driver import CALLBACK, ISSUER, Provider, challenge_of
 from tests.support.cases import each_of
 
 
@@ -66,6 +66,10 @@ CASES: dict[str, list[Case]] = {
     ],
     "check_response_mode": [Case("invalid_request", {"response_mode": "fragment"})],
     "check_grant_type": [Case("unauthorized_client", client="c-no-code")],
+    "check_resource": [
+        Case("invalid_target", {"resource": "https://api.example"}),
+        Case("invalid_target", {"resource": f"{ISSUER} https://api.example"}),
+    ],
     "check_scope": [
         Case("invalid_scope", {"scope": "nothing-known"}),
         Case("invalid_scope", {"scope": None}),
@@ -171,7 +175,7 @@ def test_a_repeated_response_mode_is_answered_by_query(op: Provider) -> None:
     assert landing.is_at(CALLBACK) and landing.parameters["error"] == "invalid_request"
 
 
-@each_of("values", [["https://a.example"], ["https://a.example", "https://b.example"], ["", ""]])
+@each_of("values", [[ISSUER], [ISSUER, f"{ISSUER}/"], ["", ""]])
 def test_a_resource_may_come_more_than_once(op: Provider, values: list[str]) -> None:
     """`resource` is the one parameter that may be repeated (RFC 8707 §2)."""
     request = op.rp().request()
@@ -218,6 +222,7 @@ def test_a_malformed_query_is_a_page(op: Provider, query: str) -> None:
 
 #: Check -> the member of a client, or the setting, that an operator can change.
 DECIDED_BY = {
+    "check_resource": "PYLON_POLICIES",
     "check_client_known": "PYLON_OIDC_CLIENTS",
     "check_redirect_uri_registered": "redirect_uris",
     "check_grant_type": "grant_types",

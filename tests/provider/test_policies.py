@@ -6,6 +6,7 @@ Spec: RFC 6749 §4.4; RFC 8707; RFC 9068; RFC 9470 §3
 from __future__ import annotations
 
 import json
+import threading
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -520,8 +521,14 @@ def test_a_policy_costs_no_statement(
     """docs/policies.md: a mint asks the database once, a client's own token for a registered client once, for one of the environment never."""
     statements: list[str] = []
 
+    here = threading.get_ident()  # what is swept beside the requests is none of theirs
+
+    def note(sql: str) -> None:
+        if threading.get_ident() == here:
+            statements.append(sql)
+
     def watched(store: Any) -> Any:
-        watch_store(store, statements.append)
+        watch_store(store, note)
         return store
 
     def counted(call: Callable[[], Answer]) -> int:

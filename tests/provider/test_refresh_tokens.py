@@ -179,7 +179,7 @@ def test_within_the_grace_another_request_ends_the_grant(
 
 def test_within_the_grace_the_same_request_may_be_written_otherwise(op: Provider, signed: Signed) -> None:
     """The whole scope is the same as none (RFC 6749 §6); the order of words says nothing (§3.3)."""
-    asked = {"resource": "https://a.example"}
+    asked = {"resource": op.issuer}
     first = op.rp().refresh(signed.tokens["refresh_token"], **asked)
     for scope in (OFFLINE, "offline_access profile openid"):
         _is_the_same(op.rp().refresh(signed.tokens["refresh_token"], scope=scope, **asked), first)

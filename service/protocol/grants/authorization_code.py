@@ -18,7 +18,7 @@ from service.protocol.authorize import AuthorizationRequest
 from service.protocol.grants.base import GrantType, TokenRequest, invalid_grant, reused
 from service.protocol.grants.issuing import Issuing
 from service.protocol.pkce import verifies
-from service.records.clients import agreed_claims, is_offline, on_client, scope_now
+from service.records.clients import agreed_claims, is_offline, on_client
 from service.records.grants import Code, Grant
 from service.records.interactions import Beside
 from service.records.lifetimes import Lifetimes
@@ -151,16 +151,18 @@ def _redeemed(grant: Grant, request: TokenRequest, issuing: Issuing) -> tuple[Gr
     offline = is_offline(grant.scope, client)
     nonce, code = grant.code.nonce, replace(grant.code, spent_at=now, nonce=None)
     # From now on it lives as long as the tokens that may come of it.
-    ends_at = grant.created_at + lifetimes.refresh_max_s if offline else now + lifetimes.access_token_s
+    longest_s = max(lifetimes.access_token_s, issuing.longest_s(grant))
+    ends_at = grant.created_at + lifetimes.refresh_max_s if offline else now + longest_s
     grant = replace(grant, code=code, expires_at=ends_at)
+    target = issuing.target(grant, client, request.parameters.get("resource"), None, now=now)
     secret, refresh_token = new_handle(), None
-    grant, token = issuing.with_access_token(grant, scope_now(grant.scope, client), secret, now=now)
+    grant, access = issuing.with_access_token(grant, target, secret, now=now)
     if offline:
         changing, fixed = handles.new_id(), handles.new_id()
         grant = issuing.with_refresh_token(grant, changing, fixed, now=now)
         refresh_token = handles.rotating(grant.id, changing, fixed)
     return grant, issuing.answer(
-        grant, client, token, secret, refresh_token=refresh_token, nonce=nonce, now=now
+        grant, client, target, access, refresh_token=refresh_token, nonce=nonce, now=now
     )
 
 

@@ -7,6 +7,7 @@ Spec: RFC 6749 §5.1, §6; OpenID Connect Core 1.0 §3.1.3.3, §12
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +18,45 @@ from service import handles
 from service.events import Events
 from service.keys.signing import Keys
 from service.notices import Notices
-from service.policies.values import Policies
+from service.policies.deciding import Asked, Given, Refused, decide
+from service.policies.pairs import audiences_of, pair, pairs_now, plain, told, words_for
+from service.policies.values import AUTHORIZATION_CODE, Policies, Policy
+from service.protocol.errors import OAuthError
 from service.protocol.id_tokens import mint_id_token
-from service.records.clients import Client, claims_now
+from service.protocol.tokens import NoKey, sign_token
+from service.records.clients import Client, claims_now, scope_now
 from service.records.grants import AccessToken, Grant, Grants, RefreshToken, Rotation
 from service.records.lifetimes import Lifetimes
-from service.records.users import Users
+from service.records.scopes import words_of
+from service.records.sessions import Session
+from service.records.users import User, Users
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """For whom an access token is.
+
+    Attributes:
+        scope: what it holds of the grant's scope.
+        given: what a token for an API holds; None: it is for userinfo.
+        user: whose it is, where they were asked for already.
+    """
+
+    scope: tuple[str, ...]
+    given: Given | None = None
+    user: User | None = None
+
+    def hash_of(self, secret: str) -> bytes:
+        """What is kept of the token. The secret of a JWT is its `jti`, for all to see: none of a handle is like it."""
+        return handles.hash_bytes(secret if self.given is None else f"jwt {secret}")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """An access token: what is kept of it, and what is shown."""
+
+    token: AccessToken
+    shown: str
 
 
 @dataclass(frozen=True)
@@ -49,13 +83,92 @@ class Issuing:
     policies: Policies
     check_revocable: Callable[[], None]
 
+    def target(
+        self, grant: Grant, client: Client, resource: str | None, wanted: tuple[str, ...] | None, *, now: int
+    ) -> Target:
+        """For whom an access token of a grant is, and what of the grant it holds.
+
+        Args:
+            grant: as it will be when the token is made.
+            client: whose it is.
+            resource: the parameter of the request; None: the one audience that was granted, else userinfo.
+            wanted: the words that are asked for; None: all.
+            now: Unix s.
+
+        Raises:
+            OAuthError: `invalid_target`, `invalid_scope`.
+
+        Spec: RFC 8707 §2.2
+        """
+        policy = self._policy_asked(grant, client, resource)
+        if policy is None:
+            return Target(_of_granted(plain(grant.scope), wanted, client))
+        audience = policy.audience or ""
+        words = words_for(pairs_now(grant.scope, client, self.policies), audience)
+        if wanted is not None:
+            _check_granted(wanted, words_for(grant.scope, audience))
+            words = tuple(word for word in words if word in wanted)
+        user = self.users.user(grant.subject, now=now)
+        asked = Asked(
+            AUTHORIZATION_CODE, grant.issuer, now, session=_facts(grant, user), client=client, scope=words
+        )
+        decided = decide(policy, asked)
+        if isinstance(decided, Refused):
+            words_of_rule = f"The policy of this resource refuses it: {decided.rule}."
+            raise OAuthError("invalid_target", words_of_rule, cause=decided.rule.replace(".", "_"))
+        scope = (pair(audience), *(pair(audience, word) for word in words))
+        return Target(scope, decided, user)
+
+    def longest_s(self, grant: Grant) -> int:
+        """The longest life of a token for an API of this grant, in s."""
+        policies = (self.policies.tables.get(audience) for audience in audiences_of(grant.scope))
+        return max((policy.lifetime_s for policy in policies if policy is not None), default=0)
+
+    def _policy_asked(self, grant: Grant, client: Client, resource: str | None) -> Policy | None:
+        """The policy of the audience that is asked for; None: userinfo."""
+        named, granted = words_of(resource), audiences_of(grant.scope)
+        if len(named) > 1:
+            raise _no_target("more_than_one_resource")
+        if not named and len(granted) != 1:
+            if granted and "openid" not in grant.scope:
+                raise _no_target("resource_missing")
+            return None
+        one = named[0] if named else granted[0]
+        if one in {grant.issuer, f"{grant.issuer}/"}:
+            if not plain(grant.scope):
+                raise _no_target("nothing_for_userinfo")
+            return None
+        policy = self.policies.of_resource(one)
+        if policy is None or pair(policy.audience or "") not in pairs_now(grant.scope, client, self.policies):
+            raise _no_target("resource_not_granted")
+        return policy
+
     def with_access_token(
-        self, grant: Grant, scope: tuple[str, ...], secret: str, *, now: int
-    ) -> tuple[Grant, AccessToken]:
+        self, grant: Grant, target: Target, secret: str, *, now: int
+    ) -> tuple[Grant, Access]:
         """The grant with an access token of that secret, and the token."""
         ends_at = min(now + self.lifetimes.access_token_s, grant.expires_at)
-        token = AccessToken(handles.hash_bytes(secret), now, ends_at, scope)
-        return grant.with_access(token, now=now), token
+        if target.given is not None:
+            ends_at = target.given.expires_at
+        token = AccessToken(target.hash_of(secret), now, ends_at, target.scope)
+        return grant.with_access(token, now=now), self.access(grant, target, token, secret)
+
+    def access(self, grant: Grant, target: Target, token: AccessToken, secret: str) -> Access:
+        """An access token as it is shown: a handle for userinfo, a JWT for an API.
+
+        Raises:
+            OAuthError: `invalid_target` where there is no key for the API.
+        """
+        if target.given is None:
+            return Access(token, handles.with_secret("access token", grant.id, secret))
+        claims = target.given.claims | {"iat": token.made_at, "exp": token.ends_at}
+        try:
+            signed = sign_token(
+                dataclasses.replace(target.given, claims=claims), self.keys, jti=f"{grant.id}.{secret}"
+            )
+        except NoKey:
+            raise _no_target("no_key_for_the_audience") from None
+        return Access(token, signed.token)
 
     def with_refresh_token(
         self, grant: Grant, changing: str, fixed: str, rotation: Rotation | None = None, *, now: int
@@ -71,8 +184,8 @@ class Issuing:
         self,
         grant: Grant,
         client: Client,
-        token: AccessToken,
-        secret: str,
+        target: Target,
+        access: Access,
         *,
         refresh_token: str | None,
         nonce: str | None = None,
@@ -83,21 +196,25 @@ class Issuing:
         Args:
             grant: as it is from now on.
             client: whose it is.
-            token: its access token.
-            secret: of that.
+            target: for whom its access token is.
+            access: that.
             refresh_token: as it is shown, where there is one.
             nonce: of the request that the code came of; a refresh has none.
             now: Unix s.
         """
-        access_token = handles.with_secret("access token", grant.id, secret)
+        token = access.token
         answer: dict[str, Any] = {
-            "access_token": access_token,
+            "access_token": access.shown,
             "token_type": "Bearer",
             "expires_in": max(0, token.ends_at - now),
-            "scope": " ".join(token.scope),
         }
-        if "openid" in token.scope:
-            answer["id_token"] = self._id_token(grant, client, token, access_token, nonce, now=now)
+        if target.given is None or target.given.scope:
+            answer["scope"] = told(token.scope)
+        # What an ID token holds hangs on what was granted, not on the API.
+        scope = token.scope if target.given is None else scope_now(grant.scope, client)
+        if "openid" in scope:
+            user = target.user or self.users.user(grant.subject, now=now)
+            answer["id_token"] = self._id_token(grant, client, user, scope, access.shown, nonce, now=now)
         if refresh_token is not None:
             answer["refresh_token"] = refresh_token
         return answer
@@ -106,7 +223,8 @@ class Issuing:
         self,
         grant: Grant,
         client: Client,
-        token: AccessToken,
+        user: User,
+        scope: tuple[str, ...],
         access_token: str,
         nonce: str | None,
         *,
@@ -114,7 +232,7 @@ class Issuing:
     ) -> str:
         made = mint_id_token(
             self.keys.to_sign(client.id_token_signed_response_alg),
-            self.users.user(grant.subject, now=now),
+            user,
             {
                 "auth_time": grant.auth_time,
                 "sid": grant.sid,
@@ -125,7 +243,7 @@ class Issuing:
             },
             client,
             issuer=grant.issuer,
-            scope=token.scope,
+            scope=scope,
             access_token=access_token,
             lifetime_s=self.lifetimes.id_token_s,
             now=now,
@@ -133,3 +251,43 @@ class Issuing:
         if made.left_out:
             self.notices.tell("id_token_cut", client.client_id, now=now, claims=list(made.left_out))
         return made.token
+
+
+def _facts(grant: Grant, user: User) -> Session:
+    """How the user of a grant signed in, and what is known of them now: as a session, which ends with the grant."""
+    return Session(
+        sid=grant.sid,
+        token_hash="",
+        token_prefix="",
+        user_id=grant.subject,
+        created_at=grant.created_at,
+        expires_at=grant.expires_at,
+        lifetime_s=0,
+        auth_time=grant.auth_time,
+        tenant_id=user.tenant_id,
+        roles=user.roles,
+        claims=user.claims,
+        acr=grant.acr,
+        amr=grant.amr,
+        attributes=user.attributes,
+    )
+
+
+def _of_granted(granted: tuple[str, ...], wanted: tuple[str, ...] | None, client: Client) -> tuple[str, ...]:
+    """What is asked for, of what was granted and what the client may still have; without a wish all of that."""
+    if wanted is None:
+        return scope_now(granted, client)
+    _check_granted(wanted, granted)
+    return scope_now((word for word in granted if word in wanted), client)
+
+
+def _check_granted(wanted: tuple[str, ...], granted: tuple[str, ...]) -> None:
+    if not wanted or not set(wanted) <= set(granted):
+        raise OAuthError(
+            "invalid_scope", "A scope is asked for that was not granted.", cause="scope_not_granted"
+        )
+
+
+def _no_target(cause: str) -> OAuthError:
+    words = "The resource is missing, unknown, or not one that was granted to this client."
+    return OAuthError("invalid_target", words, cause=cause)

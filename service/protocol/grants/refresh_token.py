@@ -18,8 +18,8 @@ from service import handles
 from service.events import RefreshTokenReused
 from service.protocol.errors import OAuthError
 from service.protocol.grants.base import GrantType, TokenRequest, invalid_grant, reused
-from service.protocol.grants.issuing import Issuing
-from service.records.clients import is_offline, scope_now
+from service.protocol.grants.issuing import Access, Issuing, Target
+from service.records.clients import is_offline
 from service.records.grants import AccessToken, Grant, RefreshToken, Rotation
 from service.records.scopes import words_of
 
@@ -58,15 +58,15 @@ def _rotated(
     handle: handles.Shown, grant: Grant, token: RefreshToken, request: TokenRequest, issuing: Issuing
 ) -> tuple[Grant, dict[str, Any]]:
     """The grant with the next refresh token and one more access token, and the answer."""
-    scope = _scope(request, grant)
+    target = _target(request, grant, issuing)
     if request.now >= token.valid_until:
         raise invalid_grant("refresh_token_expired")
     salt = handles.new_id()
     rotation = Rotation(token.hash, salt, _asked_hash(request, grant.scope))
     secret, changing = _derived(handle, salt)
-    grant, access = issuing.with_access_token(grant, scope, secret, now=request.now)
+    grant, access = issuing.with_access_token(grant, target, secret, now=request.now)
     grant = issuing.with_refresh_token(grant, changing, handle.fixed, rotation, now=request.now)
-    return grant, _answer(grant, access, secret, changing, handle.fixed, request, issuing)
+    return grant, _answer(grant, target, access, changing, handle.fixed, request, issuing)
 
 
 def _again(
@@ -82,12 +82,14 @@ def _again(
     ):
         raise reused(RefreshTokenReused, grant)
     secret, changing = _derived(handle, rotation.salt)
-    scope, token_hash = _scope(request, grant), handles.hash_bytes(secret)
+    target = _target(request, grant, issuing)
+    scope, token_hash = target.scope, target.hash_of(secret)
     kept = grant.access_token(token_hash, now=request.now)
     if kept is None:  # it was revoked meanwhile, or its session has ended
         kept = AccessToken(token_hash, token.made_at, request.now, scope)
-    access = replace(kept, scope=tuple(word for word in kept.scope if word in scope))
-    return _answer(grant, access, secret, changing, handle.fixed, request, issuing)
+    kept = replace(kept, scope=tuple(word for word in kept.scope if word in scope))
+    access = issuing.access(grant, target, kept, secret)
+    return _answer(grant, target, access, changing, handle.fixed, request, issuing)
 
 
 def _derived(handle: handles.Shown, salt: str) -> tuple[str, str]:
@@ -97,35 +99,29 @@ def _derived(handle: handles.Shown, salt: str) -> tuple[str, str]:
 
 def _answer(
     grant: Grant,
-    access: AccessToken,
-    secret: str,
+    target: Target,
+    access: Access,
     changing: str,
     fixed: str,
     request: TokenRequest,
     issuing: Issuing,
 ) -> dict[str, Any]:
     refresh_token = handles.rotating(grant.id, changing, fixed)
-    return issuing.answer(grant, request.client, access, secret, refresh_token=refresh_token, now=request.now)
+    return issuing.answer(grant, request.client, target, access, refresh_token=refresh_token, now=request.now)
 
 
-def _scope(request: TokenRequest, grant: Grant) -> tuple[str, ...]:
-    """What is asked for, of what was granted and what the client may still have."""
-    wanted, granted = request.parameters.get("scope"), grant.scope
-    if wanted is not None:
-        words = words_of(wanted)
-        if not words or not set(words) <= set(granted):
-            raise OAuthError(
-                "invalid_scope", "A scope is asked for that was not granted.", cause="scope_not_granted"
-            )
-        granted = tuple(word for word in granted if word in words)
-    scope = scope_now(granted, request.client)
-    if not scope:
+def _target(request: TokenRequest, grant: Grant, issuing: Issuing) -> Target:
+    """For whom the token is, and what is asked for, of what was granted and what the client may still have."""
+    parameters = request.parameters
+    wanted = words_of(parameters["scope"]) if "scope" in parameters else None
+    target = issuing.target(grant, request.client, parameters.get("resource"), wanted, now=request.now)
+    if not target.scope:
         raise OAuthError(
             "invalid_scope",
             "This client may no longer have the scope that it asks for.",
             cause="scope_taken_away",
         )
-    return scope
+    return target
 
 
 def _asked_hash(request: TokenRequest, granted: Iterable[str]) -> str:
