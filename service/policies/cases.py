@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from service.policies.members import Member, Wrong, table_schema
+from service.policies.members import Member, Wrong, is_json, table_schema
 from service.policies.values import CLIENT_CREDENTIALS, MINT, WAYS
 
 _EXAMPLE: Final = '{user_id = "ada", roles = ["admin"]}'
@@ -49,6 +49,15 @@ def _object(value: Any) -> dict[str, Any]:
     return dict(value)
 
 
+def _json_object(value: Any) -> dict[str, Any]:
+    members = _object(value)
+    if not all(map(is_json, members.values())):
+        raise Wrong(
+            ((), "holds what no claim can be; write strings, numbers, true, false, lists or tables of these")
+        )
+    return members
+
+
 def _way(value: Any) -> str:
     if value not in WAYS:
         raise Wrong(((), f"is none of its values; write {' or '.join(WAYS)}"))
@@ -76,7 +85,7 @@ CASE: Final[Mapping[str, Member]] = {
     "user": Member(_object, {"type": "object"}, "Who is signed in: the body of a session request."),
     "client": Member(_text, _TEXT, "The id of the client that asks."),
     "scope": Member(_words, {"anyOf": [{"type": "string"}, _STRINGS]}, "What is asked for."),
-    "expect": Member(_object, {"type": "object"}, "Claims that the token must hold, with these values."),
+    "expect": Member(_json_object, {"type": "object"}, "Claims that the token must hold, with these values."),
     "refuse": Member(_text, _TEXT, "The rule that must refuse it, as require.acr."),
 }
 CASE_SCHEMA: Final = table_schema(CASE, whole=("audience",))

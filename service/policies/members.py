@@ -229,7 +229,7 @@ def _static() -> Kind:
             if not is_claim_name(name) or name in VERIFIED_CLAIMS:
                 text = "is no name of a fixed claim; write 1 to 64 of A-Z a-z 0-9 _ . : / - and no name of the protocol's"
                 faults.append(((name,), text))
-            elif not _is_json(content):
+            elif not is_json(content):
                 text = "is no JSON; write strings, numbers, true, false, lists or tables of these"
                 faults.append(((name,), text))
         if faults:
@@ -243,7 +243,7 @@ def _static() -> Kind:
     }
 
 
-def _is_json(value: Any, depth: int = _MOST_DEPTH) -> bool:
+def is_json(value: Any, depth: int = _MOST_DEPTH) -> bool:
     """Whether a TOML value is one of JSON that every reader reads alike: no dates, no infinities, no huge numbers."""
     if type(value) in {str, bool}:
         return True
@@ -252,7 +252,7 @@ def _is_json(value: Any, depth: int = _MOST_DEPTH) -> bool:
     if type(value) is float:
         return math.isfinite(value)
     within = value.values() if type(value) is dict else value if type(value) is list else None
-    return within is not None and depth > 0 and all(_is_json(each, depth - 1) for each in within)
+    return within is not None and depth > 0 and all(is_json(each, depth - 1) for each in within)
 
 
 def _descriptions() -> Kind:

@@ -12,8 +12,8 @@ from typing import Any
 from service import handles
 from service.keys.signing import Keys
 from service.policies.deciding import Asked, Given, decide
-from service.policies.pairs import pairs_now
-from service.policies.values import CLIENT_CREDENTIALS, Policies, Policy
+from service.policies.pairs import pairs_now, told
+from service.policies.values import CLIENT_CREDENTIALS, NO_POLICIES, Policies, Policy
 from service.protocol.client_auth import ClientDirectory
 from service.protocol.errors import OAuthError
 from service.protocol.id_tokens import renamed, user_claims
@@ -142,7 +142,10 @@ class TokenStatus:
             return _INACTIVE
         if not may_be_offline(live.client):
             return _INACTIVE
-        return live.described(live.grant.scope) | {"iat": token.made_at, "exp": token.valid_until}
+        return live.described(live.grant.scope, self.policies) | {
+            "iat": token.made_at,
+            "exp": token.valid_until,
+        }
 
     def _of_jwt(
         self, unverified_token: str, asker: Client | None, issuer: str, now: int
@@ -229,10 +232,10 @@ class _Live:
     def may_ask(self, asker: Client | None) -> bool:
         return asker is None or asker.client_id == self.grant.client_id
 
-    def described(self, scope: Iterable[str]) -> dict[str, Any]:
+    def described(self, scope: Iterable[str], policies: Policies = NO_POLICIES) -> dict[str, Any]:
         return {
             "active": True,
-            "scope": " ".join(scope_now(scope, self.client)),
+            "scope": told((*scope_now(scope, self.client), *pairs_now(scope, self.client, policies))),
             "client_id": self.grant.client_id,
             "sub": self.grant.subject,
             "iss": self.grant.issuer,

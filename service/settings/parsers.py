@@ -287,8 +287,9 @@ def policies(value: str, alg: str | None, lifetime_s: int | None) -> Policies:
     Raises:
         FaultsOfAFile: with every fault and its line.
     """
+    file = path(value)
     try:
-        content = path(value).read_bytes().decode()
+        content = file.read_bytes().decode()
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or "it is not UTF-8 text"
         raise ValueError(

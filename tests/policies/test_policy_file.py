@@ -73,6 +73,7 @@ FAULTS: list[tuple[str, str, tuple[str, ...]]] = [
     ("one resource twice", f"[audience.'{API}']\n[audience.'{API}/']\n", ("line 2: ", "is the same resource")),
     ("no name", "[audience.'']\n", ("line 1: [audience]: a name is empty",)),
     ("a case of nobody", "[audience.a]\n[[case]]\naudience = 'b'\nuser = {}\nrefuse = 'x'\n", ("line 3: [[case]] 1, audience: names no table",)),
+    ("a date in a case", "[audience.a]\n[[case]]\naudience = 'a'\nuser = {}\nexpect = {x = 1979-05-27}\n", ("line 5: [[case]] 1, expect: holds what no claim can be",)),
     ("a case without an end", "[audience.a]\n[[case]]\naudience = 'a'\nuser = {}\n", ("line 2: [[case]] 1: has not exactly one of expect and refuse",)),
 ]  # fmt: skip
 
@@ -306,7 +307,7 @@ def test_schema_and_parser_take_the_same_members(data: st.DataObject) -> None:
     """An editor refuses a member's value exactly where the service does."""
     for (table, name), check in _CHECKS.items():
         value = data.draw(st.one_of(_ANY, _MEANT.get(name, _ANY)), label=name)
-        if name == "static" and isinstance(value, dict):
+        if name in {"static", "expect"} and isinstance(value, dict):
             value = dict.fromkeys(value, 1)  # JSON Schema has no words for what TOML has and JSON lacks
         try:
             _TABLES[table][name].parse(value)

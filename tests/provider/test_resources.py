@@ -276,7 +276,7 @@ def test_what_an_access_token_is_worth(op: Provider, subtests: pytest.Subtests) 
                 A,
             )
         assert other.introspect(signed.access_token).json() == {"active": False}
-        assert rp.introspect(signed.tokens["refresh_token"]).json()["active"]
+        assert rp.introspect(signed.tokens["refresh_token"]).json()["scope"] == "openid offline_access read"
     with subtests.test("revoked, with all that were issued until then"):
         second = rp.refresh(signed.tokens["refresh_token"]).json()
         other.revoke(second["access_token"])
