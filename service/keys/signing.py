@@ -287,7 +287,8 @@ def _verified(unverified_token: str, key: HmacKey | AsymmetricKey, *, alg: str, 
         token = jwt.decode(unverified_token, key, registry=_registry(alg))
     except (JoseError, ValueError, TypeError) as exc:
         raise InvalidToken from exc
-    if token.header.get("typ") != typ:
+    # RFC 7797 §7: a JWT's payload is encoded, whatever its header says; nothing else is critical in ours.
+    if token.header.get("typ") != typ or "crit" in token.header:
         raise InvalidToken
     return token.claims
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from service.handles import new_id
+from service.json_text import to_bytes
 from service.keys.signing import InvalidToken, Keys, unverified_audience
 from service.policies.deciding import Given
 from service.policies.values import Policies, Policy
@@ -37,6 +38,15 @@ def kind_of(claims: Mapping[str, Any]) -> JwtKind | None:
     Spec: RFC 8725 §3.12 (mutually exclusive rules for different kinds of JWTs)
     """
     return next((kind for kind, marks in _MARKS if marks <= claims.keys()), None)
+
+
+#: What is asked of them once they are verified. RFC 7519 §4.1, RFC 9068 §2.2
+_TYPES: Final = {
+    **dict.fromkeys(("iss", "sub", "aud", "jti", "sid", "client_id", "scope"), str),
+    **dict.fromkeys(("exp", "iat"), int),
+}
+#: The latest time that anything stored may have, Unix s.
+_LATEST: Final = 1 << 53
 
 
 class NoKey(Exception):
@@ -89,5 +99,15 @@ def read_token(unverified_token: str, keys: Keys, policies: Policies) -> tuple[P
     for typ in policy.typs:
         with contextlib.suppress(InvalidToken, LookupError):
             claims = keyring.verify(unverified_token, alg=policy.alg, typ=typ, secret=policy.secret)
-            return policy, claims
+            return (policy, claims) if _is_written_here(claims) else None
     return None
+
+
+def _is_written_here(claims: Mapping[str, Any]) -> bool:
+    """Whether the claims are of the form of ours: who has an HS256 secret signs whatever they like."""
+    try:
+        to_bytes(claims)
+    except UnicodeEncodeError:
+        return False
+    of_their_type = all(type(claims[name]) is kind for name, kind in _TYPES.items() if name in claims)
+    return of_their_type and claims.get("exp", 0) < _LATEST
