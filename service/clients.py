@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import structlog
 
 from service.events import UNHEARD, ClientChanged, Events
 from service.handles import hash_handle, new_handle, new_id
+from service.policies.values import CLIENT_CREDENTIALS
 from service.protocol.clients import InvalidClientMetadata, MintedAudienceMissing, parse_client
 from service.records.clients import Client, ClientSecret, new_record, of_record, to_body
 from service.records.scopes import STANDARD_SCOPES, Scopes
 from service.storage.interface import FALLS_WITH_CLIENT, Fitting, Kind, Record, Store
-from service.subjects import Subjects
+from service.subjects import SettingsOfSubjects, Subjects
 
 #: A rotated secret is good for so long, in s: the client's developers have an hour.
 ROTATION_OVERLAP_S: Final = 3600
@@ -36,6 +37,22 @@ class ClientExists(Exception):
 
 class ClientReadOnly(Exception):
     """The client is in the environment, and is changed there."""
+
+
+class SettingsOfClients(SettingsOfSubjects, Protocol):
+    """What the settings say of them: each by the name that it has there."""
+
+    @property
+    def jwt_audience(self) -> str | None: ...  # noqa: D102
+
+    @property
+    def jwt_alg(self) -> str: ...  # noqa: D102
+
+    @property
+    def scopes(self) -> Scopes: ...  # noqa: D102
+
+    @property
+    def id_token_algs(self) -> Sequence[str]: ...  # noqa: D102
 
 
 class Clients:
@@ -77,6 +94,28 @@ class Clients:
         self._mint_alg = mint_alg
         #: As they were read last: what did not change is not made again.
         self._read: dict[str, tuple[Record, Client]] = {}
+
+    @classmethod
+    def of(
+        cls,
+        settings: SettingsOfClients,
+        store: Store,
+        *,
+        events: Events = UNHEARD,
+        subjects: Subjects | None = None,
+    ) -> Clients:
+        """The directory of the settings: the service and its commands know the same clients."""
+        return cls(
+            settings.clients,
+            store,
+            minted_audience=settings.jwt_audience,
+            audiences=settings.audiences.audiences,
+            mint_alg=settings.jwt_alg,
+            scopes=settings.scopes,
+            id_token_algs=settings.id_token_algs,
+            events=events,
+            subjects=subjects or Subjects.of(settings, store),
+        )
 
     def find(self, client_id: str, *, now: int) -> Client | None:
         """The client of that id, to be served."""
@@ -163,6 +202,7 @@ class Clients:
             MintedAudienceMissing: while no client may be there.
             ClientReadOnly: for one of the environment.
         """
+        self._check_own_tokens(client_id, metadata, now=now)
         return self._change(
             client_id, lambda current: self._with_metadata(current, metadata, now=now), now=now
         )
@@ -181,6 +221,7 @@ class Clients:
         Raises:
             As `change`.
         """
+        self._check_own_tokens(client_id, members, now=now)
         before: Client | None = None
 
         def updated(current: Client) -> Client:
@@ -257,6 +298,12 @@ class Clients:
             raise InvalidClientMetadata(
                 "client_id", "is the id of a user, whom an API would take the client for; choose another"
             )
+
+    def _check_own_tokens(self, client_id: str, metadata: Mapping[str, Any], *, now: int) -> None:
+        """Before a client gets tokens of its own: it may be older than the rule that no user is called so."""
+        wanted = metadata.get("grant_types")
+        if isinstance(wanted, list) and CLIENT_CREDENTIALS in wanted:
+            self._check_no_user(client_id, now=now)
 
     def _check_own(self, client_id: str) -> None:
         if client_id in self._fixed:

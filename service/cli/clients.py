@@ -22,7 +22,6 @@ from service.records.clients import Client
 from service.settings import platform_port, read_settings
 from service.settings.carried import carried, without_newline
 from service.settings.cross_checks import no_minted_audience
-from service.subjects import Subjects
 
 #: Member -> its type, by its annotation; `scope` is text with blanks.
 _KINDS: Final = {member.name: str(member.type) for member in fields(Client)} | {"scope": "str"}
@@ -42,16 +41,7 @@ def _directory() -> Iterator[Clients]:
         but=[no_minted_audience(settings)],
     ) as store:
         try:
-            yield Clients(
-                settings.clients,
-                store,
-                minted_audience=settings.jwt_audience,
-                audiences=settings.audiences.audiences,
-                subjects=Subjects.of(settings, store),
-                mint_alg=settings.jwt_alg,
-                scopes=settings.scopes,
-                id_token_algs=settings.id_token_algs,
-            )
+            yield Clients.of(settings, store)
         except MintedAudienceMissing as error:
             fail(str(error))
         except InvalidClientMetadata as error:

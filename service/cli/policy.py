@@ -20,7 +20,8 @@ from service.cli.common import (
     say,
     wide_option,
 )
-from service.cli.policy_cases import clients_of, decided_for, directory, result, session_of
+from service.cli.policy_cases import clients_of, decided_for, result, session_of
+from service.clients import Clients
 from service.policies.cases import Case
 from service.policies.deciding import Asked, Refused
 from service.policies.explaining import explained, rows_of
@@ -207,7 +208,7 @@ def _who(
             session, made_up = _session_in(store, user, settings, now=now)
             who = _Who(session, is_made_up=made_up)
         if client_id is not None:
-            client = directory(settings, store).find(client_id, now=now)
+            client = Clients.of(settings, store).find(client_id, now=now)
             if client is None:
                 raise click.UsageError(f"There is no client {client_id}.")
             who = replace(who, client=client)

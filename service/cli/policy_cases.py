@@ -21,7 +21,7 @@ from service.resources.sign_in_request import SignInRequest
 from service.settings import Fault, Settings
 from service.settings.policies import SETTING
 from service.startup import open_store
-from service.storage.interface import Store, StoreUnavailable
+from service.storage.interface import StoreUnavailable
 from service.web.bodies import parse_model
 from service.web.errors import ApiError
 
@@ -108,23 +108,12 @@ def _same(one: Any, other: Any) -> bool:
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
-def directory(settings: Settings, store: Store) -> Clients:
-    """The clients of the settings."""
-    return Clients(
-        settings.clients,
-        store,
-        minted_audience=settings.jwt_audience,
-        mint_alg=settings.jwt_alg,
-        scopes=settings.scopes,
-    )
-
-
 @contextlib.contextmanager
 def clients_of(settings: Settings) -> Iterator[Clients | None]:
     """The clients, where the database can be asked."""
     store = open_store(settings)
     try:
-        yield directory(settings, store)
+        yield Clients.of(settings, store)
     finally:
         store.close()
 

@@ -11,11 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from service.policies.values import AUTHORIZATION_CODE, CLIENT_CREDENTIALS, MINT, Policy, Require
+from service.policies.values import (
+    AUTHORIZATION_CODE,
+    CLIENT_CREDENTIALS,
+    MINT,
+    NOTHING_REQUIRED,
+    Policy,
+    Require,
+)
 from service.records.clients import Client
 from service.records.sessions import Session
 
-_NOTHING_REQUIRED: Final = Require()
 _OF_THE_SESSION: Final = frozenset({"roles", "tenant_id", "acr", "amr", "auth_time"})
 #: The rules that another sign-in can meet.
 BY_SIGNING_IN: Final = frozenset({"acr", "amr", "max_session_age_s"})
@@ -95,7 +101,7 @@ def decide(policy: Policy, asked: Asked) -> Given | Refused:
 
 
 def _for_a_session(policy: Policy, asked: Asked, session: Session) -> Given | Refused:
-    if policy.require is not _NOTHING_REQUIRED and (
+    if policy.require is not NOTHING_REQUIRED and (
         unmet := unmet_requirement(policy.require, session, asked.now)
     ):
         return Refused(f"require.{unmet}", step_up(policy.require, unmet))

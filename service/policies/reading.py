@@ -18,6 +18,7 @@ from service.policies.members import AUDIENCE, DEFAULT, Wrong, nearest, read_mem
 from service.policies.values import (
     CLIENT_CREDENTIALS,
     CLIENT_WAYS,
+    NOTHING_REQUIRED,
     Policies,
     Policy,
     is_resource,
@@ -28,6 +29,8 @@ from service.policies.values import (
 _TOP: Final = ("default", "audience", "case")
 _EXAMPLE: Final = '[audience."https://api.example.com"]'
 _AT: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)\Z")
+#: What `tomllib` hands to `int`, which refuses more digits than these.
+_HUGE: Final = re.compile(r"[0-9_]{4300,}")
 _AUDIENCE_NAME: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,255}")
 
 
@@ -69,6 +72,10 @@ def read_policies(
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         return Policies({}, file=file, unread=True), [_no_toml(str(error), text)]
+    except ValueError:
+        before = _HUGE.split(text, maxsplit=1)[0]
+        words = f"A number has too many digits (at line {before.count(chr(10)) + 1}, column 1)"
+        return Policies({}, file=file, unread=True), [_no_toml(words, text)]
     except RecursionError:
         return Policies({}, file=file, unread=True), [
             FileFault(1, "", "is too deep; write tables as documented")
@@ -279,7 +286,7 @@ def _clients_get_no_jwt(policy: Policy) -> Iterator[Disagreement]:
 
 @_rule("grants", "require")
 def _a_client_has_no_sign_in(policy: Policy) -> Iterator[Disagreement]:
-    if policy.require != type(policy.require)() and CLIENT_CREDENTIALS in policy.grants:
+    if policy.require != NOTHING_REQUIRED and CLIENT_CREDENTIALS in policy.grants:
         yield (
             ("require",),
             "is there beside client_credentials, where nobody signs in; leave it out, or leave client_credentials out of grants",

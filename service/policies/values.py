@@ -55,6 +55,9 @@ class Require:
     email_verified: bool = False
 
 
+NOTHING_REQUIRED: Final = Require()
+
+
 @dataclass(frozen=True, slots=True)
 class Migration:
     """To which algorithm an audience moves, and how many of a hundred tokens are signed by it already."""
@@ -99,7 +102,7 @@ class Policy:
     claims: tuple[str, ...] = ("roles", "tenant_id")
     rename: Mapping[str, str] = field(default_factory=dict)
     static: Mapping[str, Any] = field(default_factory=dict)
-    require: Require = Require()
+    require: Require = NOTHING_REQUIRED
     typ: str | None = None
     migrate: Migration | None = None
     secret_file: str | None = None

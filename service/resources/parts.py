@@ -94,7 +94,7 @@ def parts_of(
         store=store,
         keys=keys,
         sessions=sessions,
-        clients=_clients(settings, store, events, subjects),
+        clients=Clients.of(settings, store, events=events, subjects=subjects),
         clock=clock,
         events=events,
         lifetimes=settings.lifetimes,
@@ -115,20 +115,6 @@ def parts_of(
         ),
         stylesheet=stylesheet,
         policies=settings.audiences,
-    )
-
-
-def _clients(settings: Settings, store: Store, events: Events, subjects: Subjects) -> Clients:
-    return Clients(
-        settings.clients,
-        store,
-        minted_audience=settings.jwt_audience,
-        audiences=settings.audiences.audiences,
-        mint_alg=settings.jwt_alg,
-        scopes=settings.scopes,
-        id_token_algs=settings.id_token_algs,
-        events=events,
-        subjects=subjects,
     )
 
 

@@ -76,12 +76,12 @@ def _secret_of(policy: Policy, file: str, environ: Mapping[str, str]) -> bytes |
         ) from None
 
 
-def policy_oddities(policies: Policies, *, has_secret: bool) -> Iterator[str]:
+def policy_oddities(policies: Policies, *, secret: keys.HmacKey | None) -> Iterator[str]:
     """What is allowed in a policy file, and odd.
 
     Args:
         policies: the file.
-        has_secret: whether there is a `PYLON_JWT_SECRET`.
+        secret: `PYLON_JWT_SECRET`.
     """
     named = {audience: policy for audience, policy in policies.tables.items() if audience is not None}
     for audience, policy in named.items():
@@ -100,21 +100,21 @@ def policy_oddities(policies: Policies, *, has_secret: bool) -> Iterator[str]:
                 "migrate",
                 f"is not served by this version: all tokens are signed by {policy.alg}",
             )
-        if policy.alg == "HS256" and policy.secret is None and not has_secret:
+        if policy.alg == "HS256" and policy.secret is None and secret is None:
             yield _odd(
                 policies,
                 audience,
                 "",
                 "HS256 has no secret: no token is signed until secret_file, secret_env or PYLON_JWT_SECRET is set",
             )
-    shared: dict[bytes | None, list[str]] = {}
+    shared: dict[bytes, list[str]] = {}
     for audience, policy in named.items():
-        if policy.alg == "HS256":
-            shared.setdefault(None if policy.secret is None else policy.secret.raw_value, []).append(audience)
-    for secret, audiences in shared.items():
-        if len(audiences) > 1 and (secret is not None or has_secret):
+        if policy.alg == "HS256" and (own := policy.secret or secret) is not None:
+            shared.setdefault(own.raw_value, []).append(audience)
+    for value, audiences in shared.items():
+        if len(audiences) > 1:
             tables = ", ".join(map(table_name, audiences))
-            whose = "PYLON_JWT_SECRET" if secret is None else "one secret"
+            whose = "PYLON_JWT_SECRET" if secret is not None and value == secret.raw_value else "one secret"
             yield (
                 f"{SETTING}: {policies.file}: {tables} share {whose}, so each service can make tokens for the others; "
                 "write secret_file in each"

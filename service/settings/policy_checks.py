@@ -85,7 +85,7 @@ def _no_audience_is_a_client(settings: Settings) -> Iterator[Fault]:
 @cross_check(SETTING, "PYLON_OIDC_ISSUER")
 def _no_audience_is_the_issuer(settings: Settings) -> Iterator[Fault]:
     for audience, _ in _tables(settings):
-        if audience in {settings.issuer, f"{settings.issuer}/"}:
+        if settings.issuer is not None and audience in {settings.issuer, f"{settings.issuer}/"}:
             yield _of_a_table(
                 settings, audience, "", "is the issuer, whose tokens are userinfo's; write the name of an API"
             )

@@ -58,7 +58,7 @@ def oddities(settings: Settings, faulty: set[str]) -> Iterator[str]:
     yield from _odd_keys(settings)
     yield from _shared_client_secrets(settings)
     if settings.policies is not None and "PYLON_POLICIES" not in faulty:
-        yield from policy_oddities(settings.policies, has_secret=settings.jwt_secret is not None)
+        yield from policy_oddities(settings.policies, secret=settings.jwt_secret)
     if settings.issuer is not None and settings.allowed_hosts:
         yield "PYLON_ALLOWED_HOSTS has no effect while PYLON_OIDC_ISSUER is set"
 

@@ -100,6 +100,7 @@ def test_what_is_allowed_and_odd_is_a_warning(tmp_path: Path, subtests: pytest.S
     cases = {
         "a shared secret": ("[audience.a]\n[audience.b]\n", '[audience."a"], [audience."b"] share PYLON_JWT_SECRET'),
         "one of their own": ("[default]\n[audience.a]\nsecret_env = 'API_SECRET'\n[audience.b]\nsecret_env = 'API_SECRET'\n", "share one secret"),
+        "that of the others, as one's own": ("[audience.a]\nsecret_env = 'THE_SAME'\n[audience.b]\n", '[audience."a"], [audience."b"] share PYLON_JWT_SECRET'),
         "a way": (f"[audience.'{API}']\nalg = 'RS256'\ngrants = ['mint', 'token_exchange']\n", "grants: token_exchange is not served by this version"),
         "a move": ("[audience.a]\nmigrate = {to = 'RS256', percent = 10}\n", "migrate: is not served by this version"),
     }  # fmt: skip
@@ -109,6 +110,7 @@ def test_what_is_allowed_and_odd_is_a_warning(tmp_path: Path, subtests: pytest.S
                 "PYLON_POLICIES": written(tmp_path, text),
                 "PYLON_JWT_SECRET": SECRET,
                 "API_SECRET": SECRET[::-1],
+                "THE_SAME": SECRET,
                 **RSA,
             }
             reading = read_settings(environ)
@@ -247,6 +249,10 @@ def test_a_token_is_seen_before_it_exists(
         )
         assert explain("--audience", reports, "--client", "nightly", "--scope", "x")["refused"] == "scopes"
         assert explain("--audience", payments, "--client", "nightly")["refused"] == "grants"
+    with subtests.test("a client, where no audience is the default one"):
+        environ["PYLON_JWT_ALG"] = "RS256"
+        assert explain("--audience", reports, "--client", "nightly")["claims"]["sub"] == "nightly"
+        del environ["PYLON_JWT_ALG"]
     with subtests.test("another audience"):
         assert explain("--audience", "other", "--user", "bob")["refused"] == "audience"
     for wrong in (["--user", "a", "--session-file", "b"], [], ["--client", "nobody"]):

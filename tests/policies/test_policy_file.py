@@ -57,6 +57,7 @@ FAULTS: list[tuple[str, str, tuple[str, ...]]] = [
     ("a rename of nothing", "[audience.a]\nrename = {email = 'mail'}\n", ("line 2: ", "rename.email: is not among its claims")),
     ("two of one name", "[audience.a]\nrename = {roles = 'tenant_id'}\n", ("line 2: ", "rename.roles: tenant_id would be both")),
     ("a fixed one of the user", "[audience.a]\nstatic = {roles = ['x']}\n", ("line 2: ", "static.roles: is roles of the user already")),
+    ("a huge number", f"[audience.a]\n\nlifetime_s = {'9' * 5000}\n", ("line 3: is no TOML", "correct this line")),
     ("a date", "[audience.a]\nstatic = {x = 1979-05-27}\n", ("line 2: ", "static.x: is no JSON")),
     ("an unknown requirement", "[audience.a.require]\nacrs = ['x']\n", ("line 2: ", "require.acrs: ", "did you mean acr?")),
     ("an empty requirement", "[audience.a]\nrequire = {acr = []}\n", ("line 2: ", "require.acr: ")),

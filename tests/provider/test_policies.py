@@ -391,6 +391,12 @@ def test_introspection_knows_each_kind(op: Provider, subtests: pytest.Subtests) 
             claims | {"client_id": "reader"}, OWN_SECRET, algorithm="HS256", headers={"typ": "at+jwt"}
         )
         assert api.introspect(passed_off).json() == {"active": False}
+    with subtests.test("made by who has the secret, and not of our form"):
+        claims = unverified_claims(minted["legacy"])
+        for wrong in ({"exp": "x"}, {"exp": 1e30}, {"exp": 1 << 80}, {"sub": "\ud800"}, {"x": "\ud800"}):
+            forged = pyjwt.encode(claims | wrong, OWN_SECRET, algorithm="HS256")
+            assert api.introspect(forged).json() == {"active": False}
+            assert api.revoke(forged).status == 200
     with subtests.test("revoked by its own client alone"):
         other.revoke(own)
         assert reader.introspect(own).json()["active"]
@@ -448,6 +454,20 @@ def test_no_client_is_called_as_a_user_and_no_user_as_a_client(
         refused(op.app.call("POST", path, {"user_id": "machine"}), 400, "INVALID_BODY")
         assert op.app.call("DELETE", "/api/oidc/clients/machine").status == 204
         assert op.app.session("machine")
+    with subtests.test("a client that is older than this rule"):
+        store, now = open_store(op.house.settings), int(op.clock())
+        Clients((), store, minted_audience=None).add(
+            {"client_id": "older", "redirect_uris": [CALLBACK]}, now=now
+        )
+        LocalSessions(store, lifetime_s=60).create(SignIn("older"), now=now)
+        metadata = {"client_id": "older", "grant_types": ["client_credentials"]}
+        answer = op.app.call("PUT", "/api/oidc/clients/older", metadata)
+        assert (answer.status, answer.json()["error"]["code"]) == (400, "INVALID_CLIENT_METADATA")
+        with pytest.raises(InvalidClientMetadata):
+            known = Clients((), store, minted_audience=None, subjects=Subjects(store, (), apart=True))
+            known.update("older", {"grant_types": ["client_credentials"]}, now=now)
+        assert op.app.call("DELETE", "/api/oidc/clients/older").status == 204
+        store.close()
     op.app.session("signed-in")
     op.app.call("PUT", "/api/auth/users/known", {"roles": ["x"]})
     for client_id in ("signed-in", "known", REPORTS, "legacy"):
