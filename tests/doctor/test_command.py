@@ -21,6 +21,7 @@ from service.doctor.report import Report
 from tests.doctor.asking import ask_doctor
 from tests.doctor.deployment import read_deployments
 from tests.doctor.running import CLIENT, OTHER_CLIENT, REDIRECT_URI, Apps, Disk, Running, run
+from tests.support.cases import each_of
 from tests.support.gunicorn import ADMIN, PROJECT, Gunicorn, clean_environment, hold_port, rsa_pem
 
 BROKEN = {each.name: each for each in read_deployments("deployments")}
@@ -74,7 +75,7 @@ def test_it_runs_as_a_command(well: Running, tmp_path: Path) -> None:
     assert {each["severity"] for each in report["findings"]} <= {"note"}
 
 
-@pytest.mark.parametrize(("client", "is_told"), [(CLIENT, True), (OTHER_CLIENT, False)])
+@each_of(("client", "is_told"), [(CLIENT, True), (OTHER_CLIENT, False)])
 def test_what_a_client_is_registered_with_is_read_inside(well: Running, client: str, is_told: bool) -> None:
     """With the admin token, a client that may come without PKCE is a note; one that must send it is none."""
     report = ask_doctor(well.url, [*well.doctor_options(), "--client-id", client])
@@ -97,7 +98,7 @@ def test_a_finding_is_an_object_with_all_that_the_page_says(ill: Running) -> Non
     assert all(each["severity"] == "note" or each["follows_from"] == first["id"] for each in others)
 
 
-@pytest.mark.parametrize("width", [60, 80, 200])
+@each_of("width", [60, 80, 200])
 def test_the_table_fits_the_terminal(ill: Running, width: int) -> None:
     """Cause, fix and page are there, in no line that is longer than the terminal is wide."""
     result = doctor(ill.url, *ill.doctor_options(), width=width)
@@ -109,7 +110,7 @@ def test_the_table_fits_the_terminal(ill: Running, width: int) -> None:
     assert max(map(len, told)) <= width
 
 
-@pytest.mark.parametrize(("height", "shown"), [("200", True), ("24", False), (None, True)])
+@each_of(("height", "shown"), [("200", True), ("24", False), (None, True)])
 def test_all_fixes_are_shown_where_they_fit(ill: Running, height: str | None, *, shown: bool) -> None:
     """A tall terminal has the lines for every proxy that may stand there, and so has a file; a low one the first."""
     result = CliRunner(env={"COLUMNS": "100", "LINES": height}).invoke(
@@ -119,7 +120,7 @@ def test_all_fixes_are_shown_where_they_fit(ill: Running, height: str | None, *,
     assert ("ProxyPreserveHost On" in result.output) == shown
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("proxy", "line"),
     [
         ("caddy", "header_up Host {host}"),
@@ -145,7 +146,7 @@ def test_a_proxy_without_a_line_is_said_to_have_none(tmp_path: Path) -> None:
     assert {each["proxy"] for each in told["alternatives"]} >= {"nginx", "haproxy"}
 
 
-@pytest.mark.parametrize("id_", ["host-not-forwarded", "refused-by-proxy"])
+@each_of("id_", ["host-not-forwarded", "refused-by-proxy"])
 def test_a_finding_is_explained_without_its_page(id_: str) -> None:
     """What stands behind `more` is text that an installed program has."""
     result = doctor("--explain", id_)
@@ -155,7 +156,7 @@ def test_a_finding_is_explained_without_its_page(id_: str) -> None:
     assert doctor("--explain", "nothing").exit_code == 2
 
 
-@pytest.mark.parametrize(
+@each_of(
     "pasted",
     [
         "/.well-known/openid-configuration",
@@ -254,7 +255,7 @@ def test_nobody_there_is_told_apart() -> None:
     assert [each["id"] for each in json.loads(result.stdout)["findings"]] == ["connection-refused"]
 
 
-@pytest.mark.parametrize(
+@each_of(
     "argv",
     [
         [],
@@ -279,7 +280,7 @@ def test_wrong_usage_is_said_before_anything_is_asked(argv: list[str]) -> None:
     assert "Traceback" not in result.output
 
 
-@pytest.mark.parametrize("text", ["", "a b\n", "first-secret\nsecond-secret\n", "schlüssel\n"])
+@each_of("text", ["", "a b\n", "first-secret\nsecond-secret\n", "schlüssel\n"])
 def test_what_cannot_be_a_secret_is_refused_unseen(text: str, tmp_path: Path) -> None:
     """A file with something else in it is a wrong use; what is in it is not shown."""
     file = tmp_path / "token"

@@ -21,6 +21,7 @@ from tests.doctor.deployment import Deployment, Files, Fix, fixed, read_deployme
 from tests.doctor.fixing import DoesNotFit
 from tests.doctor.measure import can_be_pasted, options_of
 from tests.doctor.running import FIRST, OTHER_CLIENT, Apps, Disk, Running, run
+from tests.support.cases import each_of
 
 BROKEN, GOOD = read_deployments("deployments"), read_deployments("good")
 INVENTED = read_deployments("invented")
@@ -110,7 +111,7 @@ def test_nothing_is_found_where_nothing_is_wrong(deployment: Deployment, ward: W
         assert report.duration_s < _LONGEST_S
 
 
-@pytest.mark.parametrize("kind", kinds().values(), ids=lambda kind: kind.id)
+@each_of("kind", kinds().values(), ids=lambda kind: kind.id)
 def test_a_fix_that_is_called_tested_is(kind: Kind) -> None:
     """A fix with `tested = true` changes a deployment of its finding; the test above then applies it."""
     found = [each for each in [*BROKEN, *INVENTED] if kind.id in (each.expect, *each.accept)]

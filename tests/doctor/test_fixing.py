@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.doctor.fixing import DoesNotFit, fix_text
+from tests.support.cases import each_of
 
 NGINX = """# proxy_set_header Host wrong;
 proxy_set_header Host $host;
@@ -137,14 +138,14 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("file", "text", "block", "line", "old", "new"), CASES)
+@each_of(("file", "text", "block", "line", "old", "new"), CASES)
 def test_a_fix_changes_one_thing(file: str, text: str, block: str, line: str, old: str, new: str) -> None:
     """What is there afterwards differs in that place, and nowhere else."""
     assert text.count(old) == 1
     assert fix_text(file, text, block, line) == text.replace(old, new)
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("block", "line"),
     [
         ("location /", "gzip off;"),

@@ -9,13 +9,12 @@ from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
 
-import pytest
-
 from service.doctor.catalogue import kinds
 from service.doctor.evidence import NOBODY, Answer, Evidence, Options, UnverifiedToken
 from service.doctor.reply import Certificate, Reply, WireError
 from service.doctor.rules import FOLLOWS, RULES, examine
 from tests.doctor.deployment import read_deployments
+from tests.support.cases import each_of
 
 NOW = 1_700_000_000
 URL = "https://id.example.com"
@@ -275,7 +274,7 @@ CASES: list[tuple[str, Mapping[str, Answer | None], dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("id_", "changes", "more"), CASES, ids=[case[0] for case in CASES])
+@each_of(("id_", "changes", "more"), CASES, ids=[case[0] for case in CASES])
 def test_a_rule_tells_what_is_wrong(
     id_: str, changes: Mapping[str, Answer | None], more: dict[str, Any]
 ) -> None:
@@ -283,7 +282,7 @@ def test_a_rule_tells_what_is_wrong(
     assert found(changes, **more)[:1] == [id_]
 
 
-@pytest.mark.parametrize(
+@each_of(
     "changes",
     [
         {"probe": replace(WELL["probe"], received_at=NOW + 29.0)},  # type: ignore[type-var]
@@ -310,7 +309,7 @@ def test_what_is_no_fault_is_not_told(changes: Mapping[str, Answer | None]) -> N
     assert found(changes) == []
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("options", "seen"),
     [
         (Options(URL), "no client, no session"),
@@ -326,7 +325,7 @@ def test_what_was_not_asked_is_said(options: Options, seen: str) -> None:
     assert not seen or told["not-all-asked"].seen == seen
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("registered", "seen"),
     [
         ({"require_pkce": False}, "require_pkce is false"),
@@ -357,7 +356,7 @@ def test_keys_that_rotate_while_it_asks_are_no_fault() -> None:
     assert found({}, minted=minted[1:]) == ["jwks-cached-too-long"]
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("headers", "is_note"),
     [
         ({"age": "40"}, True),
@@ -379,7 +378,7 @@ def test_keys_that_a_cache_may_still_keep_are_waited_for(headers: dict[str, str]
     assert ("40 s old, and may be kept for 300 s" in first.seen) is is_note
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("parts", "seen", "fix"),
     [
         ({"schema": "behind"}, "database: ok, schema: behind, keys: ok", "pylon-oidc migrate"),
@@ -411,7 +410,7 @@ def test_the_keys_and_their_next_change_are_told() -> None:
     assert told.seen == "1 key: k1"
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("said", "kind", "severity", "seen"),
     [
         ({"ring_refused": True}, "ring-refused", "error", "ring_refused in readyz"),
@@ -437,16 +436,14 @@ def test_a_ring_that_is_not_ours_or_older_is_told(
     assert (told.kind.id, told.kind.severity, told.seen) == (kind, severity, seen)
 
 
-@pytest.mark.parametrize(
-    "said", [{"ring_refused": "x"}, {"ring_older": [1]}, {"ring_refused": None, "ring_older": 5}]
-)
+@each_of("said", [{"ring_refused": "x"}, {"ring_older": [1]}, {"ring_refused": None, "ring_older": 5}])
 def test_nonsense_of_a_ring_is_nothing(said: dict[str, object]) -> None:
     """What the inside address says is believed as little as anything else."""
     (told,) = examine(Evidence(ASKED, WELL | {"readyz-inside": reply(200, READY | RING | said)}))
     assert told.kind.id == "signing-keys"
 
 
-@pytest.mark.parametrize("at", [None, "soon", -(10**30), 10**30, True, 1.5])
+@each_of("at", [None, "soon", -(10**30), 10**30, True, 1.5])
 def test_a_moment_that_is_none_is_a_question_mark(at: object) -> None:
     """What the inside address says is believed as little as anything else."""
     odd = RING | {"next_key_change": {"at": at}, "signing_keys": [5, {"age_s": "old"}]}
@@ -516,7 +513,7 @@ def test_no_rule_minds_what_came() -> None:
     assert len(RULES) > 20
 
 
-@pytest.mark.parametrize("url", ["http://localhost:4321", "http://127.0.0.1:4321", URL])
+@each_of("url", ["http://localhost:4321", "http://127.0.0.1:4321", URL])
 def test_a_developers_own_machine_has_no_outside(url: str) -> None:
     """What `make run` serves is open to that machine alone; the same answers at a public address are faults."""
     answers = WELL | {

@@ -14,6 +14,7 @@ import pytest
 from service.doctor.reply import Origin, Place, WireError
 from service.doctor.wire import MAX_ADDRESSES, MAX_BODY, Wire
 from tests.doctor.hostile import HARM, HostileServer, Listener
+from tests.support.cases import each_of
 
 NOW = 1_700_000_000.0
 
@@ -61,7 +62,7 @@ def test_a_connection_goes_where_it_is_sent() -> None:
         assert reply.asked_from == "127.0.0.2"
 
 
-@pytest.mark.parametrize("kind", ["an endless body", "an endless body in chunks", "huge JSON"])
+@each_of("kind", ["an endless body", "an endless body in chunks", "huge JSON"])
 def test_a_body_is_cut(kind: str) -> None:
     """256 KiB are read, whatever comes; what is cut is no JSON."""
     with Listener() as trap, HostileServer(HARM[kind], trap) as server:
@@ -71,7 +72,7 @@ def test_a_body_is_cut(kind: str) -> None:
         assert reply.json() is None
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("kind", "told"),
     [
         ("silence", "timeout"),
@@ -171,7 +172,7 @@ def test_a_pinned_address_is_the_only_one() -> None:
     assert error.value.kind == "refused"
 
 
-@pytest.mark.parametrize(
+@each_of(
     "url",
     ["", "id.example.com", "ftp://x", "https://", "https://a:b@x", "https://x:99999", "http://[::1", "//x"],
 )
@@ -180,7 +181,7 @@ def test_what_is_no_origin_is_asked_by_nobody(url: str) -> None:
     assert Origin.of(url) is None
 
 
-@pytest.mark.parametrize(
+@each_of(
     ("url", "host"),
     [
         ("https://ID.example.com:443/x", "id.example.com"),
