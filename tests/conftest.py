@@ -64,7 +64,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for reports in terminalreporter.stats.values():
         for report in reports:
             if isinstance(report, pytest.TestReport) and not isinstance(report, pytest.SubtestReport):
-                seconds[report.location[0]] += report.duration
+                seconds[report.nodeid.partition("::")[0]] += report.duration
     terminalreporter.section("ten slowest groups")
     for file, taken in sorted(seconds.items(), key=lambda item: -item[1])[:10]:
         terminalreporter.write_line(f"{taken:7.1f} s  {file}")
