@@ -1,6 +1,6 @@
 """A flood by 64 addresses on everything that asks for no credential, through the shipped site: bounded, and over when it is over.
 
-4,000 requests, in `make test`; `PYLON_TESTS_FLOOD=100000` for the whole of it, some minutes.
+2,000 requests, in `make test`; `PYLON_TESTS_FLOOD=100000` for the whole of it, some minutes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.support.app import query_of
 from tests.support.faketime import clock_environment
 from tests.support.gunicorn import PROJECT, TRUSTED, clean_environment
 
-REQUESTS = int(os.environ.get("PYLON_TESTS_FLOOD", "4000"))
+REQUESTS = int(os.environ.get("PYLON_TESTS_FLOOD", "2000"))
 ADDRESSES = [f"127.0.1.{number}" for number in range(64)]
 HONEST = "127.0.2.1"
 WORKERS = 2
@@ -190,7 +190,7 @@ def test_a_flood_is_bounded_and_honest_people_sign_in(path: Path) -> None:
         )
         assert waiting <= len(ADDRESSES) * (MOST_OF_ONE_ADDRESS + LOOK_EVERY * WORKERS)
         assert max(sizes) < MOST_BYTES
-        assert len(took) > 5
+        assert len(took) > 2
         assert sorted(took)[len(took) * 95 // 100] < 5, sorted(took)[-5:]
         for kind in set(Kind) - {Kind.INTERACTION}:
             # Whatever else is there came of the honest one.

@@ -19,7 +19,7 @@ from tests.storage.stores import rows, sqlite_path
 from tests.support.gunicorn import ADMIN, PROJECT, SECRET, Gunicorn, clean_environment
 from tests.support.stopping import end_process
 
-LOAD_S = 18.0
+LOAD_S = 13.0
 CLIENTS = 4
 #: What waits, in seconds of putting: a second's life, the 5 s in which a worker looks, and how long a look takes.
 WAITS_S = 9.0
