@@ -156,6 +156,7 @@ class _Loader:
 
     def _take_leave(self, _number: int, _frame: object) -> None:
         self._bridge.takes_leave = True
+        _listen_no_more()
 
     def _watch(self) -> None:
         """End this process with its parent, and when a request has hung: granian does neither."""
@@ -168,6 +169,26 @@ class _Loader:
             if self._bridge.has_hung(time.monotonic()):
                 logging.getLogger("_granian").critical("a request has taken more than %d s", HUNG_S)
                 os._exit(1)
+
+
+def _listen_no_more() -> None:
+    """Leave new connections to the workers that share the socket: one that comes as this worker ends would be lost.
+
+    granian goes on using the descriptor: in its place stands a socket that nobody knows, so that no connection comes.
+    """
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind("")  # to a name that the system picks
+        mute.listen()
+        mute.setblocking(False)
+        for number in map(int, os.listdir("/proc/self/fd")):
+            with contextlib.suppress(OSError):  # the descriptor of the list itself is closed by now
+                if stat.S_ISSOCK(os.fstat(number).st_mode) and _is_listening(number):
+                    os.dup2(mute.fileno(), number)
+
+
+def _is_listening(number: int) -> bool:
+    with socket.socket(fileno=os.dup(number)) as wire:
+        return bool(wire.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
 def _end_where_nobody_listens() -> None:

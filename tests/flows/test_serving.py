@@ -349,6 +349,24 @@ def test_a_reload_loses_no_request(way: str) -> None:
         assert asked[0] > 100
 
 
+@pytest.mark.usefixtures("each_server")
+def test_a_worker_that_takes_leave_takes_no_connection() -> None:
+    """HUP: a connection that came as an old worker ends would be lost with it (RFC 9112 §9.6): new ones are the new one's."""
+    with Gunicorn(app="tests.flows.collecting:app", WEB_CONCURRENCY="1") as server, _connected(server) as kept:
+        (old,) = server.worker_pids()
+        kept.sendall(b"GET / HTTP/1.1\r\nConnection: close\r\n" + _HOST)  # so that it stays until it has answered
+        os.kill(server.pid, signal.SIGHUP)
+
+        def by() -> int:
+            return int(server.call("GET", "/").body.split()[0])
+
+        wait_until(lambda: by() != old)
+        assert old not in {by() for _ in range(50)}
+        assert psutil.pid_exists(old)
+        kept.sendall(b"\r\n")
+        assert b"\r\n%d " % old in _rest(kept)
+
+
 def test_tls_is_refused_in_words() -> None:
     """A certificate for gunicorn itself is told what to do instead, before anything is bound."""
     code, output = start_expecting_failure(argv=["--certfile", __file__, "--keyfile", __file__])
