@@ -180,7 +180,7 @@ def _listen_no_more() -> None:
         mute.bind("")  # to a name that the system picks
         mute.listen()
         mute.setblocking(False)
-        for number in map(int, os.listdir("/proc/self/fd")):
+        for number in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
             with contextlib.suppress(OSError):  # the descriptor of the list itself is closed by now
                 if stat.S_ISSOCK(os.fstat(number).st_mode) and _is_listening(number):
                     os.dup2(mute.fileno(), number)

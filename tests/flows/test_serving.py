@@ -352,9 +352,14 @@ def test_a_reload_loses_no_request(way: str) -> None:
 @pytest.mark.usefixtures("each_server")
 def test_a_worker_that_takes_leave_takes_no_connection() -> None:
     """HUP: a connection that came as an old worker ends would be lost with it (RFC 9112 §9.6): new ones are the new one's."""
-    with Gunicorn(app="tests.flows.collecting:app", WEB_CONCURRENCY="1") as server, _connected(server) as kept:
+    with (
+        Gunicorn(app="tests.flows.collecting:app", WEB_CONCURRENCY="1") as server,
+        _connected(server) as kept,
+    ):
         (old,) = server.worker_pids()
-        kept.sendall(b"GET / HTTP/1.1\r\nConnection: close\r\n" + _HOST)  # so that it stays until it has answered
+        kept.sendall(
+            b"GET / HTTP/1.1\r\nConnection: close\r\n" + _HOST
+        )  # so that it stays until it has answered
         os.kill(server.pid, signal.SIGHUP)
 
         def by() -> int:

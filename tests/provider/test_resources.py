@@ -240,7 +240,7 @@ def test_a_grant_of_several_resources_gives_a_token_for_each(op: Provider, subte
 def test_a_policy_that_changes_holds_for_what_was_granted(
     serve_policies: ServePolicies, op: Provider, subtests: pytest.Subtests
 ) -> None:
-    """What a policy no longer gives is gone at the next refresh; nothing is spent by that."""
+    """docs/policies.md: what a policy no longer gives is gone at the next refresh; nothing is spent by that."""
     data = op.house.settings.data_dir
     signed = sign_in(op, scope="openid offline_access read write", resource=A)
     token = signed.tokens["refresh_token"]
@@ -263,7 +263,7 @@ def test_a_policy_that_changes_holds_for_what_was_granted(
 
 
 def test_what_an_access_token_is_worth(op: Provider, subtests: pytest.Subtests) -> None:
-    """The client that it was issued to and the API that it is for are told; it ends with its session, its grant, and by revocation."""
+    """docs/policies.md: the client that it was issued to and the API that it is for are told; it ends with its session, its grant, and by revocation."""
     signed = sign_in(op, scope="openid offline_access read", resource=A)
     api, rp, other = op.rp("c-api"), op.rp(), op.rp("c-narrow")
     with subtests.test("told"):
@@ -340,7 +340,7 @@ def test_what_a_policy_requires_is_asked_of_the_user(op: Provider, subtests: pyt
 
 
 def test_a_user_is_asked_by_the_words_of_each_api(op: Provider, subtests: pytest.Subtests) -> None:
-    """Consent and what is remembered of it hold pairs: a word of one audience is no word of another."""
+    """docs/policies.md: consent and what is remembered of it hold pairs: a word of one audience is no word of another."""
     rp = op.rp("c-third")
 
     def landing_of(browser: Any, **parameters: Any) -> Any:
