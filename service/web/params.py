@@ -54,6 +54,8 @@ def parse_parameters(text: str) -> Parameters:
     for name in values.keys() & _LISTS:
         values[name] = " ".join(value for other, value in pairs if other == name and value)
     names = [name for name, _ in pairs if name not in _LISTS]
+    if len(names) == len(set(names)):
+        return Parameters(values)
     return Parameters(values, frozenset(name for name in names if names.count(name) > 1))
 
 

@@ -51,7 +51,7 @@ class Cost:
 #: With a client of the environment; one of the database is one read more where it is asked for.
 COSTS: Final = {
     "mint": Cost(1, 0, 0, 1, 1, 3, 320),
-    "authorize": Cost(3, 1, 1, 5, 2, 2, 1320),
+    "authorize": Cost(3, 1, 1, 5, 2, 2, 1170),
     "code exchange": Cost(2, 1, 1, 12, 1, 4, 900),
     "refresh": Cost(2, 1, 1, 12, 1, 4, 880),
     "userinfo": Cost(2, 0, 0, 3, 1, 2, 330),
