@@ -103,14 +103,15 @@ class SqliteDatabase:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            try:
-                with contextlib.closing(self.connect()) as connection:
-                    # Only a file without tables takes it: what is swept can then be cut off the file.
-                    connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
-                    connection.execute("PRAGMA journal_mode=WAL")
-            except sqlite3.DatabaseError as error:
-                raise StoreUnavailable(str(error)) from error
-            yield
+            with self._turn.taken(BUSY_TIMEOUT_S):
+                try:
+                    with contextlib.closing(self.connect()) as connection:
+                        # Only a file without tables takes it: what is swept can then be cut off the file.
+                        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+                        connection.execute("PRAGMA journal_mode=WAL")
+                except sqlite3.DatabaseError as error:
+                    raise StoreUnavailable(str(error)) from error
+                yield
         finally:
             os.close(lock)
 

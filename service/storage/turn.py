@@ -9,6 +9,7 @@ so does everybody where there is no such lock: then SQLite's own says who writes
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import threading
@@ -18,13 +19,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-#: How long a process waits between two looks, in s: at first, and when it has waited so long that the holder hangs.
+#: How long a process waits between two looks, in s: who has waited for long looks as often as the others, or would starve.
 _LOOK_S: Final = 0.0004
-_LATER_S: Final = 0.005
-_LONG_S: Final = 0.25
-#: So many times in a row a process may have it; then it leaves it free for so long, in s, that others have looked.
+#: So many times in a row a process may have it; then it leaves it free until others have looked: for so long, in s, and
+#: for this part of the time that it had it, as waiters of a slow disk are late.
 _IN_A_ROW: Final = 4
 _FREE_S: Final = 0.0006
+_FREE_PART: Final = 0.02
 
 #: What this thread holds: it never waits for itself.
 _held = threading.local()
@@ -36,8 +37,37 @@ class _Queue:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.in_a_row = 0
-        self.free_since = 0.0
-        self.file: int | None = None
+        self.free_since = self.row_since = 0.0
+        self._file: int | None = None
+        self._closing: weakref.finalize[..., _Queue] | None = None
+
+    def is_ours(self, folder: str) -> bool:
+        """Whether no other process has it; also where there is no such lock."""
+        try:
+            if self._file is None:
+                self._file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                self._closing = weakref.finalize(self, os.close, self._file)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # no rights, or a file system that has none
+            pass
+        return True
+
+    def leave(self) -> None:
+        """Let the next one have it, whatever the kernel says: what is closed locks nothing."""
+        try:
+            if self._file is not None:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+        except OSError as error:
+            if (
+                self._closing is not None
+            ):  # what is closed already must not be closed again: its number may be another's
+                (self._closing.detach if error.errno == errno.EBADF else self._closing)()
+            self._file = None
+        finally:
+            self.free_since = time.monotonic()
+            self.lock.release()
 
 
 class Turn:
@@ -69,34 +99,20 @@ class Turn:
             yield self._wait(queue, until)
         finally:
             del held[self._folder]
-            if queue.file is not None:
-                fcntl.flock(queue.file, fcntl.LOCK_UN)
-            queue.free_since = time.monotonic()
-            queue.lock.release()
+            queue.leave()
 
     def _wait(self, queue: _Queue, until: float) -> bool:
         """Wait for other processes, until a time of the monotonic clock; whether it is ours."""
-        began = now = time.monotonic()
+        now = time.monotonic()
         is_next = now - queue.free_since < _FREE_S
         queue.in_a_row = (queue.in_a_row + 1) % _IN_A_ROW if is_next else 1
-        if not queue.in_a_row:
-            time.sleep(_FREE_S)
-        while not self._is_ours(queue):
-            now = time.monotonic()
-            if now >= until:
+        if not is_next:
+            queue.row_since = now
+        elif not queue.in_a_row:
+            time.sleep(max(_FREE_S, (now - queue.row_since) * _FREE_PART))
+            queue.row_since = now
+        while not queue.is_ours(self._folder):
+            if time.monotonic() >= until:
                 return False
-            time.sleep(_LOOK_S if now - began < _LONG_S else _LATER_S)
-        return True
-
-    def _is_ours(self, queue: _Queue) -> bool:
-        """Whether no other process has it; also where there is no such lock."""
-        try:
-            if queue.file is None:
-                queue.file = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                weakref.finalize(queue, os.close, queue.file)
-            fcntl.flock(queue.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:  # no rights, or a file system that has none
-            pass
+            time.sleep(_LOOK_S)
         return True

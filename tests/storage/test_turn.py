@@ -138,6 +138,62 @@ def test_processes_take_turns(tmp_path: Path) -> None:
     assert min(counts) > sum(counts) / 5, counts
 
 
+#: Writes slowly without a pause, for a while; says how long it waited at most, in s.
+_SLOW_WRITER = """
+import sys, time
+from pathlib import Path
+from service.storage.turn import Turn
+turn, longest = Turn(Path(sys.argv[1])), 0.0
+print("ready", flush=True)
+sys.stdin.readline()
+until = time.monotonic() + 5
+while (began := time.monotonic()) < until:
+    with turn.taken(5):
+        longest = max(longest, time.monotonic() - began)
+        time.sleep(0.1)
+print(longest, flush=True)
+"""
+
+
+def test_on_a_slow_disk_nobody_starves(tmp_path: Path) -> None:
+    """Of three that write for 0.1 s at a time none waits for much longer than two others write in a row."""
+    with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(_process(_SLOW_WRITER, tmp_path / "pylon.db")) for _ in range(3)]
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        waits = [float(process.stdout.readline()) for process in processes if process.stdout]
+    assert max(waits) < 2.5, waits
+
+
+def test_a_lock_that_cannot_be_given_back_stops_nobody(tmp_path: Path) -> None:
+    """flock(2) may fail, as where its descriptor was closed: the turn ends all the same, and the next one takes it again."""
+    turn = Turn(tmp_path / "pylon.db")
+    with turn.taken(1) as is_ours:
+        assert is_ours
+        for link in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if link.readlink() == tmp_path:
+                    os.close(int(link.name))
+    for _ in range(2):
+        with turn.taken(0) as is_ours:
+            assert is_ours
+    with _process(_HOLDER, tmp_path / "pylon.db"), turn.taken(0.05) as is_ours:
+        assert not is_ours
+
+
+def test_a_migration_queues_too(sqlite_url: str) -> None:
+    """Beside writers that hand the turn on to each other, who does not queue would find the file locked at each look."""
+    path = sqlite_path(sqlite_url)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(open_url(sqlite_url)) as store, _process(_HOLDER, path) as holder:
+        began = time.monotonic()
+        threading.Timer(0.4, holder.kill).start()
+        store.migrate()
+        assert time.monotonic() - began >= 0.4
+
+
 @pytest.mark.parametrize("folder", ["missing", "file"])
 def test_where_there_is_no_such_lock_nobody_waits(tmp_path: Path, folder: str) -> None:
     """The database's own lock decides then."""
