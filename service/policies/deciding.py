@@ -8,8 +8,9 @@ Spec: RFC 7519 §4.1; RFC 9068 §2.2; RFC 9470 §3 (what to ask the user for)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from service.policies.values import (
     AUTHORIZATION_CODE,
@@ -27,8 +28,7 @@ _OF_THE_SESSION: Final = frozenset({"roles", "tenant_id", "acr", "amr", "auth_ti
 BY_SIGNING_IN: Final = frozenset({"acr", "amr", "max_session_age_s"})
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """What is asked for.
 
     Attributes:
@@ -48,8 +48,7 @@ class Asked:
     scope: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(Struct, frozen=True):
     """A token that may be given: what it holds, but for its `jti`.
 
     Attributes:
@@ -68,8 +67,7 @@ class Given:
     scope: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """A token that is not given.
 
     Attributes:

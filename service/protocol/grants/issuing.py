@@ -7,7 +7,6 @@ Spec: RFC 6749 §5.1, §6; OpenID Connect Core 1.0 §3.1.3.3, §12
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -163,9 +162,7 @@ class Issuing:
             return Access(token, handles.with_secret("access token", grant.id, secret))
         claims = target.given.claims | {"iat": token.made_at, "exp": token.ends_at}
         try:
-            signed = sign_token(
-                dataclasses.replace(target.given, claims=claims), self.keys, jti=f"{grant.id}.{secret}"
-            )
+            signed = sign_token(replace(target.given, claims=claims), self.keys, jti=f"{grant.id}.{secret}")
         except NoKey:
             raise _no_target("no_key_for_the_audience") from None
         return Access(token, signed.token)
