@@ -4,10 +4,10 @@
     python -m bench flows      code exchange, refresh and userinfo beside npm oidc-provider; a part of the run above
     python -m bench workers    gunicorn's worker classes beside each other, and what slow clients do to them;
                                --record puts the tables into the decision record too
-    python -m bench profile    where the microseconds of a mint go, in one process and without a server
+    python -m bench profile    where the microseconds of each flow go, in one process and without a server
 
 Everything listens on loopback, ends by its own process id, and runs for a bounded time. The environment sets how
-long: BENCH_SECONDS (4) a case and round, BENCH_ROUNDS (3), BENCH_CALLS (20,000) of the profile,
+long: BENCH_SECONDS (4) a case and round, BENCH_ROUNDS (3), BENCH_CALLS (2,000) a flow of the profile,
 BENCH_FLOWS (320) exchanges and refreshes a round.
 
     machine    what it was measured on
