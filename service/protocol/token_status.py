@@ -12,7 +12,7 @@ from typing import Any
 from service import handles
 from service.keys.signing import Keys
 from service.policies.deciding import Asked, Given, decide
-from service.policies.pairs import pairs_now, told
+from service.policies.pairs import audiences_of, pairs_now, told
 from service.policies.values import CLIENT_CREDENTIALS, NO_POLICIES, Policies, Policy
 from service.protocol.client_auth import ClientDirectory
 from service.protocol.errors import OAuthError
@@ -103,10 +103,13 @@ class TokenStatus:
             claims = read.claims
             if read.kind is not JwtKind.ACCESS or claims["client_id"] != client.client_id:
                 return
-            if read.grant_id is not None:
-                self.grants.revoke_access_tokens(read.grant_id, now=now)
-            else:
+            if read.grant_id is None:
                 self.revoked.revoke(str(claims["jti"]), until=int(claims["exp"]), now=now)
+                return
+            live = self._live_grant(read.grant_id, issuer, now, client)
+            # Who has the HS256 secret of an audience may name any grant.
+            if live is not None and live.grant.client_id == client.client_id:
+                self.grants.revoke_access_tokens(read.grant_id, now=now)
 
     def _live(self, shown: handles.Shown, issuer: str, now: int, asker: Client | None = None) -> _Live | None:
         """The grant that a handle names, and its client; `asker` was found a moment ago."""
@@ -187,7 +190,9 @@ class TokenStatus:
             return False
         secret = str(token.claims["jti"]).partition(".")[2]
         kept = live.grant.access_token(handles.hash_bytes(f"jwt {secret}"), now=now)
-        return kept is not None and set(kept.scope) <= set(pairs_now(kept.scope, live.client, self.policies))
+        if kept is None or audiences_of(kept.scope) != (token.policy.audience,):
+            return False
+        return set(kept.scope) <= set(pairs_now(kept.scope, live.client, self.policies))
 
     def _client_stands(self, token: _Jwt, now: int) -> bool:
         """Whether the client is there and would be given such a token now, and has not revoked this one."""

@@ -391,6 +391,12 @@ def test_introspection_knows_each_kind(op: Provider, subtests: pytest.Subtests) 
             claims | {"client_id": "reader"}, OWN_SECRET, algorithm="HS256", headers={"typ": "at+jwt"}
         )
         assert api.introspect(passed_off).json() == {"active": False}
+    with subtests.test("made by who has the secret, and named as of another client's grant"):
+        signed = op.sign_in()
+        grant_id = signed.access_token.partition(".")[0]
+        claims = unverified_claims(minted["legacy"]) | {"client_id": "c-api", "jti": f"{grant_id}.x"}
+        assert api.revoke(pyjwt.encode(claims, OWN_SECRET, algorithm="HS256")).status == 200
+        assert other.userinfo(signed.access_token).status == 200
     with subtests.test("made by who has the secret, and not of our form"):
         claims = unverified_claims(minted["legacy"])
         for wrong in ({"exp": "x"}, {"exp": 1e30}, {"exp": 1 << 80}, {"sub": "\ud800"}, {"x": "\ud800"}):

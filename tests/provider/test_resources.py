@@ -21,6 +21,7 @@ from service.startup import open_store
 from tests.http.driver import unverified_claims
 from tests.provider.conftest import ServeProvider
 from tests.provider.driver import CALLBACK, CLAIMS, ISSUER, OTHER_CALLBACK, SECRET, Provider, Signed
+from tests.support.gunicorn import SECRET as JWT_SECRET
 from tests.support.gunicorn import Answer
 
 A: Final = "https://a.example.com"
@@ -303,6 +304,16 @@ def test_what_an_access_token_is_worth(op: Provider, subtests: pytest.Subtests) 
         assert api.introspect(late).json()["active"]
         op.clock.advance(1)
         assert api.introspect(late).json() == {"active": False}
+
+
+def test_who_has_the_secret_of_another_audience_cannot_make_a_grants_token(
+    serve_policies: ServePolicies,
+) -> None:
+    """RFC 8725 §3.12: a token is one of a grant where that holds one for this audience, whatever the token says."""
+    op = serve_policies(POLICIES.replace('grants = ["mint"]', 'grants = ["mint"]\nalg = "HS256"'))
+    claims = unverified_claims(sign_in(op, scope="openid read", resource=A).access_token)
+    forged = pyjwt.encode(claims | {"aud": "https://minted.example.com"}, JWT_SECRET, algorithm="HS256")
+    assert op.rp().introspect(forged).json() == {"active": False}
 
 
 def test_what_a_policy_requires_is_asked_of_the_user(op: Provider, subtests: pytest.Subtests) -> None:
