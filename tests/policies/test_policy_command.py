@@ -120,6 +120,9 @@ def test_what_is_allowed_and_odd_is_a_warning(tmp_path: Path, subtests: pytest.S
     with subtests.test("no secret"):
         (warning,) = read_settings({"PYLON_POLICIES": written(tmp_path, "[audience.a]\n"), **RSA}).warnings
         assert "HS256 has no secret" in warning
+    with subtests.test("no issuer is no audience"):
+        file = written(tmp_path, "[audience.'None/']\n")
+        assert read_settings({"PYLON_POLICIES": file, "PYLON_JWT_SECRET": SECRET}).faults == []
     with subtests.test("a variable that a table names is no unknown setting"):
         text = "[audience.a]\nsecret_env = 'PYLON_API_SECRET'\n"
         environ = {"PYLON_POLICIES": written(tmp_path, text), "PYLON_API_SECRET": SECRET, **RSA}
