@@ -92,7 +92,7 @@ def test_what_is_no_answer_is_told(kind: str, told: str) -> None:
         with pytest.raises(WireError) as error:
             wire(0.5).ask(origin(server), "GET", "/")
         assert error.value.kind == told
-        assert time.monotonic() - begun < 1.5
+        assert time.monotonic() - begun < 5 * 0.5  # a machine that runs tests is busy
 
 
 def test_a_closed_port_is_refused() -> None:
@@ -108,14 +108,15 @@ def test_a_name_that_nobody_answers_for_takes_no_longer_than_the_rest() -> None:
     """The look-up of the system has no bound; ours has."""
 
     def look_up(_name: str, _port: int) -> list[str]:
-        time.sleep(1)
+        is_over.wait(10)
         return ["127.0.0.1"]
 
-    begun = time.monotonic()
+    is_over, begun = threading.Event(), time.monotonic()
     with pytest.raises(WireError) as error:
         wire(0.2, look_up=look_up).ask(Origin("http", "id.example.com", 80), "GET", "/")
     assert error.value.kind == "dns"
-    assert time.monotonic() - begun < 0.9
+    assert time.monotonic() - begun < 5
+    is_over.set()
 
 
 def test_a_name_is_looked_up_once_and_its_next_address_tried() -> None:
@@ -203,7 +204,7 @@ def test_a_handshake_that_does_not_end_is_ended() -> None:
         with pytest.raises(WireError) as error:
             wire(0.4).ask(Origin("https", "localhost", mute.getsockname()[1]), "GET", "/")
         assert error.value.kind == "timeout"
-        assert time.monotonic() - begun < 1.4
+        assert time.monotonic() - begun < 5 * 0.4
 
 
 def test_tls_to_a_port_without_it_is_told() -> None:

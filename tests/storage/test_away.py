@@ -237,7 +237,7 @@ def test_a_server_that_is_silent_is_asked_less_often(
         began = time.monotonic()
         with pytest.raises(StoreUnavailable, match="a moment ago"):
             store.get(Kind.SESSION, ID, now=NOW)
-        assert time.monotonic() - began < 0.2
+        assert time.monotonic() - began < 0.5  # for which the first one waited
     finally:
         for pid in frozen:
             os.kill(pid, signal.SIGCONT)
