@@ -13,7 +13,7 @@ _ANSWER = {"token": "x" * max(1, int(os.environ.get("BARE_BYTES", "400")) - 13)}
 
 
 class Bare:
-    """`/bare`."""
+    """`/.well-known/bare`."""
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Answer."""
@@ -23,4 +23,4 @@ class Bare:
 
 
 app = falcon.App[falcon.Request, falcon.Response]()
-app.add_route("/bare", Bare())
+app.add_route("/.well-known/bare", Bare())

@@ -129,7 +129,7 @@ def _measure(folder: Path) -> tuple[dict[str, float], dict[str, Flow]]:
     hs256, rs256 = Service("HS256", folder / "HS256"), Service("RS256", folder / "RS256")
     stored = Service("RS256", folder / "stored", registered=True)
     whole = {
-        "bare Falcon": (bare.app, in_process.environ("GET", "/bare")),
+        "bare Falcon": (bare.app, in_process.environ("GET", servers.BARE)),
         "healthz": (hs256.app, in_process.environ("GET", "/healthz")),
         "discovery": (rs256.app, in_process.environ("GET", servers.DISCOVERY)),
         "mint without a session (401)": (hs256.app, in_process.environ("POST", servers.MINT)),

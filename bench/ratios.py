@@ -107,9 +107,9 @@ def _cases(stack: contextlib.ExitStack, folder: Path) -> list[Case]:
         return site.process.pid
 
     return [
-        Case("bare Falcon, GET", get(bare, "/bare"), bare.pid),
+        Case("bare Falcon, GET", get(bare, servers.BARE), bare.pid),
         Case("mint HS256", servers.mint(hs256, tokens), hs256.pid),
-        Case("bare Falcon, POST", wrk.Target(servers.url(bare, "/bare"), "POST", tokens), bare.pid),
+        Case("bare Falcon, POST", wrk.Target(servers.url(bare, servers.BARE), "POST", tokens), bare.pid),
         Case("mint RS256", servers.mint(rs256, tokens), rs256.pid),
         Case("discovery", get(rs256, servers.DISCOVERY), rs256.pid),
         Case("discovery by Host", get(hs256, servers.DISCOVERY), hs256.pid),
@@ -118,7 +118,7 @@ def _cases(stack: contextlib.ExitStack, folder: Path) -> list[Case]:
         Case("nginx: discovery", get(rs256_site, servers.DISCOVERY), rs256_unix.pid, pid(rs256_site)),
         Case("nginx: JWKS", get(rs256_site, servers.JWKS), rs256_unix.pid, pid(rs256_site)),
         Case("nginx: discovery by Host", get(hs256_site, servers.DISCOVERY), hs256_unix.pid, pid(hs256_site)),
-        Case("nginx: bare Falcon, GET", get(bare_site, "/bare"), bare_unix.pid, pid(bare_site)),
+        Case("nginx: bare Falcon, GET", get(bare_site, servers.BARE), bare_unix.pid, pid(bare_site)),
         Case("nginx: mint HS256", servers.mint(hs256_site, tokens), hs256_unix.pid, pid(hs256_site)),
         Case("nginx: mint RS256", servers.mint(rs256_site, tokens), rs256_unix.pid, pid(rs256_site)),
     ]

@@ -33,6 +33,8 @@ DISCOVERY = "/.well-known/openid-configuration"
 JWKS = "/oidc/jwks"
 MINT = "/api/auth/jwt"
 FILE = "/bench-file"
+#: Of the bare application: as what only reads, it is answered without another thread.
+BARE = "/.well-known/bare"
 _SESSIONS = 64
 _START_S = 30.0
 
@@ -64,7 +66,7 @@ def ours(alg: str, data_dir: Path, *, unix: bool = False, argv: Sequence[str] = 
 
 def bare(body_bytes: int, *, unix: bool = False) -> Gunicorn:
     """A bare Falcon application in the same server with the same configuration."""
-    return Gunicorn(app="bench.bare:app", unix=unix, ready_path="/bare", BARE_BYTES=str(body_bytes))
+    return Gunicorn(app="bench.bare:app", unix=unix, ready_path=BARE, BARE_BYTES=str(body_bytes))
 
 
 def sign_in(server: Gunicorn, path: Path, count: int = _SESSIONS) -> Path:

@@ -43,6 +43,9 @@ _TOLD_EVERY_S: Final = 60.0
 _LOOK_S: Final = 0.5
 #: Requests that are answered before connections are looked at again.
 _AT_A_TIME: Final = 8
+#: Without threads, requests that may write run one at a time, which costs the least; another begins when the last one has
+#: taken this long, in s. With threads the database is another machine, and they do not wait for each other.
+_SLOW_S: Final = 0.02
 
 
 class BufferingWorker(ThreadWorker):
@@ -73,6 +76,9 @@ class BufferingWorker(ThreadWorker):
         self._look_at = 0.0
         #: What threads are answering, and since when; the first is the oldest.
         self._under_way: dict[Connection, float] = {}
+        #: What may write: whole requests that wait for their turn, and those in a thread, the last of them the youngest.
+        self._to_write: deque[Connection] = deque()
+        self._writing: dict[Connection, float] = {}
         self._dropped = 0
         self._told_at = -_TOLD_EVERY_S
 
@@ -135,10 +141,12 @@ class BufferingWorker(ThreadWorker):
             listener.close()
 
     def _turn(self) -> None:
-        self.wait_for_and_dispatch_events(timeout=0 if self._ready else _LOOK_S)
+        rest_s = 0 if self._ready else _SLOW_S if self._to_write else _LOOK_S
+        self.wait_for_and_dispatch_events(timeout=rest_s)
         for _ in range(min(len(self._ready), _AT_A_TIME)):
             self.enqueue_req(self._ready.popleft())
         now = time.monotonic()
+        self._let_write(now)
         if now >= self._look_at:
             self._look_at = now + _LOOK_S
             if now - next(iter(self._under_way.values()), now) < self.cfg.timeout:
@@ -208,8 +216,23 @@ class BufferingWorker(ThreadWorker):
             self._send(conn)
             return
         self._watch(conn, 0)
-        self._under_way[conn] = time.monotonic()
-        answered = (self.tpool if reads else self.writers).submit(self.handle, conn)
+        if reads:
+            self._answer_in(self.tpool, conn, time.monotonic())
+        else:
+            self._to_write.append(conn)
+
+    def _let_write(self, now: float) -> None:
+        """Let the next one begin that may write, unless one began a moment ago; one that waits for a lock stops no other."""
+        while self._to_write and len(self._writing) < WRITERS:
+            if self.cfg.threads == 1 and now - next(reversed(self._writing.values()), 0.0) < _SLOW_S:
+                return
+            conn = self._to_write.popleft()
+            self._writing[conn] = now
+            self._answer_in(self.writers, conn, now)
+
+    def _answer_in(self, pool: Executor, conn: Connection, now: float) -> None:
+        self._under_way[conn] = now
+        answered = pool.submit(self.handle, conn)
         answered.add_done_callback(lambda future: self.method_queue.defer(self.finish_request, conn, future))
 
     def handle(self, conn: Connection) -> None:
@@ -239,6 +262,7 @@ class BufferingWorker(ThreadWorker):
     def finish_request(self, conn: Connection, fs: Future[None]) -> None:
         """Go on with a connection whose request a thread has answered."""
         self._under_way.pop(conn, None)
+        self._writing.pop(conn, None)
         if fs.cancelled() or fs.exception() is not None:
             self._close(conn)
         else:
