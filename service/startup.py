@@ -134,7 +134,7 @@ def _newer_schema(store: SqlStore | None) -> Iterator[str]:
         return
     try:
         if store.schema_state() == "ahead":
-            yield "the database's schema is ahead of this version: a newer one has migrated it; install that one here too"
+            yield "the database's schema is ahead of this version: a newer version has migrated it; install that version here too"
     except StoreUnavailable:
         pass  # reported by the check of the store already
     finally:
@@ -221,7 +221,7 @@ def _checked_store(
             if isinstance(refusal, StoreRefused):
                 raise refusal
             warnings.append(
-                f"DATABASE_URL: the database takes no writes now: {refusal.reason}; readyz says 503"
+                f"DATABASE_URL: the database accepts no writes now: {refusal.reason}; readyz says 503"
             )
     except StoreRefused as error:
         faults.append(Fault("DATABASE_URL", f"{error.reason}; {error.remedy}"))
@@ -276,7 +276,7 @@ def _sqlite_faults(
     except OSError as error:
         yield Fault(
             name,
-            f"the database cannot be made ({error.strerror}); write a folder that the service's user may write in",
+            f"the database cannot be created ({error.strerror}); write a folder that the service's user may write in",
         )
     except StoreUnavailable as error:
         yield Fault(
@@ -290,12 +290,12 @@ def client_warnings(settings: Settings, store: SqlStore, *, now: int) -> list[st
     known = _stored_clients(settings, store, now=now)
     stored = {client.client_id for client in known}
     shadowed = [
-        f"PYLON_OIDC_CLIENTS: the client {client.client_id} is in the database too; the environment wins"
+        f"PYLON_OIDC_CLIENTS: the client {client.client_id} is in the database too; the environment takes precedence"
         for client in settings.clients
         if client.client_id in stored
     ]
     without_a_key = [
-        f"the client {client.client_id} asks for ID tokens by {client.id_token_signed_response_alg}, and no key is kept for it; "
+        f"the client {client.client_id} asks for ID tokens signed with {client.id_token_signed_response_alg}, and there is no key for it; "
         "add that to PYLON_OIDC_ALGS"
         for client in known
         if client.id_token_signed_response_alg not in settings.id_token_algs
@@ -308,7 +308,7 @@ def _without_a_page(settings: Settings, known: Sequence[Client]) -> list[str]:
     if not known or settings.login_url is not None or settings.dev_mode or settings.clients:
         return []
     return [
-        "PYLON_LOGIN_URL is unset, and the database has clients: every sign-in to them is answered with 501; "
+        "PYLON_LOGIN_URL is unset, and the database has clients: every sign-in to them gets a 501; "
         "write the address of the app's sign-in page"
     ]
 

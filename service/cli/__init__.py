@@ -16,16 +16,16 @@ from service import __version__
 
 #: Each command, and the line that the list of them shows: its module is imported only when it is asked for.
 _COMMANDS: Final = {
-    "check": "Check the configuration of this environment; makes no file.",
-    "clients": "Register clients, and look after them.",
+    "check": "Check the configuration of this environment; creates no file.",
+    "clients": "Register and manage clients.",
     "doctor": "Test a deployment from outside, and name the line to change.",
-    "keys": "Look after the signing keys in the database.",
-    "migrate": "Bring the database's schema up to date.",
-    "policy": "Look at the policies of audiences, and try them.",
-    "serve": "Serve in production: start a server, and become it.",
+    "keys": "Manage the signing keys in the database.",
+    "migrate": "Update the database's schema.",
+    "policy": "Check, explain and test the policies of audiences.",
+    "serve": "Run the service in production.",
     "sessions": "List and revoke the sessions of a user.",
-    "store": "Look after the whole database.",
-    "sweep": "Remove everything that has ended.",
+    "store": "Work on the whole database.",
+    "sweep": "Remove all expired records.",
 }
 
 
@@ -53,7 +53,7 @@ def _with_env_file(command: click.Command) -> click.Command:
         callback=_load_env_file,
         is_eager=True,
         expose_value=False,
-        help="Read the settings from this file, written as systemd's EnvironmentFile.",
+        help="Read the settings from this file, in the format of systemd's EnvironmentFile.",
     )
     if not any(parameter.name == option.name for parameter in command.params):
         command.params.append(option)
@@ -87,7 +87,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pylon-oidc")
 def main() -> None:
-    """The OpenID Connect provider beside your app."""
+    """The OpenID Connect provider for your app."""
 
 
 _with_env_file(main)

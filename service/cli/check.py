@@ -38,19 +38,19 @@ _RAW_PATH = (
     "socket behind the nginx site, which refuses other spellings"
 )
 _NOBODY_BEGINS = (
-    "sessions: PYLON_ADMIN_TOKEN and PYLON_TRUSTED_SECRET are unset: nobody can begin a session; "
+    "sessions: PYLON_ADMIN_TOKEN and PYLON_TRUSTED_SECRET are unset: nobody can start a session; "
     "set one of them, and give it to the app's backend"
 )
 _CANNOT_MINT = "no key for {alg}: minting answers 501 JWT_NOT_CONFIGURED until PYLON_JWT_SECRET is set"
 
 
 @click.command()
-@click.option("--url", help="Compare what this configuration would answer with what this address answers.")
+@click.option("--url", help="Compare the answers of this address with those of this configuration.")
 @ca_option
 @connect_to_option
 @json_option
 def check(*, as_json: bool, url: str | None, ca: Path | None, connect_to: tuple[str, ...]) -> None:
-    """Check the configuration of this environment; makes no file.
+    """Check the configuration of this environment; creates no file.
 
     Faults keep the service from starting (exit 2). Warnings and notes do not. With --url, a difference is exit 1.
     """
@@ -99,7 +99,7 @@ def _print_differences(differences: Sequence[Mapping[str, Any]]) -> None:
     for each in differences:
         say(f"{each['what']}\n  inside   {each['inside']}\n  outside  {each['outside']}")
     if not differences:
-        click.echo("The public address answers what this configuration would.")
+        click.echo("The public address answers like this configuration.")
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ def _fixed_notes(settings: Settings) -> Generator[str, None, list[str]]:
     """
     keyring = load_keyring(settings, make_key_file=False)
     if settings.key_file is not None and settings.key_file.key is None:
-        yield "PYLON_OIDC_KEY_PATH: the file is missing and will be made at the first start"
+        yield "PYLON_OIDC_KEY_PATH: the file is missing; the first start creates it"
     for key in keyring.published:
         yield f"published key: {key.kid} ({key.alg})"
     if not keyring.can_mint and settings.key_file is None:
@@ -266,9 +266,9 @@ def _managed_notes(
     """
     algs = list(settings.algs)
     if found is None:
-        yield "the ring of keys cannot be read now; a missing database is made at the first start"
+        yield "the key ring cannot be read now; the first start creates a missing database"
     elif found.ring is None:
-        yield "the ring of keys is empty, and will be made at the first start"
+        yield "the key ring is empty; the first start creates it"
     else:
         algs = yield from _ring_notes(settings, found.ring, warnings, now)
     if settings.jwt_alg == "HS256" and settings.jwt_secret is None:

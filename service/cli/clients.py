@@ -29,7 +29,7 @@ _KINDS: Final = {member.name: str(member.type) for member in fields(Client)} | {
 
 @click.group()
 def clients() -> None:
-    """Register clients, and look after them."""
+    """Register and manage clients."""
 
 
 @contextlib.contextmanager
@@ -47,9 +47,9 @@ def _directory() -> Iterator[Clients]:
         except InvalidClientMetadata as error:
             raise click.UsageError(str(error)) from None
         except ClientExists:
-            fail("There is a client of this id already.")
+            fail("A client with this id already exists.")
         except ClientReadOnly:
-            fail("This client stands in PYLON_OIDC_CLIENTS, and is changed there.")
+            fail("This client is in PYLON_OIDC_CLIENTS; change it there.")
 
 
 def _url(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
@@ -75,12 +75,12 @@ class _Application(click.Choice[str]):
 @clients.command("add", short_help="Register a client and print its secret.")
 @click.option("--redirect-uri", "redirect_uris", multiple=True, help="Where codes go; may be repeated.")
 @click.option("--preset", type=_Application(), help=f"A well-known application: {', '.join(presets())}.")
-@click.option("--url", callback=_url, help="Where that application is, as its users see it.")
-@click.option("--name", "client_name", help="What users know it by.")
-@click.option("--client-id", help="An id of your own; made when left out.")
+@click.option("--url", callback=_url, help="The address of that application, as its users see it.")
+@click.option("--name", "client_name", help="The name that users see.")
+@click.option("--client-id", help="Your own id for it; created if left out.")
 @click.option("--public", is_flag=True, help="It cannot keep a secret: an app on a device, or in a browser.")
-@click.option("--first-party", is_flag=True, help="It belongs to the app: users are not asked to consent.")
-@click.option("--scope", help="Which scopes it may have, by spaces; all when left out.")
+@click.option("--first-party", is_flag=True, help="It belongs to the app: users are not asked for consent.")
+@click.option("--scope", help="The scopes that it may have, separated by spaces; all if left out.")
 @click.option(
     "--post-logout-redirect-uri", "post_logout_redirect_uris", multiple=True, help="Where sign-out goes."
 )
@@ -88,7 +88,7 @@ class _Application(click.Choice[str]):
     "--secret-file",
     type=click.File("rb"),
     metavar="FILE",
-    help="Its secret, where you have one already; made when left out.",
+    help="Its existing secret, in this file; created if left out.",
 )
 @click.option("--metadata", help="Further members, as a JSON object.")
 @json_option
@@ -102,7 +102,7 @@ def add_client(
     as_json: bool,
     **members: Any,
 ) -> None:
-    """Register a client; its secret is printed now and never again."""
+    """Register a client; its secret is printed only now."""
     application = _application(preset, url)
     given = {} if application is None else application.client(url or "")
     given |= _members(members, public=public, metadata=metadata, secret_file=secret_file)
@@ -172,7 +172,7 @@ def _say_what_lacks() -> None:
             f"PYLON_OIDC_ISSUER is unset: in place of {_issuer()} write what users see of this service"
         )
     if not settings.has_private_key:
-        lacks.append("there is no key to sign by: start the service with PYLON_OIDC_KEYS=managed")
+        lacks.append("there is no key to sign with: start the service with PYLON_OIDC_KEYS=managed")
     if settings.login_url is None and not settings.dev_mode:
         lacks.append("PYLON_LOGIN_URL is unset: the service needs the address of your sign-in page")
     for lack in lacks:
@@ -204,7 +204,7 @@ def _hint(redirect_uri: str) -> None:
 @click.option("--metadata", "file", type=click.File("rb"), help="A file with the new values, a JSON object.")
 @json_option
 def update_client(client_id: str, *, changes: tuple[str, ...], file: BinaryIO | None, as_json: bool) -> None:
-    """Change members of a client; the others stay, its secret too."""
+    """Change members of a client; the others, and its secret, stay."""
     if bool(changes) == (file is not None):
         raise click.UsageError("Write --set MEMBER=VALUE, or --metadata FILE.")
     given = dict(map(_change, changes)) if file is None else _json_object(_text(file), "The file")
@@ -232,7 +232,7 @@ def _change(text: str) -> tuple[str, Any]:
     """A member and its value: JSON where the member is no text, and in short lists and names without it."""
     member, separator, value = text.partition("=")
     if not separator:
-        raise click.UsageError("--set is no MEMBER=VALUE.")
+        raise click.UsageError("--set is not MEMBER=VALUE.")
     if not value:
         return member, None  # its default again
     kind = _KINDS.get(member, "str")
@@ -271,7 +271,7 @@ def _json_object(text: str | None, what: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise click.UsageError(f"{what} is no JSON object.")
+        raise click.UsageError(f"{what} is not a JSON object.")
     return value
 
 
@@ -296,7 +296,7 @@ def list_clients(*, wide: bool, as_json: bool) -> None:
 
 @clients.command("show")
 @click.argument("client_id")
-@click.option("--json", is_flag=True, expose_value=False, help="Changes nothing: it is JSON always.")
+@click.option("--json", is_flag=True, expose_value=False, help="Changes nothing: the output is always JSON.")
 def show_client(client_id: str) -> None:
     """Print a client's metadata, never its secret."""
     with _directory() as directory:
@@ -310,7 +310,7 @@ def show_client(client_id: str) -> None:
 @click.argument("client_id")
 @json_option
 def rotate_secret(client_id: str, *, as_json: bool) -> None:
-    """Give a client a new secret; the old one is good for an hour."""
+    """Give a client a new secret; the old one is valid for another hour."""
     with _directory() as directory:
         secret = directory.rotate_secret(client_id, now=int(time.time()))
         if secret is None:
@@ -324,7 +324,7 @@ def rotate_secret(client_id: str, *, as_json: bool) -> None:
 @clients.command("remove", short_help="Remove a client.")
 @click.argument("client_id")
 def remove_client(client_id: str) -> None:
-    """Remove a client; what it holds is worth nothing from now on."""
+    """Remove a client; its tokens stop working immediately."""
     with _directory() as directory:
         if not directory.remove(client_id, now=int(time.time())):
             fail("There is no such client.")

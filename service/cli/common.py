@@ -27,7 +27,7 @@ TABLE_COLUMNS = 80
 _LEAST, _LEAST_ID = 8, 12  # of a column that has to give room
 
 wide_option = click.option(
-    "--wide", is_flag=True, help="Show every value whole, however wide the table gets."
+    "--wide", is_flag=True, help="Show every value in full, however wide the table gets."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -51,7 +51,7 @@ def configured_store(*also: str, but: Sequence[Fault] = ()) -> Iterator[SqlStore
         fail_configuration([Fault("DATABASE_URL", f"{error.reason}; {error.remedy}")])
     except Contended:
         fail(
-            "Others changed the same at the same time, and this command lost. Nothing was changed; run it again."
+            "Someone else changed the same data at the same time. Nothing was changed; run the command again."
         )
     except (StoreUnavailable, OSError) as error:
         fail(_why_unavailable(store, reading.settings.database, error))
@@ -62,7 +62,7 @@ def configured_store(*also: str, but: Sequence[Fault] = ()) -> Iterator[SqlStore
 def _why_unavailable(store: SqlStore, database: DatabaseUrl, error: StoreUnavailable | OSError) -> str:
     # Only a migration makes the file: a mistyped path makes none.
     if database.is_sqlite and not database.path.exists():
-        return "There is no database yet: the first start makes it, or run: pylon-oidc migrate"
+        return "There is no database yet: the first start creates it, or run: pylon-oidc migrate"
     with contextlib.suppress(StoreUnavailable):
         if store.schema_state() == "behind":
             return "The database's schema is missing or behind this version; run: pylon-oidc migrate"

@@ -26,13 +26,13 @@ from service.logs import configure_logging
 from service.settings import Settings
 
 _alg_option = click.option(
-    "--alg", type=click.Choice(ASYMMETRIC_ALGS), help="Of this algorithm alone; all when left out."
+    "--alg", type=click.Choice(ASYMMETRIC_ALGS), help="Only this algorithm; all if left out."
 )
 
 
-@click.group(short_help="Look after the signing keys in the database.")
+@click.group(short_help="Manage the signing keys in the database.")
 def keys() -> None:
-    """Look after the signing keys in the database (PYLON_OIDC_KEYS=managed)."""
+    """Manage the signing keys in the database (PYLON_OIDC_KEYS=managed)."""
 
 
 for _command in (list_keys, plan, export_public):
@@ -49,16 +49,16 @@ def _changed(action: str, opened: Opened, ring: Ring, *steps: dict[str, Any]) ->
         structlog.get_logger("audit").warning("audit", action=action, uid=os.getuid(), at=opened.now, **facts)
 
 
-@keys.command("rotate", short_help="Let the next key sign.")
+@keys.command("rotate", short_help="Make the next key sign.")
 @_alg_option
 @click.option(
     "--compromised",
     is_flag=True,
-    help="Somebody else has the key that signs: take it away now, whatever that breaks.",
+    help="Someone else has the key that signs: remove it now, whatever that breaks.",
 )
 @json_option
 def rotate(*, alg: str | None, compromised: bool, as_json: bool) -> None:
-    """Let the next key sign; refused while a verifier may not know it."""
+    """Make the next key sign; refused while a verifier may not know it."""
     with opened_ring() as opened:
         opened.ring()
         done = operations.rotate(
@@ -79,15 +79,15 @@ def rotate(*, alg: str | None, compromised: bool, as_json: bool) -> None:
 
 def _in_words(told: Rotation | Withdrawal) -> str:
     if told.successor is None or told.signs_from is None:
-        head = f"{told.alg}: nothing signs by {told.alg} any more"
+        head = f"{told.alg}: nothing signs with {told.alg} any more"
     else:
         head = f"{told.alg}: {told.successor} signs from {as_date(told.signs_from)} on"
     if isinstance(told, Rotation):
         return f"{head}; {told.kid} stays published until {as_date(told.published_until or 0)}."
     lines = [
-        f"{head}; {told.kid} is taken away.",
-        f"  Workers may still sign by it, and our key set hold it, until {as_date(told.signs_until)}; verifiers that keep the set may accept it until {as_date(told.accepted_until)}.",
-        f"  Whoever holds a token that it signed is refused from then on, and needs a new one; the last such token would have ended at {as_date(told.affected_until)}.",
+        f"{head}; {told.kid} is removed.",
+        f"  Workers may still sign with it, and the key set may contain it, until {as_date(told.signs_until)}; verifiers that keep the set may accept it until {as_date(told.accepted_until)}.",
+        f"  From then on, tokens that it signed are refused, and their holders need new ones; the last such token would have expired at {as_date(told.affected_until)}.",
     ]
     if told.unknown_until is not None and told.unknown_until > (told.signs_from or 0):
         lines.append(
@@ -96,10 +96,10 @@ def _in_words(told: Rotation | Withdrawal) -> str:
     return "\n".join(lines)
 
 
-@keys.command("revoke", short_help="Take a key out of the key set.")
+@keys.command("revoke", short_help="Remove a key from the key set.")
 @click.argument("kid")
 def revoke(kid: str) -> None:
-    """Take a key out of the key set within a minute; where it signs, the next one does at once."""
+    """Remove a key from the key set within a minute; if it is the active key, the next one signs at once."""
     with opened_ring() as opened:
         opened.ring()
         done = operations.revoke(opened.rings, opened.margins, kid, now=opened.now)
@@ -110,14 +110,14 @@ def revoke(kid: str) -> None:
         warn_of(opened, done.ring)
 
 
-@keys.command("reseal", short_help="Seal every private key under another key.")
+@keys.command("reseal", short_help="Encrypt every private key with another key.")
 @click.option(
     "--repair",
     is_flag=True,
-    help="Take a ring that was written without the encryption key; keys that cannot prove themselves are taken away.",
+    help="Accept a ring that was written without the encryption key; keys that cannot prove themselves are removed.",
 )
 def reseal(*, repair: bool) -> None:
-    """Seal every private key, and authenticate the ring, under the first key of PYLON_KEY_ENCRYPTION_KEY."""
+    """Encrypt every private key, and authenticate the ring, with the first key of PYLON_KEY_ENCRYPTION_KEY."""
     with opened_ring() as opened:
         if not repair:
             opened.ring()
@@ -129,17 +129,17 @@ def reseal(*, repair: bool) -> None:
         }
         _changed("keys.reseal", opened, done.ring, facts)
         say(
-            f"Sealed {done.count} private keys under the first encryption key. The others may be dropped when every replica has this one."
+            f"Sealed {done.count} private keys under the first encryption key. You can remove the others when every replica has this one."
         )
         for kid in done.taken_away:
-            say(f"Took {kid} away: no private part under an encryption key that is here belongs to it.")
+            say(f"Took {kid} away: no private part that a known encryption key decrypts belongs to it.")
 
 
-@keys.command("import", short_help="Take in a private key from a PEM file.")
+@keys.command("import", short_help="Add a private key from a PEM file.")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "--kid",
-    help="The name that its tokens call it by; the one of the settings, or its thumbprint, when left out.",
+    help="Its name in tokens; if left out, that of the settings, or its thumbprint.",
 )
 @click.option(
     "--pylon-kid",
@@ -147,10 +147,12 @@ def reseal(*, repair: bool) -> None:
     help="The name that Pylon gives its key file: 16 hex digits of the modulus' hash.",
 )
 @click.option(
-    "--alg", type=click.Choice(ASYMMETRIC_ALGS), help="By what it signs; RS256 for an RSA key when left out."
+    "--alg",
+    type=click.Choice(ASYMMETRIC_ALGS),
+    help="Its signature algorithm; RS256 for an RSA key if left out.",
 )
 @click.option(
-    "--next", "as_next", is_flag=True, help="It shall sign next, and not only verify what it signed."
+    "--next", "as_next", is_flag=True, help="It signs next, and does not only verify what it signed."
 )
 def import_key(*, file: Path, kid: str | None, pylon_kid: bool, alg: str | None, as_next: bool) -> None:
     """Take in a private key, a PEM file, under the name that it has.
@@ -169,7 +171,7 @@ def import_key(*, file: Path, kid: str | None, pylon_kid: bool, alg: str | None,
             fail(f"The file cannot be read ({error.strerror}).")
         name = _usual_kid(private, opened.settings, pylon=pylon_kid) if kid is None else kid
         if not (0 < len(name) <= 255 and name.isascii() and name.isprintable() and " " not in name):
-            raise click.UsageError("--kid is no key id; write 1 to 255 visible ASCII characters.")
+            raise click.UsageError("--kid is not a key id; write 1 to 255 visible ASCII characters.")
 
         done = operations.import_key(
             opened.rings, opened.margins, private, alg=by, kid=name, as_next=as_next, now=opened.now

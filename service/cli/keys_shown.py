@@ -43,7 +43,7 @@ _CONCERNED = (
     "PYLON_JWT_LIFETIME_SECS",
 )
 _TIMES = ("published_at", "signs_from", "retires_at", "gone_at", "revoked_at")
-_NO_RING = "There is no ring of keys yet; the first start with PYLON_OIDC_KEYS=managed makes it."
+_NO_RING = "There is no key ring yet; the first start with PYLON_OIDC_KEYS=managed creates it."
 _SHORT_KID = 12
 _HEADINGS = {
     "published_at": "published",
@@ -117,7 +117,7 @@ def _row(key: KeyRecord, now: int, *, as_json: bool, wide: bool = False) -> dict
 
 
 @click.command("list")
-@click.option("--all", "everything", is_flag=True, help="Those that are gone too.")
+@click.option("--all", "everything", is_flag=True, help="Include keys that are gone.")
 @wide_option
 @json_option
 def list_keys(*, everything: bool, wide: bool, as_json: bool) -> None:
@@ -147,7 +147,7 @@ def warn_of(opened: Opened, ring: Ring) -> None:
     "svg",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Draw the timeline into this file too.",
+    help="Also draw the timeline into this file.",
 )
 @wide_option
 @json_option
@@ -184,7 +184,7 @@ def plan(*, svg: Path | None, wide: bool, as_json: bool) -> None:
         click.echo()
         for key, until in lately_revoked(ring, now, margins):
             say(
-                f"{key.alg} {key.kid} was taken away;\n  workers may sign by it, and the JWKS hold it, until {as_date(until)}."
+                f"{key.alg} {key.kid} was removed;\n  workers may sign with it, and the JWKS may contain it, until {as_date(until)}."
             )
         for alg, at in safe.items():
             word = "now" if at <= now else f"from {as_date(at)} on, in {at - now} s"

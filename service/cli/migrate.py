@@ -13,7 +13,7 @@ from service.startup import migrated
 
 @click.command()
 def migrate() -> None:
-    """Bring the database's schema up to date.
+    """Update the database's schema.
 
     Any number of replicas may run it at once: one does the work, the others wait for it.
     """

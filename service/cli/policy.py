@@ -52,7 +52,7 @@ _file_option = click.option(
 
 @click.group()
 def policy() -> None:
-    """Look at the policies of audiences, and try them."""
+    """Check, explain and test the policies of audiences."""
 
 
 @policy.command("check", short_help="Say every fault of the policy file.")

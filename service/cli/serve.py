@@ -73,17 +73,17 @@ def _check_first() -> None:
     "--workers",
     type=click.IntRange(1, _MOST_WORKERS),
     metavar="N",
-    help="How many processes. Default: $WEB_CONCURRENCY, else one a core, two at least.",
+    help="The number of processes. Default: $WEB_CONCURRENCY, otherwise one per core, at least two.",
 )
 @click.option(
     "--server",
     type=click.Choice(sorted(_SERVERS)),
     default="gunicorn",
     show_default=True,
-    help="By which server.",
+    help="The server.",
 )
 def serve(*, bind: Address | None, workers: int | None, server: str) -> None:
-    """Serve in production: start a server, and become it.
+    """Run the service in production.
 
     A wrong setting ends it before any port is open (exit 2).
     """

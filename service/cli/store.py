@@ -17,12 +17,12 @@ from service.storage.urls import InvalidDatabaseUrl, parse_database_url
 
 @click.group()
 def store() -> None:
-    """Look after the whole database."""
+    """Work on the whole database."""
 
 
 @store.command("copy", short_help="Copy a database into an empty one, of either kind.")
-@click.option("--from", "source", required=True, metavar="URL", help="The database that is copied.")
-@click.option("--to", "target", required=True, metavar="URL", help="An empty one.")
+@click.option("--from", "source", required=True, metavar="URL", help="The database to copy.")
+@click.option("--to", "target", required=True, metavar="URL", help="An empty database.")
 @wide_option
 @json_option
 def copy_command(*, source: str, target: str, wide: bool, as_json: bool) -> None:
@@ -39,7 +39,7 @@ def copy_command(*, source: str, target: str, wide: bool, as_json: bool) -> None
     except StoreRefused as error:
         fail_configuration([Fault("--from or --to", f"{error.reason}; {error.remedy}")])
     except (StoreUnavailable, OSError) as error:
-        fail(f"A database cannot be reached ({error}). Run the same command again to go on.")
+        fail(f"A database cannot be reached ({error}). Run the same command again to continue.")
     finally:
         for each in stores:
             each.close()

@@ -13,7 +13,7 @@ _BATCH = 1000
 
 @click.command()
 def sweep() -> None:
-    """Remove everything that has ended. The service does so by itself while it is written to."""
+    """Remove all expired records. A running service does this by itself."""
     removed = 0
     with configured_store() as store:
         while batch := store.delete_expired(now=int(time.time()), limit=_BATCH):

@@ -172,11 +172,11 @@ def load_public_key(modulus: int, exponent: int) -> RSAKey:
     try:
         check_rsa_public(modulus, exponent)
     except WeakKey as weak:
-        raise KeyFault(f"{weak}; write those of a key that was made by: {_GENPKEY}") from None
+        raise KeyFault(f"{weak}; write those of a key that was created with: {_GENPKEY}") from None
     try:
         return RSAKey.import_key(rsa.RSAPublicNumbers(exponent, modulus).public_key())
     except ValueError:
-        raise KeyFault("modulus and exponent are no RSA key; write those of the key that signs") from None
+        raise KeyFault("modulus and exponent are not an RSA key; write those of the key that signs") from None
 
 
 def parse_base64url_uint(value: str) -> int:
@@ -186,11 +186,11 @@ def parse_base64url_uint(value: str) -> int:
         KeyFault: when it is anything else.
     """
     if not _BASE64URL.fullmatch(value):
-        raise KeyFault("is not base64url without padding; write the characters A-Z a-z 0-9 - _ alone")
+        raise KeyFault("is not base64url without padding; write only the characters A-Z a-z 0-9 - _")
     try:
         data = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
     except (binascii.Error, ValueError):
-        raise KeyFault("is not base64url; write the characters A-Z a-z 0-9 - _ alone") from None
+        raise KeyFault("is not base64url; write only the characters A-Z a-z 0-9 - _") from None
     number = int.from_bytes(data, "big")
     if number == 0 or base64url_uint(number) != value:
         raise KeyFault("is not a minimal base64url number; write it without leading zero bytes")
@@ -234,7 +234,7 @@ def load_private_bytes(data: bytes, alg: str) -> AsymmetricKey:
     try:
         key = load_der_private_key(data, None, unsafe_skip_rsa_key_validation=True)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise KeyFault("is no private key; restore it, or revoke it") from None
+        raise KeyFault("is not a private key; restore it, or revoke it") from None
     return _imported(key, alg, weak="revoke it", other=f"is no key for {alg}; restore it, or revoke it")
 
 

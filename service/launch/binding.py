@@ -32,15 +32,15 @@ def binding_faults(settings: Settings, addresses: Iterable[str], server: str) ->
     """
     for address in addresses:
         if settings.dev_mode:
-            what = f"is on and {server} would bind {address}; bind 127.0.0.1, or write 0"
+            what = f"is on, and {server} would listen on {address}; listen on 127.0.0.1, or write 0"
             yield Fault("PYLON_DEV_MODE", what)
         # granian keeps the host of an absolute-form target to itself, so that Host would be believed beside it
         # (RFC 9112 §3.2.2). The nginx of the same machine sends none.
         if server == "granian" and settings.issuer is None and not address.startswith("unix:"):
             yield Fault(
                 "PYLON_OIDC_ISSUER",
-                f"is unset and granian would bind {address}, where Host cannot be trusted; "
-                "write the issuer, bind 127.0.0.1 or a Unix socket, or take --server gunicorn",
+                f"is unset, and granian would listen on {address}, where Host cannot be trusted; "
+                "write the issuer, listen on 127.0.0.1 or a Unix socket, or use --server gunicorn",
             )
 
 

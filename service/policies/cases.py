@@ -60,7 +60,7 @@ def _json_object(value: Any) -> dict[str, Any]:
 
 def _way(value: Any) -> str:
     if value not in WAYS:
-        raise Wrong(((), f"is none of its values; write {' or '.join(WAYS)}"))
+        raise Wrong(((), f"is not one of its values; write {' or '.join(WAYS)}"))
     return str(value)
 
 

@@ -89,7 +89,7 @@ def _matcher(pattern: str) -> Callable[[str], object]:
 def _one_of(*choices: str) -> Kind:
     def parse(value: Any) -> str:
         if type(value) is not str or value not in choices:
-            raise _wrong(f"is none of its values; write {' or '.join(choices)}")
+            raise _wrong(f"is not one of its values; write {' or '.join(choices)}")
         return value
 
     return parse, {"enum": list(choices)}
@@ -99,7 +99,7 @@ def _whole(least: int, most: int, what: str) -> Kind:
     def parse(value: Any) -> int:
         if type(value) is not int or not least <= value <= most:
             raise _wrong(
-                f"is not a whole number of {what} from {least} to {most}; write digits alone, as {most}"
+                f"is not a whole number of {what} from {least} to {most}; write only digits, such as {most}"
             )
         return value
 

@@ -169,7 +169,7 @@ class _Reader:
                 ("audience", audience),
                 "[audience]",
                 (),
-                "a name is empty, too long or holds a control character; write 1 to 255 printable characters",
+                "a name is empty, too long or contains a control character; write 1 to 255 printable characters",
             )
             return None
         path: Path = ("audience", audience)

@@ -300,7 +300,7 @@ def _unmet_by_session(
     # max_age=0 is prompt=login (OpenID Connect Core §3.1.2.1).
     anew = request.max_age == 0 or {"login", "select_account"} & request.prompt
     if anew and not fresh:
-        return OAuthError("login_required", "The user did not sign in anew.")
+        return OAuthError("login_required", "The user did not sign in again.")
     # Both times are cut to whole seconds: where their difference is max_age, more than that may have gone by.
     if request.max_age is not None and not fresh and now - session.auth_time >= request.max_age:
         return OAuthError("login_required", "The user signed in too long ago.")

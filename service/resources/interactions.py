@@ -44,7 +44,7 @@ class _ConsentRequest(StrictModel, frozen=True):
 
 class _Rejection(StrictModel, frozen=True):
     error: _Printable = "access_denied"
-    error_description: _Printable = "The user, or the app for him, said no."
+    error_description: _Printable = "The user, or the app on their behalf, denied the request."
 
 
 class _Base(Resource):

@@ -54,7 +54,7 @@ def carried(value: str, *, may_end: str = "") -> str | None:
         found.append(f"has {quotes} around it")
     if not found:
         return None
-    return f"{' and '.join(found)}, added by the file or the shell that it comes from; write the value alone, without that"
+    return f"{' and '.join(found)}, which comes from a file or a shell; write only the value, without it"
 
 
 def _is_added(char: str) -> bool:

@@ -78,7 +78,7 @@ def secrets_of(settings: Settings) -> Iterator[tuple[str, bytes]]:
 @cross_check("PYLON_OIDC_PRIVATE_KEY", "PYLON_OIDC_KEY_PATH")
 def _one_private_key(settings: Settings) -> Iterator[Fault]:
     if settings.private_key and settings.key_file:
-        yield Fault("PYLON_OIDC_KEY_PATH", "is set beside PYLON_OIDC_PRIVATE_KEY; keep one of them")
+        yield Fault("PYLON_OIDC_KEY_PATH", "is set together with PYLON_OIDC_PRIVATE_KEY; keep one of them")
 
 
 @cross_check("PYLON_OIDC_KEYS", "PYLON_KEY_ENCRYPTION_KEY", "PYLON_DEV_MODE")
@@ -95,7 +95,7 @@ def _managed_keys_name_themselves(settings: Settings) -> Iterator[Fault]:
     if settings.managed and settings.jwks_kid is not None:
         yield Fault(
             "PYLON_OIDC_JWKS_KID",
-            "is set beside PYLON_OIDC_KEYS=managed, where each key has a kid of its own; unset it, and give an old key its kid by pylon-oidc keys import --kid",
+            "is set together with PYLON_OIDC_KEYS=managed, where each key has its own kid; unset it, and give an old key its kid with pylon-oidc keys import --kid",
         )
 
 
@@ -106,7 +106,7 @@ def _replicas_share_the_key(settings: Settings) -> Iterator[Fault]:
     if settings.key_file and settings.key_file.key is None and not settings.database.is_sqlite:
         yield Fault(
             "PYLON_OIDC_KEY_PATH",
-            "the file is missing, and with PostgreSQL each replica would make its own; make the key once, or give PYLON_OIDC_PRIVATE_KEY",
+            "the file is missing, and with PostgreSQL each replica would create a different key; create the key once, or set PYLON_OIDC_PRIVATE_KEY",
         )
 
 
@@ -117,12 +117,12 @@ def _asymmetric_needs_a_key(settings: Settings) -> Iterator[Fault]:
     if settings.jwt_alg not in RSA_ALGS:
         yield Fault(
             "PYLON_JWT_ALG",
-            f"{settings.jwt_alg} is not signed by the RSA key of the environment; write RS256 or PS256, or PYLON_OIDC_KEYS=managed",
+            f"{settings.jwt_alg} cannot be signed with the RSA key of the environment; write RS256 or PS256, or PYLON_OIDC_KEYS=managed",
         )
     elif settings.private_key is None and settings.key_file is None:
         yield Fault(
             "PYLON_JWT_ALG",
-            f"{settings.jwt_alg} needs a private key; give PYLON_OIDC_PRIVATE_KEY (a PEM), PYLON_OIDC_PRIVATE_KEY_FILE, PYLON_OIDC_KEY_PATH (a file, made when missing), or PYLON_OIDC_KEYS=managed",
+            f"{settings.jwt_alg} needs a private key; set PYLON_OIDC_PRIVATE_KEY (a PEM), PYLON_OIDC_PRIVATE_KEY_FILE, PYLON_OIDC_KEY_PATH (a file, created if missing), or PYLON_OIDC_KEYS=managed",
         )
 
 
@@ -157,7 +157,7 @@ def _published_key_is_the_key_file(settings: Settings) -> Iterator[Fault]:
     if settings.key_file.key is None:
         yield Fault(
             "PYLON_OIDC_JWKS_RSA_N",
-            "is set, and the key file that it should belong to is missing; unset it, or put the key there",
+            "is set, and the key file that it belongs to is missing; unset it, or put the key there",
         )
     else:
         yield from _published_key_is(settings.key_file.key, settings)
@@ -171,7 +171,7 @@ def _published_key_is(private_key: RSAKey, settings: Settings) -> Iterator[Fault
     ):
         yield Fault(
             "PYLON_OIDC_JWKS_RSA_N",
-            "is another key than the private key; unset it, the public part is published by itself",
+            "differs from the private key; unset it, because the public part is published automatically",
         )
 
 
@@ -264,7 +264,7 @@ def _clients_need_a_key(settings: Settings) -> Iterator[Fault]:
     if settings.clients and not settings.dev_mode and not settings.has_private_key:
         yield Fault(
             "PYLON_OIDC_CLIENTS",
-            "needs an asymmetric signing key; give PYLON_OIDC_PRIVATE_KEY (a PEM), PYLON_OIDC_KEY_PATH (a file, made when missing), or PYLON_OIDC_KEYS=managed",
+            "needs an asymmetric signing key; set PYLON_OIDC_PRIVATE_KEY (a PEM), PYLON_OIDC_KEY_PATH (a file, created if missing), or PYLON_OIDC_KEYS=managed",
         )
 
 
@@ -274,7 +274,7 @@ def _clients_have_a_kept_key(settings: Settings) -> Iterator[Fault]:
         if client.id_token_signed_response_alg not in settings.id_token_algs:
             yield Fault(
                 "PYLON_OIDC_CLIENTS",
-                f"client {number}, id_token_signed_response_alg: there is no key for it; write {' or '.join(settings.id_token_algs)}, or keep one by PYLON_OIDC_KEYS=managed and PYLON_OIDC_ALGS",
+                f"client {number}, id_token_signed_response_alg: there is no key for it; write {' or '.join(settings.id_token_algs)}, or add one with PYLON_OIDC_KEYS=managed and PYLON_OIDC_ALGS",
             )
 
 
@@ -282,7 +282,8 @@ def _clients_have_a_kept_key(settings: Settings) -> Iterator[Fault]:
 def _strict_cookies_never_arrive(settings: Settings) -> Iterator[Fault]:
     if settings.clients and settings.cookie_same_site == "strict":
         yield Fault(
-            "PYLON_COOKIE_SAME_SITE", "strict cookies do not come along from a client's site; write lax"
+            "PYLON_COOKIE_SAME_SITE",
+            "a browser that comes from a client's site does not send strict cookies; write lax",
         )
 
 

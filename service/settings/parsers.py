@@ -85,7 +85,7 @@ def integer(least: int, most: int, unit: str = "seconds") -> Callable[[str], int
     def parse(value: str) -> int:
         if not re.fullmatch(r"[0-9]{1,12}", value, re.ASCII) or not least <= int(value) <= most:
             raise ValueError(
-                f"is not a whole number of {unit} from {least} to {most}; write digits alone, as {most}"
+                f"is not a whole number of {unit} from {least} to {most}; write only digits, such as {most}"
             )
         return int(value)
 
@@ -97,7 +97,7 @@ def one_of(*choices: Word) -> Callable[[str], Word]:
 
     def parse(value: str) -> Word:
         if value not in choices:
-            raise ValueError(f"is none of its values; write {' or '.join(choices)}")
+            raise ValueError(f"is not one of its values; write {' or '.join(choices)}")
         return choices[choices.index(value)]  # as the type that it has there
 
     return parse
@@ -108,25 +108,25 @@ def boolean(value: str) -> bool:
     try:
         return {"0": False, "1": True, "false": False, "true": True}[value.lower()]
     except KeyError:
-        raise ValueError("is neither on nor off; write 1 or 0") from None
+        raise ValueError("is not on or off; write 1 or 0") from None
 
 
 def text(value: str) -> str:
     """One line of text."""
     if not value.isprintable() or len(value) > 255:
-        raise ValueError("holds a control character, or more than 255; write one line of text")
+        raise ValueError("contains a control character, or more than 255 characters; write one line of text")
     return value
 
 
 def allowed_hosts(value: str) -> tuple[issuers.AllowedHost, ...]:
     """Hosts, separated by commas."""
-    example = "write names alone, as id.example.com,id.example.com:8443,.example.com:*"
+    example = "write only names, such as id.example.com,id.example.com:8443,.example.com:*"
     try:
         hosts = tuple(issuers.parse_allowed_host(entry) for entry in issuers.parse_list(value))
     except issuers.InvalidHost:
         raise ValueError(f"an entry is not a host; {example}") from None
     if not hosts:  # an empty list would allow every host
-        raise ValueError(f"names no host; {example}")
+        raise ValueError(f"contains no host; {example}")
     return hosts
 
 
@@ -157,7 +157,7 @@ def _utf8(value: str) -> bytes:
 def admin_token(value: str) -> Secret:
     """A strong secret that can stand in an `Authorization` header."""
     if not _VISIBLE.fullmatch(value):
-        raise ValueError("holds a character that no bearer token has; write: openssl rand -hex 32")
+        raise ValueError("contains a character that a bearer token cannot have; write: openssl rand -hex 32")
     return strong_secret(value)
 
 
@@ -181,7 +181,7 @@ def modulus(value: str) -> int:
 def key_id(value: str) -> str:
     """A `kid`."""
     if not _VISIBLE.fullmatch(value) or len(value) > 255:
-        raise ValueError("is no key id; write 1 to 255 visible ASCII characters")
+        raise ValueError("is not a key id; write 1 to 255 visible ASCII characters")
     return value
 
 
@@ -189,7 +189,9 @@ def algs(value: str) -> tuple[str, ...]:
     """Asymmetric algorithms, separated by commas; in our order, each once."""
     wanted = set(issuers.parse_list(value))
     if not wanted or not wanted <= set(ASYMMETRIC_ALGS):
-        raise ValueError(f"an entry is no algorithm of ours; write some of {','.join(ASYMMETRIC_ALGS)}")
+        raise ValueError(
+            f"an entry is not a supported algorithm; write one or more of {','.join(ASYMMETRIC_ALGS)}"
+        )
     return tuple(in_order(wanted))
 
 
@@ -208,7 +210,7 @@ def encryption_keys(value: str) -> SealingKeys:
         if len(set(secret)) < 8:  # of random bytes so few differ once in 10^40 times
             raise ValueError(f"key {number} is a placeholder; {example}")
         if secret in secrets:
-            raise ValueError(f"key {number} is there twice; write each once")
+            raise ValueError(f"key {number} is there twice; write each key once")
         secrets.append(secret)
     return SealingKeys(tuple(secrets))
 
@@ -216,7 +218,7 @@ def encryption_keys(value: str) -> SealingKeys:
 def cookie_name(value: str) -> str:
     """A cookie's name (RFC 6265 §4.1.1)."""
     if not _TOKEN.fullmatch(value):
-        raise ValueError("is no cookie name; write letters, digits, - and _ alone, as pylon_session")
+        raise ValueError("is not a cookie name; write only letters, digits, - and _, such as pylon_session")
     return value
 
 
@@ -225,9 +227,9 @@ def cookie_domain(value: str) -> str:
     try:
         host = issuers.parse_host(value.removeprefix("."))
     except issuers.InvalidHost:
-        raise ValueError("is no domain; write it as example.com") from None
+        raise ValueError("is not a domain; write it like example.com") from None
     if host.port is not None or host.name.startswith("[") or host.name[-1].isdigit():
-        raise ValueError("is no domain; write it without a port, as example.com")
+        raise ValueError("is not a domain; write it without a port, such as example.com")
     return host.name
 
 
@@ -240,7 +242,7 @@ def forwarded_allow_ips(value: str) -> tuple[str, ...]:
                 ipaddress.ip_network(entry)
         except ValueError:
             raise ValueError(
-                "an entry is no IP address or network; write them as 127.0.0.1,10.0.0.0/8"
+                "an entry is not an IP address or network; write them like 127.0.0.1,10.0.0.0/8"
             ) from None
     return entries
 
@@ -248,7 +250,7 @@ def forwarded_allow_ips(value: str) -> tuple[str, ...]:
 def path(value: str) -> Path:
     """A path, which need not exist."""
     if not value.isprintable():
-        raise ValueError("holds a control character; write a plain path")
+        raise ValueError("contains a control character; write a plain path")
     return Path(value)
 
 
@@ -266,7 +268,7 @@ def scopes(value: str) -> Scopes:
         entries = None
     example = 'write {"hr": {"claims": ["department"], "description": "see your department"}}'
     if not isinstance(entries, dict):
-        raise ValueError(f"is no JSON object of scopes; {example}")
+        raise ValueError(f"is not a JSON object of scopes; {example}")
     if repeated or len(entries) > MOST_OWN:
         raise ValueError(f"has one name twice, or more than {MOST_OWN} scopes; {example}")
     own: dict[str, OwnScope] = {}
@@ -319,7 +321,7 @@ def clients(value: str, own: Scopes | None, found: Policies | None) -> tuple[Cli
     except (ValueError, RecursionError):
         entries = None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ValueError('is no JSON array of clients; write [{"client_id": "…", "redirect_uris": ["…"]}]')
+        raise ValueError('is not a JSON array of clients; write [{"client_id": "…", "redirect_uris": ["…"]}]')
     ids = [entry.get("client_id") for entry in entries]
     names = [f"client {n} ({i})" if is_client_id(i) else f"client {n}" for n, i in enumerate(ids, 1)]
     faults = [
@@ -328,7 +330,7 @@ def clients(value: str, own: Scopes | None, found: Policies | None) -> tuple[Cli
         for fault in client_faults(entry, scopes=known)
     ]
     faults += [
-        f"{name}, client_id: is the id of another one; write each once"
+        f"{name}, client_id: is also the id of another client; write each id once"
         for number, (name, client_id) in enumerate(zip(names, ids, strict=True))
         if client_id is not None and client_id in ids[:number]
     ]
@@ -340,15 +342,15 @@ def clients(value: str, own: Scopes | None, found: Policies | None) -> tuple[Cli
 def brand_name(value: str) -> str:
     """What people know the service by: one line, 1 to 64 characters."""
     if not 1 <= len(value) <= 64 or not value.isprintable():
-        raise ValueError("is not one line of text; write a name of 1 to 64 characters, as Example Inc.")
+        raise ValueError("is not one line of text; write a name of 1 to 64 characters, such as Example Inc.")
     return value
 
 
 def page_url(value: str) -> str:
     """An address of the app's that browsers are sent to: https, or http on this machine."""
-    example = "write it as https://app.example.com/sign-in"
+    example = "write it like https://app.example.com/sign-in"
     if not _VISIBLE.fullmatch(value) or "#" in value or "@" in value.split("?", maxsplit=1)[0]:
-        raise ValueError(f"is no plain address; {example}")
+        raise ValueError(f"is not a plain address; {example}")
     scheme, separator, rest = value.partition("://")
     try:
         host = issuers.parse_host(re.split(r"[/?]", rest, maxsplit=1)[0])
@@ -367,7 +369,7 @@ def key_file(value: str) -> KeyFile:
     except FileNotFoundError:
         if fault := folder_fault(file.parent):
             raise ValueError(
-                f"the file is missing and cannot be made ({fault}); write a path in a folder of the service's user"
+                f"the file is missing and cannot be created ({fault}); write a path in a folder of the service's user"
             ) from None
         return KeyFile(file, None)
 
@@ -382,4 +384,4 @@ def folder_fault(folder: Path) -> str | None:
             return "not a folder"
     except OSError as exc:
         return exc.strerror or "unreadable"
-    return None if os.access(folder, os.W_OK | os.X_OK) else "no right to write"
+    return None if os.access(folder, os.W_OK | os.X_OK) else "no permission to write"

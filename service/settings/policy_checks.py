@@ -45,9 +45,9 @@ def _audiences_have_a_key(settings: Settings) -> Iterator[Fault]:
             all_algs = ",".join((*settings.algs, alg))
             text = f"{alg} is not among PYLON_OIDC_ALGS; write PYLON_OIDC_ALGS={all_algs}, or another algorithm here"
         elif not settings.managed and alg not in RSA_ALGS:
-            text = f"{alg} is not signed by the RSA key of the environment; write RS256 or PS256, or PYLON_OIDC_KEYS=managed and PYLON_OIDC_ALGS={alg}"
+            text = f"{alg} cannot be signed with the RSA key of the environment; write RS256 or PS256, or PYLON_OIDC_KEYS=managed and PYLON_OIDC_ALGS={alg}"
         elif not settings.has_private_key:
-            text = f"{alg} needs a private key; give PYLON_OIDC_PRIVATE_KEY (a PEM), PYLON_OIDC_KEY_PATH (a file, made when missing), or PYLON_OIDC_KEYS=managed"
+            text = f"{alg} needs a private key; set PYLON_OIDC_PRIVATE_KEY (a PEM), PYLON_OIDC_KEY_PATH (a file, created if missing), or PYLON_OIDC_KEYS=managed"
         else:
             continue
         yield _of_a_table(settings, audience, "alg", text)

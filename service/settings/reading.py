@@ -131,7 +131,7 @@ def _platform_faults(environ: Mapping[str, str]) -> Iterator[Fault]:
         if added := carried(value):
             yield Fault(name, added)
         elif value and not (re.fullmatch(r"[0-9]{1,5}", value, re.ASCII) and 1 <= int(value) <= most):
-            yield Fault(name, f"is not a whole number from 1 to {most}; write digits alone, as {example}")
+            yield Fault(name, f"is not a whole number from 1 to {most}; write only digits, such as {example}")
 
 
 def _parse(values: Mapping[str, str]) -> tuple[Settings, list[Fault]]:

@@ -45,7 +45,7 @@ def oddities(settings: Settings, faulty: set[str]) -> Iterator[str]:
     if settings.issuer is None and not settings.dev_mode and "PYLON_OIDC_ISSUER" not in faulty:
         yield (
             "PYLON_OIDC_ISSUER is unset: the issuer comes from each request's Host, "
-            "so a token minted over an internal address carries that address as iss"
+            "so a token that is minted through an internal address has that address as iss"
         )
     if settings.jwt_issuer is not None and settings.jwt_issuer != settings.issuer:
         yield "PYLON_JWT_ISSUER is not the issuer: verifiers that follow discovery will refuse minted tokens"
@@ -54,7 +54,7 @@ def oddities(settings: Settings, faulty: set[str]) -> Iterator[str]:
         and settings.jwks_rsa_n is None
         and not (settings.private_key or settings.key_file or settings.managed)
     ):
-        yield "PYLON_OIDC_JWKS_KID is set, and there is no key to publish under it"
+        yield "PYLON_OIDC_JWKS_KID is set, but there is no key to publish under it"
     yield from _odd_keys(settings)
     yield from _shared_client_secrets(settings)
     if settings.policies is not None and "PYLON_POLICIES" not in faulty:
@@ -70,15 +70,15 @@ def _shared_client_secrets(settings: Settings) -> Iterator[str]:
             of_secret.setdefault(secret.hash, []).append(client.client_id)
     for ids in of_secret.values():
         if len(ids) > 1:
-            yield f"PYLON_OIDC_CLIENTS: the clients {', '.join(ids)} have one secret, so each can act for the others; give each its own"
+            yield f"PYLON_OIDC_CLIENTS: the clients {', '.join(ids)} share one secret, so each can act for the others; give each a different one"
 
 
 def _odd_keys(settings: Settings) -> Iterator[str]:
     if settings.managed:
         if settings.key_file is not None and settings.key_file.key is None:
-            yield "PYLON_OIDC_KEY_PATH: the file is missing, and with PYLON_OIDC_KEYS=managed none is made; unset it"
+            yield "PYLON_OIDC_KEY_PATH: the file is missing, and with PYLON_OIDC_KEYS=managed it is not created; unset it"
         if settings.key_encryption is None and settings.dev_mode:
-            yield "PYLON_KEY_ENCRYPTION_KEY is unset: in dev mode private keys are sealed under a key that everybody knows"
+            yield "PYLON_KEY_ENCRYPTION_KEY is unset: in dev mode private keys are encrypted with a publicly known key"
         return
     if settings.key_encryption is not None:
         yield "PYLON_KEY_ENCRYPTION_KEY has no effect without PYLON_OIDC_KEYS=managed"

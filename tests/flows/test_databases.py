@@ -126,7 +126,7 @@ def test_a_role_that_may_not_write_is_told(postgres_cluster: PostgresCluster) ->
         refused = _session(server)
         assert (refused.status, refused.json()["error"]["code"]) == (503, "STORE_UNAVAILABLE")
         told = [line for line in server.log_lines() if line["event"] == "configuration"]
-        assert any("takes no writes now" in line["detail"] for line in told)
+        assert any("accepts no writes now" in line["detail"] for line in told)
 
         postgres_cluster.execute(f"ALTER ROLE {role.name} RESET default_transaction_read_only")
         postgres_cluster.execute(

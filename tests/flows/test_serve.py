@@ -124,7 +124,7 @@ def test_what_must_not_be_bound_is_refused(server: str, tmp_path: Path) -> None:
     if server == "granian":
         refused = serve("--server", server, cwd=tmp_path, PORT="4321")
         assert refused.returncode == 2
-        assert "PYLON_OIDC_ISSUER: is unset and granian would bind 0.0.0.0:4321" in refused.stderr
+        assert "PYLON_OIDC_ISSUER: is unset, and granian would listen on 0.0.0.0:4321" in refused.stderr
 
 
 def test_wrong_arguments_are_told() -> None:

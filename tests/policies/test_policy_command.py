@@ -53,7 +53,7 @@ DISAGREEING: Final[list[tuple[str, str, dict[str, str], str, str]]] = [
     ("a quoted secret", "[audience.a]\nsecret_env = 'API_SECRET'\n", {"API_SECRET": f'"{SECRET}"'}, "PYLON_POLICIES", "has double quotes"),
     ("a secret of another use", "[audience.a]\nsecret_env = 'API_SECRET'\n", {"API_SECRET": SECRET, "PYLON_ADMIN_TOKEN": SECRET}, "PYLON_POLICIES", "the same as PYLON_ADMIN_TOKEN"),
     ("no private key", "[audience.a]\nalg = 'RS256'\n", {}, "PYLON_POLICIES", "line 2: [audience.\"a\"], alg: RS256 needs a private key"),
-    ("a key that RSA is not", "[audience.a]\nalg = 'ES256'\n", RSA, "PYLON_POLICIES", "alg: ES256 is not signed by the RSA key"),
+    ("a key that RSA is not", "[audience.a]\nalg = 'ES256'\n", RSA, "PYLON_POLICIES", "alg: ES256 cannot be signed with the RSA key"),
     ("by default", "[default]\nalg = 'ES256'\n[audience.a]\n", RSA, "PYLON_POLICIES", "line 2: [audience.\"a\"], alg: "),
     ("a key that is not kept", "[audience.a]\nalg = 'ES256'\n", {"PYLON_OIDC_KEYS": "managed", "PYLON_KEY_ENCRYPTION_KEY": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}, "PYLON_POLICIES", "write PYLON_OIDC_ALGS=RS256,ES256"),
     ("a default that is no table", "[audience.a]\n", {"PYLON_JWT_AUDIENCE": "b"}, "PYLON_JWT_AUDIENCE", "write a, or unset it"),

@@ -57,7 +57,7 @@ def test_what_was_added_is_a_fault_of_every_setting(tmp_path: Path, name: str) -
         for each, text in found.items():
             faults = read(tmp_path, **{"PYLON_DATA_DIR": ""} | {each: text}).faults
             assert [fault.name for fault in faults] == [each], (form, faults)
-            assert words in faults[0].text and "; write the value alone" in faults[0].text
+            assert words in faults[0].text and "; write only the value" in faults[0].text
             assert good not in faults[0].text or name in {"PORT", "WEB_CONCURRENCY", "PYLON_DEV_MODE"}
 
 

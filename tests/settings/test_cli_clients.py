@@ -412,4 +412,4 @@ def test_who_lost_each_time_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -
     for command in (("rotate-secret", client_id), ("update", client_id, "--set", "client_name=New")):
         result = run("clients", *command)
         assert (result.exit_code, result.stdout) == (1, "")
-        assert "Nothing was changed; run it again." in result.stderr
+        assert "Nothing was changed; run the command again." in result.stderr

@@ -124,7 +124,7 @@ def test_without_a_database_a_command_says_how_to_make_it(run: Run, tmp_path: Pa
     result = run("keys", "list", **ENVIRON)
     assert (result.exit_code, result.stderr) == (
         1,
-        "There is no database yet: the first start makes it, or run: pylon-oidc migrate\n",
+        "There is no database yet: the first start creates it, or run: pylon-oidc migrate\n",
     )
     assert not (tmp_path / "data").exists()
 
@@ -135,7 +135,7 @@ def test_without_a_ring_there_is_nothing_to_list_and_nothing_to_rotate(run: Run)
     assert json.loads(run("keys", "list", "--json", **ENVIRON).stdout) == {"keys": []}
     for command in (("plan",), ("rotate",), ("revoke", "x"), ("reseal",), ("export-public",)):
         result = run("keys", *command, **ENVIRON)
-        assert (result.exit_code, "no ring" in result.stderr) == (1, True)
+        assert (result.exit_code, "no key ring" in result.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("command", ["list", "plan"])
@@ -352,7 +352,7 @@ def test_compromised_in_words(run: Run, tmp_path: Path) -> None:
     operator = Operator(run, tmp_path)
     operator.begin(100)
     text = operator.do("rotate", "--compromised").stdout
-    assert "is taken away" in text and "needs a new one" in text
+    assert "is removed" in text and "need new ones" in text
     assert "published a short while ago" in text
 
 
@@ -364,7 +364,7 @@ def test_compromised_without_a_key_that_could_follow_is_done_and_told(run: Run, 
     assert operator.roles()["ES256"] == ["active", "gone"]
     result = operator.do("rotate", "--alg", "ES256", "--compromised", **es256)
     assert operator.roles()["ES256"] == ["gone", "gone"]
-    assert "nothing signs by ES256 any more" in result.stdout and "is taken away" in result.stdout
+    assert "nothing signs with ES256 any more" in result.stdout and "is removed" in result.stdout
     (line,) = audit(result)
     assert (line["successor"], line["compromised"]) == (None, True)
     assert operator.do("rotate", "--alg", "ES256", "--compromised", exit_code=1, **es256).stderr.startswith(
@@ -615,9 +615,9 @@ def test_a_key_that_was_taken_away_is_shown_until_it_is_gone(operator: Operator)
     assert before + 60 <= told["signs_until"] <= int(time.time()) + 60
     plan = json.loads(operator.do("plan", "--json").stdout)
     assert plan["taken_away"] == [{"kid": told["kid"], "alg": "ES256", "until": told["signs_until"]}]
-    assert f"{told['kid']} was taken away" in operator.do("plan").stdout
+    assert f"{told['kid']} was removed" in operator.do("plan").stdout
     words = operator.do("rotate", "--alg", "Ed25519", "--compromised").stdout
-    assert "Workers may still sign by it" in words
+    assert "Workers may still sign with it" in words
 
 
 def test_plan_announces_no_key_of_what_is_kept_no_more(operator: Operator) -> None:

@@ -14,12 +14,12 @@ ISSUER = {"PYLON_OIDC_ISSUER": "https://id.example.com"}
 def test_it_says_that_nobody_can_begin_a_session(run: Run) -> None:
     """Neither the admin token nor the trusted secret is set; either one is enough."""
     warning = (
-        "note: sessions: PYLON_ADMIN_TOKEN and PYLON_TRUSTED_SECRET are unset: nobody can begin a session"
+        "note: sessions: PYLON_ADMIN_TOKEN and PYLON_TRUSTED_SECRET are unset: nobody can start a session"
     )
     assert warning in run("check", **ISSUER, PYLON_JWT_SECRET=SECRET).stdout
     for name, value in (("PYLON_ADMIN_TOKEN", ADMIN), ("PYLON_TRUSTED_SECRET", TRUSTED)):
         ran = run("check", **ISSUER, PYLON_JWT_SECRET=SECRET, **{name: value})
-        assert "nobody can begin a session" not in ran.stdout
+        assert "nobody can start a session" not in ran.stdout
 
 
 def test_it_says_that_clients_of_the_database_have_no_sign_in_page(run: Run) -> None:
@@ -40,7 +40,7 @@ def test_a_key_that_the_first_start_makes_is_no_fault_of_discovery(run: Run, tmp
     settings = {**ISSUER, "PYLON_JWT_ALG": "RS256", "PYLON_OIDC_KEY_PATH": str(tmp_path / "key.pem")}
     told = json.loads(run("check", "--json", **settings).stdout)
     assert not [note for note in told["notes"] if note.startswith("discovery:")]
-    assert any("will be made at the first start" in note for note in told["notes"])
+    assert any("the first start creates it" in note for note in told["notes"])
     assert not (tmp_path / "key.pem").exists()
 
 
