@@ -187,7 +187,7 @@ def check_prompt(asked: Asked) -> None:
     if any(word not in PROMPTS for word in prompts):
         raise OAuthError("invalid_request", "The parameter prompt holds an unknown word.")
     if "none" in prompts and len(prompts) > 1:
-        raise OAuthError("invalid_request", "The prompt none must be the only one.")
+        raise OAuthError("invalid_request", "prompt=none cannot be combined with another value.")
 
 
 def check_max_age(asked: Asked) -> None:
