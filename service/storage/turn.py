@@ -21,9 +21,10 @@ from typing import Final
 
 #: How long a process waits between two looks, in s: who has waited for long looks as often as the others, or would starve.
 _LOOK_S: Final = 0.0004
-#: So many times in a row a process may have it; then it leaves it free until others have looked: for so long, in s, and
-#: for this part of the time that it had it, as waiters of a slow disk are late.
+#: So many times in a row a process may have it, and for so long, in s; then it leaves it free until others have looked:
+#: for so long, in s, and for this part of the time that it had it, as waiters of a slow disk are late.
 _IN_A_ROW: Final = 4
+_ROW_S: Final = 0.02
 _FREE_S: Final = 0.0006
 _FREE_PART: Final = 0.02
 
@@ -108,9 +109,9 @@ class Turn:
         queue.in_a_row = (queue.in_a_row + 1) % _IN_A_ROW if is_next else 1
         if not is_next:
             queue.row_since = now
-        elif not queue.in_a_row:
+        elif not queue.in_a_row or now - queue.row_since > _ROW_S:
             time.sleep(max(_FREE_S, (now - queue.row_since) * _FREE_PART))
-            queue.row_since = now
+            queue.in_a_row, queue.row_since = 0, time.monotonic()
         while not queue.is_ours(self._folder):
             if time.monotonic() >= until:
                 return False

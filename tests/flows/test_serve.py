@@ -119,7 +119,7 @@ def test_what_must_not_be_bound_is_refused(server: str, tmp_path: Path) -> None:
     for address in ("0.0.0.0:0", f"unix:{tmp_path / 'socket'}"):
         refused = serve("--server", server, "--bind", address, cwd=tmp_path, PYLON_DEV_MODE="1")
         assert refused.returncode == 2, refused.stderr
-        assert "PYLON_DEV_MODE: is on and" in refused.stderr
+        assert "PYLON_DEV_MODE: is on, and" in refused.stderr
         assert not (tmp_path / "socket").exists()
     if server == "granian":
         refused = serve("--server", server, cwd=tmp_path, PORT="4321")

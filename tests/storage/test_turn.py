@@ -156,7 +156,7 @@ print(longest, flush=True)
 
 
 def test_on_a_slow_disk_nobody_starves(tmp_path: Path) -> None:
-    """Of three that write for 0.1 s at a time none waits for much longer than two others write in a row."""
+    """Of three that write for 0.1 s at a time none waits for long: each leaves the file free after every write."""
     with contextlib.ExitStack() as stack:
         processes = [stack.enter_context(_process(_SLOW_WRITER, tmp_path / "pylon.db")) for _ in range(3)]
         for process in processes:
