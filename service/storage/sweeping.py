@@ -24,8 +24,8 @@ from service.storage.reserve import HALF, Room
 
 #: How long one transaction may take, in s: on SQLite whoever writes waits for it.
 SLICE_S: Final = 0.02
-#: What a slice aims at without its commit: slices are not all alike, and a commit takes as long again.
-_AIM_S: Final = SLICE_S * 0.4
+#: What a slice aims at without its commit: slices are not all alike, and a commit takes as long again or longer.
+_AIM_S: Final = SLICE_S * 0.2
 #: Grants have no index by their end: all are walked through so often, in s, and each time the newest of them, which a
 #: code that nobody redeemed leaves behind; their ids say when they were made.
 _WALK_EVERY_S: Final = 300.0
