@@ -367,7 +367,7 @@ def test_a_user_is_asked_by_the_words_of_each_api(op: Provider, subtests: pytest
     with subtests.test("the page"):
         assert re.search(rf"<h2[^>]*>At <bdi>{A}</bdi> it can</h2>", page.text)
         assert "read your &lt;b&gt;reports&lt;/b&gt;" in page.text
-        assert "show it your details: roles, email" in page.text
+        assert "show it your roles, your email address" in page.text
         assert "write" not in page.text
     browser.submit(page, decision="allow")
     with subtests.test("remembered"):
