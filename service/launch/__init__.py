@@ -1,6 +1,6 @@
-"""How the program becomes a server: what `pylon-oidc serve` starts, and `deploy/gunicorn.conf.py` imports.
+"""Starts the server: what `pylon-oidc serve` runs, and `deploy/gunicorn.conf.py` imports.
 
-gunicorn_conf  gunicorn's settings, read off `serving.plan`
-granian        the same under granian, as far as that has them
-binding        what must not be bound, and why
+gunicorn_conf  gunicorn's settings, taken from `serving.plan`
+granian        the same for granian, as far as it supports them
+binding        which addresses must not be bound, and why
 """

@@ -1,4 +1,4 @@
-"""What must not be bound, found before any port is open."""
+"""Refuses addresses that the settings must not be served on, before any port is open."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from service.settings import Fault, Settings, given_names, read_settings
 
 
 def check_binding(addresses: Iterable[str], server: str) -> None:
-    """End the process with 2 where the environment's settings must not be served there, and say every reason."""
+    """Exit with 2, and print every reason, if the environment's settings must not be served on these addresses."""
     public = [address for address in addresses if not _is_loopback(address)]
     minded = server == "granian" or {"PYLON_DEV_MODE", "PYLON_DEV_MODE_FILE"}.intersection(given_names())
     if not (public and minded):
@@ -23,18 +23,18 @@ def check_binding(addresses: Iterable[str], server: str) -> None:
 
 
 def binding_faults(settings: Settings, addresses: Iterable[str], server: str) -> Iterator[Fault]:
-    """What is wrong with listening there.
+    """Yield a fault for each reason not to listen on these addresses.
 
     Args:
         settings: the settings.
-        addresses: those that are not of this machine alone, as gunicorn is given them.
+        addresses: those that other machines can reach, in gunicorn's notation.
         server: `gunicorn` or `granian`.
     """
     for address in addresses:
         if settings.dev_mode:
             what = f"is on, and {server} would listen on {address}; listen on 127.0.0.1, or write 0"
             yield Fault("PYLON_DEV_MODE", what)
-        # granian keeps the host of an absolute-form target to itself, so that Host would be believed beside it
+        # granian does not pass the host of an absolute-form target, so Host would be believed instead
         # (RFC 9112 §3.2.2). The nginx of the same machine sends none.
         if server == "granian" and settings.issuer is None and not address.startswith("unix:"):
             yield Fault(
@@ -47,5 +47,5 @@ def binding_faults(settings: Settings, addresses: Iterable[str], server: str) ->
 def _is_loopback(address: str) -> bool:
     try:
         return parse_host(address.removesuffix(":0")).is_loopback
-    except InvalidHost:  # a Unix socket, a file descriptor: others may stand behind it
+    except InvalidHost:  # a Unix socket, a file descriptor: other machines may be behind it
         return False

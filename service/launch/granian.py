@@ -1,10 +1,10 @@
-"""granian, by the plan: what gunicorn's configuration says, as far as this server has it, and what it lacks beside it.
+"""Runs granian by the same plan as gunicorn, and adds what granian lacks.
 
 python -m service.launch.granian [--bind ADDRESS] [--workers N] [--threads N]
 
-The application is loaded before the workers are forked, as gunicorn's `preload_app` does: a wrong configuration ends
-here, before the port opens. granian's own class serves; what is changed of it is the socket, which all workers share,
-and what becomes of a worker that ends: another one.
+The application is loaded before the workers are forked, like gunicorn's `preload_app`: if the configuration is wrong,
+the process exits before the port opens. granian's own class serves. Two things differ: all workers share one socket,
+and a worker that ends is always replaced.
 """
 
 from __future__ import annotations
@@ -38,30 +38,30 @@ from service.serving.framing import MAX_HEAD_BYTES
 from service.serving.plan import GRACEFUL_S, HUNG_S, STOPPING_S, Address, Plan, parse_address, plan
 
 _BACKLOG: Final = 2048
-#: A worker holds as many connections as this, or as its limit of open files lets it; files that it needs besides.
+#: The most connections of a worker, if its limit of open files allows that; and the files it needs for other things.
 _MOST_CONNECTIONS: Final = 16_384
 _OTHER_FILES: Final = 64
-#: nginx ends its idle connections after 10 s, so that ours last longer. granian has one limit for a head and for an
-#: idle connection.
+#: Longer than nginx's 10 s for an idle connection, so that nginx closes first. granian has one limit for both the
+#: request head and an idle connection.
 _WITHOUT_PLATFORM_S: Final = 13
 _WATCH_S: Final = 1.0
-#: A worker that ends at once, again and again, is not replaced in a busy loop.
+#: A pause before a worker is replaced, so that one that always fails at once does not cause a busy loop.
 _REST_S: Final = 0.5
 
 
 class Server(MPServer):
-    """granian's server of processes, on a socket that is bound once, with workers that are always replaced."""
+    """granian's multi-process server, on a socket that is bound once, with workers that are always replaced."""
 
     def __init__(self, address: Address, **options: Any) -> None:
         super().__init__("service.wsgi:app", address.host or "", address.port, **options)
         self._address = address
         if address.path is not None:
-            # granian removes it at the end, and names it in its log.
+            # granian removes the socket when it stops, and logs its path.
             self.bind_uds = Path(address.path).resolve()
 
     def _init_shared_socket(self) -> None:
         self._sso = listen(self._address)
-        holder: Any = SocketHolder  # whose types are those of an older version
+        holder: Any = SocketHolder  # its type stubs are of an older version
         self._shd = holder(self._sso.fileno(), self._address.path is not None, _BACKLOG)
 
     def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
@@ -90,7 +90,7 @@ class Server(MPServer):
 
     @staticmethod
     def _end(workers: list[Any]) -> None:
-        """End workers in order: first their kept connections, by an answer that says so, then they themselves."""
+        """Stop workers gracefully: first close their idle connections after a last answer, then end the processes."""
         alive = [worker for worker in workers if worker.is_alive()]
         for worker in alive:
             worker.interrupt_by_parent = True
@@ -108,16 +108,16 @@ class Server(MPServer):
                 worker.join()
 
     def shutdown(self, exit_code: int = 0) -> None:
-        """Stop: what ended before the stop was asked for is no failure of it."""
+        """Stop. A worker that had already ended does not make this a failure."""
         self.interrupt_children.clear()
         super().shutdown(exit_code)
 
 
 def listen(address: Address) -> socket.socket:
-    """A socket that listens there, for this process and those that it forks.
+    """Open a listening socket, for this process and those that it forks.
 
     Raises:
-        OSError: when it cannot be bound.
+        OSError: if it cannot be bound.
     """
     if address.path is None:
         host = address.host or ""
@@ -127,7 +127,7 @@ def listen(address: Address) -> socket.socket:
         if stat.S_ISSOCK(Path(address.path).stat().st_mode):
             Path(address.path).unlink()
     sock = socket.socket(socket.AF_UNIX)
-    before = os.umask(0)  # who may reach its folder may reach it, as under gunicorn
+    before = os.umask(0)  # anyone who can reach its folder can connect, as with gunicorn
     try:
         sock.bind(address.path)
     finally:
@@ -137,7 +137,7 @@ def listen(address: Address) -> socket.socket:
 
 
 class _Loader:
-    """Gives a worker the application, and sees to it that the worker ends when it must.
+    """Gives a worker the application, and makes sure that the worker ends when it must.
 
     Args:
         bridge: the application.
@@ -148,7 +148,7 @@ class _Loader:
         self._main = os.getpid()
 
     def __call__(self) -> Bridge:
-        """In the worker, before it serves."""
+        """Prepare the worker, before it serves."""
         gc.enable()
         signal.signal(signal.SIGUSR1, self._take_leave)
         threading.Thread(target=self._watch, daemon=True).start()
@@ -159,7 +159,7 @@ class _Loader:
         _listen_no_more()
 
     def _watch(self) -> None:
-        """End this process with its parent, and when a request has hung: granian does neither."""
+        """End this process if its parent has ended or a request has hung. granian checks neither."""
         while True:
             time.sleep(_WATCH_S)
             if os.getppid() != self._main:
@@ -172,16 +172,16 @@ class _Loader:
 
 
 def _listen_no_more() -> None:
-    """Leave new connections to the workers that share the socket: one that comes as this worker ends would be lost.
+    """Leave new connections to the other workers on the socket: one accepted while this worker ends would be lost.
 
-    granian goes on using the descriptor: in its place stands a socket that nobody knows, so that no connection comes.
+    granian keeps using the descriptor, so it is replaced by a socket that no client knows.
     """
     with socket.socket(socket.AF_UNIX) as mute:
-        mute.bind("")  # to a name that the system picks
+        mute.bind("")  # the system picks the name
         mute.listen()
         mute.setblocking(False)
         for number in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
-            with contextlib.suppress(OSError):  # the descriptor of the list itself is closed by now
+            with contextlib.suppress(OSError):  # the descriptor of the listing itself is already closed
                 if stat.S_ISSOCK(os.fstat(number).st_mode) and _is_listening(number):
                     os.dup2(mute.fileno(), number)
 
@@ -192,7 +192,7 @@ def _is_listening(number: int) -> bool:
 
 
 def _end_where_nobody_listens() -> None:
-    """A worker that has no handlers of its own yet must not lose a SIGTERM to those that it has of its parent."""
+    """Give a forked worker the default signal handlers, so that a SIGTERM before it sets its own is not lost."""
     ends = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
     def in_child() -> None:
@@ -209,7 +209,7 @@ def _end_where_nobody_listens() -> None:
 
 
 def server_of(planned: Plan) -> Server:
-    """The server of a plan; nothing is bound yet."""
+    """Build the server of a plan. Nothing is bound yet."""
     files = _allowed_files()
     level = logging.getLogger("gunicorn.error").level or logging.INFO
     return Server(
@@ -226,13 +226,13 @@ def server_of(planned: Plan) -> Server:
             max_buffer_size=MAX_HEAD_BYTES,
         ),
         log_level=LogLevels(logging.getLevelName(level).lower()),
-        # Its lines go where ours go, in our form.
+        # Its log lines go to our log, in our format.
         log_dictconfig={"incremental": True, "handlers": {}, "formatters": {}, "loggers": {"_granian": {}}},
     )
 
 
 def _allowed_files() -> int:
-    """As many open files as may be had: a connection is one."""
+    """Raise the limit of open files as far as needed and allowed, and return it. Each connection needs one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_CONNECTIONS + _OTHER_FILES
     if hard != resource.RLIM_INFINITY:
@@ -241,7 +241,7 @@ def _allowed_files() -> int:
         return wanted
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (OSError, ValueError):  # systemd's filter denies it: LimitNOFILE= says how many there
+    except (OSError, ValueError):  # systemd's filter denies it: LimitNOFILE= sets the limit there
         return soft
     return wanted
 
@@ -261,7 +261,7 @@ def main() -> None:
         workers=given.workers or of_environment.workers,
         threads=given.threads or of_environment.threads,
     )
-    gc.disable()  # loading makes many objects and no garbage
+    gc.disable()  # loading creates many objects and no garbage
     module, _, name = given.app.partition(":")
     app = getattr(importlib.import_module(module), name.removesuffix("()"))
     if name.endswith("()"):

@@ -1,4 +1,5 @@
-"""How the service is served: gunicorn's worker, which gives a request a thread only when all of it is there.
+"""How the service is served: gunicorn's worker, which gives a request a thread only once it has arrived completely.
 
-Nothing here knows the application: `framing` is a grammar of bytes, `connection` a client's, `worker` is gunicorn's.
+Nothing here knows the application. `framing` finds where a request ends, `connection` holds one client's connection,
+and `worker` is gunicorn's.
 """

@@ -1,9 +1,9 @@
-"""A WSGI application for a server that speaks ASGI and hands on the path as it was sent.
+"""Serves a WSGI application from an ASGI server that passes the path as it was sent.
 
     scope -> environ -> the whole body, within its deadline -> the application -> its answer
 
-What a request must be before the application sees it is as under gunicorn: its limits, one framing, and no header
-that could pass for another. A body takes no thread while it comes.
+The checks before the application sees a request are the same as under gunicorn: size limits, exactly one framing, and
+no header that could pass for another. A body takes no thread while it arrives.
 
 Spec: ASGI HTTP 2.3; PEP 3333; RFC 9110 §10.1.1, RFC 9112 §6.3
 """
@@ -27,19 +27,19 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 WsgiApp = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
-#: In the environment where the server drops the host of an absolute-form target, and a fragment, of what was sent.
+#: Set in the environment if the server drops the host of an absolute-form target, and a fragment.
 TARGET_WITHOUT_HOST: Final = "pylon.target_without_host"
-#: What is read of a body that is refused for its length, so that its client can read the answer.
+#: How much is read of a body that is refused as too long, so that the client can read the answer.
 _DRAIN_BYTES: Final = 1024 * 1024
 _CLOSE: Final = (b"connection", b"close")
 _METHOD: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789$-_.")
 
 
 class _CutShort(io.BytesIO):
-    """A body that ended before it was whole."""
+    """A body that ended too early."""
 
     def read(self, _size: int | None = -1, /) -> bytes:
-        """There is nothing to read.
+        """Fail: there is nothing to read.
 
         Raises:
             OSError: always.
@@ -50,23 +50,23 @@ class _CutShort(io.BytesIO):
 class Bridge:
     """Calls a WSGI application for ASGI requests.
 
-    Those that may wait for somebody else's write are answered in threads of their own.
+    Requests that may wait for another request's write are answered in separate threads.
 
     Args:
         app: the application.
-        threads: how many requests that only read are answered at a time; with 1 they are answered in the loop, one after
+        threads: how many requests that only read are answered at the same time; with 1, in the loop, one after
             the other.
         workers: how many processes do the same.
     """
 
     def __init__(self, app: WsgiApp, *, threads: int = 1, workers: int = 1) -> None:
         self._app = app
-        # Their threads are begun by the first request, in the worker: none lives on in a fork.
+        # The first request starts the threads, in the worker: threads do not survive a fork.
         self._readers = ThreadPoolExecutor(threads) if threads > 1 else None
         self._writers = ThreadPoolExecutor(WRITERS)
-        #: What is being answered, and since when, by the monotonic clock; the first is the oldest.
+        #: The requests being answered, with their start by the monotonic clock, oldest first.
         self._under_way: dict[_Answer, float] = {}
-        #: Whether the process is about to end: each answer then is the last on its connection.
+        #: Whether the process is about to end. Each answer is then the last on its connection.
         self.takes_leave = False
         self._environ = {
             "SCRIPT_NAME": "",
@@ -109,12 +109,12 @@ class Bridge:
         await send({"type": "http.response.body", "body": answer.body})
 
     def has_hung(self, now: float) -> bool:
-        """Whether a request has taken too long, at a time of the monotonic clock. May be asked by any thread."""
+        """Whether a request has taken too long. `now` is of the monotonic clock. Any thread may call this."""
         return any(now - since > HUNG_S for since in list(self._under_way.values()))
 
 
 class _Answer:
-    """What the application answers, in memory."""
+    """The application's answer, in memory."""
 
     def __init__(self, is_head: bool) -> None:
         self._is_head = is_head
@@ -123,7 +123,7 @@ class _Answer:
         self.body = b""
 
     def of(self, app: WsgiApp, environ: Environ) -> None:
-        """Ask the application."""
+        """Call the application."""
         chunks = app(environ, self._start)
         try:
             body = b"".join(chunks)
@@ -139,7 +139,7 @@ class _Answer:
 
 
 def _read_head(scope: Scope, environ: Environ) -> int | None:
-    """Put the head into the environment; the status with which it is refused, None where it is not."""
+    """Put the head into the environment. Returns the status to refuse it with, or None."""
     target: bytes = scope["raw_path"]
     query: bytes = scope["query_string"]
     if query:
@@ -168,7 +168,7 @@ def _read_fields(fields: Iterable[tuple[bytes, bytes]], environ: Environ) -> int
         size += length
         if number > MAX_FIELDS or length > MAX_LINE_BYTES or size > MAX_HEAD_BYTES:
             return 431
-        if b"_" in raw_name:  # it could pass for another one in the environment
+        if b"_" in raw_name:  # it could pass for another header in the environment
             continue
         name = raw_name.decode("latin-1").upper().replace("-", "_")
         if name not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
@@ -180,17 +180,17 @@ def _read_fields(fields: Iterable[tuple[bytes, bytes]], environ: Environ) -> int
             return 400
         else:
             environ[name] = f"{environ[name]},{value}"
-    # A request of HTTP/1.0 may name no host; the server has put an empty one there.
+    # An HTTP/1.0 request may have no Host; the server has added an empty one.
     if environ.get("HTTP_HOST") == "" and environ["SERVER_PROTOCOL"] == "HTTP/1.0":
         del environ["HTTP_HOST"]
     return None
 
 
 async def _read_body(environ: Environ, receive: Receive) -> tuple[int | None, bool]:
-    """Put the body into the environment, whole.
+    """Read the whole body into the environment.
 
     Returns:
-        The status with which it is refused, None where it is not; and whether nothing may follow on the connection.
+        The status to refuse it with, or None; and whether nothing may follow on the connection.
     """
     coding = environ.get("HTTP_TRANSFER_ENCODING")
     expected = environ.get("HTTP_EXPECT")
@@ -202,8 +202,8 @@ async def _read_body(environ: Environ, receive: Receive) -> tuple[int | None, bo
     if not (coding or length):
         environ["wsgi.input"] = io.BytesIO()
         return None, False
-    # More than would be drained is not waited for, nor what a client holds back until it is asked for: who only
-    # announces it is answered at once.
+    # A body that is too large to drain, or that the client holds back until it is asked for it, is not waited for:
+    # the client is answered at once.
     if length > (MAX_BODY_BYTES if expected else _DRAIN_BYTES):
         environ["wsgi.input"] = io.BytesIO()
         return None, True
@@ -219,10 +219,10 @@ async def _read_body(environ: Environ, receive: Receive) -> tuple[int | None, bo
 
 
 async def _receive(receive: Receive, body: bytearray) -> int | None:
-    """Take the body, as much of it as the application takes and one byte.
+    """Read the body, up to one byte more than the application accepts.
 
     Returns:
-        How many bytes came; None where it ended before it was whole.
+        How many bytes came, or None if the body ended too early.
     """
     size = 0
     more = True
@@ -238,7 +238,7 @@ async def _receive(receive: Receive, body: bytearray) -> int | None:
 
 
 async def _refuse(send: Send, status: int) -> None:
-    """Answer with a bare status, and end the connection."""
+    """Answer with a status and no body, and close the connection."""
     headers = [(b"content-length", b"0"), _CLOSE]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b""})

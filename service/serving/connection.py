@@ -22,10 +22,10 @@ class State(Enum):
 
 
 class Exchange:
-    """A request and its answer in memory: the socket that gunicorn's parser and response are given.
+    """A request and its answer in memory, as the socket that gunicorn's parser and response use.
 
     Args:
-        request: the bytes of one request, and of nothing else.
+        request: the bytes of exactly one request.
     """
 
     def __init__(self, request: bytes) -> None:
@@ -33,7 +33,7 @@ class Exchange:
         self.answer = bytearray()
 
     def recv(self, size: int) -> bytes:
-        """The next bytes; none when it has been read."""
+        """The next bytes; empty at the end."""
         return self._request.read(size)
 
     def sendall(self, data: bytes) -> None:
@@ -41,7 +41,7 @@ class Exchange:
         self.answer += data
 
     def send(self, data: bytes) -> int:
-        """Swallow gunicorn's own 100 (Continue): the body is here, or is not wanted."""
+        """Drop gunicorn's own 100 (Continue): the body is already here, or not needed."""
         return len(data)
 
     def gettimeout(self) -> float:
@@ -61,12 +61,12 @@ class Exchange:
         """The connection is ended by the worker."""
 
     def is_used_up(self) -> bool:
-        """Whether the parser has found the end of the request where we did."""
+        """Whether the parser found the end of the request in the same place as `framing`."""
         return not self._request.read(1)
 
 
 class Connection:
-    """One client's connection; `sock` is what gunicorn is given for it while a request is answered."""
+    """One client's connection. `sock` is what gunicorn uses while a request is answered."""
 
     __slots__ = (
         "client", "ended", "framing", "left", "received", "server", "since", "sock", "socket", "state", "unsent",
@@ -81,9 +81,9 @@ class Connection:
         self.framing = Framing()
         self.sock: Exchange | None = None
         self.unsent = memoryview(b"")
-        #: Whether another request may follow on it.
+        #: Whether another request may follow on this connection.
         self.will_last = True
-        #: Whether the client has said that it sends no more.
+        #: Whether the client has finished sending.
         self.ended = False
         self.state: State | None = None
         self.since = 0.0
@@ -91,7 +91,7 @@ class Connection:
         self.left = 0
 
     def asked(self) -> tuple[str, str]:
-        """By which method and for what; empty where its first line is none."""
+        """The method and target of the request; empty if the first line is malformed."""
         line = self.received[: MAX_LINE_BYTES + 2].lstrip(b"\r\n").partition(b"\r\n")[0]
         method, _, rest = bytes(line).decode("latin-1").partition(" ")
         return method, rest.partition(" ")[0]

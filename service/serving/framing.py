@@ -1,7 +1,7 @@
-"""Where a request ends: as much of HTTP/1.1 as one must know to wait for the whole of it, and no more.
+"""Finds where a request ends: just enough of HTTP/1.1 to wait for a whole request.
 
-Nothing is decided here but how long to wait. gunicorn's parser reads the same bytes afterwards, and no others; what
-this finds odd is handed to it at once, to be refused there. Where the two disagree, the connection ends.
+This only decides how long to wait. gunicorn's parser then reads exactly the same bytes. A request that looks wrong
+here is passed to it at once, and refused there. If the two disagree, the connection is closed.
 
 Spec: RFC 9112 §2.2, §6, §7.1
 """
@@ -12,11 +12,13 @@ import re
 from typing import Final
 
 MAX_HEAD_BYTES: Final = 32 * 1024
-#: What the application takes (`web/bodies.py`); of more it needs only the announcement to refuse it.
+#: The largest body that the application accepts (`web/bodies.py`). It refuses a larger one by its announced length.
 MAX_BODY_BYTES: Final = 64 * 1024
-#: Chunked, the sizes count too, so that a body of the full length may come in chunks of a dozen bytes.
+#: With chunks, their size lines count too: a body of the full length may come in chunks of a dozen bytes.
 MAX_CHUNKED_BYTES: Final = 96 * 1024
-_MAX_LINE_BYTES: Final = 8195  # of a line that gunicorn takes, with its CRLF and an empty line before it
+_MAX_LINE_BYTES: Final = (
+    8195  # the longest line that gunicorn accepts, with its CRLF and an empty line before it
+)
 
 _FRAMING_FIELD: Final = re.compile(
     rb"\r\n(content-length|transfer-encoding|expect):[ \t]*([^\r\n]*?)[ \t]*(?=\r\n)", re.IGNORECASE
@@ -27,13 +29,13 @@ _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r\n")
 
 
 class Framing:
-    """Follows one request through the bytes that have come so far.
+    """Tracks one request in the bytes that have arrived so far.
 
     Attributes:
-        end: where it ends, once that is known; None while more must come.
-        body_at: where its body begins; None while its head is not complete.
-        is_last: whether nothing that follows on the connection may be taken for a request.
-        head_too_large: whether the head is refused for its length.
+        end: where the request ends; None until that is known.
+        body_at: where its body begins; None until its head is complete.
+        is_last: whether anything that follows on the connection must be ignored.
+        head_too_large: whether the head is refused as too long.
         awaits_continue: whether the client holds its body back until it is asked for (RFC 9110 §10.1.1).
     """
 
@@ -48,7 +50,7 @@ class Framing:
         self.head_too_large = False
         self.awaits_continue = False
         self._searched = 0
-        self._to_come: int | None = 0  # bytes of the body; None for a chunked one
+        self._to_come: int | None = 0  # bytes left of the body; None if it is chunked
         self._decoded = 0
 
     def look(self, received: bytes | bytearray, *, is_all: bool = False) -> bool:
@@ -56,7 +58,7 @@ class Framing:
 
         Args:
             received: all bytes from its first one on.
-            is_all: whether the client has said that it sends no more.
+            is_all: whether the client has finished sending.
         """
         if self.end is None and (self.body_at is not None or self._head_is_complete(received)):
             self._look_at_body(received)
@@ -65,19 +67,19 @@ class Framing:
         return self.end is not None
 
     def _refuse(self, received: bytes | bytearray) -> None:
-        """Wait for nothing more: what is there is answered, or refused, and the connection ends."""
+        """Stop waiting: what is here is answered or refused, and the connection is closed."""
         self.end = len(received)
         self.is_last = True
 
     def _head_is_complete(self, received: bytes | bytearray) -> bool:
         at = received.find(b"\r\n\r\n", self._searched)
         if len(received) > _MAX_LINE_BYTES and received.find(b"\r\n", 2, _MAX_LINE_BYTES) < 0:
-            self._refuse(received)  # a request line that is too long
+            self._refuse(received)  # the request line is too long
         elif at > MAX_HEAD_BYTES or (at < 0 and len(received) > MAX_HEAD_BYTES):
             self.head_too_large = True
             self._refuse(received)
         elif at < 0:
-            if _BARE_LF.search(received, max(0, self._searched - 1)):  # it never becomes a lawful head
+            if _BARE_LF.search(received, max(0, self._searched - 1)):  # it can never become a valid head
                 self._refuse(received)
             self._searched = max(0, len(received) - 3)
         else:
@@ -126,7 +128,9 @@ class Framing:
                 break
             room = MAX_BODY_BYTES - self._decoded
             after = size.end() + length
-            if length > room and len(received) > size.end() + room:  # one byte too many: enough to refuse it
+            if (
+                length > room and len(received) > size.end() + room
+            ):  # one byte too many is enough to refuse it
                 self._refuse(received)
             elif length > room or len(received) < after + 2:
                 break
@@ -139,7 +143,7 @@ class Framing:
             self._refuse(received)
 
     def _look_at_trailer(self, received: bytes | bytearray, start: int) -> None:
-        # From the CRLF of the last chunk's size on: an empty trailer ends at once.
+        # From the CRLF after the last chunk's size: an empty trailer ends at once.
         at = received.find(b"\r\n\r\n", start - 2)
         if at >= 0:
             self.end = at + 4

@@ -1,4 +1,4 @@
-"""gunicorn's log, which is ours once the application has set it up."""
+"""gunicorn's log, which the application sets up."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from gunicorn.glogging import Logger
 
 
 class KeptLogger(Logger):
-    """Leaves the log as the application has set it up, also when gunicorn reads its configuration again (HUP)."""
+    """Keeps the log as the application has set it up, also when gunicorn reloads its configuration (HUP)."""
 
     def setup(self, cfg: Any) -> None:
-        """As gunicorn's, until somebody else's handlers are there."""
+        """Set up gunicorn's log, unless other handlers are already set."""
         level = self.error_log.level
         kept = [handler for handler in self.error_log.handlers if not getattr(handler, "_gunicorn", False)]
         super().setup(cfg)

@@ -1,6 +1,6 @@
-"""How the service is served, the same under both servers: where it listens, by how many, and how long anything may take.
+"""How the service is served under either server: the address, the number of workers and threads, and all time limits.
 
-gunicorn's configuration and granian's start are read off this; neither decides anything of it for itself.
+gunicorn's configuration and granian's start both take their values from here.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-#: Requests under way at a stop may finish within this; then the process ends.
+#: How long running requests may take to finish when the process stops.
 GRACEFUL_S: Final = 25
-#: How long a worker that stops waits for a request on a connection that has sent nothing of one.
+#: How long a worker that stops waits for a request on an idle connection.
 STOPPING_S: Final = 2.0
-#: A request that has taken longer has hung: its worker is replaced.
+#: A request that takes longer has hung, and its worker is replaced.
 HUNG_S: Final = 30
-#: The whole head of a request, and the whole body, each.
+#: For the whole head of a request, and again for the whole body.
 HEAD_S: Final = 10.0
 BODY_S: Final = 10.0
-#: What is taken of a line of a head, and of its fields. An authorization request carries an id_token_hint of 2 KB and
-#: more: gunicorn's default of 4,094 bytes a line would answer 414.
+#: The longest line of a head, and the most fields. An authorization request can have an id_token_hint of 2 KB or
+#: more, and gunicorn's default of 4,094 bytes for a line would answer 414.
 MAX_LINE_BYTES: Final = 8190
 MAX_FIELDS: Final = 64
 
-#: Threads of a worker for requests that may wait for somebody else's write. They never keep those waiting that only read.
+#: Threads of a worker for requests that may wait for another request's write. Requests that only read never wait for them.
 WRITERS: Final = 8
-#: What only reads: by its whole path, or by how it ends under the issuer's.
+#: The requests that only read: by the whole path, or by its end below the issuer's path.
 _HEALTH: Final = frozenset({"/healthz", "/readyz"})
 _READS: Final = ("/oidc/jwks", "/oidc/userinfo", "/oidc/introspect", "/api/auth/me", "/api/auth/jwt")
 _ASKING: Final = frozenset({"GET", "HEAD", "POST"})
@@ -36,7 +36,7 @@ _ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+)):([0-9]{
 
 
 class NoAddress(ValueError):
-    """What should be listened on is no address."""
+    """The address to listen on is malformed."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Address:
     """Where a server listens.
 
     Attributes:
-        host: a name or an address; None for a Unix socket.
+        host: a name or an IP address; None for a Unix socket.
         port: 0 lets the system pick one.
         path: of a Unix socket.
     """
@@ -54,14 +54,14 @@ class Address:
     path: str | None = None
 
     def __str__(self) -> str:
-        """As gunicorn is given it."""
+        """The address in gunicorn's notation."""
         if self.path is not None:
             return f"unix:{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in (self.host or "") else f"{self.host}:{self.port}"
 
 
 def parse_address(text: str) -> Address:
-    """The address in `HOST:PORT`, `[IPv6]:PORT` or `unix:/path`.
+    """Parse `HOST:PORT`, `[IPv6]:PORT` or `unix:/path`.
 
     Raises:
         NoAddress: for anything else.
@@ -76,14 +76,14 @@ def parse_address(text: str) -> Address:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is decided.
+    """The decisions of `plan`.
 
     Attributes:
-        address: where it listens.
-        workers: processes.
-        threads: requests that a worker answers at a time of those that only read; with 1 it does so in its loop.
+        address: where the server listens.
+        workers: number of processes.
+        threads: how many read-only requests a worker answers at the same time; with 1, it answers them in its loop.
         keepalive_s: how long an idle connection is kept for another request.
-        forwarded_allow_ips: proxies whose headers gunicorn believes, as it writes them.
+        forwarded_allow_ips: proxies whose headers gunicorn believes, in its notation.
     """
 
     address: Address
@@ -94,27 +94,27 @@ class Plan:
 
 
 def plan(environ: Mapping[str, str] | None = None) -> Plan:
-    """The plan of an environment: `PORT` and `WEB_CONCURRENCY` as a platform sets them.
+    """Make the plan from an environment, with `PORT` and `WEB_CONCURRENCY` as a platform sets them.
 
-    A wrong value counts as none here: the application tells it, with all other faults.
+    A wrong value is ignored here: the application reports it, together with all other faults.
     """
     environ = os.environ if environ is None else environ
     trusted = environ.get("FORWARDED_ALLOW_IPS") or "127.0.0.1,::1"
     port = _whole_number(environ.get("PORT", ""), 65535)
-    # A mint is CPU for a few hundred microseconds: a worker a core, and two at least so that one slow request does
-    # not stop the service.
+    # Minting a token takes a few hundred microseconds of CPU: one worker for each core, and at least two, so that one slow
+    # request does not stop the service.
     workers = _whole_number(environ.get("WEB_CONCURRENCY", ""), 1024) or max(2, len(os.sched_getaffinity(0)))
     if port:
-        # A platform sends its router to the port, and its database is another machine: while one request waits for
-        # that, others go on. Its router keeps its connections for longer than most routers do.
+        # The platform's router connects to this port, and its database is on another machine: while one request waits for
+        # the database, others continue. Idle connections are kept longer than most routers keep them.
         return Plan(Address("0.0.0.0", port), workers, 8, 75, trusted)  # noqa: S104
-    # Without one only this machine may ask. A local database answers a read at once: one at a time is the least CPU for
-    # one.
+    # Without a port, only this machine may connect. A local database answers a read at once: one at a time takes the
+    # least CPU.
     return Plan(Address("127.0.0.1", 4321), workers, 1, 15, trusted)
 
 
 def only_reads(method: str, target: str) -> bool:
-    """Whether a request never waits for another one's write, by what it asks for."""
+    """Whether a request with this method and target never waits for another request's write."""
     path = target.partition("?")[0]
     if method not in _ASKING:
         return False
@@ -122,7 +122,7 @@ def only_reads(method: str, target: str) -> bool:
 
 
 def is_read_by_gunicorn(environ: Mapping[str, str] | None = None) -> bool:
-    """Whether gunicorn can begin: it reads `WEB_CONCURRENCY` for itself, before anything of ours, and stops at a word."""
+    """Whether gunicorn can read `WEB_CONCURRENCY`: it does so before our code runs, and fails if it is not a number."""
     environ = os.environ if environ is None else environ
     try:
         int(environ.get("WEB_CONCURRENCY", "1"))

@@ -1,13 +1,12 @@
-"""gunicorn's worker: slow clients wait in its poller, and cost neither a thread nor the others' time.
+"""gunicorn's worker: slow clients wait in its poller, take no thread and delay no other client.
 
-    accept -> receive -> answer -> send -> receive the next one, or take leave
+    accept -> receive -> answer -> send -> receive the next request, or close
 
-One loop does all that waits for a client, and never blocks. A request is answered, in a thread or at once, when all of
-it is there: gunicorn's parser reads it from memory, and its answer is written into memory. Each state has a deadline,
-for the whole of it and not for each byte; and where there are too many connections, the one that has got nowhere for
-the longest time makes room for the next.
+One loop waits for all clients, and never blocks. A request is answered once it has arrived completely: gunicorn's
+parser reads it from memory, and its answer is written into memory. Each state has one deadline, not one for each byte.
+If there are too many connections, the one that has made no progress for the longest time is closed.
 
-Spec: RFC 9110 §10.1.1 (100-continue), §15.5.9 (408); RFC 9112 §9.3 (persistence), §9.6 (taking leave)
+Spec: RFC 9110 §10.1.1 (100-continue), §15.5.9 (408); RFC 9112 §9.3 (persistence), §9.6 (closing)
 """
 
 from __future__ import annotations
@@ -34,25 +33,25 @@ from service.serving.plan import BODY_S, HEAD_S, STOPPING_S, WRITERS, only_reads
 ANSWER_S: Final = 10.0
 LEAVE_S: Final = 2.0
 _READ_BYTES: Final = 65536
-#: What is read of a client that we have done with, so that it can read its answer.
+#: How much is read from a client after its last answer, so that it can read that answer.
 _LEAVE_BYTES: Final = 1024 * 1024
-#: Files that a worker needs besides its connections: listeners, pipes, the database.
+#: Files that a worker needs in addition to its connections: listeners, pipes, the database.
 _OTHER_FILES: Final = 64
 _TOLD_EVERY_S: Final = 60.0
-#: How often deadlines are looked at, and gunicorn's master is told that the worker lives.
+#: How often deadlines are checked, and gunicorn's master gets a sign of life.
 _LOOK_S: Final = 0.5
-#: Requests that are answered before connections are looked at again.
+#: Requests that are answered before connections are checked again.
 _AT_A_TIME: Final = 8
-#: Without threads, requests that may write run one at a time, which costs the least; another begins when the last one has
-#: taken this long, in s. With threads the database is another machine, and they do not wait for each other.
+#: Without threads, requests that may write run one at a time, which costs the least. The next one starts when the last
+#: one has taken this long, in s. With threads the database is on another machine, and they do not wait for each other.
 _SLOW_S: Final = 0.02
 
 
 class BufferingWorker(ThreadWorker):
-    """Takes part in gunicorn's life as `gthread` does, and calls the application as it does; the waiting is ours.
+    """A worker like gunicorn's `gthread`, with its own way to wait for clients.
 
-    With one thread, requests that only read are answered in the loop itself, one after the other, as `sync` does. Those
-    that may wait for somebody else's write have threads of their own.
+        With one thread, requests that only read are answered in the loop itself, one after the other, like `sync`. Requests
+    that may wait for another request's write have separate threads.
     """
 
     poller: selectors.BaseSelector
@@ -63,7 +62,7 @@ class BufferingWorker(ThreadWorker):
         super().__init__(*args, **kwargs)
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._most = max(1, min(self.cfg.worker_connections, files - _OTHER_FILES))
-        # In each, the first is the one that has waited the longest: all in one state have the same deadline.
+        # In each state, the first connection has waited the longest: all of them have the same time limit.
         self._waiting: dict[State, dict[Connection, None]] = {state: {} for state in State}
         self._limits = {
             State.IDLE: float(self.cfg.keepalive),
@@ -74,9 +73,9 @@ class BufferingWorker(ThreadWorker):
         }
         self._ready: deque[Connection] = deque()
         self._look_at = 0.0
-        #: What threads are answering, and since when; the first is the oldest.
+        #: The requests that threads are answering, with their start, oldest first.
         self._under_way: dict[Connection, float] = {}
-        #: What may write: whole requests that wait for their turn, and those in a thread, the last of them the youngest.
+        #: Requests that may write: those that wait for their turn, and those in a thread, newest last.
         self._to_write: deque[Connection] = deque()
         self._writing: dict[Connection, float] = {}
         self._dropped = 0
@@ -84,18 +83,14 @@ class BufferingWorker(ThreadWorker):
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
-        """Refuse what this worker does not speak.
-
-        Raises:
-            RuntimeError: for TLS, which needs `--worker-class gthread`, or a proxy that ends it.
-        """
+        """Raise a `RuntimeError` for TLS, which this worker does not support."""
         if cfg.is_ssl:
             raise RuntimeError(
                 "this worker serves plain HTTP; let a proxy end TLS, or take --worker-class gthread"
             )
 
     def init_signals(self) -> None:
-        """Take over from the master's handler what was sent to this process since its fork: it only queued that."""
+        """Handle the signals that came since the fork, which the master's handler has only queued."""
         handler = signal.getsignal(signal.SIGTERM)
         super().init_signals()
         queued = getattr(getattr(handler, "__self__", None), "SIG_QUEUE", None)
@@ -104,14 +99,14 @@ class BufferingWorker(ThreadWorker):
                 self.alive = False
 
     def init_process(self) -> None:
-        """Begin in the worker: threads do not live on in a fork."""
+        """Start in the worker: threads do not survive a fork."""
         self.writers = ThreadPoolExecutor(WRITERS)
         super().init_process()
 
     # The loop
 
     def run(self) -> None:
-        """Serve until told to stop; then see through what has begun, for the graceful timeout at most."""
+        """Serve until a stop is requested, then finish running requests within the graceful timeout."""
         self.poller.register(
             self.method_queue.fileno(), selectors.EVENT_READ, self.method_queue.run_callbacks
         )
@@ -125,7 +120,9 @@ class BufferingWorker(ThreadWorker):
         self.set_accept_enabled(False)
         self._limits[State.IDLE] = STOPPING_S
         for conn in [*self._waiting[State.IDLE], *self._waiting[State.HEAD]]:
-            if not conn.received:  # a request may be on its way: a moment from now, whatever it had left
+            if (
+                not conn.received
+            ):  # a request may be on its way: give it a moment, however little time was left
                 self._wait(conn, State.IDLE, conn.watched)
         end = time.monotonic() + self.cfg.graceful_timeout
         while self.nr_conns > 0 and time.monotonic() < end:
@@ -150,11 +147,11 @@ class BufferingWorker(ThreadWorker):
         if now >= self._look_at:
             self._look_at = now + _LOOK_S
             if now - next(iter(self._under_way.values()), now) < self.cfg.timeout:
-                self.notify()  # or the master replaces a worker of which a request has hung
+                self.notify()  # without this, the master replaces the worker, because a request has hung
             self._end_the_late(now)
 
     def accept(self, listener: socket.socket) -> None:
-        """Take a connection, and what has come on it already."""
+        """Accept a connection, and read what has already arrived on it."""
         try:
             wire, client = listener.accept()
         except OSError as error:
@@ -175,7 +172,7 @@ class BufferingWorker(ThreadWorker):
     # Receiving
 
     def _receive(self, conn: Connection) -> None:
-        """Read what has come, and answer the request when that is all of it."""
+        """Read what has arrived, and answer the request if it is complete."""
         try:
             data = conn.socket.recv(_READ_BYTES)
         except BlockingIOError:
@@ -189,7 +186,7 @@ class BufferingWorker(ThreadWorker):
         self._go_on(conn)
 
     def _go_on(self, conn: Connection) -> None:
-        """See whether a whole request is there, or for how long its rest is waited for."""
+        """Check whether a whole request has arrived, and otherwise how long to wait for the rest."""
         framing = conn.framing
         if not conn.received and conn.ended:
             self._close(conn)
@@ -209,7 +206,7 @@ class BufferingWorker(ThreadWorker):
     # Answering
 
     def enqueue_req(self, conn: Connection) -> None:
-        """Answer the request in a thread; or here, where it only reads and there is but one thread for that."""
+        """Answer the request in a thread; or here, if it only reads and there is only one thread."""
         reads = only_reads(*conn.asked())
         if reads and self.cfg.threads == 1:
             self.handle(conn)
@@ -222,7 +219,7 @@ class BufferingWorker(ThreadWorker):
             self._to_write.append(conn)
 
     def _let_write(self, now: float) -> None:
-        """Let the next one begin that may write, unless one began a moment ago; one that waits for a lock stops no other."""
+        """Start the next request that may write, unless one has just started. One that waits for a lock stops no other."""
         while self._to_write and len(self._writing) < WRITERS:
             if self.cfg.threads == 1 and now - next(reversed(self._writing.values()), 0.0) < _SLOW_S:
                 return
@@ -236,7 +233,7 @@ class BufferingWorker(ThreadWorker):
         answered.add_done_callback(lambda future: self.method_queue.defer(self.finish_request, conn, future))
 
     def handle(self, conn: Connection) -> None:
-        """Parse the request and call the application. Touches nothing but this connection: it may run in a thread."""
+        """Parse the request and call the application. Touches only this connection, so it may run in a thread."""
         framing = conn.framing
         exchange = conn.sock = Exchange(bytes(conn.received[: framing.end]))
         del conn.received[: framing.end]
@@ -253,14 +250,14 @@ class BufferingWorker(ThreadWorker):
             if self.handle_request(request, conn) and not framing.is_last and parser.finish_body():
                 conn.will_last = exchange.is_used_up() and not parser.unreader.take_buffered()
         except (NoMoreData, StopIteration):
-            pass  # the client has gone, or ended too soon to be told anything
-        except Exception as error:  # as gunicorn's workers do: what is malformed has its answer there
+            pass  # the client is gone, or closed too early to get an answer
+        except Exception as error:  # like gunicorn's workers: this answers malformed requests
             self.handle_error(request, exchange, conn.client, error)
         conn.unsent = memoryview(exchange.answer)
         conn.sock = None
 
     def finish_request(self, conn: Connection, fs: Future[None]) -> None:
-        """Go on with a connection whose request a thread has answered."""
+        """Continue with a connection after a thread has answered its request."""
         self._under_way.pop(conn, None)
         self._writing.pop(conn, None)
         if fs.cancelled() or fs.exception() is not None:
@@ -271,7 +268,7 @@ class BufferingWorker(ThreadWorker):
     # Sending
 
     def _send(self, conn: Connection) -> None:
-        """Send as much of the answer as the client takes; when it has all, go on with its next request."""
+        """Send as much of the answer as the client takes. When all is sent, continue with its next request."""
         while conn.unsent:
             sent = self._send_now(conn, conn.unsent)
             if sent is None:
@@ -289,7 +286,7 @@ class BufferingWorker(ThreadWorker):
             self._go_on(conn)
 
     def _send_now(self, conn: Connection, data: bytes | memoryview) -> int | None:
-        """How many bytes were taken; None when the connection is lost, and has been closed."""
+        """Send what fits now. Returns the number of bytes, or None if the connection was lost and is closed."""
         try:
             return conn.socket.send(data)
         except BlockingIOError:
@@ -299,7 +296,7 @@ class BufferingWorker(ThreadWorker):
             return None
 
     def _leave(self, conn: Connection) -> None:
-        """Say that nothing more comes, and let the client take the answer before the connection is closed."""
+        """Stop sending, and let the client read the answer before the connection is closed."""
         try:
             conn.socket.shutdown(socket.SHUT_WR)
         except OSError:
@@ -329,7 +326,7 @@ class BufferingWorker(ThreadWorker):
     # Waiting
 
     def _wait(self, conn: Connection, state: State, events: int) -> None:
-        """Put the connection into a state, whose deadline begins now."""
+        """Put the connection into a state, and start the deadline of that state."""
         self._stop_waiting(conn)
         conn.state = state
         conn.since = time.monotonic()
@@ -386,7 +383,7 @@ class BufferingWorker(ThreadWorker):
         self._send(conn)
 
     def _make_room(self) -> None:
-        """Close the connection that has got nowhere for the longest time."""
+        """Close the connection that has made no progress for the longest time."""
         oldest = [next(iter(waiting)) for waiting in self._waiting.values() if waiting]
         if not oldest:
             return

@@ -1,1 +1,1 @@
-"""Where state lives: one interface, one SQL implementation, two engines."""
+"""Stores all state: one interface, one SQL implementation, two database engines."""

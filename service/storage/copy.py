@@ -1,11 +1,11 @@
-"""A database copied into another one, of either kind: every table, every column, whatever they are.
+"""Copies a database into another one, of either kind: every table and every column.
 
-Owns: the order, how a copy goes on that was interrupted, and how it is verified.
+Owns: the order, how an interrupted copy continues, and how it is verified.
 Never touches: what a record means.
 
-Rows are copied in the order of their keys and committed in batches, so that as many as are there already are the
-first ones of the source. Until all is verified the table of revisions says that the target is a copy under way, and
-no version of the service works on it.
+Rows are copied in the order of their keys and committed in batches, so that the rows in the target are always the
+first rows of the source. Until all rows are verified, the table of revisions marks the target as an unfinished copy,
+and no version of the service runs on it.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ Row = tuple[Any, ...]
 
 
 class CopyRefused(Exception):
-    """The copy cannot begin, or what came of it is not what was to be copied."""
+    """The copy cannot start, or the result differs from the source."""
 
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """A table, as both databases have it: how many records, and the sum of their SHA-256 in hex."""
+    """A copied table: the number of records, and the sum of their SHA-256 in hex."""
 
     table: str
     records: int
@@ -48,19 +48,19 @@ class Copied:
 
 
 def copy_store(source: SqlStore, target: SqlStore, told: Callable[[str, int], None]) -> list[Copied]:
-    """Copy all of one database into another, an empty one, or go on where that was interrupted.
+    """Copy a whole database into an empty one, or continue an interrupted copy.
 
     Args:
-        source: what is copied; nothing may change it meanwhile.
-        target: where to; made and migrated where it is not there yet.
-        told: called with the name of a table and how many of its records are there, after each batch.
+        source: the database to copy. It must not change during the copy.
+        target: the database to copy into. It is created and migrated if needed.
+        told: called after each batch, with the name of a table and how many of its records are copied.
 
     Returns:
-        What both have, a table each.
+        The copied tables.
 
     Raises:
-        CopyRefused: when the source's schema is not this version's, the target is not empty, or they differ in the end.
-        StoreUnavailable: when one of them cannot be asked.
+        CopyRefused: if the source has another schema version, the target is not empty, or the result differs.
+        StoreUnavailable: if one of them is unavailable.
     """
     if (state := source.schema_state()) != "current":
         raise CopyRefused(f"The schema of the source is {state}; run pylon-oidc migrate on it first.")
@@ -69,7 +69,7 @@ def copy_store(source: SqlStore, target: SqlStore, told: Callable[[str, int], No
     with _snapshot(source) as read, _open(target) as write:
         for table in tables:
             _copy_table(source, target, read, write, table, told)
-    # In new snapshots: what changed in the source meanwhile is seen.
+    # In new snapshots, which show changes in the source since the copy began.
     with _snapshot(source) as read, _snapshot(target) as copied:
         done = [_verified(source, target, read, copied, table) for table in tables]
     with _open(target) as write:
@@ -78,7 +78,7 @@ def copy_store(source: SqlStore, target: SqlStore, told: Callable[[str, int], No
 
 
 def _begin(target: SqlStore) -> None:
-    """See to it that the target is an empty database, or this very copy, begun before."""
+    """Make sure that the target is an empty database, or an earlier start of this copy."""
     state = target.schema_state() if target.exists() else "behind"
     if state == "behind":
         if target.exists() and target.has_tables():
@@ -133,14 +133,14 @@ def _summed(store: SqlStore, connection: Any, table: Table) -> Copied:
 
 
 def _plain(value: Any) -> Any:
-    """A value as both kinds of database have it: bytes as hex, truth values as numbers."""
+    """A value in a form that both kinds of database share: bytes as hex, booleans as numbers."""
     if isinstance(value, bytes):
         return value.hex()
     return int(value) if isinstance(value, bool) else value
 
 
 def _pages(store: SqlStore, connection: Any, table: Table, *, skip: int = 0) -> Iterator[Sequence[Row]]:
-    """The rows of a table in the order of its key, a batch at a time."""
+    """The rows of a table in the order of its key, in batches."""
     (key,) = table.primary_key.columns
     place = list(table.columns).index(key)
     sql = store.compiled(_page(table))
@@ -163,7 +163,7 @@ def _count(store: SqlStore, connection: Any, table: Table) -> int:
 
 @contextlib.contextmanager
 def _open(store: SqlStore) -> Iterator[Any]:
-    """A connection that waits as long as a statement takes."""
+    """A connection without a time limit for statements."""
     try:
         with contextlib.closing(store.database.connect_patiently()) as connection:
             yield connection
@@ -175,7 +175,7 @@ def _open(store: SqlStore) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _snapshot(store: SqlStore) -> Iterator[Any]:
-    """A connection that sees one moment."""
+    """A connection that reads one snapshot."""
     with _open(store) as connection:
         connection.execute(store.database.begin_snapshot)
         yield connection

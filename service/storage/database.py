@@ -1,4 +1,4 @@
-"""What a database is, for the store: where SQLite and PostgreSQL differ."""
+"""The interface of a database: everything in which SQLite and PostgreSQL differ."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from service.storage.sweeping import Sweepable
 class Database(Driver, Sweepable, Protocol):
     """What differs between the databases."""
 
-    #: The statement that begins a transaction that sees one moment, and writes nothing.
+    #: The statement that starts a read-only transaction on one snapshot.
     begin_snapshot: str
 
     def exists(self) -> bool:
-        """Whether there is something to connect to, as far as that is known here."""
+        """Whether there is a database to connect to, as far as that is known here."""
         ...
 
     def connect_patiently(self) -> Any:
-        """As `connect`, without a time in which an answer has to come."""
+        """Like `connect`, without a time limit for answers."""
         ...
 
     def insert_rows(self, connection: Any, schema: str, table: Table, rows: Sequence[Sequence[Any]]) -> None:
-        """Insert many rows, with every column of the table in its order."""
+        """Insert many rows, with all columns of the table in its order."""
         ...
 
     def find_schema(self, run: Run, known: str | None) -> str | None:
-        """The schema that holds the tables; empty where there is but one, None while they are nowhere.
+        """The schema of the tables; empty if the database has only one, None if there are no tables.
 
         Args:
-            run: asks the database.
-            known: where they were before; of several it is the first that is looked at.
+            run: runs a statement.
+            known: the schema where they were before, which is tried first.
         """
         ...
 
@@ -45,21 +45,21 @@ class Database(Driver, Sweepable, Protocol):
         """See `storage.interface.Store.write_refusal`."""
         ...
 
-    #: For what is written.
+    #: Room for writes.
     room: Room
 
     def check_revocable(self, connections: KeptConnections) -> None:
-        """See `Store.check_revocable`; nothing that takes time."""
+        """See `Store.check_revocable`. It must take no time."""
         ...
 
     def engine(self) -> Engine:
-        """A new engine, which keeps no connection and writes parameters by name."""
+        """A new engine without a connection pool, with named parameters."""
         ...
 
     def migration_lock(self) -> contextlib.AbstractContextManager[None]:
-        """Held around a migration, besides `lock_schema`."""
+        """Held during a migration, in addition to `lock_schema`."""
         ...
 
     def lock_schema(self, connection: Connection) -> None:
-        """Wait, in the migration's transaction, until no other process migrates; then work where the tables are."""
+        """Wait, in the migration's transaction, until no other process migrates. Then use the schema of the tables."""
         ...

@@ -1,9 +1,9 @@
-"""What the rest of the program may ask of the store: thirteen verbs over frozen records.
+"""The interface of the store: thirteen verbs over frozen records.
 
-A record has one shape whatever its kind: an id, the subject that it is about, the grant, the session and the client that
-it hangs on, when it ends, its version, and a body. What is given out (a token) never reaches the store, only its hash does.
+All kinds of records have the same shape: an id, the subject, the grant, session and client that the record depends on,
+when it ends, its version, and a body. The store never gets a token itself, only its hash.
 
-Atomicity is the store's promise, and it stands in each verb's docstring: the callers hold no locks.
+The store guarantees atomicity, as each verb's docstring says. Callers hold no locks.
 """
 
 from __future__ import annotations
@@ -13,39 +13,39 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final, Literal, Protocol
 
-#: `expires_at` of what does not end: Unix s that no clock will show.
+#: `expires_at` of a record that never ends: Unix s that no clock will reach.
 NEVER: Final = 1 << 53
 
 
 class Kind(StrEnum):
-    """What a record is. One table each."""
+    """The kinds of records. Each has its own table."""
 
     #: A signed-in user on one device; id: hash of the session token; session: its `sid`.
     SESSION = "session"
-    #: A browser that signed in here through the app's backend; id: hash of the provider's own cookie.
+    #: A browser that is signed in through the app's backend; id: hash of the provider's own cookie.
     PROVIDER_SESSION = "provider_session"
-    #: What was seen once and must not be again (a trusted-mint MAC); id: its hash.
+    #: A value that must not be used twice (the MAC of a trusted mint); id: its hash.
     REPLAY_MARKER = "replay_marker"
     #: The last known claims, roles and tenant of a user; id: hash of the user id; never ends.
     USER = "user_record"
-    #: A client that was registered here; id: hash of the client id; never ends.
+    #: A registered client; id: hash of the client id; never ends.
     CLIENT = "client"
-    #: What waits for a browser to come back: a request to sign in or out, a form; subject: from which address it was begun.
+    #: An interaction that waits for the browser: to sign in or out, or for a form; subject: the address that started it.
     INTERACTION = "interaction"
-    #: How an interaction goes on, once; id: hash of the verifier; grant: the interaction.
+    #: The outcome of an interaction, used once; id: hash of the verifier; grant: the interaction.
     VERIFIER = "verifier"
-    #: What a user allowed a client and wants remembered; id: hash of user, client and issuer.
+    #: A consent that the user wants remembered; id: hash of user, client and issuer.
     CONSENT = "consent"
-    #: What a user lets a client do, with its code and its tokens; id: its own, which is no secret.
+    #: What a user lets a client do, with its code and tokens; id: its own, which is not secret.
     GRANT = "oauth_grant"
-    #: To which client a session has signed its user in; id: hash of both. It ends with the session, not with the grant.
+    #: A client that a session has signed its user in to; id: hash of both. It ends with the session, not with the grant.
     VISIT = "visit"
-    #: The ring of signing keys, one document whose id says its version; and the id of this database. Neither ends.
+    #: The ring of signing keys, one document whose id contains its version; and the id of this database. Neither ends.
     KEY_RING = "key_ring"
 
 
-#: What falls with what, in the order in which it goes: first what others stand on, so that nothing is stored behind it.
-#: Of the grants that a session began, those of offline access stay, without their access tokens.
+#: Which records end together, in the order of removal: first those that others depend on, so that none are added later.
+#: Grants with offline access outlive their session, but lose their access tokens.
 FALLS_WITH_SESSION: Final = (Kind.SESSION, Kind.PROVIDER_SESSION, Kind.VISIT, Kind.GRANT)
 FALLS_WITH_USER: Final = (*FALLS_WITH_SESSION, Kind.CONSENT)
 FALLS_WITH_CLIENT: Final = (Kind.GRANT, Kind.CONSENT, Kind.VISIT)
@@ -56,18 +56,18 @@ class Record:
     """One row.
 
     Attributes:
-        kind: which table it lives in.
-        id_hash: SHA-256, in hex, of the handle that finds it; of a grant its id as it is.
-        expires_at: Unix s; from then on no verb but `delete_expired` sees it.
+        kind: its table.
+        id_hash: SHA-256, in hex, of the handle that finds it; for a grant its plain id.
+        expires_at: Unix s; from then on only `delete_expired` sees it.
         subject: the user id that it is about.
-        grant_id: the grant that it hangs on, and falls with.
-        session_id: the `sid` of the session that it hangs on, and falls with.
-        body: whatever else its kind needs; JSON.
-        client_id: the client that it hangs on, and falls with.
-        version: the store counts it up at every change. What may be removed and then stored again under the same id
-            begins at a random one, so that nobody takes the new record for the old one.
-        outlives_session: of a grant: whether it stays when its session ends.
-        tokens: of a grant: its access tokens, 32 bytes each; what they say is for `service.records.grants`.
+        grant_id: the grant that it depends on; it is removed with the grant.
+        session_id: the `sid` of the session that it depends on; it is removed with the session.
+        body: everything else that its kind needs; JSON.
+        client_id: the client that it depends on; it is removed with the client.
+        version: the store increments it at every change. If a record may be removed and stored again under the same id,
+            it starts at a random version, so that the new record is never mistaken for the old one.
+        outlives_session: for a grant: whether it stays when its session ends.
+        tokens: for a grant: its access tokens, 32 bytes each, in the format of `service.records.grants`.
     """
 
     kind: Kind
@@ -85,18 +85,18 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
-    """The live records of a kind that fit everything that is said of them.
+    """Selects the live records of a kind that have all the given values.
 
     Attributes:
-        kind: which table they live in.
-        id_hash: of that id.
-        subject: about whom.
-        grant_id: of which grant.
-        session_id: of which session. A session keeps its `sid` when it is refreshed, its id it does not.
-        client_id: of which client.
-        version: in which version.
-        keep_session_id: not those of this session.
-        outlives_session: those grants that stay when their session ends, or those that do not.
+        kind: their table.
+        id_hash: their id.
+        subject: their user id.
+        grant_id: their grant.
+        session_id: their session. A refreshed session keeps its `sid`, but not its id.
+        client_id: their client.
+        version: their version.
+        keep_session_id: a session whose records are left out.
+        outlives_session: only grants that outlive their session, or only those that do not.
     """
 
     kind: Kind
@@ -110,10 +110,10 @@ class Fitting:
     outlives_session: bool | None = None
 
     def said(self) -> dict[str, str | int]:
-        """What is said of them: values by name.
+        """The given values, by name.
 
         Raises:
-            ValueError: when nothing is, or only what leaves some out: that would be all.
+            ValueError: if there are none, or only values that leave records out: that would select everything.
         """
         said = {name: value for name in _SAID if (value := getattr(self, name)) is not None}
         if not said.keys() - _LEAVING_OUT:
@@ -124,8 +124,8 @@ class Fitting:
 _SAID: Final = tuple(item.name for item in fields(Fitting) if item.name != "kind")
 _LEAVING_OUT: Final = {"keep_session_id", "outlives_session"}
 
-#: What a record becomes, decided from what it is; None leaves it as it is. It is called again when somebody else was
-#: faster, so that it does nothing but decide. Kind and id stay.
+#: Decides the new version of a record; None leaves it as it is. It is called again if another writer was faster, so it
+#: must have no side effects. Kind and id do not change.
 Decide = Callable[[Record], Record | None]
 #: See `Store.migrate`.
 RingOfBefore = Callable[[Sequence[Record]], tuple[str, Record] | None]
@@ -133,13 +133,13 @@ RingOfBefore = Callable[[Sequence[Record]], tuple[str, Record] | None]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change of one record, which is part of a larger transaction.
+    """A change of one record, as part of a larger transaction.
 
     Attributes:
-        kind: which table it lives in.
+        kind: its table.
         id_hash: its id.
-        decide: what it becomes.
-        new: what `decide` is given where there is no live record of that id; None: then there is nothing to change.
+        decide: returns its new version.
+        new: passed to `decide` if there is no live record of that id; None: nothing is changed then.
     """
 
     kind: Kind
@@ -149,10 +149,10 @@ class Change:
 
 
 class StoreUnavailable(Exception):
-    """The database cannot be asked now. The caller may try again later; nothing of the call was kept.
+    """The database is unavailable. The caller may try again later; nothing was stored.
 
     Attributes:
-        reason: why, in the words of the database or its driver: one line, without secrets.
+        reason: the message of the database or its driver, on one line, without secrets.
     """
 
     def __init__(self, reason: str = "") -> None:
@@ -161,10 +161,10 @@ class StoreUnavailable(Exception):
 
 
 class StoreRefused(StoreUnavailable):
-    """Trying again does not help: the settings or the database have to be changed.
+    """The database refuses, and trying again does not help: the settings or the database must be changed.
 
     Attributes:
-        remedy: how.
+        remedy: what to change.
     """
 
     def __init__(self, reason: str, remedy: str) -> None:
@@ -173,18 +173,18 @@ class StoreRefused(StoreUnavailable):
 
 
 class Contended(StoreUnavailable):
-    """Others changed the same records each time that this caller tried to; nothing of the call was kept."""
+    """Other requests changed the same records at every attempt. Nothing was stored."""
 
     def __init__(self, reason: str = "others changed the same at the same time") -> None:
         super().__init__(reason)
 
 
 class NotStanding(Exception):
-    """What the records were to stand on is not there, or what was to be changed with them; nothing was kept."""
+    """A record that is required or was to be changed does not exist. Nothing was stored."""
 
 
 class Store(Protocol):
-    """The verbs. Each may raise `StoreUnavailable`; where something is changed, also its kind `Contended`. `now` is Unix s."""
+    """The verbs. Each may raise `StoreUnavailable`; those that write also its subclass `Contended`. `now` is Unix s."""
 
     def put(
         self,
@@ -194,29 +194,29 @@ class Store(Protocol):
         ending: bool = False,
         now: int,
     ) -> bool:
-        """Store new records, and change others with them: all of it or nothing, in one transaction.
+        """Store new records and change others: all of it or nothing, in one transaction.
 
-        Of any number of callers that put the same id, one succeeds.
+        If several callers put the same id, exactly one succeeds.
 
         Args:
-            records: what is new, in the order in which it is stored.
-            changes: what is changed with them; see `change`.
-            standing_on: what must be there for it, a record of each. Whoever removes that waits until this is stored,
-                and then finds it, or was first.
-            ending: whether it serves to end something: a sign-out that waits for its answer. On a full disk it may then
-                take room that is kept for that.
+            records: the new records, in the order in which they are stored.
+            changes: the changes to make with them; see `change`.
+            standing_on: records that must exist, one for each. A caller that removes one of them either was first, or
+                waits until this is stored and then finds it.
+            ending: whether this serves to end something, such as a sign-out that waits for its answer. On a full disk
+                it may then use the reserve.
             now: Unix s.
 
         Returns:
-            False when an id is there already, even one that has ended and is not swept yet.
+            False if an id already exists, even one that has ended and is not swept yet.
 
         Raises:
-            NotStanding: when a record of `standing_on` is not there, or one of `changes`, or its `decide` leaves it.
+            NotStanding: if a record of `standing_on` or `changes` does not exist, or its `decide` leaves it as it is.
         """
         ...
 
     def get(self, kind: Kind, id_hash: str, *, now: int) -> Record | None:
-        """The live record of that id. One statement."""
+        """Return the live record of that id. This is one statement."""
         ...
 
     def take(
@@ -231,28 +231,28 @@ class Store(Protocol):
         version: int | None = None,
         now: int,
     ) -> Record | None:
-        """Remove the live record of that id and return it; of any number of callers one gets it.
+        """Remove the live record of that id and return it. If several callers take it, exactly one gets it.
 
-        The one who gets it removes what falls with it, stores `put` and makes `changes` in the same transaction, as
-        `Store.put` does. With `version`, nobody gets it who read another one.
+        The same transaction removes the records that depend on it, stores `put` and makes `changes`, as `Store.put`
+        does. With `version`, only a caller that has read that version gets it.
 
         Raises:
-            NotStanding: as for `put`; then the record is still there.
+            NotStanding: as for `put`. The record is then still there.
         """
         ...
 
     def swap(self, record: Record, *, ending: bool = False, now: int) -> bool:
-        """Store a changed record where it still is as it was read: live, and of the version that `record` has.
+        """Store a changed record, if it is still as it was read: live, and with the version that `record` has.
 
-        One statement, which is its own transaction. What others find it by (subject, session, client) does not change.
+        This is one statement and its own transaction. The indexed columns (subject, session, client) do not change.
 
         Args:
-            record: as it is from now on, with the version that it was read at.
-            ending: whether it takes something away. On a full disk it may then take room that is kept for that.
+            record: the new values, with the version that was read.
+            ending: whether it removes something. On a full disk it may then use the reserve.
             now: Unix s.
 
         Returns:
-            False when it is gone, or somebody else was faster.
+            False if the record is gone, or another caller was faster.
         """
         ...
 
@@ -266,114 +266,114 @@ class Store(Protocol):
         standing_on: Sequence[Fitting] = (),
         now: int,
     ) -> Record | None:
-        """Change the live record of that id, so that no change of anybody else is lost.
+        """Change the live record of that id, without losing changes by others.
 
-        It is read, decided, and stored where its version is still the one that was read, in one statement; who loses
-        reads and decides again.
+        The record is read, decided, and stored in one statement if its version is still the one that was read. A caller
+        that loses reads and decides again.
 
         Args:
-            kind: of which kind.
+            kind: its kind.
             id_hash: its id.
-            decide: what it becomes; see `Decide`. What it raises is raised, and nothing was changed.
-            new: what `decide` is given where there is no live record of that id; it is stored then.
+            decide: returns the new record; see `Decide`. If it raises, nothing is changed.
+            new: passed to `decide` if there is no live record of that id, and stored then.
             standing_on: as for `put`.
             now: Unix s.
 
         Returns:
-            The record as it is now; None where there is none, or `decide` leaves it.
+            The record as it is now; None if there is none, or `decide` leaves it as it is.
 
         Raises:
-            NotStanding: when a record of `standing_on` is not there.
-            Contended: when it lost each time.
+            NotStanding: if a record of `standing_on` does not exist.
+            Contended: if every attempt lost.
         """
         ...
 
     def replace(self, kind: Kind, id_hash: str, successor: Record, *, now: int) -> bool:
-        """Put `successor` in the place of the live record of that id, in one statement.
+        """Replace the live record of that id with `successor`, in one statement.
 
-        Of any number of callers that replace the same id, one succeeds; from then on only the successor's id
-        finds the record.
+        If several callers replace the same id, exactly one succeeds. From then on only the successor's id finds the
+        record.
 
         Returns:
-            False when there is no live record of that id.
+            False if there is no live record of that id.
         """
         ...
 
     def list(
         self, kind: Kind, *, subject: str | None = None, session_id: str | None = None, now: int
     ) -> list[Record]:
-        """The live records about a subject, of a session, or all; the one that ends last first."""
+        """List the live records of a subject, of a session, or all of them. The one that ends last comes first."""
         ...
 
     def delete(self, *fitting: Fitting, without_tokens: Sequence[Fitting] = (), now: int) -> int:
-        """Remove the live records that fit, and the access tokens of grants that stay: one transaction.
+        """Remove the live records that fit, and the access tokens of grants that stay, in one transaction.
 
         Args:
-            fitting: what goes, in this order: first what others stand on, so that nothing is stored behind it.
-            without_tokens: which grants stay, but lose their access tokens.
+            fitting: what to remove, in this order: first the records that others depend on, so that none are added later.
+            without_tokens: grants that stay, but lose their access tokens.
             now: Unix s.
 
         Returns:
-            How many there were that fit the first.
+            How many records fitted the first.
 
         Raises:
-            ValueError: when nothing is said of one of them: that would be all.
+            ValueError: if one of them has no values: it would select everything.
         """
         ...
 
     def delete_expired(self, *, now: int, limit: int) -> int:
-        """Remove up to `limit` records of each kind that have ended; how many it were."""
+        """Remove up to `limit` records of each kind that have ended. Returns how many."""
         ...
 
     def trim(self, kind: Kind, *, most_of_one: int, most: int) -> int:
-        """Keep a kind small: where it has too many records, those of the subject that has the most go, the oldest first.
+        """Limit the records of a kind. If there are too many, the oldest ones of the subject with the most are removed.
 
-        What has ended counts as long as it is there. Up to a sixteenth of the bound goes besides, so that the next look
-        finds nothing to do; and nothing waits for the whole of it: it is several transactions.
+        Records that have ended count until they are removed. Up to a sixteenth of the limit is removed in addition, so
+        that the next call has nothing to do. It runs in several transactions, so that others do not wait for all of it.
 
         Args:
-            kind: which; its records end in the order in which they were put.
-            most_of_one: how many may be about one subject; the empty subject, which is nobody, is not asked.
-            most: how many there may be in all.
+            kind: a kind whose records end in the order in which they were put.
+            most_of_one: the limit for one subject. It does not apply to the empty subject.
+            most: the limit for all.
 
         Returns:
-            How many went.
+            How many were removed.
         """
         ...
 
     def check_revocable(self) -> None:
-        """Refuse, where what is given out now could not be taken back: a disk without room, a server that only reads.
+        """Refuse if a token that is issued now could not be revoked: the disk is full, or the server is read-only.
 
-        Asked after the read that the answer stands on, it costs no statement.
+        Called after the read that the answer is based on, it needs no statement.
 
         Raises:
-            StoreUnavailable: then nothing may be given out.
+            StoreUnavailable: no token may be issued then.
         """
         ...
 
     def migrate(self, ring_of_before: RingOfBefore | None = None) -> None:
-        """Bring the schema up to date. Any number of processes may call it at once: one does it, all wait.
+        """Bring the schema up to date. Several processes may call it at once: one migrates, and the others wait.
 
         Args:
-            ring_of_before: given the records of the ring of keys where the schema is really of before revision 0005,
-                says which of them is replaced by what; in the transaction of the migration, or not at all.
+            ring_of_before: called with the records of the key ring if the schema is older than revision 0005. Returns
+                which of them to replace with what, in the transaction of the migration.
         """
         ...
 
     def schema_state(self) -> Literal["current", "behind", "ahead", "copying"]:
-        """Whether the schema is the one that this version works on; also the store's ping.
+        """Compare the schema with the one that this version needs. This is also the store's ping.
 
-        `ahead`: a newer version has migrated already, as in the middle of a rolling deployment. `copying`: a copy into
-        it is not finished.
+        `ahead`: a newer version has already migrated, for example during a rolling deployment. `copying`: a copy into
+        this database is not finished.
         """
         ...
 
     def write_refusal(self) -> StoreUnavailable | None:
-        """Why a write would be refused now, as far as that can be seen without one; None where it would not."""
+        """Why a write would be refused now, as far as that can be seen without writing; None if it would not."""
         ...
 
     def close(self) -> None:
-        """Let go of every connection, and end what works beside the requests; the next verb begins both again.
+        """Close every connection, and stop background work. The next verb starts both again.
 
         Called before a fork.
         """

@@ -1,9 +1,9 @@
-"""One connection a thread, kept: the one way in which the store runs a statement.
+"""Keeps one connection for each thread. The store runs all statements through it.
 
-Owns: when a connection is opened, when it is given up, what an error of the driver means.
-Never touches: what the statements say.
+Owns: when a connection is opened and closed, and what an error of the driver means.
+Never touches: the content of statements.
 
-No connection is opened before it is needed, so none crosses a fork.
+A connection is opened only when it is needed, so none is shared across a fork.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from typing import Any, Final, ParamSpec, Protocol, TypeVar
 from service.storage.interface import Contended, StoreUnavailable
 
 Rows = list[tuple[Any, ...]]
-#: Runs a statement with the values that it names; the rows that it returns.
+#: Runs a statement with named values, and returns its rows.
 Run = Callable[[str, Mapping[str, Any]], Rows]
-#: How often a statement or a transaction is tried that gave way to others, and how long it then waits the first time, in s.
+#: How often a statement or transaction that lost is tried, and how long it waits before the second attempt, in s.
 ATTEMPTS: Final = 6
 _WAIT_S: Final = 0.005
-#: When a write has waited in vain for as long as one may, the next ones wait for this long, in s: so that all who came
-#: meanwhile are told soon. It ends with the first that gets through, or after a while, when one may wait long again.
+#: After a write has waited in vain for the whole limit, the next ones wait only this long, in s, so that all waiting
+#: requests get an answer soon. The normal limit applies again after the first success, or after a while.
 _HURRIED_S: Final = 0.25
 _HURRY_FOR_S: Final = 5.0
-#: A wait for one's turn that is not taken off the wait for the database.
+#: A wait for the turn this short is not subtracted from the wait for the database.
 _UNNOTICED_S: Final = 0.05
 
 _Given = ParamSpec("_Given")
@@ -37,58 +37,58 @@ _Result = TypeVar("_Result")
 class Driver(Protocol):
     """What differs between the drivers."""
 
-    #: The statement that begins a transaction that will write.
+    #: The statement that starts a transaction that will write.
     begin: str
-    #: How long a write may wait for others, in s: for its turn and for the database's lock, together.
+    #: How long a write may wait for others, in s: for its turn and for the database's lock together.
     patience_s: float
 
     @property
     def conflict(self) -> type[Exception]:
-        """What the driver raises for a row whose id is there already."""
+        """The driver's exception for a row whose id already exists."""
         ...
 
     def connect(self) -> Any:
-        """A new DBAPI connection in autocommit mode, whose statements name their values."""
+        """Open a DBAPI connection in autocommit mode, with named parameters."""
         ...
 
     def is_stale(self, connection: Any) -> bool:
-        """Whether the connection no longer leads to the database."""
+        """Whether the connection no longer reaches the database."""
         ...
 
     def turn(self, within_s: float) -> contextlib.AbstractContextManager[object]:
-        """Around what is written, where one writes at a time: the writers queue, for that long at most."""
+        """Held during a write, if only one may write at a time. Writers queue for at most that long."""
         ...
 
     def set_patience(self, connection: Any, patience_s: float) -> None:
-        """Let the statements of the connection wait for others for so long."""
+        """Set how long the statements of the connection may wait for others."""
         ...
 
     def waited_in_vain(self, error: BaseException | None) -> bool:
-        """Whether the driver's error says that others have been writing for all that time."""
+        """Whether the driver's error means that others were writing during the whole wait."""
         ...
 
     def outage(self, error: BaseException) -> StoreUnavailable | None:
-        """What to raise for a driver's error that says that the database cannot be asked; None for every other one."""
+        """The exception for a driver's error that means that the database is unavailable; None for other errors."""
         ...
 
     def gave_way(self, error: BaseException) -> bool:
-        """Whether the driver's error says that this lost against another transaction: nothing of it was kept."""
+        """Whether the driver's error means that this transaction lost against another one and was rolled back."""
         ...
 
 
 class Conflict(Exception):
-    """A record of that id is there already; nothing of the transaction was kept."""
+    """A record of that id already exists. The transaction was rolled back."""
 
 
 class GaveWay(Contended):
-    """The transaction lost against another one. Nothing of it was kept: it may be run again."""
+    """The transaction lost against another one and was rolled back. It may run again."""
 
 
 def tried_again(verb: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
-    """Run a verb of transactions again when one of them gave way, a few times.
+    """Run a verb again, a few times, if one of its transactions lost against another.
 
     Raises:
-        StoreUnavailable: when it always did.
+        StoreUnavailable: if all attempts lost.
     """
 
     @functools.wraps(verb)
@@ -117,18 +117,18 @@ class KeptConnections:
         """Run one statement that changes nothing.
 
         Raises:
-            StoreUnavailable: when the database cannot be asked.
+            StoreUnavailable: if the database is unavailable.
         """
         return self._begun(sql, values)[1]
 
     @tried_again
     def write(self, sql: str, values: Mapping[str, Any]) -> int:
-        """Run one statement that changes something, in a transaction of its own; how many rows it changed.
+        """Run one statement that changes something, in its own transaction. Returns how many rows it changed.
 
-        It is run once: where its answer is lost, nobody knows whether it was done.
+        It runs only once: if its answer is lost, it is unknown whether it was done.
 
         Raises:
-            StoreUnavailable: when the database cannot be asked.
+            StoreUnavailable: if the database is unavailable.
         """
         with self._in_turn() as patience_s:
             try:
@@ -144,12 +144,12 @@ class KeptConnections:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Run]:
-        """All statements of a block, or none: it is committed at its end, and undone by any exception.
+        """Run all statements of a block, or none. It is committed at the end, and rolled back by any exception.
 
         Raises:
-            StoreUnavailable: when the database cannot be asked, or others write for too long; `GaveWay` when the block
-                may be run again.
-            Conflict: when an id was taken.
+            StoreUnavailable: if the database is unavailable, or others write for too long; `GaveWay` if the block may
+                run again.
+            Conflict: if an id already exists.
         """
         with self._in_turn() as patience_s:
             connection, _ = self._begun(self._driver.begin, {}, patience_s)
@@ -170,7 +170,7 @@ class KeptConnections:
 
     @contextlib.contextmanager
     def _in_turn(self) -> Iterator[float | None]:
-        """Around what is written: how long it may still wait for others, in s; None: as long as its connection does."""
+        """Held during a write. Yields how long it may still wait for others, in s; None for the connection's own limit."""
         full_s, began = self._driver.patience_s, time.monotonic()
         is_hurried = began < self._hurry_until
         patience_s = _HURRIED_S if is_hurried else full_s
@@ -189,31 +189,31 @@ class KeptConnections:
             self._hurry_until = 0.0
 
     def close(self) -> None:
-        """Let go of this thread's connection; other threads let go of theirs when they next need one."""
+        """Close this thread's connection. Other threads close theirs when they next need one."""
         self._generation += 1
         self._drop()
 
     def current(self) -> Any:
-        """The connection of this thread, None where it has none; to be asked what costs no statement."""
+        """The connection of this thread, or None, for questions that need no statement."""
         return getattr(self._kept, "connection", None)
 
     def let_go(self) -> None:
-        """Let go of this thread's connection alone."""
+        """Close only this thread's connection."""
         self._drop()
 
     def _begun(
         self, sql: str, values: Mapping[str, Any], patience_s: float | None = None
     ) -> tuple[Any, Rows]:
-        """Run a first statement: nothing went before it and it changes nothing, so that it may be run again."""
+        """Run a first statement. It follows nothing and changes nothing, so it may run again."""
         try:
             connection = self._connection(patience_s)
             try:
                 return connection, _rows(connection.execute(sql, values))
             except Exception as error:
-                if self._driver.gave_way(error):  # a statement of its own: there is nothing to roll back
+                if self._driver.gave_way(error):  # a single statement: there is nothing to roll back
                     raise GaveWay from error
                 self._drop()
-                # The connection may have died with the last database: a new one is tried, once. Nobody waits twice.
+                # The connection may have died with an earlier server: try a new one, once. Nobody waits twice.
                 is_lost = self._driver.outage(error) and self._driver.is_stale(connection)
                 if not is_lost or isinstance(error, TimeoutError):
                     raise
@@ -228,7 +228,7 @@ class KeptConnections:
             raise
 
     def _connection(self, patience_s: float | None = None) -> Any:
-        """The connection of this thread; its statements wait for others for so long. None: for as long as ever."""
+        """The connection of this thread. Its statements wait that long for others; None for the default."""
         kept = self._kept
         connection = getattr(kept, "connection", None)
         if connection is None or kept.generation != self._generation or self._driver.is_stale(connection):
@@ -248,11 +248,11 @@ class KeptConnections:
     def _roll_back(self, connection: Any) -> None:
         try:
             connection.execute("ROLLBACK")
-        except Exception:  # it is closed instead, and the database undoes what was not committed
+        except Exception:  # close it instead: the database rolls back what was not committed
             self._drop()
 
 
 def _rows(cursor: Any) -> Rows:
-    # All of them: a statement that returns rows is at its end when they were read, not before.
+    # Read all of them: a statement that returns rows only ends when they are read.
     rows: Rows = cursor.fetchall() if cursor.description else []
     return rows

@@ -27,7 +27,7 @@ _PREPARE_AFTER: Final = 2  # uses
 _MIGRATION_LOCK: Final = 0x70796C6F6E  # "pylon"
 _SECRET: Final = {"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"}
 
-#: What says that the database cannot be asked, not that the question was wrong.
+#: Errors that mean that the database is unavailable, not that the statement was wrong.
 _OUTAGES: Final = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
@@ -36,13 +36,13 @@ _OUTAGES: Final = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.DuplicateTable,
     psycopg.errors.InvalidSchemaName,
-    # Of statements that are kept prepared: a pooler has given the session to somebody else, or the schema has changed.
+    # Of prepared statements: a pooler has given the session to another client, or the schema has changed.
     psycopg.errors.InvalidSqlStatementName,
     psycopg.errors.DuplicatePreparedStatement,
     psycopg.errors.FeatureNotSupported,
 )
 
-#: The schemas that hold the tables: that which is known, those of the search path, others that the role may read.
+#: The schemas that have the tables: the known one, those of the search path, others that the role may read.
 _SCHEMAS: Final = """
 SELECT name, place FROM (
     SELECT n.nspname AS name, array_position(current_schemas(false), n.nspname) AS place,
@@ -54,7 +54,7 @@ SELECT name, place FROM (
 WHERE place IS NOT NULL OR (readable AND NOT %(by_path)s)
 ORDER BY name = %(known)s::text DESC NULLS LAST, place NULLS LAST, name
 """
-#: Whether it takes writes, and the rights that the role lacks.
+#: Whether the server accepts writes, and which rights the role lacks.
 _WRITES: Final = """
 SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', current_user, (
     SELECT string_agg(DISTINCT wanted, ', ') || ' in ' || min(c.relname) FROM pg_catalog.pg_class AS c
@@ -69,33 +69,33 @@ _NO_TURN: Final = contextlib.nullcontext()
 
 
 class TookTooLong(psycopg.OperationalError, TimeoutError):
-    """No answer within the time that one is waited for."""
+    """The database did not answer in time."""
 
 
 class _Connection(psycopg.Connection[Any]):
-    """A connection that does not wait for ever: a server that is frozen, or a lock that is never given back.
+    """A connection that never waits without limit, for example for a frozen server or a lock that is never released.
 
-    Only the client can tell: such a server heeds no `statement_timeout`, and its kernel goes on acknowledging.
-    A server that can still be told to end the statement is well; one that is silent about that too is not.
+    Only the client can notice: a frozen server ignores `statement_timeout`, and its kernel still acknowledges packets.
+    A server that can still cancel the statement is healthy. One that does not answer that either is not.
     """
 
     answer_within_s: float | None = None
     on_silence: Callable[[], None]
 
     def wait(self, gen: PQGen[_Result], interval: float = 0.1, timeout: float | None = None) -> _Result:
-        """Wait for an answer, but not for ever."""
+        """Wait for an answer, but not longer than the limit."""
         if timeout is not None:
             return super().wait(gen, interval, timeout)
         try:
             return super().wait(gen, interval, self.answer_within_s)
-        except psycopg.errors._WaitTimeout:  # how psycopg tells that `timeout` is over
+        except psycopg.errors._WaitTimeout:  # psycopg's way to say that `timeout` is over
             return self._ended(gen, interval)
 
     def _ended(self, gen: PQGen[_Result], interval: float) -> _Result:
-        """What becomes of a statement that is ended at the server: a lock that it waited for is no sign of an outage.
+        """Cancel a statement at the server. If it only waited for a lock, that is not an outage.
 
         Raises:
-            TookTooLong: but where its answer came at that very moment.
+            TookTooLong: unless its answer came at that very moment.
         """
         try:
             self.cancel_safe(timeout=_END_WITHIN_S)
@@ -103,9 +103,9 @@ class _Connection(psycopg.Connection[Any]):
         except psycopg.errors.QueryCanceled:
             raise TookTooLong("the database did not answer in time") from None
         except psycopg.OperationalError as error:
-            if error.sqlstate:  # it had an answer of its own
+            if error.sqlstate:  # the statement had its own error
                 raise
-            # Silence, even about that: a connection that owes an answer is of no more use.
+            # No answer to the cancellation either: the connection cannot be used any more.
             self.pgconn.finish()
             self.on_silence()
             raise TookTooLong("the database does not answer") from None
@@ -116,12 +116,12 @@ class PostgresDatabase:
 
     Args:
         url: libpq's form.
-        prepare: whether the server keeps statements prepared. They belong to a session of the server, and a
-            transaction pooler gives us another one.
-        answer_within_s: how long an answer is waited for, in s.
+        prepare: whether to use prepared statements. They belong to a session of the server, and a transaction pooler
+            may give us another session.
+        answer_within_s: how long to wait for an answer, in s.
     """
 
-    # What is relied on is said, whatever the role's default is; and within the transaction, where a pooler keeps it.
+    # Set what we rely on, whatever the role's default is; and within the transaction, so that a pooler keeps it.
     begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
     begin_snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     conflict = psycopg.IntegrityError
@@ -130,9 +130,7 @@ class PostgresDatabase:
         self._url = url
         options = conninfo_to_dict(url)
         self._role = str(options.get("user") or "this role")
-        self._by_path = "search_path" in str(
-            options.get("options")
-        )  # who says it in the URL means that one alone
+        self._by_path = "search_path" in str(options.get("options"))  # a value in the URL replaces ours
         self._secrets = [str(value) for name, value in options.items() if name in _SECRET]
         self._prepare_threshold = _PREPARE_AFTER if prepare else None
         self.patience_s = answer_within_s
@@ -156,8 +154,8 @@ class PostgresDatabase:
         return bool(connection.closed)
 
     def _connected(self) -> _Connection:
-        # A server that does not even refuse costs the whole timeout. For as long as an attempt took, or a wait for an
-        # answer, the next ones fail at once, so that at most half of a worker's time is spent on it and discovery still answers.
+        # A server that does not even refuse costs the whole timeout. After such a wait, attempts fail at once for the same
+        # time, so that a worker waits at most half of the time, and discovery is still answered.
         started = time.monotonic()
         if started < self._refused_until:
             raise psycopg.OperationalError("the database did not answer a moment ago")
@@ -189,7 +187,7 @@ class PostgresDatabase:
     def lock_schema(self, connection: Connection) -> None:
         """See `storage.database.Database.lock_schema`: an advisory lock that ends with the transaction.
 
-        Whoever migrates waits for the others, and for a table as long as that takes.
+        A migration waits for other migrations, and as long as needed for a table.
         """
         driver_connection: Any = connection.connection.driver_connection
         driver_connection.answer_within_s = None
@@ -254,7 +252,7 @@ class PostgresDatabase:
 
     @contextlib.contextmanager
     def sweeping_turn(self) -> Iterator[bool]:
-        """See `storage.sweeping.Sweepable.sweeping_turn`: rows that another one removes are passed over."""
+        """See `storage.sweeping.Sweepable.sweeping_turn`: rows that another sweep removes are skipped."""
         yield True
 
     def give_back(self, connections: KeptConnections, *, within_s: float) -> bool:
@@ -262,7 +260,7 @@ class PostgresDatabase:
         return False
 
     def check_revocable(self, connections: KeptConnections) -> None:
-        """See `storage.database.Database.check_revocable`: a server tells by itself that it only reads, from version 14 on."""
+        """See `storage.database.Database.check_revocable`: from version 14 on, a server reports that it is read-only."""
         connection = connections.current()
         if connection is None:
             return
@@ -271,7 +269,7 @@ class PostgresDatabase:
             raise StoreUnavailable("the server only reads: what is given out now could not be revoked")
 
     def turn(self, within_s: float) -> contextlib.AbstractContextManager[object]:
-        """See `storage.kept.Driver.turn`: any number write at a time."""
+        """See `storage.kept.Driver.turn`: any number of writers may write at the same time."""
         return _NO_TURN
 
     def set_patience(self, connection: Any, patience_s: float) -> None:
@@ -286,12 +284,12 @@ class PostgresDatabase:
         """See `storage.kept.Driver.outage`: also a server that is read-only, has no tables yet, or refuses rights."""
         if not isinstance(error, _OUTAGES):
             return None
-        # What a statement met is told without its details, which may hold what is stored.
+        # A failed statement is reported without its details, which may contain stored data.
         text = error.diag.message_primary if error.sqlstate else str(error)
         reason = postgres_reasons.one_line(text or type(error).__name__, self._secrets)
         remedy = postgres_reasons.remedy(error.sqlstate, reason, self._role)
         return StoreUnavailable(reason) if remedy is None else StoreRefused(reason, remedy)
 
     def gave_way(self, error: BaseException) -> bool:
-        """See `storage.kept.Driver.gave_way`: a deadlock, or what could not be serialized."""
+        """See `storage.kept.Driver.gave_way`: a deadlock, or a serialization failure."""
         return isinstance(error, (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected))

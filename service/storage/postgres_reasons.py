@@ -1,7 +1,8 @@
-"""Why a PostgreSQL cannot be asked: its own words on one line, and what to do where no retry can help.
+"""Explains why PostgreSQL is unavailable: its own message on one line, and what to do if a retry cannot help.
 
-The words are those of libpq and of English servers, PgBouncer included: neither says a code while it refuses to
-connect. What is not known here, as another language, is told as it is and counts as something that may pass.
+The patterns match the messages of libpq, of servers that speak English, and of PgBouncer, because a refused
+connection has no error code. An unknown message, for example in another language, is reported as it is, and counts
+as a temporary fault.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-#: What no retry can help against, and what can; the first that fits.
+#: Faults that no retry fixes, and what to do about them. The first match counts.
 _REMEDIES: Final = [
     (re.compile(pattern, re.IGNORECASE), remedy)
     for pattern, remedy in (
@@ -54,14 +55,14 @@ _REMEDIES: Final = [
 _POOLER: Final = "set PYLON_PREPARED_STATEMENTS=0, or let the pooler keep prepared statements"
 _OTHERS: Final = "give the service a database or a schema of its own"
 _REMEDIES_OF_STATEMENTS: Final = {"26000": _POOLER, "42P05": _POOLER, "42P07": _OTHERS}
-#: What psycopg puts before the words of each host that it tried, and before all.
+#: What psycopg writes before the message of each host that it tried, and before all of them.
 _ATTEMPT: Final = re.compile(r"- host: .*?, hostaddr: (?:None|'[^']*'): ")
 _NOISE: Final = re.compile(r"connection (?:failed|is bad): ")
 _HINTS: Final = ("Is the server running", "DETAIL:", "HINT:")
 
 
 def one_line(text: str, secrets: Iterable[str]) -> str:
-    """A message without line breaks, hints, and secrets; of several hosts what each of them said."""
+    """A message without line breaks, hints and secrets. With several hosts, it has the message of each."""
     _, _, attempts = text.partition("All failures were:")
     told: list[str] = []
     for line in (attempts or text).splitlines():
@@ -75,12 +76,12 @@ def one_line(text: str, secrets: Iterable[str]) -> str:
 
 
 def remedy(sqlstate: str | None, reason: str, role: str) -> str | None:
-    """What helps; None when it may pass by itself.
+    """What the operator can do; None if the fault may be temporary.
 
     Args:
-        sqlstate: the code of what a statement met; None for what refused the connection.
-        reason: as `one_line` tells it.
-        role: who asked.
+        sqlstate: the code of a failed statement; None for a refused connection.
+        reason: the message from `one_line`.
+        role: the database role of the service.
     """
     if sqlstate == "42501":
         return _rights(reason, role)
@@ -90,7 +91,7 @@ def remedy(sqlstate: str | None, reason: str, role: str) -> str | None:
 
 
 def _rights(reason: str, role: str) -> str:
-    """The right that a role lacks."""
+    """How to give the role the right that it lacks."""
     if "must be owner" in reason:
         return f"run pylon-oidc migrate as the role that owns the tables, not as {role}"
     if found := re.search(r'for schema "?([^"\s]+)', reason):

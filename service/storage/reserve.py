@@ -1,12 +1,12 @@
-"""Room on the disk of an SQLite file that is kept for taking away: a full disk must not keep anybody signed in.
+"""Keeps disk space in reserve for deletions and revocations, so that a full disk never keeps anyone signed in.
 
     plenty of room          everything is stored
-    less than 512 KiB free  nothing new is stored: no sign-in, no code, no refresh
-    the disk is full        what takes away (sign-out, lock-out, revocation) draws a portion of the reserve, and is stored
-    the reserve is used up  no token is given out any more either, for what is given out could not be taken back
+    less than 512 KiB free  no new records: no sign-in, no code, no refresh
+    the disk is full        sign-out, lock-out and revocation use a portion of the reserve, and are stored
+    the reserve is used up  no tokens are issued either, because they could not be revoked
 
-The reserve is a file of real blocks beside the database; a portion is drawn by cutting it off. It is filled up again
-as soon as there is room. The file system is looked at once a second at most.
+The reserve is a file of real blocks next to the database. Using a portion shortens the file. It is refilled as soon as
+there is room. The file system is checked once a second at most.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import structlog
 
 from service.storage.interface import StoreUnavailable
 
-#: What one who takes away draws at a time, in bytes: a lock-out of some dozen sessions. A larger one draws several.
+#: The size of a portion in bytes: enough to lock out a few dozen sessions. A larger lock-out uses several portions.
 PORTION: Final = 256 << 10
 PORTIONS: Final = 8
-#: Nothing new is stored when less is free, in bytes: the disk is then seldom filled up between two looks.
+#: If less is free, in bytes, no new records are stored. The disk then rarely fills up between two checks.
 LOW: Final = 512 << 10
-#: What a sign-out that has to wait for its answer, and the sweep, leave for what takes away at once, in portions.
+#: How many portions the sweep, and a sign-out that waits for an answer, leave for immediate deletions.
 HALF: Final = PORTIONS // 2
 _LOOK_EVERY_S: Final = 1.0
 
@@ -36,40 +36,40 @@ _log = structlog.get_logger("storage")
 
 
 class Room(Protocol):
-    """Whether there is room for what the store is asked to write."""
+    """Decides whether there is room for a write."""
 
     def keep(self) -> None:
-        """Keep a reserve from now on, here and in forks. A command does not; it may draw what a service keeps."""
+        """Keep a reserve from now on, in this process and its forks. Commands do not, but may use the service's reserve."""
         ...
 
     def is_short(self) -> bool:
-        """Whether nothing new was stored when it was last looked at."""
+        """Whether room was short at the last check."""
         ...
 
     def check_growth(self) -> None:
-        """Refuse to store more where room is short.
+        """Refuse to store more if room is short.
 
         Raises:
-            StoreUnavailable: when it is.
+            StoreUnavailable: if it is.
         """
         ...
 
     def was_refused(self, error: BaseException | None) -> None:
-        """Take note that the disk took no more: until the next look nothing new is stored."""
+        """Note that the disk is full: no new records are stored until the next check."""
         ...
 
     def draw(self, error: BaseException | None, *, leave: int) -> bool:
-        """Set a portion free for what failed by this error; False where that is not what it lacked, or nothing is left.
+        """Release a portion for a write that failed with this error. False if it failed for another reason, or none is left.
 
         Args:
-            error: what the driver said.
-            leave: how many portions are not for this one.
+            error: the driver's error.
+            leave: how many portions must be left for others.
         """
         ...
 
 
 class Unlimited:
-    """Room that is somebody else's to keep: that of a database server."""
+    """Room that we do not manage: a database server's."""
 
     def keep(self) -> None:
         """See `Room.keep`."""
@@ -90,7 +90,7 @@ class Unlimited:
 
 
 class Reserve:
-    """`Room` beside one SQLite file.
+    """`Room` next to one SQLite file.
 
     Args:
         database: its path.
@@ -119,10 +119,10 @@ class Reserve:
             raise StoreUnavailable("there is no room for more on the disk of the database")
 
     def check_giving_out(self) -> None:
-        """Refuse to give out what could not be taken back.
+        """Refuse to issue tokens that could not be revoked.
 
         Raises:
-            StoreUnavailable: when it could not.
+            StoreUnavailable: if there is no room left for that.
         """
         self._look_sometimes()
         if not self._may_give_out:
@@ -140,7 +140,7 @@ class Reserve:
             return False
         try:
             os.truncate(self._path, left)
-        except OSError:  # somebody else's file: then all of it
+        except OSError:  # another user's file: release all of it
             try:
                 os.unlink(self._path)  # noqa: PTH108 - as everywhere here
             except OSError:
@@ -168,7 +168,7 @@ class Reserve:
             tell(event, free_bytes=max(0, free), reserve_bytes=size, gives_out=self._may_give_out)
 
     def _filled(self, size: int, portions: int) -> int:
-        """Make it of so many portions, as far as it goes; its size then. Real blocks: what it holds cannot be compressed."""
+        """Grow the file to that many portions, as far as possible. Returns its size. Its random content cannot be compressed."""
         try:
             file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
@@ -179,17 +179,19 @@ class Reserve:
                 os.close(file)
         except OSError as error:
             if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-                return PORTION * portions  # no file may be made here: there is as much free, and that must do
+                return (
+                    PORTION * portions
+                )  # no file can be created here: that much is free, which has to be enough
         return self._size()
 
     def _size(self) -> int:
         try:
-            return os.stat(self._path).st_size  # noqa: PTH116 - as everywhere beside a request
+            return os.stat(self._path).st_size  # noqa: PTH116 - as everywhere next to a request
         except OSError:
             return 0
 
     def _free(self) -> int:
-        """Bytes that the file system has left for us; -1 where it takes nothing at all."""
+        """Bytes that are free for us on the file system; -1 if it accepts no writes."""
         try:
             status = os.statvfs(self._folder)
         except OSError:
@@ -200,7 +202,7 @@ class Reserve:
         code = getattr(error, "sqlite_errorcode", None)
         if code is None:
             return False
-        if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE}:  # the second where a quota is used up
+        if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE}:  # the second if a quota is used up
             return True
-        # The files beside the database could not be made or grow.
+        # The files next to the database could not be created or extended.
         return code & 0xFF in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN} and self._free() < PORTION

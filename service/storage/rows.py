@@ -11,14 +11,14 @@ from service.storage import statements
 from service.storage.interface import Kind, Record
 from service.storage.schema import TABLES
 
-#: A grant grows when it is used. Its row has that room from the beginning, in bytes of its body and access tokens: a row
-#: that grows out of its page makes SQLite move several.
+#: A grant grows when it is used. Its row has this size from the start, in bytes of its body and access tokens, because
+#: SQLite must move several rows when one outgrows its page.
 _GRANT_ROOM: Final = 800
 
 
 def can_fit(values: Mapping[str, Any]) -> bool:
-    """Whether something stored could have these values."""
-    # PostgreSQL takes no NUL in text, so that nothing stored has one: it fits nothing.
+    """Whether a stored record could have these values."""
+    # PostgreSQL accepts no NUL in text, so no stored record has one.
     return not any(isinstance(value, str) and "\0" in value for value in values.values())
 
 
@@ -43,7 +43,7 @@ def row_of(record: Record) -> dict[str, Any]:
     }
 
 
-#: Of these the same few are read again and again. What is larger than so many characters is not kept.
+#: Kinds of which the same few records are read again and again. Bodies with more characters than this are not cached.
 _SELDOM_CHANGED: Final = frozenset({Kind.CLIENT, Kind.USER})
 _MOST_KEPT_CHARS: Final = 4096
 _read_kept = lru_cache(maxsize=256)(json_text.read)
@@ -54,11 +54,11 @@ _READ: Final = {
 
 
 def record_of(kind: Kind, row: tuple[Any, ...]) -> Record:
-    """The record of a row, whose columns stand as the statements return them."""
+    """The record of a row, with its columns in the order in which the statements return them."""
     values = dict(zip(_READ[kind], row, strict=True))
     text = values["body"]
     is_kept = kind in _SELDOM_CHANGED and len(text) <= _MOST_KEPT_CHARS
     values["body"] = _read_kept(text) if is_kept else json_text.read(text)
-    if kind is Kind.GRANT:  # a database without truth values has numbers
+    if kind is Kind.GRANT:  # a database without booleans returns numbers
         values["outlives_session"] = bool(values["outlives_session"])
     return Record(kind, **values)

@@ -1,4 +1,4 @@
-"""The tables: one a kind; all of one shape but for grants, and what came after them."""
+"""The tables: one for each kind. All have the same shape, except grants and later kinds."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def _table(kind: Kind) -> Table:
         Column("id_hash", String(64), primary_key=True),
         Column("subject", String(255), nullable=False),
         Column("grant_id", String(64), nullable=False),
-        # The defaults are for the version before, which does not know the column, in a rolling deployment.
+        # The defaults are for the previous version in a rolling deployment, which does not know the column.
         Column("session_id", String(64), nullable=False, server_default=text("''")),
         Column("client_id", String(255), nullable=False, server_default=text("''")),
         Column("version", BigInteger, nullable=False, server_default=text("1")),
         Column("expires_at", BigInteger, nullable=False),
         Column("body", Text, nullable=False),
-        # The version before reads it; nothing is spent any more but grants, which have a table of their own.
+        # The previous version reads it. Today only grants can be spent, and they have their own table.
         Column("spent_at", BigInteger, nullable=True),
         Index(f"ix_{name}_subject", "subject"),
         Index(f"ix_{name}_grant_id", "grant_id"),
@@ -40,7 +40,7 @@ def _table(kind: Kind) -> Table:
 
 
 def _grants() -> Table:
-    """One row a grant. Its ids grow with time; what changes when it is used is in no index (decision 0011)."""
+    """One row for each grant. Ids grow with time, and columns that change with use are in no index (decision 0011)."""
     in_order = String(32).with_variant(String(32, collation="C"), "postgresql")
     return _table_of_sessions(
         Kind.GRANT,
@@ -58,7 +58,7 @@ def _visits() -> Table:
 def _table_of_sessions(
     kind: Kind, id_type: String, *more: Column[Any] | Index, postgresql_with: Mapping[str, int] | None = None
 ) -> Table:
-    """What begins with a session of a user at a client, and is found by these two."""
+    """A table of records that belong to a session and a client, and are found by both."""
     name = kind.value
     return Table(
         name,
@@ -81,5 +81,5 @@ _MADE: Final = {Kind.GRANT: _grants, Kind.VISIT: _visits}
 TABLES: Final = {kind: _MADE[kind]() if kind in _MADE else _table(kind) for kind in Kind}
 #: Alembic's own.
 REVISIONS: Final = Table("alembic_version", MetaData(), Column("version_num", String(32)))
-#: What is there together since the first revision; a table of revisions alone may be another program's.
+#: Tables that exist together since the first revision. A single table of revisions may belong to another program.
 FIRST: Final = ("alembic_version", "session", "replay_marker")

@@ -1,6 +1,6 @@
-"""The store's one implementation: the verbs, over the statements of `statements` and the connections of `kept`.
+"""The store's only implementation: its verbs use the statements of `statements` and the connections of `kept`.
 
-SQLAlchemy writes the SQL, once; the driver runs it. Only a migration goes through an engine.
+SQLAlchemy writes the SQL once, and the driver runs it. Only migrations use an engine.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ from service.storage.statements import Statements
 from service.storage.sweeping import Sweeper
 from service.storage.writing import Left, NotThere, Writer, Writing
 
-#: How many records go in one transaction where a kind is trimmed.
+#: How many records one transaction removes when a kind is trimmed.
 TRIM_SLICE: Final = 100
 #: From which revision on every ring of keys is authenticated.
 _RING_AUTHENTICATED: Final = "0005"
-#: Whose records only operators change, which may take rights away.
+#: The kind that only operators change; a change may revoke rights.
 _OF_OPERATORS: Final = frozenset({Kind.CLIENT, Kind.KEY_RING})
 
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
 
 
-#: What the table of revisions says, with the revision behind it, while a copy into the database is under way.
+#: The entry in the table of revisions, followed by the revision, while a copy into the database is running.
 COPYING: Final = "copying-"
 
 
 def _in_room(*, leaves: int | None) -> Callable[[Callable[_Given, _Result]], Callable[_Given, _Result]]:
-    """Run a verb in the room that there is for it.
+    """Run a verb within the disk space that it may use.
 
     Args:
-        leaves: of what takes away, which draws from the reserve where the disk is full: how many portions of it are not
-            for this one. None: it stores more, which is refused where room is short.
+        leaves: for a verb that removes: how many portions of the reserve it must leave when the disk is full. None
+            for a verb that adds, which is refused when room is short.
     """
 
     def of(verb: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
@@ -107,7 +107,7 @@ class SqlStore:
 
     @property
     def database(self) -> Database:
-        """The database itself, for who copies all of it."""
+        """The database itself, to copy all of it."""
         return self._database
 
     def exists(self) -> bool:
@@ -115,11 +115,11 @@ class SqlStore:
         return self._database.exists()
 
     def has_tables(self) -> bool:
-        """Whether the database has tables of ours, of any version."""
+        """Whether the database has our tables, of any version."""
         return self._database.find_schema(self._connections.read, None) is not None
 
     def schema_name(self) -> str:
-        """The schema of the tables; empty where there is but one."""
+        """The schema of the tables; empty if the database has only one."""
         return self._known_schema()
 
     def compiled(self, statement: ClauseElement) -> str:
@@ -131,7 +131,7 @@ class SqlStore:
         return self._database.write_refusal(self._connections.read, self._known_schema())
 
     def _known_schema(self) -> str:
-        """Where the tables are: looked for once, so that it does not depend on a session of the server."""
+        """The schema of the tables, looked up once, so that it does not depend on a session of the server."""
         if self._schema is None:
             self._schema = self._database.find_schema(self._connections.read, None)
         if self._schema is None:
@@ -242,10 +242,10 @@ class SqlStore:
     def trim(self, kind: Kind, *, most_of_one: int, most: int) -> int:
         """See `Store.trim`."""
         (row,) = self._connections.read(self._text(statements.count_by_subject, kind), {})
-        count, largest = map(int, row)  # sums are no integers everywhere
+        count, largest = map(int, row)  # not every database returns sums as integers
         if count <= most and largest <= most_of_one:
             return 0
-        # Nobody waits while it is found out which go; they go in the order of their ids, so that two do not cross.
+        # Finding the records blocks nobody. They are removed in the order of their ids, so that two calls do not deadlock.
         kept = {"most_of_one": _with_room(most_of_one), "most": _with_room(most)}
         beyond = sorted(self._connections.read(self._text(statements.select_beyond, kind), kept))
         ids = [id_hash for (id_hash,) in beyond]
@@ -276,29 +276,29 @@ class SqlStore:
                     raise
 
     def give_back(self) -> None:
-        """Return room that is no longer needed to the file system, all of it: for a command, not for a request."""
+        """Return all unused space to the file system. For commands, not for requests."""
         while self._database.give_back(self._connections, within_s=0.5):
-            time.sleep(0.05)  # those who wait for the file come first, and a service that does the same
+            time.sleep(0.05)  # let others that wait for the file go first, and a service that does the same
 
     def check_revocable(self) -> None:
         """See `Store.check_revocable`."""
         self._database.check_revocable(self._connections)
 
     def keep_room(self) -> None:
-        """Keep room for what takes away, from now on, here and in forks: for a service, not for a command."""
+        """Keep a reserve for deletions from now on, in this process and its forks. For a service, not for a command."""
         self._database.room.keep()
 
     # --- one transaction ---
 
     def _write(self, writing: Writing, now: int) -> tuple[Record | None, tuple[Record, ...]]:
-        """All of it or nothing: what was taken, and what was changed, as it is now."""
+        """Do all of it or nothing. Returns the taken record, and the changed records as they are now."""
         return self.in_room(lambda: self._writer.write(writing, now), leaves=writing.leaves)
 
     # --- the schema ---
 
     @tried_again
     def migrate(self, ring_of_before: RingOfBefore | None = None) -> None:
-        """See `Store.migrate`. It is one transaction: where it gave way to a request, it is run again."""
+        """See `Store.migrate`. It is one transaction, and runs again if it lost against a request."""
         from alembic import command  # 0.3 s of imports that serving does not need
         from alembic.config import Config
         from alembic.util import CommandError
@@ -318,7 +318,7 @@ class SqlStore:
                 raise StoreRefused(
                     "a copy into the database is not finished", "run the same pylon-oidc store copy again"
                 )
-            if state == "ahead":  # a newer version was here: nothing is left to do
+            if state == "ahead":  # a newer version has migrated already: there is nothing to do
                 return
             config.attributes["connection"] = connection
             try:
@@ -331,7 +331,7 @@ class SqlStore:
                 self._adopt(run, ring_of_before)
 
     def _adopt(self, run: Run, ring_of_before: RingOfBefore) -> None:
-        """Replace a record of the ring of keys; the tables have just been migrated, which nobody does twice."""
+        """Replace a record of the key ring. This runs only once, right after the tables were migrated."""
         self._schema_state(run)  # where the tables are now
         sql = self._text(statements.select_fitting, Kind.KEY_RING, ())
         found = [record_of(Kind.KEY_RING, row) for row in run(sql, {"now": 0})]
@@ -367,7 +367,7 @@ class SqlStore:
         return "ahead" if revisions and revisions[0] > HEAD else "behind"
 
     def _revisions(self, run: Run) -> tuple[str, ...]:
-        """What the tables say that their revision is, where the schema was found."""
+        """The revisions that the tables record, in the schema where they were found."""
         if self._schema is None:
             return ()
         return tuple(str(revision) for (revision,) in run(self._statements.revisions(), {}))
@@ -379,7 +379,7 @@ class SqlStore:
 
 
 def _with_room(most: int) -> int:
-    """A sixteenth less: finding out what goes reads the whole table, which is not to be done each time."""
+    """A sixteenth less, because finding what to remove reads the whole table, which must not happen every time."""
     return most - most // 16
 
 

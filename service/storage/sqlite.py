@@ -1,9 +1,8 @@
 """SQLite: the embedded default, for one machine.
 
-WAL, so that readers and the writer do not wait for each other; `synchronous=FULL`, so that a revocation that was
-answered for survives a power cut; `BEGIN IMMEDIATE`, so that a transaction that will write never has to give up
-halfway. The file is never made by serving, only by a migration: a database that was taken away is an outage, not a
-new and empty one.
+WAL, so that readers and the writer do not wait for each other; `synchronous=FULL`, so that a confirmed revocation
+survives a power cut; `BEGIN IMMEDIATE`, so that a transaction that will write never has to give up halfway. Only a
+migration creates the file: if the database is missing, that is an outage, not a reason to start with an empty one.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ from service.storage.schema import FIRST
 from service.storage.turn import Turn
 
 BUSY_TIMEOUT_S: Final = 5
-#: The write-ahead log is cut to this when all of it is in the database, in bytes: what SQLite lets it grow to anyhow.
+#: The write-ahead log is truncated to this size in bytes once all of it is in the database: SQLite's normal maximum.
 _LOG_BYTES: Final = 4 << 20
-#: Pages that stay in the file although they are free, to be filled again: 1 MiB of them, or a quarter of the file.
+#: Free pages that stay in the file for later use: 1 MiB of them, or a quarter of the file.
 _FREE_PAGES: Final = 256
 
 
@@ -75,9 +74,9 @@ class SqliteDatabase:
 
     def connect(self) -> _Connection:
         """See `storage.kept.Driver.connect`."""
-        # Before the file is opened: one that is replaced in between is found stale, never read for ever.
+        # Before the file is opened: if it is replaced in between, it counts as stale, and is not read forever.
         identity = self._identity()
-        # Autocommit; what needs a transaction begins it in words.
+        # Autocommit: transactions are started explicitly.
         connection = sqlite3.connect(
             self._uri,
             uri=True,
@@ -97,7 +96,7 @@ class SqliteDatabase:
 
     @contextlib.contextmanager
     def migration_lock(self) -> Iterator[None]:
-        """See `storage.database.Database.migration_lock`: makes folder and file, turns WAL on."""
+        """See `storage.database.Database.migration_lock`: creates the folder and the file, and turns WAL on."""
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -106,7 +105,7 @@ class SqliteDatabase:
             with self._turn.taken(BUSY_TIMEOUT_S):
                 try:
                     with contextlib.closing(self.connect()) as connection:
-                        # Only a file without tables takes it: what is swept can then be cut off the file.
+                        # Only a file without tables accepts this setting. Free pages can then be cut off the file.
                         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
                         connection.execute("PRAGMA journal_mode=WAL")
                 except sqlite3.DatabaseError as error:
@@ -120,10 +119,10 @@ class SqliteDatabase:
 
     @contextlib.contextmanager
     def sweeping_turn(self) -> Iterator[bool]:
-        """See `storage.sweeping.Sweepable.sweeping_turn`: one sweeps a file at a time, and nobody while it is migrated."""
+        """See `storage.sweeping.Sweepable.sweeping_turn`: one process sweeps at a time, and none during a migration."""
         try:
             lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError:  # a folder without room, or a lock of another user: the database's own lock is enough
+        except OSError:  # no room in the folder, or another user's lock: the database's own lock is enough
             yield True
             return
         try:
@@ -148,13 +147,15 @@ class SqliteDatabase:
             while is_ours and surplus > 0 and time.monotonic() < until:
                 run("PRAGMA incremental_vacuum(1)", {})
                 surplus -= 1
-        if surplus <= 0:  # the file is cut when the write-ahead log is in it; nobody is waited for
+        if (
+            surplus <= 0
+        ):  # the file shrinks when the write-ahead log is written to it, without waiting for anyone
             connections.read("PRAGMA wal_checkpoint(PASSIVE)", {})
             self._shorten_log(connections)
         return surplus > 0
 
     def _shorten_log(self, connections: KeptConnections) -> None:
-        """Cut the write-ahead log where it has grown beside a long reader, or room is short; not while anybody uses it."""
+        """Truncate the write-ahead log if it has grown during a long read, or room is short; but not while it is in use."""
         most = 0 if self.room.is_short() else _LOG_BYTES + (1 << 20)
         try:
             if os.stat(f"{self._path}-wal").st_size <= most:  # noqa: PTH116
@@ -168,7 +169,7 @@ class SqliteDatabase:
             connections.read(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}", {})
 
     def check_revocable(self, connections: KeptConnections) -> None:
-        """See `storage.database.Database.check_revocable`: by the reserve."""
+        """See `storage.database.Database.check_revocable`: checks the reserve."""
         self._reserve.check_giving_out()
 
     def turn(self, within_s: float) -> contextlib.AbstractContextManager[object]:
@@ -218,7 +219,7 @@ class SqliteDatabase:
         return None
 
     def gave_way(self, _error: BaseException) -> bool:
-        """See `storage.kept.Driver.gave_way`: a writer has the file to itself from its beginning."""
+        """See `storage.kept.Driver.gave_way`: never, because a writer has the file for itself from the start."""
         return False
 
 

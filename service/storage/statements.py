@@ -1,7 +1,6 @@
-"""The statements of the store, in SQLAlchemy Core; each is compiled once, at its first use.
+"""The store's statements, in SQLAlchemy Core. Each is compiled once, at its first use.
 
-What a statement is given is named in its text: the columns of a record by their names, `wanted` for the id that finds
-it, `now` for the time.
+The parameters are named: the columns of a record by their names, `wanted` for the id to find, `now` for the time.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from sqlalchemy import (
 from service.storage.interface import Kind
 from service.storage.schema import REVISIONS, TABLES
 
-#: The columns of a row, by the names of `interface.Record`'s fields; a table has those that its kind needs.
+#: The columns of a row, named like the fields of `interface.Record`. A table has those that its kind needs.
 COLUMNS: Final = (
     "id_hash",
     "expires_at",
@@ -43,19 +42,19 @@ COLUMNS: Final = (
     "outlives_session",
     "tokens",
 )
-#: Those that change when a record is used, but for its version, which the statement counts up.
+#: The columns that change when a record is used, except its version, which the statement increments.
 _USED: Final = ("expires_at", "body", "outlives_session", "tokens")
 
-#: Makes a statement on a table; what else it depends on follows.
+#: Makes a statement on a table. Further arguments follow.
 Build = Callable[..., ClauseElement]
 
 
 class Statements:
-    """The text of each statement, as the engine's dialect writes it.
+    """The text of each statement, in the engine's dialect.
 
     Args:
         dialect: the engine's.
-        schema: says which schema every table is named with; with none where it is empty.
+        schema: returns the schema to name every table with; empty for none.
     """
 
     def __init__(self, dialect: Dialect, schema: Callable[[], str]) -> None:
@@ -72,11 +71,11 @@ class Statements:
         return text
 
     def revisions(self) -> str:
-        """The revision that the tables have."""
+        """The statement that reads the revision of the tables."""
         return self.compiled(select(REVISIONS.c.version_num))
 
     def forget(self) -> None:
-        """The tables are somewhere else now."""
+        """Forget all texts, because the tables are in another schema now."""
         self._texts.clear()
 
     def compiled(self, statement: ClauseElement) -> str:
@@ -101,14 +100,14 @@ def select_known(table: Table) -> ClauseElement:
 
 
 def select_to_change(table: Table) -> ClauseElement:
-    """The same; nobody else changes it until the transaction ends. Its id stays, so that others may stand on it."""
+    """The same, locked against changes until the transaction ends. Others may still depend on it, because its id stays."""
     return (
         select(*columns(table)).where(table.c.id_hash == bindparam("wanted")).with_for_update(key_share=True)
     )
 
 
 def select_standing(table: Table, names: tuple[str, ...]) -> ClauseElement:
-    """The live record that fits the named columns; nobody removes it, or gives it another id, until the transaction ends."""
+    """The live record that fits the named columns, locked against removal and a new id until the transaction ends."""
     fitting = select(table.c.id_hash).where(*_live(table, *names))
     return fitting.with_for_update(read=True, key_share=True)
 
@@ -125,51 +124,51 @@ def insert_one(table: Table) -> ClauseElement:
 
 
 def update_one(table: Table) -> ClauseElement:
-    """All of the live record of an id; returns a row when there is one."""
+    """Update all columns of the live record of an id. Returns a row if there is one."""
     return _updated(table, _given(table)).where(*_live(table, "wanted")).returning(table.c.id_hash)
 
 
 def update_known(table: Table) -> ClauseElement:
-    """All but the id of the record of an id, ended or not, where it has that version; returns a row when it has."""
+    """Update all but the id of a record, ended or not, if it has that version. Returns a row if it has."""
     changed = _updated(table, tuple(name for name in _given(table) if name != "id_hash"))
     is_known = (_fits(table, name) for name in ("wanted", "known_version"))
     return changed.where(*is_known).returning(table.c.id_hash)
 
 
 def swap_one(table: Table) -> ClauseElement:
-    """What changes when it is used, of the live record of an id that has that version.
+    """Update the columns that change with use, of the live record of an id, if it has that version.
 
-    What it is found by stays, and its indexes are left alone.
+    Indexed columns do not change.
     """
     used = tuple(name for name in _USED if name in table.c)
     return _updated(table, used).where(*_live(table, "wanted", "known_version"))
 
 
 def empty_fitting(table: Table, names: tuple[str, ...]) -> ClauseElement:
-    """Take the access tokens from the live grants that fit; `tokens` is empty."""
+    """Remove the access tokens of the live grants that fit. The parameter `tokens` is empty."""
     has_some = table.c.tokens != bindparam("tokens")
     emptied = _updated(table, ("tokens",)).where(*_live(table, *names), has_some)
     return emptied.returning(table.c.id_hash)
 
 
 def delete_one(table: Table, names: tuple[str, ...]) -> ClauseElement:
-    """The live record that fits what is named, its id and perhaps the version that was read, returned."""
+    """Delete and return the live record that fits the named columns: its id, and perhaps the version that was read."""
     return delete(table).where(*_live(table, *names)).returning(*columns(table))
 
 
 def delete_fitting(table: Table, names: tuple[str, ...]) -> ClauseElement:
-    """The live records that fit what is named."""
+    """Delete the live records that fit the named columns."""
     return delete(table).where(*_live(table, *names)).returning(table.c.id_hash)
 
 
 def select_ended(table: Table) -> ClauseElement:
-    """A row where there is a record that has ended."""
+    """Return a row if there is a record that has ended."""
     ended = select(table.c.expires_at).where(table.c.expires_at <= bindparam("now"))
     return ended.limit(literal_column("1")).offset(literal_column("0"))
 
 
 def delete_ended(table: Table) -> ClauseElement:
-    """Up to `limit` records that have ended."""
+    """Delete up to `limit` records that have ended."""
     ended = (
         select(table.c.id_hash)
         .where(table.c.expires_at <= bindparam("now"))
@@ -182,7 +181,7 @@ def delete_ended(table: Table) -> ClauseElement:
 
 
 def count_by_subject(table: Table) -> ClauseElement:
-    """How many records there are, and how many of the subject that has the most; the empty subject is nobody."""
+    """The number of records, and the number of the subject that has the most. The empty subject does not count."""
     each = select(table.c.subject, func.count().label("count")).group_by(table.c.subject).subquery()
     somebodys = case((each.c.subject == literal_column("''"), literal_column("0")), else_=each.c["count"])
     return select(
@@ -192,10 +191,10 @@ def count_by_subject(table: Table) -> ClauseElement:
 
 
 def select_beyond(table: Table) -> ClauseElement:
-    """What is not among the `most_of_one` newest of its subject, or not among the first `most` of all.
+    """The records that are not among the `most_of_one` newest of their subject, or not among the first `most` of all.
 
-    First of all are the newest of every subject, then the second newest of each, and so on: what is beyond are the
-    oldest of whichever subject has the most.
+    The order of all is: the newest of every subject, then the second newest of each, and so on. So the records
+    beyond `most` are the oldest of the subjects that have the most.
     """
     newest_first = [table.c.expires_at.desc(), table.c.id_hash]
     place = func.row_number().over(partition_by=table.c.subject, order_by=newest_first).label("place")
@@ -207,7 +206,7 @@ def select_beyond(table: Table) -> ClauseElement:
 
 
 def delete_known(table: Table) -> ClauseElement:
-    """The record of an id, ended or not; returns a row when there was one."""
+    """Delete the record of an id, ended or not. Returns a row if there was one."""
     return delete(table).where(table.c.id_hash == bindparam("wanted")).returning(table.c.id_hash)
 
 
@@ -219,24 +218,24 @@ def select_slice_end(table: Table) -> ClauseElement:
 
 
 def select_ended_between(table: Table) -> ClauseElement:
-    """A row where a record has ended whose id is beyond `after`, `last` included."""
+    """Return a row if a record has ended whose id is after `after` and up to `last`."""
     ended = select(table.c.id_hash).where(*_ended_between(table))
     return ended.limit(literal_column("1")).offset(literal_column("0"))
 
 
 def delete_ended_between(table: Table) -> ClauseElement:
-    """The records that have ended whose ids are beyond `after`, `last` included."""
+    """Delete the records that have ended whose ids are after `after` and up to `last`."""
     ended = select(table.c.id_hash).where(*_ended_between(table)).with_for_update(skip_locked=True)
     return delete(table).where(table.c.id_hash.in_(ended)).returning(table.c.id_hash)
 
 
 def columns(table: Table) -> list[ColumnElement[Any]]:
-    """Those that a record has, in the order in which they are read."""
+    """The columns of a record, in the order in which they are read."""
     return [table.c[name] for name in COLUMNS if name in table.c]
 
 
 def _given(table: Table) -> tuple[str, ...]:
-    """What an update gives; the version it counts up by itself."""
+    """The columns that an update sets. It increments the version by itself."""
     return tuple(name for name in COLUMNS if name in table.c and name != "version")
 
 
@@ -246,7 +245,7 @@ def _ended_between(table: Table) -> list[ColumnElement[bool]]:
 
 
 def _live(table: Table, *names: str) -> list[ColumnElement[bool]]:
-    """Not ended, and as the named values say."""
+    """Conditions: not ended, and the named columns have the given values."""
     return [*(_fits(table, name) for name in names), table.c.expires_at > bindparam("now")]
 
 

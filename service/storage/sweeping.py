@@ -1,7 +1,7 @@
-"""Removing what has ended, beside the requests: in one thread a process, in short slices, on its own connection.
+"""Removes expired records in the background: one thread for each process, in short slices, on its own connection.
 
-Owns: when the sweep works, and how much at once.
-Never touches: what a request reads or writes. Nothing waits for the sweep, and its failure is a line in the log.
+Owns: when the sweep runs, and how much it removes at once.
+Never touches: records that requests use. Nothing waits for the sweep, and a failure is only logged.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from service.storage.interface import Kind, StoreUnavailable
 from service.storage.kept import KeptConnections, tried_again
 from service.storage.reserve import HALF, Room
 
-#: How long one transaction may take, in s: on SQLite whoever writes waits for it.
+#: How long one transaction may take, in s: on SQLite, other writers wait for it.
 SLICE_S: Final = 0.02
-#: What a slice aims at without its commit: slices are not all alike, and a commit takes as long again or longer.
+#: The time a slice aims at without its commit: slices differ, and a commit takes the same time again or longer.
 _AIM_S: Final = SLICE_S * 0.2
-#: Grants have no index by their end: all are walked through so often, in s, and each time the newest of them, which a
-#: code that nobody redeemed leaves behind; their ids say when they were made.
+#: Grants have no index by their end. Every that many s, all of them are read. Every time, the newest are read, because
+#: a code that was never redeemed leaves one behind; the ids contain the time of creation.
 _WALK_EVERY_S: Final = 300.0
 _NEWEST_S: Final = 600
-#: How long it rests after a slice, as a multiple of what that took: a quarter of the time is its own at most.
+#: How long the sweep rests after a slice, as a multiple of its time: it runs for a quarter of the time at most.
 _REST: Final = 3
-#: Seconds until it looks again: where something had ended, and at most where nothing has for a while.
+#: Seconds until the next check: if something had expired, and at most if nothing has for a while.
 _SOON_S: Final = 5.0
 _LATER_S: Final = 60.0
 _FIRST_S: Final = 1.0
@@ -42,25 +42,25 @@ _log = structlog.get_logger("storage")
 
 
 class Sweepable(Protocol):
-    """What the sweep wants of a database."""
+    """What the sweep needs from a database."""
 
-    #: For what is written.
+    #: Room for writes.
     room: Room
 
     def sweeping_turn(self) -> contextlib.AbstractContextManager[bool]:
-        """Held around a slice and the rest after it: whether it is this process's turn. Nobody waits for it."""
+        """Held during a slice and the rest after it. Yields whether it is this process's turn, without waiting."""
         ...
 
     def give_back(self, connections: KeptConnections, *, within_s: float) -> bool:
-        """Return room that is no longer needed to the file system, a slice of it; whether there may be more."""
+        """Return a slice of unused space to the file system. Returns whether there may be more."""
         ...
 
 
 class Sweeper:
-    """The sweep of one store.
+    """Sweeps one store.
 
     Args:
-        connections: those of the store; the thread of the sweep has its own among them.
+        connections: the store's connections; the sweeping thread has its own.
         database: what differs between the databases.
         text: makes a statement on the table of a kind.
     """
@@ -79,22 +79,22 @@ class Sweeper:
         self._end: Callable[[], object] = lambda: None
 
     def begin(self, now: int) -> None:
-        """Sweep from now on, in this process; called by each who stores what ends. `now` is Unix s.
+        """Start sweeping in this process, if it has not started. Called by each write of a record that expires. `now` is Unix s.
 
-        A thread does not live on in a fork: the child begins its own.
+        Threads do not survive a fork: the child starts its own.
         """
         self._told = (now, time.monotonic())
         if self._pid != os.getpid() or self._thread is None:
             self._start()
 
     def end(self) -> None:
-        """Stop, and wait until it has; the next one who writes begins it again."""
+        """Stop, and wait until the thread has ended. The next write starts it again."""
         if self._pid == os.getpid():
             self._end()
         self._thread = None
 
     def _start(self) -> None:
-        if self._pid != os.getpid():  # what was locked at the fork would be locked for good
+        if self._pid != os.getpid():  # a lock that was held at the fork would never be released
             self._starting, self._pid = threading.Lock(), os.getpid()
             self._thread = None
         if not self._starting.acquire(blocking=False):
@@ -105,16 +105,16 @@ class Sweeper:
             stop = threading.Event()
             thread = threading.Thread(target=_run, args=(weakref.ref(self), stop), name="sweep", daemon=True)
             thread.start()
-            # Also where the store is forgotten, and when the process ends.
+            # Also stops if the store is garbage-collected, and when the process ends.
             self._end = weakref.finalize(self, _stop, stop, thread)
             self._thread = thread
-        except RuntimeError:  # no thread can be started now: the next one who writes tries again
+        except RuntimeError:  # no thread can be started now: the next write tries again
             pass
         finally:
             self._starting.release()
 
     def round(self, stop: threading.Event) -> bool:
-        """Remove what has ended until nothing is left, or it is somebody else's turn; whether to look again soon."""
+        """Remove expired records until none are left, or it is another process's turn. Returns whether to check again soon."""
         try:
             found = [self._sweep(kind, stop) for kind in Kind if kind is not Kind.GRANT]
             found.append(self._walk(stop))
@@ -122,10 +122,10 @@ class Sweeper:
                 stop.wait(SLICE_S * _REST)
             return any(found) or self._database.room.is_short()
         except StoreUnavailable as error:
-            if self._database.room.draw(error.__cause__, leave=HALF):  # what ends makes room
+            if self._database.room.draw(error.__cause__, leave=HALF):  # removing records makes room
                 return True
             _log.warning("sweep_failed", cause=type(error.__cause__).__name__, detail=error.reason)
-        except Exception as error:  # nobody waits for it: the log must tell
+        except Exception as error:  # nothing waits for the sweep, so the failure is logged
             _log.error("sweep_failed", cause=type(error).__name__)
         return False
 
@@ -141,7 +141,7 @@ class Sweeper:
         return found
 
     def _walk(self, stop: threading.Event) -> bool:
-        """Walk through the grants in the order of their ids; whether one had ended."""
+        """Read the grants in the order of their ids. Returns whether one had expired."""
         found, newest = False, first_grant_id(self._now() - _NEWEST_S)
         if self._walked is None and time.monotonic() >= self._walk_at:
             self._walk_at, self._walked = time.monotonic() + _WALK_EVERY_S, ""
@@ -157,7 +157,7 @@ class Sweeper:
 
     @tried_again
     def _step(self, after: str) -> tuple[str | None, bool]:
-        """Walk through one slice; where it ended, None behind the last one, and whether it held what had ended."""
+        """Read one slice. Returns its last id, or None after the last slice, and whether it had an expired grant."""
         limit, read = self._limits[Kind.GRANT], self._connections.read
         began = time.monotonic()
         ((last,),) = read(
@@ -173,13 +173,15 @@ class Sweeper:
                     with self._connections.transaction() as run:
                         began = time.monotonic()  # waiting for other writers is not its own work
                         run(self._text(statements.delete_ended_between, Kind.GRANT), slice_)
-                        self._fit(Kind.GRANT, time.monotonic() - began)  # fewer rows make no commit faster
+                        self._fit(
+                            Kind.GRANT, time.monotonic() - began
+                        )  # fewer rows do not make a commit faster
         else:
             self._fit(Kind.GRANT, time.monotonic() - began)
         return last, has_ended
 
     def _fit(self, kind: Kind, took_s: float) -> None:
-        """Let the next slice be as long as it may be."""
+        """Set the size of the next slice."""
         fitting = int(self._limits[kind] * min(2.0, _AIM_S / max(took_s, 1e-6)))
         self._limits[kind] = max(_FEWEST, min(_MOST, fitting))
 
@@ -209,7 +211,7 @@ class Sweeper:
 
 
 def _run(of: weakref.ref[Sweeper], stop: threading.Event) -> None:
-    """The thread. It keeps no store alive while it rests."""
+    """The thread's function. It does not keep the store alive while it rests."""
     wait_s = _FIRST_S
     while not stop.wait(wait_s):
         sweeper = of()

@@ -1,9 +1,10 @@
-"""Whose turn it is to write a file of SQLite: the writers of one machine queue, where SQLite would let them sleep.
+"""A queue for the writers of an SQLite file on one machine, because SQLite would let them sleep too long.
 
-SQLite's own wait sleeps longer and longer, up to 100 ms at a time, while the file is long free. So the threads of a
-process queue for one lock, and processes for one of the kernel's, on the folder of the database: there is no file of
-it, and it ends with its holder, however that ends. It decides nothing. Who does not get it in time goes on without, and
-so does everybody where there is no such lock: then SQLite's own says who writes.
+SQLite's own wait sleeps for longer and longer, up to 100 ms at a time, even if the file has long been free. So the
+threads of a process queue for one lock, and the processes queue for a kernel lock on the folder of the database. The
+kernel lock needs no file of its own, and ends with its holder. This queue is not needed for safety: a writer that does
+not get its turn in time continues without it, and so do all writers if there is no such lock. SQLite's own lock then
+decides who writes.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-#: How long a process waits between two looks, in s: who has waited for long looks as often as the others, or would starve.
+#: How long a process waits between two checks, in s. It stays the same, so that those that wait for long do not starve.
 _LOOK_S: Final = 0.0004
-#: So many times in a row a process may have it, and for so long, in s; then it leaves it free until others have looked:
-#: for so long, in s, and for this part of the time that it had it, as waiters of a slow disk are late.
+#: How many times in a row a process may have the turn, and for how long, in s. It then leaves it free for others to
+#: check: for this time in s, and for this part of the time that it had it, because waiters on a slow disk are late.
 _IN_A_ROW: Final = 4
 _ROW_S: Final = 0.02
 _FREE_S: Final = 0.0006
 _FREE_PART: Final = 0.02
 
-#: What this thread holds: it never waits for itself.
+#: What this thread holds, so that it never waits for itself.
 _held = threading.local()
 
 
 class _Queue:
-    """The threads of one process that wait, and the file by which it waits for other processes."""
+    """The waiting threads of one process, and the file on which it waits for other processes."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -43,7 +44,7 @@ class _Queue:
         self._closing: weakref.finalize[..., _Queue] | None = None
 
     def is_ours(self, folder: str) -> bool:
-        """Whether no other process has it; also where there is no such lock."""
+        """Whether no other process has the turn. Also true if there is no such lock."""
         try:
             if self._file is None:
                 self._file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -51,19 +52,19 @@ class _Queue:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        except OSError:  # no rights, or a file system that has none
+        except OSError:  # no permission, or a file system without locks
             pass
         return True
 
     def leave(self) -> None:
-        """Let the next one have it, whatever the kernel says: what is closed locks nothing."""
+        """Give up the turn. If the kernel refuses, closing the file releases the lock."""
         try:
             if self._file is not None:
                 fcntl.flock(self._file, fcntl.LOCK_UN)
         except OSError as error:
             if (
                 self._closing is not None
-            ):  # what is closed already must not be closed again: its number may be another's
+            ):  # never close it twice: its number may already belong to another file
                 (self._closing.detach if error.errno == errno.EBADF else self._closing)()
             self._file = None
         finally:
@@ -72,7 +73,7 @@ class _Queue:
 
 
 class Turn:
-    """The turn to write a database, of one thread of one process of this machine.
+    """The turn to write a database, which one thread of one process on this machine has.
 
     Args:
         database: its path.
@@ -80,12 +81,12 @@ class Turn:
 
     def __init__(self, database: Path) -> None:
         self._folder = str(database.parent)
-        # By process: what a fork has is its parent's.
+        # One for each process: a fork inherits that of its parent.
         self._queues: dict[int, _Queue] = {}
 
     @contextlib.contextmanager
     def taken(self, within_s: float) -> Iterator[bool]:
-        """Within the block it is this thread's turn; whether it is: after so long it goes on without."""
+        """Wait for this thread's turn, for at most that long, and keep it during the block. Yields whether it has the turn."""
         held = _held.__dict__
         if self._folder in held:
             yield True
@@ -103,7 +104,7 @@ class Turn:
             queue.leave()
 
     def _wait(self, queue: _Queue, until: float) -> bool:
-        """Wait for other processes, until a time of the monotonic clock; whether it is ours."""
+        """Wait for other processes, until a time of the monotonic clock. Returns whether it is our turn."""
         now = time.monotonic()
         is_next = now - queue.free_since < _FREE_S
         queue.in_a_row = (queue.in_a_row + 1) % _IN_A_ROW if is_next else 1

@@ -1,4 +1,4 @@
-"""`DATABASE_URL`, parsed once: what libpq takes is taken, what it does not is told by its part."""
+"""Parses `DATABASE_URL` once. Accepts what libpq accepts, and names the wrong part of what it does not."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from urllib.parse import quote, unquote
 
 _EXAMPLE: Final = "write sqlite:///path or postgresql://user:password@host/name"
 _EXAMPLE_HOST: Final = "write postgresql://user:password@host:5432/name"
-#: What ends a part of a URL.
+#: Characters that end a part of a URL.
 _RESERVED: Final = "/?#[]@%"
-#: Options whose value libpq reads when it connects, and not before.
+#: Options whose value libpq reads only when it connects.
 _WHOLE_NUMBERS: Final = (
     "connect_timeout",
     "keepalives",
@@ -22,7 +22,7 @@ _WHOLE_NUMBERS: Final = (
     "keepalives_count",
     "tcp_user_timeout",
 )
-#: What an option may be, for the best known ones.
+#: The values of the best known options.
 _VALUES: Final = {
     "sslmode": "disable, allow, prefer, require, verify-ca or verify-full",
     "target_session_attrs": "any, read-write, read-only, primary, standby or prefer-standby",
@@ -30,12 +30,12 @@ _VALUES: Final = {
 
 
 class InvalidDatabaseUrl(ValueError):
-    """Not a database that we can use; the message holds nothing of the URL."""
+    """The URL is wrong. The message contains nothing of the URL."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class DatabaseUrl:
-    """A database: `path` for SQLite, `url` (libpq's form, with the password in it) for PostgreSQL."""
+    """A database: `path` for SQLite, `url` (in libpq's form, with the password) for PostgreSQL."""
 
     is_sqlite: bool
     path: Path
@@ -51,7 +51,7 @@ def parse_database_url(value: str) -> DatabaseUrl:
     """Parse `sqlite:///path` or `postgresql://…` (`postgres://` accepted).
 
     Raises:
-        InvalidDatabaseUrl: when it is neither.
+        InvalidDatabaseUrl: if it is neither.
     """
     scheme, separator, rest = value.partition("://")
     if not separator:
@@ -69,7 +69,7 @@ def parse_database_url(value: str) -> DatabaseUrl:
 
 
 def _options(url: str, rest: str) -> dict[str, Any]:
-    """What libpq reads in the URL."""
+    """The options that libpq reads from the URL."""
     from psycopg import ProgrammingError  # not loaded for an embedded database
     from psycopg.conninfo import conninfo_to_dict
 
@@ -92,17 +92,17 @@ def _options(url: str, rest: str) -> dict[str, Any]:
 
 
 def _check_credentials(rest: str) -> None:
-    """Refuse a user or a password that ends early: libpq looks for their `@` before the first `/`, and takes the first.
+    """Refuse a user or password that ends too early: libpq looks for the first `@`, before the first `/`.
 
     Raises:
-        InvalidDatabaseUrl: with the characters that are to be written otherwise.
+        InvalidDatabaseUrl: names the characters to escape.
     """
     before_slash, _, behind = rest.partition("/")
     path = behind.partition("?")[0]
     is_cut = before_slash.count("@") > 1 or "@" in path or ("@" not in before_slash and "@" in behind)
     if not is_cut:
         return
-    # As far as the @ that was meant: the last one before the path or the parameters of a URL as it should be.
+    # Up to the @ that was meant: the last one before the path or the parameters of a correct URL.
     meant = rest[: rest.rindex("@")]
     written = ", ".join(f"{quote(char, safe='')} for {char}" for char in _RESERVED if char in meant)
     raise InvalidDatabaseUrl(f"the user or the password ends too early; in them write {written}")
@@ -127,11 +127,11 @@ def _is_port(text: str) -> bool:
 
 
 def _check_values(options: Mapping[str, Any], hosts: int) -> None:
-    """Let libpq look at the values, as it does before it connects: to sockets that are nowhere."""
+    """Let libpq check the values, by connecting to sockets that do not exist."""
     from psycopg import pq
     from psycopg.conninfo import make_conninfo
 
-    if "service" in options:  # what it says is not known here
+    if "service" in options:  # the content of the service file is not known here
         return
     nowhere = {**options, "host": ",".join(["/nonexistent"] * hosts), "hostaddr": None}
     connection = pq.PGconn.connect_start(make_conninfo("", **nowhere).encode())

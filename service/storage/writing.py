@@ -1,4 +1,4 @@
-"""What is written in one transaction: all of it or nothing, and decided again by who lost."""
+"""Writes in one transaction: all of it or nothing. A writer that loses to another one decides again."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from service.storage.kept import Conflict, KeptConnections, Run
 from service.storage.reserve import HALF
 from service.storage.rows import can_fit, record_of, row_of
 
-#: From the second on a writer decides under a lock: it loses again only to somebody who stores the first record.
+#: From the second attempt on a writer holds a lock: it can then lose only to one that stores the first record.
 _ATTEMPTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """What one transaction does: it looks at what it stands on, takes one with what falls with it, puts and changes."""
+    """The steps of one transaction: check required records, take one with those that depend on it, put, and change."""
 
     put: Sequence[Record] = ()
     changes: Sequence[Change] = ()
@@ -29,37 +29,37 @@ class Writing:
 
     @property
     def leaves(self) -> int | None:
-        """What of the room this may use: see `storage.sql.SqlStore.in_room`."""
+        """How much of the reserve this may use: see `storage.sql.SqlStore.in_room`."""
         if self.ending:
             return HALF
-        # A change of a client may take rights away; the ring is replaced, and what is noted beside it can wait.
+        # A change of a client may revoke rights. The key ring is replaced, and other changes can wait.
         by_operator = all(change.kind is Kind.CLIENT for change in self.changes)
         takes_away = not self.put and by_operator and (self.take is not None or bool(self.changes))
         return 0 if takes_away else None
 
 
 class NotThere(Exception):
-    """There is nothing to take."""
+    """The record to take does not exist."""
 
 
 class Left(NotStanding):
-    """There is nothing to change, or it is left as it is."""
+    """The record to change does not exist, or `decide` left it as it is."""
 
 
 class _Outrun(Exception):
-    """Somebody else has changed the record since it was read."""
+    """Another request has changed the record since it was read."""
 
 
 class Writer:
-    """Writes over kept connections."""
+    """Runs transactions on the kept connections."""
 
     def __init__(self, connections: KeptConnections, text: Callable[..., str]) -> None:
         self._connections = connections
         self._text = text
 
     def write(self, writing: Writing, now: int) -> tuple[Record | None, tuple[Record, ...]]:
-        """All of it or nothing: what was taken, and what was changed, as it is now."""
-        # Decided outside every lock, for the first attempt; who lost decides again, where nobody else can be faster.
+        """Do all of it or nothing. Returns the taken record, and the changed records as they are now."""
+        # The first attempt decides without a lock. A writer that lost decides again under a lock.
         decided = [self._decided(self._connections.read, each, now) for each in writing.changes]
         for attempt in range(_ATTEMPTS):
             inserted = False
@@ -105,7 +105,7 @@ class Writer:
     def _decided(
         self, run: Run, change: Change, now: int, *, lock: bool = False
     ) -> tuple[Record | None, Record]:
-        """The record that is known by that id, live or not, and what it becomes."""
+        """The stored record of that id, live or not, and its new version."""
         statement = statements.select_to_change if lock else statements.select_known
         rows = run(self._text(statement, change.kind), {"wanted": change.id_hash})
         known = record_of(change.kind, rows[0]) if rows else None
@@ -113,7 +113,7 @@ class Writer:
         wanted = None if given is None else change.decide(given)
         if wanted is None:
             raise Left
-        if known is not None and wanted is known:  # it is content with it as it is
+        if known is not None and wanted is known:  # it is left as it is
             return known, known
         if known is not None:
             wanted = replace(wanted, version=known.version + 1)
@@ -130,7 +130,7 @@ class Writer:
             raise _Outrun
 
     def deleted(self, run: Run, fitting: Fitting, now: int) -> int:
-        """Delete what fits, and count it."""
+        """Delete the records that fit. Returns their number."""
         said = fitting.said()
         if not can_fit(said):
             return 0

@@ -1,1 +1,1 @@
-"""HTTP without protocol: bodies, errors, who asks, caching, pages. Nothing here knows a rule of OpenID Connect."""
+"""The HTTP layer: bodies, errors, authentication, caching, pages. Nothing here knows a rule of OpenID Connect."""

@@ -1,4 +1,4 @@
-"""Who asks: the session token or admin token of a request, and whether a browser was led here from elsewhere."""
+"""Reads the session token or admin token of a request, and checks that no other site caused it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from service.web.errors import ApiError
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What a request shows to be signed in, not yet known to be good.
+    """The session tokens that a request sends, before they are verified.
 
     Attributes:
-        unverified_tokens: the session token; several where several cookies of one name carry one each.
-        by_cookie: whether cookies carried them.
+        unverified_tokens: the session token; more than one if several cookies have the same name.
+        by_cookie: whether they came in cookies.
     """
 
     unverified_tokens: tuple[str, ...]
@@ -27,7 +27,7 @@ class Credential:
 
 
 def session_credential(req: falcon.Request, cookie_name: str) -> Credential:
-    """Read the session token. Any `Authorization` header wins, even one that is no Bearer.
+    """Read the session token. If there is an `Authorization` header, even one that is not Bearer, cookies are ignored.
 
     Spec: RFC 6750 §2.1
     """
@@ -46,22 +46,22 @@ def _bearer(authorization: str) -> str | None:
 
 
 def bearer_token(req: falcon.Request) -> str | None:
-    """What `Authorization: Bearer` holds, None where there is no such header (RFC 6750 §2.1)."""
+    """The token in `Authorization: Bearer`, or None if there is no such header (RFC 6750 §2.1)."""
     return _bearer(req.env.get("HTTP_AUTHORIZATION", ""))
 
 
 class AdminAuth:
-    """The admin token of the settings, kept as a hash.
+    """Checks the admin token, of which only a hash is kept.
 
     Args:
-        token: None closes the admin API.
+        token: the admin token; None closes the admin API.
     """
 
     def __init__(self, token: bytes | None) -> None:
         self._expected = None if token is None else hashlib.sha256(token).digest()
 
     def require(self, req: falcon.Request) -> None:
-        """Demand the admin token.
+        """Refuse a request without the admin token.
 
         Raises:
             ApiError: `FORBIDDEN`.
@@ -69,16 +69,16 @@ class AdminAuth:
         if self._expected is None:
             raise ApiError("FORBIDDEN", hint="Set PYLON_ADMIN_TOKEN to open the admin API.")
         shown = (bearer_token(req) or "").encode("latin-1", "replace")
-        # Equal lengths on both sides: the comparison takes the same time whatever is shown.
+        # Both sides have the same length, so the comparison always takes the same time.
         if not hmac.compare_digest(hashlib.sha256(shown).digest(), self._expected):
             raise ApiError("FORBIDDEN")
 
 
 def check_same_origin(req: falcon.Request, *, own_origin: str, trusted_origins: frozenset[str]) -> None:
-    """Refuse a change that another site made a browser send with its cookie.
+    """Refuse a change that another site made the browser send with the user's cookie.
 
     Args:
-        req: the request; its cookie has authenticated it.
+        req: the request, authenticated by its cookie.
         own_origin: the issuer's origin.
         trusted_origins: the app's front ends.
 
@@ -99,7 +99,7 @@ def check_same_origin(req: falcon.Request, *, own_origin: str, trusted_origins: 
 
 
 def is_own_form(req: falcon.Request) -> bool:
-    """Whether a form was posted by a page of ours. `Origin: null` is what a private window may say: the one-time token decides."""
+    """Whether a page of ours posted the form. A private window may send `Origin: null`: then the one-time token decides."""
     site, origin = req.env.get("HTTP_SEC_FETCH_SITE"), req.env.get("HTTP_ORIGIN")
     if site is not None:
         return site in {"same-origin", "none"}

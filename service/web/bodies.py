@@ -27,17 +27,17 @@ _QUOTED_PAIR: Final = re.compile(r"\\(.)")
 
 
 class StrictModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A body: no unknown field, and no value of another JSON type. A field that may be left out is `UNSET` then."""
+    """A body without unknown fields, and with values of exactly the right JSON type. An omitted field is `UNSET`."""
 
 
 _Model = TypeVar("_Model", bound=StrictModel)
 
 
 def read_body(req: falcon.Request) -> bytes:
-    """The raw body.
+    """Read the raw body.
 
     Raises:
-        ApiError: `BODY_TOO_LARGE` above 64 KiB, `INVALID_REQUEST` when it is malformed or cut short.
+        ApiError: `BODY_TOO_LARGE` above 64 KiB, `INVALID_REQUEST` if it is malformed or cut short.
     """
     announced = _announced(req)
     if announced == 0:
@@ -48,25 +48,27 @@ def read_body(req: falcon.Request) -> bytes:
     if len(body) > MAX_BODY_BYTES:
         raise ApiError("BODY_TOO_LARGE")
     req.context.body_read = True
-    if len(body) < (announced or 0):  # RFC 9112 §6.3: what was cut short is not a message
+    if len(body) < (announced or 0):  # RFC 9112 §6.3: a message that was cut short is incomplete
         raise ApiError("INVALID_REQUEST")
     return body
 
 
 def drain_body(req: falcon.Request) -> None:
-    """Read what nobody wanted, so that closing the connection does not take the answer back from the client."""
+    """Read a body that was not used, so that the client can read the answer before the connection closes."""
     announced = _announced(req)
-    # More than would be drained is not waited for: whoever only announces it gets his answer at once.
+    # A body that is too large to drain is not waited for: a client that announces one is answered at once.
     if getattr(req.context, "body_read", False) or announced == 0 or (announced or 0) > _DRAIN_BYTES:
         return
     left = _DRAIN_BYTES
-    with contextlib.suppress(ApiError):  # the answer stands, whatever is wrong with the rest of the request
+    with contextlib.suppress(
+        ApiError
+    ):  # the answer is already decided, whatever is wrong with the rest of the request
         while left > 0 and (chunk := _read(req, min(left, 65536))):
             left -= len(chunk)
 
 
 def _announced(req: falcon.Request) -> int | None:
-    """Length of the body in bytes; None when it is chunked."""
+    """Length of the body in bytes; None if it is chunked."""
     if "chunked" in req.env.get("HTTP_TRANSFER_ENCODING", "").lower():
         return None
     return req.content_length or 0
@@ -77,13 +79,13 @@ def _read(req: falcon.Request, most: int) -> bytes:
     try:
         data: bytes = stream.read(most)
     except Exception:
-        # Each server has errors of its own for a malformed chunk: the client did not keep to HTTP.
+        # Each server raises its own errors for a malformed chunk, which is the client's fault.
         raise ApiError("INVALID_REQUEST") from None
     return data
 
 
 def media_type(req: falcon.Request) -> tuple[str, str]:
-    """The type of the body and its `charset`, in lower case; empty where there is none, or it is malformed.
+    """The type of the body and its `charset`, in lower case; empty if missing or malformed.
 
     Spec: RFC 9110 §8.3.1, §5.6.6
     """
@@ -99,10 +101,10 @@ def media_type(req: falcon.Request) -> tuple[str, str]:
 
 
 def check_json_type(req: falcon.Request) -> None:
-    """Demand `Content-Type: application/json`.
+    """Refuse a request without `Content-Type: application/json`.
 
     Raises:
-        ApiError: `UNSUPPORTED_MEDIA_TYPE` for any other, or none.
+        ApiError: `UNSUPPORTED_MEDIA_TYPE` for another type, or none.
     """
     kind, charset = media_type(req)
     if kind != "application/json" or charset not in {"", "utf-8"}:
@@ -121,7 +123,7 @@ def parse_json_object(body: bytes) -> dict[str, Any]:
         value = json.loads(body.decode("utf-8"), object_pairs_hook=_strict, parse_constant=_NotJson)
         if not isinstance(value, dict):
             raise ApiError("INVALID_BODY")
-        # A lone surrogate is no text: it could not be stored, nor sent back.
+        # A lone surrogate is not text: it could be neither stored nor sent back.
         json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise ApiError("INVALID_BODY") from None
@@ -129,7 +131,7 @@ def parse_json_object(body: bytes) -> dict[str, Any]:
 
 
 class _NotJson(float):
-    """`NaN` or an infinity, until it is known which field holds it."""
+    """`NaN` or an infinity, until we know which field has it."""
 
 
 def _strict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -160,7 +162,7 @@ def parse_model(model: type[_Model], body: bytes) -> _Model:
 
 
 def _field(fault: str) -> str | None:
-    """The field that the library says is at fault, as `claims.name` or `roles.0`."""
+    """The field that the library's message names, for example `claims.name` or `roles.0`."""
     if named := _NAMED_FIELD.fullmatch(fault):
         return named[1]
     placed = _PLACE.search(fault)
@@ -168,7 +170,7 @@ def _field(fault: str) -> str | None:
 
 
 def read_optional_json(req: falcon.Request, model: type[_Model]) -> _Model:
-    """Like `read_json`, where no body at all says the same as `{}`."""
+    """Like `read_json`, but no body means the same as `{}`."""
     body = read_body(req)
     if body:
         check_json_type(req)
@@ -176,7 +178,7 @@ def read_optional_json(req: falcon.Request, model: type[_Model]) -> _Model:
 
 
 def read_json(req: falcon.Request, model: type[_Model]) -> _Model:
-    """Read, check and parse a JSON body, in the contract's order: 413, 415, 400."""
+    """Read, check and parse a JSON body. The size is checked first (413), then the type (415), then the content (400)."""
     body = read_body(req)
     check_json_type(req)
     return parse_model(model, body)

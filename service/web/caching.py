@@ -1,4 +1,4 @@
-"""Documents as prepared bytes, with a strong ETag and the headers of a public answer."""
+"""Sends documents that are serialised in advance, with a strong ETag and the headers of a public answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_HEADERS: Final = 32
 
 
 def keep_for(seconds: int) -> str:
-    """The `Cache-Control` of a public answer that may be kept so long; 0: not at all."""
+    """The `Cache-Control` of a public answer that caches may keep for that long; with 0, not at all."""
     return f"public, max-age={seconds}" if seconds > 0 else NO_STORE
 
 
@@ -33,7 +33,7 @@ class Document:
 
     @staticmethod
     def of(value: Mapping[str, Any]) -> Document:
-        """Serialise the value; its ETag is a hash of the bytes, so that replicas agree on it."""
+        """Serialise the value. Its ETag is a hash of the bytes, so all replicas send the same one."""
         data = json.dumps(value, separators=(",", ":")).encode()
         return Document(data, f'"{hashlib.sha256(data).hexdigest()[:32]}"')
 
@@ -46,9 +46,9 @@ def send_document(
     cache_control: str,
     vary: str | None = None,
 ) -> None:
-    """Answer with the document, or 304 where the client has it already.
+    """Answer with the document, or with 304 if the client already has it.
 
-    Spec: RFC 9110 §13.1.2 (weak comparison), §15.4.5; CORS `*`, for no cookie counts here
+    Spec: RFC 9110 §13.1.2 (weak comparison), §15.4.5; CORS `*`, because cookies are ignored here
     """
     resp.set_headers(
         {"ETag": document.etag, "Cache-Control": cache_control, "Access-Control-Allow-Origin": "*"}
@@ -63,7 +63,7 @@ def send_document(
 
 
 def send_preflight(req: falcon.Request, resp: falcon.Response, methods: str) -> None:
-    """Answer an `OPTIONS` request where no cookie counts: whatever headers a script would send may come (Fetch §3.2.3)."""
+    """Answer an `OPTIONS` request where cookies are ignored: a script may send any header (Fetch §3.2.3)."""
     resp.set_headers(
         {
             "Allow": methods,
@@ -80,7 +80,7 @@ def send_preflight(req: falcon.Request, resp: falcon.Response, methods: str) -> 
 
 
 def _allowed_headers(asked: str) -> str:
-    """`Authorization`, `Content-Type`, and what is asked for, as far as it is tokens; each once."""
+    """`Authorization`, `Content-Type` and all valid names that are asked for, each once."""
     names = [name.strip(" \t") for name in asked.split(",")][:_MOST_HEADERS]
     more = {name.lower(): name for name in names if _TOKEN.fullmatch(name)}
     usual = {"authorization": "Authorization", "content-type": "Content-Type"}
@@ -90,5 +90,5 @@ def _allowed_headers(asked: str) -> str:
 def _has_already(if_none_match: str | None, etag: str) -> bool:
     if if_none_match is None:
         return False
-    # A tag may hold commas and asterisks: the list is read by its tags, not by its commas.
+    # A tag may contain commas and asterisks, so the list is not split at commas.
     return if_none_match.strip(" \t") == "*" or etag in _ENTITY_TAG.findall(if_none_match)

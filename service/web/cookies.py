@@ -1,6 +1,6 @@
-"""Cookies: read by name, set with the attributes that all of ours have.
+"""Reads cookies by name, and sets them with the attributes that all of ours have.
 
-A sibling host and a leftover of an older path can put more values beside ours: a name has any number of them.
+Sibling hosts and older paths can add more values under the same name, so a name can have any number of values.
 
 Spec: RFC 6265 §4.1, §5.4, §8.6; RFC 6265bis §4.1.2.7 (`SameSite`), §4.1.3 (`__Secure-`, `__Host-`)
 """
@@ -16,14 +16,14 @@ import falcon
 
 from service.issuer import issuer_path
 
-#: So many values of one name are looked at: each may cost a question to the database.
+#: How many values of one name are checked: each may cost a database query.
 MOST_VALUES: Final = 4
-#: So many cookies an answer takes away at most: proxies give its header so much room.
+#: How many cookies one answer deletes at most: proxies limit the size of its headers.
 MOST_DROPPED: Final = 16
 
 
 def cookie_values(req: falcon.Request, name: str) -> tuple[str, ...]:
-    """The values of a cookie, each once, in the order in which they came; the first four."""
+    """The first four different values of a cookie, in the order in which they came."""
     return _all_values(req, name)[:MOST_VALUES]
 
 
@@ -33,9 +33,9 @@ def _all_values(req: falcon.Request, name: str) -> tuple[str, ...]:
 
 
 def protected_name(req: falcon.Request, name: str) -> str:
-    """The name of a cookie that no other host can set: `__Host-…`, at an issuer with a path `__Secure-…`.
+    """The name of a cookie that no other host can set: `__Host-…`, or `__Secure-…` if the issuer has a path.
 
-    At an http issuer, which is this machine's own, it is the plain name: browsers take no prefix there.
+    With an http issuer, which is only for this machine, it is the plain name: browsers accept no prefix there.
     """
     issuer = req.context.issuer
     if issuer.startswith("http:"):
@@ -54,17 +54,17 @@ def set_cookie(
     domain: str | None = None,
     path: str | None = None,
 ) -> None:
-    """Give the browser a cookie; `Secure` unless the issuer itself is plain http.
+    """Set a cookie, with `Secure` unless the issuer is plain http.
 
     Args:
-        req: the request, whose issuer it is for.
+        req: the request, which has the issuer.
         resp: the answer.
         name: its name.
-        value: what it holds.
-        max_age_s: for how long, in s; 0 takes it away.
+        value: its value.
+        max_age_s: its lifetime in s; 0 deletes it.
         same_site: `Lax`, `Strict` or `None`.
-        domain: who gets it besides this host; None means nobody.
-        path: for which paths; None means the issuer's.
+        domain: the domain whose hosts also get it; None for this host only.
+        path: the path it is sent to; None for the issuer's path.
     """
     issuer = req.context.issuer
     path = path or issuer_path(issuer) or "/"
@@ -85,19 +85,19 @@ def drop_cookie(
     domain: str | None = None,
     at_most: int = MOST_DROPPED,
 ) -> int:
-    """Take a cookie from the browser; where it shows more values than are looked at, from every place they can be at.
+    """Delete a cookie. If the browser sends more values than are checked, delete it for every path and domain it can have.
 
-    Else one that was not looked at would count when the others are gone.
+    Otherwise a value that was not checked would be used once the others are gone.
 
     Args:
         req: the request.
         resp: the answer.
         name: its name.
-        same_site, domain: as it was set.
-        at_most: how many deletions the answer has room for.
+        same_site, domain: as they were set.
+        at_most: how many deletions fit into the answer.
 
     Returns:
-        How many there are.
+        The number of deletions.
     """
     set_cookie(req, resp, name, "", max_age_s=0, same_site=same_site, domain=domain)
     if len(_all_values(req, name)) <= MOST_VALUES:
@@ -110,7 +110,7 @@ def drop_cookie(
 
 
 def _places(req: falcon.Request) -> Iterator[tuple[str, str | None]]:
-    """Every path and domain of a cookie that this request shows; those that somebody would choose come first.
+    """Every path and domain that a cookie of this request can have, the most likely ones first.
 
     Spec: RFC 6265 §5.1.3, §5.1.4
     """
@@ -118,7 +118,7 @@ def _places(req: falcon.Request) -> Iterator[tuple[str, str | None]]:
     paths = ["/", *("/" + "/".join(segments[:n]) for n in range(1, len(segments) + 1))]
     host = urlsplit(req.context.issuer).hostname or ""
     labels = [] if ":" in host or host.rpartition(".")[2].isdecimal() else host.split(".")
-    # From the one that is shared by most; a single label is nobody's domain.
+    # Start with the domain that most hosts share; a single label is not a domain.
     domains = [".".join(labels[-n:]) for n in range(2, len(labels) + 1)]
     for path, domain in product(reversed(paths), [*domains, None]):
         yield path, domain

@@ -1,13 +1,13 @@
-"""Errors of the API: one table, one shape, one place where an exception becomes an answer.
+"""Errors of the API: one table of codes, one JSON shape, and one place that turns exceptions into answers.
 
-    ApiError                  what we refuse, by its code
-    OAuthError                what an endpoint of OAuth refuses, in its own shape
+    ApiError                  what we refuse, with its code
+    OAuthError                what an OAuth endpoint refuses, in OAuth's shape
     falcon.HTTPError          what Falcon refuses (no such route, method, …), mapped to a code
     StoreUnavailable          503 STORE_UNAVAILABLE
-    Exception                 500 INTERNAL, its cause in the log under the request id
+    Exception                 500 INTERNAL; the log has the cause under the request id
 
-The message of a code is constant. Nothing of the request is repeated in it but the name of a field, where that
-name is harmless.
+Each code has a constant message. It repeats nothing of the request except the name of a field, if that name is
+harmless.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _log = structlog.get_logger("web")
 
 
 def is_harmless(field: str) -> bool:
-    """Whether the name of a field may be repeated in an answer."""
+    """Whether an answer may repeat the name of a field."""
     return _FIELD.fullmatch(field) is not None
 
 
@@ -75,11 +75,11 @@ class ApiError(Exception):
 
     Args:
         code: a key of `ERRORS`.
-        field: the field of the body that is at fault, told only when its name is harmless.
-        hint: what whoever runs this service can do.
-        headers: further headers of the answer.
-        cause: one word for the log: which rule refused; the code's by default.
-        more: further members of the answer.
+        field: the field of the body that is wrong; named in the answer only if its name is harmless.
+        hint: what the operator can do.
+        headers: more headers for the answer.
+        cause: one word for the log that names the rule; by default the code.
+        more: more members for the answer.
     """
 
     def __init__(
@@ -107,9 +107,9 @@ class ApiError(Exception):
 
 
 def add_error_handlers(app: falcon.App[Any, Any]) -> None:
-    """Answer every exception in the shape of the contract."""
+    """Turn every exception into an answer in the documented shape."""
     app.resp_options.xml_error_serialization = False
-    # What has a body says its type; an empty answer has none.
+    # An answer with a body names its type; an empty one has none.
     app.resp_options.default_media_type = None  # type: ignore[assignment]
     app.add_error_handler(Exception, _on_unknown)
     app.add_error_handler(falcon.HTTPError, _on_http_error)
@@ -124,7 +124,7 @@ def _on_api_error(
 ) -> None:
     status, message = ERRORS[error.code]
     send = getattr(req.context, "send_error", None)
-    if send is not None and error.code != "NOT_FOUND":  # another spelling of its path is not the endpoint
+    if send is not None and error.code != "NOT_FOUND":  # another spelling of the path is not the endpoint
         send(resp, _as_oauth(error))
         resp.set_headers(dict(error.headers))
         return
@@ -155,16 +155,16 @@ def _on_a_client(
 def _on_oauth_error(
     req: falcon.Request, resp: falcon.Response, error: OAuthError, params: Mapping[str, Any]
 ) -> None:
-    """Answer in the shape of the endpoint."""
+    """Answer in the endpoint's own shape."""
     send = getattr(req.context, "send_error", None)
-    if send is None:  # nobody there can read it
+    if send is None:  # the client cannot read that shape
         _on_unknown(req, resp, error, params)
         return
     send(resp, error)
 
 
 def _as_oauth(error: ApiError) -> OAuthError:
-    """What an endpoint of OAuth says of it. Of another type than a form is malformed there, as RFC 6749 §5.2 has it."""
+    """The OAuth error for it. There, a body that is not a form is a malformed request (RFC 6749 §5.2)."""
     status, message = ERRORS[error.code]
     code = {500: "server_error", 503: "temporarily_unavailable"}.get(status, "invalid_request")
     return OAuthError(code, message, status=400 if status == 415 else status, cause=error.cause)
@@ -203,14 +203,14 @@ def _on_unknown(
 def _on_failure(
     req: falcon.Request, resp: falcon.Response, error: ApiError, params: Mapping[str, Any]
 ) -> None:
-    """Answer for what nobody asked wrongly: in the shape of the API, or on a page where a browser asked."""
+    """Answer a failure that is not the client's fault: in the API's shape, or as a page in a browser."""
     _on_api_error(req, resp, error, params)
     show = getattr(req.context, "show_failure", None)
     if show is None:
         return
     try:
         show(req, resp, f"{ERRORS[error.code][1]} ({error.code})", status=error.status)
-    except Exception as failure:  # the page itself may be what fails: the answer stands as it is
+    except Exception as failure:  # the page itself may be what fails: keep the answer as it is
         _log_failure(req, failure)
 
 

@@ -1,4 +1,4 @@
-"""What every request passes through: request id, issuer, the headers of every answer, one line in the log."""
+"""What happens to every request: request id, issuer, common headers, one line in the log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from service.web.errors import ApiError
 from service.web.routing import raw_target
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
-# As proxies write it: bare, an IPv4 one with its port, or an IPv6 one in brackets.
+# Proxies write a bare address, an IPv4 address with a port, or an IPv6 address in brackets.
 _ADDRESS = re.compile(
     r"\[([0-9A-Fa-f.:]{2,45})\](?::[0-9]{1,5})?|([0-9.]{7,15}):[0-9]{1,5}|([0-9A-Fa-f.:]{2,45})", re.ASCII
 )
@@ -29,11 +29,11 @@ _MAPPED = re.compile(r"^::ffff:(?=[0-9.]+(?:/|$))", re.IGNORECASE)
 
 
 class RequestLog:
-    """Gives every request an id, its time and a line in the log, and every answer its standing headers.
+    """Gives every request an id, its time and a line in the log, and every answer the common headers.
 
     Args:
         forwarded_allow_ips: proxies whose `X-Forwarded-For` is believed.
-        clock: Unix s; read once a request.
+        clock: returns Unix s; called once for each request.
     """
 
     def __init__(self, forwarded_allow_ips: Iterable[str], clock: Callable[[], float]) -> None:
@@ -41,7 +41,7 @@ class RequestLog:
         self._clock = clock
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Take the request's id, or give it one; `req.context.now` is when it came, Unix s."""
+        """Use the request's id, or create one. Set `req.context.now`, Unix s."""
         context = req.context
         context.started = time.perf_counter()
         context.now = int(self._clock())
@@ -54,7 +54,7 @@ class RequestLog:
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, _resource: object, _succeeded: bool
     ) -> None:
-        """Complete the answer, then write the line: nothing of the path but its route, and no query."""
+        """Complete the answer, then log it with its route, but without the path and the query."""
         drain_body(req)
         if resp.get_header("Cache-Control") is None:
             resp.set_header("Cache-Control", "no-store")
@@ -77,11 +77,11 @@ class RequestLog:
             if (value := getattr(resp.context, name, None)) is not None:
                 line[name] = value
         request_log.info("request", **line)
-        REQUEST_ID.set(None)  # what this thread says from now on is of no request
+        REQUEST_ID.set(None)  # what this thread logs from now on belongs to no request
 
 
 class ClientAddress:
-    """Which address a request comes from, believing `X-Forwarded-For` of trusted proxies only."""
+    """Finds the address that a request comes from. Believes `X-Forwarded-For` only from trusted proxies."""
 
     def __init__(self, trusted: Iterable[str]) -> None:
         entries = list(trusted)
@@ -90,13 +90,13 @@ class ClientAddress:
         self._is_trusted = lru_cache(maxsize=1024)(self._look_up)
 
     def of(self, env: dict[str, Any]) -> str:
-        """The right-most forwarded entry behind a trusted proxy or a Unix socket, else the peer."""
+        """The right-most forwarded address behind a trusted proxy or a Unix socket; otherwise the peer's address."""
         return self._forwarded(env) or _plain(env.get("REMOTE_ADDR", "")) or "unix"
 
     def network(self, env: dict[str, Any]) -> str:
-        """Whose traffic the request is, as `of` says it: an IPv4 address, or the /64 of an IPv6 one, which one site has.
+        """The network that the request comes from: an IPv4 address, or the /64 of an IPv6 address, which belongs to one site.
 
-        Empty where nobody knows: behind a trusted proxy or a Unix socket that names no address.
+        Empty if it is not known: behind a trusted proxy or a Unix socket that sends no address.
         """
         known = self._forwarded(env)
         if known is None and not self._is_trusted(env.get("REMOTE_ADDR", "")):
@@ -117,7 +117,7 @@ class ClientAddress:
         return _forwarded_address(env.get("HTTP_X_FORWARDED_FOR", ""))
 
     def _look_up(self, peer: str) -> bool:
-        if self._all or not peer:  # the peer of a Unix socket has no address
+        if self._all or not peer:  # a peer on a Unix socket has no address
             return True
         try:
             address = ipaddress.ip_address(_plain(peer))
@@ -127,12 +127,12 @@ class ClientAddress:
 
 
 def _plain(address: str) -> str:
-    """An IPv4 address that a listener for both families writes as IPv6 (`::ffff:127.0.0.1`), as IPv4."""
+    """The address, as IPv4 if it is an IPv4 address written as IPv6 (`::ffff:127.0.0.1`)."""
     return _MAPPED.sub("", address)
 
 
 def _forwarded_address(header: str) -> str | None:
-    """The right-most entry of `X-Forwarded-For`, without a port; None where that is no address."""
+    """The right-most entry of `X-Forwarded-For`, without its port; None if that is not an address."""
     found = _ADDRESS.fullmatch(header.rpartition(",")[2].strip(" \t"))
     if found is None:
         return None
@@ -144,7 +144,7 @@ def _forwarded_address(header: str) -> str | None:
 
 
 class IssuerOfRequest:
-    """Decides under which issuer the request is answered, before anything else looks at it."""
+    """Finds the issuer of a request, before anything else looks at the request."""
 
     def __init__(self, resolver: IssuerResolver, *, indifferent: frozenset[str]) -> None:
         self._resolver = resolver
@@ -159,7 +159,7 @@ class IssuerOfRequest:
         env = req.env
         if env["PATH_INFO"] in self._indifferent:
             return
-        # An absolute-form target names an authority of its own, which would beat Host (RFC 9112 §3.2.2): refused.
+        # An absolute-form target has its own host, which would override Host (RFC 9112 §3.2.2), so it is refused.
         if not (raw_target(env) or "/").startswith(("/", "*")):
             raise ApiError("INVALID_HOST")
         try:
@@ -171,7 +171,7 @@ class IssuerOfRequest:
 
 
 class CredentialedCors:
-    """Lets the app's front ends, and nobody else, call `/api/auth/*` with the session cookie.
+    """Lets only the app's front ends call `/api/auth/*` with the session cookie.
 
     Spec: Fetch §3.2
     """
@@ -181,7 +181,7 @@ class CredentialedCors:
         self._prefix = prefix
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Allow the origin, and answer its preflight."""
+        """Allow the origin, and answer a preflight request."""
         if not self._trusted or not req.path.startswith(self._prefix):
             return
         resp.append_header("Vary", "Origin")
@@ -208,7 +208,7 @@ class CredentialedCors:
 
 
 class OpenCors:
-    """Lets scripts of any origin read the answers at some paths, errors too: no cookie counts there.
+    """Lets scripts of any origin read answers and errors at the paths where cookies are ignored.
 
     Spec: Fetch §3.2
     """
@@ -217,7 +217,7 @@ class OpenCors:
         self._paths = paths
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Allow every origin, without credentials, before anything is refused."""
+        """Allow every origin, without credentials. This runs before anything is refused."""
         if req.env["PATH_INFO"] in self._paths:
             resp.set_headers(
                 {
@@ -228,25 +228,25 @@ class OpenCors:
 
 
 class ErrorsOfEndpoints:
-    """Remembers in which shape an endpoint answers errors: known by its path, for a request may be refused before its route is found.
+    """Finds the shape of an endpoint's errors by its path, because a request may be refused before it is routed.
 
     Args:
-        shapes: path -> what sends an error there; the paths of OAuth's endpoints.
+        shapes: path of each OAuth endpoint -> the function that sends its errors.
     """
 
     def __init__(self, shapes: Mapping[str, Callable[[falcon.Response, OAuthError], None]]) -> None:
         self._shapes = shapes
 
     def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
-        """Set `req.context.send_error`; None where errors have the shape of the API."""
+        """Set `req.context.send_error`; None if errors have the API's shape."""
         req.context.send_error = self._shapes.get(req.env["PATH_INFO"])
 
 
 class AsTheResourceSays:
-    """Keeps what a resource says of itself, before it sees the request: how it shows a failure, who may ask, by which methods.
+    """Applies what a resource declares, before it gets the request: how it shows failures, and which methods need the admin token.
 
     Args:
-        admin: knows the admin token.
+        admin: checks the admin token.
     """
 
     def __init__(self, admin: AdminAuth) -> None:
@@ -255,18 +255,18 @@ class AsTheResourceSays:
     def process_resource(
         self, req: falcon.Request, _resp: falcon.Response, resource: object, _params: dict[str, Any]
     ) -> None:
-        """Set `req.context.show_failure`, None for a resource for programs: people are not answered in JSON.
+        """Set `req.context.show_failure`; None if the resource is for programs, which get JSON.
 
         Raises:
-            falcon.HTTPMethodNotAllowed: for a method that HTTP does not know, where Falcon says 400.
-            ApiError: `FORBIDDEN` without the admin token, where only that opens the method.
+            falcon.HTTPMethodNotAllowed: for a method that HTTP does not define, for which Falcon answers 400.
+            ApiError: `FORBIDDEN` without the admin token, if the method needs it.
         """
         req.context.show_failure = getattr(resource, "show_failure", None)
         if req.method not in falcon.COMBINED_METHODS:
             allowed = [name for name in falcon.HTTP_METHODS if hasattr(resource, f"on_{name.lower()}")]
             raise falcon.HTTPMethodNotAllowed(sorted({*allowed, "OPTIONS"}))
         guarded = getattr(resource, "admin_only", None)
-        # A method that the resource does not have is answered as everywhere: 405.
+        # If the resource does not have the method, the answer is the usual 405.
         if guarded is not None and (
             hasattr(resource, f"on_{req.method.lower()}") if guarded is True else req.method in guarded
         ):

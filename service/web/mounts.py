@@ -1,13 +1,13 @@
-"""Where resources stand: each module of `resources/` says it of its own, and `app.py` joins what they say.
+"""The paths of resources: each module of `resources/` declares its own, and `app.py` joins them.
 
-What a resource is, it says itself, by attributes that one place each reads:
+A resource declares what it is with attributes. One place reads each of them:
 
-    admin_only    only the admin token opens it: True, or some of its methods (`AsTheResourceSays`)
-    any_origin    scripts of any origin may read its answers (`OpenCors`)
-    any_host      it answers whatever `Host` says (`IssuerOfRequest`)
-    send_error    how it answers an error of OAuth (`ErrorsOfEndpoints`)
-    show_failure  how it shows a browser what went wrong (`AsTheResourceSays`)
-    head_is_get   False: nobody looks at it without doing it
+    admin_only    needs the admin token: True, or the names of the methods that do (`AsTheResourceSays`)
+    any_origin    scripts of any origin may read the answers (`OpenCors`)
+    any_host      answers for any `Host` (`IssuerOfRequest`)
+    send_error    sends an OAuth error (`ErrorsOfEndpoints`)
+    show_failure  shows a failure in a browser (`AsTheResourceSays`)
+    head_is_get   False: a GET changes something, so HEAD is not answered
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Mount:
     """A resource at a path.
 
     Attributes:
-        path: its template, below the issuer's path.
-        resource: what answers there.
-        named_by_others: whether others choose its one parameter: it may be sent encoded, and may hold slashes.
-        at_root: whether the path is the whole one, wherever the issuer's path is.
+        path: its route template, below the issuer's path.
+        resource: the resource that answers.
+        named_by_others: whether its one parameter is chosen outside this service, which may be sent encoded and may contain slashes.
+        at_root: whether the path is absolute, whatever the issuer's path is.
     """
 
     path: str
@@ -35,27 +35,27 @@ class Mount:
 
 
 def joined(mounts: Iterable[Mount], *, prefix: str) -> Mapping[str, Mount]:
-    """All of them by their whole path.
+    """Join all mounts, by their whole path.
 
     Args:
-        mounts: of every module.
-        prefix: the issuer's path; empty where it has none.
+        mounts: the mounts of every module.
+        prefix: the issuer's path; empty if it has none.
 
     Raises:
-        ValueError: when two stand at one path.
+        ValueError: if two have the same path.
     """
     table: dict[str, Mount] = {}
     for mount in mounts:
         path = mount.path if mount.at_root else prefix + mount.path
         if path in table:
-            raise ValueError(f"two resources stand at {path}")
+            raise ValueError(f"two resources have the path {path}")
         table[path] = mount
         _derive_head(mount.resource)
     return table
 
 
 def paths_with(attribute: str, table: Mapping[str, Mount]) -> Mapping[str, Any]:
-    """The paths whose resource has an attribute, with its value."""
+    """The paths whose resource has the attribute, with its value."""
     return {
         path: getattr(mount.resource, attribute)
         for path, mount in table.items()

@@ -13,16 +13,16 @@ from service.protocol.errors import OAuthError
 from service.web.params import MalformedParameters, Parameters, read_form
 from service.web.render import send_json
 
-#: Refusals that a token is to blame for; the rest is not about it.
+#: Statuses of errors that are about the token; others get no challenge.
 _CHALLENGED: Final = frozenset({400, 401, 403})
 
 
 def form_parameters(req: falcon.Request) -> Parameters:
-    """The parameters of a form body; those of the query never count (RFC 6749 §3.2).
+    """The parameters of a form body. Parameters in the query are ignored (RFC 6749 §3.2).
 
     Raises:
-        ApiError: 415.
-        OAuthError: `invalid_request` for a malformed, too large (413) or a repeated one.
+        ApiError: 415 for another media type.
+        OAuthError: `invalid_request` if the form is malformed or too large (413), or repeats a parameter.
     """
     try:
         parameters = read_form(req)
@@ -37,7 +37,7 @@ def form_parameters(req: falcon.Request) -> Parameters:
 
 
 def send_oauth_error(resp: falcon.Response, error: OAuthError) -> None:
-    """Answer with an error; a client that tried Basic is told the scheme (RFC 6749 §5.2)."""
+    """Answer with an error. `invalid_client` also names the scheme, Basic (RFC 6749 §5.2)."""
     send_json(resp, error.parameters(), status=error.status)
     resp.context.error, resp.context.cause = error.error, error.cause
     if error.error == "invalid_client":

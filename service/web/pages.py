@@ -1,4 +1,4 @@
-"""The few HTML pages, rendered with autoescape, and their stylesheet."""
+"""Renders the few HTML pages, with autoescape, and serves their stylesheet."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _environment() -> Environment:
 
 
 def render(template: str, **values: Any) -> bytes:
-    """A template of `templates/` with values, which are escaped."""
+    """Render a template of `templates/`. The values are escaped."""
     return _environment().get_template(template).render(**values).encode()
 
 
@@ -41,22 +41,22 @@ def send_page(
 
     Args:
         resp: the answer.
-        template: its name in `templates/`.
+        template: the file name in `templates/`.
         stylesheet: path of the stylesheet under the issuer.
         status: HTTP status.
-        logo_uri: a client's logo, whose origin alone may give images besides us.
-        values: what the template shows; escaped.
+        logo_uri: a client's logo; images may come only from its origin and ours.
+        values: values for the template, which are escaped.
     """
     image_origins = "'self'"
     if logo_uri is not None:
         parts = urlsplit(logo_uri)
-        image_origins += f" {parts.scheme}://{parts.netloc}"  # registered without user info
+        image_origins += f" {parts.scheme}://{parts.netloc}"  # a registered URI has no user info
     resp.status_code = status
     resp.content_type = "text/html; charset=utf-8"
     resp.set_headers(
         {
             "Cache-Control": "no-store",
-            # No form-action: Chromium applies it to the redirects behind a form too, and those go to clients.
+            # No form-action: Chromium also applies it to redirects after a form is sent, and those go to clients.
             "Content-Security-Policy": (
                 f"default-src 'none'; style-src 'self'; img-src {image_origins}; "
                 "frame-ancestors 'none'; base-uri 'none'"
@@ -68,7 +68,7 @@ def send_page(
 
 
 class Stylesheet:
-    """`/oidc/style.css`: prepared bytes, named by its content, so that it may be kept for a year."""
+    """`/oidc/style.css`. Its URL contains a hash of the content, so browsers may keep it for a year."""
 
     def __init__(self) -> None:
         self._data = files("service").joinpath("static/style.css").read_bytes()

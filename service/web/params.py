@@ -1,4 +1,4 @@
-"""Query and form parameters, read strictly: each has one value, or is known to be repeated.
+"""Parses query and form parameters strictly: each has one value, or is reported as repeated.
 
 Spec: RFC 6749 §3.1, §3.2 (a parameter without a value is omitted), Appendix B
 """
@@ -16,15 +16,15 @@ from service.web.bodies import media_type, read_body
 from service.web.errors import ApiError
 
 _MAX_PARAMETERS: Final = 200
-#: Parameters that may come more than once (RFC 8707 §2): a URI holds no space, so that their values stand side by side.
+#: Parameters that may be repeated (RFC 8707 §2). Their values are URIs, without spaces, so they are joined with a space.
 _LISTS: Final = ("resource",)
 
 
 class MalformedParameters(ValueError):
-    """Not `application/x-www-form-urlencoded` in UTF-8, cut short, or too large.
+    """The text is not `application/x-www-form-urlencoded` in UTF-8, is cut short, or is too large.
 
     Args:
-        status: of the answer: 400 or 413.
+        status: 400 or 413, for the answer.
     """
 
     def __init__(self, status: int = 400) -> None:
@@ -34,7 +34,7 @@ class MalformedParameters(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """Parsed parameters: the values that are not empty, and the names that came more than once and may not."""
+    """Parsed parameters: all values that are not empty, and the names that are repeated but must not be."""
 
     values: Mapping[str, str] = field(default_factory=dict)
     repeated: frozenset[str] = frozenset()
@@ -44,7 +44,7 @@ def parse_parameters(text: str) -> Parameters:
     """Parse a query string or a form.
 
     Raises:
-        MalformedParameters: when it is not UTF-8, or holds more than 200 parameters.
+        MalformedParameters: if it is not UTF-8, or has more than 200 parameters.
     """
     try:
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MAX_PARAMETERS)
@@ -60,7 +60,7 @@ def parse_parameters(text: str) -> Parameters:
 
 
 def read_query(req: falcon.Request) -> Parameters:
-    """The parameters of the query; what is not escaped in it is UTF-8 too, which WSGI hands on byte by byte (PEP 3333).
+    """The parameters of the query. Unescaped bytes in it, which WSGI passes as latin-1 (PEP 3333), are UTF-8 too.
 
     Raises:
         MalformedParameters: see `parse_parameters`.
@@ -72,11 +72,11 @@ def read_query(req: falcon.Request) -> Parameters:
 
 
 def read_form(req: falcon.Request) -> Parameters:
-    """The parameters of the body; none of them where there is neither a body nor a `Content-Type`.
+    """The parameters of the body; empty if there is neither a body nor a `Content-Type`.
 
     Raises:
         ApiError: `UNSUPPORTED_MEDIA_TYPE` for anything but a form.
-        MalformedParameters: see `parse_parameters`; also when the body is too large or cut short.
+        MalformedParameters: see `parse_parameters`; also if the body is too large or cut short.
     """
     body = _form_body(req)
     if not body and req.content_type is None:
@@ -90,12 +90,12 @@ def read_form(req: falcon.Request) -> Parameters:
 
 
 def is_form(req: falcon.Request) -> bool:
-    """Whether the body says that it is a form."""
+    """Whether the `Content-Type` is that of a form."""
     return media_type(req)[0] == "application/x-www-form-urlencoded"
 
 
 def _form_body(req: falcon.Request) -> bytes:
-    # Each endpoint that takes a form has a shape of its own for what is wrong with one.
+    # Each endpoint that takes a form has its own shape for an error in it.
     try:
         return read_body(req)
     except ApiError as error:

@@ -1,4 +1,4 @@
-"""Paths to the letter: one spelling a route, and identifiers that may hold slashes."""
+"""Routes paths exactly: each route has one spelling, and identifiers may contain slashes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from falcon.routing import CompiledRouter
 
 
 def raw_target(env: Mapping[str, Any]) -> str | None:
-    """The request target as it was sent; None where the server does not hand it on, which PEP 3333 does not ask for.
+    """The request target as it was sent; None if the server does not pass it, which PEP 3333 does not require.
 
     Args:
-        env: the WSGI environment: gunicorn says `RAW_URI`; uWSGI, mod_wsgi and others `REQUEST_URI`.
+        env: the WSGI environment. gunicorn sets `RAW_URI`; uWSGI, mod_wsgi and others set `REQUEST_URI`.
     """
     return env.get("RAW_URI") or env.get("REQUEST_URI")
 
 
 def target_lacks_host(env: Mapping[str, Any]) -> bool:
-    """Whether the server has dropped the host of an absolute-form target, and a fragment, from what was sent."""
+    """Whether the server drops the host of an absolute-form target, and a fragment."""
     return bool(env.get("pylon.target_without_host"))
 
 
@@ -29,25 +29,24 @@ def _raw_path(target: str) -> str:
     path = target.partition("?")[0]
     if path.startswith("/"):
         return path
-    # Absolute form. Only health comes so far with it: every other route refuses its authority (RFC 9112 §3.2.2).
+    # Absolute form. Only the health routes get here with it: all others refuse its host (RFC 9112 §3.2.2).
     return "/" + path.partition("://")[2].partition("/")[2]
 
 
 class ExactRouter(CompiledRouter):
-    """Falcon's router, but for three things.
+    """Falcon's router with two changes.
 
-    A route has one spelling. A proxy guards a path by comparing what it was sent, so what it was sent must be what is
-    routed on: where the server has decoded anything but an identifier, there is no such route.
+    Each route has exactly one spelling. A proxy protects a path by comparing what was sent, so routing uses what was
+    sent too: a path with percent-encoded characters outside an identifier, or with doubled slashes at the front, is
+    not found.
 
-    It drops slashes doubled at the front, which is another spelling too.
-
-    And a parameter never holds a slash, which a WSGI server has decoded from `%2F`; a user id may, and whoever was
-    signed in under it must be found under it. An id that goes on as another route does is that route's: `a/sessions`
-    is the sessions of `a`. Sent as `a%2Fsessions` it is an id, where the server tells.
+    Identifiers may contain slashes. A WSGI server decodes `%2F`, and Falcon's parameters never contain a slash; but a
+    user id may, and its user must be found. An id that ends like another route belongs to that route: `a/sessions` is
+    the sessions of `a`. Sent as `a%2Fsessions`, it is an id, if the server passes the target as it was sent.
 
     Args:
-        named_by_others: routes of one parameter that others choose: it may be sent encoded, and may hold slashes; of
-            two that fit, the one that goes on after it counts.
+        named_by_others: routes with one parameter that the app chooses. It may be sent encoded and may contain
+            slashes. If two routes match, the one with more text after the parameter wins.
     """
 
     def __init__(self, *, named_by_others: Iterable[str]) -> None:
@@ -75,7 +74,7 @@ class ExactRouter(CompiledRouter):
             identifier = sent.removeprefix(before).removesuffix(after)
             if identifier and sent == before + identifier + after:
                 named = uri[len(before) : len(uri) - len(after)]
-                if sent != uri and unquote(identifier) != named:  # a fragment, which the server has dropped
+                if sent != uri and unquote(identifier) != named:  # the server has dropped a fragment
                     return None
                 found = super().find(f"{before}_{after}", req)
                 if found is not None:

@@ -64,15 +64,11 @@ NOT_YET = {
     "docs/policies.md",
     "service/cli",
     "service/keys",
-    "service/launch",
     "service/policies",
     "service/protocol",
     "service/records",
     "service/resources",
-    "service/serving",
     "service/settings",
-    "service/storage",
-    "service/web",
 }
 
 _FENCE = re.compile(r"^[ ]*(```+|~~~+)[^\n]*\n.*?^[ ]*\1[ ]*$", re.MULTILINE | re.DOTALL)

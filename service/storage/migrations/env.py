@@ -1,7 +1,6 @@
-"""Alembic's entry: runs the revisions on the connection that `SqlStore.migrate` hands over.
+"""Alembic's entry point: runs the revisions on the connection that `SqlStore.migrate` passes.
 
-All of it is one transaction, under the lock that the engine took: a process that is killed in the middle leaves
-the schema as it was.
+Everything is one transaction, under the engine's lock: if the process is killed, the schema stays as it was.
 """
 
 from alembic import context

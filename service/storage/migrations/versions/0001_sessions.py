@@ -1,4 +1,4 @@
-"""Sessions, and markers of what was seen once."""
+"""Tables for sessions, and for values that may be used only once."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Make the two tables."""
+    """Create the two tables."""
     for name in ("session", "replay_marker"):
         op.create_table(
             name,

@@ -1,4 +1,4 @@
-"""The provider: users, clients, interactions, grants, and what hangs on a grant or a session."""
+"""Tables for the provider: users, clients, interactions, grants, and the records that depend on a grant or session."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -22,7 +22,7 @@ NEW = (
 
 
 def upgrade() -> None:
-    """Give the old tables the two columns of the one shape, and make the new ones."""
+    """Add the two common columns to the old tables, and create the new ones."""
     for name in OLD:
         op.add_column(
             name, sa.Column("session_id", sa.String(64), nullable=False, server_default=sa.text("''"))
@@ -30,7 +30,7 @@ def upgrade() -> None:
         op.add_column(name, sa.Column("spent_at", sa.BigInteger, nullable=True))
         op.create_index(f"ix_{name}_grant_id", name, ["grant_id"])
         op.create_index(f"ix_{name}_session_id", name, ["session_id"])
-    # A session is no grant: what falls with it is found by its sid.
+    # A session is not a grant: the records that end with it are found by its sid.
     op.execute("UPDATE session SET session_id = grant_id, grant_id = ''")
     for name in NEW:
         op.create_table(

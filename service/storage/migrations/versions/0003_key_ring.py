@@ -1,4 +1,4 @@
-"""Signing keys that live in the database."""
+"""A table for signing keys in the database."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Make the table, of the one shape."""
+    """Create the table, with the common columns."""
     op.create_table(
         "key_ring",
         sa.Column("id_hash", sa.String(64), primary_key=True),

@@ -1,4 +1,4 @@
-"""Of which client a record is, and how often it was changed."""
+"""Columns for the client of a record, and for how often it was changed."""
 
 import json
 
@@ -8,7 +8,7 @@ from alembic import op
 revision = "0004"
 down_revision = "0003"
 
-#: Those whose body says which client they are of; by then the grant of a code or token says it, too.
+#: The tables whose body names the client. The grant of a code or token names it too by then.
 NAMING = ("client", "consent", "grant_record")
 HANGING = ("authorization_code", "access_token", "refresh_token")
 OTHERS = (

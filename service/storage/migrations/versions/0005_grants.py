@@ -1,4 +1,4 @@
-"""One row a grant, and to whom a session has signed its user in. The grants of before end: nothing was released."""
+"""One row for each grant, and the clients of each session. Earlier grants are dropped: nothing had been released."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -6,13 +6,13 @@ from alembic import op
 revision = "0005"
 down_revision = "0004"
 
-#: Where a grant and what hung on it stood. A replica of the version before finds no such table: it answers 503 there.
-#: In the order in which its requests lock them, so that it seldom waits for one that waits for it.
+#: The tables of earlier grants. A replica of the earlier version no longer finds them, and answers 503 there.
+#: In the order in which that version locks them, to avoid deadlocks.
 BEFORE = ("grant_record", "authorization_code", "access_token", "refresh_token")
 
 
 def upgrade() -> None:
-    """Make the tables, and drop those of before."""
+    """Create the tables, and drop the earlier ones."""
     in_order = sa.String(32).with_variant(sa.String(32, collation="C"), "postgresql")
     op.create_table(
         "oauth_grant",
