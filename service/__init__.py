@@ -1,25 +1,25 @@
 """pylon-oidc: the OpenID Connect provider for an app that already signs its users in.
 
-A map of the package; arrows point one way, and only `app` knows all resources.
+A map of the package. Imports point in one direction only, and only `app` knows all resources.
 
     wsgi         app = get_app(), for gunicorn or any WSGI server
-    startup      what is decided before the port opens: settings, keys, store, every fault at once
+    startup      what happens before the port opens: settings, keys, store, and a report of all faults
     app          create_app(settings, store, keys, clock, events); joins the routes of all resources
     settings/    frozen Settings; the only reader of the environment
     issuer       Host grammar, issuer resolution
-    keys/        the signing keys: which we take, which sign, how they rotate and are sealed, the ring in the database
-    sessions     who is signed in
-    clients      which clients there are
-    events       what has happened, and who hears of it
-    logs         one JSON line an event
-    web/         HTTP without protocol: mounts, bodies, params, errors, auth, cookies, middleware, caching, pages
-    resources/   parts, then one file a family of endpoints with its routes; a responder parses, calls, renders
-    protocol/    the rules, pure: authorize, interactions, grants, clients, tokens, …
+    keys/        the signing keys: which are accepted, which sign, rotation, encryption, the ring in the database
+    sessions     the sessions of signed-in users
+    clients      the directory of clients
+    events       events, and their listeners
+    logs         one JSON line for each event
+    web/         the HTTP layer: mounts, bodies, params, errors, auth, cookies, middleware, caching, pages
+    resources/   parts, then one file for each family of endpoints with its routes; a responder parses, calls, renders
+    protocol/    the rules, as pure functions: authorize, interactions, grants, clients, tokens, …
     storage/     interface, sql (one implementation), sqlite, postgres, migrations/
-    doctor/      a deployment, asked from outside
+    doctor/      tests a deployment from outside
     cli/         pylon-oidc
-    launch/      how it becomes a server: gunicorn's configuration, granian's start
-    serving/     what both servers share: the plan, gunicorn's worker, granian's bridge to WSGI
+    launch/      starts the server: gunicorn's configuration, granian's start
+    serving/     shared by both servers: the plan, gunicorn's worker, granian's bridge to WSGI
 """
 
 __version__ = "0.2.0"

@@ -1,4 +1,4 @@
-"""The application: the only place that knows the concrete parts, and where the routes of all resources are joined."""
+"""Puts the application together: the only place that knows all concrete parts and joins the routes of all resources."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from service.web.mounts import Mount, joined, paths_with
 from service.web.routing import ExactRouter
 
 Application = falcon.App[falcon.Request, falcon.Response]
-#: Each says which resources stand where.
+#: Each declares its resources and their paths.
 MODULES: Final = (
     authorize,
     clients,
@@ -72,10 +72,10 @@ def create_app(
 
     Args:
         settings: the settings.
-        store: where state lives.
-        keyring: the keys; those of a managed ring come with the margins of their rotation.
+        store: the store of all state.
+        keyring: the keys; with a managed ring, also the margins of rotation.
         clock: Unix s.
-        events: tell what has happened.
+        events: where events are sent.
     """
     parts = parts_of(settings, store, keyring, clock, events)
     table = routes(parts)
@@ -102,7 +102,7 @@ def create_app(
 
 
 def routes(parts: Parts) -> Mapping[str, Mount]:
-    """The resource of each path, as the modules of `resources/` say it."""
+    """The resource of each path, from the modules of `resources/`."""
     mounts = itertools.chain.from_iterable(module.routes(parts) for module in MODULES)
     return joined(mounts, prefix=issuer_path(parts.settings.issuer or ""))
 
@@ -112,7 +112,7 @@ def get_app(clock: Callable[[], float] = time.time, margins: Margins | None = No
 
     Args:
         clock: Unix s.
-        margins: of the rotation of managed keys; by the settings when left out. For tests, which have no days.
+        margins: of the rotation of managed keys; by default those of the settings. For tests, which cannot wait for days.
 
     Raises:
         ConfigurationError: with every fault, before any port is open.
@@ -127,5 +127,5 @@ def get_app(clock: Callable[[], float] = time.time, margins: Margins | None = No
     for key in prepared.keyring.published:
         log.info("key_made" if prepared.key_made else "key_loaded", kid=key.kid, alg=key.alg)
     prepared.store.keep_room()
-    prepared.store.close()  # no connection crosses a fork
+    prepared.store.close()  # no connection is shared across a fork
     return create_app(settings, prepared.store, prepared.keyring, clock)

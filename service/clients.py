@@ -1,4 +1,4 @@
-"""Which clients there are: those of the environment, then those of the database.
+"""The directory of clients: those of the environment, then those of the database.
 
 Owns: ids and secrets of new clients, rotation.
 Never touches: requests, the metadata's rules (`protocol.clients`).
@@ -21,11 +21,11 @@ from service.records.scopes import STANDARD_SCOPES, Scopes
 from service.storage.interface import FALLS_WITH_CLIENT, Fitting, Kind, Record, Store
 from service.subjects import SettingsOfSubjects, Subjects
 
-#: A rotated secret is good for so long, in s: the client's developers have an hour.
+#: How long a rotated secret stays valid, in s, so that the client's developers have an hour to change it.
 ROTATION_OVERLAP_S: Final = 3600
 #: Each of them is compared at every authentication.
 _MOST_OLD_SECRETS: Final = 10
-#: Of how many the last reading is kept.
+#: How many clients are cached.
 _MOST_READ: Final = 1000
 
 _log = structlog.get_logger("clients")
@@ -36,11 +36,11 @@ class ClientExists(Exception):
 
 
 class ClientReadOnly(Exception):
-    """The client is in the environment, and is changed there."""
+    """The client is in the environment, and can only be changed there."""
 
 
 class SettingsOfClients(SettingsOfSubjects, Protocol):
-    """What the settings say of them: each by the name that it has there."""
+    """The settings that are used here, by their names."""
 
     @property
     def jwt_audience(self) -> str | None: ...  # noqa: D102
@@ -59,15 +59,16 @@ class Clients:
     """The directory of clients.
 
     Args:
-        from_environment: those of `PYLON_OIDC_CLIENTS`; they win over the database.
-        store: where the others live.
-        id_token_algs: what ID tokens can be signed by here.
-        minted_audience: the default `aud` of minted tokens: no client may be called that, an ID token would be forged by it.
-        audiences: every `aud` that has a policy: the same holds for each of them.
-        scopes: what there is to ask for.
-        mint_alg: the algorithm of minted tokens: one that signs ID tokens too takes an audience to tell them apart.
-        events: tell which client has changed.
-        subjects: knows what users are called.
+        from_environment: those of `PYLON_OIDC_CLIENTS`, which take precedence over the database.
+        store: has the other clients.
+        id_token_algs: the algorithms for ID tokens.
+        minted_audience: the default `aud` of minted tokens. No client may have this id: a minted token could then be used
+            as its ID token.
+        audiences: every `aud` that has a policy; the same applies to them.
+        scopes: the scopes that can be requested.
+        mint_alg: the algorithm of minted tokens. If ID tokens use it too, minted tokens need an audience.
+        events: where changes of clients are reported.
+        subjects: knows the ids of users.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class Clients:
         self._lacks_minted_audience = mint_alg != "HS256" and minted_audience is None and not audiences
         self._subjects = subjects or Subjects(store, (), apart=False)
         self._mint_alg = mint_alg
-        #: As they were read last: what did not change is not made again.
+        #: Cache of parsed clients, reused as long as they do not change.
         self._read: dict[str, tuple[Record, Client]] = {}
 
     @classmethod
@@ -104,7 +105,7 @@ class Clients:
         events: Events = UNHEARD,
         subjects: Subjects | None = None,
     ) -> Clients:
-        """The directory of the settings: the service and its commands know the same clients."""
+        """The directory for these settings, the same for the service and its commands."""
         return cls(
             settings.clients,
             store,
@@ -118,12 +119,14 @@ class Clients:
         )
 
     def find(self, client_id: str, *, now: int) -> Client | None:
-        """The client of that id, to be served."""
-        # Registered before the audience was called so: its ID tokens would be forged by minted ones.
+        """The client of that id, if it is served."""
+        # Registered before the audience got this name: minted tokens could be used as its ID tokens.
         if client_id in self._audiences:
             return None
         client = self.registered(client_id, now=now)
-        if client is not None and self._lacks_minted_audience:  # it came after the start, by another process
+        if (
+            client is not None and self._lacks_minted_audience
+        ):  # another process registered it after the start
             _log.error(
                 "client_not_served", client_id=client_id, detail=str(MintedAudienceMissing(self._mint_alg))
             )
@@ -131,7 +134,7 @@ class Clients:
         return client
 
     def registered(self, client_id: str, *, now: int) -> Client | None:
-        """The client of that id, for its operator: one that is not served, too."""
+        """The client of that id, for the operator, also if it is not served."""
         if client_id in self._fixed:
             return self._fixed[client_id]
         before, client = self._read.get(client_id, (None, None))
@@ -148,7 +151,7 @@ class Clients:
         return client
 
     def list(self, *, now: int) -> list[Client]:
-        """Every client, by id."""
+        """All clients, ordered by id."""
         stored = [of_record(record, self.scopes) for record in self._store.list(Kind.CLIENT, now=now)]
         known = {client.client_id: client for client in stored} | self._fixed
         return [known[client_id] for client_id in sorted(known)]
@@ -157,16 +160,16 @@ class Clients:
         """Register a client.
 
         Args:
-            metadata: with or without a `client_id`; without `client_secret` one is made, unless it names `none`.
+            metadata: may have a `client_id`. A `client_secret` is created if missing, unless the method is `none`.
             now: Unix s.
 
         Returns:
-            The client, and its secret where one was made: shown now and never again.
+            The client, and its secret if one was created. The secret is not available later.
 
         Raises:
             InvalidClientMetadata: see `protocol.clients.parse_client`.
-            MintedAudienceMissing: while no client may be there.
-            ClientExists: when the id is taken.
+            MintedAudienceMissing: if minted tokens need an audience before there can be clients.
+            ClientExists: if the id is taken.
         """
         made: str | None = None
         given = {"client_id": f"c_{new_id()}", **metadata}
@@ -178,12 +181,12 @@ class Clients:
             raise ClientExists
         if "client_id" in metadata:
             self._check_no_user(client_id, now=now)
-            # One of the environment may have had that id: when it was taken away, nothing ended.
+            # A client of the environment may have had that id, and left records behind.
             self._store.delete(*_hanging_on(client_id), now=now)
         if not self._store.put(new_record(client), now=now):
             raise ClientExists
         if "client_id" in metadata:
-            try:  # a session that began meanwhile has seen this client, or is seen here
+            try:  # a session that starts at the same time either sees this client, or is seen here
                 self._check_no_user(client_id, now=now)
             except InvalidClientMetadata:
                 self._store.delete(Fitting(Kind.CLIENT, id_hash=hash_handle(client_id)), now=now)
@@ -192,15 +195,15 @@ class Clients:
         return client, made
 
     def change(self, client_id: str, metadata: Mapping[str, Any], *, now: int) -> Client | None:
-        """Replace a client's metadata; its secrets stay.
+        """Replace a client's metadata, but not its secrets.
 
         Returns:
-            None when there is no such client.
+            The client, or None if it does not exist.
 
         Raises:
-            InvalidClientMetadata: also when it would change the id, or name a secret that is not the client's.
-            MintedAudienceMissing: while no client may be there.
-            ClientReadOnly: for one of the environment.
+            InvalidClientMetadata: also if it would change the id, or has a secret that is not the client's.
+            MintedAudienceMissing: if minted tokens need an audience before there can be clients.
+            ClientReadOnly: if it is in the environment.
         """
         self._check_own_tokens(client_id, metadata, now=now)
         return self._change(
@@ -208,15 +211,15 @@ class Clients:
         )
 
     def update(self, client_id: str, members: Mapping[str, Any], *, now: int) -> tuple[Client, Client] | None:
-        """Change some members of a client's metadata; the others stay, as they are at that moment.
+        """Change some members of a client's metadata, and keep the others.
 
         Args:
-            client_id: which client.
-            members: their new values; None for the default again.
+            client_id: the client's id.
+            members: their new values; None resets to the default.
             now: Unix s.
 
         Returns:
-            The client before and after, or None when there is no such client.
+            The client before and after, or None if it does not exist.
 
         Raises:
             As `change`.
@@ -234,18 +237,18 @@ class Clients:
         return None if before is None or after is None else (before, after)
 
     def _with_metadata(self, current: Client, metadata: Mapping[str, Any], *, now: int) -> Client:
-        """The client with other metadata, its secrets as they are."""
+        """The client with other metadata and the same secrets."""
         if metadata.get("client_id", current.client_id) != current.client_id:
             raise InvalidClientMetadata("client_id", "cannot be changed; leave it out")
         secret = metadata.get("client_secret")
         if secret is not None and not (isinstance(secret, str) and current.has_secret(secret, now=now)):
-            # RFC 7592 §2.2: where it comes, it MUST be the one that the client has.
+            # RFC 7592 §2.2: if it is present, it MUST be the client's current one.
             raise InvalidClientMetadata("client_secret", "is not the client's, and not set here; rotate it")
         if metadata.get("token_endpoint_auth_method") == "none" and not current.is_public:
             raise InvalidClientMetadata(
                 "token_endpoint_auth_method", "cannot become public; register another client"
             )
-        # What was shown may be sent back: this service says where it was registered, and does not ask.
+        # Members that we return may be sent back, although this service sets them itself.
         told = {"source", "client_secret"}
         given = {name: value for name, value in metadata.items() if name not in told}
         return self._checked(
@@ -258,13 +261,13 @@ class Clients:
         )
 
     def rotate_secret(self, client_id: str, *, now: int) -> str | None:
-        """Give a client a new secret; the old one is good for an hour more, as are those before it to the end of theirs.
+        """Give a client a new secret. The old one stays valid for an hour; earlier ones until their own hour is over.
 
         Returns:
-            The new secret, or None when there is no such confidential client.
+            The new secret, or None if there is no such confidential client.
 
         Raises:
-            ClientReadOnly: for one of the environment.
+            ClientReadOnly: if it is in the environment.
         """
         secret, until = new_handle(), now + ROTATION_OVERLAP_S
 
@@ -281,10 +284,10 @@ class Clients:
         return None if self._change(client_id, rotated, what="secret", now=now) is None else secret
 
     def remove(self, client_id: str, *, now: int) -> bool:
-        """Remove a client; whether there was such a one.
+        """Remove a client. Returns whether it existed.
 
         Raises:
-            ClientReadOnly: for one of the environment.
+            ClientReadOnly: if it is in the environment.
         """
         self._check_own(client_id)
         falling = _hanging_on(client_id)
@@ -300,7 +303,7 @@ class Clients:
             )
 
     def _check_own_tokens(self, client_id: str, metadata: Mapping[str, Any], *, now: int) -> None:
-        """Before a client gets tokens of its own: it may be older than the rule that no user is called so."""
+        """Check a client before it gets tokens of its own: it may be older than the rule that it must not have a user's id."""
         wanted = metadata.get("grant_types")
         if isinstance(wanted, list) and CLIENT_CREDENTIALS in wanted:
             self._check_no_user(client_id, now=now)
@@ -343,5 +346,5 @@ class Clients:
 
 
 def _hanging_on(client_id: str) -> list[Fitting]:
-    """What a client holds; one that comes under the same id one day must not find it."""
+    """The records of a client, which a later client with the same id must not find."""
     return [Fitting(kind, client_id=client_id) for kind in FALLS_WITH_CLIENT]

@@ -1,9 +1,9 @@
-"""What has happened, as typed frozen values, and who hears of it.
+"""Events as typed frozen values, and their listeners.
 
-An event is sent once its change is stored, and never for one that was not. A listener that fails is counted and logged,
-and changes nothing. So what must be as durable as the change is no listener: it is a record in the same transaction.
+An event is sent only after its change is stored. If a listener fails, that is counted and logged, and has no other
+effect. So anything that must be as durable as the change must be a record in the same transaction, not a listener.
 
-Owns: which events there are, who listens.
+Owns: the list of events and listeners.
 Never touches: the store, requests.
 """
 
@@ -26,10 +26,10 @@ class Event:
     """Something that has happened.
 
     Attributes:
-        name: of the event, as the log has it.
-        level: of its line there.
-        client_id, subject, sid: whose client, which user and which session it is about; None where it is about none.
-        request_id: in which request; None outside of one.
+        name: the name in the log.
+        level: the level in the log.
+        client_id, subject, sid: the client, user and session that it is about, or None.
+        request_id: the id of the request; None outside of one.
     """
 
     name: ClassVar[str]
@@ -46,14 +46,14 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedIn(Event):
-    """A session has begun."""
+    """A session has started."""
 
     name = "signed_in"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionEnded(Event):
-    """Sessions have ended before their time, and what hangs on them: the one of `sid`, or all but that of `kept_sid`."""
+    """Sessions were ended, with everything that depends on them: the one of `sid`, or all except that of `kept_sid`."""
 
     name = "session_ended"
 
@@ -63,7 +63,7 @@ class SessionEnded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserLockedOut(Event):
-    """All sessions and all grants of a user have ended; `count`: how many sessions."""
+    """All sessions and grants of a user were ended. `count` is the number of sessions."""
 
     name = "user_locked_out"
 
@@ -75,7 +75,7 @@ class UserLockedOut(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsentGiven(Event):
-    """A user has agreed to a scope; `remembered`: the client may have it again without asking."""
+    """A user has agreed to a scope. If `remembered`, the client gets it again without asking."""
 
     name = "consent_given"
 
@@ -85,14 +85,14 @@ class ConsentGiven(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrantEnded(Event):
-    """A grant has ended before its time, and its tokens."""
+    """A grant and its tokens were ended."""
 
     name = "grant_ended"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeReused(Event):
-    """A code came again that was used before: it was stolen, and its grant has ended (RFC 6749 §4.1.2)."""
+    """A code was used twice, so it may be stolen, and its grant was ended (RFC 6749 §4.1.2)."""
 
     name = "code_reused"
     level = "warning"
@@ -100,7 +100,7 @@ class CodeReused(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshTokenReused(Event):
-    """A refresh token came again that was used before: it was stolen, and its grant has ended (RFC 9700 §4.14.2)."""
+    """A refresh token was used twice, so it may be stolen, and its grant was ended (RFC 9700 §4.14.2)."""
 
     name = "refresh_token_reused"
     level = "warning"
@@ -111,7 +111,7 @@ class RefreshTokenReused(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientChanged(Event):
-    """What is registered of a client is another now."""
+    """A client's registration has changed."""
 
     name = "client_changed"
 
@@ -120,7 +120,7 @@ class ClientChanged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyChanged(Event):
-    """A signing key has another role in this process; `was`: the one before, None where it is new."""
+    """A signing key has a new role in this process. `was` is the earlier role; None for a new key."""
 
     name = "key_changed"
 
@@ -131,7 +131,7 @@ class KeyChanged(Event):
     revoked: bool
 
 
-# --- who hears of it ---
+# --- listeners ---
 
 _OF_ALL: Final = frozenset(each.name for each in fields(Event))
 
@@ -139,7 +139,7 @@ Listener = Callable[[Event], None]
 
 
 def into_log(event: Event) -> None:
-    """A line of the event's name, with what is known."""
+    """Log the event's name and its values."""
     known: dict[str, Any] = {}
     for each in fields(event):
         value = getattr(event, each.name)
@@ -148,7 +148,7 @@ def into_log(event: Event) -> None:
     getattr(_log, event.level)(event.name, **known)
 
 
-#: All that hear of what happens: a function above, and its name here.
+#: All listeners. To add one, write a function above and name it here.
 LISTENERS: Final[tuple[Listener, ...]] = (into_log,)
 
 
@@ -156,7 +156,7 @@ class Events:
     """Sends events to listeners.
 
     Args:
-        listeners: in their order; none: nobody hears.
+        listeners: called in this order; may be empty.
     """
 
     def __init__(self, listeners: Iterable[Listener] = ()) -> None:
@@ -166,16 +166,16 @@ class Events:
         self.failed = 0
 
     def send(self, event: Event) -> None:
-        """Tell every listener. None of them decides anything."""
+        """Call every listener. A listener cannot change the outcome."""
         for listener in self._listeners:
             try:
                 listener(event)
-            except Exception as error:  # a listener decides nothing
+            except Exception as error:  # a listener cannot change the outcome
                 self.failed = next(self._failures)
                 _log.error("listener_failed", told=event.name, failed=self.failed, **describe_error(error))
 
 
 #: For what the service does.
 HEARD: Final = Events(LISTENERS)
-#: For commands, which print what they did themselves, and for looking around.
+#: For commands, which print what they did themselves, and for read-only use.
 UNHEARD: Final = Events()

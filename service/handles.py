@@ -1,12 +1,12 @@
-"""The only source of randomness: every handle that is given out, and how one is kept at rest.
+"""The only source of randomness: creates every handle, and hashes it for storage.
 
-What is given out of a grant names it, holds a secret, and ends with a check value:
+A code or token of a grant contains the grant's id, a secret and a check value:
 
     code, access token    <grant id>.<secret><check>
     refresh token         <grant id>.<changing>.<fixed><check>
 
-The check value tells a handle that was cut or damaged on its way from one that was copied: the first is garbage, the
-second may be theft. It is no protection: that is what the secrets are for, and of them the row has hashes only.
+The check value distinguishes a damaged handle, which is harmless, from an outdated copy, which may be stolen. It is not
+a protection: the secrets are, and only their hashes are stored.
 
 Spec: RFC 6749 §1.4, §10.4, §10.10 (entropy), RFC 6819 §5.1.4.1.3 (hashes at rest)
 """
@@ -43,7 +43,7 @@ def new_session_token() -> str:
 
 
 def is_session_token(value: str) -> bool:
-    """Whether the value has the form of a session token; says nothing of whether there is such a session."""
+    """Whether the value has the form of a session token. The session may not exist."""
     return _SESSION_TOKEN.fullmatch(value) is not None
 
 
@@ -53,20 +53,20 @@ def new_id() -> str:
 
 
 def new_grant_id(now: int) -> str:
-    """The id of a grant that is made now (Unix s): 26 characters that grow with time, so that new rows stand together.
+    """The id of a grant that is created now (Unix s): 26 characters that grow with time, so that new rows are stored together.
 
-    It is no secret, and finds the grant's row; 88 bits of it are random.
+    It is not secret, and finds the grant's row. 88 bits of it are random.
     """
     return _ordered_id(now, secrets.token_bytes(_RANDOM_BYTES))
 
 
 def first_grant_id(now: int) -> str:
-    """What comes before the id of every grant that is made from then on; `now` is Unix s."""
+    """A value that sorts before the id of every grant that is created from then on. `now` is Unix s."""
     return _ordered_id(max(0, now), bytes(_RANDOM_BYTES))
 
 
 def _ordered_id(now: int, random: bytes) -> str:
-    # RFC 4648 §7: this alphabet is in the order of its values, in every collation.
+    # RFC 4648 §7: this alphabet sorts in the order of its values, in every collation.
     return base64.b32hexencode(now.to_bytes(_SECOND_BYTES) + random).rstrip(b"=").decode().lower()
 
 
@@ -81,7 +81,7 @@ def new_nonce_bytes(length: int) -> bytes:
 
 
 def new_version() -> int:
-    """A first version of what may be removed and stored again under the same id: 48 random bits, so that both differ."""
+    """A first version for a record that may be removed and stored again under the same id: 48 random bits."""
     return secrets.randbits(48) + 1
 
 
@@ -91,25 +91,25 @@ def new_request_id() -> str:
 
 
 def hash_handle(value: str | bytes) -> str:
-    """What is kept of a handle: its SHA-256 in hex. A handle has 256 random bits, so one fast hash suffices.
+    """The SHA-256 of a handle in hex, which is stored instead of it. It has 256 random bits, so a fast hash is enough.
 
-    Whatever is shown has one, a text that is not UTF-8 too: it finds nothing.
+    Any text can be hashed, even if it is not UTF-8; it then finds nothing.
     """
     data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
     return hashlib.sha256(data).hexdigest()
 
 
-# --- what is given out of a grant ---
+# --- codes and tokens of a grant ---
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a handle says, not yet believed.
+    """The parts of a handle, not yet verified.
 
     Attributes:
-        grant_id: whose it would be.
-        secret: of a code or an access token; of a refresh token the part that changes.
-        fixed: of a refresh token the part that stays.
+        grant_id: the id of its grant.
+        secret: the secret of a code or access token; the changing part of a refresh token.
+        fixed: the fixed part of a refresh token.
     """
 
     grant_id: str
@@ -118,17 +118,17 @@ class Shown:
 
 
 def with_secret(kind: HandleKind, grant_id: str, secret: str) -> str:
-    """A code or an access token; the secret has 256 bits."""
+    """Build a code or an access token. The secret has 256 bits."""
     return _checked(kind, f"{grant_id}.{secret}")
 
 
 def rotating(grant_id: str, changing: str, fixed: str) -> str:
-    """A refresh token; each part has 128 bits."""
+    """Build a refresh token. Each part has 128 bits."""
     return _checked("refresh token", f"{grant_id}.{changing}.{fixed}")
 
 
 def read(kind: HandleKind, unverified: str | None) -> Shown | None:
-    """What a handle of that kind says; None for everything that is none."""
+    """Parse a handle of that kind. None if it is malformed."""
     form = _ROTATING if kind == "refresh token" else _WITH_SECRET
     match = form.fullmatch(unverified or "")
     if match is None or _checked(kind, match[0][:-_CHECK_CHARS]) != match[0]:
@@ -137,28 +137,28 @@ def read(kind: HandleKind, unverified: str | None) -> Shown | None:
 
 
 def short_hash(text: str) -> str:
-    """128 bits of SHA-256: enough for what has as many of its own."""
+    """128 bits of SHA-256: enough for a value with 128 random bits."""
     return _encoded(hash_bytes(text))
 
 
 def hash_bytes(text: str) -> bytes:
-    """The same as 16 bytes, as an access token's is kept."""
+    """The same as 16 bytes, the form in which an access token's hash is stored."""
     return hashlib.sha256(text.encode()).digest()[:16]
 
 
 def is_same(shown: str, kept_hash: str) -> bool:
-    """Whether a part that is shown is the one whose hash is kept; takes as long whatever is shown."""
+    """Whether a part has the stored hash, compared in constant time."""
     return hmac.compare_digest(short_hash(shown), kept_hash)
 
 
 def derived(shown: Shown, salt: str, purpose: Literal["access token", "refresh token"]) -> str:
-    """A secret that comes of a refresh token and a salt: who shows the token again gets the same.
+    """Derive a secret from a refresh token and a salt, so that a repeated request gets the same one.
 
     HMAC is a pseudorandom function of its key (RFC 2104, NIST SP 800-108 §4), and the key has 256 random bits.
 
     Args:
         shown: a refresh token.
-        salt: random, of its use.
+        salt: random, one for each use.
         purpose: 256 bits for an access token, 128 for the changing part of the next refresh token.
     """
     made = hmac.digest(f"{shown.secret}.{shown.fixed}".encode(), f"{purpose}\n{salt}".encode(), "sha256")
@@ -170,5 +170,5 @@ def _checked(kind: HandleKind, text: str) -> str:
 
 
 def _encoded(data: bytes) -> str:
-    # Many times a request; what `base64` adds around it takes longer than it does.
+    # Called many times in a request, and the wrapper in `base64` takes longer than the work itself.
     return binascii.b2a_base64(data, newline=False).translate(_URLSAFE, b"=\n").decode()

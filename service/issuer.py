@@ -1,6 +1,6 @@
-"""The issuer: the grammar of `Host`, which name we answer under, and every URL built from it.
+"""The issuer: parses `Host`, decides the issuer of a request, and builds URLs from it.
 
-Owns: what a well-formed host is, the allow-list, the issuer of a request or of the settings.
+Owns: the form of a host, the allow-list, the issuer of a request or of the settings.
 Never touches: requests, settings objects, the environment. Everything here is a pure function of strings.
 """
 
@@ -24,11 +24,11 @@ _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
 class InvalidHost(ValueError):
-    """The value is not a host that we could answer under. Carries nothing of the value."""
+    """The value is not a usable host. The exception contains nothing of the value."""
 
 
 class InvalidIssuer(ValueError):
-    """The value cannot be an issuer; the message says why, and what to write instead."""
+    """The value cannot be an issuer. The message says why, and what to write instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,8 @@ def parse_host(value: str) -> Host:
         The host, lower-cased, without a trailing dot, an IPv6 address compressed (RFC 5952).
 
     Raises:
-        InvalidHost: when it is anything else than a DNS name, an IPv4 address or a bracketed IPv6 address
-            without zone, with an optional port from 1 to 65535.
+        InvalidHost: if it is not a DNS name, an IPv4 address or a bracketed IPv6 address without zone, with an
+            optional port from 1 to 65535.
 
     Spec: RFC 9110 §7.2, RFC 3986 §3.2.2, RFC 1123 §2.1
     """
@@ -103,7 +103,7 @@ def _dns_name_or_ipv4(name: str) -> str:
     labels = name.split(".")
     if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
         raise InvalidHost
-    if _NUMBER.fullmatch(labels[-1]):  # other readers would take it for an address
+    if _NUMBER.fullmatch(labels[-1]):  # other programs would read it as an address
         try:
             ipaddress.IPv4Address(name)  # accepts only the canonical form
         except ValueError:
@@ -113,7 +113,7 @@ def _dns_name_or_ipv4(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AllowedHost:
-    """One entry of the allow-list: a name or a domain, and the port that it stands for."""
+    """One entry of the allow-list: a name or a domain, and its port."""
 
     name: str
     subdomains: bool
@@ -121,7 +121,7 @@ class AllowedHost:
     any_port: bool
 
     def matches(self, host: Host, default_port: int) -> bool:
-        """Whether the host is the one that the entry names; `None` as a port is the default port."""
+        """Whether the entry allows the host. A port of `None` is the default port."""
         if not self.any_port and (host.port or default_port) != (self.port or default_port):
             return False
         return host.name == self.name or (self.subdomains and host.name.endswith("." + self.name))
@@ -131,7 +131,7 @@ def parse_allowed_host(entry: str) -> AllowedHost:
     """Parse one entry of `PYLON_ALLOWED_HOSTS`: `name`, `name:port`, `name:*`, `.domain` with either.
 
     Raises:
-        InvalidHost: when the entry has no such form.
+        InvalidHost: if the entry has another form.
     """
     any_port = entry.endswith(":*")
     bare = entry.removesuffix(":*")
@@ -146,11 +146,11 @@ def parse_allowed_host(entry: str) -> AllowedHost:
 
 @dataclass(frozen=True)
 class IssuerResolver:
-    """Which issuer a request is answered under: the configured one, else the one of its `Host`.
+    """Finds the issuer of a request: the configured one, or else the one from its `Host`.
 
     Attributes:
         configured: the issuer of the settings, or None to derive it.
-        allowed_hosts: who may be derived; empty means any well-formed host.
+        allowed_hosts: hosts that may become an issuer; empty means any well-formed host.
         dev_mode: a loopback host gives an `http://` issuer.
     """
 
@@ -163,11 +163,10 @@ class IssuerResolver:
 
         Args:
             host_header: the `Host` header, None when the request had none.
-            host_required: whether the protocol demands one (HTTP/1.1, RFC 9112 §3.2).
+            host_required: whether the protocol requires one (HTTP/1.1, RFC 9112 §3.2).
 
         Raises:
-            InvalidHost: when the header is missing though required, malformed, or names a host that is not
-                in the allow-list.
+            InvalidHost: if the header is required and missing, malformed, or not in the allow-list.
         """
         if host_header is None and host_required:
             raise InvalidHost
@@ -205,17 +204,17 @@ def parse_issuer(value: str) -> str:
         The value itself.
 
     Raises:
-        InvalidIssuer: when it is not such a URL in its canonical form; the message holds the corrected value
-            where there is one.
+        InvalidIssuer: if it is not such a URL in its canonical form. The message contains the corrected value, if
+            there is one.
 
     Spec: OpenID Connect Discovery 1.0 §3, RFC 8414 §2
     """
     scheme, host, path = _split_issuer(value)
     corrected = _canonical(scheme, host, path)
     if scheme == "http" and not host.is_loopback:
-        raise InvalidIssuer(f"http is for loopback hosts only; write {corrected}")
+        raise InvalidIssuer(f"the scheme is http, which is for loopback hosts only; write {corrected}")
     if value != corrected:
-        raise InvalidIssuer(f"not in its canonical form; write {corrected}")
+        raise InvalidIssuer(f"is not in its canonical form; write {corrected}")
     return value
 
 
@@ -228,7 +227,7 @@ def _canonical(scheme: str, host: Host, path: str) -> str:
 def _split_issuer(value: str) -> tuple[str, Host, str]:
     example = "write it as https://id.example.com"
     if not value.isascii() or any(c <= " " or c in '\\"<>^`{|}' for c in value):
-        raise InvalidIssuer(f"holds a character that no issuer has; {example}")
+        raise InvalidIssuer(f"contains a character that an issuer cannot have; {example}")
     scheme, separator, rest = value.partition("://")
     scheme = scheme.lower()
     if not separator:
@@ -246,7 +245,7 @@ def _split_issuer(value: str) -> tuple[str, Host, str]:
         for part in path.removeprefix("/").split("/")
     ):
         raise InvalidIssuer(
-            "the path has an empty, a dotted or an escaped segment; write a plain one, as /tenant"
+            "the path has an empty, dotted or escaped segment; write a plain path, such as /tenant"
         )
     corrected = _canonical(scheme, host, path)
     if "@" in authority:
@@ -275,16 +274,16 @@ def parse_origin(value: str) -> str:
     """Check one origin of `PYLON_TRUSTED_ORIGINS`, which is compared byte for byte with `Origin` headers.
 
     Raises:
-        InvalidIssuer: when it is not a canonical `https://host[:port]` (`http://` for loopback).
+        InvalidIssuer: if it is not a canonical `https://host[:port]` (`http://` for loopback).
 
     Spec: RFC 6454 §6.2
     """
     parsed = parse_issuer(value)
     if issuer_path(parsed):
-        raise InvalidIssuer(f"an origin has no path; write {issuer_origin(parsed)}")
+        raise InvalidIssuer(f"has a path, which an origin cannot have; write {issuer_origin(parsed)}")
     return parsed
 
 
 def parse_list(value: str) -> Iterable[str]:
-    """The entries of a comma-separated setting, blanks around them dropped, empty entries left out."""
+    """The entries of a comma-separated setting, without surrounding spaces and empty entries."""
     return (entry for part in value.split(",") if (entry := part.strip()))

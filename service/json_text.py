@@ -1,4 +1,4 @@
-"""JSON where every request passes: msgspec writes and reads it several times as fast as the standard library.
+"""JSON for code that every request runs: msgspec is several times as fast as the standard library.
 
 Spec: RFC 8259
 """
@@ -15,16 +15,16 @@ _read: Final = msgspec.json.Decoder().decode
 
 
 def to_bytes(value: Any) -> bytes:
-    """A value in UTF-8, without blanks.
+    """Write a value in UTF-8, without spaces.
 
     Raises:
-        UnicodeEncodeError: for a lone surrogate, which is no text.
+        UnicodeEncodeError: for a lone surrogate, which is not text.
     """
     return _write(value)
 
 
 def to_ascii(value: Any) -> str:
-    """A value in ASCII, without spaces: for a log that is read by lines, and databases of any encoding."""
+    """Write a value in ASCII, without spaces: for logs that are read by lines, and databases of any encoding."""
     try:
         data = _write(value)
     except UnicodeEncodeError:
@@ -33,10 +33,10 @@ def to_ascii(value: Any) -> str:
 
 
 def read(text: str) -> Any:
-    """A value that was written here, or by the standard library, which also writes lone surrogates.
+    """Read a value written by this module or by the standard library, which also writes lone surrogates.
 
     Raises:
-        ValueError: when it is no JSON.
+        ValueError: if it is not JSON.
     """
     try:
         return _read(text)

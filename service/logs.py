@@ -1,9 +1,7 @@
-"""The log: one JSON line an event on stderr, the program's own and those of the libraries.
+"""The log: one JSON line on stderr for each event, of the program and of its libraries.
 
-A line that cannot be written is dropped and counted; it never decides over the request that it is about.
-
-Nothing that a client sent is written in full: not a query, not a header, not the words of an error that may repeat
-them.
+A line that cannot be written is dropped and counted, and never affects its request. Nothing that a client sent is
+logged in full: no query, no header, and no error message that may repeat them.
 """
 
 from __future__ import annotations
@@ -23,8 +21,8 @@ import structlog
 
 from service.json_text import to_ascii
 
-#: Of the request that this thread answers; None between requests. The middleware sets it. A thread that a request starts
-#: has none: what it does is no request's.
+#: The id of the request that this thread answers; None between requests. The middleware sets it. A thread that a request
+#: starts has none.
 REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
 
 
@@ -37,27 +35,27 @@ def _name_request(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> 
 _TIMESTAMP: Final = structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts")
 _SHARED: Final[list[Any]] = [_name_request, structlog.processors.add_log_level, _TIMESTAMP]
 _JSON: Final = structlog.processors.JSONRenderer()
-#: How the line of a request is made; `configure_logging` says it.
+#: Makes the line of a request; `configure_logging` sets it.
 _OF_REQUESTS: Final[list[Any]] = [*_SHARED, _JSON]
-#: The log of requests, a line each.
+#: The log of requests, one line for each.
 request_log: Final[Any] = structlog.wrap_logger(None, processors=_OF_REQUESTS)
 _PATIENCE_MS: Final = 100
 _TOKEN_LIKE: Final = re.compile(r"[A-Za-z0-9_\-+/=.]{20,}")
-# gunicorn repeats the request line or the header that it refuses, and a failed request's whole target.
+# gunicorn repeats a request line or header that it refuses, and the whole target of a failed request.
 _REPEATS_REQUEST: Final = re.compile(
     r"(Invalid request from ip=[0-9A-Fa-f.:]*|Error handling request).*", re.DOTALL
 )
 
 
 class _Lines:
-    """Writes lines where the log goes, and never fails or waits for long.
+    """Writes lines to the log's stream, and never fails or waits for long.
 
-    Without a buffer: what a full disk refused must not come out in pieces later. A reader that stands still is waited
-    for once; as long as it does, further lines are dropped at once.
+    There is no buffer, so that a line that a full disk refused does not appear in pieces later. If the reader is stuck,
+    one line waits for it, and further lines are dropped at once until it continues.
 
     Args:
-        stream: standard error, or what stands in for it.
-        renderer: makes a line of an event.
+        stream: standard error, or a replacement.
+        renderer: turns an event into a line.
     """
 
     def __init__(self, stream: TextIO, renderer: Any) -> None:
@@ -67,11 +65,11 @@ class _Lines:
         self._counting = threading.Lock()
         try:
             self._file: int | None = stream.fileno()
-        except (OSError, ValueError):  # not a file of the system's
+        except (OSError, ValueError):  # not a real file
             self._file = None
 
     def write(self, text: str) -> None:
-        """Write one line, or count it as lost; after lost ones, say how many they were."""
+        """Write one line, or count it as lost. After lost lines, log their number."""
         written = self._put(text)
         if written and not self._lost:
             return
@@ -88,7 +86,7 @@ class _Lines:
         return f"{line}\n"
 
     def flush(self) -> None:
-        """Nothing is kept back."""
+        """Do nothing: there is no buffer."""
 
     def _put(self, text: str) -> bool:
         try:
@@ -107,13 +105,13 @@ class _Lines:
         while data:
             if not room.poll(0 if self._lost else _PATIENCE_MS):
                 return False
-            # No more than what a pipe that has room takes at once (PIPE_BUF): a longer piece could wait.
+            # No more than a pipe with room accepts at once (PIPE_BUF): a longer piece could block.
             data = data[os.write(self._file, data[: select.PIPE_BUF]) :]
         return True
 
 
 def configure_logging(level: str, log_format: str | None) -> None:
-    """Set the log up for this process and those that it forks.
+    """Set up the log for this process and its forks.
 
     Args:
         level: `debug`, `info`, `warning` or `error`.
@@ -136,7 +134,7 @@ def configure_logging(level: str, log_format: str | None) -> None:
 
 
 def _request_line(_logger: Any, level: str, event: MutableMapping[str, Any]) -> str:
-    """The line of a request, which has its id already: at once, and not by one processor after the other."""
+    """Render the line of a request in one step, without the chain of processors. It already has its id."""
     event["level"], event["ts"] = level, datetime.now(UTC)
     return to_ascii(event)
 
@@ -152,11 +150,11 @@ def _configure_libraries(renderer: Any, level: int, lines: _Lines) -> None:
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers, root.level = [handler], logging.WARNING
-    # gunicorn has made its logger by now; what it says follows our form and our level.
+    # gunicorn has created its logger by now. Its lines get our format and level.
     server = logging.getLogger("gunicorn.error")
     server.handlers, server.propagate = [handler], False
     server.setLevel(max(level, logging.INFO))
-    # Authlib logs whole tokens at DEBUG: whatever the level, a library says no more than INFO.
+    # Authlib logs whole tokens at DEBUG, so libraries never log below INFO.
     logging.getLogger("authlib").setLevel(max(level, logging.INFO))
 
 
@@ -171,10 +169,10 @@ def _describe_failure(_logger: Any, _name: str, event: MutableMapping[str, Any])
 
 
 def describe_error(error: BaseException) -> dict[str, Any]:
-    """What the log may tell of an unknown failure: its kind, where it came from, its words without secrets.
+    """Describe an unknown failure for the log: its type, its origin and its message, without secrets.
 
     Returns:
-        `error` (the kind), `detail` (its words, whatever looks like a token left out) and `frames`.
+        `error` (the type), `detail` (the message, without anything that looks like a token) and `frames`.
     """
     frames = []
     traceback = error.__traceback__
@@ -190,5 +188,5 @@ def describe_error(error: BaseException) -> dict[str, Any]:
 
 
 def without_tokens(words: str) -> str:
-    """Words of others, as far as the log may have them: whatever looks like a token left out."""
+    """A message for the log, without anything that looks like a token."""
     return _TOKEN_LIKE.sub("[…]", words)[:500]

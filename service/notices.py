@@ -1,4 +1,4 @@
-"""What an operator should know of a client, without a line for each request."""
+"""Tells operators about clients, without a log line for each request."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _MOST_KEPT: Final = 10_000
 
 
 class Log(Protocol):
-    """Where a line goes."""
+    """The log to write to."""
 
     def warning(self, event: str, **known: Any) -> Any:
         """Write it."""
 
 
 class Notices:
-    """Tells each event of a client once an hour, all processes that share the store counted as one.
+    """Logs each event of a client once an hour, across all processes that share the store.
 
     Args:
-        store: where the others see that it was sent.
+        store: shows other processes that it was sent.
         log: gets the lines.
     """
 
@@ -33,13 +33,13 @@ class Notices:
         self._told_at: dict[tuple[str, str], int] = {}
 
     def tell(self, event: str, client_id: str, *, now: int, **known: Any) -> None:
-        """Send it, unless it was already sent within this hour. It never decides over a request.
+        """Log the event, unless it was already logged within this hour. It never affects a request.
 
         Args:
             event: its name.
-            client_id: whose it is.
+            client_id: the client.
             now: Unix s.
-            known: what the operator should know; no secret, nothing of a user.
+            known: values for the operator, without secrets or data of a user.
         """
         key, hour = (event, client_id), now // _HOUR_S
         if self._told_at.get(key) == hour:

@@ -1,6 +1,6 @@
-"""Who is signed in: sessions of the local store.
+"""The sessions of signed-in users, in the local store.
 
-Owns: what a session's record looks like, how long one lives, which token finds it.
+Owns: the record of a session, its lifetime, and the token that finds it.
 Never touches: requests, cookies, SQL.
 """
 
@@ -32,7 +32,7 @@ from service.storage.interface import (
 )
 from service.subjects import IsAClient, Subjects
 
-#: A timestamp may be 300 s ahead and is fresh until 300 s after, that second included: the marker outlives both.
+#: A timestamp may be 300 s ahead, and is valid until 300 s after, including that second. The marker outlives both.
 REPLAY_MARKER_S: Final = 601
 
 
@@ -42,7 +42,7 @@ class Replayed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
-    """A session and its token, which is known only now and never again."""
+    """A session and its token. The token is not available later."""
 
     token: str
     session: Session
@@ -52,10 +52,10 @@ class LocalSessions:
     """Sessions in the store.
 
     Args:
-        store: where they live.
-        lifetime_s: how long one lives unless the sign-in says less.
-        events: tell who was signed in and out.
-        subjects: knows what clients are called.
+        store: the store.
+        lifetime_s: the lifetime in s, unless the sign-in sets a shorter one.
+        events: where sign-ins and sign-outs are reported.
+        subjects: knows the ids of clients.
     """
 
     def __init__(
@@ -75,21 +75,21 @@ class LocalSessions:
         beside: Callable[[Session], Record] | None = None,
         standing_on: Sequence[Fitting] = (),
     ) -> NewSession:
-        """Begin a session, and remember what the app says of its user: one transaction.
+        """Start a session, and store what the app reports about its user, in one transaction.
 
         Args:
-            sign_in: what the app says of the user.
+            sign_in: the app's report about the user.
             now: Unix s.
-            single_use_proof: bytes that may begin one session only (a MAC): a sign-in that fails has not used its proof
-                up, and one that is refused has changed nothing.
-            beside: what is stored together with the session.
-            standing_on: what must be there for it.
+            single_use_proof: bytes that may start only one session (a MAC). If the sign-in fails, the proof is still
+                unused; if it is refused, nothing has changed.
+            beside: records to store together with the session.
+            standing_on: records that must exist.
 
         Raises:
-            IsAClient: when a client is called so; nothing was changed.
-            Replayed: when the proof was used before.
-            NotStanding: when what it stands on is gone.
-            StoreUnavailable: when the store cannot be asked.
+            IsAClient: if a client has this id; nothing was changed.
+            Replayed: if the proof was used before.
+            NotStanding: if a required record is gone.
+            StoreUnavailable: if the store is unavailable.
         """
         if self._subjects.is_client(sign_in.user_id, now=now):
             raise IsAClient
@@ -105,17 +105,17 @@ class LocalSessions:
         changes = [remembered(sign_in)] if sign_in.given else []
         if not self._store.put(*records, changes=changes, standing_on=standing_on, now=now):
             raise Replayed
-        if self._subjects.is_client(sign_in.user_id, now=now):  # it was registered meanwhile
+        if self._subjects.is_client(sign_in.user_id, now=now):  # it was registered in the meantime
             self.end_one(session.user_id, session.sid, now=now)
             raise IsAClient
         self._events.send(SignedIn(subject=session.user_id, sid=session.sid))
         return NewSession(token, session)
 
     def remember_user(self, user: SignIn, *, now: int) -> User:
-        """Replace what is known of a user with what the app reported; the rest stays as it is.
+        """Update what is known of a user with what the app reports, and keep the rest.
 
         Raises:
-            IsAClient: when a client is called so.
+            IsAClient: if a client has this id.
         """
         if self._subjects.is_client(user.user_id, now=now):
             raise IsAClient
@@ -126,22 +126,22 @@ class LocalSessions:
         return User.of_body(user.user_id, {} if record is None else record.body)
 
     def user(self, user_id: str, *, now: int) -> User:
-        """What was last said of a user."""
+        """What the app last reported about a user."""
         record = self._store.get(Kind.USER, hash_handle(user_id), now=now)
         return User.of_body(user_id, {} if record is None else record.body)
 
     def find(self, unverified_token: str | None, *, now: int) -> Session | None:
-        """The live session of a token, None for anything else. One read of the store."""
+        """The live session of a token, or None. This is one read of the store."""
         if unverified_token is None or not is_session_token(unverified_token):
             return None
         record = self._store.get(Kind.SESSION, hash_handle(unverified_token), now=now)
         return None if record is None else of_record(record)
 
     def refresh(self, session: Session, *, now: int) -> NewSession | None:
-        """Give the session a new token and its lifetime again; the old token dies in the same transaction.
+        """Give the session a new token and a new lifetime. The old token stops working in the same transaction.
 
         Returns:
-            None when the session ended meanwhile, or somebody else refreshed it.
+            The new session and token, or None if the session has ended or was refreshed by another request.
         """
         token = new_session_token()
         successor = replace(
@@ -155,13 +155,13 @@ class LocalSessions:
         return NewSession(token, successor)
 
     def end(self, unverified_token: str, *, now: int) -> None:
-        """End the session of a token, if there is one, and what hangs on it."""
+        """End the session of a token, if there is one, and everything that depends on it."""
         record = self._store.get(Kind.SESSION, hash_handle(unverified_token), now=now)
         if record is not None:
             self.end_one(record.subject, record.session_id, now=now)
 
     def list(self, user_id: str, *, now: int) -> list[Session]:
-        """The user's live sessions, the newest first."""
+        """The user's live sessions, newest first."""
         sessions = [of_record(record) for record in self._store.list(Kind.SESSION, subject=user_id, now=now)]
         return sorted(sessions, key=lambda session: session.created_at, reverse=True)
 
@@ -171,13 +171,13 @@ class LocalSessions:
         return of_record(records[0]) if records else None
 
     def end_one(self, user_id: str, sid: str, *, now: int) -> bool:
-        """End one session of the user, and what hangs on it; whether there was such a one."""
+        """End one session of the user, and everything that depends on it. Returns whether it existed."""
         return self._end(user_id, sid=sid, now=now) > 0
 
     def end_all(self, user_id: str, *, keep_sid: str | None = None, now: int) -> int:
-        """End all sessions of the user but the one to keep, and what hangs on them; how many there were.
+        """End all sessions of the user except the one to keep, and everything that depends on them. Returns their number.
 
-        Offline grants stay: they do not hang on a session.
+        Offline grants stay, because they do not depend on a session.
         """
         return self._end(user_id, keep_sid=keep_sid, now=now)
 
@@ -187,7 +187,7 @@ class LocalSessions:
                 kind, subject=user_id, session_id=sid, keep_session_id=keep_sid, outlives_session=outlives
             )
 
-        # A code that was redeemed is kept with its offline grant: its reuse must still end it (RFC 6749 §4.1.2).
+        # A redeemed code stays with its offline grant: using it again must still end the grant (RFC 6749 §4.1.2).
         falling = [
             fitting(kind, outlives=False if kind is Kind.GRANT else None) for kind in FALLS_WITH_SESSION
         ]
@@ -197,7 +197,7 @@ class LocalSessions:
         return count
 
     def lock_out(self, user_id: str, *, now: int) -> int:
-        """End all sessions of the user, and every grant that they have given; how many sessions there were."""
+        """End all sessions and grants of the user. Returns the number of sessions."""
         count = self._store.delete(*(Fitting(kind, subject=user_id) for kind in FALLS_WITH_USER), now=now)
         self._events.send(UserLockedOut(subject=user_id, count=count))
         return count

@@ -1,4 +1,4 @@
-"""What is decided before the port opens: settings, keys, store; every fault at once."""
+"""Prepares the start before the port opens: settings, keys, store, and a report of all faults."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _COPYING: Final = "a copy into the database is not finished; run the same pylon-
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that `create_app` needs, and what the operator should hear."""
+    """Everything that `create_app` needs, and warnings for the operator."""
 
     settings: Settings
     keyring: Keys
@@ -38,12 +38,12 @@ class Prepared:
 
 
 def open_store(settings: Settings) -> SqlStore:
-    """The store of the settings; opens no connection."""
+    """The store of the settings. Opens no connection."""
     return open_database(settings.database, prepare=settings.prepared_statements)
 
 
 def open_database(database: DatabaseUrl, *, prepare: bool = False) -> SqlStore:
-    """The store of a URL; opens no connection. `prepare`: whether the server keeps statements prepared."""
+    """The store of a URL. Opens no connection. `prepare`: whether to use prepared statements."""
     if database.is_sqlite:
         from service.storage.sqlite import SqliteDatabase
 
@@ -64,7 +64,7 @@ def prepare(
     Args:
         environ: the environment; the process's own by default.
         clock: Unix s.
-        margins: of the rotation of managed keys; by the settings when left out.
+        margins: of the rotation of managed keys; by default those of the settings.
 
     Raises:
         ConfigurationError: with every fault.
@@ -97,12 +97,12 @@ def prepare(
 
 @dataclass(frozen=True)
 class Inspected:
-    """What `inspect` found.
+    """The results of `inspect`.
 
     Attributes:
-        settings, faults, warnings: as a start would have them.
-        ring: of managed keys, as it was read; None: there is none.
-        ring_is_known: whether it was read at all.
+        settings, faults, warnings: the same as at a start.
+        ring: the ring of managed keys, or None if there is none.
+        ring_is_known: whether the ring could be read.
     """
 
     settings: Settings
@@ -113,10 +113,10 @@ class Inspected:
 
 
 def inspect(environ: Mapping[str, str] | None = None, *, now: int) -> Inspected:
-    """The same checks without making anything: what `pylon-oidc check` shows."""
+    """Run the same checks without creating anything, for `pylon-oidc check`."""
     reading = read_settings(environ)
     store, schema_faults, schema_warnings = _checked_store(reading, migrate=None)
-    asked = None if schema_warnings else store  # one that cannot be reached is not asked again
+    asked = None if schema_warnings else store  # a store that cannot be reached is not tried again
     faults = reading.faults + schema_faults + _client_faults(reading, asked, now=now)
     of_ring, known = _ring_of(reading, asked, now=now)
     faults = in_order(faults + of_ring)
@@ -129,7 +129,7 @@ def inspect(environ: Mapping[str, str] | None = None, *, now: int) -> Inspected:
 
 
 def _newer_schema(store: SqlStore | None) -> Iterator[str]:
-    """A word about a database that a newer version has migrated; this one serves it all the same."""
+    """A warning if a newer version has migrated the database. This version still works with it."""
     if store is None:
         return
     try:
@@ -142,7 +142,7 @@ def _newer_schema(store: SqlStore | None) -> Iterator[str]:
 
 
 def _client_faults(reading: Reading, store: SqlStore | None, *, now: int) -> list[Fault]:
-    """What clients need that were registered before; of those of the environment the settings tell."""
+    """Faults about settings that registered clients need. The settings check those of the environment."""
     settings, told = reading.settings, {fault.setting for fault in reading.faults}
     faults: list[Fault] = []
     if store is not None and not told & {"PYLON_POLICIES", "PYLON_OIDC_CLIENTS"}:
@@ -154,7 +154,7 @@ def _client_faults(reading: Reading, store: SqlStore | None, *, now: int) -> lis
 
 
 def _clients_called_as_users(settings: Settings, store: SqlStore, *, now: int) -> Iterator[Fault]:
-    """Clients that would pass for a user at an API, while clients get tokens of their own; nothing is asked else."""
+    """Clients with the id of a user, which an API could mistake for the user. Checked only if clients get tokens of their own."""
     subjects = Subjects.of(settings, store)
     if not subjects.apart:
         return
@@ -167,10 +167,10 @@ def _clients_called_as_users(settings: Settings, store: SqlStore, *, now: int) -
         for client in _stored_clients(settings, store, now=now):
             machine = CLIENT_CREDENTIALS in client.grant_types and client.client_id not in fixed
             if machine and subjects.is_user(client.client_id, now=now):
-                what = f"the client {client.client_id} of the database is called as a user is"
+                what = f"the client {client.client_id} of the database has the id of a user"
                 yield Fault(
                     "PYLON_POLICIES",
-                    f"{what}, and may have tokens of its own; run pylon-oidc clients remove {client.client_id}",
+                    f"{what}, and may get tokens of its own; run pylon-oidc clients remove {client.client_id}",
                 )
     except StoreUnavailable:
         pass  # reported by the check of the store already
@@ -181,7 +181,7 @@ def _clients_called_as_users(settings: Settings, store: SqlStore, *, now: int) -
 def _ring_of(
     reading: Reading, store: SqlStore | None, *, now: int
 ) -> tuple[list[Fault], tuple[Ring | None] | None]:
-    """The encryption keys that the ring needs and that are missing, and what else is wrong; and the ring, if it was read."""
+    """Faults about the key ring, such as missing encryption keys; and the ring, if it was read."""
     of_keys = {"PYLON_KEY_ENCRYPTION_KEY", "PYLON_OIDC_KEYS", "PYLON_DEV_MODE"}
     told = any(fault.setting in of_keys for fault in reading.faults)
     if store is None or told or not reading.settings.managed:
@@ -202,7 +202,7 @@ def _ring_of(
 def _checked_store(
     reading: Reading, *, migrate: int | None
 ) -> tuple[SqlStore | None, list[Fault], list[str]]:
-    """The store, its faults and warnings; an embedded database is migrated at `migrate`, Unix s, where nothing is wrong."""
+    """The store, its faults and warnings. If nothing is wrong, an embedded database is migrated at `migrate`, Unix s."""
     settings = reading.settings
     if any(fault.setting in {"DATABASE_URL", "PYLON_DATA_DIR"} for fault in reading.faults):
         return None, [], []
@@ -245,10 +245,10 @@ def _open_files(settings: Settings) -> Iterator[str]:
 
 
 def migrated(settings: Settings, store: SqlStore, *, now: int) -> list[str]:
-    """Bring the schema up to date; what an operator should hear of what that did.
+    """Bring the schema up to date. Returns warnings about it.
 
     Raises:
-        StoreUnavailable: when it cannot be done.
+        StoreUnavailable: if that is not possible.
     """
     ring = RingOfBefore(ring_store(settings, store), settings.margins, now)
     store.migrate(ring)
@@ -286,7 +286,7 @@ def _sqlite_faults(
 
 
 def client_warnings(settings: Settings, store: SqlStore, *, now: int) -> list[str]:
-    """A word about each client of the database that the settings hide, or do not serve; they are read once."""
+    """A warning for each client of the database that the settings hide or do not serve. The clients are read once."""
     known = _stored_clients(settings, store, now=now)
     stored = {client.client_id for client in known}
     shadowed = [
@@ -304,7 +304,7 @@ def client_warnings(settings: Settings, store: SqlStore, *, now: int) -> list[st
 
 
 def _without_a_page(settings: Settings, known: Sequence[Client]) -> list[str]:
-    """A word where the database has clients whose users nobody can sign in; those of the environment are a fault."""
+    """A warning if the database has clients but there is no sign-in page. For clients of the environment, that is a fault."""
     if not known or settings.login_url is not None or settings.dev_mode or settings.clients:
         return []
     return [
@@ -314,7 +314,7 @@ def _without_a_page(settings: Settings, known: Sequence[Client]) -> list[str]:
 
 
 def _stored_clients(settings: Settings, store: SqlStore, *, now: int) -> list[Client]:
-    """The clients of the database; none where it cannot be asked, which the check of the store tells."""
+    """The clients of the database; none if it is unavailable, which the check of the store reports."""
     try:
         return Clients([], store, minted_audience=settings.jwt_audience).list(now=now)
     except StoreUnavailable:

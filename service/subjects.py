@@ -1,9 +1,9 @@
-"""Whose a `sub` is: while clients get tokens of their own, none of them is called as a user is, and no user as a client.
+"""Keeps the ids of users and clients apart, if clients get tokens of their own.
 
-A token for an API says its `sub`, and an API that knows users by it would take a client for the user of that name.
+An API identifies users by the `sub` of a token, so it would mistake a client for the user with the same id.
 
-Owns: what is asked of the store to know it. Where no client gets tokens of its own, nothing is asked.
-Never touches: requests, what is done with the answer.
+Owns: the queries for that. If no client gets tokens of its own, there are none.
+Never touches: requests, and the consequences of a clash.
 
 Spec: RFC 9700 §4.15
 """
@@ -20,11 +20,11 @@ from service.storage.interface import Kind, Store
 
 
 class IsAClient(Exception):
-    """The user is called as a client is: no session is begun, nothing is remembered."""
+    """A client has the user's id: no session is started, and nothing is stored."""
 
 
 class SettingsOfSubjects(Protocol):
-    """What the settings say of them: each by the name that it has there."""
+    """The settings that are used here, by their names."""
 
     @property
     def clients(self) -> Sequence[Client]: ...  # noqa: D102
@@ -34,12 +34,12 @@ class SettingsOfSubjects(Protocol):
 
 
 class Subjects:
-    """Knows which name is a client's, and which a user's.
+    """Knows which ids belong to clients, and which to users.
 
     Args:
-        store: where both are.
+        store: has both.
         from_environment: the ids of the clients of the environment.
-        apart: whether they are kept apart at all: some client may get tokens of its own.
+        apart: whether to keep them apart, because some client may get tokens of its own.
     """
 
     def __init__(self, store: Store, from_environment: Iterable[str], *, apart: bool) -> None:
@@ -49,18 +49,18 @@ class Subjects:
 
     @classmethod
     def of(cls, settings: SettingsOfSubjects, store: Store) -> Subjects:
-        """Those of the settings."""
+        """Create it for these settings."""
         ids = [client.client_id for client in settings.clients]
         return cls(store, ids, apart=settings.audiences.served_by(CLIENT_CREDENTIALS))
 
     def is_client(self, user_id: str, *, now: int) -> bool:
-        """Whether a client is called so. One statement at most."""
+        """Whether a client has this id. At most one statement."""
         if not self.apart:
             return False
         return user_id in self._fixed or self._has(Kind.CLIENT, user_id, now)
 
     def is_user(self, client_id: str, *, now: int) -> bool:
-        """Whether a user is called so who is known, signed in, or has granted something. Three statements at most."""
+        """Whether a user with this id is known, is signed in, or has a grant. At most three statements."""
         if not self.apart:
             return False
         return self._has(Kind.USER, client_id, now) or any(

@@ -1,6 +1,6 @@
-"""`pylon-oidc`: what an operator asks of the service from a shell.
+"""`pylon-oidc`: the operator's command line.
 
-Exit codes: 0 well, 1 a finding or a failed operation, 2 wrong usage or wrong configuration.
+Exit codes: 0 success, 1 a finding or a failed operation, 2 wrong usage or wrong configuration.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import click
 
 from service import __version__
 
-#: Each command, and the line that the list of them shows: its module is imported only when it is asked for.
+#: Each command, and its line in the list. Its module is imported only when it is used.
 _COMMANDS: Final = {
     "check": "Check the configuration of this environment; creates no file.",
     "clients": "Register and manage clients.",
@@ -30,7 +30,7 @@ _COMMANDS: Final = {
 
 
 def _load_env_file(_context: click.Context, _option: click.Parameter, path: Path | None) -> None:
-    """Put the settings of a file into the environment, over those that are there."""
+    """Put the settings of a file into the environment, replacing those that are there."""
     if path is None:
         return
     from service.settings import use_env_file
@@ -45,7 +45,7 @@ def _load_env_file(_context: click.Context, _option: click.Parameter, path: Path
 
 
 def _with_env_file(command: click.Command) -> click.Command:
-    """The command, and each one below it, with --env-file."""
+    """Add --env-file to the command and to all its subcommands."""
     option = click.Option(
         ["--env-file"],
         type=click.Path(path_type=Path),
@@ -64,7 +64,7 @@ def _with_env_file(command: click.Command) -> click.Command:
 
 
 class _Commands(click.Group):
-    """Commands that are imported when they are asked for: most of a short command's time is its imports."""
+    """Imports a command only when it is used: most of a short command's time is its imports."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -77,7 +77,7 @@ class _Commands(click.Group):
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        gc.disable()  # imports make many objects and no garbage; looking for it is a sixth of their time
+        gc.disable()  # imports create many objects and no garbage, and collecting takes a sixth of their time
         module = importlib.import_module(f"service.cli.{cmd_name}")
         gc.enable()
         command: click.Command = getattr(module, cmd_name)

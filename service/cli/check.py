@@ -1,4 +1,4 @@
-"""`pylon-oidc check`: what the service would say of its configuration, without starting or making anything."""
+"""`pylon-oidc check`: reports what the service would report about its configuration, without starting or creating anything."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from service.settings import Fault, Settings, given_names
 from service.startup import Inspected, inspect, open_store
 from service.storage.interface import StoreUnavailable
 
-#: How long the key set may differ outside: a worker looks at the ring once a minute, a cache keeps it for 300 s.
+#: How long the published key set may be older: a worker reads the ring once a minute, and caches keep it for 300 s.
 _OUTSIDE_WITHIN_S = 360
-#: Servers that do not hand on to WSGI the path as it was sent: what they have decoded cannot be told from what was meant.
+#: Servers that do not pass the path to WSGI as it was sent, so that encoded and plain characters look the same.
 _WITHOUT_RAW_PATH = ("granian",)
 _RAW_PATH = (
-    "server: {server} is installed. By pylon-oidc serve it hands on the raw path without a host or a fragment; by its "
-    "own command not at all, so that an encoded spelling of a route is answered too: then bind it to loopback or a Unix "
-    "socket behind the nginx site, which refuses other spellings"
+    "server: {server} is installed. With pylon-oidc serve, it passes the path as it was sent, without a host or a "
+    "fragment. With its own command it does not, so a route also answers to an encoded spelling; if you start it that "
+    "way, bind it to loopback or a Unix socket behind the nginx site, which refuses other spellings"
 )
 _NOBODY_BEGINS = (
     "sessions: PYLON_ADMIN_TOKEN and PYLON_TRUSTED_SECRET are unset: nobody can start a session; "
@@ -104,16 +104,16 @@ def _print_differences(differences: Sequence[Mapping[str, Any]]) -> None:
 
 @dataclass(frozen=True)
 class _RingFound:
-    """The ring of managed keys as it was read, once; None: there is none."""
+    """The ring of managed keys, read once; None if there is none."""
 
     ring: Ring | None
 
 
 def _read_ring(found: Inspected, now: int) -> _RingFound | None:
-    """The ring that was read already; else it is asked for; None: it cannot be read.
+    """The ring that was already read, or else read it now. None if it cannot be read.
 
     Raises:
-        Unsealable: when it is not authentic.
+        Unsealable: if it is not authentic.
     """
     if found.ring_is_known:
         return _RingFound(found.ring)
@@ -129,7 +129,7 @@ def _read_ring(found: Inspected, now: int) -> _RingFound | None:
 def _differences(
     settings: Settings, ring: _RingFound | None, public: PublicDocuments, notes: list[str], now: int
 ) -> Iterator[dict[str, Any]]:
-    """What this configuration would answer at the address, beside what the address answers; what only has to be waited for is a note."""
+    """Compare what this configuration would answer with what the address answers. A difference that only needs time is a note."""
     asked, discovery, jwks = public.url, public.discovery, public.jwks
     resolver = IssuerResolver(settings.issuer, settings.allowed_hosts, settings.dev_mode)
     try:
@@ -146,7 +146,7 @@ def _differences(
     if keys is not None:
         theirs = sorted({str(key.get("kid")) for key in jwks if isinstance(key, dict)})
         differing = set(keys.kids).symmetric_difference(theirs)
-        if differing <= keys.changed_at.keys():  # caches outside may be as old as that
+        if differing <= keys.changed_at.keys():  # caches may be that old
             notes += (
                 f"jwks: {kid} {'is published' if kid in keys.kids else 'is no longer published'} since "
                 f"{now - keys.changed_at[kid]} s, outside within {_OUTSIDE_WITHIN_S} s"
@@ -160,7 +160,7 @@ def _differences(
 
 @dataclass(frozen=True)
 class _Published:
-    """What would be published: algorithms and key ids; and when keys came or went that caches outside may not know of."""
+    """The algorithms and key ids to publish, and recent changes of keys that caches may not know yet."""
 
     algs: list[str]
     kids: list[str]
@@ -168,7 +168,7 @@ class _Published:
 
 
 def _keys(settings: Settings, found: _RingFound | None, now: int) -> _Published | None:
-    """What would be published; None while the keys are still to be made."""
+    """The keys to publish; None if they are not created yet."""
     if not settings.managed:
         keyring = load_keyring(settings, make_key_file=False)
         missing = settings.key_file is not None and settings.key_file.key is None
@@ -188,7 +188,7 @@ def _keys(settings: Settings, found: _RingFound | None, now: int) -> _Published 
 
 
 def _changes(key: KeyRecord, now: int) -> list[int]:
-    """When the key was published, and when it was taken out, up to now."""
+    """When the key was published, and when it was removed, up to now."""
     return [at for at in (key.published_at, key.gone_at, key.revoked_at) if at is not None and at <= now] or [
         0
     ]
@@ -201,7 +201,7 @@ def _difference(what: str, inside: Any, outside: Any) -> dict[str, Any]:
 
 
 def _seen() -> str:
-    """Which settings this command found, and as whom: an empty environment is sound, and rarely the service's."""
+    """The settings that this command found, and the user it ran as: an empty environment is valid, but rarely intended."""
     names, user = given_names(), _user()
     if not names:
         return (
@@ -237,10 +237,10 @@ def _notes(settings: Settings, ring: _RingFound | None, warnings: list[str], now
 
 
 def _fixed_notes(settings: Settings) -> Generator[str, None, list[str]]:
-    """The keys of the environment; returns the algorithms that discovery would name.
+    """Describe the keys of the environment. Returns the algorithms that discovery would name.
 
     Raises:
-        KeyFault: when one of them does not work.
+        KeyFault: if one of them does not work.
     """
     keyring = load_keyring(settings, make_key_file=False)
     if settings.key_file is not None and settings.key_file.key is None:
@@ -249,7 +249,7 @@ def _fixed_notes(settings: Settings) -> Generator[str, None, list[str]]:
         yield f"published key: {key.kid} ({key.alg})"
     if not keyring.can_mint and settings.key_file is None:
         yield _CANNOT_MINT.format(alg=settings.jwt_alg)
-    if settings.key_file is not None and settings.key_file.key is None:  # what it will be is known already
+    if settings.key_file is not None and settings.key_file.key is None:  # its algorithm is already known
         return ["RS256", *(alg for alg in keyring.advertised_algs if alg not in ("RS256", "HS256"))]
     return keyring.advertised_algs
 
@@ -257,12 +257,12 @@ def _fixed_notes(settings: Settings) -> Generator[str, None, list[str]]:
 def _managed_notes(
     settings: Settings, found: _RingFound | None, warnings: list[str], now: int
 ) -> Generator[str, None, list[str]]:
-    """The ring as it is: read, opened, and left as it was; what is odd about it goes to the warnings.
+    """Describe the ring, without changing it, and add warnings about it.
 
     Returns the algorithms that discovery would name.
 
     Raises:
-        Unsealable: when it is not authentic, or a key of it cannot be opened.
+        Unsealable: if it is not authentic, or one of its keys cannot be decrypted.
     """
     algs = list(settings.algs)
     if found is None:
@@ -283,7 +283,7 @@ def _ring_notes(
     rings = ring_store(settings, store)
     try:
         for key in shown:
-            if role(key, now) != "retired":  # of those only the public part is needed, as at a start
+            if role(key, now) != "retired":  # only the public part of those is needed, as at a start
                 rings.open(key, ring)
             yield f"published key: {key.kid} ({key.alg}), {role(key, now)}"
         warnings += ring_warnings(ring, rings, settings.margins, now=now)
@@ -291,14 +291,14 @@ def _ring_notes(
         if older := ring_memory(settings).warning(ring):
             warnings.append(older)
     except StoreUnavailable:
-        pass  # it went away since the ring was read; nothing more can be said
+        pass  # the database became unavailable after the ring was read: nothing more is known
     finally:
         store.close()
     return in_order({key.alg for key in shown})
 
 
 def _metadata_notes(metadata: Mapping[str, Any]) -> Iterator[str]:
-    """What Authlib's validators say of the discovery document; each member is asked, so that none hides another.
+    """The findings of Authlib's validators for the discovery document. Each member is checked separately, so all are reported.
 
     Spec: RFC 8414 §2, OpenID Connect Discovery 1.0 §3
     """

@@ -1,4 +1,4 @@
-"""`pylon-oidc clients`: who may sign users in through the app."""
+"""`pylon-oidc clients`: manages the programs that may sign users in through the app."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from service.settings import platform_port, read_settings
 from service.settings.carried import carried, without_newline
 from service.settings.cross_checks import no_minted_audience
 
-#: Member -> its type, by its annotation; `scope` is text with blanks.
+#: Member -> its type, by its annotation; `scope` is text with spaces.
 _KINDS: Final = {member.name: str(member.type) for member in fields(Client)} | {"scope": "str"}
 
 
@@ -35,7 +35,7 @@ def clients() -> None:
 @contextlib.contextmanager
 def _directory() -> Iterator[Clients]:
     settings = read_settings().settings
-    # Without an audience for minted tokens no client is added; those that are there must go, or be looked at.
+    # Without an audience for minted tokens no client can be added, but existing ones can be shown and removed.
     with configured_store(
         *("PYLON_OIDC_CLIENTS", "PYLON_OIDC_SCOPES", "PYLON_JWT_AUDIENCE", "PYLON_POLICIES"),
         but=[no_minted_audience(settings)],
@@ -62,13 +62,13 @@ def _url(_context: click.Context, _option: click.Parameter, value: str | None) -
 
 
 class _Application(click.Choice[str]):
-    """One of the presets; the usage names no list of them."""
+    """One of the presets, without the list of them in the usage."""
 
     def __init__(self) -> None:
         super().__init__(list(presets()))
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
-        """Too many for one line."""
+        """Return a short name: there are too many presets for one line."""
         return "NAME"
 
 
@@ -108,7 +108,7 @@ def add_client(
     given |= _members(members, public=public, metadata=metadata, secret_file=secret_file)
     kinds = given.get("grant_types", ["authorization_code"])
     if "redirect_uris" not in given and isinstance(kinds, list) and "authorization_code" in kinds:
-        raise click.UsageError("Where do codes go? Write --redirect-uri, or --preset with --url.")
+        raise click.UsageError("The redirect URI is missing. Write --redirect-uri, or --preset with --url.")
     with _directory() as directory:
         client, secret = directory.add(given, now=int(time.time()))
         shown = client.public_metadata() | ({} if secret is None else {"client_secret": secret})
@@ -136,7 +136,7 @@ def add_client(
 def _members(
     options: Mapping[str, Any], *, public: bool, metadata: str | None, secret_file: BinaryIO | None
 ) -> dict[str, Any]:
-    """What the options say of the client."""
+    """The client's metadata from the options."""
     given = {
         name: list(value) if isinstance(value, tuple) else value for name, value in options.items() if value
     }
@@ -155,21 +155,23 @@ def _members(
 def _application(preset: str | None, url: str | None) -> Preset | None:
     if preset is None:
         if url is not None:
-            raise click.UsageError("--url goes with --preset.")
+            raise click.UsageError("--url is given without --preset. Write --preset too, or leave --url out.")
         return None
     application = presets()[preset]
     if application.needs_url and url is None:
-        raise click.UsageError("Where is the application? Write --url https://app.example.com.")
+        raise click.UsageError(
+            "The address of the application is missing. Write --url https://app.example.com."
+        )
     return application
 
 
 def _say_what_lacks() -> None:
-    """Warn where nobody could sign in by what is printed, with these settings."""
+    """Warn if these settings do not allow anyone to sign in with what is printed."""
     settings = read_settings().settings
     lacks = []
     if settings.issuer is None and not settings.dev_mode:
         lacks.append(
-            f"PYLON_OIDC_ISSUER is unset: in place of {_issuer()} write what users see of this service"
+            f"PYLON_OIDC_ISSUER is unset: instead of {_issuer()}, write the address at which users see this service"
         )
     if not settings.has_private_key:
         lacks.append("there is no key to sign with: start the service with PYLON_OIDC_KEYS=managed")
@@ -180,12 +182,12 @@ def _say_what_lacks() -> None:
 
 
 def _issuer() -> str:
-    """The issuer as the other side must be told it; of dev mode where none is set."""
+    """The issuer that the other program must use; that of dev mode if none is set."""
     return read_settings().settings.issuer or f"http://localhost:{platform_port() or 4321}"
 
 
 def _hint(redirect_uri: str) -> None:
-    """Say which application has such a redirect URI, for it may want more than that."""
+    """Name the application that uses such a redirect URI, because it may need more than that."""
     found = recognise(redirect_uri)
     if found is not None:
         application, url = found
@@ -225,16 +227,16 @@ def _text(file: BinaryIO) -> str:
     try:
         return file.read().decode()
     except UnicodeDecodeError:
-        raise click.UsageError("The file is not UTF-8.") from None
+        raise click.UsageError("--metadata: the file is not UTF-8. Save it as UTF-8 text.") from None
 
 
 def _change(text: str) -> tuple[str, Any]:
-    """A member and its value: JSON where the member is no text, and in short lists and names without it."""
+    """Parse a member and its value: plain text for text members, otherwise JSON or a short list."""
     member, separator, value = text.partition("=")
     if not separator:
-        raise click.UsageError("--set is not MEMBER=VALUE.")
+        raise click.UsageError("--set is malformed. Write --set MEMBER=VALUE.")
     if not value:
-        return member, None  # its default again
+        return member, None  # back to its default
     kind = _KINDS.get(member, "str")
     if kind.startswith("str"):
         return member, value
@@ -249,7 +251,7 @@ def _change(text: str) -> tuple[str, Any]:
 
 
 def _secret_in(file: BinaryIO) -> str:
-    """The secret in an open file, read as a setting's `NAME_FILE` is."""
+    """The secret in an open file, read in the same way as a setting's `NAME_FILE`."""
     try:
         check_mode(file.fileno(), "write --secret-file - and pipe it")
     except KeyFault as fault:
@@ -257,7 +259,7 @@ def _secret_in(file: BinaryIO) -> str:
     try:
         secret = without_newline(file.read())
     except UnicodeDecodeError:
-        raise click.UsageError("--secret-file: it is not UTF-8 text.") from None
+        raise click.UsageError("--secret-file: the file is not UTF-8. Save it as UTF-8 text.") from None
     if added := carried(secret):
         raise click.UsageError(f"--secret-file: the file's text {added}")
     return secret

@@ -1,4 +1,4 @@
-"""What the commands share: the store of the environment's settings, tables, exit codes."""
+"""Shared by all commands: the store of the environment's settings, tables, exit codes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WRONG_CONFIGURATION = 2
 FAILED = 1
 
 TABLE_COLUMNS = 80
-_LEAST, _LEAST_ID = 8, 12  # of a column that has to give room
+_LEAST, _LEAST_ID = 8, 12  # of a column that has to shrink
 
 wide_option = click.option(
     "--wide", is_flag=True, help="Show every value in full, however wide the table gets."
@@ -34,10 +34,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 
 @contextlib.contextmanager
 def configured_store(*also: str, but: Sequence[Fault] = ()) -> Iterator[SqlStore]:
-    """The store that the environment names; ends the command when it cannot be used.
+    """Open the store that the environment names, or end the command if it cannot be used.
 
-    Only faults of the database's own settings count, and of those that the command needs `also`: an operator may look
-    after the sessions of a service whose keys are wrong. Those in `but` never do: the command minds them itself.
+    Only faults of the database's settings count, and of the settings in `also`, so that an operator can manage the
+    sessions of a service whose keys are wrong. Faults in `but` never count: the command handles them itself.
     """
     reading = read_settings()
     concerned = {"DATABASE_URL", "PYLON_DATA_DIR", *also}
@@ -60,7 +60,7 @@ def configured_store(*also: str, but: Sequence[Fault] = ()) -> Iterator[SqlStore
 
 
 def _why_unavailable(store: SqlStore, database: DatabaseUrl, error: StoreUnavailable | OSError) -> str:
-    # Only a migration makes the file: a mistyped path makes none.
+    # Only a migration creates the file, so a mistyped path creates none.
     if database.is_sqlite and not database.path.exists():
         return "There is no database yet: the first start creates it, or run: pylon-oidc migrate"
     with contextlib.suppress(StoreUnavailable):
@@ -71,11 +71,11 @@ def _why_unavailable(store: SqlStore, database: DatabaseUrl, error: StoreUnavail
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print sentences: in lines that fit where somebody reads them at a terminal, else each as one line.
+    """Print text: wrapped on a terminal, and otherwise one line for each paragraph.
 
     Args:
-        text: what to say; each of its lines is a paragraph.
-        err: whether it goes to stderr.
+        text: the text; each of its lines is a paragraph.
+        err: whether to print to stderr.
     """
     if (sys.stderr if err else sys.stdout).isatty():
         columns = max(40, shutil.get_terminal_size().columns)
@@ -91,13 +91,13 @@ def _paragraph(line: str, columns: int) -> str:
 
 
 def fail(text: str) -> NoReturn:
-    """Say why the operation failed, and exit 1."""
+    """Print why the operation failed, and exit with 1."""
     say(text, err=True)
     raise SystemExit(FAILED)
 
 
 def fail_configuration(faults: Sequence[Fault]) -> NoReturn:
-    """Print every fault and exit 2."""
+    """Print every fault, and exit with 2."""
     for fault in faults:
         say(str(fault), err=True)
     raise SystemExit(WRONG_CONFIGURATION)
@@ -114,8 +114,8 @@ def print_rows(
 ) -> None:
     """Print rows as an aligned table of at most 80 columns, or as one JSON object under `name`.
 
-    What is too long for its column is continued below where it has words, and cut where it is an id. A column is headed
-    by its name where `headings` has nothing shorter.
+    Long text continues on the next line, and long ids are cut. A column has its name as heading, unless `headings` has a
+    shorter one.
     """
     if as_json:
         click.echo(json.dumps({name: list(rows)}, indent=2))
@@ -136,7 +136,7 @@ def print_rows(
 
 
 def _fitting(widths: Sequence[int], ids: Sequence[bool], room: int) -> list[int]:
-    """The widths, made narrower until they fit: ids first, which are told apart by their beginnings, then the widest."""
+    """Reduce the widths until they fit: first ids, whose first characters identify them, then the widest column."""
     fitting = list(widths)
     while sum(fitting) > room and max(fitting) > _LEAST:
         long_ids = [
@@ -148,7 +148,7 @@ def _fitting(widths: Sequence[int], ids: Sequence[bool], room: int) -> list[int]
 
 
 def _parts(line: Sequence[str], widths: Sequence[int]) -> list[list[str]]:
-    """The lines that one row of a table takes."""
+    """Split a row of a table into lines."""
     columns = [
         textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
         for text, width in zip(line, widths, strict=True)
@@ -172,7 +172,7 @@ def _cell(value: Any) -> str:
 
 
 def as_minute(seconds: int) -> str:
-    """Unix s as a date and a time of day in UTC, for a table."""
+    """Unix s as a date and time in UTC, for a table."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%MZ")
 
 

@@ -1,4 +1,4 @@
-"""`pylon-oidc doctor`: a deployment, asked from outside as a relying party asks it, and what is wrong with it."""
+"""`pylon-oidc doctor`: tests a deployment from outside like a relying party, and explains what is wrong."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ import click
 
 from service.cli.common import FAILED, json_option
 
-if TYPE_CHECKING:  # what only this command needs is imported when it runs
+if TYPE_CHECKING:  # modules that only this command needs are imported when it runs
     from service.doctor.evidence import Evidence, Options
     from service.doctor.report import Report
 
 _COULD_NOT_ASK: Final = 2
 _WATCH_S: Final = 15
-#: Lines of a file or a pipe, which is as tall as it needs to be.
+#: The height in lines if the output is a file or a pipe, which has no limit.
 _NO_END: Final = 10**6
-#: Of all that is asked, in s; where answers come, but slowly, there is more.
+#: The time for all requests, in s; if answers arrive slowly, there is more.
 _TIMEOUT_S: Final = 10.0
 _file_option = click.Path(exists=True, dir_okay=False, path_type=Path)
 ca_option = click.option("--ca", type=_file_option, help="Further certificate authorities (PEM).")
@@ -39,14 +39,14 @@ connect_to_option = click.option(
 
 
 class _Proxy(click.Choice[str]):
-    """The names of the proxies; nothing else of the command line needs to read them."""
+    """The names of the proxies, loaded only when they are needed."""
 
     def __init__(self) -> None:
         super().__init__(("nginx", "apache", "haproxy", "caddy", "traefik", "aws-alb", "varnish"))
 
 
 def _explain(context: click.Context, _parameter: click.Parameter, id_: str | None) -> None:
-    """Print the page of a finding, and end."""
+    """Print the page of a finding, and exit."""
     if id_ is None or context.resilient_parsing:
         return
     from service.doctor.pages import page_of
@@ -131,7 +131,7 @@ def doctor(
         raise SystemExit(FAILED)
 
 
-#: Why nobody could be asked at all.
+#: Findings that mean that nothing could be reached.
 _NOBODY: Final = frozenset({"dns", "refused", "unroutable", "timeout"})
 
 
@@ -141,7 +141,9 @@ def _secret(file: Path | None) -> str | None:
         return None
     text = file.read_text("utf-8", "replace").rstrip("\r\n")
     if not text.isascii() or not text.isprintable() or not text or " " in text:
-        raise click.UsageError(f"{file} holds no secret: one line of visible ASCII characters is due")
+        raise click.UsageError(
+            f"{file} has no usable secret; write it as one line of visible ASCII characters"
+        )
     return text
 
 
@@ -162,13 +164,17 @@ def _prepared(
         try:
             ipaddress.ip_address(source)
         except ValueError:
-            raise click.UsageError("--source is an address of this machine, as 192.0.2.7") from None
+            raise click.UsageError(
+                "--source is not an IP address; write an address of this machine, such as 192.0.2.7"
+            ) from None
     if (told["admin_url"] is None) != (told["admin_token"] is None):
-        raise click.UsageError("--admin-url and --admin-token-file are given together")
+        raise click.UsageError(
+            "--admin-url is given without --admin-token-file, or the other way round; write both"
+        )
     options = Options(normalised(url), **told)
     if told["admin_url"] is not None and options.inside is None:
         raise click.UsageError(
-            "--admin-url is no address that can be asked; write it as http://127.0.0.1:4321, or as "
+            "--admin-url is not a usable address; write it like http://127.0.0.1:4321 or "
             "unix:/run/pylon-oidc/gunicorn.sock"
         )
     elsewhere = _elsewhere(connect_to)
@@ -184,7 +190,7 @@ def _prepared(
 def examined(
     options: Options, wire: Any, proxy: str | None = None, *, is_patient: bool = False
 ) -> tuple[Evidence, Report]:
-    """Ask everything, with a word on a terminal about how far it is."""
+    """Send all requests, and show the progress on a terminal."""
     from service.doctor.asking import Asker
     from service.doctor.catalogue import shown
     from service.doctor.interview import Interview
@@ -214,7 +220,7 @@ def examined(
 
 
 def _in_between(evidence: Evidence) -> tuple[str, ...]:
-    """What is in between, if the answers show it."""
+    """The proxies in between, if the answers show them."""
     found = dict.fromkeys(
         name
         for question in ("probe", "discovery", "token")
@@ -226,7 +232,7 @@ def _in_between(evidence: Evidence) -> tuple[str, ...]:
     return tuple(found)
 
 
-#: What is said in `Server` and `Via` -> what it is.
+#: Text in `Server` and `Via` -> the proxy.
 _SIGNS: Final = {
     "varnish": "varnish",
     "nginx": "nginx",
@@ -236,7 +242,7 @@ _SIGNS: Final = {
     "traefik": "traefik",
     "awselb": "aws-alb",
 }
-#: What people paste who mean the address of the service.
+#: Paths that people paste when they mean the address of the service.
 _PASTED: Final = re.compile(
     r"/\.well-known/(?:openid-configuration|oauth-authorization-server)/*|/\.well-known/jwks\.json"
     r"|/oidc/(?:authorize|token|jwks|userinfo|introspect|revoke|logout)|/healthz|/readyz"
@@ -244,12 +250,12 @@ _PASTED: Final = re.compile(
 
 
 def normalised(url: str) -> str:
-    """The address as an issuer is written: no slash at its end, the name in lower case, no default port.
+    """The address in the form of an issuer: no slash at the end, the name in lower case, no default port.
 
-    A pasted address of one of its endpoints stands for it.
+    The address of an endpoint is reduced to that of its issuer.
 
     Raises:
-        click.UsageError: when it is no address that can be asked.
+        click.UsageError: if it is not an http or https address.
     """
     from service.doctor.reply import Origin
 
@@ -257,12 +263,12 @@ def normalised(url: str) -> str:
     origin = Origin.of(text)
     rest = text.partition("://")[2].partition("/")[2]
     if origin is None or not text.isascii() or not text.isprintable() or any(c in text for c in "?#\\ "):
-        raise click.UsageError("URL is no address that can be asked; write it as https://id.example.com")
+        raise click.UsageError("URL is not an http or https address; write it like https://id.example.com")
     return f"{origin}{_without_endpoint(f'/{rest}')}"
 
 
 def _without_endpoint(path: str) -> str:
-    """The path of an issuer: of what was pasted, the part that is no endpoint's (RFC 8414 §3.1 has it in front)."""
+    """The issuer's path: the given path without that of an endpoint (which RFC 8414 §3.1 puts in front)."""
     path = path.rstrip("/")
     found = next(
         (each for each in _PASTED.finditer(path) if each.end() == len(path) or each.start() == 0), None
@@ -273,25 +279,27 @@ def _without_endpoint(path: str) -> str:
 
 
 def _elsewhere(entries: Sequence[str]) -> dict[str, list[tuple[str, int]]]:
-    """Name and port -> the places to connect to instead; several for one name are its addresses."""
+    """Name and port -> where to connect instead. A name may have several addresses."""
     found: dict[str, list[tuple[str, int]]] = {}
     for entry in entries:
         parts = entry.rsplit(":", 2)
         if len(parts) != 3 or not parts[2].isdigit() or ":" not in parts[0]:
-            raise click.UsageError("--connect-to is NAME:PORT:HOST:PORT, as id.example.com:443:10.0.0.7:8443")
+            raise click.UsageError(
+                "--connect-to is malformed; write NAME:PORT:HOST:PORT, such as id.example.com:443:10.0.0.7:8443"
+            )
         found.setdefault(parts[0].lower(), []).append((parts[1].strip("[]"), int(parts[2])))
     return found
 
 
 @dataclass(frozen=True)
 class PublicDocuments:
-    """What an address answers.
+    """The answers of an address.
 
     Attributes:
-        url: itself, as an issuer is written.
-        discovery: its document.
-        jwks: its keys.
-        takes_encoded: whether it answers a path in which a letter is encoded.
+        url: the address, in the form of an issuer.
+        discovery: its discovery document.
+        jwks: its key set.
+        takes_encoded: whether it answers a path with a percent-encoded letter.
     """
 
     url: str
@@ -301,10 +309,10 @@ class PublicDocuments:
 
 
 def public_documents(url: str, ca: Path | None, connect_to: tuple[str, ...]) -> PublicDocuments:
-    """Ask an address for its documents.
+    """Fetch the documents of an address.
 
     Raises:
-        SystemExit: when it cannot be asked, or has no document.
+        SystemExit: if it cannot be reached, or has no document.
     """
     from service.doctor.evidence import Options
     from service.doctor.interview import DISCOVERY

@@ -1,7 +1,7 @@
-"""The timeline of the keys as a picture: one bar a key, in a terminal or as an SVG.
+"""Draws the timeline of the keys: one bar for each key, in a terminal or as an SVG.
 
-A rotation is over in an hour and comes every ninety days: to scale, nobody would see it. So every time between two
-changes has a least width, and what is left is shared by length.
+A rotation takes an hour and happens every ninety days, so it would be invisible if drawn to scale. Every period between
+two changes has a minimum width, and the rest of the width is divided by length.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from service.cli.common import as_date
 from service.keys.ring import KeyRecord, role
 from service.keys.timeline import Change
 
-#: Label, bar and role are 80 together.
+#: Label, bar and role are 80 columns together.
 _COLUMNS: Final = 44
 _LABEL: Final = 18
 _MARKS: Final = {"next": "·", "active": "█", "retired": "░"}
@@ -24,9 +24,9 @@ _WORDS: Final = {"next": "published, not signing yet", "active": "signs", "retir
 _NOT_TO_SCALE: Final = "Not to scale: a short time is drawn longer than it is."
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 _WIDTH, _LEFT, _RIGHT, _TOP, _ROW, _LINE = 960, 12, 12, 48, 48, 20
-#: Letters keep clear of the lines behind them.
+#: An outline that keeps letters readable on top of lines.
 _CLEAR: Final = 'paint-order="stroke" stroke="#ffffff" stroke-width="4"'
-#: Of the picture's width, what the times between two changes have at least: each so much, all together so much.
+#: The minimum share of the width for each period between two changes, and for all of them together.
 _LEAST_EACH, _LEAST_ALL = 0.05, 0.6
 
 
@@ -38,7 +38,7 @@ class _Span:
 
 
 def _spans(key: KeyRecord, end: int) -> list[_Span]:
-    """What a key is, one thing after the other, up to the end of the picture."""
+    """The roles of a key in order, up to the end of the picture."""
     begins = end if key.signs_from is None else key.signs_from
     retires = end if key.retires_at is None else key.retires_at
     gone = retires if key.gone_at is None else key.gone_at
@@ -51,7 +51,7 @@ def _spans(key: KeyRecord, end: int) -> list[_Span]:
 
 
 class _Scale:
-    """Where a moment lies in the picture.
+    """Maps a time to a position in the picture.
 
     Attributes:
         start, end: of the picture; Unix s.
@@ -61,7 +61,9 @@ class _Scale:
         keys, ends = list(keys), [change.at for change in changes]
         self.start = min([now, *(key.published_at for key in keys)])
         last = max([now, *ends])
-        self.end = last + max(3600, (last - self.start) // 8)  # room behind it, to see what it leads to
+        self.end = last + max(
+            3600, (last - self.start) // 8
+        )  # room after the last change, to show its result
         moments = {now, self.start, self.end, *ends}
         for key in keys:
             moments |= {moment for span in _spans(key, self.end) for moment in (span.start, span.end)}
@@ -78,7 +80,7 @@ class _Scale:
 
 
 def marks(changes: Iterable[Change]) -> dict[int, str]:
-    """The letter of each moment at which something changes; it is the same in the picture and beneath it."""
+    """The letter of each change, the same in the picture and in the list below it."""
     moments = sorted({change.at for change in changes})
     return dict(zip(moments, _LETTERS, strict=False))
 
@@ -86,13 +88,13 @@ def marks(changes: Iterable[Change]) -> dict[int, str]:
 def draw_text(
     keys: Sequence[KeyRecord], changes: Sequence[Change], now: int, late: Collection[str] = ()
 ) -> str:
-    """Bars of characters, now as a line through them.
+    """Draw bars of characters, with a line for the current time.
 
     Args:
-        keys: what is published.
-        changes: what is to come.
+        keys: the published keys.
+        changes: the coming changes.
         now: Unix s.
-        late: the kids whose rotation is overdue.
+        late: the ids of keys whose rotation is overdue.
     """
     scale = _Scale(keys, changes, now)
 
@@ -119,11 +121,11 @@ def draw_text(
 
 
 def _letters(letters: dict[int, str], column: Callable[[int], int], at_now: int) -> str:
-    """Each under the column where its change begins, or the next that is free."""
+    """Put each letter under the column of its change, or in the next free column."""
     line = [" "] * (_COLUMNS + 1 + len(letters))
     for moment, letter in letters.items():
         place = column(moment)
-        place += place >= at_now  # behind the line
+        place += place >= at_now  # after the line
         line[line.index(" ", place)] = letter
     return "".join(line)
 
@@ -139,7 +141,7 @@ def _short(kid: str, most: int = 16) -> str:
 def draw_svg(
     keys: Sequence[KeyRecord], changes: Sequence[Change], now: int, late: Collection[str] = ()
 ) -> str:
-    """The same as an SVG that needs nothing else: no script, no font, no address."""
+    """Draw the same as a self-contained SVG, without scripts, fonts or links."""
     scale, letters = _Scale(keys, changes, now), marks(changes)
     bottom = _TOP + _ROW * len(keys)
     height = bottom + 96 + _LINE * (len(changes) + 1)
@@ -182,14 +184,14 @@ def draw_svg(
 
 
 def _lines(changes: Sequence[Change], letters: dict[int, str], bottom: int) -> Iterator[str]:
-    """A line of text a change."""
+    """One line of text for each change."""
     for line, change in enumerate(changes):
         told = f"{letters.get(change.at, '')}  {as_date(change.at)}  {change.alg} {_short(change.kid or 'a new key')} {change.what}: {change.reason}"
         yield f'<text x="{_LEFT}" y="{bottom + 110 + line * _LINE}" fill="#444444">{escape(told)}</text>'
 
 
 def _bars(keys: Sequence[KeyRecord], end: int, x: Callable[[int], float]) -> Iterator[str]:
-    """A row a key: what it is, one thing after the other."""
+    """One row for each key, with its roles in order."""
     for row, key in enumerate(keys):
         y = _TOP + row * _ROW + 18
         for span in _spans(key, end):

@@ -1,4 +1,4 @@
-"""`pylon-oidc keys`: the steps on the ring of signing keys, which are refused while unsafe; `keys_shown` looks at it."""
+"""`pylon-oidc keys`: changes the ring of signing keys, and refuses unsafe changes; `keys_shown` shows it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ for _command in (list_keys, plan, export_public):
 
 
 def _changed(action: str, opened: Opened, ring: Ring, *steps: dict[str, Any]) -> None:
-    """Let this host remember the ring, and say in the log, as the service does, who did what to which key."""
+    """Store the ring's checkpoint on this host, and log the change like the service does."""
     memory = ring_memory(opened.settings)
     if memory.path.parent.is_dir():
         memory.note(ring.database_id, Seen(ring.version, taken_away(ring.keys)))
@@ -139,7 +139,7 @@ def reseal(*, repair: bool) -> None:
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "--kid",
-    help="Its name in tokens; if left out, that of the settings, or its thumbprint.",
+    help="Its kid in tokens; if left out, that of the settings, or its thumbprint.",
 )
 @click.option(
     "--pylon-kid",
@@ -152,13 +152,16 @@ def reseal(*, repair: bool) -> None:
     help="Its signature algorithm; RS256 for an RSA key if left out.",
 )
 @click.option(
-    "--next", "as_next", is_flag=True, help="It signs next, and does not only verify what it signed."
+    "--next",
+    "as_next",
+    is_flag=True,
+    help="Make it the next key to sign; otherwise it only verifies tokens that it has signed.",
 )
 def import_key(*, file: Path, kid: str | None, pylon_kid: bool, alg: str | None, as_next: bool) -> None:
-    """Take in a private key, a PEM file, under the name that it has.
+    """Add a private key from a PEM file, under its existing name.
 
-    The first key of its algorithm goes on signing. Where there is one that signs, it is published for as long as
-    its tokens may live.
+    The first key of an algorithm keeps signing. If another key already signs, the added key is published for as long
+    as its tokens may live.
     """
     if kid is not None and pylon_kid:
         raise click.UsageError("Write --kid or --pylon-kid.")
@@ -189,7 +192,7 @@ def _usual_kid(private: AsymmetricKey, settings: Settings, *, pylon: bool) -> st
 
 
 def pylon_kid_of(private: AsymmetricKey) -> str:
-    """Pylon's name of an RSA key.
+    """The name that Pylon gives an RSA key.
 
     Raises:
         click.UsageError: for another kind of key.

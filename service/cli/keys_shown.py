@@ -1,4 +1,4 @@
-"""`pylon-oidc keys list`, `plan` and `export-public`: the ring as it is, and what will happen to it."""
+"""`pylon-oidc keys list`, `plan` and `export-public`: show the key ring and its future changes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _HEADINGS = {
 
 @dataclass(frozen=True)
 class Opened:
-    """The ring of a command, and what it needs beside it."""
+    """The key ring of a command, and the objects that belong to it."""
 
     settings: Settings
     rings: RingStore
@@ -64,14 +64,14 @@ class Opened:
     now: int
 
     def ring(self) -> Ring:
-        """The ring; ends the command where there is none."""
+        """The ring. Ends the command if there is none."""
         ring = self.rings.load(now=self.now)
         if ring is None:
             fail(_NO_RING)
         return ring
 
     def shown(self) -> Ring | None:
-        """The ring to be looked at, also where it is not authentic, which is said; None: there is none."""
+        """The ring to show, or None. If it is not authentic, print a warning and still return it."""
         ring, doubt = self.rings.look(now=self.now)
         if doubt is not None:
             if ring is None:
@@ -82,14 +82,14 @@ class Opened:
 
 @contextlib.contextmanager
 def opened_ring() -> Iterator[Opened]:
-    """Open the ring; what is refused ends the command in words."""
+    """Open the ring. A refusal ends the command with a message."""
     settings, now = read_settings().settings, int(time.time())
     with configured_store(*_CONCERNED) as store:
         try:
             rings = ring_store(settings, store)
             ring, _ = rings.look(now=now)
             margins = settings.margins
-            if ring is not None:  # a start alone changes how long a key signs
+            if ring is not None:  # only a start changes how long a key signs
                 margins = replace(margins, rotation_s=ring.rotation_s)
             yield Opened(settings, rings, margins, now)
         except UnsafeStep as step:
@@ -134,7 +134,7 @@ def list_keys(*, everything: bool, wide: bool, as_json: bool) -> None:
 
 
 def warn_of(opened: Opened, ring: Ring) -> None:
-    """Say on stderr what is odd about a ring."""
+    """Print warnings about a ring to stderr."""
     older = ring_memory(opened.settings).warning(ring)
     warnings = ring_warnings(ring, opened.rings, opened.margins, now=opened.now)
     for warning in [*warnings, *([older] if older else [])]:
@@ -192,7 +192,7 @@ def plan(*, svg: Path | None, wide: bool, as_json: bool) -> None:
 
 
 def _short(kid: str, *, wide: bool) -> str:
-    """As much of a key's id as tells it apart: the rest of a row has more to say."""
+    """The first characters of a key's id, enough to identify it, so that the rest of a row has room."""
     return kid if wide or len(kid) <= _SHORT_KID else f"{kid[: _SHORT_KID - 1]}…"
 
 

@@ -1,4 +1,4 @@
-"""`pylon-oidc migrate`: the schema, brought up to date."""
+"""`pylon-oidc migrate`: updates the schema."""
 
 from __future__ import annotations
 

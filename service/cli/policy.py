@@ -1,4 +1,4 @@
-"""`pylon-oidc policy`: what tokens hold and who may have one, before anybody asks for it."""
+"""`pylon-oidc policy`: shows which claims tokens have and who may get one, before anyone requests it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from service.settings import Fault, Reading, Settings, read_settings
 from service.settings.policies import SETTING
 from service.storage.interface import Store
 
-#: What a policy file is read together with: a fault of one of these is one of the policies.
+#: Settings that a policy file is read together with: a fault of one of them is a fault of the policies.
 _CONCERNED: Final = (
     SETTING,
     "PYLON_JWT_ALG",
@@ -46,7 +46,7 @@ _CONCERNED: Final = (
 _file_option = click.option(
     "--file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help=f"This file, in the place of the one that {SETTING} names.",
+    help=f"Use this file instead of the one that {SETTING} names.",
 )
 
 
@@ -55,11 +55,11 @@ def policy() -> None:
     """Check, explain and test the policies of audiences."""
 
 
-@policy.command("check", short_help="Say every fault of the policy file.")
+@policy.command("check", short_help="Report every fault of the policy file.")
 @_file_option
 @json_option
 def check_file(file: Path | None, *, as_json: bool) -> None:
-    """Say every fault of the policy file, with file, line and table."""
+    """Report every fault of the policy file, with file, line and table."""
     reading = _reading(file)
     faults = _faults(reading)
     found = reading.settings.policies
@@ -86,7 +86,7 @@ def check_file(file: Path | None, *, as_json: bool) -> None:
 @wide_option
 @json_option
 def list_policies(file: Path | None, *, wide: bool, as_json: bool) -> None:
-    """List the audiences, and what tokens for each are."""
+    """List the audiences, and the tokens of each."""
     rows = [
         {
             "audience": each.audience,
@@ -117,7 +117,7 @@ def print_schema() -> None:
 
 
 def _clients_of_policy(each: Policy, *, as_json: bool) -> Any:
-    """Which clients may ask; none where no way has a client."""
+    """The clients that may request tokens; none if no way involves a client."""
     has_clients = not CLIENT_WAYS.isdisjoint(each.grants)
     if as_json:
         return None if each.clients is None else list(each.clients)
@@ -128,23 +128,23 @@ def _names_of(each: Policy) -> str | None:
     return " ".join([*(name for _, name in each.named_claims), *each.static]) or None
 
 
-@policy.command("explain", short_help="Print the token that would be given.")
+@policy.command("explain", short_help="Print the token that would be issued.")
 @click.option("--audience", required=True, help="Whose token: the name of a table.")
 @click.option(
-    "--user", metavar="USER_ID", help="For this user, as the newest session says, or what is known."
+    "--user", metavar="USER_ID", help="For this user, with their newest session, or what is known of them."
 )
 @click.option(
     "--session-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="For the user of this file: the body of a session request, as JSON.",
+    help="For the user in this file: the body of a session request, as JSON.",
 )
 @click.option("--client", metavar="CLIENT_ID", help="For this client.")
 @click.option(
     "--grant",
     type=click.Choice(WAYS),
-    help="By which way; without it mint, or client_credentials for a client.",
+    help="The grant; if left out, mint, or client_credentials for a client.",
 )
-@click.option("--scope", help="What is asked for: words with blanks between.")
+@click.option("--scope", help="The requested scope: words separated by spaces.")
 @_file_option
 @json_option
 def explain(
@@ -158,15 +158,19 @@ def explain(
     *,
     as_json: bool,
 ) -> None:
-    """Print the token that would be given, each claim with where it comes from; or the rule that refuses it."""
+    """Print the token that would be issued, with the source of each claim; or the rule that refuses it."""
     if (user is not None and session_file is not None) or not any((user, session_file, client)):
-        raise click.UsageError("Give one of --user, --session-file and --client.")
+        raise click.UsageError(
+            "No user or client is given, or two users. Write one of --user, --session-file and --client."
+        )
     now = int(time.time())
     settings = _sound(file)
     who = _who(settings, user, session_file, client, now=now)
     way = grant or (MINT if who.session is not None else CLIENT_CREDENTIALS)
     if way == AUTHORIZATION_CODE and (who.session is None or who.client is None):
-        raise click.UsageError("Give --client beside --user or --session-file: a client asks for its user.")
+        raise click.UsageError(
+            "--client and --user or --session-file are both needed for a code. Write both."
+        )
     words = None if scope is None else tuple(scope.split())
     asked = Asked(way, "", now, session=who.session, client=who.client, scope=words)
     decided = decided_for(settings, audience, asked)
@@ -188,7 +192,7 @@ def explain(
 
 @dataclass(frozen=True, slots=True)
 class _Who:
-    """For whom a token is explained; a session that is in no store is made up, with its `sid`."""
+    """The user or client to explain a token for. If there is no stored session, one is made up."""
 
     session: Session | None = None
     client: Client | None = None
@@ -226,7 +230,7 @@ def _refusal_in_words(audience: str, way: str, refused: Refused) -> str:
 @_file_option
 @json_option
 def run_cases(file: Path | None, *, as_json: bool) -> None:
-    """Run the [[case]] tables of the policy file; exit 1 when one differs."""
+    """Run the [[case]] tables of the policy file. Exit code 1 if one differs."""
     now = int(time.time())
     settings = _sound(file)
     found = settings.policies
@@ -266,7 +270,7 @@ def _faults(reading: Reading) -> list[Fault]:
 
 
 def _sound(file: Path | None) -> Settings:
-    """The settings, with sound policies; ends the command where they are not."""
+    """The settings, with valid policies. Ends the command if there are faults."""
     reading = read_settings(policies=file)
     if faults := _faults(reading):
         fail_configuration(faults)
@@ -281,7 +285,7 @@ def _json_of(path: Path) -> bytes:
 
 
 def _session_in(store: Store, user_id: str, settings: Settings, *, now: int) -> tuple[Session, bool]:
-    """The user's newest session; else one that began now, with what is known of the user, which is said to be made up."""
+    """The user's newest session; otherwise a new one with what is known of the user, which is reported as made up."""
     sessions = LocalSessions(store, lifetime_s=settings.session_lifetime_s)
     live = sessions.list(user_id, now=now)
     if live:

@@ -1,4 +1,4 @@
-"""What the commands about policies decide, as the service would: one token, or the cases of a file."""
+"""Decides as the service would, for the commands about policies: one token, or the cases of a file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from service.web.errors import ApiError
 
 
 def decided_for(settings: Settings, audience: str, asked: Asked) -> Given | Refused:
-    """What the service decides that has these settings, whose issuer is the one of `asked` where it does not hang on `Host`."""
+    """What a service with these settings decides. Its issuer is that of `asked`, unless it depends on `Host`."""
     policies = settings.audiences
     found = policies.to_mint(audience) if asked.way == MINT else policies.of_resource(audience)
     if found is None:
@@ -40,16 +40,16 @@ def decided_for(settings: Settings, audience: str, asked: Asked) -> Given | Refu
 
 
 def issuer_of(settings: Settings, way: str) -> str:
-    """The `iss`; where it comes from `Host`, the one for a request without."""
+    """The `iss`; if it comes from `Host`, the one for a request without `Host`."""
     own = settings.issuer or FALLBACK_ISSUER
     return settings.jwt_issuer or own if way == MINT else own
 
 
 def session_of(body: bytes, settings: Settings, *, now: int) -> Session:
-    """The session that a body of a session request would begin.
+    """The session that the body of a session request would start.
 
     Raises:
-        click.UsageError: when it is none.
+        click.UsageError: if the body is wrong.
     """
     try:
         request = parse_model(SignInRequest, body)
@@ -63,7 +63,7 @@ def session_of(body: bytes, settings: Settings, *, now: int) -> Session:
 def result(
     settings: Settings, policies: Policies, clients: Clients | None, case: Case, number: int, *, now: int
 ) -> dict[str, Any]:
-    """How one case came out: where it stands, what it asks for, and how what was decided differs."""
+    """The result of one case: its place, its request, and how the decision differs from the expected one."""
     session: Session | None = None
     if case.user is not None:
         try:
@@ -86,7 +86,7 @@ def result(
 
 
 def difference(case: Case, decided: Given | Refused) -> str | None:
-    """How what was decided differs from what the case says; None where it does not."""
+    """How the decision differs from what the case expects; None if it does not."""
     if isinstance(decided, Refused):
         if case.refuse == decided.rule:
             return None
@@ -104,13 +104,13 @@ def difference(case: Case, decided: Given | Refused) -> str | None:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two values of JSON are the same: true is no 1 there."""
+    """Whether two JSON values are the same: in JSON, true is not 1."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 @contextlib.contextmanager
 def clients_of(settings: Settings) -> Iterator[Clients | None]:
-    """The clients, where the database can be asked."""
+    """The clients, or None if the database is unavailable."""
     store = open_store(settings)
     try:
         yield Clients.of(settings, store)
@@ -121,7 +121,7 @@ def clients_of(settings: Settings) -> Iterator[Clients | None]:
 def _client_of_case(
     settings: Settings, clients: Clients | None, client_id: str, way: str, *, now: int
 ) -> Client:
-    """The client of that id; where none is registered, or nobody can be asked, one as a case means it."""
+    """The client of that id. If it is not registered, or the database is unavailable, one with the values of the case."""
     if clients is not None:
         with contextlib.suppress(StoreUnavailable):
             if (known := clients.find(client_id, now=now)) is not None:

@@ -1,4 +1,4 @@
-"""`pylon-oidc serve`: production, from nothing but the installed package and the environment."""
+"""`pylon-oidc serve`: runs the service in production, with only the installed package and the environment."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _AddressType(click.ParamType[Address]):
     def convert(
         self, value: str | Address, param: click.Parameter | None, ctx: click.Context | None
     ) -> Address:
-        """The address; a wrong one is told with what to write instead."""
+        """Parse the address. The error for a wrong one shows the right forms."""
         if isinstance(value, Address):
             return value
         try:
@@ -52,7 +52,7 @@ _SERVERS: Final[Mapping[str, Callable[[Address | None, int | None], list[str]]]]
 
 
 def _check_first() -> None:
-    """Tell every fault where gunicorn would stop at one of them, before the application can tell any."""
+    """Report every fault, if gunicorn would stop at one of them before the application can report any."""
     if is_read_by_gunicorn():
         return
     from service.cli.common import fail_configuration

@@ -1,4 +1,4 @@
-"""`pylon-oidc sessions`: who is signed in, and locking somebody out."""
+"""`pylon-oidc sessions`: lists who is signed in, and locks users out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pylon-oidc store`: all that the service keeps, taken from one database to another."""
+"""`pylon-oidc store`: copies everything from one database to another."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def store() -> None:
 def copy_command(*, source: str, target: str, wide: bool, as_json: bool) -> None:
     """Copy a database into an empty one, of either kind; stop the service first.
 
-    Sessions, users, clients, consents, grants and keys come along. Run again, it goes on where it was interrupted.
-    Counts and digests of both are compared before the target can be used.
+    This copies sessions, users, clients, consents, grants and keys. If it is interrupted, run it again to continue.
+    The target can be used only after the counts and digests of both databases match.
     """
     stores = _opened("--from", source), _opened("--to", target)
     try:

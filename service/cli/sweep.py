@@ -1,4 +1,4 @@
-"""`pylon-oidc sweep`: what has ended, removed."""
+"""`pylon-oidc sweep`: removes expired records."""
 
 from __future__ import annotations
 

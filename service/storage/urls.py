@@ -55,14 +55,16 @@ def parse_database_url(value: str) -> DatabaseUrl:
     """
     scheme, separator, rest = value.partition("://")
     if not separator:
-        raise InvalidDatabaseUrl(f"is no database URL; {_EXAMPLE}")
+        raise InvalidDatabaseUrl(f"is not a database URL; {_EXAMPLE}")
     if scheme == "sqlite":
         path = unquote(rest.removeprefix("/"))
         if not rest.startswith("/") or not path or "?" in path or ":memory:" in path or "\0" in path:
-            raise InvalidDatabaseUrl("names no file that several workers can share; write sqlite:///path")
+            raise InvalidDatabaseUrl(
+                "does not name a file that several workers can share; write sqlite:///path"
+            )
         return DatabaseUrl.sqlite(Path(path))
     if scheme not in {"postgresql", "postgres", "postgresql+psycopg"}:
-        raise InvalidDatabaseUrl(f"is no kind of database that is supported; {_EXAMPLE}")
+        raise InvalidDatabaseUrl(f"is not a supported kind of database; {_EXAMPLE}")
     url = f"postgresql://{rest}"
     _check_options(_options(url, rest), rest)
     return DatabaseUrl(False, Path(), url)
@@ -76,18 +78,18 @@ def _options(url: str, rest: str) -> dict[str, Any]:
     try:
         return conninfo_to_dict(url)
     except UnicodeError:
-        raise InvalidDatabaseUrl(f"is no UTF-8; {_EXAMPLE_HOST}") from None
+        raise InvalidDatabaseUrl(f"is not UTF-8; {_EXAMPLE_HOST}") from None
     except ProgrammingError as error:
         text = str(error)
     _check_credentials(rest)
     if "spaces" in text:
-        what = "holds a space; write %20 for it"
+        what = "contains a space; write %20 instead"
     elif "percent-encoded" in text:
-        what = "holds a % that stands for nothing; write %25 for a % of the user or the password"
+        what = "contains a % that is not part of an escape; write %25 for a % in the user or the password"
     elif "query parameter" in text or "separator" in text:
-        what = "holds a parameter that libpq does not know, or one without a value; write ?sslmode=require or the like"
+        what = "contains a parameter that libpq does not know, or one without a value; write it like ?sslmode=require"
     else:
-        what = f"the host is malformed, as an IPv6 address without its brackets; {_EXAMPLE_HOST}"
+        what = f"the host is malformed, for example an IPv6 address without brackets; {_EXAMPLE_HOST}"
     raise InvalidDatabaseUrl(what)
 
 
@@ -105,7 +107,7 @@ def _check_credentials(rest: str) -> None:
     # Up to the @ that was meant: the last one before the path or the parameters of a correct URL.
     meant = rest[: rest.rindex("@")]
     written = ", ".join(f"{quote(char, safe='')} for {char}" for char in _RESERVED if char in meant)
-    raise InvalidDatabaseUrl(f"the user or the password ends too early; in them write {written}")
+    raise InvalidDatabaseUrl(f"the user or the password contains a reserved character; write {written}")
 
 
 def _check_options(options: Mapping[str, Any], rest: str) -> None:
@@ -114,11 +116,13 @@ def _check_options(options: Mapping[str, Any], rest: str) -> None:
     )
     if "@" in "".join(hosts + ports) or any(not _is_port(port) for port in ports):
         _check_credentials(rest)
-        raise InvalidDatabaseUrl(f"a port is no number from 1 to 65535; {_EXAMPLE_HOST}")
+        raise InvalidDatabaseUrl(f"a port is not a number from 1 to 65535; {_EXAMPLE_HOST}")
     _check_credentials(rest)
     for name in _WHOLE_NUMBERS:
         if name in options and not re.fullmatch(r"\s*-?[0-9]{1,9}\s*", str(options[name])):
-            raise InvalidDatabaseUrl(f"the value of its parameter {name} is no whole number; write {name}=10")
+            raise InvalidDatabaseUrl(
+                f"the value of its parameter {name} is not a whole number; write {name}=10"
+            )
     _check_values(options, max(len(hosts), len(addresses)))
 
 
@@ -140,7 +144,7 @@ def _check_values(options: Mapping[str, Any], hosts: int) -> None:
     if "/nonexistent" in text:
         return
     if "could not match" in text:
-        raise InvalidDatabaseUrl("has not as many ports as hosts; write host1:5432,host2:5432")
+        raise InvalidDatabaseUrl("does not have as many ports as hosts; write host1:5432,host2:5432")
     name = next((name for name in options if re.search(rf"\b{name}\b", text)), "")
-    what = f"the value of its parameter {name} is refused by libpq" if name else "libpq refuses a parameter"
+    what = f"libpq refuses the value of its parameter {name}" if name else "libpq refuses a parameter"
     raise InvalidDatabaseUrl(f"{what}; write {_VALUES.get(name, 'one that libpq documents')}")

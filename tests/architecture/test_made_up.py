@@ -167,7 +167,7 @@ def test_a_made_up_algorithm_is_a_row(tmp_path: Path) -> None:
 def test_a_made_up_listener_is_a_function_and_its_name_in_one_file(tmp_path: Path) -> None:
     """It hears what happens, with the request in which it did."""
     events = _copied(tmp_path) / "events.py"
-    _replace(events, "#: All that hear of what happens:", f"{LISTENER}#: All that hear of what happens:")
+    _replace(events, "#: All listeners.", f"{LISTENER}#: All that hear of what happens:")
     _replace(events, "= (into_log,)", "= (into_log, into_a_file)")
     _run(SIGN_IN.replace("ADMIN", ADMIN), tmp_path, PYLON_JWT_SECRET=SECRET, PYLON_ADMIN_TOKEN=ADMIN)
     assert (tmp_path / "heard").read_text() == "signed_in ada of-the-sign-in\n"

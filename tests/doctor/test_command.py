@@ -289,5 +289,5 @@ def test_what_cannot_be_a_secret_is_refused_unseen(text: str, tmp_path: Path) ->
         "https://id.example.com", "--admin-url", "http://127.0.0.1:4321", "--admin-token-file", str(file)
     )
     assert result.exit_code == 2
-    assert "holds no secret" in result.output
+    assert "has no usable secret" in result.output
     assert not text or text.strip() not in result.output

@@ -389,7 +389,7 @@ def test_a_well_known_address_is_recognised(run: Run) -> None:
         ((), "--redirect-uri, or --preset"),
         (("--preset", "grafana"), "--url https://app.example.com"),
         (("--preset", "grafanna", "--url", "https://g.example"), "grafana"),
-        (("--url", "https://g.example", "--redirect-uri", CALLBACK), "--url goes with --preset"),
+        (("--url", "https://g.example", "--redirect-uri", CALLBACK), "--url is given without --preset"),
         (("--preset", "grafana", "--url", "g.example"), "write https://app.example.com"),
         (("--preset", "grafana", "--url", "https://g.example/?x=1"), "write https://app.example.com"),
         (("--preset", "grafana", "--url", "http://g.example"), "write https"),
