@@ -12,7 +12,7 @@ import traceback
 from datetime import UTC, datetime
 
 import apps
-from apps.application import Application, Seen, SignOut, see
+from apps.application import Application, Seen, SignOut, Tried
 from apps.installing import Missing
 from tests.support.gunicorn import PROJECT
 
@@ -20,8 +20,8 @@ BEGIN, END = "<!-- last run: written by make apps -->", "<!-- end of the last ru
 COLUMNS = ("name", "email", "groups", "refresh", "sign_out", "rotation")
 
 
-def applications() -> dict[str, Application]:
-    """Every application of this package, by name."""
+def tried() -> dict[str, Tried]:
+    """Everything of this package that is tried, by name."""
     modules = (
         importlib.import_module(f"apps.{found.name}")
         for found in pkgutil.iter_modules(apps.__path__)
@@ -30,9 +30,14 @@ def applications() -> dict[str, Application]:
     return dict(sorted((one.name, one) for module in modules for one in getattr(module, "APPS", ())))
 
 
+def applications() -> dict[str, Application]:
+    """Every application among it."""
+    return {name: one for name, one in tried().items() if isinstance(one, Application)}
+
+
 def main() -> int:
     """Run those that are named, or all; 1 where one did not work."""
-    known = applications()
+    known = tried()
     parser = argparse.ArgumentParser(prog="python -m apps", description=__doc__)
     parser.add_argument(
         "--install", action="store_true", help="only install the light ones, which `make test` runs"
@@ -52,7 +57,7 @@ def main() -> int:
         print(f"{name} …", flush=True)
         begun = time.monotonic()
         try:
-            seen[name] = see(known[name])
+            seen[name] = known[name].see()
         except Missing as missing:
             seen[name] = f"not run: {missing}"
         except Exception as failure:

@@ -41,7 +41,7 @@ class Seen:
     groups: bool | None
     refresh: bool | None
     sign_out: SignOut | None
-    rotation: bool
+    rotation: bool | None
 
 
 class Running(abc.ABC):
@@ -67,32 +67,77 @@ class Running(abc.ABC):
         raise NotImplementedError
 
 
-class Application(abc.ABC):
-    """One application.
+class Tried(abc.ABC):
+    """What `make apps` installs and tries.
 
     Attributes:
-        name: of its preset, its page and its row.
+        name: of its row.
         light: whether it runs in `make test` too: where its installation takes less than 20 s.
-        settings: of the provider, where it needs other ones than the default.
-        https: whether it takes no issuer but one with `https://`.
-        page: the page of it, where several applications have one.
     """
 
     name: ClassVar[str]
     light: ClassVar[bool] = False
-    settings: ClassVar[Mapping[str, str]] = {}
-    https: ClassVar[bool] = False
-    page: ClassVar[str | None] = None
 
     @abc.abstractmethod
     def version(self) -> str:
         """What is installed; installs it where it is not."""
 
     @abc.abstractmethod
+    def see(self) -> Seen:
+        """Try it.
+
+        Raises:
+            AssertionError: saying what did not work.
+        """
+
+
+class Application(Tried):
+    """One application that people sign in to; its name is that of its preset and its page, too.
+
+    Attributes:
+        settings: of the provider, where it needs other ones than the default.
+        https: whether it takes no issuer but one with `https://`.
+        page: the page of it, where several applications have one.
+    """
+
+    settings: ClassVar[Mapping[str, str]] = {}
+    https: ClassVar[bool] = False
+    page: ClassVar[str | None] = None
+
+    @abc.abstractmethod
     @contextlib.contextmanager
     def run(self, stand: Stand) -> Iterator[Running]:
         """Register it by its preset, start it with what is printed, and end it."""
         yield  # type: ignore[misc]
+
+    def see(self) -> Seen:
+        """Sign in, see who it is, refresh, sign out, and sign in again with another key."""
+        version = self.version()
+        with Stand(https=self.https, **self.settings) as stand, self.run(stand) as running:
+            browser = stand.browser()
+            person = running.sign_in(browser)
+            known: dict[str, Any] = {}
+            for what, wanted in (("name", NAME), ("email", EMAIL), ("groups", GROUPS)):
+                told = getattr(person, what)
+                assert told is None or told == wanted, (what, told)
+                known[what] = None if told is None else True
+            if running.refreshes:
+                running.refresh(browser)
+            if running.signs_out:
+                assert running.is_signed_in(browser)
+                # Or an application that shows nothing to strangers would be signed in to at once.
+                browser.user = None
+                running.sign_out(browser)
+                assert running.is_signed_in(browser) == (running.signs_out is SignOut.THERE)
+            stand.rotate()
+            assert running.sign_in(stand.browser()) == person
+            return Seen(
+                version,
+                **known,
+                refresh=running.refreshes or None,
+                sign_out=running.signs_out,
+                rotation=True,
+            )
 
 
 def block_of(page: str, language: str) -> str:
@@ -109,37 +154,3 @@ def shell_of(page: str, client_id: str) -> list[str]:
     lines = re.findall(r"^\$ pylon-oidc (.*)$", text, re.MULTILINE)
     assert len(lines) == 2, lines
     return [client_id if word.startswith("c_") else word for word in lines[1].split()]
-
-
-def see(application: Application) -> Seen:
-    """Sign in, see who it is, refresh, sign out, and sign in again with another key.
-
-    Raises:
-        AssertionError: saying what did not work.
-    """
-    version = application.version()
-    with Stand(https=application.https, **application.settings) as stand, application.run(stand) as running:
-        browser = stand.browser()
-        person = running.sign_in(browser)
-        known: dict[str, Any] = {}
-        for what, wanted in (("name", NAME), ("email", EMAIL), ("groups", GROUPS)):
-            told = getattr(person, what)
-            assert told is None or told == wanted, (what, told)
-            known[what] = None if told is None else True
-        if running.refreshes:
-            running.refresh(browser)
-        if running.signs_out:
-            assert running.is_signed_in(browser)
-            # Or an application that shows nothing to strangers would be signed in to at once.
-            browser.user = None
-            running.sign_out(browser)
-            assert running.is_signed_in(browser) == (running.signs_out is SignOut.THERE)
-        stand.rotate()
-        assert running.sign_in(stand.browser()) == person
-        return Seen(
-            version,
-            **known,
-            refresh=running.refreshes or None,
-            sign_out=running.signs_out,
-            rotation=True,
-        )

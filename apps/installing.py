@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from apps.stand import HOME
@@ -141,6 +141,22 @@ def go_program(name: str, package: str = ".") -> Path:
     return folder / name
 
 
+def go_programs(name: str, sources: Mapping[str, str]) -> Path:
+    """The folder of programs of one file each: their text by their name, and what they need locked in `apps/go`."""
+    lock = HERE / "go" / name
+    texts = {file.name: file.read_text() for file in sorted(lock.iterdir())}
+    texts |= {f"{program}/main.go": text for program, text in sources.items()}
+    folder = HOME / "go" / name
+    with _once(folder, hashlib.sha256(json.dumps(texts).encode()).hexdigest()) as wanted:
+        if wanted:
+            for file, text in texts.items():
+                (folder / file).parent.mkdir(exist_ok=True)
+                (folder / file).write_text(text)
+            (folder / "bin").mkdir()
+            run(_program("go"), "build", "-buildvcs=false", "-o", "bin/", "./...", cwd=folder)
+    return folder / "bin"
+
+
 def go_folder(name: str, module: str) -> Path:
     """Where the files of a module are that such a program is built from."""
     go_program(name)
@@ -182,14 +198,17 @@ def maven_zip(name: str, artifact: str) -> Path:
     return folder
 
 
-def maven_package(name: str) -> Path:
-    """The jar of a project of `apps/java`."""
-    source = HERE / "java" / name
+def maven_package(name: str, sources: Mapping[str, str] | None = None) -> Path:
+    """The jar of a project of `apps/java`, with more files of Java where they are given: their text by their name."""
+    source, more = HERE / "java" / name, sources or {}
     texts = b"".join(file.read_bytes() for file in sorted(source.rglob("*")) if file.is_file())
     folder = HOME / "java" / name
-    with _once(folder, hashlib.sha256(texts).hexdigest()) as wanted:
+    with _once(folder, hashlib.sha256(texts + "".join(more.values()).encode()).hexdigest()) as wanted:
         if wanted:
             _program("java")
             shutil.copytree(source, folder, dirs_exist_ok=True)
+            for file, text in more.items():
+                (folder / "src/main/java").mkdir(parents=True, exist_ok=True)
+                (folder / "src/main/java" / file).write_text(text)
             run(_program("mvn"), "-q", "-B", "package", cwd=folder)
     return next((folder / "target").glob("*.jar"))

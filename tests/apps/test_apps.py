@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from apps.__main__ import applications
-from apps.application import see
 
 LIGHT = [name for name, application in applications().items() if application.light]
 
@@ -13,4 +12,4 @@ LIGHT = [name for name, application in applications().items() if application.lig
 @pytest.mark.parametrize("name", LIGHT)
 def test_an_application_signs_in(name: str) -> None:
     """docs/apps: registered by its preset and set up with what that prints; again after a rotation of the key."""
-    assert see(applications()[name]).rotation
+    assert applications()[name].see().rotation

@@ -39,6 +39,20 @@ BACKENDS = ["hand-over-backend.py", "hand-over-backend.mjs"]
 HAND_OVERS = [*BACKENDS, "hand-over-cookie.py"]
 #: Run by tests/provider/test_signed_in_already.py.
 ELSEWHERE = ["signed-in-already.py"]
+#: Of docs/audiences.md, run by tests/flows/walking.py; the programs in Go and Java by `make apps`.
+WALK = [
+    *(
+        "three-apis.toml",
+        "three-apis.env",
+        "three-apis.json",
+        "three-apis-look.sh",
+        "mint.sh",
+        "authorize.txt",
+    ),
+    *("redeem.sh", "refresh.sh", "nightly.sh"),
+]
+APIS = ["api.py", "api.mjs", "legacy.py", "legacy.mjs"]
+APIS_BUILT = ["api.go", "legacy.go", "Api.java", "Legacy.java"]
 CLIENTS = ["client-authlib.py", "client-openid-client.mjs"]
 
 

@@ -16,6 +16,8 @@ import pytest
 
 from tests.docs.markdown import PROJECT, blocks, page
 from tests.docs.recipes import (
+    APIS,
+    APIS_BUILT,
     CLIENTS,
     ELSEWHERE,
     HAND_OVERS,
@@ -24,6 +26,7 @@ from tests.docs.recipes import (
     SHELL,
     SIGN_INS,
     VERIFIERS,
+    WALK,
     direct_environment,
     run_recipe,
 )
@@ -94,9 +97,13 @@ def verify(
 def test_every_recipe_is_run_by_a_test() -> None:
     """No block is marked as a recipe without being run here, and none that is run here has vanished."""
     here = [*VERIFIERS, *SIGN_INS, *SHELL, *INSTALL, *HAND_OVERS, *CLIENTS]
-    assert sorted(RECIPES) == sorted([*here, *ELSEWHERE])
+    assert sorted(RECIPES) == sorted([*here, *ELSEWHERE, *WALK, *APIS, *APIS_BUILT])
     other = (PROJECT / "tests/provider/test_signed_in_already.py").read_text(encoding="utf-8")
     assert all(name in other for name in ELSEWHERE)
+    walking = (PROJECT / "tests/flows/walking.py").read_text(encoding="utf-8")
+    assert all(name in walking for name in WALK)
+    built = (PROJECT / "apps/apis.py").read_text(encoding="utf-8")
+    assert all(name in built for name in APIS_BUILT)
     assert {"hs256.py", "rs256.py", "rs256.mjs"} <= {name.split("-", 1)[1] for name in VERIFIERS}
 
 
