@@ -224,7 +224,8 @@ def test_the_output_is_one_that_could_have_told(told: tuple[str, Canaries]) -> N
     statuses = {int(found) for found in re.findall(r'"status": ?(\d{3})', output)}
     assert {200, 201, 400, 401, 403, 404, 415, 503} <= statuses
     assert "store_unavailable" in output
-    assert "Invalid request from" in output
+    if Gunicorn.usual == "gunicorn":  # granian refuses these in its own code, without a line
+        assert "Invalid request from" in output
     assert len(canaries.texts) >= 16
     assert all(canaries.texts.values())
 

@@ -198,7 +198,9 @@ def test_every_state_of_a_connection_has_a_deadline(where: str) -> None:
     """10 to 15 s for a whole head and a whole body, each; the keep-alive time for an idle one; others are served meanwhile."""
     options = {"PORT": "4321"} if where == "a platform's port" else {}
     settings = options | {"PYLON_JWT_SECRET": SECRET, "WEB_CONCURRENCY": "1"}
-    with Gunicorn(unix=where == "a Unix socket", argv=["--keep-alive", "3"], **settings) as server:
+    with Gunicorn(
+        server="gunicorn", unix=where == "a Unix socket", argv=["--keep-alive", "3"], **settings
+    ) as server:
         kinds = [*_SLOW, "idle after an answer"]
         with Dawdlers(lambda: _connected(server), kinds, 60).at_work() as slow:
 
@@ -231,7 +233,7 @@ def test_the_oldest_makes_room_for_the_next() -> None:
     """At the bound the connection that got nowhere for the longest time ends; whoever comes is served, and it is logged."""
     argv = ["--worker-connections", "20"]
     with (
-        Gunicorn(app="tests.flows.echoing:app", WEB_CONCURRENCY="1", argv=argv) as server,
+        Gunicorn(server="gunicorn", app="tests.flows.echoing:app", WEB_CONCURRENCY="1", argv=argv) as server,
         contextlib.ExitStack() as stack,
     ):
         silent = [stack.enter_context(_connected(server)) for _ in range(60)]
@@ -374,6 +376,8 @@ def test_a_worker_that_takes_leave_takes_no_connection() -> None:
 
 def test_tls_is_refused_in_words() -> None:
     """A certificate for gunicorn itself is told what to do instead, before anything is bound."""
-    code, output = start_expecting_failure(argv=["--certfile", __file__, "--keyfile", __file__])
+    code, output = start_expecting_failure(
+        server="gunicorn", argv=["--certfile", __file__, "--keyfile", __file__]
+    )
     assert code != 0
     assert re.search("let a proxy end TLS", output)
