@@ -1,1 +1,1 @@
-"""The signing keys: how they are made, kept, rotated and used."""
+"""The signing keys: how they are created, stored, rotated and used."""

@@ -1,7 +1,7 @@
-"""The table of algorithms that sign so that others can verify: one row each, and nobody else knows one by its name.
+"""The table of asymmetric signature algorithms: one row for each. No other module knows one by its name.
 
-Owns: the order in which they are named, which key each takes and makes, the hash of `at_hash`.
-Never touches: how a key is written, which are kept.
+Owns: their order, which keys each accepts and creates, the hash of `at_hash`.
+Never touches: the format of keys, and which algorithms are in use.
 
 Spec: RFC 7518 §3.1, RFC 8037 §3.1, RFC 9864 §2.2, OpenID Connect Core §3.1.3.6
 """
@@ -17,21 +17,21 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from service.keys.strength import MIN_RSA_BITS
 
-#: A private key as the library that makes it has it.
+#: A private key in the form of the library that creates it.
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """What there is to know of one algorithm.
+    """One algorithm.
 
     Attributes:
         name: its `alg`.
         kty: the type of its keys (RFC 7517 §4.1).
-        crv: their curve; None where they have none.
+        crv: their curve; None if they have none.
         half_hash: the hash whose left half is `at_hash`.
-        make: makes a fresh key; an RSA key takes about 50 ms.
-        takes: whether a private key is one for it.
+        make: creates a key; an RSA key takes about 50 ms.
+        takes: whether a private key is for this algorithm.
     """
 
     name: str
@@ -71,9 +71,9 @@ _TABLE: Final = (
 )
 
 ALGORITHMS: Final = {row.name: row for row in _TABLE}
-#: What signs, RS256 first: every relying party knows that one (OpenID Connect Core §15.1).
+#: The algorithms, RS256 first: every relying party supports it (OpenID Connect Core §15.1).
 ASYMMETRIC_ALGS: Final = tuple(ALGORITHMS)
-#: What the RSA key of the environment signs by.
+#: The algorithms of an RSA key in the environment.
 RSA_ALGS: Final = tuple(row.name for row in _TABLE if row.kty == "RSA")
 MINT_ALGS: Final = ("HS256", *ASYMMETRIC_ALGS)
 
@@ -84,12 +84,12 @@ def in_order(algs: set[str]) -> list[str]:
 
 
 def usual_alg(key: object) -> str:
-    """By what a private key signs where nobody says it: the first row that takes it, else the first at all."""
+    """The default algorithm of a private key: the first row that accepts it, or else the first row."""
     return next((row.name for row in _TABLE if row.takes(key)), ASYMMETRIC_ALGS[0])
 
 
 def kinds_in_words() -> str:
-    """Which keys there are, for an operator who has another: `an RSA key …, a P-256 or an Ed25519 key`."""
+    """The kinds of keys, for an error message: `an RSA key …, a P-256 or an Ed25519 key`."""
     curves = dict.fromkeys(row.crv for row in _TABLE if row.crv is not None)
     *some, last = [f"{'an' if crv[0] in 'AEIOU' else 'a'} {crv}" for crv in curves]
     return f"an RSA key of {MIN_RSA_BITS} bits at least, {', '.join(some)} or {last} key"

@@ -1,4 +1,4 @@
-"""The file of the signing key: made once, atomically, and readable by nobody else."""
+"""The file of the signing key: created once, atomically, and readable only by its owner."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def read_key_file(path: Path) -> RSAKey:
     """Read the signing key from its file.
 
     Raises:
-        KeyFault: when it is readable by others, cannot be read, or is no key that we use.
-        FileNotFoundError: when there is none.
+        KeyFault: if others can read it, it cannot be read, or it is not a usable key.
+        FileNotFoundError: if it does not exist.
     """
     try:
         with path.open("rb") as file:
@@ -32,30 +32,30 @@ def read_key_file(path: Path) -> RSAKey:
 
 
 def check_mode(descriptor: int, otherwise: str) -> None:
-    """Refuse an open file of a secret that others than its owner may read.
+    """Refuse a file with a secret that users other than its owner may read.
 
     Args:
-        descriptor: of the file.
-        otherwise: what works where the mode cannot be changed, as on a mount that belongs to a group.
+        descriptor: the open file.
+        otherwise: what to do if the mode cannot be changed, for example on a mount that belongs to a group.
 
     Raises:
-        KeyFault: when its mode says so; a pipe is nobody else's.
+        KeyFault: if its mode allows that. A pipe is always accepted.
     """
     status = os.fstat(descriptor)
     if stat.S_ISREG(status.st_mode) and (mode := stat.S_IMODE(status.st_mode)) & 0o077:
         raise KeyFault(
-            f"the file's mode is {mode:04o}, others may read it; run chmod 600 on it, or where that cannot be done, {otherwise}"
+            f"the file's mode is {mode:04o}, so others may read it; run chmod 600 on it, or if that is not possible, {otherwise}"
         )
 
 
 def create_key_file(path: Path) -> RSAKey:
-    """Make the signing key's file, or read the one that another process made first.
+    """Create the signing key's file, or read the one that another process created first.
 
-    RSA 2048, PKCS#8, mode 0600. Atomic: the file appears complete and under its own name only once, however
-    many processes try (`link` fails where the name is taken).
+    RSA 2048, PKCS#8, mode 0600. This is atomic: the file appears complete and only once, however many processes try
+    (`link` fails if the name is taken).
 
     Raises:
-        KeyFault: when the folder cannot be written, or another's file is no key that we use.
+        KeyFault: if the folder cannot be written, or the other process's file is not a usable key.
     """
     pem = generate_key("RS256").as_pem(private=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
@@ -74,7 +74,7 @@ def create_key_file(path: Path) -> RSAKey:
             temporary.unlink()
     except OSError as exc:
         raise KeyFault(
-            f"the file cannot be made ({exc.strerror}); give the service's user a folder to write in"
+            f"the file cannot be created ({exc.strerror}); write a path in a folder that the service's user may write to"
         ) from None
     _sync_folder(path.parent)
     return load_private_key(pem.decode())

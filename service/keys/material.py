@@ -1,6 +1,6 @@
-"""Which keys we take: their kinds, their sizes, and how they are written.
+"""Imports keys: which kinds, sizes and formats are accepted.
 
-Owns: the policy of keys, and their import. A key is imported once, here, never per request: an RSA key takes 30 ms.
+Owns: the rules for keys, and their import. A key is imported once, never per request: an RSA key takes 30 ms.
 Never touches: settings, files, which key signs.
 
 Spec: RFC 7518 §2, §3.2, §3.3, RFC 8725 §3.5
@@ -27,9 +27,9 @@ from service.keys.strength import WeakKey, check_rsa_private, check_rsa_public
 
 MIN_SECRET_BYTES: Final = 32
 
-#: What signs so that others can verify it.
+#: The algorithms with a public key, which anyone can verify.
 AsymmetricKey = RSAKey | ECKey | OKPKey
-#: A secret that signs, and that whoever verifies has too.
+#: The algorithm with a shared secret, which every verifier has too.
 HmacKey = OctKey
 
 _PLACEHOLDERS = (
@@ -46,7 +46,7 @@ _PLACEHOLDERS = (
     "insert-your",
     "insert_your",
 )
-#: What a template would have been filled with.
+#: Typical placeholders of templates.
 _UNFILLED = re.compile(rb"<.*>|.*(?:\$\{|\$\(|\{\{|%\{).*", re.DOTALL)
 _REPEATED = re.compile(rb"(.{1,8}?)\1{3,}.{0,8}", re.DOTALL)
 _GENPKEY: Final = "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048"
@@ -59,18 +59,18 @@ _BASE64URL = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
 class KeyFault(ValueError):
-    """A key that we will not use; the message says why and what to write instead, and holds nothing of the key."""
+    """The key is refused. The message says why and what to write instead, and contains nothing of the key."""
 
 
 def load_secret(value: bytes) -> OctKey:
     """Check and import the HS256 key.
 
     Raises:
-        KeyFault: when it is shorter than 32 bytes, a placeholder, or a PEM (RFC 8725 §3.5, RFC 7518 §3.2).
+        KeyFault: if it is shorter than 32 bytes, a placeholder, or a PEM (RFC 8725 §3.5, RFC 7518 §3.2).
     """
     check_secret_strength(value)
     asymmetric = KeyFault("looks like an asymmetric key; write a random secret: openssl rand -hex 32")
-    if b"-----BEGIN" in value:  # of a private key joserfc only warns
+    if b"-----BEGIN" in value:  # joserfc only warns about a private key
         raise asymmetric
     try:
         return OctKey.import_key(value)
@@ -82,7 +82,7 @@ def check_secret_strength(value: bytes) -> None:
     """Refuse a secret that can be guessed.
 
     Raises:
-        KeyFault: when it is shorter than 32 bytes, or a placeholder.
+        KeyFault: if it is shorter than 32 bytes, or a placeholder.
     """
     if len(value) < MIN_SECRET_BYTES:
         raise KeyFault(f"is shorter than {MIN_SECRET_BYTES} bytes; write a random one: openssl rand -hex 32")
@@ -97,14 +97,14 @@ def check_secret_strength(value: bytes) -> None:
 
 
 def load_private_key(pem: str) -> RSAKey:
-    r"""Check and import an RSA private key. It takes about 30 ms: once a process.
+    r"""Check and import an RSA private key. This takes about 30 ms, once for each process.
 
     Args:
         pem: PKCS#8 or PKCS#1; line ends may be written as the two characters `\n`.
 
     Raises:
-        KeyFault: when it is not a PEM of an RSA key of 2,048 bits at least, without a passphrase; when it can be
-            broken, or common verifiers would refuse it (`strength`).
+        KeyFault: if it is not a PEM of an RSA key of at least 2,048 bits without a passphrase, if it can be broken, or if
+            common verifiers would refuse it (`strength`).
     """
     key = _imported(_read_pem(pem), "RS256", weak=_MAKE_RSA, other=f"is not an RSA key; {_MAKE_RSA}")
     if not isinstance(key, RSAKey):  # pragma: no cover - the table says so
@@ -113,7 +113,7 @@ def load_private_key(pem: str) -> RSAKey:
 
 
 def _read_pem(pem: str, alg: str | None = None) -> PrivateKeyTypes:
-    """Read a private key; one for RSASSA-PSS alone is for its own algorithms, and only where it restricts nothing."""
+    """Read a private key. One for RSASSA-PSS only is accepted for PS algorithms, if it has no restrictions."""
     data = pem.replace("\\n", "\n").strip().encode("utf-8", "replace")
     try:
         key = load_pem_private_key(data, None)
@@ -130,12 +130,12 @@ def _read_pem(pem: str, alg: str | None = None) -> PrivateKeyTypes:
 
 
 def _pss_identifier(pem: bytes) -> bytes | None:
-    """The beginning of the AlgorithmIdentifier (RFC 4055 §3.1) where it names RSASSA-PSS; else None."""
+    """The start of the AlgorithmIdentifier (RFC 4055 §3.1) if it names RSASSA-PSS; otherwise None."""
     block = _PKCS8.search(pem)
     if block is None:
         return None
     der = base64.b64decode(block[1])
-    at = der.find(_PSS_OID, 0, 40)  # behind the lengths and the version (RFC 5208 §5)
+    at = der.find(_PSS_OID, 0, 40)  # after the lengths and the version (RFC 5208 §5)
     return None if at < 0 else der[at - 2 : at + len(_PSS_OID)]
 
 
@@ -143,7 +143,7 @@ def _check_strength(key: object, remedy: str) -> None:
     """Refuse a private key that can be broken or guessed, or that verifiers refuse.
 
     Raises:
-        KeyFault: with the remedy.
+        KeyFault: with the given remedy.
     """
     if isinstance(key, rsa.RSAPrivateKey):
         numbers = key.private_numbers()
@@ -159,7 +159,7 @@ def _check_strength(key: object, remedy: str) -> None:
 
 
 def _check_random(secret: bytes, remedy: str) -> None:
-    if len(set(secret)) < 8:  # of 32 random bytes so few differ once in 10^40 times
+    if len(set(secret)) < 8:  # 32 random bytes have so few different values once in 10^40 times
         raise KeyFault(f"is a placeholder; {remedy}")
 
 
@@ -167,7 +167,7 @@ def load_public_key(modulus: int, exponent: int) -> RSAKey:
     """Import the RSA key to publish.
 
     Raises:
-        KeyFault: when the two are no RSA key of 2,048 bits at least, or one that can be broken (`strength`).
+        KeyFault: if they are not an RSA key of at least 2,048 bits, or one that can be broken (`strength`).
     """
     try:
         check_rsa_public(modulus, exponent)
@@ -183,7 +183,7 @@ def parse_base64url_uint(value: str) -> int:
     """Parse a Base64urlUInt (RFC 7518 §2): base64url without padding, no leading zero byte.
 
     Raises:
-        KeyFault: when it is anything else.
+        KeyFault: if it has another form.
     """
     if not _BASE64URL.fullmatch(value):
         raise KeyFault("is not base64url without padding; write only the characters A-Z a-z 0-9 - _")
@@ -198,12 +198,12 @@ def parse_base64url_uint(value: str) -> int:
 
 
 def public_numbers(key: RSAKey) -> rsa.RSAPublicNumbers:
-    """Modulus and exponent of the key."""
+    """The modulus and exponent of the key."""
     return key.public_key.public_numbers()
 
 
 def base64url_uint(number: int) -> str:
-    """A number as Base64urlUInt (RFC 7518 §2)."""
+    """Write a number as Base64urlUInt (RFC 7518 §2)."""
     data = number.to_bytes((number.bit_length() + 7) // 8, "big")
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
@@ -212,37 +212,37 @@ def base64url_uint(number: int) -> str:
 
 
 def generate_key(alg: str) -> AsymmetricKey:
-    """A fresh signing key for the algorithm. RSA takes about 50 ms."""
+    """Create a signing key for the algorithm. RSA takes about 50 ms."""
     row = ALGORITHMS[alg]
     return _IMPORT[row.kty](row.make())
 
 
 def private_bytes(key: AsymmetricKey) -> bytes:
-    """The private key as PKCS#8, DER: to be sealed, and never written anywhere as it is."""
+    """The private key as PKCS#8, DER. It must be sealed before it is stored."""
     return key.as_der(private=True)
 
 
 def load_private_bytes(data: bytes, alg: str) -> AsymmetricKey:
-    """Import what `private_bytes` gave.
+    """Import what `private_bytes` returned.
 
-    It was made or checked here, and came out of a seal that shows any change: its numbers are not checked again, which
-    would take 35 ms of an RSA key. The caller lets it sign and verify by the published part.
+    The key was created or checked here, and the seal shows any change. So its numbers are not checked again, which
+    would take 35 ms for an RSA key. The caller tests it against the published key.
 
     Raises:
-        KeyFault: when it is no key for the algorithm.
+        KeyFault: if it is not a key for the algorithm.
     """
     try:
         key = load_der_private_key(data, None, unsafe_skip_rsa_key_validation=True)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise KeyFault("is not a private key; restore it, or revoke it") from None
-    return _imported(key, alg, weak="revoke it", other=f"is no key for {alg}; restore it, or revoke it")
+    return _imported(key, alg, weak="revoke it", other=f"is not a key for {alg}; restore it, or revoke it")
 
 
 def _imported(key: PrivateKeyTypes, alg: str, *, weak: str, other: str) -> AsymmetricKey:
-    """The key for the algorithm.
+    """Import the key for the algorithm.
 
     Raises:
-        KeyFault: when it can be broken, with the remedy `weak`; or, `other`, when the algorithm takes no such key.
+        KeyFault: with the remedy `weak` if it can be broken, or `other` if it is not for the algorithm.
     """
     row = ALGORITHMS.get(alg)
     if row is None or not row.takes(key):
@@ -252,7 +252,7 @@ def _imported(key: PrivateKeyTypes, alg: str, *, weak: str, other: str) -> Asymm
 
 
 def load_public_jwk(jwk: Mapping[str, str]) -> AsymmetricKey:
-    """Import a public key of the ring, to verify by."""
+    """Import a public key of the ring, to verify with."""
     members: dict[str, Any] = {name: jwk[name] for name in _PUBLIC_MEMBERS[jwk["kty"]]}
     return _IMPORT[jwk["kty"]](members)
 
@@ -270,7 +270,7 @@ _PUBLIC_MEMBERS: Final = {
 
 
 def public_jwk(key: AsymmetricKey, *, kid: str, alg: str) -> dict[str, str]:
-    """The key as the JWKS shows it: its public members, named one by one, and nothing else (RFC 7517 §9.2)."""
+    """The key for the JWKS: only its public members, copied one by one (RFC 7517 §9.2)."""
     shown = key.as_dict(private=False)
     kty, *names = _PUBLIC_MEMBERS[str(shown["kty"])]
     head = {kty: str(shown[kty]), "use": "sig", "alg": alg, "kid": kid}
@@ -278,18 +278,18 @@ def public_jwk(key: AsymmetricKey, *, kid: str, alg: str) -> dict[str, str]:
 
 
 def load_private_pem(pem: str, alg: str | None) -> tuple[AsymmetricKey, str]:
-    """Import a private key that was made elsewhere; the key, and the algorithm that it signs by.
+    """Import a private key that was created elsewhere. Returns the key and its algorithm.
 
     Args:
         pem: PKCS#8, PKCS#1 or SEC 1, without a passphrase.
-        alg: by what it shall sign; None: by what its kind says, RS256 for RSA.
+        alg: its algorithm; None for the default of its kind, RS256 for RSA.
 
     Raises:
-        KeyFault: when it is no such key, one that can be broken, or not one for the algorithm.
+        KeyFault: if it is not such a key, can be broken, or is not for the algorithm.
     """
     key = _read_pem(pem, alg)
     by = alg or usual_alg(key)
-    other = f"is no key for {by}; write {kinds_in_words()}"
+    other = f"is not a key for {by}; write {kinds_in_words()}"
     return _imported(key, by, weak="make another", other=other), by
 
 
@@ -299,7 +299,7 @@ def public_pem(jwk: Mapping[str, str]) -> str:
 
 
 def pylon_kid(key: AsymmetricKey) -> str | None:
-    """The kid by which Pylon publishes the RSA key of its key file: 16 hex digits of SHA-256 over the modulus."""
+    """The kid that Pylon gives the RSA key of its key file: 16 hex digits of SHA-256 over the modulus."""
     if not isinstance(key, RSAKey):
         return None
     modulus = public_numbers(key).n

@@ -1,6 +1,6 @@
-"""What this host has seen of rings of keys: a small file beside its data, so that a restart does not forget it.
+"""Remembers across restarts which key rings this host has seen, in a small file next to its data.
 
-Owns: the file, its form. It holds no key; where it cannot be written nothing is remembered over a restart.
+Owns: the file and its format. It contains no keys. If it cannot be written, a restart forgets what was seen.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FILE_NAME: Final = "key-ring-seen.json"
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The highest version of a ring, and the kids that were taken away from it."""
+    """The highest version of a ring, and the kids that were removed from it."""
 
     version: int = 0
     taken_away: frozenset[str] = frozenset()
@@ -32,13 +32,13 @@ class RingMemory:
     """The memory of a host.
 
     Attributes:
-        path: of the file.
+        path: path of the file.
     """
 
     path: Path
 
     def seen(self, database_id: str) -> Seen:
-        """What was seen of the ring of a database; nothing where the file is missing or unreadable."""
+        """What was seen of the ring of a database; empty if the file is missing or unreadable."""
         entry = self._read().get(database_id)
         try:
             return Seen(int(entry["version"]), frozenset(map(str, entry["taken_away"])))  # type: ignore[index]
@@ -46,7 +46,7 @@ class RingMemory:
             return Seen()
 
     def note(self, database_id: str, seen: Seen) -> None:
-        """Remember more; the file appears whole, whoever else writes it."""
+        """Add to what was seen. The file is replaced atomically, even if others write it too."""
         entries, known = self._read(), self.seen(database_id)
         merged = Seen(max(seen.version, known.version), seen.taken_away | known.taken_away)
         if merged == known:
@@ -58,7 +58,9 @@ class RingMemory:
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 json.dump(entries, file)
-                if os.getuid() == 0:  # an operator's command: the service reads it as the folder's owner
+                if (
+                    os.getuid() == 0
+                ):  # run by an operator: give the file to the folder's owner, so that the service can read it
                     owner = self.path.parent.stat()
                     os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
             draft.replace(self.path)
@@ -73,28 +75,28 @@ class RingMemory:
         return entries if isinstance(entries, dict) else {}
 
     def warning(self, ring: Ring) -> str | None:
-        """What an operator should hear where the database holds an older ring than this host has seen."""
+        """The warning if the database has an older ring than this host has seen, or None."""
         seen = self.seen(ring.database_id)
         if ring.version >= seen.version:
             return None
         return (
             f"the ring of keys in the database is older (version {ring.version}) than this host has seen (version {seen.version}), "
-            "as after a backup was restored; keys that were taken away since stay away where this host knew it. Look at "
-            "pylon-oidc keys list, take away what must not sign by pylon-oidc keys revoke, and to accept the ring as it is "
-            f"remove {self.path} and restart"
+            "for example because a backup was restored; keys that this host knows to be revoked stay revoked. Look at "
+            "pylon-oidc keys list, and run pylon-oidc keys revoke for each key that must not sign; to accept the ring "
+            f"as it is, remove {self.path} and restart"
         )
 
 
 class Recollection:
-    """What this process, and its host, have seen of rings: an older one that is put back is said, and brings no key back.
+    """What this process and its host have seen of rings. A restored older ring causes a warning, and brings no key back.
 
     Args:
-        memory: the host's; None: the process remembers alone.
+        memory: the host's memory; None: only the process remembers.
     """
 
     def __init__(self, memory: RingMemory | None) -> None:
         self._memory = memory
-        #: What was odd at the start: the database holds an older ring than this host has seen.
+        #: The warning of the start, if the database has an older ring than this host has seen.
         self.older: str | None = None
         self._seen: dict[str, int] = {}  # the highest version of the ring, for each database
         self._noted: tuple[str, Seen] | None = None
@@ -102,17 +104,17 @@ class Recollection:
         self._told_older: tuple[str, int] | None = None
 
     def begin(self, ring: Ring) -> None:
-        """Look at the ring of a start."""
+        """Check the ring at a start."""
         self._recall(ring)
         self.older = None if self._memory is None else self._memory.warning(ring)
 
     def newer(self, ring: Ring) -> int | None:
-        """The version that was seen, where it is newer than this ring's."""
+        """The version that was seen, if it is newer than this ring's."""
         seen = self._seen.get(ring.database_id, 0)
         return seen if ring.version < seen else None
 
     def remember(self, ring: Ring, before: Ring | None) -> None:
-        """Learn of a ring; `before` is the one that was here."""
+        """Remember a ring. `before` is the one that it replaces."""
         if before is not None and before.database_id != ring.database_id:
             log.error("keys_ring_replaced", version=ring.version)
         self._recall(ring)
@@ -124,14 +126,14 @@ class Recollection:
             self._memory.note(*known)
 
     def without_taken_away(self, keys: KeyRecords, now: int, margins: Margins) -> KeyRecords:
-        """The keys, where those that were taken away stay so: an older document may have been put back."""
+        """The keys, without those that were removed before: an older document may have been restored."""
         for key in keys:
             if key.kid in self._taken_away and role(key, now) != "gone":
                 keys = revoked(keys, key.kid, now, margins)
         return keys
 
     def _recall(self, ring: Ring) -> None:
-        """What this host knows of the ring of this database; said where it is an older one that was put back."""
+        """Load what this host knows of the ring. Warns if an older ring was restored."""
         if self._memory is not None and ring.database_id not in self._seen:
             known = self._memory.seen(ring.database_id)
             self._seen[ring.database_id] = known.version

@@ -1,7 +1,7 @@
-"""The keys of a ring as a worker uses them: opened, imported and tried once each; and the keyring of a moment.
+"""The keys of a ring in a worker: each decrypted, imported and tested once; and the current keyring.
 
-Owns: which private parts are open, and which public keys are imported.
-Never touches: when to look again, the log of changes.
+Owns: which private keys are decrypted, and which public keys are imported.
+Never touches: when to read the ring again, the log of changes.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from service.keys.telling import log
 
 
 class OpenedKeys:
-    """The keys that are open here.
+    """The decrypted keys of this worker.
 
     Args:
-        rings: opens private parts.
-        environment: what is of the environment all the same.
+        rings: decrypts private keys.
+        environment: what still comes from the environment.
     """
 
     def __init__(self, rings: RingStore, environment: Keyring) -> None:
@@ -29,19 +29,19 @@ class OpenedKeys:
         self._public: dict[str, AsymmetricKey] = {}
 
     def open_all(self, ring: Ring, now: int) -> None:
-        """Open and try every key that signs, or will.
+        """Decrypt and test every key that signs, or will sign.
 
         Raises:
-            Unsealable: when one cannot be opened.
+            Unsealable: if one cannot be decrypted.
         """
         for key in ring.keys:
             if role(key, now) in {"active", "next"}:
                 self._private[key.kid] = self._tried(key, ring)
 
     def keyring(self, ring: Ring, now: int) -> Keyring:
-        """What the ring means now."""
+        """Build the current keyring from the ring."""
         shown = published(ring.keys, now)
-        # The next ones too: on the second at which they begin there is nothing left to do.
+        # Also the next keys, so that they can sign from their first second.
         for key in ring.keys:
             if role(key, now) in {"active", "next"} and key.kid not in self._private:
                 self._prepare(key, ring)
@@ -52,7 +52,7 @@ class OpenedKeys:
             chosen = signer(ring.keys, alg, now)
             if chosen is not None and chosen.kid in self._private:
                 signing[alg] = SigningKey(chosen.kid, self._private[chosen.kid])
-        # What has come into the ring is shown once, and not when it is revoked.
+        # A new key is published unless it is revoked.
         settled = [key for key in ring.keys if role(key, now) != "gone" or key.revoked_at is not None]
         in_ring = {key.kid for key in settled} | {key.jwk.get("n") for key in settled}
         elsewhere = [key for key in self._environment.published if not in_ring & {key.kid, key.jwk.get("n")}]
@@ -70,7 +70,7 @@ class OpenedKeys:
         )
 
     def _prepare(self, key: KeyRecord, ring: Ring) -> None:
-        """Open a key that signs, or will. What cannot be opened is published all the same: other replicas sign by it."""
+        """Decrypt a key that signs, or will sign. If that fails, it is still published, because other replicas sign with it."""
         try:
             self._private[key.kid] = self._tried(key, ring)
         except Unsealable as error:

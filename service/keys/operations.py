@@ -1,7 +1,7 @@
-"""What an operator does to a ring: rotate, revoke, reseal, take a key in. Each returns what became of it.
+"""The operator's operations on a ring: rotate, revoke, reseal, import. Each returns its result.
 
-Owns: the steps, and what is to be said of each.
-Never touches: words for people, files, the clock.
+Owns: the steps and their results.
+Never touches: messages, files, the clock.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from service.storage.interface import Record
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """A key that signs until its successor does; Unix s."""
+    """A key that signs until its successor does. Times are Unix s."""
 
     alg: str
     kid: str
@@ -42,13 +42,13 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
-    """A key that signed and is taken away at once; Unix s.
+    """A signing key that is removed immediately. Times are Unix s.
 
     Attributes:
-        successor, signs_from: what signs in its place; None: nothing does.
-        signs_until: when the last worker knows it.
-        accepted_until: when the last verifier does.
-        affected_until: when the last token that it signed would have ended.
+        successor, signs_from: the key that signs instead; None if there is none.
+        signs_until: when the last worker learns of the removal.
+        accepted_until: when the last verifier learns of it.
+        affected_until: when the last token that it signed would have expired.
         unknown_until: until when a verifier may not know the successor.
     """
 
@@ -64,7 +64,7 @@ class Withdrawal:
 
 @dataclass(frozen=True, slots=True)
 class Rotated:
-    """The ring after `rotate`, and what happened to the key of each algorithm."""
+    """The ring after `rotate`, and the result for each algorithm."""
 
     ring: Ring
     keys: tuple[Rotation | Withdrawal, ...]
@@ -72,7 +72,7 @@ class Rotated:
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """The ring after `revoke`, and until when a verifier may believe the key, Unix s."""
+    """The ring after `revoke`, and until when a verifier may accept the key, Unix s."""
 
     ring: Ring
     believed_until: int
@@ -80,12 +80,12 @@ class Revoked:
 
 @dataclass(frozen=True, slots=True)
 class Resealed:
-    """What `reseal` did.
+    """The result of `reseal`.
 
     Attributes:
-        ring: as it is now.
-        count: how many private parts were sealed under the first encryption key.
-        taken_away: the kids of the keys that a repair did not keep.
+        ring: the new ring.
+        count: how many private keys were encrypted with the first encryption key.
+        taken_away: the kids of the keys that a repair removed.
     """
 
     ring: Ring
@@ -95,19 +95,19 @@ class Resealed:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """The ring after `import_key`, and what the key is in it."""
+    """The ring after `import_key`, and the role of the new key."""
 
     ring: Ring
     role: Role
 
 
 def algs_with_a_next(keys: KeyRecords, now: int) -> list[str]:
-    """The algorithms in which a key waits to sign."""
+    """The algorithms that have a key waiting to sign."""
     return [alg for alg in ASYMMETRIC_ALGS if with_role(keys, alg, "next", now)]
 
 
 def safe_rotations(keys: KeyRecords, kept: Collection[str], now: int, margins: Margins) -> dict[str, int]:
-    """From when on each algorithm that is kept may be rotated by hand, Unix s."""
+    """From when on each algorithm in use may be rotated manually, Unix s."""
     return {
         alg: rotation_is_safe_at(keys, alg, now, margins)
         for alg in algs_with_a_next(keys, now)
@@ -116,7 +116,7 @@ def safe_rotations(keys: KeyRecords, kept: Collection[str], now: int, margins: M
 
 
 def lately_revoked(ring: Ring, now: int, margins: Margins) -> list[tuple[KeyRecord, int]]:
-    """The keys that were taken away so lately that a worker may not know it yet, and until when; Unix s."""
+    """The keys that were removed so recently that a worker may not know it yet, and until when, Unix s."""
     ends = [(key, key.revoked_at + margins.learn_s) for key in ring.keys if key.revoked_at is not None]
     return [(key, until) for key, until in ends if now < until]
 
@@ -124,21 +124,21 @@ def lately_revoked(ring: Ring, now: int, margins: Margins) -> list[tuple[KeyReco
 def rotate(
     rings: RingStore, margins: Margins, *, now: int, alg: str | None = None, compromised: bool = False
 ) -> Rotated:
-    """Let the next key sign when every worker knows of it.
+    """Make the next key sign as soon as every worker knows of it.
 
     Args:
-        rings: where the ring is.
-        margins: what keeps it safe.
+        rings: the store of the ring.
+        margins: the margins of a safe rotation.
         now: Unix s.
-        alg: of this algorithm alone; None: of all in which a key waits.
-        compromised: whether to take away now what signs, whatever that breaks.
+        alg: only this algorithm; None: all that have a key waiting.
+        compromised: whether to remove the signing key now, whatever that breaks.
 
     Raises:
-        UnsafeStep: when a verifier may not know the next key yet; a compromise does not wait for that.
-        NoSuchKey: when no key waits, or, compromised, none signs.
-        Unsealable: when the ring is not authentic, or an encryption key is missing.
+        UnsafeStep: if a verifier may not know the next key yet. A compromise does not wait for that.
+        NoSuchKey: if no key waits; with `compromised`, if none signs.
+        Unsealable: if the ring is not authentic, or an encryption key is missing.
     """
-    # What a clock that was ahead has written is set right first, and stays so where the rotation is refused.
+    # First correct the times that a fast clock has written. The correction stays even if the rotation is refused.
     before = rings.ensure(margins, now=now)
     algs = [alg] if alg else algs_with_a_next(before.keys, now)
 
@@ -182,11 +182,11 @@ def _what_rotated(
 
 
 def revoke(rings: RingStore, margins: Margins, kid: str, *, now: int) -> Revoked:
-    """Take a key away now; also where an encryption key is lost, which is how such a ring is repaired.
+    """Remove a key now. This also works if an encryption key is lost, to repair the ring.
 
     Raises:
-        NoSuchKey: when it is not published.
-        Unsealable: when the ring is not authentic.
+        NoSuchKey: if it is not published.
+        Unsealable: if the ring is not authentic.
     """
     ring = rings.ensure(
         margins, now=now, step=lambda ring: revoked(ring.keys, kid, now, margins), though_shut=True
@@ -204,11 +204,11 @@ def import_key(
     as_next: bool,
     now: int,
 ) -> Imported:
-    """Take in a key that was made elsewhere; see `rotation.imported`.
+    """Import a key that was created elsewhere; see `rotation.imported`.
 
     Raises:
-        UnsafeStep: when its kid is taken, or the line must not change now.
-        Unsealable: when the ring is not authentic, or an encryption key is missing.
+        UnsafeStep: if its kid is taken, or the order of keys must not change now.
+        Unsealable: if the ring is not authentic, or an encryption key is missing.
     """
 
     def step(ring: Ring) -> KeyRecords:
@@ -220,19 +220,19 @@ def import_key(
 
 
 def reseal(rings: RingStore, margins: Margins, *, now: int, repair: bool = False) -> Resealed:
-    """Seal every private part, and authenticate the ring, under the first encryption key.
+    """Encrypt every private key, and authenticate the ring, with the first encryption key.
 
-    What will not sign again, and whose encryption key is gone already, stays as it is until it goes.
+    A key that will not sign again and whose encryption key is lost stays as it is until it is removed.
 
     Args:
-        rings: where the ring is.
-        margins: what keeps it safe.
+        rings: the store of the ring.
+        margins: the margins of a safe rotation.
         now: Unix s.
-        repair: whether to take a ring that is not authentic. A key is kept where its private part opens and is
-            that of the public one, since nobody without the encryption key can seal one; all others are taken away.
+        repair: whether to accept a ring that is not authentic. A key is kept if its private part can be decrypted and
+            matches the public one, because sealing one needs the encryption key. All others are removed.
 
     Raises:
-        Unsealable: when one cannot be opened that signs, or will; or the ring is not authentic.
+        Unsealable: if a key that signs, or will sign, cannot be decrypted; or the ring is not authentic.
     """
     count = 0
     gone: Sequence[str] = ()
@@ -262,19 +262,19 @@ def reseal(rings: RingStore, margins: Margins, *, now: int, repair: bool = False
 def of_before(
     rings: RingStore, found: Sequence[Record], margins: Margins, *, now: int
 ) -> tuple[str, Record] | None:
-    """The ring of a version that authenticated none, authenticated once: by the migration to the version that does.
+    """Authenticate the ring of an earlier version, which had no MACs. The migration does this once.
 
-    Only a ring without any MAC is taken, and only where every key that is published proves itself; the rest is for an
+    This accepts only a ring without any MAC, in which every published key is proven. All other cases are for the
     operator to decide: `reseal` with `repair`.
 
     Args:
-        rings: say how it is sealed; their store is not asked.
+        rings: how the ring is sealed; their store is not used.
         found: the records of the ring, before the migration.
-        margins: what keeps it safe.
+        margins: the margins of a safe rotation.
         now: Unix s.
 
     Returns:
-        The id of the record that is replaced, and what replaces it; None: nothing is.
+        The id of the record to replace, and its replacement; None to replace nothing.
     """
     ring, doubt = rings.read(found)
     documents = [record for record in found if "keys" in record.body]
@@ -287,10 +287,10 @@ def of_before(
 
 
 def proven(rings: RingStore, ring: Ring, margins: Margins, *, now: int) -> tuple[KeyRecords, list[str]]:
-    """The keys of a ring that anybody may have written: those that prove themselves; and the kids of the others.
+    """Check the keys of a ring that anyone may have written. Returns the proven keys, and the kids of the others.
 
-    A key proves itself by its private part: nobody without the encryption key can seal one. Of the others, those that
-    are published are taken away; of those that are gone no hint that they signed counts.
+    A key is proven by its private part, because sealing one needs the encryption key. Other keys are removed if they
+    are published. ID tokens that they signed are no longer accepted as hints.
     """
     unproven = {key.kid for key in ring.keys if not _proves(rings, key, ring)}
     away = [key.kid for key in published(ring.keys, now) if key.kid in unproven]
@@ -305,7 +305,7 @@ def proven(rings: RingStore, ring: Ring, margins: Margins, *, now: int) -> tuple
 
 
 def _proves(rings: RingStore, key: KeyRecord, ring: Ring) -> bool:
-    """Whether its own private part says that it is ours, whoever wrote the ring."""
+    """Whether its private part proves that the key is ours, regardless of who wrote the ring."""
     try:
         rings.open(key, ring)
     except Unsealable:

@@ -1,4 +1,4 @@
-"""What a ring of signing keys is: its keys, their times, and what each of them is for at a moment.
+"""The ring of signing keys: its keys, their times, and the role of each key at a given time.
 
 Owns: the records of keys, the margins of a rotation, the roles.
 Never touches: key material, the store, the clock.
@@ -19,18 +19,18 @@ Role = Literal["next", "active", "retired", "gone"]
 
 @dataclass(frozen=True, slots=True)
 class Margins:
-    """What keeps a rotation safe, in s. The defaults are the contract's; tests give seconds, and no setting does.
+    """The margins that keep a rotation safe, in s. Tests use shorter ones; no setting changes them.
 
     Attributes:
         max_age_s: how long a cache may keep the JWKS.
         lead_s: how long a key is published before it signs: `max_age_s`, as much for a cache behind a cache, and
             `learn_s`.
-        linger_s: how long a key stays published after the longest token that it signed has ended.
-        learn_s: within which every worker knows of a change.
-        slack_s: how much longer than `learn_s` a worker signs that cannot reach the store.
-        ahead_s: how long before it is needed the next key is made.
-        rotation_s: how long a key signs; 0: until somebody rotates.
-        longest_token_s: the longest lifetime of a token that is signed.
+        linger_s: how long a key stays published after its last token has expired.
+        learn_s: the time within which every worker learns of a change.
+        slack_s: how much longer than `learn_s` a worker may sign if it cannot reach the store.
+        ahead_s: how long before it is needed the next key is created.
+        rotation_s: how long a key signs; 0: until it is rotated manually.
+        longest_token_s: the longest lifetime of a signed token.
     """
 
     max_age_s: int = 300
@@ -44,7 +44,7 @@ class Margins:
 
     @property
     def made_before_s(self) -> int:
-        """How long before its predecessor begins to sign a key is made."""
+        """How long before its predecessor starts to sign a key is created."""
         return min(self.ahead_s, self.rotation_s // 2) if self.rotation_s else self.ahead_s
 
 
@@ -53,16 +53,16 @@ class KeyRecord:
     """One signing key and its times, in Unix s. None: not known yet.
 
     Attributes:
-        kid: its name in tokens and in the JWKS; one in the ring has it.
-        alg: the one algorithm that it signs by.
-        jwk: its public members, as they are published.
-        sealed: its private part, sealed; None when it is gone.
-        published_at: from when on it is in the JWKS.
-        signs_from: from when on it signs.
-        retires_at: when its successor signs.
-        gone_at: when it leaves the JWKS.
-        revoked_at: when somebody took it away before its time; from then on nothing that it signed counts.
-        imported: whether it was made elsewhere.
+        kid: its name in tokens and in the JWKS, unique in the ring.
+        alg: the only algorithm that it signs with.
+        jwk: its public members, as published.
+        sealed: its private part, encrypted; None after it was deleted.
+        published_at: when it is added to the JWKS.
+        signs_from: when it starts to sign.
+        retires_at: when its successor starts to sign.
+        gone_at: when it is removed from the JWKS.
+        revoked_at: when it was revoked; from then on nothing that it signed is accepted.
+        imported: whether it was created elsewhere.
     """
 
     kid: str
@@ -82,12 +82,12 @@ KeyRecords = tuple[KeyRecord, ...]
 
 @dataclass(frozen=True, slots=True)
 class Keeping:
-    """What a replica keeps the ring by, of its own settings; all replicas of a database should have the same.
+    """A replica's settings for the ring. All replicas of a database should have the same.
 
     Attributes:
-        algs: the algorithms whose keys it makes.
+        algs: the algorithms that it creates keys for.
         rotation_s: its `Margins.rotation_s`.
-        seen_at: when such a replica was last there, Unix s.
+        seen_at: when such a replica was last seen, Unix s.
     """
 
     algs: tuple[str, ...]
@@ -97,14 +97,14 @@ class Keeping:
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """All the keys of one database.
+    """All keys of one database.
 
     Attributes:
-        version: one more at each change.
-        database_id: in which database it lives; private parts are sealed for it.
-        keys: in the order in which they came.
-        rotation_s: the `Margins.rotation_s` that the times were made by.
-        kept_by: what its replicas keep it by, one entry for each that differs; they are no part of the document.
+        version: incremented at each change.
+        database_id: the id of its database; private keys are sealed for it.
+        keys: in the order in which they were added.
+        rotation_s: the `Margins.rotation_s` that the times are based on.
+        kept_by: the different settings of its replicas; not part of the document.
     """
 
     version: int
@@ -115,10 +115,10 @@ class Ring:
 
 
 class UnsafeStep(Exception):
-    """A verifier could meet a token whose key it cannot know.
+    """A verifier could get a token whose key it does not know yet.
 
     Attributes:
-        safe_at: when the step becomes safe, Unix s; None when waiting does not help.
+        safe_at: when the step becomes safe, Unix s; None if waiting does not help.
     """
 
     def __init__(self, reason: str, safe_at: int | None = None) -> None:
@@ -127,52 +127,53 @@ class UnsafeStep(Exception):
 
 
 class NoSuchKey(LookupError):
-    """There is no key of this kid, or none of this algorithm that fits."""
+    """There is no key with this kid, or no suitable key of this algorithm."""
 
 
 # --- what is ---
 
 
 def role(key: KeyRecord, now: int) -> Role:
-    """What the key is for now: a function of its own times and the clock, and of nothing else."""
+    """The current role of the key. It depends only on the key's times and the clock."""
     if key.revoked_at is not None or reached(key.gone_at, now):
-        return "gone"  # what was revoked stays so, whatever a clock that is behind says
+        return "gone"  # a revoked key stays revoked, even for a slow clock
     if reached(key.retires_at, now) or key.sealed is None:
-        return "retired"  # nor does what has lost its private part sign again, when a clock was ahead for a while
+        return "retired"  # a key without its private part cannot sign again, even if a clock was fast for a while
     return "active" if reached(key.signs_from, now) else "next"
 
 
 def reached(moment: int | None, now: int) -> bool:
-    """Whether a moment is there, and now or past."""
+    """Whether the time is set, and is now or past."""
     return moment is not None and moment <= now
 
 
 def with_role(keys: Iterable[KeyRecord], alg: str, wanted: Role, now: int) -> list[KeyRecord]:
-    """The keys of the algorithm that have the role; those that sign first come first."""
+    """The keys of the algorithm with the role, in the order in which they sign."""
     return sorted((key for key in keys if key.alg == alg and role(key, now) == wanted), key=_begins)
 
 
 def published(keys: Iterable[KeyRecord], now: int) -> list[KeyRecord]:
-    """What the JWKS holds: RS256 first, then as they come to sign."""
+    """The keys in the JWKS: RS256 first, then in the order in which they sign."""
     shown = [key for key in keys if role(key, now) != "gone"]
     return sorted(shown, key=lambda key: (ASYMMETRIC_ALGS.index(key.alg), _begins(key)))
 
 
 def taken_away(keys: Iterable[KeyRecord]) -> frozenset[str]:
-    """The kids that an operator took away, whoever still keeps a set with them."""
+    """The kids of revoked keys. Caches may still have them."""
     return frozenset(key.kid for key in keys if key.revoked_at is not None)
 
 
 def _begins(key: KeyRecord) -> tuple[bool, int, bool, int, str]:
-    """The order in which keys come to sign: by their time, then those that wait for a word, imported ones first."""
+    """The sort order in which keys sign: by their time, then those that wait for a manual rotation, imported ones first."""
     by_hand = key.signs_from is None
     return by_hand, key.signs_from or 0, by_hand and not key.imported, key.published_at, key.kid
 
 
 def signer(keys: Iterable[KeyRecord], alg: str, now: int) -> KeyRecord | None:
-    """The key to sign by.
+    """The key to sign with.
 
-    It is the active one; but where a clock is behind the one that began, the first that will be: it is published.
+    It is the active one. If the clock is slow and none is active yet, it is the first one that will be, which is
+    already published.
     """
     line = line_of(keys, alg, now)
     begun = [key for key in line if role(key, now) == "active"]
@@ -180,7 +181,7 @@ def signer(keys: Iterable[KeyRecord], alg: str, now: int) -> KeyRecord | None:
 
 
 def turns_at(keys: Iterable[KeyRecord], now: int) -> int | None:
-    """When the next role changes by the clock alone; None: never."""
+    """When the next role changes by time; None: never."""
     return min((moment for key in keys for moment in _moments(key) if moment > now), default=None)
 
 
@@ -191,6 +192,6 @@ def _moments(key: KeyRecord) -> list[int]:
 
 
 def line_of(keys: Iterable[KeyRecord], alg: str, now: int) -> list[KeyRecord]:
-    """Those of the algorithm that sign, or will: each until the one after it does."""
+    """The keys of the algorithm that sign, or will sign: each until the next one does."""
     line = (key for key in keys if key.alg == alg and role(key, now) in {"active", "next"})
     return sorted(line, key=_begins)

@@ -1,6 +1,6 @@
-"""When a signing key is published, signs and goes: pure functions of its timestamps and the clock.
+"""Decides when a signing key is published, signs and is removed: pure functions of its timestamps and the clock.
 
-Owns: what has to be made, what a rotation, a revocation and an import do.
+Owns: which keys to create, and what a rotation, a revocation and an import do.
 Never touches: key material, the store, the clock.
 """
 
@@ -22,11 +22,11 @@ from service.keys.ring import (
     signer,
 )
 
-# --- what must be made, and where a new key stands ---
+# --- which keys to create, and the place of a new key ---
 
 
 def needs(keys: KeyRecords, algs: Iterable[str], now: int, margins: Margins) -> list[str]:
-    """The algorithms of the keys that must be made now; one twice where both the first and the next are missing."""
+    """The algorithms of the keys to create now. An algorithm is listed twice if it lacks both the first and the next key."""
     wanted = []
     for alg in algs:
         if signer(keys, alg, now) is None:
@@ -41,7 +41,7 @@ def needs(keys: KeyRecords, algs: Iterable[str], now: int, margins: Margins) -> 
 
 
 def added(keys: KeyRecords, key: KeyRecord, now: int, margins: Margins) -> KeyRecords:
-    """The ring with a new key: signing at once where nothing of its algorithm does, else after all the others."""
+    """The ring with a new key. It signs at once if it is the first of its algorithm, or else after all others."""
     key = replace(key, published_at=now)
     line = line_of(keys, key.alg, now)
     if not line:
@@ -54,13 +54,13 @@ def added(keys: KeyRecords, key: KeyRecord, now: int, margins: Margins) -> KeyRe
 
 
 def _waiting(keys: Iterable[KeyRecord], alg: str, now: int) -> list[KeyRecord]:
-    """Those of the line that come after the one that signs."""
+    """The keys of an algorithm that wait to sign."""
     signing = signer(keys, alg, now)
     return [key for key in line_of(keys, alg, now) if key != signing]
 
 
 def _in_line(keys: KeyRecords, alg: str, now: int, margins: Margins) -> KeyRecords:
-    """Let each key of the algorithm sign until its successor does, so that there is always exactly one."""
+    """Make each key of the algorithm sign until its successor does, so that exactly one signs at any time."""
     line = line_of(keys, alg, now)
     changed: dict[str, KeyRecord] = {}
     for key, successor in zip(line, [*line[1:], None], strict=True):
@@ -72,13 +72,13 @@ def _in_line(keys: KeyRecords, alg: str, now: int, margins: Margins) -> KeyRecor
 def imported(
     keys: KeyRecords, key: KeyRecord, now: int, margins: Margins, *, as_next: bool = False, kept: bool = True
 ) -> KeyRecords:
-    """The ring with a key that was made elsewhere.
+    """The ring with a key that was created elsewhere.
 
-    The first of its algorithm goes on signing. Where there is one that signs, or the algorithm is not `kept`, it is
-    published for as long as its tokens may live; or, `as_next`, it comes to sign before those that wait already.
+    The first key of an algorithm keeps signing. If another key signs, or the algorithm is not `kept`, the key is
+    published for as long as its tokens may live. With `as_next`, it signs before the keys that already wait.
 
     Raises:
-        UnsafeStep: when its kid is taken, or the line must not change now.
+        UnsafeStep: if its kid is taken, or the order of keys must not change now.
     """
     if any(known.kid == key.kid for known in keys):
         raise UnsafeStep(f"the kid {key.kid} is taken")
@@ -100,7 +100,7 @@ def imported(
 
 
 def _gone(key: KeyRecord, retires_at: int | None, margins: Margins) -> int | None:
-    """When a key may go that retires then; never sooner after it than was said before, by a replica of longer tokens."""
+    """When a key that retires then may be removed; never earlier than a replica with longer tokens has already set."""
     if retires_at is None:
         return None
     said = key.gone_at - key.retires_at if key.gone_at is not None and key.retires_at is not None else 0
@@ -111,36 +111,34 @@ def _gone(key: KeyRecord, retires_at: int | None, margins: Margins) -> int | Non
 
 
 def rotation_is_safe_at(keys: KeyRecords, alg: str, now: int, margins: Margins) -> int:
-    """From when on the next key may be let sign, Unix s; now or earlier: it may be already.
+    """From when on the next key may sign, Unix s. If that is now or earlier, it may sign now.
 
     Raises:
-        NoSuchKey: when no key waits.
+        NoSuchKey: if no key waits.
     """
     waiting = _waiting(keys, alg, now)
     if not waiting:
         raise NoSuchKey(f"no key of {alg} waits to sign")
     known_at = waiting[0].published_at + margins.lead_s - margins.learn_s
     begins = waiting[0].signs_from
-    if (
-        begins is not None and begins <= max(now, known_at) + margins.learn_s
-    ):  # then it is the turn of the one after
+    if begins is not None and begins <= max(now, known_at) + margins.learn_s:  # then the key after it is next
         return max(begins, (waiting[1].published_at if len(waiting) > 1 else begins) + margins.lead_s)
     return known_at
 
 
 def rotated(keys: KeyRecords, alg: str, now: int, margins: Margins) -> KeyRecords:
-    """Let the next key sign from `now + learn_s`, when every worker knows of it.
+    """Make the next key sign from `now + learn_s`, when every worker knows of it.
 
     Raises:
-        NoSuchKey: when there is none that could.
-        UnsafeStep: when a verifier may not know it yet, or it is about to sign anyway.
+        NoSuchKey: if there is none.
+        UnsafeStep: if a verifier may not know it yet, or it is about to sign anyway.
     """
     safe_at = rotation_is_safe_at(keys, alg, now, margins)
     successor, begins = _waiting(keys, alg, now)[0], now + margins.learn_s
     if successor.signs_from is not None and successor.signs_from <= begins:
         raise UnsafeStep("a rotation is under way", safe_at)
     if now < safe_at:
-        raise UnsafeStep("a verifier may still hold a key set without the next key", safe_at)
+        raise UnsafeStep("a verifier may still have a key set without the next key", safe_at)
     keys = straightened(keys, now, margins)
     return _takes_over(keys, successor, begins, now, margins)
 
@@ -157,7 +155,7 @@ def _takes_over(
 def _again(
     waiting: Sequence[KeyRecord], after: int, margins: Margins, *, not_before: int = 0
 ) -> list[KeyRecord]:
-    """The waiting keys with new times: a rotation apart, and none before verifiers know it."""
+    """Give the waiting keys new times: one rotation apart, and none before verifiers know it."""
     moved = []
     for key in waiting:
         after = max(after + margins.rotation_s, key.published_at + margins.lead_s, not_before)
@@ -166,10 +164,10 @@ def _again(
 
 
 def revoked(keys: KeyRecords, kid: str, now: int, margins: Margins) -> KeyRecords:
-    """Take a key away now; where it signs, the next one does from now on.
+    """Remove a key now. If it signs, the next one signs from now on.
 
     Raises:
-        NoSuchKey: when it is not published.
+        NoSuchKey: if it is not published.
     """
     key = next((each for each in keys if each.kid == kid and role(each, now) != "gone"), None)
     if key is None:
@@ -184,7 +182,7 @@ def revoked(keys: KeyRecords, kid: str, now: int, margins: Margins) -> KeyRecord
 
 
 def rescheduled(keys: KeyRecords, now: int, margins: Margins) -> KeyRecords:
-    """The ring by another `rotation_s`: who signs next does so then; what is about to happen stays."""
+    """The ring with another `rotation_s`: the next key signs at the new time, but a change that is about to happen stays."""
     for alg in ASYMMETRIC_ALGS:
         line = line_of(keys, alg, now)
         if not line or role(line[0], now) != "active":
@@ -199,11 +197,11 @@ def rescheduled(keys: KeyRecords, now: int, margins: Margins) -> KeyRecords:
 
 
 def straightened(keys: KeyRecords, now: int, margins: Margins) -> KeyRecords:
-    """The ring after a clock that was ahead: what signs in fact does so by its times too, and what cannot has retired.
+    """Correct the times that a fast clock has written, so that they match which key really signs.
 
-    A key that is in the ring has been published by now: one that says so for later than any skew would is published
-    now, and those that wait take their turns from there. Within a skew nobody knows which clock is right, and waiting
-    is safe.
+    Every key in the ring is already published. If its time of publication is further ahead than the allowed skew, it
+    is set to now, and the waiting keys are rescheduled from there. Within the skew it is unknown which clock is right,
+    and waiting is safe.
     """
     ahead = {key.alg for key in keys if key.published_at > now + margins.lead_s and role(key, now) != "gone"}
     keys = tuple(
@@ -228,7 +226,7 @@ def straightened(keys: KeyRecords, now: int, margins: Margins) -> KeyRecords:
 
 
 def kept_long_enough(keys: KeyRecords, now: int, margins: Margins) -> KeyRecords:
-    """The ring after the longest lifetime has grown: whoever has signed stays published for tokens of that length."""
+    """The ring after the longest lifetime has grown: keys that have signed stay published for tokens of that length."""
 
     def kept(key: KeyRecord) -> KeyRecord:
         if key.retires_at is None or role(key, now) == "gone":
@@ -240,7 +238,7 @@ def kept_long_enough(keys: KeyRecords, now: int, margins: Margins) -> KeyRecords
 
 
 def without_private_parts_of_gone(keys: KeyRecords, now: int) -> KeyRecords:
-    """The ring, where what will never sign again cannot."""
+    """The ring without the private parts of keys that will never sign again."""
     return tuple(
         replace(key, sealed=None) if key.sealed is not None and role(key, now) == "gone" else key
         for key in keys

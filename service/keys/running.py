@@ -1,11 +1,11 @@
-"""The ring of a running worker: what it has of the database's keys, how old that is, and what is prepared.
+"""The key ring of a running worker: its copy of the database's keys, how old that is, and the prepared keys.
 
-Owns: when to look again, the keyring of each moment, the log of what changed.
+Owns: when to read the ring again, the current keyring, the log of changes.
 Never touches: when keys change (`rotation`), the document (`store`).
 
-A request never waits for a look while there are requests: the worker looks beside them, when what it has is a quarter
-of the time old in which a change must be known. After a pause the first request looks. No request makes a key, but the
-one that is the first to need an algorithm: that of a first client, which is kept from then on.
+While there are requests, none of them waits for the ring to be read. The worker reads it in the background when its
+copy reaches a quarter of the age at which a change must be known. After a pause, the first request reads it. A request
+creates a key only if it is the first to need an algorithm, for example for the first client.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from service.keys.timeline import coming, overdue
 from service.logs import describe_error
 from service.storage.interface import StoreUnavailable
 
-#: As parts of `Margins.learn_s`: when to look beside the requests, and when in one.
+#: As parts of `Margins.learn_s`: the age at which to read the ring in the background, and in a request.
 _BESIDE: Final = 1 / 4
 _BEFORE: Final = 2 / 3
-#: A stranger who sends one unknown kid after another makes us look once in so many parts of it.
+#: Unknown kids from outside cause at most one read in this part of it.
 _AGAIN: Final = 1 / 60
 
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What a worker has.
+    """The state of a worker.
 
     Attributes:
         ring: the document.
-        keyring: what it means now.
-        unreadable: the algorithms whose signing key could not be opened.
-        seen_at: when the store last said that this is the document; Unix s.
-        built_at, turns_at: between which the keyring holds.
+        keyring: the keyring built from it.
+        unreadable: the algorithms whose signing key could not be decrypted.
+        seen_at: when the store last confirmed the document; Unix s.
+        built_at, turns_at: the period in which the keyring is valid.
     """
 
     ring: Ring
@@ -58,23 +58,23 @@ class _State:
 
 
 def in_a_thread(work: Callable[[], None]) -> None:
-    """Do it beside the request."""
+    """Run the work in a background thread."""
     threading.Thread(target=work, name="keys", daemon=True).start()
 
 
 class ManagedKeys(Keys):
-    """`signing.Keys` of a ring in the database.
+    """`signing.Keys` for a ring in the database.
 
     Args:
-        rings: where it is.
-        margins: what keeps its rotations safe.
-        clock: Unix s.
-        environment: what is of the environment all the same: the algorithm of minted tokens, the HS256 key, and a
-            key that is published here and signs elsewhere.
-        beside: does work outside the request.
-        first_step: what is done to the ring at the start, or when the store can be asked for the first time.
+        rings: the store of the ring.
+        margins: the margins of a safe rotation.
+        clock: returns Unix s.
+        environment: what still comes from the environment: the algorithm of minted tokens, the HS256 key, and a key
+            that is published here but signs elsewhere.
+        beside: runs work in the background.
+        first_step: applied to the ring at the start, or when the store is available for the first time.
         memory: what this host has seen of the ring.
-        events: tell which keys have changed.
+        events: where changes of keys are reported.
     """
 
     def __init__(
@@ -111,23 +111,23 @@ class ManagedKeys(Keys):
         self._recollection = Recollection(memory)
         self._refused = False
 
-    # --- what a request takes ---
+    # --- for requests ---
 
     @property
     def older(self) -> str | None:
-        """What was odd at the start: the database holds an older ring than this host has seen."""
+        """The warning of the start, if the database has an older ring than this host has seen."""
         return self._recollection.older
 
     @property
     def published(self) -> tuple[PublicKey, ...]:
-        """See `Keys.published`; none when the ring was never read."""
+        """See `Keys.published`; empty if the ring was never read."""
         return () if self._state is None else self._state.keyring.published
 
     def current(self) -> Keyring:
         """See `Keys.current`.
 
         Raises:
-            StoreUnavailable: when the ring was never read.
+            StoreUnavailable: if the ring was never read.
         """
         return self._now(self._clock()).keyring
 
@@ -137,7 +137,7 @@ class ManagedKeys(Keys):
         state = self._now(now)
         if alg not in {"HS256", *state.keyring.signing, *state.unreadable}:
             state = self._now_with(alg, now)
-        # Unseen for long, somebody may have rotated meanwhile: what we sign could outlive the key in the set.
+        # If the ring was not read for long, it may have been rotated: our tokens could outlive the key in the published set.
         if alg != "HS256" and (self._is_old(state, now) or alg in state.unreadable):
             raise StoreUnavailable(f"whether the {alg} key may still sign is not known now")
         return state.keyring
@@ -154,7 +154,7 @@ class ManagedKeys(Keys):
         return self._now(now).keyring
 
     def max_age_s(self) -> int:
-        """See `Keys.max_age_s`: never beyond the next change, so that after it nobody has to guess what a cache holds."""
+        """See `Keys.max_age_s`: never beyond the next change, so that no cache has an old set after it."""
         now = self._clock()
         state = self._now(now)
         if self._is_old(state, now):
@@ -186,20 +186,20 @@ class ManagedKeys(Keys):
         }
 
     def _odd(self, ring: Ring) -> Mapping[str, Any]:
-        """Said where the database holds an older ring than this process has seen, or one that is not ours."""
+        """Members for `readyz` if the database has an older ring than this process has seen, or one that is not ours."""
         told: dict[str, Any] = {"ring_refused": True} if self._refused else {}
         if (seen := self._recollection.newer(ring)) is not None:
             told["ring_older"] = {"version": ring.version, "seen": seen}
         return told
 
-    # --- looking ---
+    # --- reading the ring ---
 
     def load(self) -> Ring:
-        """Make the ring whole, by the settings of this start, read it, and try every key of it.
+        """Create missing keys according to the settings, read the ring, and test every key.
 
         Raises:
-            StoreUnavailable: when the store cannot be asked.
-            Unsealable: when a key cannot be opened.
+            StoreUnavailable: if the store is unavailable.
+            Unsealable: if a key cannot be decrypted.
         """
         now = self._clock()
         moment = int(now)
@@ -218,13 +218,13 @@ class ManagedKeys(Keys):
         return ring
 
     def _first(self, ring: Ring, now: int) -> KeyRecords:
-        """The first step, and what this host knows to be taken away: an older ring may have been put back."""
+        """Apply the first step, and remove keys that this host knows to be removed: an older ring may have been restored."""
         keys = ring.keys if self._first_step is None else self._first_step(ring)
         self._recollection.begin(ring)
         return self._recollection.without_taken_away(keys, now, self._margins)
 
     def _begun_late(self, ring: Ring | None, now: int) -> Ring:
-        """What a start would have done; where it would have been refused, the ring as it is: others may sign by it."""
+        """Do what a start would have done. If that is refused, use the ring as it is, because others may sign with it."""
         try:
             return self._begin(now)
         except Unsealable as error:
@@ -248,7 +248,7 @@ class ManagedKeys(Keys):
                 self._waking = False
         elif since_s >= learn_s * _BESIDE:
             self._look_beside(now)
-        elif self._waking:  # somebody looks for the first time after long: what is here is not known to hold
+        elif self._waking:  # the first read after a long pause: our copy may be outdated
             with self._changing:
                 pass
         state = self._state
@@ -260,7 +260,7 @@ class ManagedKeys(Keys):
         return state
 
     def _now_with(self, alg: str, now: float) -> _State:
-        """The state after a look for an algorithm that is missing; where it is kept its first key is made, now."""
+        """Read the ring again for a missing algorithm. If the algorithm is in use, its first key is created now."""
         if abs(now - self._missed_at) >= self._margins.learn_s * _AGAIN:
             self._missed_at = now
             self._look_now(now)
@@ -271,7 +271,7 @@ class ManagedKeys(Keys):
     def _look_first(self, now: float) -> None:
         try:
             self._look(now)
-        except Unsealable as error:  # there is no other ring to go on with
+        except Unsealable as error:  # there is no other ring to use
             _log.error("keys_unreadable", detail=str(error))
             raise StoreUnavailable("the ring of keys in the database is not taken") from None
 
@@ -288,19 +288,21 @@ class ManagedKeys(Keys):
             try:
                 with self._told():
                     self._look(now)
-            except Exception as error:  # nobody waits for it: the log must tell
+            except Exception as error:  # nothing waits for it, so the failure is logged
                 _log.error("keys_look_failed", **describe_error(error))
             finally:
                 self._looking.release()
 
         try:
             self._beside(look)
-        except RuntimeError:  # no thread can be started now: the next request tries again, or looks by itself
+        except (
+            RuntimeError
+        ):  # no thread can be started now: the next request tries again, or reads the ring itself
             self._looking.release()
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
-        """What a look fails by goes to the log: the ring that is here goes on by the clock."""
+        """Log a failed read. The current ring stays in use, and changes by the clock."""
         try:
             yield
         except StoreUnavailable as error:
@@ -309,7 +311,7 @@ class ManagedKeys(Keys):
             _log.error("keys_unreadable", detail=str(error))
 
     def _look(self, now: float) -> None:
-        with self._changing:  # or an older document could come after a newer one
+        with self._changing:  # otherwise an older document could replace a newer one
             self._read(now)
 
     def _read(self, now: float) -> None:
@@ -336,7 +338,7 @@ class ManagedKeys(Keys):
             self._beside(lambda: self._say(ring))
 
     def _say(self, ring: Ring) -> None:
-        """Say in the database what this replica keeps the ring by: for others to see that they differ, and nothing else."""
+        """Record this replica's settings for the ring in the database, only so that others can notice a difference."""
         self._said_at = now = self._clock()
         with contextlib.suppress(StoreUnavailable):
             self._rings.say(ring, self._margins, now=int(now))
@@ -347,7 +349,7 @@ class ManagedKeys(Keys):
         self._teller.differing(mine, self._rings.differing(ring, self._margins, now=now))
 
     def _remembering(self, ring: Ring, now: int) -> Ring:
-        """The ring, where keys that were taken away stay so: an older document may have been put back."""
+        """The ring, without keys that were removed before: an older document may have been restored."""
         self._recollection.remember(ring, None if self._state is None else self._state.ring)
         keys = self._recollection.without_taken_away(ring.keys, now, self._margins)
         return ring if keys is ring.keys else replace(ring, keys=keys)
@@ -358,12 +360,12 @@ class ManagedKeys(Keys):
         return bool(needs(ring.keys, self._kept, now, self._margins))
 
     def _maintain(self) -> None:
-        """Make what is due; of all the workers and replicas that do so one succeeds."""
+        """Create the keys that are due. If several workers and replicas try, one succeeds."""
         now = self._clock()
         with self._told(), self._changing:
             self._install(self._rings.ensure(self._margins, now=int(now)), now, now)
 
-    # --- what is prepared ---
+    # --- prepared keys ---
 
     def _install(self, ring: Ring, seen_at: float, now: float) -> _State:
         moment = int(now)

@@ -1,11 +1,11 @@
-"""Private keys at rest: sealed, so that a copy of the database signs nothing.
+"""Encrypts private keys in the database, so that a copy of the database cannot sign.
 
-A sealed key is AES-256-GCM under a key that is derived, for this purpose alone, from one of the operator's. It is
-bound to what it is: version, purpose, kid, algorithm and database are its associated data. It names the operator's
-key, and what it was sealed for, so that what is wrong can be told.
+A key is encrypted with AES-256-GCM. The encryption key is derived from one of the operator's keys, only for this
+purpose. Version, purpose, kid, algorithm and database are the associated data, so a sealed key works nowhere else. It
+names the operator's key and what it was sealed for, so that an error can say what is wrong.
 
-The ring that holds the sealed keys is authenticated under the same keys of the operator: whoever can write the
-database, and has none of them, can put no key of their own into it, and move no time.
+The ring of sealed keys is authenticated with the operator's keys too: someone who can write to the database, but has
+no encryption key, can neither add a key nor change a time.
 
 Spec: NIST SP 800-38D (AES-GCM), RFC 5869 (HKDF), RFC 2104 (HMAC)
 """
@@ -33,32 +33,32 @@ _NONCE_BYTES: Final = 12
 _VERSION: Final = 1
 _PURPOSE: Final = "signing key"
 _DOCUMENT: Final = "document"
-#: Dev mode's: it stands here for everybody to read, and protects nothing.
+#: The key of dev mode: it is public, and protects nothing.
 _DEV_KEY: Final = hashlib.sha256(b"pylon-oidc: sealed in dev mode, under no secret").digest()
 
 
 class Unsealable(Exception):
-    """A sealed key that cannot be opened; the message says why and what to do, and holds nothing of any key."""
+    """A sealed key cannot be decrypted. The message says why and what to do, and contains nothing of any key."""
 
 
 class NoSealingKey(Unsealable):
-    """There is no encryption key at all."""
+    """No encryption key is set."""
 
 
 class WrongSealingKey(Unsealable):
-    """There are encryption keys, and it was sealed under another."""
+    """It was sealed under an encryption key that is not set here."""
 
 
 class SealedForAnother(Unsealable):
-    """It was sealed for another kid, algorithm or database: somebody moved it."""
+    """It was sealed for another kid, algorithm or database: it was moved."""
 
 
 class SealBroken(Unsealable):
-    """It was sealed for this, under a key that is here, and has been changed since."""
+    """It was sealed for this place with a known key, but was changed later."""
 
 
 class NotAuthentic(Unsealable):
-    """The ring was written by somebody who has none of the encryption keys, or whole parts of it are missing."""
+    """The ring was written without an encryption key, or parts of it are missing."""
 
 
 #: What to do about a ring that is not authentic.
@@ -75,18 +75,18 @@ class Binding:
 
     @property
     def data(self) -> bytes:
-        """The associated data: unambiguous, whatever the names hold."""
+        """The associated data, which is unambiguous for any names."""
         return json.dumps([_VERSION, _PURPOSE, self.kid, self.alg, self.database_id]).encode()
 
     @property
     def digest(self) -> str:
-        """What is told of it in the open."""
+        """A hash of it that is stored in plain text."""
         return hashlib.sha256(self.data).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
 class SealingKeys:
-    """The operator's encryption keys; the first seals, all open.
+    """The operator's encryption keys. The first encrypts, and all decrypt.
 
     Attributes:
         secrets: 32 random bytes each.
@@ -96,22 +96,22 @@ class SealingKeys:
 
     @staticmethod
     def of_dev_mode() -> SealingKeys:
-        """The key that protects nothing."""
+        """The public key of dev mode, which protects nothing."""
         return SealingKeys((_DEV_KEY,))
 
     @property
     def names(self) -> list[str]:
-        """What sealed keys call them by; tells nothing of them."""
+        """The names by which sealed keys refer to them. A name reveals nothing of its key."""
         return [_derive(secret, "name").hex()[:16] for secret in self.secrets]
 
     def seal(self, private_key: bytes, binding: Binding) -> dict[str, Any]:
-        """Seal a private key under the first.
+        """Encrypt a private key with the first key.
 
         Raises:
-            NoSealingKey: when there is none.
+            NoSealingKey: if there is none.
         """
         if not self.secrets:
-            raise NoSealingKey("there is no key to seal under; set PYLON_KEY_ENCRYPTION_KEY")
+            raise NoSealingKey("there is no encryption key; set PYLON_KEY_ENCRYPTION_KEY")
         nonce = new_nonce_bytes(_NONCE_BYTES)
         sealed = nonce + AESGCM(_derive(self.secrets[0], _PURPOSE)).encrypt(nonce, private_key, binding.data)
         return {
@@ -122,13 +122,13 @@ class SealingKeys:
         }
 
     def unseal(self, sealed: Mapping[str, Any], binding: Binding) -> bytes:
-        """Open what `seal` made for the same binding.
+        """Decrypt what `seal` returned for the same binding.
 
         Raises:
-            NoSealingKey: when there is no encryption key.
-            WrongSealingKey: when it was sealed under one that is not here.
-            SealedForAnother: when it was sealed for something else.
-            SealBroken: when it was changed.
+            NoSealingKey: if there is no encryption key.
+            WrongSealingKey: if it was sealed under one that is not here.
+            SealedForAnother: if it was sealed for something else.
+            SealBroken: if it was changed.
         """
         by, data = self._opener(sealed, binding.kid), _decoded(sealed)
         if sealed.get("v") != _VERSION or data is None:
@@ -137,7 +137,7 @@ class SealingKeys:
             )
         if sealed.get("for") != binding.digest:
             raise SealedForAnother(
-                f"what is sealed as the key {binding.kid} belongs to another key or another database; restore it, or revoke it"
+                f"the sealed key {binding.kid} belongs to another key or another database; restore it, or revoke it"
             )
         try:
             return AESGCM(_derive(by, _PURPOSE)).decrypt(
@@ -149,7 +149,7 @@ class SealingKeys:
             ) from None
 
     def macs(self, document: Mapping[str, Any], database_id: str) -> dict[str, str]:
-        """What authenticates a ring: one MAC under each key, so that replicas that have only one of them read it too."""
+        """The MACs of a ring: one with each key, so that replicas that have only one of the keys can verify it too."""
         data = _canonical(document, database_id)
         keys = (_derive(secret, _DOCUMENT) for secret in self.secrets)
         return {
@@ -157,20 +157,22 @@ class SealingKeys:
         }
 
     def authenticate(self, document: Mapping[str, Any], database_id: str, macs: object) -> None:
-        """Check that a ring was written by somebody who has one of the keys.
+        """Check that a ring was written with one of the keys.
 
         Args:
             document: the ring, without its MACs.
-            database_id: of the database that it was found in.
-            macs: what was found beside it.
+            database_id: the id of the database that it was found in.
+            macs: the MACs found with it.
 
         Raises:
-            NoSealingKey: when there is no encryption key.
-            WrongSealingKey: when it was written under others; it names them.
-            NotAuthentic: when it was changed, or has no MAC.
+            NoSealingKey: if there is no encryption key.
+            WrongSealingKey: if it was written with other keys; it names them.
+            NotAuthentic: if it was changed, or has no MAC.
         """
         if not self.secrets:
-            raise NoSealingKey("there is no key to check the ring of keys by; set PYLON_KEY_ENCRYPTION_KEY")
+            raise NoSealingKey(
+                "there is no encryption key to check the ring of keys with; set PYLON_KEY_ENCRYPTION_KEY"
+            )
         found = macs if isinstance(macs, Mapping) else {}
         ours = self.macs(document, database_id)
         if any(
@@ -180,18 +182,18 @@ class SealingKeys:
         if not found or found.keys() & ours.keys():
             raise NotAuthentic(
                 "the ring of keys in the database was written or changed without the encryption key; look at "
-                f"pylon-oidc keys list, then restore the database, or keep only what is proven: {REPAIR}"
+                f"pylon-oidc keys list, then restore the database, or keep only proven keys: {REPAIR}"
             )
         (dev,) = SealingKeys.of_dev_mode().names
         if set(found) == {dev}:
             raise WrongSealingKey(
-                f"the ring of keys was written in dev mode, which protects nothing, and here is {', '.join(ours)}; "
-                f"begin with a new database, or take those keys away: {REPAIR}"
+                f"the ring of keys was written in dev mode, with a public key, but this service has {', '.join(ours)}; "
+                f"start with a new database, or remove those keys: {REPAIR}"
             )
         raise WrongSealingKey(
-            f"the ring of keys was written under the key {', '.join(map(_harmless, found))}, and here is "
-            f"{', '.join(ours)}; write the key that wrote it too, the new one first, or, where it is lost, take away "
-            f"what it sealed: {REPAIR}"
+            f"the ring of keys was written under the key {', '.join(map(_harmless, found))}, but this service has "
+            f"{', '.join(ours)}; write both keys, the new one first, or, if the old one is lost, remove the keys "
+            f"that it sealed: {REPAIR}"
         )
 
     def _opener(self, sealed: Mapping[str, Any], kid: str) -> bytes:
@@ -199,11 +201,11 @@ class SealingKeys:
         return dict(zip(self.names, self.secrets, strict=True))[sealed["by"]]
 
     def check_here(self, sealed_of_kid: Mapping[str, Mapping[str, Any]]) -> None:
-        """Check that each sealed key names an encryption key that is here; opens none.
+        """Check that the encryption key of each sealed key is here, without decrypting any.
 
         Raises:
-            NoSealingKey: when there is no encryption key.
-            WrongSealingKey: when some are missing; it names every one of them.
+            NoSealingKey: if there is no encryption key.
+            WrongSealingKey: if some are missing; it names all of them.
         """
         names, sealed_by = self.names, dict[str, list[str]]()
         for kid, sealed in sealed_of_kid.items():
@@ -213,20 +215,20 @@ class SealingKeys:
             return
         if not names:
             raise NoSealingKey(
-                f"{_were(list(sealed_of_kid))} sealed, and there is no key to open that; set PYLON_KEY_ENCRYPTION_KEY"
+                f"{_were(list(sealed_of_kid))} sealed, but there is no encryption key; set PYLON_KEY_ENCRYPTION_KEY"
             )
         (dev,) = SealingKeys.of_dev_mode().names
         told = [
             f"{_were(kids)} sealed "
-            + ("in dev mode, which protects nothing" if by == dev else f"under the key {by}")
+            + ("in dev mode, with a public key" if by == dev else f"under the key {by}")
             for by, kids in sealed_by.items()
         ]
         mend = (
-            f"begin with a new database, or take it away: {REPAIR}"
+            f"start with a new database, or remove it: {REPAIR}"
             if set(sealed_by) == {dev}
-            else "write the key that sealed it too, the new one first"
+            else "write both keys, the new one first"
         )
-        raise WrongSealingKey(f"{', '.join(told)}, and here is {', '.join(names)}; {mend}")
+        raise WrongSealingKey(f"{', '.join(told)}, but this service has {', '.join(names)}; {mend}")
 
 
 def _derive(secret: bytes, purpose: str) -> bytes:
@@ -237,7 +239,7 @@ def _derive(secret: bytes, purpose: str) -> bytes:
 
 
 def _canonical(document: Mapping[str, Any], database_id: str) -> bytes:
-    """One spelling of a ring, whatever the order in which a database gives its members."""
+    """The canonical form of a ring, for any order of members in a database."""
     whole = [_VERSION, _DOCUMENT, database_id, document]
     return json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()
 

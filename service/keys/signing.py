@@ -1,6 +1,6 @@
-"""Which key signs and which keys are published: JWKS, signing, verifying.
+"""The keyring: which key signs, which keys are published, signing and verifying.
 
-Owns: kids, and the one place where tokens are signed and verified.
+Owns: kids, and the only place where tokens are signed and verified.
 Never touches: settings, requests, the clock, the import of keys (`material`).
 
 Spec: RFC 7515, RFC 7517, RFC 7518, RFC 7638, RFC 8037, RFC 8725
@@ -27,19 +27,19 @@ from service.keys.algorithms import ASYMMETRIC_ALGS, MINT_ALGS, RSA_ALGS, in_ord
 from service.keys.material import AsymmetricKey, HmacKey, KeyFault, public_jwk, public_numbers
 
 DEFAULT_RSA_KID: Final = "pylon-default"
-#: How long a key set may be kept that nothing will change, in s.
+#: How long caches may keep a key set that will not change, in s.
 MAX_AGE_S: Final = 300
 _MAX_HEADER_CHARS: Final = 700
 _MAX_PAYLOAD_CHARS: Final = 65_536
 
 
 class InvalidToken(Exception):
-    """A token that is not one of ours: its form, algorithm, key or signature is wrong."""
+    """The token is not ours: its form, algorithm, key or signature is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """One published key: the JWK members that the outside may see, `kid` and `alg` among them."""
+    """One published key: the public JWK members, including `kid` and `alg`."""
 
     kid: str
     alg: str
@@ -48,31 +48,31 @@ class PublicKey:
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A private key, and the name that tokens call it by."""
+    """A private key and its kid."""
 
     kid: str
     key: AsymmetricKey = field(repr=False)
 
 
 class _Algorithm(Protocol):
-    """An algorithm of joserfc's."""
+    """An algorithm of joserfc."""
 
     def check_key(self, key: Any) -> None:
         """Refuse a key of another type."""
 
     def sign(self, msg: bytes, key: Any) -> bytes:
-        """The signature alone."""
+        """Return only the signature."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """A protected header, encoded once, and the algorithm that it names."""
+    """A protected header, encoded once, and its algorithm."""
 
     segment: bytes
     algorithm: _Algorithm
 
     def signed(self, claims: Mapping[str, Any], key: HmacKey | AsymmetricKey) -> str:
-        """The claims as a compact JWS (RFC 7515 §7.1)."""
+        """Sign the claims as a compact JWS (RFC 7515 §7.1)."""
         self.algorithm.check_key(key)
         signed = self.segment + b"." + _base64(to_bytes(claims))
         return (signed + b"." + _base64(self.algorithm.sign(signed, key))).decode()
@@ -85,11 +85,11 @@ class Keyring:
     Attributes:
         mint_alg: the algorithm of minted tokens, one of `MINT_ALGS`.
         secret: the HS256 key, or None.
-        signing: the one key that signs by each asymmetric algorithm.
-        published: what `/oidc/jwks` shows; never a private or a symmetric member.
-        verifying: what verifies, by kid and algorithm. None: there is one key, whatever a token calls it.
-        retained: what is published no more, and still recognises an ID token as a hint.
-        id_token_algs: by which of them ID tokens are signed.
+        signing: the signing key of each asymmetric algorithm.
+        published: the keys in `/oidc/jwks`, without private or symmetric members.
+        verifying: the keys to verify with, by kid and algorithm. None: there is only one key, and any kid matches it.
+        retained: keys that are no longer published, but still verify an ID token that is used as a hint.
+        id_token_algs: the algorithms for ID tokens.
     """
 
     mint_alg: str
@@ -110,16 +110,16 @@ class Keyring:
 
     @property
     def can_sign_id_tokens(self) -> bool:
-        """Whether there is an asymmetric key: no relying party could verify an ID token of another."""
+        """Whether there is an asymmetric key. Relying parties can verify ID tokens only with one."""
         return any(self.can_sign_id_tokens_by(alg) for alg in self.signing)
 
     def can_sign_id_tokens_by(self, alg: str) -> bool:
-        """Whether ID tokens can be signed by that algorithm."""
+        """Whether ID tokens can be signed with that algorithm."""
         return alg in self.signing and alg in self.id_token_algs
 
     @cached_property
     def advertised_algs(self) -> list[str]:
-        """Discovery's algorithms: those of the published keys, RS256 first; HS256 where there are none."""
+        """The algorithms in discovery: those of the published keys, RS256 first; HS256 if there are none."""
         return in_order({key.alg for key in self.published}) or ["HS256"]
 
     def jwks(self) -> dict[str, list[Mapping[str, str]]]:
@@ -127,7 +127,7 @@ class Keyring:
         return {"keys": [key.jwk for key in self.published]}
 
     def can_sign(self, alg: str, secret: HmacKey | None = None) -> bool:
-        """Whether there is a key for the algorithm; `secret`: the HS256 key of one audience, in the place of the one here."""
+        """Whether there is a key for the algorithm. `secret`: an audience's own HS256 key, used instead of this ring's."""
         return (secret is not None or self.secret is not None) if alg == "HS256" else alg in self.signing
 
     def sign(
@@ -139,10 +139,10 @@ class Keyring:
             claims: the payload.
             alg: one of `MINT_ALGS`.
             typ: the header's `typ`, distinct for each kind of token (RFC 8725 §3.11).
-            secret: the HS256 key of one audience, in the place of the one here.
+            secret: an audience's own HS256 key, used instead of this ring's.
 
         Raises:
-            LookupError: when there is no key for the algorithm.
+            LookupError: if there is no key for the algorithm.
         """
         key = self._key(alg, secret)
         header = self._headers.get((alg, typ))
@@ -159,32 +159,32 @@ class Keyring:
     def verify(
         self, unverified_token: str, *, alg: str, typ: str = "JWT", secret: HmacKey | None = None
     ) -> dict[str, Any]:
-        """Check the form, the algorithm, the `typ` and the signature of a token of ours; not its claims' times.
+        """Check the form, algorithm, `typ` and signature of one of our tokens, but not the times in its claims.
 
         Args:
             unverified_token: a compact JWS.
-            alg: the one algorithm that is accepted (RFC 8725 §3.1).
-            typ: the kind of token that is due here.
-            secret: the HS256 key of one audience, in the place of the one here.
+            alg: the only algorithm that is accepted (RFC 8725 §3.1).
+            typ: the expected kind of token.
+            secret: an audience's own HS256 key, used instead of this ring's.
 
         Returns:
             The claims.
 
         Raises:
-            InvalidToken: when any of it is wrong.
-            LookupError: when there is no key for the algorithm.
+            InvalidToken: if any of them is wrong.
+            LookupError: if there is no key for the algorithm.
         """
         key = self._verifying_key(unverified_token, alg, secret)
         return _verified(unverified_token, key, alg=alg, typ=typ)
 
     def verify_hint(self, unverified_token: str) -> dict[str, Any]:
-        """Check an ID token that somebody shows again: by any algorithm and any key that it may have been signed by.
+        """Check an ID token that a client sends back, with any algorithm and key that may have signed it.
 
-        A key that is gone still counts, since logout takes expired tokens; one that was revoked never does.
+        Keys that are no longer published still count, because logout accepts expired tokens. Revoked keys do not.
 
         Raises:
-            InvalidToken: when it is no ID token of ours, as far as its signature says.
-            LookupError: when there is no key at all.
+            InvalidToken: if its signature does not prove that it is one of our ID tokens.
+            LookupError: if there is no key at all.
         """
         alg = str(_unverified_header(unverified_token).get("alg"))
         if alg not in self.id_token_algs or alg not in ASYMMETRIC_ALGS:
@@ -194,7 +194,7 @@ class Keyring:
         return _verified(unverified_token, key, alg=alg, typ="JWT")
 
     def knows(self, kid: str) -> bool:
-        """Whether a token may name this kid; where there is one key alone, whatever it is called."""
+        """Whether a token may name this kid. If there is only one key, any kid is accepted."""
         if self.verifying is None:
             return True
         return any(kid == known for known, _ in (*self.verifying, *self.retained))
@@ -219,10 +219,10 @@ class Keyring:
 
 
 class Keys:
-    """Where a request gets its keyring from: it takes one, and works with that to its end. These here stay as they are.
+    """Gives each request a keyring, which the request uses until its end. This class has fixed keys.
 
     Args:
-        keyring: the keys, which are those of the environment.
+        keyring: the keys of the environment.
     """
 
     def __init__(self, keyring: Keyring) -> None:
@@ -235,45 +235,45 @@ class Keys:
 
     @property
     def published(self) -> tuple[PublicKey, ...]:
-        """The published keys as they were seen last; asks nobody, and begins nothing: there may be a fork to come."""
+        """The published keys that were last read. Uses no database and starts no thread, because a fork may follow."""
         return self._environment.published
 
     def current(self) -> Keyring:
-        """The keys as they are now.
+        """The current keys.
 
         Raises:
-            StoreUnavailable: when they are in a database, and were never read.
+            StoreUnavailable: if they are in a database and were never read.
         """
         return self._environment
 
     def to_sign(self, alg: str) -> Keyring:
-        """The keys as they are now, to sign by an algorithm.
+        """The current keys, to sign with an algorithm.
 
         Raises:
-            StoreUnavailable: when nobody knows whether its key still may sign.
+            StoreUnavailable: if it is not known whether its key may still sign.
         """
         return self.current()
 
     def knowing(self, unverified_token: str) -> Keyring:
-        """The keys as they are now, after another look where the token names one that is not among them."""
+        """The current keys, read again if the token names an unknown one."""
         return self.current()
 
     def max_age_s(self) -> int:
-        """For how long a cache may keep the published set, in s; 0: not at all."""
+        """How long caches may keep the published set, in s; 0: not at all."""
         return MAX_AGE_S
 
     def status(self) -> Mapping[str, Any]:
-        """What `readyz` tells of keys that rotate; nothing of keys that stay."""
+        """What `readyz` reports about rotating keys; empty for fixed keys."""
         return {}
 
 
 def verifies_by_jwk(unverified_token: str, jwk: Mapping[str, Any], *, alg: str) -> bool:
-    """Whether a published key vouches for a token, as its stranger sees it; not a word about its claims.
+    """Whether a published key verifies a token, as an outside verifier checks it. Claims are not checked.
 
     Args:
         unverified_token: a compact JWS.
-        jwk: the key, as a JWKS gives it.
-        alg: the one algorithm that is accepted.
+        jwk: the key from the JWKS.
+        alg: the only algorithm that is accepted.
     """
     try:
         jwt.decode(unverified_token, JWKRegistry.import_key(dict(jwk)), algorithms=[alg])
@@ -287,20 +287,20 @@ def _verified(unverified_token: str, key: HmacKey | AsymmetricKey, *, alg: str, 
         token = jwt.decode(unverified_token, key, registry=_registry(alg))
     except (JoseError, ValueError, TypeError) as exc:
         raise InvalidToken from exc
-    # RFC 7797 §7: a JWT's payload is encoded, whatever its header says; nothing else is critical in ours.
+    # RFC 7797 §7: a JWT's payload is always encoded, and our tokens have no critical header.
     if token.header.get("typ") != typ or "crit" in token.header:
         raise InvalidToken
     return token.claims
 
 
 def unverified_kid(unverified_token: str) -> str | None:
-    """What the token says that its key is called; None where it says nothing."""
+    """The kid in the token's header, not verified; None if it has none."""
     kid = _unverified_header(unverified_token).get("kid")
     return kid if isinstance(kid, str) else None
 
 
 def unverified_audience(unverified_token: str) -> str | None:
-    """What the token says that its one `aud` is; None where it says nothing, or several."""
+    """The token's `aud`, not verified; None if it has none, or several."""
     segments = unverified_token.split(".", 2)
     audience = _unverified_json(segments[1], _MAX_PAYLOAD_CHARS).get("aud") if len(segments) == 3 else None
     return audience if isinstance(audience, str) else None
@@ -336,19 +336,19 @@ def build_keyring(
     kid: str | None = None,
     algs: Collection[str] = (),
 ) -> Keyring:
-    """Put the keys of the environment together, and try them: sign, verify.
+    """Build the keyring from the keys of the environment, and test that each signs and verifies.
 
     Args:
         mint_alg: the algorithm of minted tokens.
         secret: the HS256 key.
-        private_key: the RSA signing key. Where it signs by another algorithm than RS256, it is published a second time,
-            for that one, under a name of its own: a JWK is for one algorithm.
-        public_key: the key to publish (`PYLON_OIDC_JWKS_RSA_N`); the same as `private_key`'s when both are there.
-        algs: by what else it signs for some audience.
-        kid: the kid to publish under; without one `pylon-default` for a published key, else the RFC 7638 thumbprint.
+        private_key: the RSA signing key. A JWK is for one algorithm, so if the key also signs with another one than
+            RS256, it is published a second time under another kid.
+        public_key: the key to publish (`PYLON_OIDC_JWKS_RSA_N`); must match `private_key` if both are set.
+        algs: further algorithms that it signs with, for some audiences.
+        kid: the kid to publish; by default `pylon-default` for a published key, or else the RFC 7638 thumbprint.
 
     Raises:
-        KeyFault: when a key does not sign what it then verifies, or the two RSA keys differ.
+        KeyFault: if a key does not verify what it signs, or the two RSA keys differ.
     """
     if private_key and public_key and public_numbers(private_key) != public_numbers(public_key):
         raise KeyFault("the private key and the published modulus are two different keys; unset one of them")
@@ -370,10 +370,10 @@ def build_keyring(
 
 
 def try_key(ring: Keyring, alg: str) -> None:
-    """Sign, and verify what was signed.
+    """Sign a test token and verify it.
 
     Raises:
-        KeyFault: when that fails.
+        KeyFault: if that fails.
     """
     probe = {"probe": "pylon-oidc"}
     try:

@@ -1,6 +1,6 @@
-"""How the keys of a start are put together, from what the settings say.
+"""Prepares the keys at a start, according to the settings.
 
-Owns: which of the environment's keys sign, which come into the ring.
+Owns: which keys of the environment sign, and which are added to the ring.
 Never touches: the environment, the settings' names.
 """
 
@@ -26,17 +26,17 @@ from service.keys.warnings import replica_warnings, ring_warnings
 from service.storage.interface import Record, Store, StoreUnavailable
 
 _TAKEN: Final = (
-    "the migration authenticated the ring of keys under the encryption key, as it does once, when it comes from a version "
-    "that did not"
+    "the migration authenticated the ring of keys with the encryption key; this happens once, because an earlier version "
+    "did not"
 )
 _NOT_TAKEN: Final = (
-    "the migration could not authenticate the ring of keys: not every key of it opens under PYLON_KEY_ENCRYPTION_KEY as it "
-    f"is set here; look at pylon-oidc keys list, then keep what is proven: {REPAIR}"
+    "the migration could not authenticate the ring of keys: PYLON_KEY_ENCRYPTION_KEY does not decrypt every key of it; "
+    f"look at pylon-oidc keys list, then keep only proven keys: {REPAIR}"
 )
 
 
 class KeyFile(Protocol):
-    """The file of a key: where it is, and the key; None where it is still to be made."""
+    """The file of a key: its path, and the key, or None if it does not exist yet."""
 
     @property
     def path(self) -> Path: ...  # noqa: D102
@@ -46,7 +46,7 @@ class KeyFile(Protocol):
 
 
 class KeySettings(Protocol):
-    """What the settings say of keys: each by the name that it has there."""
+    """The settings about keys, by their names."""
 
     @property
     def jwt_alg(self) -> str: ...  # noqa: D102
@@ -85,16 +85,16 @@ class KeySettings(Protocol):
 def load_managed_keys(
     settings: KeySettings, store: Store, margins: Margins, clock: Callable[[], float]
 ) -> tuple[ManagedKeys, list[str]]:
-    """The ring, made whole and read, and what is odd about it.
+    """Complete and read the ring. Returns the keys, and warnings.
 
     Args:
-        settings: say how it is sealed, and which algorithms are kept.
-        store: where it is.
-        margins: of a rotation.
-        clock: Unix s.
+        settings: the encryption keys, and the algorithms in use.
+        store: the store of the ring.
+        margins: the margins of a rotation.
+        clock: returns Unix s.
 
     Raises:
-        Unsealable: when it is not authentic, or a key of it cannot be opened.
+        Unsealable: if it is not authentic, or one of its keys cannot be decrypted.
     """
     rings = ring_store(settings, store)
     keys = managed_keys(settings, rings, margins, clock)
@@ -102,20 +102,20 @@ def load_managed_keys(
     try:
         ring = keys.load()
     except StoreUnavailable:
-        return keys, []  # told by the check of the store already
+        return keys, []  # the check of the store already reports it
     told = [*ring_warnings(ring, rings, margins, now=now), *replica_warnings(ring, rings, margins, now=now)]
     return keys, [*told, *([keys.older] if keys.older else [])]
 
 
 def ring_store(settings: KeySettings, store: Store) -> RingStore:
-    """Where the ring of managed keys is."""
+    """The store of the ring of managed keys."""
     return RingStore(store, settings.sealing, settings.algs, has_clients=bool(settings.clients))
 
 
 def managed_keys(
     settings: KeySettings, rings: RingStore, margins: Margins, clock: Callable[[], float]
 ) -> ManagedKeys:
-    """The keys of a worker, not read yet."""
+    """The keys of a worker, before they are read."""
     signs_here = settings.private_key or (settings.key_file and settings.key_file.key)
     environment = build_keyring(
         mint_alg=settings.jwt_alg,
@@ -128,11 +128,11 @@ def managed_keys(
 
 
 class RingOfBefore:
-    """What a migration does with a ring that a version wrote which authenticated none: see `operations.of_before`.
+    """Authenticates the ring of an earlier version during a migration: see `operations.of_before`.
 
     Args:
-        rings: say how it is sealed.
-        margins: of a rotation.
+        rings: how it is sealed.
+        margins: the margins of a rotation.
         now: Unix s.
     """
 
@@ -140,11 +140,11 @@ class RingOfBefore:
         self._rings = rings
         self._margins = margins
         self._now = now
-        #: What an operator should hear of it; None: there was no such ring.
+        #: The warning about it; None if there was no such ring.
         self.told: str | None = None
 
     def __call__(self, found: Sequence[Record]) -> tuple[str, Record] | None:
-        """Say which record of the ring is replaced by what; None: none is."""
+        """Return which record of the ring to replace with what; None for none."""
         known, doubt = self._rings.read(found)
         if known is None or doubt is None:
             return None
@@ -154,14 +154,14 @@ class RingOfBefore:
 
 
 def ring_memory(settings: KeySettings) -> RingMemory:
-    """What this host has seen of the ring."""
+    """The memory of this host about the ring."""
     return RingMemory(settings.data_dir / FILE_NAME)
 
 
 def _environments_key(
     settings: KeySettings, rings: RingStore, margins: Margins, clock: Callable[[], float]
 ) -> Step | None:
-    """A private key of the environment comes into the ring, under every name that it is published under."""
+    """Add a private key of the environment to the ring, under every kid that it is published with."""
     private = settings.private_key or (settings.key_file.key if settings.key_file else None)
     if private is None:
         return None
@@ -174,7 +174,7 @@ def _environments_key(
         keys, now = ring.keys, int(clock())
         for public in environment.published:
             if any(_is_the_same(key, public) for key in keys):
-                continue  # under this name, or under the one that it was imported by
+                continue  # under this kid, or the one that it was imported with
             record = rings.record(private, public.alg, public.kid, ring.database_id)
             keys = imported(keys, record, now, margins, kept=public.alg in rings.algs(now=now))
         return keys
@@ -187,14 +187,14 @@ def _is_the_same(key: KeyRecord, public: PublicKey) -> bool:
 
 
 def load_keyring(settings: KeySettings, *, make_key_file: bool) -> Keyring:
-    """Put the keys of the settings together and try them.
+    """Build the keyring of the settings and test it.
 
     Args:
         settings: the settings.
-        make_key_file: whether a missing key file is made.
+        make_key_file: whether to create a missing key file.
 
     Raises:
-        KeyFault: when a key cannot be made or does not work.
+        KeyFault: if a key cannot be created or does not work.
     """
     private_key = settings.private_key
     if settings.key_file is not None:

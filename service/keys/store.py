@@ -1,6 +1,6 @@
-"""The ring of signing keys in the database: one document, replaced by its next version.
+"""Stores the ring of signing keys in the database: one document, which each change replaces with a new version.
 
-Owns: the document's form, making and sealing keys, the race between writers.
+Owns: the document's format, creating and sealing keys, races between writers.
 Never touches: when keys change (`rotation`), signing.
 """
 
@@ -34,12 +34,12 @@ from service.storage.interface import NEVER, Contended, Kind, Record, Store
 
 _DATABASE: Final = hash_handle("key ring: database")
 _IN_PARTS: Final = (
-    "parts of the ring of keys are missing in the database, or are not ours; restore it from a backup, or begin with a "
+    "parts of the ring of keys are missing in the database, or are not ours; restore it from a backup, or start with a "
     "new database"
 )
-#: Writers that lose read again; nobody loses so often.
+#: How often a writer that loses tries again; this is always enough.
 _ATTEMPTS: Final = 20
-#: How often a replica says in the database what it keeps the ring by, and for how long that counts; s.
+#: How often a replica records its settings for the ring in the database, and how long that counts, in s.
 SAYS_EVERY_S: Final = 600
 _SAID_COUNTS_S: Final = 2 * SAYS_EVERY_S
 _MOST_SAID: Final = 8
@@ -52,10 +52,10 @@ class RingStore:
     """The ring in a store.
 
     Attributes:
-        store: where the document lives.
-        sealing: seals and opens private parts, and authenticates the document.
+        store: has the document.
+        sealing: encrypts and decrypts private keys, and authenticates the document.
         configured_algs: `PYLON_OIDC_ALGS`.
-        has_clients: whether the environment names clients.
+        has_clients: whether there are clients in the environment.
     """
 
     store: Store
@@ -64,10 +64,10 @@ class RingStore:
     has_clients: bool = False
 
     def load(self, *, now: int) -> Ring | None:
-        """The ring as it is; None where there never was one. One query.
+        """Read the ring; None if there never was one. This is one query.
 
         Raises:
-            Unsealable: when it was not written under an encryption key that is here.
+            Unsealable: if it was not written with an encryption key that is here.
         """
         ring, doubt = self.look(now=now)
         if doubt is not None:
@@ -75,11 +75,11 @@ class RingStore:
         return ring
 
     def look(self, *, now: int) -> tuple[Ring | None, Unsealable | None]:
-        """The ring as it is found, to be shown or repaired, and why it is not to be trusted; None: it is."""
+        """Read the ring to show or repair it. Also returns why it cannot be trusted; None if it can."""
         return self.read(self.store.list(Kind.KEY_RING, now=now))
 
     def read(self, found: Sequence[Record]) -> tuple[Ring | None, Unsealable | None]:
-        """The ring of these records, and why it is not to be trusted; see `look`."""
+        """The ring of these records, and why it cannot be trusted; see `look`."""
         records = {record.id_hash: record for record in found}
         if not records:
             return None, None
@@ -100,19 +100,19 @@ class RingStore:
         return ring, None
 
     def algs(self, *, now: int) -> list[str]:
-        """The algorithms that are kept: RS256 besides, while there are clients."""
+        """The algorithms in use: also RS256, while there are clients."""
         kept = set(self.configured_algs)
         if self.has_clients or self.store.list(Kind.CLIENT, now=now):
             kept.add("RS256")
         return in_order(kept)
 
     def keeping(self, margins: Margins, *, now: int) -> Keeping:
-        """What this replica keeps the ring by."""
+        """The settings of this replica for the ring."""
         kept = {*self.configured_algs, *(["RS256"] if self.has_clients else [])}
         return Keeping(tuple(in_order(kept)), margins.rotation_s, now)
 
     def say(self, ring: Ring, margins: Margins, *, now: int) -> None:
-        """Say in the database what this replica keeps the ring by, where that was not said lately."""
+        """Record this replica's settings for the ring in the database, unless that was done recently."""
         mine = self.keeping(margins, now=now)
         if any(_is_like(said, mine) and abs(now - said.seen_at) < SAYS_EVERY_S for said in ring.kept_by):
             return
@@ -129,7 +129,7 @@ class RingStore:
         self.store.change(Kind.KEY_RING, _DATABASE, with_mine, now=now)
 
     def differing(self, ring: Ring, margins: Margins, *, now: int) -> list[Keeping]:
-        """What other replicas keep the ring by that were seen lately, where it is not what this one does."""
+        """The settings of other replicas that were recently seen, if they differ from this one's."""
         mine = self.keeping(margins, now=now)
         others = [said for said in ring.kept_by if _counts(said, now) and not _is_like(said, mine)]
         if others and self.store.list(Kind.CLIENT, now=now):  # then all of them keep RS256
@@ -152,22 +152,22 @@ class RingStore:
         though_unproven: bool = False,
         anyway: bool = False,
     ) -> Ring:
-        """Make the ring, and whatever it lacks by now; all of it once, however many processes do so at once.
+        """Create the ring and any missing keys. Each is created only once, however many processes do this at the same time.
 
         Args:
-            margins: what keeps it safe.
+            margins: the margins of a safe rotation.
             now: Unix s.
-            step: what to do to its keys besides; it may be called again, with what another process has left.
-            reschedule: whether another `rotation_s` than the ring was made by moves its times. At a start only:
-                replicas that are being replaced differ in it, and would move them to and fro.
-            though_shut: whether to go on without an encryption key. New keys are sealed under the first that is here.
-            though_unproven: whether to go on with a ring that is not authentic. What is written is.
-            anyway: whether to write it also where nothing changes.
+            step: an additional change of the keys. It may be called again, with another process's result.
+            reschedule: whether a new `rotation_s` changes the times. Only at a start: during a rolling update the
+                replicas have different values, and would change the times back and forth.
+            though_shut: whether to continue without an encryption key. New keys are sealed with the first one that is here.
+            though_unproven: whether to continue with a ring that is not authentic. The written ring is authentic.
+            anyway: whether to write it even if nothing changes.
 
         Raises:
-            Unsealable: when the ring is not authentic, or a key that signs, or will, is sealed under an encryption key
-                that is not here.
-            Exception: what the step raises; nothing was changed then.
+            Unsealable: if the ring is not authentic, or a key that signs, or will sign, is sealed under an encryption
+                key that is not here.
+            Exception: any exception of the step; nothing was changed then.
         """
         algs = self.algs(now=now)
         spare: dict[str, list[AsymmetricKey]] = {}
@@ -188,7 +188,7 @@ class RingStore:
         raise Contended
 
     def _write(self, ring: Ring, before: Ring | None, *, now: int) -> bool:
-        """Put the ring in the place of the version before it, or at the beginning; whether nobody else was first."""
+        """Replace the earlier version of the ring, or store the first one. Returns False if another writer was first."""
         if before is not None:
             return self.store.replace(
                 Kind.KEY_RING, _document_id(before.version), self.document(ring), now=now
@@ -197,7 +197,7 @@ class RingStore:
         return self.store.put(identity, self.document(ring), now=now)
 
     def document(self, ring: Ring) -> Record:
-        """The ring as it is stored, authenticated."""
+        """The ring as a record, authenticated."""
         body = {
             "version": ring.version,
             "rotation_s": ring.rotation_s,
@@ -219,7 +219,7 @@ class RingStore:
         keys, unused = ring.keys, {alg: list(made) for alg, made in spare.items()}
         while missing := needs(keys, algs, now, margins):
             alg = missing[0]
-            if not unused.get(alg):  # a race that was lost is not a reason to make another key
+            if not unused.get(alg):  # after losing a race, use the key that was already created
                 made = _new_key(alg)
                 spare.setdefault(alg, []).append(made)
                 unused[alg] = [made]
@@ -228,15 +228,15 @@ class RingStore:
         return without_private_parts_of_gone(kept_long_enough(keys, now, margins), now)
 
     def record(self, key: AsymmetricKey, alg: str, kid: str, database_id: str) -> KeyRecord:
-        """A key as the ring keeps it, its private part sealed; it has no times yet."""
+        """A key as a record of the ring, with its private part sealed, and without times."""
         sealed = self.sealing.seal(private_bytes(key), Binding(kid, alg, database_id))
         return KeyRecord(kid, alg, public_jwk(key, kid=kid, alg=alg), sealed, published_at=0)
 
     def check_sealing(self, ring: Ring, *, now: int) -> None:
-        """Check that every encryption key is here which a key is sealed under that signs, or will.
+        """Check that the encryption keys of all keys that sign, or will sign, are here.
 
         Raises:
-            Unsealable: when one is missing; it names all that are.
+            Unsealable: if any is missing; it names all of them.
         """
         self.sealing.check_here(
             {
@@ -247,10 +247,10 @@ class RingStore:
         )
 
     def open(self, key: KeyRecord, ring: Ring) -> AsymmetricKey:
-        """The private key of a record.
+        """Decrypt the private key of a record.
 
         Raises:
-            Unsealable: when it cannot be opened, or is not the key that is published.
+            Unsealable: if it cannot be decrypted, or does not match the published key.
         """
         if key.sealed is None:
             raise Unsealable(f"the private part of the key {key.kid} is gone")
@@ -258,13 +258,13 @@ class RingStore:
         try:
             private = load_private_bytes(data, key.alg)
         except KeyFault as error:
-            raise Unsealable(f"what is sealed as the key {key.kid} {error}") from None
+            raise Unsealable(f"the sealed key {key.kid} {error}") from None
         if public_jwk(private, kid=key.kid, alg=key.alg) != key.jwk:
             raise Unsealable(f"the key {key.kid} is published as another one; restore it, or revoke it")
         return private
 
     def sealed_otherwise(self, ring: Ring) -> dict[str, str]:
-        """The kids whose private parts are sealed under another encryption key that is here, not the first; its name."""
+        """The kids whose private keys are sealed under an encryption key other than the first, with the name of that key."""
         others = self.sealing.names[1:]
         return {
             key.kid: str(key.sealed["by"])
@@ -274,7 +274,7 @@ class RingStore:
 
 
 def _stepped(ring: Ring, step: Step | None, margins: Margins, now: int, *, reschedule: bool) -> Ring:
-    """The ring after a step, set right where a clock was ahead, and by another `rotation_s` where that is wanted."""
+    """The ring after a step, with the times of a fast clock corrected, and with a new `rotation_s` if wanted."""
     keys = straightened(ring.keys if step is None else step(ring), now, margins)
     rotation_s = margins.rotation_s if reschedule else ring.rotation_s
     if rotation_s != ring.rotation_s:
@@ -283,7 +283,7 @@ def _stepped(ring: Ring, step: Step | None, margins: Margins, now: int, *, resch
 
 
 def _new_key(alg: str) -> AsymmetricKey:
-    """A fresh key whose kid no command takes for an option: one of 64 thumbprints begins with a hyphen."""
+    """Create a key whose kid cannot be mistaken for an option: one in 64 thumbprints starts with a hyphen."""
     while (key := generate_key(alg)).thumbprint().startswith("-"):
         pass
     return key
@@ -294,7 +294,7 @@ def _document_id(version: int) -> str:
 
 
 def _said(kept_by: Sequence[Mapping[str, Any]]) -> tuple[Keeping, ...]:
-    """What replicas noted. It is not authentic: numbers, and names that are known, or nothing."""
+    """Parse what replicas recorded. It is not authenticated, so only numbers and known names are accepted."""
     return tuple(
         Keeping(
             tuple(in_order(set(said["algs"]))),

@@ -1,7 +1,7 @@
-"""Which RSA keys nobody should use: those that can be broken, and those that common verifiers refuse.
+"""Refuses weak RSA keys: those that can be broken, and those that common verifiers refuse.
 
-Owns: what can be seen of a key's numbers. Whether they belong together at all is looked at by the library that loads them.
-Never touches: settings, files, how a key is written.
+Owns: checks of a key's numbers. The library that loads a key checks whether the numbers belong together.
+Never touches: settings, files, the format of keys.
 
 Spec: FIPS 186-5 §A.1.1 (primes), RFC 8017 §3.1, CVE-2017-15361 (ROCA)
 """
@@ -30,14 +30,14 @@ _ROCA_PRIMES: Final = (11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109
 
 
 class WeakKey(ValueError):
-    """A key that nobody should use; the message says why, and holds nothing of the key."""
+    """The key is weak. The message says why, and contains nothing of the key."""
 
 
 def check_rsa_public(modulus: int, exponent: int) -> None:
-    """Refuse a public key that some verifiers would refuse, or that can be taken apart by what is published of it.
+    """Refuse a public key that some verifiers would refuse, or that can be factored.
 
     Raises:
-        WeakKey: when it is one.
+        WeakKey: if it is one.
     """
     check_exponent(exponent)
     check_modulus(modulus)
@@ -45,28 +45,28 @@ def check_rsa_public(modulus: int, exponent: int) -> None:
 
 @functools.lru_cache(maxsize=8)
 def check_modulus(modulus: int) -> None:
-    """Refuse a modulus by itself.
+    """Refuse a weak modulus.
 
     Raises:
         WeakKey: see `check_rsa_public`.
     """
     _check_length(modulus)
     if modulus % 2 == 0:
-        raise WeakKey("is even, so it is no RSA modulus")
+        raise WeakKey("is even, so it is not an RSA modulus")
     if any(modulus % prime == 0 for prime in _small_primes()):
         raise WeakKey("has a tiny prime factor")
     if pow(2, modulus - 1, modulus) == 1:
-        raise WeakKey("is a prime, so it is no RSA modulus")
+        raise WeakKey("is a prime, so it is not an RSA modulus")
     if _has_close_factors(modulus):
         raise WeakKey("has two primes that are close to each other, so it can be factored")
     _check_roca(modulus)
 
 
 def check_rsa_private(prime_p: int, prime_q: int, modulus: int, exponent: int) -> None:
-    """Refuse a private key that some verifiers would refuse, or whose primes are easily found.
+    """Refuse a private key that some verifiers would refuse, or whose primes are easy to find.
 
     Raises:
-        WeakKey: when it is one.
+        WeakKey: if it is one.
     """
     check_exponent(exponent)
     _check_length(modulus)
@@ -83,7 +83,7 @@ def check_exponent(exponent: int) -> None:
     """Refuse an exponent that verifiers refuse.
 
     Raises:
-        WeakKey: when it is even, less than 3 or longer than 31 bits.
+        WeakKey: if it is even, less than 3 or longer than 31 bits.
     """
     if exponent < 3 or exponent % 2 == 0:
         raise WeakKey("has an exponent that is even or less than 3")
@@ -94,11 +94,11 @@ def check_exponent(exponent: int) -> None:
 def _check_length(modulus: int) -> None:
     bits = modulus.bit_length()
     if bits < MIN_RSA_BITS:
-        raise WeakKey(f"has {bits} bits, {MIN_RSA_BITS} are the least")
+        raise WeakKey(f"has {bits} bits; the minimum is {MIN_RSA_BITS}")
     if bits > MAX_RSA_BITS:
-        raise WeakKey(f"has {bits} bits, {MAX_RSA_BITS} are the most that verifiers take")
+        raise WeakKey(f"has {bits} bits; verifiers accept at most {MAX_RSA_BITS}")
     if bits % 8:
-        raise WeakKey(f"has {bits} bits, no multiple of 8, which some verifiers refuse")
+        raise WeakKey(f"has {bits} bits, which is not a multiple of 8, and some verifiers refuse that")
 
 
 def _has_close_factors(modulus: int) -> bool:

@@ -1,4 +1,4 @@
-"""What the log says of the keys of a running worker: each thing once, while it lasts."""
+"""Logs the state of the keys of a running worker: each condition once, while it lasts."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ log = structlog.get_logger("keys")
 
 
 class Teller:
-    """Says what is odd, once."""
+    """Logs each warning once."""
 
     def __init__(self) -> None:
         self._overdue: set[str] = set()
         self._differing: set[tuple[tuple[str, ...], int]] = set()
 
     def overdue(self, late: Iterable[KeyRecord]) -> None:
-        """A line for each key whose rotation has become overdue, once."""
+        """Log a line, once, for each key whose rotation is overdue."""
         for key in late:
             if key.kid not in self._overdue:
                 self._overdue.add(key.kid)
                 log.warning("rotation_overdue", kid=key.kid, alg=key.alg, detail="run pylon-oidc keys rotate")
 
     def differing(self, mine: Keeping, others: Iterable[Keeping]) -> None:
-        """A line for each kind of replica that keeps the ring by other settings, once while it is there."""
+        """Log a line, once while it lasts, for each kind of replica with other settings for the ring."""
         there = set()
         for other in others:
             there.add((other.algs, other.rotation_s))
@@ -44,7 +44,7 @@ class Teller:
 
 
 def tell_changes(events: Events, before: Ring, then: int, after: Ring, now: int) -> None:
-    """An event for each key whose role has changed; `then` and `now` are Unix s."""
+    """Send an event for each key whose role has changed. `then` and `now` are Unix s."""
     was = {key.kid: role(key, then) for key in before.keys}
     for key in after.keys:
         known, is_now = was.get(key.kid), role(key, now)

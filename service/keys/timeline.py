@@ -1,4 +1,4 @@
-"""What will happen to the keys of a ring, and why that is safe: pure, as `rotation` is."""
+"""The future changes of the keys of a ring, and why they are safe: pure functions, like `rotation`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from service.keys.ring import DAY_S, KeyRecord, KeyRecords, Margins, published, 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something that will happen by the clock.
+    """A future change.
 
     Attributes:
         at: Unix s.
-        kid, alg: of which key; the kid is None for one that is still to be made.
+        kid, alg: the key; the kid is None if the key does not exist yet.
         what: `is made`, `signs`, `retires` or `goes`.
-        reason: why that is safe then.
+        reason: why that is safe at that time.
     """
 
     at: int
@@ -28,7 +28,7 @@ class Change:
 
 
 def coming(keys: KeyRecords, now: int, margins: Margins) -> list[Change]:
-    """Every change that is known of, the soonest first."""
+    """All known changes, the next one first."""
     changes: list[Change] = []
     for key in published(keys, now):
         if key.signs_from is not None and key.signs_from > now:
@@ -71,15 +71,15 @@ def _lasting(seconds: int) -> str:
 
 
 def overdue(keys: KeyRecords, algs: Collection[str], now: int, margins: Margins) -> list[KeyRecord]:
-    """The keys that sign although another should by now; by hand, after a year.
+    """The keys that still sign although another one should; with manual rotation, after a year.
 
-    Of the algorithms that are kept, `algs`; nothing follows the last key of another one.
+    Only for the algorithms in use, `algs`: no key follows the last one of another algorithm.
     """
     return [key for key in overstaying(keys, now, margins) if key.alg in algs]
 
 
 def overstaying(keys: KeyRecords, now: int, margins: Margins) -> list[KeyRecord]:
-    """The keys that sign for longer than a key should, of every algorithm."""
+    """The keys of all algorithms that sign for longer than a key should."""
     longest = margins.rotation_s + margins.lead_s if margins.rotation_s else 365 * DAY_S
     return [
         key

@@ -62,7 +62,6 @@ NOT_YET = {
     "docs/architecture.md",
     "docs/decisions/0015-policies.md",
     "docs/policies.md",
-    "service/keys",
     "service/policies",
     "service/protocol",
     "service/records",

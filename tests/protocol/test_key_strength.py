@@ -94,7 +94,7 @@ def test_numbers_that_no_file_can_hold_are_refused() -> None:
         (p * q * 2, 65537, "multiple of 8"),
         (p * q * 256, 65537, "is even"),
         (p * p, 65537, "close to each other"),
-        (p * 3, 65537, "2048 are the least"),
+        (p * 3, 65537, "the minimum is 2048"),
         (p * q * ((1 << 14400) + 1), 65537, "16384"),
         (int(_PRIME_OF_2048_BITS, 16), 65537, "is a prime"),
     ):

@@ -58,7 +58,7 @@ def test_without_a_key_nothing_is_sealed() -> None:
 
 
 FAILURES: dict[str, tuple[SealingKeys, Binding, dict[str, Any], type[Unsealable], str]] = {
-    "missing": (SealingKeys(), WHAT, {}, NoSealingKey, "no key to open that; set PYLON_KEY_ENCRYPTION_KEY"),
+    "missing": (SealingKeys(), WHAT, {}, NoSealingKey, "but there is no encryption key; set PYLON_KEY_ENCRYPTION_KEY"),
     "wrong": (SealingKeys((TWO,)), WHAT, {}, WrongSealingKey, "sealed under the key"),
     "sealed in dev mode": (
         KEYS,
@@ -115,7 +115,7 @@ def test_every_encryption_key_that_is_missing_is_named() -> None:
     with pytest.raises(WrongSealingKey) as caught:
         both.check_here(sealed)
     assert str(caught.value).startswith(
-        f"the keys c, d were sealed under the key {third}, and here is {second}, {first}; "
+        f"the keys c, d were sealed under the key {third}, but this service has {second}, {first}; "
     )
     with pytest.raises(WrongSealingKey) as caught:
         KEYS.check_here(sealed)

@@ -219,8 +219,8 @@ def test_what_is_kept_no_more_is_not_overdue(run: Run, tmp_path: Path) -> None:
     (es256,) = (each["kid"] for each in operator.listed() if each["alg"] == "ES256")
     lines = operator.do("list", **ed25519).stderr.splitlines()
     assert [line for line in lines if es256 in line] == [
-        f"warning: ES256 is kept no more, and its key {es256} stays published; run pylon-oidc keys revoke {es256} "
-        "when no token of it is needed"
+        f"warning: ES256 is no longer used, but its key {es256} is still published; run pylon-oidc keys revoke {es256} "
+        "when its tokens are no longer needed"
     ]
     assert len([line for line in lines if "is overdue; run pylon-oidc keys rotate" in line]) == 1
     operator.do("revoke", es256, **ed25519)
@@ -318,7 +318,7 @@ def test_an_unsafe_rotation_is_refused_and_says_when_it_is_safe(run: Run, tmp_pa
     operator.begin(100)
     before = operator.listed()
     result = operator.do("rotate", exit_code=1)
-    assert "Refused: a verifier may still hold a key set without the next key." in result.stderr
+    assert "Refused: a verifier may still have a key set without the next key." in result.stderr
     assert (
         "It is safe from 20" in result.stderr and " in 500 s." in result.stderr
     ) or " in 499 s." in result.stderr
@@ -401,7 +401,7 @@ def test_reseal_moves_to_the_first_encryption_key(operator: Operator, run: Run) 
     both = {"PYLON_KEY_ENCRYPTION_KEY": f"{B64[TWO]},{B64[ONE]}"}
     told = (
         f"PYLON_KEY_ENCRYPTION_KEY: 4 private keys are sealed under its key 2 ({SealingKeys((ONE,)).names[0]}) and not "
-        "under its first; run pylon-oidc keys reseal before you drop that one"
+        "under its first; run pylon-oidc keys reseal before you remove that one"
     )
     for command in (("list",), ("list", "--json"), ("plan",), ("plan", "--json")):
         assert operator.do(*command, **both).stderr == f"warning: {told}\n"
@@ -418,11 +418,11 @@ def test_an_encryption_key_that_was_dropped_too_soon_is_named(operator: Operator
     wrong = {"PYLON_KEY_ENCRYPTION_KEY": B64[TWO]}
     before = operator.listed("--all")
     for command in (("list",), ("plan",)):
-        assert f"written under the key {name}, and here is" in operator.do(*command, **wrong).stderr
+        assert f"written under the key {name}, but this service has" in operator.do(*command, **wrong).stderr
     refused = (("rotate",), ("rotate", "--compromised"), ("reseal",), ("revoke", before[0]["kid"]))
     for command in (*refused, ("export-public",)):
         told = operator.do(*command, exit_code=1, **wrong).stderr
-        assert f"written under the key {name}, and here is" in told and '"audit"' not in told
+        assert f"written under the key {name}, but this service has" in told and '"audit"' not in told
         assert "keys reseal --repair" in told
     assert operator.listed("--all") == before
 
@@ -680,7 +680,7 @@ def test_replicas_that_differ_are_said(operator: Operator, run: Run, subtests: p
     assert told(now) == told(now) == []
     for name, settings, said in (
         ("days", {"PYLON_OIDC_KEY_ROTATION_DAYS": "30"}, ("ES256, Ed25519", "90 days", "30 days")),
-        ("algorithms", {"PYLON_OIDC_ALGS": "ES256"}, ("keeps ES256, Ed25519 and", "keeps ES256 and")),
+        ("algorithms", {"PYLON_OIDC_ALGS": "ES256"}, ("uses ES256, Ed25519 and", "uses ES256 and")),
         ("by hand", {"PYLON_OIDC_KEY_ROTATION_DAYS": "0"}, ("90 days", "rotates by hand")),
     ):
         with subtests.test(name):
