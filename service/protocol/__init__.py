@@ -1,1 +1,1 @@
-"""The rules, pure: no HTTP, no SQL, no environment, no clock, and no randomness but `handles`."""
+"""The protocol's rules as pure functions: no HTTP, SQL, environment or clock, and no randomness except `handles`."""

@@ -1,7 +1,7 @@
-"""The authorization request: ordered checks, cut where the redirect URI becomes trusted.
+"""The authorization request: an ordered list of checks, before and after the redirect URI is trusted.
 
-`BEFORE_TRUST` and `AFTER_TRUST` are the endpoint: each check is named, does one thing, and only refuses. Before the
-cut an error is a page; after it, a redirect with `state` and `iss`.
+`BEFORE_TRUST` and `AFTER_TRUST` list the checks. Each has a name, does one thing, and can only refuse. Before the
+redirect URI is trusted, an error is shown on a page; after that, it is sent by redirect with `state` and `iss`.
 
 Spec: RFC 6749 §3.1, §4.1.1; OpenID Connect Core 1.0 §3.1.2, §5.5; RFC 9700 §2.1; RFC 9207
 """
@@ -23,7 +23,7 @@ from service.records.grants import MOST_WORDS
 from service.records.scopes import words_of
 from service.records.waiting import is_too_large
 
-#: What is kept of a request that waits; an `id_token_hint` is kept as what it says.
+#: The parameters that are stored while a request waits; of an `id_token_hint` only its subject.
 KEPT: Final = (
     "response_type", "client_id", "redirect_uri", "scope", "state", "nonce", "response_mode", "prompt", "max_age",
     "code_challenge", "code_challenge_method", "claims", "acr_values", "login_hint", "ui_locales", "resource",
@@ -34,15 +34,15 @@ RESPONSE_MODES: Final = ("query", "form_post")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What came in, and what is known about it.
+    """The request, and what is known about it.
 
     Attributes:
-        parameters: each one's single value; empty ones are absent.
-        repeated: names that came more than once.
-        client: the client of `client_id`, where there is one.
-        hint_subject: the `sub` of a genuine `id_token_hint`; None without one, and where it cannot be checked.
-        policies: what tokens for each audience are.
-        issuer: under which issuer it came.
+        parameters: the value of each parameter; empty ones are left out.
+        repeated: the names of repeated parameters.
+        client: the client of `client_id`, if it exists.
+        hint_subject: the `sub` of a verified `id_token_hint`; None without one, or if it cannot be verified.
+        policies: the policy of each audience.
+        issuer: the issuer of the request.
     """
 
     parameters: Mapping[str, str]
@@ -58,7 +58,7 @@ class Asked:
 
     @property
     def kept(self) -> Mapping[str, str]:
-        """What is kept of it while it waits."""
+        """The part to store while the request waits."""
         return {name: self.parameters[name] for name in KEPT if name in self.parameters}
 
 
@@ -70,7 +70,7 @@ Check = Callable[[Asked], None]
 
 
 def check_client_id(asked: Asked) -> None:
-    """A request names one client."""
+    """The request names one client."""
     if "client_id" in asked.repeated or asked.get("client_id") is None:
         raise NotOurClient("The request does not say which service it comes from.")
 
@@ -85,7 +85,7 @@ def check_client_known(asked: Asked) -> None:
 
 
 def check_redirect_uri_given(asked: Asked) -> None:
-    """A request says, once, where the answer goes (OpenID Connect Core §3.1.2.1: REQUIRED)."""
+    """The request has one `redirect_uri` (OpenID Connect Core §3.1.2.1: REQUIRED)."""
     if "redirect_uri" in asked.repeated or asked.get("redirect_uri") is None:
         raise NotOurClient("The request does not say where to send you back to.")
 
@@ -117,7 +117,7 @@ def check_no_repeats(asked: Asked) -> None:
 
 
 def check_size(asked: Asked) -> None:
-    """It can be kept while its user signs in, and its answer can be sent: every request, whether or not it waits."""
+    """The request is small enough to be stored during the sign-in, and to be answered. This applies to every request."""
     if is_too_large(asked.kept):
         raise OAuthError("invalid_request", "The request is larger than 8 KiB.")
 
@@ -129,13 +129,13 @@ def check_no_request_object(asked: Asked) -> None:
 
 
 def check_no_request_uri(asked: Asked) -> None:
-    """`request_uri` likewise."""
+    """`request_uri` is answered with its own error too."""
     if asked.get("request_uri") is not None:
         raise OAuthError("request_uri_not_supported", "Request objects by reference are not supported.")
 
 
 def check_no_registration(asked: Asked) -> None:
-    """`registration` likewise."""
+    """`registration` is answered with its own error too."""
     if asked.get("registration") is not None:
         raise OAuthError("registration_not_supported", "Self-issued registration is not supported.")
 
@@ -164,7 +164,7 @@ def check_grant_type(asked: Asked) -> None:
 
 
 def check_resource(asked: Asked) -> None:
-    """Each resource is one that the client may ask for, or the issuer, whose tokens are userinfo's (RFC 8707 §2)."""
+    """Each resource is one that the client may request, or the issuer, which stands for userinfo (RFC 8707 §2)."""
     named = open_to(asked.policies, _client(asked), words_of(asked.get("resource")))
     unknown = {resource for resource, policy in named.items() if policy is None}
     if unknown - {asked.issuer, f"{asked.issuer}/"}:
@@ -172,7 +172,7 @@ def check_resource(asked: Asked) -> None:
 
 
 def check_scope(asked: Asked) -> None:
-    """Something is asked for that the client may have (RFC 6749 §3.3)."""
+    """The scope has at least one word that the client may have (RFC 6749 §3.3)."""
     if not _granted_scope(asked):
         raise OAuthError(
             "invalid_scope", "No scope is asked for that this client may have: see scope in its registration."
@@ -182,7 +182,7 @@ def check_scope(asked: Asked) -> None:
 
 
 def check_prompt(asked: Asked) -> None:
-    """Known words; `none` alone (OpenID Connect Core §3.1.2.1)."""
+    """`prompt` has known words, and `none` is not combined (OpenID Connect Core §3.1.2.1)."""
     prompts = words_of(asked.get("prompt"))
     if any(word not in PROMPTS for word in prompts):
         raise OAuthError("invalid_request", "The parameter prompt holds an unknown word.")
@@ -198,14 +198,14 @@ def check_max_age(asked: Asked) -> None:
 
 
 def check_pkce_method(asked: Asked) -> None:
-    """S256, said aloud: a challenge without a method would mean plain (RFC 7636 §4.3, RFC 9700 §2.1.1)."""
+    """The method is S256 and is given: a challenge without a method would mean plain (RFC 7636 §4.3, RFC 9700 §2.1.1)."""
     challenge, method = asked.get("code_challenge"), asked.get("code_challenge_method")
     if (challenge is not None or method is not None) and method != "S256":
         raise OAuthError("invalid_request", "The code_challenge_method must be S256.")
 
 
 def check_pkce_challenge(asked: Asked) -> None:
-    """43 characters of base64url; and none is no challenge for a method."""
+    """The challenge has 43 characters of base64url. A method needs a challenge."""
     challenge = asked.get("code_challenge")
     if challenge is None and asked.get("code_challenge_method") is not None:
         raise OAuthError("invalid_request", "The parameter code_challenge is missing.")
@@ -214,7 +214,7 @@ def check_pkce_challenge(asked: Asked) -> None:
 
 
 def check_pkce_present(asked: Asked) -> None:
-    """PKCE always for a public client; for a confidential one as it was registered, or a nonce (RFC 9700 §2.1.1)."""
+    """A public client always uses PKCE; a confidential one as registered, or a nonce (RFC 9700 §2.1.1)."""
     client = _client(asked)
     if asked.get("code_challenge") is not None or (client.require_pkce is False and not client.is_public):
         return
@@ -231,12 +231,12 @@ def check_pkce_present(asked: Asked) -> None:
 
 
 def has_nonce(asked: Asked) -> bool:
-    """Whether the ID token of this request will carry a nonce, which its client checks."""
+    """Whether the ID token of this request will have a nonce, which the client checks."""
     return asked.get("nonce") is not None and "openid" in _granted_scope(asked)
 
 
 def is_unbound(asked: Asked) -> bool:
-    """Whether nothing binds the code to its browser: the operator allows that to clients that can do neither."""
+    """Whether nothing binds the code to its browser. The operator can allow that for clients that support neither."""
     return asked.get("code_challenge") is None and not has_nonce(asked)
 
 
@@ -276,10 +276,10 @@ AFTER_TRUST: Final[tuple[Check, ...]] = (
 
 
 def check_request(asked: Asked, checks: tuple[Check, ...]) -> None:
-    """Run the checks in their order.
+    """Run the checks in order.
 
     Raises:
-        NotOurClient, OAuthError: by the first that refuses.
+        NotOurClient, OAuthError: from the first check that refuses.
     """
     for check in checks:
         try:
@@ -289,7 +289,7 @@ def check_request(asked: Asked, checks: tuple[Check, ...]) -> None:
             raise
 
 
-#: Rule -> the member of a client, or the setting, by which the operator decides it.
+#: Rule -> the member of a client, or the setting, that controls it.
 DECIDED_BY: Final[Mapping[str, str]] = {
     "client_known": "PYLON_OIDC_CLIENTS",
     "redirect_uri_registered": "redirect_uris",
@@ -305,10 +305,10 @@ DECIDED_BY: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationRequest:
-    """A checked request; times are in s.
+    """A checked request. Times are in s.
 
-    `scope` is what will be granted if the user agrees, `disclosed` what they have to agree to: the same, and the scopes whose
-    claims are asked for one by one; words, and pairs of the `audiences` that are named (`service.policies.pairs`).
+    `scope` is granted if the user agrees. `disclosed` is what they have to agree to: the same, and the scopes of claims
+    that are requested one by one. Both consist of words, and pairs of the named `audiences` (`service.policies.pairs`).
     """
 
     client: Client
@@ -329,7 +329,7 @@ class AuthorizationRequest:
 
 
 def build_request(asked: Asked) -> AuthorizationRequest:
-    """The request as a value; it has passed every check."""
+    """Build the request after it has passed every check."""
     claims = parse_claim_requests(asked.get("claims") or "{}")
     max_age = asked.get("max_age")
     return AuthorizationRequest(
@@ -352,7 +352,7 @@ def build_request(asked: Asked) -> AuthorizationRequest:
 
 
 def cut_to(request: AuthorizationRequest, agreed: Collection[str]) -> AuthorizationRequest:
-    """The request without what the user did not agree to; what it may have by now it was cut to already."""
+    """The request without what the user did not agree to. It is already limited to what the client may have."""
     return replace(
         request,
         scope=tuple(word for word in request.scope if word in agreed),
@@ -361,28 +361,28 @@ def cut_to(request: AuthorizationRequest, agreed: Collection[str]) -> Authorizat
 
 
 def _client(asked: Asked) -> Client:
-    if asked.client is None:  # checks stand in their order; without a client none of the later ones runs
+    if asked.client is None:  # checks run in order; without a client none of the later ones runs
         raise NotOurClient("The service that sent you here is not known to this server.")
     return asked.client
 
 
 def _granted_scope(asked: Asked) -> tuple[str, ...]:
-    """What will be granted if the user agrees: words, and pairs of the resources that are named."""
+    """The scope that is granted if the user agrees: words, and pairs of the named resources."""
     client, wanted = _client(asked), set(words_of(asked.get("scope")))
     if "openid" in wanted:
         wanted |= set(client.default_scopes)
     words = [word for word in client.scopes.words if word in wanted and word in client.scope]
-    # Without a scope it is all that the client may have of the resources.
+    # Without a scope, everything that the client may have of the resources.
     asked_words = None if asked.get("scope") is None else wanted
     for policy in _audiences(asked):
         words += pairs_of(policy, client, asked_words)
     if words and not {asked.issuer, f"{asked.issuer}/"}.isdisjoint(words_of(asked.get("resource"))):
-        words.append(pair(asked.issuer))  # so that it counts among those that were named
+        words.append(pair(asked.issuer))  # so that it counts as named
     return tuple(words)
 
 
 def _audiences(asked: Asked) -> tuple[Policy, ...]:
-    """The policies of the resources, each once."""
+    """The policies of the named resources, without duplicates."""
     named = open_to(asked.policies, _client(asked), words_of(asked.get("resource")))
     return tuple({policy.audience: policy for policy in named.values() if policy is not None}.values())
 

@@ -1,4 +1,4 @@
-"""Which client asks: by Basic, by the body, or by its name alone.
+"""Authenticates the client of a request: with Basic, with the body, or, for a public client, by its id only.
 
 Spec: RFC 6749 §2.3, §3.2.1, §5.2; OpenID Connect Core 1.0 §9
 """
@@ -29,7 +29,7 @@ class ClientDirectory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ShownCredentials:
-    """What a request shows of its client, not yet believed."""
+    """The client credentials of a request, not yet verified."""
 
     method: str
     client_id: str
@@ -43,12 +43,12 @@ def authenticate_client(
 
     Args:
         authorization: the `Authorization` header.
-        parameters: of the body.
-        clients: who is registered.
+        parameters: the parameters of the body.
+        clients: the registered clients.
         now: Unix s.
 
     Raises:
-        OAuthError: `invalid_request` for two methods at once, else `invalid_client`, one answer for all.
+        OAuthError: `invalid_request` for two methods at once; otherwise `invalid_client`, the same for all causes.
     """
     shown = _shown(authorization, parameters)
     client = clients.find(shown.client_id, now=now)

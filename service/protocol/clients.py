@@ -1,4 +1,4 @@
-"""Clients: what their metadata may say, and how a redirect URI is matched.
+"""Clients: checks their metadata, and matches redirect URIs.
 
 Spec: RFC 7591 §2, RFC 9700 §2.1, §4.1.3, RFC 8252 §7, OpenID Connect RP-Initiated Logout 1.0 §3.1
 """
@@ -29,7 +29,7 @@ _PLAIN_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})
 AUTH_METHODS: Final = (*SECRET_METHODS, "none")
 ID_TOKEN_CLAIMS: Final = ("scope", "requested")
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
-#: What a browser or the system under it answers itself, by script, file, mail or call: no app's own scheme.
+#: Schemes that the browser or the operating system handles itself, which an app cannot own.
 _NO_APPS_SCHEMES: Final = frozenset(
     {
         *("http", "https", "ftp", "ws", "wss"),
@@ -43,11 +43,11 @@ _SCOPE_MEMBERS: Final = ("scope", "default_scopes")
 
 
 class InvalidClientMetadata(ValueError):
-    """A member that a client may not have.
+    """A member of the metadata is not allowed.
 
     Args:
         member: its name.
-        reason: what is wrong; what to write instead.
+        reason: what is wrong, and what to write instead.
     """
 
     def __init__(self, member: str, reason: str) -> None:
@@ -57,7 +57,7 @@ class InvalidClientMetadata(ValueError):
 
 
 class MintedAudienceMissing(InvalidClientMetadata):
-    """No client may be there: minted tokens have the key of ID tokens and no `aud`, so one would pass for the other.
+    """There can be no clients, because minted tokens have the ID tokens' key and no `aud`, so they could be confused.
 
     Spec: RFC 8725 §3.12
 
@@ -88,11 +88,11 @@ def parse_client(
     Args:
         metadata: with `client_id`, and `client_secret` unless it is public.
         source: where it was registered.
-        kept_secrets: what it has already, where the metadata names none.
-        scopes: what there is to ask for; all of it is its `scope` where the metadata names none.
+        kept_secrets: its existing secrets, used if the metadata has none.
+        scopes: the available scopes; the client gets all of them if the metadata has no `scope`.
 
     Raises:
-        InvalidClientMetadata: naming the first member that is unknown, missing or not allowed.
+        InvalidClientMetadata: names the first member that is unknown, missing or not allowed.
     """
     values, faults = _read_members(metadata, scopes)
     if faults:
@@ -106,7 +106,7 @@ def parse_client(
 
 
 def client_faults(metadata: Mapping[str, Any], *, scopes: Scopes) -> list[InvalidClientMetadata]:
-    """All that is wrong with the metadata of a client: every member that is, else what members must agree on."""
+    """All faults in the metadata of a client: those of single members, or else conflicts between members."""
     if faults := _read_members(metadata, scopes)[1]:
         return faults
     try:
@@ -150,10 +150,10 @@ def _grant_types_of(values: Mapping[str, Any]) -> Sequence[str]:
 
 
 def check_client(client: Client) -> Client:
-    """Check what the members of a client must agree on.
+    """Check that the members of a client do not conflict.
 
     Raises:
-        InvalidClientMetadata: naming the member.
+        InvalidClientMetadata: names the member.
     """
     method = client.token_endpoint_auth_method
     if not client.secrets and method != "none":
@@ -181,11 +181,11 @@ def check_client(client: Client) -> Client:
 
 
 def _check_names(client: Client) -> None:
-    """No two claims that the client's scopes give may come under one name."""
+    """Check that no two claims of the client's scopes have the same name."""
     known_as: dict[str, str] = {}
     for name in client.scopes.claims_of(client.scope):
         new = client.claim_names.get(name, name)
-        source = "roles" if name == "groups" else name  # the same, by another name
+        source = "roles" if name == "groups" else name  # the same claim under another name
         if known_as.setdefault(new, source) != source:
             raise InvalidClientMetadata(
                 "claim_names", f"{new} would be both {known_as[new]} and {source}; write another name for one"
@@ -199,7 +199,7 @@ def _text(member: str, value: Any) -> str:
 
 
 def is_client_id(value: Any) -> TypeGuard[str]:
-    """Whether the value may be a client's id: visible ASCII, so that it can be shown anywhere."""
+    """Whether the value may be a client id: visible ASCII, so that it can be shown anywhere."""
     return type(value) is str and _CLIENT_ID.fullmatch(value) is not None
 
 
@@ -278,10 +278,10 @@ def _claim_names(member: str, value: Any) -> dict[str, str]:
 
 
 def _redirect_uri(member: str, value: Any, *, any_scheme: bool = False) -> str:
-    """An absolute URI that a browser may be sent to with a code.
+    """Parse an absolute URI that a browser may be sent to with a code.
 
-    https; http for this machine only; an app's own scheme when it holds a dot, as a reversed domain name does, or
-    when the operator allows it any.
+    It is https, or http for this machine only, or an app's own scheme. That scheme must contain a dot, like a reversed
+    domain name, unless the operator allows any scheme.
     """
     uri = _uri(member, value)
     parts = _split(member, uri)
@@ -324,7 +324,7 @@ def _split(member: str, uri: str) -> Any:
         parts.port  # noqa: B018 - raises on a port that is no number
     except ValueError:
         raise InvalidClientMetadata(member, "is no URI; write https://…") from None
-    # A logo's host gets into the policy of a page: it must be a host and nothing else.
+    # A logo's host is written into a page's Content-Security-Policy, so it must be a plain host.
     if parts.netloc and not _PLAIN_HOST.fullmatch(parts.netloc):
         raise InvalidClientMetadata(member, "has user info, a wildcard or no host name; write the plain host")
     return parts

@@ -1,8 +1,8 @@
-"""Errors of the protocol: one tree, a constant public description each.
+"""Errors of the protocol: one tree, each with a constant public description.
 
-    OAuthError            what a client is told, RFC 6749 §5.2 and §4.1.2.1
-      Reused              the same; and it was stolen: its grant ends, and the operator is warned
-    NotOurClient          before the redirect URI is trusted: only a page may say it
+    OAuthError            an error for the client, RFC 6749 §5.2 and §4.1.2.1
+      Reused              the same for a stolen code or token: its grant ends, and the operator is warned
+    NotOurClient          before the redirect URI is trusted: shown only on a page
 
 Descriptions keep to %x20-21 / %x23-5B / %x5D-7E (RFC 6749 §4.1.2.1) and repeat nothing of the request.
 """
@@ -18,7 +18,7 @@ from typing import Any, Final
 from service.events import CodeReused, RefreshTokenReused
 from service.records.waiting import is_too_large
 
-#: Error -> status at the token endpoint and its neighbours.
+#: Error -> status at the token endpoint and similar endpoints.
 _STATUS: Final = {"invalid_client": 401, "invalid_token": 401, "insufficient_scope": 403}
 _NO_WORD: Final = re.compile(r"[^a-z0-9]+")
 
@@ -28,9 +28,9 @@ class OAuthError(Exception):
 
     Args:
         error: its registered code.
-        description: constant words for the client's developer.
-        status: the HTTP status where it is answered as JSON; None: the one of the code.
-        cause: one word for the log: which rule refused; made of the description by default.
+        description: constant text for the client's developer.
+        status: the HTTP status of a JSON answer; None for that of the code.
+        cause: one word for the log that names the rule; by default made from the description.
     """
 
     def __init__(
@@ -39,13 +39,13 @@ class OAuthError(Exception):
         super().__init__(error)
         self.error = error
         self.description = description
-        self.rule = ""  # which check refused, where one did
+        self.rule = ""  # the name of the check that refused, if any
         self.status = _STATUS.get(error, 400) if status is None else status
         self._cause = cause
 
     @property
     def cause(self) -> str:
-        """Which rule refused, as one constant word; never anything of the request."""
+        """The rule that refused, as one constant word without anything of the request."""
         return self._cause or self.rule or _NO_WORD.sub("_", self.description.lower()).strip("_")[:64]
 
     def parameters(self) -> dict[str, str]:
@@ -54,14 +54,14 @@ class OAuthError(Exception):
 
 
 class Reused(OAuthError):
-    """A code or refresh token that was used before came again: it was stolen, and its grant ends.
+    """A code or refresh token was used a second time: it may be stolen, and its grant ends.
 
     Spec: RFC 6749 §4.1.2, RFC 9700 §4.14.2
 
     Args:
-        description: constant words for the client's developer: those of every other `invalid_grant`.
+        description: constant text for the client's developer, the same as for every `invalid_grant`.
         grant_id: the grant.
-        event: what is told once it has ended; its name is the cause.
+        event: sent once the grant has ended; its name is the cause.
     """
 
     def __init__(self, description: str, *, grant_id: str, event: CodeReused | RefreshTokenReused) -> None:
@@ -71,25 +71,25 @@ class Reused(OAuthError):
 
 
 class NotOurClient(Exception):
-    """The request cannot be sent back: its client or redirect URI is not known. Told on a page, never by redirect.
+    """The client or redirect URI is unknown, so the error is shown on a page and not sent by redirect.
 
     Args:
-        reason: constant words for the visitor.
-        detail: for the operator: what to compare, and what to change; nothing secret, nothing of the request.
+        reason: constant text for the user.
+        detail: for the operator: what to compare and what to change, without secrets or anything of the request.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.detail = detail
-        self.rule = ""  # which check refused
+        self.rule = ""  # the name of the check that refused
 
 
-# --- where an error goes ---
+# --- where to send an error ---
 
 
 def return_address(parameters: Mapping[str, str], repeated: frozenset[str]) -> tuple[str, str | None, str]:
-    """Where an error after the cut goes: redirect URI, `state`, response mode. A `state` that fits in no address stays here."""
+    """Where to send an error once the redirect URI is trusted: redirect URI, `state`, response mode. An oversized `state` is dropped."""
     said = {**_unsigned_object(parameters, repeated), **parameters}
     state = None if "state" in repeated else said.get("state")
     if state is not None and is_too_large({"state": state}):
@@ -99,7 +99,7 @@ def return_address(parameters: Mapping[str, str], repeated: frozenset[str]) -> t
 
 
 def _unsigned_object(parameters: Mapping[str, str], repeated: frozenset[str]) -> Mapping[str, str]:
-    """How an unsigned request object wants its refusal sent; nothing else of it counts, and nothing where it is signed.
+    """The members of an unsigned request object that say how to send its refusal. A signed one is ignored.
 
     Spec: OpenID Connect Core §6.1, RFC 7519 §6
     """

@@ -1,4 +1,4 @@
-"""ID tokens, and reading one back as a hint.
+"""Issues ID tokens, and reads them back as hints.
 
 Spec: OpenID Connect Core 1.0 §2, §3.1.3.6; RP-Initiated Logout 1.0 §2
 """
@@ -18,7 +18,7 @@ from service.records.claims import is_attribute_name
 from service.records.clients import Client
 from service.records.users import User
 
-#: A compact ID token stays below this many characters, so that it fits into headers and addresses.
+#: A compact ID token has fewer characters than this, so that it fits into headers and URLs.
 MAX_ID_TOKEN_CHARS: Final = 6_000
 
 
@@ -26,21 +26,21 @@ def half_hash(value: str, *, alg: str) -> str:
     """`at_hash`: the left half of the token's hash.
 
     Raises:
-        KeyError: for an algorithm without a known hash; the token is then not made at all.
+        KeyError: for an algorithm without a known hash; no token is issued then.
     """
     digest = ALGORITHMS[alg].half_hash(value.encode()).digest()
     return base64.urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode()
 
 
 def user_claims(user: User, names: Iterable[str]) -> dict[str, Any]:
-    """Those of the named claims that are known of the user; attributes like any other, since somebody named them."""
+    """The named claims that are known of the user. Attributes are included if they are named."""
     roles = list(user.roles) or None
     known = {**user.attributes, **user.claims, "roles": roles, "groups": roles, "tenant_id": user.tenant_id}
     return {name: known[name] for name in names if known.get(name) is not None}
 
 
 def renamed(claims: Mapping[str, Any], client: Client) -> dict[str, Any]:
-    """The claims under the names by which the client knows them."""
+    """The claims, renamed as the client's registration says."""
     names = client.claim_names
     kept = {name: value for name, value in claims.items() if name not in names}
     return kept | {names[name]: value for name, value in claims.items() if name in names}
@@ -48,7 +48,7 @@ def renamed(claims: Mapping[str, Any], client: Client) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class IdToken:
-    """An ID token, and the claims that it would hold if they fitted, by the names that the client knows."""
+    """An ID token, and the claims that did not fit, under the client's names."""
 
     token: str
     left_out: tuple[str, ...] = ()
@@ -69,13 +69,13 @@ def mint_id_token(
     """Mint an ID token.
 
     Args:
-        keyring: signs.
-        user: whose claims may be asked for.
-        context: what is kept of the sign-in: `auth_time`, `sid`, and where there are any `nonce`, `acr`, `amr`,
-            `id_token_claims` (names that the request asked for).
-        client: `aud`; says by what it is signed, and which claims go in under which names.
+        keyring: signs the token.
+        user: the user whose claims it has.
+        context: the stored data of the sign-in: `auth_time`, `sid`, and optionally `nonce`, `acr`, `amr`,
+            `id_token_claims` (names from the request).
+        client: gives `aud`, the algorithm, and the claims and their names.
         issuer: `iss`.
-        scope: what was granted; gives its claims unless the client wants only what was asked for one by one.
+        scope: the granted scope; its claims are included unless the client wants only those it names one by one.
         access_token: hashed into `at_hash`.
         lifetime_s: in s.
         now: Unix s.
@@ -85,7 +85,7 @@ def mint_id_token(
     if client.id_token_claims == "scope":
         names += client.scopes.claims_of(scope)
     given = user_claims(user, names)
-    # Ours come last: no claim of the app's may stand in their place.
+    # Ours come last, so that no claim of the app replaces them.
     own = _of_sign_in(user, context, client)
     own |= {"iss": issuer, "iat": now, "exp": now + lifetime_s, "at_hash": half_hash(access_token, alg=alg)}
     token = keyring.sign(renamed(given, client) | own, alg=alg)
@@ -97,21 +97,21 @@ def mint_id_token(
 
 
 def _of_sign_in(user: User, context: Mapping[str, Any], client: Client) -> dict[str, Any]:
-    """Who signed in for whom, when and how."""
+    """The claims about the sign-in: who, for which client, when and how."""
     said = {name: context[name] for name in ("nonce", "acr", "amr") if context.get(name)}
     who = {"sub": user.user_id, "aud": client.client_id}
     return who | {"auth_time": context["auth_time"], "sid": context["sid"]} | said
 
 
 def _lightened(claims: dict[str, Any], excess_bytes: int) -> list[str]:
-    """Take out whole claims until so many bytes of JSON are gone: the least needed first, of those the largest.
+    """Remove whole claims until enough bytes of JSON are saved: the least needed first, and the largest of those.
 
     Args:
-        claims: is changed.
-        excess_bytes: that have to go.
+        claims: the claims; modified.
+        excess_bytes: how many bytes to save.
 
     Returns:
-        Which went.
+        The names of the removed claims.
     """
     gone: list[str] = []
     sizes = {name: len(json.dumps({name: value})) for name, value in claims.items()}
@@ -125,19 +125,19 @@ def _lightened(claims: dict[str, Any], excess_bytes: int) -> list[str]:
 
 
 def _need(name: str) -> int:
-    """How much a relying party needs a claim: it can do without the app's own facts, and decides by roles."""
+    """How much a relying party needs a claim: least the app's own attributes, most the roles, which decide on access."""
     if name in {"roles", "groups"}:
         return 2
     return 0 if is_attribute_name(name) else 1
 
 
 def read_hint(keys: Keys, unverified_hint: str, *, issuer: str) -> dict[str, Any] | None:
-    """The claims of an ID token of ours, expired or not; None for anything else."""
+    """The claims of one of our ID tokens, expired or not; None for anything else."""
     try:
         claims = keys.knowing(unverified_hint).verify_hint(unverified_hint)
     except (InvalidToken, LookupError):
         return None
-    is_one = kind_of(claims) is JwtKind.ID_TOKEN  # a minted token is signed by the same key
+    is_one = kind_of(claims) is JwtKind.ID_TOKEN  # a minted token may have the same key
     if claims.get("iss") != issuer or not is_one or not isinstance(claims.get("sub"), str):
         return None
     return claims

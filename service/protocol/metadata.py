@@ -1,4 +1,4 @@
-"""The discovery document, built from what is mounted and which keys are loaded.
+"""Builds the discovery document from the mounted endpoints and the loaded keys.
 
 Spec: OpenID Connect Discovery 1.0 §3, RFC 8414 §2
 """
@@ -26,7 +26,7 @@ ENDPOINTS: Final = {
     "end_session_endpoint": "/oidc/logout",
 }
 
-#: What tokens say of themselves.
+#: The claims in discovery.
 _OWN_CLAIMS: Final = (
     "iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "at_hash", "sid", "jti",
 )  # fmt: skip
@@ -42,10 +42,10 @@ def build_metadata(
     """The metadata of the provider.
 
     Args:
-        issuer: the issuer, byte for byte as tokens carry it.
-        algs: the algorithms that verifiers will meet.
-        scopes: what there is to ask for.
-        policies: by which ways tokens for audiences are had.
+        issuer: the issuer, exactly as in tokens.
+        algs: the algorithms that tokens are signed with.
+        scopes: the available scopes.
+        policies: which grants issue tokens for audiences.
     """
     return {
         "issuer": issuer,
@@ -66,7 +66,7 @@ def build_metadata(
         "claims_supported": list(dict.fromkeys([*_OWN_CLAIMS, *scopes.claims_of(scopes.words)])),
         "claims_parameter_supported": True,
         "request_parameter_supported": False,
-        # Absent would mean true (Discovery §3).
+        # If it were missing, it would mean true (Discovery §3).
         "request_uri_parameter_supported": False,
         "authorization_response_iss_parameter_supported": True,
     }

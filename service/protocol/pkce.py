@@ -1,4 +1,4 @@
-"""Proof Key for Code Exchange: S256 and nothing else.
+"""Proof Key for Code Exchange, with S256 only.
 
 Spec: RFC 7636 §4.1, §4.2, §4.6; RFC 9700 §2.1.1
 """
@@ -22,7 +22,7 @@ def is_challenge(value: str) -> bool:
 def verifies(unverified_verifier: str | None, challenge: str | None) -> bool:
     """Whether the verifier belongs to the challenge.
 
-    A challenge without a verifier fails, and so does a verifier without a challenge: somebody took it off.
+    A challenge without a verifier fails. So does a verifier without a challenge, which someone may have removed.
     """
     if unverified_verifier is None or challenge is None:
         return unverified_verifier is None and challenge is None

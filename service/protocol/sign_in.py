@@ -1,7 +1,7 @@
-"""The sign-in as a state machine: `step(state, event, facts)` says what comes of a state, and what happens then.
+"""The sign-in as a state machine: `step(state, event, facts)` returns the next state and its effect.
 
-It reads nothing and stores nothing. Facts are read before; the state that comes out is stored together with what the
-effect needs, and only then does the effect happen. Where the state was another one by then, all is read again.
+It reads and stores nothing. The caller reads the facts first, then stores the new state together with what the effect
+needs, and only then runs the effect. If the state has changed in the meantime, the caller starts again.
 
 Spec: OpenID Connect Core 1.0 §3.1.2.1, §3.1.2.3, §3.1.2.4, §5.5.1.1
 """
@@ -18,21 +18,21 @@ from service.protocol.errors import OAuthError
 from service.records.interactions import Consent, Report, State, Step
 from service.records.sessions import Session
 
-#: A sign-in that the app reports may have happened this long before the request came here.
+#: How long before the request a sign-in that the app reports may have happened.
 SIGN_IN_LEEWAY_S: Final = 30
-#: How often a user is sent to sign in before the client is told that it did not help.
+#: How often a user is sent to sign in before the client gets an error.
 MAX_SIGN_IN_ATTEMPTS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known when something happens.
+    """What is known at an event.
 
     Attributes:
-        request: what was asked, checked with the client as it is now.
-        session: who is signed in in this browser: of several, see `preferred_sid`.
-        remembered: what this user let this client remember.
-        form_token: of the consent form that this answer may show; None where a form has no place.
+        request: the request, checked with the client's current registration.
+        session: the session of this browser; for several sessions, see `preferred_sid`.
+        remembered: the consent that this user has let us remember for this client.
+        form_token: the token for a consent form; None if the answer cannot show a form.
         can_sign_in: whether there is a sign-in page.
     """
 
@@ -43,36 +43,36 @@ class Facts:
     can_sign_in: bool = True
 
 
-# --- what happens ---
+# --- events ---
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The request came."""
+    """The request has arrived."""
 
 
 @dataclass(frozen=True, slots=True)
 class CameBack:
-    """Its browser came back without a word: by the cookie it shows who has signed in, if anybody has."""
+    """The browser has come back without a report. Its cookie shows who has signed in, if anyone has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """The browser brings what the app's backend reported; None: nobody knows its verifier, or not any more."""
+    """The browser brings the report of the app's backend; None if its verifier is unknown or no longer valid."""
 
     report: Report | None
 
 
 @dataclass(frozen=True, slots=True)
 class Consented:
-    """The user said yes on our form, which has this one-time token."""
+    """The user has agreed on our form, which has this one-time token."""
 
     unverified_token: str
 
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """The user said no on our form, which has this one-time token."""
+    """The user has refused on our form, which has this one-time token."""
 
     unverified_token: str
 
@@ -80,17 +80,17 @@ class Denied:
 Event = Asked | CameBack | Reported | Consented | Denied
 
 
-# --- what is done then ---
+# --- effects ---
 
 
 @dataclass(frozen=True, slots=True)
 class ToSignIn:
-    """The browser goes to the sign-in page."""
+    """Send the browser to the sign-in page."""
 
 
 @dataclass(frozen=True, slots=True)
 class AskConsent:
-    """The user is asked: by our form with this token, by the app's page, or first at the form's own address."""
+    """Ask the user for consent: with our form and this token, on the app's page, or first at the form's own address."""
 
     shown: tuple[str, ...]
     form_token: str | None
@@ -98,12 +98,12 @@ class AskConsent:
 
 @dataclass(frozen=True, slots=True)
 class SendCode:
-    """The client gets a code.
+    """Send the client a code.
 
     Attributes:
-        request: cut to what the user agreed to.
-        session: whose it is; the code stands on it.
-        unasked: whether what was remembered is why; then the code stands on that.
+        request: limited to what the user agreed to.
+        session: the user's session, which the code depends on.
+        unasked: whether a remembered consent was used; the code then depends on it too.
     """
 
     request: AuthorizationRequest
@@ -113,20 +113,20 @@ class SendCode:
 
 @dataclass(frozen=True, slots=True)
 class SendError:
-    """The client is told."""
+    """Send the client an error."""
 
     error: OAuthError
 
 
 @dataclass(frozen=True, slots=True)
 class ShowPage:
-    """The user is told, on an error page.
+    """Show the user an error page.
 
     Attributes:
-        cause: why, as one word for the log.
+        cause: the reason, as one word for the log.
         status: HTTP status.
-        back: where the user can go back to, where that is known.
-        client_id: for the log: whose request it was, where that is known.
+        back: where the user can go back to, if known.
+        client_id: the client of the request, for the log, if known.
     """
 
     cause: str
@@ -140,11 +140,11 @@ Effect = ToSignIn | AskConsent | SendCode | SendError | ShowPage
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What is stored with a state, besides what its effect needs.
+    """What to store with a state, in addition to what its effect needs.
 
     Attributes:
         signed_in: the session that this browser has from now on.
-        remembered: what this user lets the client have without being asked again.
+        remembered: the consent to remember for this user and client.
     """
 
     signed_in: Session | None = None
@@ -155,7 +155,7 @@ OVER: Final = ShowPage("interaction_over")
 
 
 def preferred_sid(state: State, event: Event) -> str | None:
-    """Whose session counts, of several that a browser has: whose answer it is, who was reported, or was so before."""
+    """Which of a browser's sessions counts: the one that answered the form, was reported, or was used before."""
     match event:
         case Consented() | Denied():
             return state.asked_sid
@@ -168,16 +168,16 @@ def preferred_sid(state: State, event: Event) -> str | None:
 
 
 def step(state: State, event: Event, facts: Facts, *, now: int) -> tuple[State, Effect]:
-    """What comes of a state when something happens.
+    """Compute the next state.
 
     Args:
-        state: how far the sign-in has come.
+        state: the current state of the sign-in.
         event: what happened.
-        facts: what is known by now.
+        facts: what is known now.
         now: Unix s.
 
     Returns:
-        The state to store, and what is done once it is stored.
+        The state to store, and the effect to run once it is stored.
     """
     if state.step is Step.OVER:
         return state, OVER
@@ -191,7 +191,7 @@ def step(state: State, event: Event, facts: Facts, *, now: int) -> tuple[State, 
 
 
 def kept_with(before: State, after: State, event: Event, facts: Facts) -> Kept:
-    """What is stored with the state that came of another."""
+    """What to store with the new state."""
     report = event.report if isinstance(event, Reported) else None
     session = facts.session
     if session is None:
@@ -211,9 +211,9 @@ def _reported(state: State, report: Report | None, facts: Facts, now: int) -> tu
         return _told(state, OAuthError(*words, cause="rejected_by_app"))
     if report.sid is not None:
         return _go_on(replace(state, signed_in_sid=report.sid), facts, now)
-    # To nothing of what was asked: that is no consent.
+    # Agreeing to nothing is not consent.
     if report.scope and _is_who_was_asked(state, facts.session) and report.user_id == state.asked_user_id:
-        # That they are known to the client at all is what every sign-in is about: openid is not taken out.
+        # Every sign-in identifies the user to the client, so openid cannot be removed.
         scope = tuple(word for word in state.shown if word in ("openid", *report.scope))
         state = replace(state, consent=Consent(state.asked_user_id, scope))
     return _go_on(state, facts, now)
@@ -239,9 +239,9 @@ def _told(state: State, error: OAuthError) -> tuple[State, Effect]:
 
 
 def _go_on(state: State, facts: Facts, now: int) -> tuple[State, Effect]:
-    """To the sign-in, then to the consent, then to the code; or the error that nothing the user could do would avert."""
+    """Continue with the sign-in, then consent, then the code; or with an error that the user cannot prevent."""
     request, session = facts.request, facts.session
-    if state.sign_in_attempts == 0:  # a POST may have begun it, which showed no session
+    if state.sign_in_attempts == 0:  # it may have started with a POST, which sends no session cookie
         state = replace(state, sid_before=None if session is None else session.sid)
     unmet = _unmet_by_session(request, state, session, now)
     if unmet is None and session is not None and (denied := _denied_by_policy(request, session, now)):
@@ -256,7 +256,7 @@ def _go_on(state: State, facts: Facts, now: int) -> tuple[State, Effect]:
 
 
 def _for_user(state: State, session: Session, facts: Facts) -> tuple[State, Effect]:
-    """What who has signed in as asked has still to do: agree, or nothing."""
+    """The next step for a user who has signed in as required: consent, or the code."""
     request, first_party = facts.request, facts.request.client.first_party
     agreed = state.agreed_by(session.user_id)
     if agreed is not None:
@@ -277,7 +277,7 @@ def _ask(
     state: State, request: AuthorizationRequest, session: Session, form_token: str | None
 ) -> tuple[State, Effect]:
     shown = request.disclosed
-    if state.asked_user_id == session.user_id:  # a page that still lies open has shown no more than this
+    if state.asked_user_id == session.user_id:  # a page that is still open has shown no more than this
         shown = tuple(word for word in state.shown if word in shown)
     asked = replace(
         state,
@@ -285,7 +285,7 @@ def _ask(
         asked_sid=session.sid,
         asked_user_id=session.user_id,
         shown=shown,
-        # A form that was shown to somebody else answers nothing from now on.
+        # A form that was shown to another user is no longer valid.
         form_token_hash="" if form_token is None else hash_handle(form_token),
     )
     return asked, AskConsent(shown, form_token)
@@ -301,7 +301,7 @@ def _unmet_by_session(
     anew = request.max_age == 0 or {"login", "select_account"} & request.prompt
     if anew and not fresh:
         return OAuthError("login_required", "The user did not sign in again.")
-    # Both times are cut to whole seconds: where their difference is max_age, more than that may have gone by.
+    # Both times are cut to whole seconds, so if their difference is max_age, more time may have passed.
     if request.max_age is not None and not fresh and now - session.auth_time >= request.max_age:
         return OAuthError("login_required", "The user signed in too long ago.")
     if not _is_asked_user(request, session.user_id):
@@ -312,7 +312,7 @@ def _unmet_by_session(
 
 
 def _unmet_by_policy(request: AuthorizationRequest, session: Session, now: int) -> OAuthError | None:
-    """What a policy requires of the sign-in counts as if the request asked for it as essential."""
+    """The error if the sign-in does not meet a policy. A policy's requirements count like essential ones of the request."""
     for rule in _unmet_rules(request, session, now):
         if rule == "max_session_age_s":
             return OAuthError(
@@ -325,7 +325,7 @@ def _unmet_by_policy(request: AuthorizationRequest, session: Session, now: int) 
 
 
 def _denied_by_policy(request: AuthorizationRequest, session: Session, now: int) -> OAuthError | None:
-    """What no other sign-in of this user would change."""
+    """The error if a policy refuses this user however they sign in."""
     for rule in _unmet_rules(request, session, now):
         if rule not in BY_SIGNING_IN:
             words = "This user may have no token for the resource."
@@ -355,11 +355,11 @@ def _meets_essential_acr(request: AuthorizationRequest, acr: str | None) -> bool
 def _is_fresh(session: Session, state: State) -> bool:
     """Whether the user signed in for this interaction.
 
-    Reported by the app's backend for it, or through the shared cookie a session that the browser did not have when it
-    began; unless the session or its `auth_time` lies well before the interaction.
+    That is the case if the app's backend reported it, or if the shared cookie has a session that the browser did not
+    have at the start; unless the session or its `auth_time` is much older than the interaction.
     """
     reported = state.signed_in_sid == session.sid
-    # The clocks of two replicas differ a little, whichever way.
+    # The clocks of two replicas may differ a little.
     earliest = state.began_at - SIGN_IN_LEEWAY_S
     begun_since = session.created_at >= earliest and session.sid != state.sid_before
     return (reported or begun_since) and session.auth_time >= earliest

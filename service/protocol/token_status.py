@@ -1,4 +1,4 @@
-"""What a token is worth now: userinfo, introspection, revocation.
+"""The state of tokens: userinfo, introspection, revocation.
 
 Spec: OpenID Connect Core 1.0 §5.3; RFC 6750 §3.1; RFC 7662 §2; RFC 7009 §2
 """
@@ -33,14 +33,14 @@ class TokenStatus:
     """Answers about tokens.
 
     Attributes:
-        grants: where grants are kept.
-        users: know what was last said of a user.
-        keys: know minted tokens.
+        grants: the store of grants.
+        users: what the app last reported about users.
+        keys: verify minted tokens.
         session_of: finds the live session of a user and `sid`.
-        minted_issuer: `iss` of minted tokens where it is not the issuer.
-        policies: what the tokens for each audience are.
-        revoked: remembers which of the tokens that stand on nothing were revoked.
-        clients: who is registered: the tokens of a client that is gone are worth nothing.
+        minted_issuer: the `iss` of minted tokens, if it is not the issuer.
+        policies: the policy of each audience.
+        revoked: remembers revoked tokens that have neither a session nor a grant.
+        clients: the registered clients: the tokens of a removed client do not work.
     """
 
     grants: Grants
@@ -53,7 +53,7 @@ class TokenStatus:
     revoked: RevokedTokens
 
     def userinfo(self, unverified_token: str | None, *, issuer: str, now: int) -> dict[str, Any]:
-        """The claims that an access token gives.
+        """The claims that an access token gives access to.
 
         Raises:
             OAuthError: `invalid_token`, or `insufficient_scope` without `openid`.
@@ -80,7 +80,7 @@ class TokenStatus:
     def introspect(
         self, unverified_token: str, asker: Client | None, *, issuer: str, now: int
     ) -> Mapping[str, Any]:
-        """What RFC 7662 tells of a token; `asker` is None for the operator, who may ask about any."""
+        """The introspection response of RFC 7662. `asker` is None for the operator, who may ask about any token."""
         if (shown := handles.read("access token", unverified_token)) is not None:
             return self._of_access_token(shown, asker, issuer, now)
         if (shown := handles.read("refresh token", unverified_token)) is not None:
@@ -88,7 +88,7 @@ class TokenStatus:
         return self._of_jwt(unverified_token, asker, issuer, now)
 
     def revoke(self, unverified_token: str, client: Client, *, issuer: str, now: int) -> None:
-        """End a token of this client; with a refresh token its whole grant. Silent about any other."""
+        """Revoke a token of this client; a refresh token ends its whole grant. Any other token is ignored."""
         if (shown := handles.read("access token", unverified_token)) is not None:
             live = self._live(shown, issuer, now, client)
             if live is not None and live.grant.client_id == client.client_id:
@@ -96,7 +96,7 @@ class TokenStatus:
                 self.grants.revoke_access_token(shown.grant_id, token_hash, now=now)
         elif (shown := handles.read("refresh token", unverified_token)) is not None:
             live = self._live(shown, issuer, now, client)
-            # One that was used before is of the grant, too.
+            # A used refresh token belongs to the grant too.
             if live is not None and _is_of(shown, live.grant) and live.grant.client_id == client.client_id:
                 self.grants.end(shown.grant_id, now=now)
         elif (read := self._live_jwt(unverified_token, issuer, now)) is not None:
@@ -107,12 +107,12 @@ class TokenStatus:
                 self.revoked.revoke(str(claims["jti"]), until=int(claims["exp"]), now=now)
                 return
             live = self._live_grant(read.grant_id, issuer, now, client)
-            # Who has the HS256 secret of an audience may name any grant.
+            # Someone with the HS256 secret of an audience can name any grant.
             if live is not None and live.grant.client_id == client.client_id:
                 self.grants.revoke_access_tokens(read.grant_id, now=now)
 
     def _live(self, shown: handles.Shown, issuer: str, now: int, asker: Client | None = None) -> _Live | None:
-        """The grant that a handle names, and its client; `asker` was found a moment ago."""
+        """The grant that a handle names, and its client. `asker` has already been found."""
         return self._live_grant(shown.grant_id, issuer, now, asker)
 
     def _live_grant(self, grant_id: str, issuer: str, now: int, asker: Client | None = None) -> _Live | None:
@@ -153,7 +153,7 @@ class TokenStatus:
     def _of_jwt(
         self, unverified_token: str, asker: Client | None, issuer: str, now: int
     ) -> Mapping[str, Any]:
-        """A minted token is active while its session lives, a client's own while the client may have one."""
+        """The response for a JWT: active while its session is live, or while its client may have such a token."""
         read = self._live_jwt(unverified_token, issuer, now)
         if read is None or not read.may_ask(asker):
             return _INACTIVE
@@ -168,7 +168,7 @@ class TokenStatus:
         return {"active": True, "token_type": "Bearer", **read.claims}
 
     def _live_jwt(self, unverified_token: str, issuer: str, now: int) -> _Jwt | None:
-        """A token for an audience, made here under this issuer, that has not ended by itself."""
+        """A token for an audience that was issued here with this issuer and has not expired."""
         read = read_token(unverified_token, self.keys, self.policies)
         if read is None:
             return None
@@ -184,7 +184,7 @@ class TokenStatus:
         return self.session_of(str(claims.get("sub")), str(claims.get("sid")), now) is not None
 
     def _grant_stands(self, token: _Jwt, grant_id: str, issuer: str, now: int) -> bool:
-        """Whether the grant still holds this token, and the client may still have what it says."""
+        """Whether the grant still has this token, and the client may still have its content."""
         live = self._live_grant(grant_id, issuer, now)
         if live is None or live.grant.client_id != token.claims["client_id"]:
             return False
@@ -195,7 +195,7 @@ class TokenStatus:
         return set(kept.scope) <= set(pairs_now(kept.scope, live.client, self.policies))
 
     def _client_stands(self, token: _Jwt, now: int) -> bool:
-        """Whether the client is there and would be given such a token now, and has not revoked this one."""
+        """Whether the client exists, would get such a token now, and has not revoked this one."""
         client = self.clients.find(str(token.claims["client_id"]), now=now)
         if client is None:
             return False
@@ -208,7 +208,7 @@ class TokenStatus:
 
 @dataclass(frozen=True, slots=True)
 class _Jwt:
-    """A token for an audience, verified."""
+    """A verified token for an audience."""
 
     policy: Policy
     kind: JwtKind
@@ -216,12 +216,12 @@ class _Jwt:
 
     @property
     def grant_id(self) -> str | None:
-        """The grant that its `jti` names; None for a client's own."""
+        """The grant that its `jti` names; None for a client's own token."""
         grant_id, dot, _ = str(self.claims["jti"]).partition(".")
         return grant_id if dot and is_grant_id(grant_id) else None
 
     def may_ask(self, asker: Client | None) -> bool:
-        """The operator, the client that it was issued to, and one that serves its audience."""
+        """Whether it is the operator, the client that the token was issued to, or a client that serves its audience."""
         if asker is None or self.claims.get("aud") in asker.resource_ids:
             return True
         return self.kind is JwtKind.ACCESS and self.claims["client_id"] == asker.client_id
@@ -229,7 +229,7 @@ class _Jwt:
 
 @dataclass(frozen=True, slots=True)
 class _Live:
-    """A grant that lives, and its client."""
+    """A live grant and its client."""
 
     grant: Grant
     client: Client
@@ -252,5 +252,5 @@ def _access_token(shown: handles.Shown, grant: Grant, now: int) -> AccessToken |
 
 
 def _is_of(shown: handles.Shown, grant: Grant) -> bool:
-    """Whether a refresh token is one of the grant's, whichever."""
+    """Whether a refresh token belongs to the grant, current or used."""
     return grant.refresh is not None and handles.is_same(shown.fixed, grant.refresh.fixed_hash)

@@ -1,4 +1,4 @@
-"""Tokens: which claims each kind carries, and how long it lives."""
+"""Signs and reads tokens: the claims and the lifetime of each kind."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from service.policies.values import Policies, Policy
 
 
 class JwtKind(StrEnum):
-    """What a JWT of ours is for."""
+    """The kinds of our JWTs."""
 
     ID_TOKEN = "id_token"
     ACCESS = "access"
     MINTED = "minted"
 
 
-#: What each kind has that no other kind has, the first that fits: both may have the same issuer, key and `typ`. No
-#: claim of an app's or a client's stands under these names (`service.records.claims`).
+#: The claims that identify each kind; the first match counts. Kinds may share issuer, key and `typ`. Apps and clients
+#: cannot set claims with these names (`service.records.claims`).
 _MARKS: Final = (
     (JwtKind.ID_TOKEN, {"at_hash"}),
     (JwtKind.ACCESS, {"jti", "client_id"}),
@@ -33,29 +33,29 @@ _MARKS: Final = (
 
 
 def kind_of(claims: Mapping[str, Any]) -> JwtKind | None:
-    """What kind of JWT of ours has these claims, whose signature was verified; None for none of them.
+    """The kind of our JWT with these claims, after its signature was verified; None if there is no such kind.
 
     Spec: RFC 8725 §3.12 (mutually exclusive rules for different kinds of JWTs)
     """
     return next((kind for kind, marks in _MARKS if marks <= claims.keys()), None)
 
 
-#: What is asked of them once they are verified. RFC 7519 §4.1, RFC 9068 §2.2
+#: The claims that are checked after the signature. RFC 7519 §4.1, RFC 9068 §2.2
 _TYPES: Final = {
     **dict.fromkeys(("iss", "sub", "aud", "jti", "sid", "client_id", "scope"), str),
     **dict.fromkeys(("exp", "iat"), int),
 }
-#: The latest time that anything stored may have, Unix s.
+#: The latest time that a stored record may have, Unix s.
 _LATEST: Final = 1 << 53
 
 
 class NoKey(Exception):
-    """There is no key for the algorithm of the audience."""
+    """There is no key for the audience's algorithm."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignedToken:
-    """A signed token, and when it ends (Unix s; the same as its `exp`)."""
+    """A signed token, and when it expires (Unix s; the same as its `exp`)."""
 
     token: str
     expires_at: int
@@ -63,18 +63,18 @@ class SignedToken:
 
 
 def sign_token(given: Given, keys: Keys, *, jti: str | None = None) -> SignedToken:
-    """Sign what was decided, under an id of its own.
+    """Sign a token.
 
     Args:
-        given: what the token holds, as `service.policies.deciding.decide` says.
-        keys: sign.
-        jti: its id; a fresh one by default.
+        given: the content of the token, from `service.policies.deciding.decide`.
+        keys: the signing keys.
+        jti: its id; by default a new one.
 
     Raises:
-        NoKey: when there is no key to sign with.
-        StoreUnavailable: when nobody knows whether the key still may sign.
+        NoKey: if there is no key to sign with.
+        StoreUnavailable: if it is not known whether the key may still sign.
 
-    Spec: RFC 7519 §4.1. No `nbf`: a verifier whose clock is behind would refuse a fresh token.
+    Spec: RFC 7519 §4.1. No `nbf`: a verifier with a slow clock would refuse a new token.
     """
     policy = given.policy
     keyring = keys.to_sign(policy.alg)
@@ -86,11 +86,11 @@ def sign_token(given: Given, keys: Keys, *, jti: str | None = None) -> SignedTok
 
 
 def read_token(unverified_token: str, keys: Keys, policies: Policies) -> tuple[Policy, dict[str, Any]] | None:
-    """The policy and the claims of a token for an audience of ours, its form and signature verified; None for any other.
+    """The policy and claims of a token for one of our audiences, with its form and signature verified; None for any other.
 
-    Nothing is said of its times, of its issuer, or of what it stands on.
+    Its times, its issuer and its session or grant are not checked.
 
-    Spec: RFC 8725 §3.1, §3.11 (the algorithm, the key and the `typ` are the audience's, whatever the token says)
+    Spec: RFC 8725 §3.1, §3.11 (the algorithm, the key and the `typ` come from the audience, not from the token)
     """
     policy = policies.sole or policies.tables.get(unverified_audience(unverified_token))
     if policy is None:
@@ -104,7 +104,7 @@ def read_token(unverified_token: str, keys: Keys, policies: Policies) -> tuple[P
 
 
 def _is_written_here(claims: Mapping[str, Any]) -> bool:
-    """Whether the claims are of the form of ours: who has an HS256 secret signs whatever they like."""
+    """Whether the claims have our form: someone with an HS256 secret can sign anything."""
     try:
         to_bytes(claims)
     except UnicodeEncodeError:

@@ -58,7 +58,13 @@ def test_without_a_key_nothing_is_sealed() -> None:
 
 
 FAILURES: dict[str, tuple[SealingKeys, Binding, dict[str, Any], type[Unsealable], str]] = {
-    "missing": (SealingKeys(), WHAT, {}, NoSealingKey, "but there is no encryption key; set PYLON_KEY_ENCRYPTION_KEY"),
+    "missing": (
+        SealingKeys(),
+        WHAT,
+        {},
+        NoSealingKey,
+        "but there is no encryption key; set PYLON_KEY_ENCRYPTION_KEY",
+    ),
     "wrong": (SealingKeys((TWO,)), WHAT, {}, WrongSealingKey, "sealed under the key"),
     "sealed in dev mode": (
         KEYS,

@@ -1,4 +1,4 @@
-"""The grant types: a file each, and a row in the table here.
+"""The grant types: one file for each, and a row in the table here.
 
 To add one: write its file, with its `TYPE`, and name it in `GRANT_TYPES`.
 
@@ -23,7 +23,7 @@ _BY_NAME: Final = {each.name: each for each in GRANT_TYPES}
 
 
 def check_can_sign(parameters: Mapping[str, str], keys: Keys) -> None:
-    """Refuse what needs a key for ID tokens where there is none, whoever asks.
+    """Refuse a grant type that needs a key for ID tokens if there is none, for every client.
 
     Raises:
         OAuthError: `unsupported_grant_type`.
@@ -39,13 +39,13 @@ def check_can_sign(parameters: Mapping[str, str], keys: Keys) -> None:
 
 
 def exchange(request: TokenRequest, issuing: Issuing) -> dict[str, Any]:
-    """Exchange what a client shows for tokens, by the grant type that it names.
+    """Exchange a code, token or credentials for tokens, with the requested grant type.
 
     Returns:
         The members of the answer.
 
     Raises:
-        OAuthError: what the grant type or one of the rules here refuses.
+        OAuthError: if the grant type or a rule here refuses.
     """
     grant_type = _grant_type(request, issuing.policies)
     _check_key(grant_type, request, issuing.keys)
@@ -72,7 +72,7 @@ def _grant_type(request: TokenRequest, policies: Policies) -> GrantType:
 
 def _check_key(grant_type: GrantType, request: TokenRequest, keys: Keys) -> None:
     alg = request.client.id_token_signed_response_alg
-    # That of a first client may be made only now.
+    # The key of a first client may be created only now.
     if not grant_type.needs_id_token_key or keys.current().can_sign_id_tokens_by(alg):
         return
     if not keys.to_sign(alg).can_sign_id_tokens_by(alg):

@@ -1,4 +1,4 @@
-"""`authorization_code`: a code, once, for what was granted with it.
+"""`authorization_code`: exchanges a code, once, for tokens.
 
 Spec: RFC 6749 §4.1.2, §4.1.3; RFC 7636 §4.6; RFC 9700 §4.5; OpenID Connect Core 1.0 §3.1.3
 """
@@ -29,13 +29,13 @@ from service.records.visits import visited
 def new_code(
     request: AuthorizationRequest, session: Session, *, issuer: str, lifetimes: Lifetimes, now: int
 ) -> tuple[str, Beside]:
-    """Make a grant and its code: what is given out once, and what is stored for it.
+    """Create a grant and its code. Returns the code, which is not available later, and the record to store.
 
     Args:
-        request: what the user agreed to.
-        session: who they are.
-        issuer: under which issuer it is good.
-        lifetimes: of the code and of all that may come of it.
+        request: the request that the user agreed to.
+        session: the user's session.
+        issuer: the issuer of the code.
+        lifetimes: the lifetimes of the code and its tokens.
         now: Unix s.
     """
     client, secret, grant_id = request.client, new_handle(), new_grant_id(now)
@@ -44,7 +44,7 @@ def new_code(
         subject=session.user_id,
         client_id=client.client_id,
         sid=session.sid,
-        # Until it is redeemed, a grant ends with its code.
+        # A grant expires with its code until the code is redeemed.
         expires_at=now + lifetimes.code_s,
         issuer=issuer,
         scope=request.scope,
@@ -71,7 +71,7 @@ def new_code(
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """A code that was shown, and the grant that it names, as it is now."""
+    """A code from a request, and the grant that it names."""
 
     handle: handles.Shown
     grant: Grant
@@ -107,12 +107,12 @@ def _has_its_verifier(shown: _Shown) -> None:
 
 
 def _is_unused(shown: _Shown) -> None:
-    # RFC 6749 §4.1.2: a code that comes twice was stolen; what came of it ends.
+    # RFC 6749 §4.1.2: a code that is used twice may be stolen, so its tokens are revoked.
     if shown.grant.code.spent_at is not None:
         raise reused(CodeReused, shown.grant)
 
 
-#: In this order: by another client, or with a wrong verifier or redirect URI, nothing is spent and nothing ends.
+#: The order matters: with another client, or a wrong verifier or redirect URI, the code stays unused and nothing ends.
 CHECKS: Final[tuple[Callable[[_Shown], None], ...]] = (
     _is_known,
     _is_the_clients,
@@ -127,8 +127,8 @@ def exchange(request: TokenRequest, issuing: Issuing) -> dict[str, Any]:
     """Exchange a code for tokens.
 
     Raises:
-        OAuthError: `invalid_request`, or `invalid_grant`. A code that comes a second time ends what came of the first.
-        Contended: when others were faster each time.
+        OAuthError: `invalid_request`, or `invalid_grant`. Using a code a second time revokes the tokens of the first use.
+        Contended: if other requests were faster at every attempt.
     """
     handle = handles.read("code", request.required("code"))
     if handle is None:
@@ -146,11 +146,11 @@ def exchange(request: TokenRequest, issuing: Issuing) -> dict[str, Any]:
 
 
 def _redeemed(grant: Grant, request: TokenRequest, issuing: Issuing) -> tuple[Grant, dict[str, Any]]:
-    """The grant with its code spent and its first tokens, and the answer."""
+    """The grant with a used code and its first tokens, and the answer."""
     client, now, lifetimes = request.client, request.now, issuing.lifetimes
     offline = is_offline(grant.scope, client)
     nonce, code = grant.code.nonce, replace(grant.code, spent_at=now, nonce=None)
-    # From now on it lives as long as the tokens that may come of it.
+    # From now on it lives as long as the tokens that it may get.
     longest_s = max(lifetimes.access_token_s, issuing.longest_s(grant))
     ends_at = grant.created_at + lifetimes.refresh_max_s if offline else now + longest_s
     grant = replace(grant, code=code, expires_at=ends_at)

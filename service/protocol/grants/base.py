@@ -1,4 +1,4 @@
-"""What every grant type is given, and what it is.
+"""The interface of a grant type, and the request that it gets.
 
 Spec: RFC 6749 §4, §5.2
 """
@@ -22,9 +22,9 @@ class TokenRequest:
     """A request to the token endpoint, its client authenticated.
 
     Attributes:
-        client: who asks.
-        parameters: of the form.
-        issuer: under which issuer.
+        client: the authenticated client.
+        parameters: the parameters of the form.
+        issuer: the issuer of the request.
         now: Unix s.
         method, headers: of the request, for proofs that are bound to it.
     """
@@ -37,10 +37,10 @@ class TokenRequest:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def required(self, name: str) -> str:
-        """A parameter that has to be there.
+        """A required parameter.
 
         Raises:
-            OAuthError: `invalid_request` where it is not.
+            OAuthError: `invalid_request` if it is missing.
         """
         value = self.parameters.get(name)
         if value is None:
@@ -53,11 +53,11 @@ class GrantType:
     """A way to get tokens.
 
     Attributes:
-        name: as the parameter `grant_type` has it.
-        given_by_default: whether a client has it whose metadata names no grant types.
-        needs_id_token_key: whether its answer may hold an ID token.
+        name: the value of the parameter `grant_type`.
+        given_by_default: whether clients without `grant_types` in their metadata may use it.
+        needs_id_token_key: whether its answer may contain an ID token.
         exchange: turns a request into the members of the answer; raises `OAuthError`.
-        is_served: whether there is anything to have by it, as the policies of the audiences say.
+        is_served: whether the policies of the audiences allow it at all.
     """
 
     name: str
@@ -71,14 +71,14 @@ INVALID_GRANT: Final = "The code or refresh token is invalid, expired, used, or 
 
 
 def invalid_grant(cause: str) -> OAuthError:
-    """One answer to everything that is shown and not good: it must not tell what is known from what is not.
+    """The same answer for every refused code or token, so that it does not reveal which ones exist.
 
-    The log says which rule refused.
+    The log names the rule.
     """
     return OAuthError("invalid_grant", INVALID_GRANT, cause=cause)
 
 
 def reused(kind: type[CodeReused | RefreshTokenReused], grant: Grant) -> Reused:
-    """The same answer for what was used before; the grant ends, and that is told."""
+    """The same answer for a used code or token. The grant ends, and an event reports it."""
     event = kind(client_id=grant.client_id, subject=grant.subject, sid=grant.sid)
     return Reused(INVALID_GRANT, grant_id=grant.id, event=event)

@@ -1,7 +1,7 @@
-"""`client_credentials`: a token for a client itself, for one audience; no user, no ID token, no refresh token.
+"""`client_credentials`: a token for the client itself, for one audience, without a user, ID token or refresh token.
 
-Nothing is stored: what the token holds is decided by the audience's policy, and its `sub` is the client, which no user's
-is (`service.subjects`).
+Nothing is stored. The audience's policy decides the content. The `sub` is the client's id, which no user has
+(`service.subjects`).
 
 Spec: RFC 6749 §4.4; RFC 8707 §2.2; RFC 9068 §2, §3
 """
@@ -22,7 +22,7 @@ from service.records.scopes import words_of
 
 
 def exchange(request: TokenRequest, issuing: Issuing) -> dict[str, Any]:
-    """Give a client a token of its own.
+    """Issue a client's own token.
 
     Raises:
         OAuthError: `invalid_target`, `invalid_scope`, `unauthorized_client`.
@@ -44,7 +44,7 @@ def exchange(request: TokenRequest, issuing: Issuing) -> dict[str, Any]:
 
 
 def _target(parameters: Mapping[str, str], client: Client, policies: Policies) -> Policy:
-    """The audience that is asked for: the one that is named, else the one that the client may have."""
+    """The requested audience, or else the only one that the client may have."""
     resources = words_of(parameters.get("resource"))
     if len(resources) > 1:
         raise _no_target("more_than_one_resource")
@@ -64,7 +64,7 @@ def _target(parameters: Mapping[str, str], client: Client, policies: Policies) -
 
 
 def _no_target(cause: str) -> OAuthError:
-    """One answer to a resource that is unknown and to one that is not for this client."""
+    """The same answer for an unknown resource and one that is not for this client."""
     return OAuthError(
         "invalid_target",
         "The resource is missing, unknown, or not one that this client may ask for.",

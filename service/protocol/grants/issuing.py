@@ -1,6 +1,6 @@
-"""Access, ID and refresh tokens, as they are made of a grant.
+"""Issues access, ID and refresh tokens from a grant.
 
-Nothing is stored here: what is made goes into the grant, and the caller stores that before it answers.
+Nothing is stored here: new tokens are added to the grant, and the caller stores it before it answers.
 
 Spec: RFC 6749 §5.1, §6; OpenID Connect Core 1.0 §3.1.3.3, §12
 """
@@ -33,12 +33,12 @@ from service.records.users import User, Users
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """For whom an access token is.
+    """What an access token is for.
 
     Attributes:
-        scope: what it holds of the grant's scope.
-        given: what a token for an API holds; None: it is for userinfo.
-        user: whose it is, where they were asked for already.
+        scope: its part of the grant's scope.
+        given: the content of a token for an API; None for a token for userinfo.
+        user: its user, if already read.
     """
 
     scope: tuple[str, ...]
@@ -46,13 +46,13 @@ class Target:
     user: User | None = None
 
     def hash_of(self, secret: str) -> bytes:
-        """What is kept of the token. The secret of a JWT is its `jti`, for all to see: none of a handle is like it."""
+        """The hash to store. The secret of a JWT is its `jti`, which is public and differs from every secret of a handle."""
         return handles.hash_bytes(secret if self.given is None else f"jwt {secret}")
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """An access token: what is kept of it, and what is shown."""
+    """An access token: the stored part, and the text for the client."""
 
     token: AccessToken
     shown: str
@@ -60,17 +60,17 @@ class Access:
 
 @dataclass(frozen=True)
 class Issuing:
-    """What tokens are made with.
+    """Everything that is needed to issue tokens.
 
     Attributes:
-        grants: where grants are kept.
-        users: know what was last said of a user.
+        grants: the store of grants.
+        users: what the app last reported about users.
         keys: sign ID tokens.
-        lifetimes: of tokens.
-        notices: tells the operator what a client lacks.
-        events: tell what was stolen.
-        policies: say what a token for an audience holds.
-        check_revocable: refuses while what is given out could not be taken back.
+        lifetimes: the lifetimes of tokens.
+        notices: tells the operator about problems of a client.
+        events: where stolen codes and tokens are reported.
+        policies: the content of tokens for each audience.
+        check_revocable: refuses while a new token could not be revoked.
     """
 
     grants: Grants
@@ -85,13 +85,13 @@ class Issuing:
     def target(
         self, grant: Grant, client: Client, resource: str | None, wanted: tuple[str, ...] | None, *, now: int
     ) -> Target:
-        """For whom an access token of a grant is, and what of the grant it holds.
+        """Decide what an access token of a grant is for, and which part of the grant it has.
 
         Args:
-            grant: as it will be when the token is made.
-            client: whose it is.
-            resource: the parameter of the request; None: the one audience that was granted, else userinfo.
-            wanted: the words that are asked for; None: all.
+            grant: the grant that the token will be added to.
+            client: its client.
+            resource: the parameter of the request; None: the only granted audience, or else userinfo.
+            wanted: the requested scope; None: all.
             now: Unix s.
 
         Raises:
@@ -119,12 +119,12 @@ class Issuing:
         return Target(scope, decided, user)
 
     def longest_s(self, grant: Grant) -> int:
-        """The longest life of a token for an API of this grant, in s."""
+        """The longest lifetime of a token for an API of this grant, in s."""
         policies = (self.policies.tables.get(audience) for audience in audiences_of(grant.scope))
         return max((policy.lifetime_s for policy in policies if policy is not None), default=0)
 
     def _policy_asked(self, grant: Grant, client: Client, resource: str | None) -> Policy | None:
-        """The policy of the audience that is asked for; None: userinfo."""
+        """The policy of the requested audience; None for userinfo."""
         named, granted = words_of(resource), audiences_of(grant.scope)
         if len(named) > 1:
             raise _no_target("more_than_one_resource")
@@ -153,10 +153,10 @@ class Issuing:
         return grant.with_access(token, now=now), self.access(grant, target, token, secret)
 
     def access(self, grant: Grant, target: Target, token: AccessToken, secret: str) -> Access:
-        """An access token as it is shown: a handle for userinfo, a JWT for an API.
+        """Make the access token for the client: a handle for userinfo, a JWT for an API.
 
         Raises:
-            OAuthError: `invalid_target` where there is no key for the API.
+            OAuthError: `invalid_target` if there is no key for the API.
         """
         if target.given is None:
             return Access(token, handles.with_secret("access token", grant.id, secret))
@@ -170,7 +170,7 @@ class Issuing:
     def with_refresh_token(
         self, grant: Grant, changing: str, fixed: str, rotation: Rotation | None = None, *, now: int
     ) -> Grant:
-        """The grant with that refresh token, in the place of the one before."""
+        """The grant with that refresh token instead of the earlier one."""
         valid_until = min(now + self.lifetimes.refresh_idle_s, grant.expires_at)
         token = RefreshToken(
             handles.short_hash(fixed), handles.short_hash(changing), now, valid_until, rotation
@@ -191,12 +191,12 @@ class Issuing:
         """The members of an answer.
 
         Args:
-            grant: as it is from now on.
-            client: whose it is.
-            target: for whom its access token is.
-            access: that.
-            refresh_token: as it is shown, where there is one.
-            nonce: of the request that the code came of; a refresh has none.
+            grant: the grant with its new tokens.
+            client: its client.
+            target: what the access token is for.
+            access: the access token.
+            refresh_token: the refresh token for the client, if there is one.
+            nonce: from the authorization request; a refresh has none.
             now: Unix s.
         """
         token = access.token
@@ -207,7 +207,7 @@ class Issuing:
         }
         if target.given is None or target.given.scope:
             answer["scope"] = told(token.scope)
-        # What an ID token holds hangs on what was granted, not on the API.
+        # The content of an ID token depends on what was granted, not on the API.
         scope = token.scope if target.given is None else scope_now(grant.scope, client)
         if "openid" in scope:
             user = target.user or self.users.user(grant.subject, now=now)
@@ -251,7 +251,7 @@ class Issuing:
 
 
 def _facts(grant: Grant, user: User) -> Session:
-    """How the user of a grant signed in, and what is known of them now: as a session, which ends with the grant."""
+    """The grant as a session that ends with it: how the user signed in, and what is known of them now."""
     return Session(
         sid=grant.sid,
         token_hash="",
@@ -271,7 +271,7 @@ def _facts(grant: Grant, user: User) -> Session:
 
 
 def _of_granted(granted: tuple[str, ...], wanted: tuple[str, ...] | None, client: Client) -> tuple[str, ...]:
-    """What is asked for, of what was granted and what the client may still have; without a wish all of that."""
+    """The requested part of the scope that was granted and that the client may still have; by default all of it."""
     if wanted is None:
         return scope_now(granted, client)
     _check_granted(wanted, granted)

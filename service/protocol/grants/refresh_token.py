@@ -1,7 +1,7 @@
-"""`refresh_token`: one for the next one.
+"""`refresh_token`: exchanges a refresh token for new tokens and the next refresh token.
 
-Within the grace the immediate predecessor gives the same access and refresh token again: they are derived from it and
-from a salt in the row, so nothing of an answer is kept. Every other reuse is theft, and ends the grant.
+Within the grace period, the previous refresh token returns the same tokens again. They are derived from it and from a
+salt in the row, so no answer is stored. Any other reuse counts as theft, and ends the grant.
 
 Spec: RFC 6749 §6, §10.4; RFC 9700 §2.2.2, §4.14; OpenID Connect Core 1.0 §12
 """
@@ -29,7 +29,7 @@ def exchange(request: TokenRequest, issuing: Issuing) -> dict[str, Any]:
 
     Raises:
         OAuthError: `invalid_request`, `invalid_scope` or `invalid_grant`.
-        Contended: when others were faster each time.
+        Contended: if other requests were faster at every attempt.
     """
     handle = handles.read("refresh token", request.required("refresh_token"))
     if handle is None:
@@ -72,7 +72,7 @@ def _rotated(
 def _again(
     handle: handles.Shown, grant: Grant, token: RefreshToken, request: TokenRequest, issuing: Issuing
 ) -> dict[str, Any]:
-    """The same tokens for the same request, while the successor is unused and the grace lasts; else the end of the grant."""
+    """The same tokens for the same request, within the grace period and before the successor is used; otherwise end the grant."""
     rotation = token.rotation
     if (
         rotation is None
@@ -85,7 +85,7 @@ def _again(
     target = _target(request, grant, issuing)
     scope, token_hash = target.scope, target.hash_of(secret)
     kept = grant.access_token(token_hash, now=request.now)
-    if kept is None:  # it was revoked meanwhile, or its session has ended
+    if kept is None:  # it was revoked in the meantime, or its session has ended
         kept = AccessToken(token_hash, token.made_at, request.now, scope)
     kept = replace(kept, scope=tuple(word for word in kept.scope if word in scope))
     access = issuing.access(grant, target, kept, secret)
@@ -93,7 +93,7 @@ def _again(
 
 
 def _derived(handle: handles.Shown, salt: str) -> tuple[str, str]:
-    """What comes of a refresh token and a salt: the secret of the access token, and the part that changes of the next one."""
+    """Derive from a refresh token and a salt: the access token's secret, and the changing part of the next refresh token."""
     return handles.derived(handle, salt, "access token"), handles.derived(handle, salt, "refresh token")
 
 
@@ -111,7 +111,7 @@ def _answer(
 
 
 def _target(request: TokenRequest, grant: Grant, issuing: Issuing) -> Target:
-    """For whom the token is, and what is asked for, of what was granted and what the client may still have."""
+    """What the token is for, within the scope that was granted and that the client may still have."""
     parameters = request.parameters
     wanted = words_of(parameters["scope"]) if "scope" in parameters else None
     target = issuing.target(grant, request.client, parameters.get("resource"), wanted, now=request.now)
@@ -125,7 +125,7 @@ def _target(request: TokenRequest, grant: Grant, issuing: Issuing) -> Target:
 
 
 def _asked_hash(request: TokenRequest, granted: Iterable[str]) -> str:
-    """What one refresh has to have in common with another one to get the same answer."""
+    """A hash of everything that two refresh requests must have in common to get the same answer."""
     parameters = request.parameters
     scope = words_of(parameters["scope"]) if "scope" in parameters else granted
     resource = words_of(parameters.get("resource"))
