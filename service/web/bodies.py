@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import threading
 from typing import Any, Final, TypeVar
 
 import falcon
@@ -31,6 +32,10 @@ class StrictModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 _Model = TypeVar("_Model", bound=StrictModel)
+#: The models whose parsers are built. msgspec builds one at its first use, and a thread that uses it meanwhile crashes the
+#: process (msgspec 0.22: the type of a field is still null).
+_built: Final[set[type[StrictModel]]] = set()
+_building: Final = threading.Lock()
 
 
 def read_body(req: falcon.Request) -> bytes:
@@ -155,6 +160,10 @@ def parse_model(model: type[_Model], body: bytes) -> _Model:
     Raises:
         ApiError: `INVALID_BODY`, naming the first field that is unknown, missing or of the wrong type.
     """
+    if model not in _built:
+        with _building:
+            msgspec.json.Decoder(model)
+            _built.add(model)
     try:
         return msgspec.convert(parse_json_object(body), model)
     except msgspec.ValidationError as error:
