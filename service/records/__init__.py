@@ -1,1 +1,1 @@
-"""What is stored, as frozen values: each knows its way to a row and back, by the names of its members."""
+"""Stored values, as frozen structs: each can be turned into a row and back."""

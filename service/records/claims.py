@@ -41,7 +41,7 @@ STANDARD_CLAIMS: Final[Mapping[str, type]] = {
 }
 
 
-#: What the protocol itself says in some token or answer: no claim of the app's or the operator's has such a name.
+#: Names that the protocol itself uses in some token or answer: no claim of the app or the operator may have one.
 PROTECTED_CLAIMS: Final = frozenset(
     {
         *(
@@ -75,9 +75,9 @@ PROTECTED_CLAIMS: Final = frozenset(
         *("token_type", "username", "typ", "_claim_names", "_claim_sources"),
     }
 )
-#: What a relying party decides by: only the app itself says these, never another claim under their name.
+#: Claims that relying parties base decisions on: only the app sets these, and no other claim is renamed to them.
 VERIFIED_CLAIMS: Final = frozenset({"email_verified", "phone_number_verified"})
-#: Claims of a user that are ours.
+#: Our own claims of a user.
 OUR_CLAIMS: Final = frozenset({"roles", "groups", "tenant_id"})
 MAX_ATTRIBUTES: Final = 64
 MAX_ATTRIBUTES_BYTES: Final = 8 * 1024
@@ -90,12 +90,12 @@ def is_claim_name(name: Any) -> bool:
 
 
 def is_attribute_name(name: Any) -> bool:
-    """Whether a fact of the app's own about a user may have this name: it is no claim that has a meaning already."""
+    """Whether an attribute may have this name: it must not be a claim that already has a meaning."""
     return is_claim_name(name) and name not in STANDARD_CLAIMS and name not in OUR_CLAIMS
 
 
 class InvalidClaim(ValueError):
-    """A claim that is not a standard one, or has the wrong JSON type; `path` names it."""
+    """A claim is not a standard one, or has the wrong JSON type; `path` names it."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
@@ -106,13 +106,13 @@ def check_claims(claims: Mapping[str, Any]) -> None:
     """Check the standard claims of a user.
 
     Args:
-        claims: as the app gave them; times are Unix s.
+        claims: the app's claims; times are Unix s.
 
     Raises:
-        InvalidClaim: naming the first member that is no standard claim or has the wrong type.
+        InvalidClaim: names the first member that is not a standard claim or has the wrong type.
     """
     for name, value in claims.items():
-        # `type(...) is`, for True is an int to isinstance.
+        # `type(...) is`, because isinstance accepts True as an int.
         if type(value) is not STANDARD_CLAIMS.get(name):
             raise InvalidClaim(name)
         if isinstance(value, dict):
@@ -126,11 +126,11 @@ def _check_address(address: Mapping[str, Any]) -> None:
 
 
 class InvalidAttributes(ValueError):
-    """Attributes that cannot be kept.
+    """Attributes cannot be stored.
 
     Args:
-        name: the one at fault; None where it is all of them together.
-        reason: what is wrong; what to do instead.
+        name: the wrong one; None if all together are wrong.
+        reason: what is wrong, and what to do instead.
     """
 
     def __init__(self, name: str | None, reason: str) -> None:
@@ -140,13 +140,13 @@ class InvalidAttributes(ValueError):
 
 
 def check_attributes(attributes: Mapping[str, Any]) -> None:
-    """Check the app's own facts about a user.
+    """Check the app's own data about a user.
 
     Args:
-        attributes: as the app gave them.
+        attributes: the app's attributes.
 
     Raises:
-        InvalidAttributes: naming the first that cannot be, or saying that they are too many or too large.
+        InvalidAttributes: names the first that is not allowed, or says that there are too many or they are too large.
     """
     for name, value in attributes.items():
         if not is_attribute_name(name):
@@ -177,17 +177,17 @@ def _is_attribute(value: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ClaimRequest:
-    """What `claims` says of one claim: whether it is essential, and which values will do (none: any)."""
+    """The request for one claim: whether it is essential, and which values are accepted (none: any)."""
 
     essential: bool = False
     values: tuple[Any, ...] = ()
 
 
 def parse_claim_requests(text: str) -> dict[str, dict[str, ClaimRequest]]:
-    """The claims that are asked for one by one, for `id_token` and for `userinfo`.
+    """Parse the claims that are requested one by one, for `id_token` and for `userinfo`.
 
     Raises:
-        ValueError: when it is not of its form.
+        ValueError: if the form is wrong.
     """
     try:
         value = json.loads(text, parse_constant=_refuse)

@@ -1,4 +1,4 @@
-"""A registered client: what it may do, how a redirect URI is matched, and its row.
+"""A registered client: its rights, the match of a redirect URI, and its row.
 
 Spec: RFC 7591 §2, RFC 9700 §2.1, §4.1.3, RFC 8252 §7
 """
@@ -17,13 +17,13 @@ from service.records.scopes import SCOPES, STANDARD_SCOPES, Scopes
 from service.storage.interface import NEVER, Fitting, Kind, Record
 
 SECRET_METHODS: Final = ("client_secret_basic", "client_secret_post")
-#: Fields of a client that are never shown: its secrets' hashes, and what is the service's.
+#: Fields of a client that are never shown: the hashes of its secrets, and internal fields.
 _NO_MEMBERS: Final = ("secrets", "scopes", "version")
 
 
 @dataclass(frozen=True, slots=True)
 class ClientSecret:
-    """A secret, as it is kept: its hash, and when it stops being good (Unix s; None: never)."""
+    """A stored secret: its hash, and when it expires (Unix s; None: never)."""
 
     hash: str
     valid_until: int | None = None
@@ -34,18 +34,18 @@ class Client:
     """A registered client. Names are those of RFC 7591; those from `first_party` on are ours.
 
     Attributes:
-        secrets: none for a public client; the newest first, and for an hour after a rotation the ones before it.
-        token_endpoint_auth_method: the one that it is registered for; None: both secret methods.
-        first_party: belongs to the app itself, so that nobody is asked to consent.
-        require_pkce: whether a request without a code challenge is refused; None: unless it carries a nonce.
+        secrets: newest first, with earlier ones for an hour after a rotation; none for a public client.
+        token_endpoint_auth_method: the registered method; None: both secret methods.
+        first_party: belongs to the app itself, so users are not asked for consent.
+        require_pkce: whether a request without a code challenge is refused; None: unless it has a nonce.
         resource_ids: audiences that it serves and may introspect.
-        id_token_claims: `scope`: an ID token holds what the granted scopes give; `requested`: what `claims` asks for.
-        claim_names: claim -> the name that this client knows it by.
-        allow_any_scheme: its own schemes need no dot.
-        default_scopes: added to what it asks for with `openid`.
-        logout_by_hint: an ID token that its backend shows ends the session.
-        scopes: what there is to ask for here, and what each gives; the service's, and no member of the client's.
-        version: of its record; what is granted to it stands on that. No metadata.
+        id_token_claims: `scope`: ID tokens have the claims of the granted scopes; `requested`: those in `claims`.
+        claim_names: claim -> the name of the claim for this client.
+        allow_any_scheme: whether its own URI schemes may lack a dot.
+        default_scopes: added to its requests with `openid`.
+        logout_by_hint: whether an ID token from its backend is enough to end the session.
+        scopes: the service's scopes and their claims; not a member of the metadata.
+        version: the version of its record, which its grants depend on; not a member of the metadata.
     """
 
     client_id: str
@@ -78,29 +78,29 @@ class Client:
 
     @property
     def is_public(self) -> bool:
-        """Whether it proves itself by nothing, as it is registered (RFC 6749 §2.1, RFC 7591 §2)."""
+        """Whether it is registered without credentials (RFC 6749 §2.1, RFC 7591 §2)."""
         return self.token_endpoint_auth_method == "none"
 
     @property
     def name(self) -> str:
-        """What its users know it by."""
+        """Its name for users."""
         return self.client_name or self.client_id
 
     def accepts_method(self, method: str) -> bool:
-        """Whether it may authenticate by this method."""
+        """Whether it may authenticate with this method."""
         if self.is_public:
             return method == "none"
         named = self.token_endpoint_auth_method
         return method == named if named is not None else method in SECRET_METHODS
 
     def has_secret(self, unverified_secret: str, *, now: int) -> bool:
-        """Whether the secret is one of its own; takes the same time whatever is shown."""
+        """Whether it has this secret, compared in constant time."""
         shown = hash_handle(unverified_secret)
         good = [hmac.compare_digest(shown, secret.hash) and _is_valid(secret, now) for secret in self.secrets]
         return any(good)
 
     def knows_redirect_uri(self, uri: str) -> bool:
-        """Whether the URI is registered: as an exact string, but for the port of a loopback address.
+        """Whether the URI is registered, as an exact string except for the port of a loopback address.
 
         Spec: RFC 9700 §2.1, RFC 8252 §7.3
         """
@@ -112,7 +112,7 @@ class Client:
         )
 
     def home(self, redirect_uri: str) -> str | None:
-        """Where its users can start again: its own page, else the origin of a redirect URI of the web that is its own."""
+        """The address where users can start again: its own page, or else the origin of a web redirect URI."""
         if self.client_uri is not None or not self.knows_redirect_uri(redirect_uri):
             return self.client_uri
         parts = urlsplit(redirect_uri)
@@ -120,7 +120,7 @@ class Client:
         return f"{parts.scheme}://{parts.netloc}/" if is_web else None
 
     def public_metadata(self) -> dict[str, Any]:
-        """Its metadata, never with a secret."""
+        """Its metadata, without secrets."""
         shown: dict[str, Any] = {}
         for item in fields(self):
             value = getattr(self, item.name)
@@ -149,7 +149,7 @@ def _without_loopback_port(uri: str) -> str | None:
 
 
 def defaults(*, confidential: bool, scopes: Scopes) -> dict[str, Any]:
-    """The members whose default hangs on whether there is a secret, or on what there is to ask for."""
+    """The members whose default depends on the secret, or on the available scopes."""
     return {
         "token_endpoint_auth_method": None if confidential else "none",
         "require_pkce": None if confidential else True,
@@ -159,27 +159,27 @@ def defaults(*, confidential: bool, scopes: Scopes) -> dict[str, Any]:
     }
 
 
-# --- what it may have now of what was granted: every token is cut to that (RFC 6749 §3.3, §6) ---
+# --- the part of a grant that it may still have: every token is limited to that (RFC 6749 §3.3, §6) ---
 
 
 def scope_now(granted: Iterable[str], client: Client) -> tuple[str, ...]:
-    """The words that were granted and that the client may still have."""
+    """The granted scope that the client may still have."""
     return tuple(word for word in granted if word in client.scope and word in client.scopes.words)
 
 
 def agreed_claims(names: Iterable[str], disclosed: Iterable[str], client: Client) -> tuple[str, ...]:
-    """Of the claims asked for one by one, those of scopes that the user agreed to."""
+    """The claims requested one by one that belong to scopes the user agreed to."""
     known = set(client.scopes.claims_of(disclosed))
     return tuple(name for name in names if name in known)
 
 
 def claims_now(agreed: Iterable[str], client: Client) -> tuple[str, ...]:
-    """The claims that were agreed to one by one and that a scope of the client may still give."""
+    """The claims agreed to one by one that a scope of the client still includes."""
     return agreed_claims(agreed, client.scope, client)
 
 
 def is_offline(granted: Iterable[str], client: Client) -> bool:
-    """Whether the client may, now, use the refresh tokens of a grant of this scope."""
+    """Whether the client may now use the refresh tokens of a grant with this scope."""
     return "offline_access" in granted and may_be_offline(client)
 
 
@@ -192,16 +192,16 @@ def may_be_offline(client: Client) -> bool:
 
 
 def on_client(client: Client) -> tuple[Fitting, ...]:
-    """What is granted stands on the client as it was read; one of the environment is there as long as the process is."""
+    """Grants depend on the client as it was read. A client of the environment exists as long as the process."""
     if client.source == "environment":
         return ()
     return (Fitting(Kind.CLIENT, id_hash=hash_handle(client.client_id), version=client.version),)
 
 
 def new_record(client: Client) -> Record:
-    """The row of a client that is registered now."""
+    """The row of a new client."""
     client_id = client.client_id
-    # A client that comes under the same id one day is another: nothing that was read of this one fits it.
+    # A later client with the same id is another one: its version differs.
     return Record(
         Kind.CLIENT,
         hash_handle(client_id),
@@ -213,19 +213,19 @@ def new_record(client: Client) -> Record:
 
 
 def to_body(client: Client) -> dict[str, Any]:
-    """What its row says of it."""
+    """The body of its row."""
     body = client.public_metadata() | {
         "secrets": [[secret.hash, secret.valid_until] for secret in client.secrets],
         "token_endpoint_auth_method": client.token_endpoint_auth_method,
         "scope": list(client.scope),
     }
-    if client.scope == client.scopes.known:  # all there is, whatever that will be
+    if client.scope == client.scopes.known:  # all scopes, including future ones
         del body["scope"]
     return body
 
 
 def of_record(record: Record, scopes: Scopes) -> Client:
-    """The client of a row: members that it lacks have their defaults, those that nobody knows here are passed over."""
+    """Read the client from a row. Missing members get their defaults, and unknown ones are ignored."""
     body = record.body
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""What a user lets a client have without being asked again: one row for user, client and issuer."""
+"""Remembered consents: one row for each user, client and issuer."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from service.storage.interface import NEVER, Change, Fitting, Kind, Record, Stor
 
 
 def consent_id(user_id: str, client_id: str, issuer: str) -> str:
-    """The id of what a user let a client remember under an issuer."""
+    """The id of a user's consent for a client and issuer."""
     return hash_handle("\n".join((user_id, client_id, issuer)))
 
 
 def on_consent(user_id: str, client_id: str, issuer: str) -> Fitting:
-    """What is granted unasked stands on what the user lets the client remember."""
+    """A grant that needed no question depends on the remembered consent."""
     return Fitting(Kind.CONSENT, id_hash=consent_id(user_id, client_id, issuer))
 
 
 def remembered_scope(store: Store, user_id: str, client_id: str, issuer: str, *, now: int) -> tuple[str, ...]:
-    """What the user agreed to for this client before."""
+    """The scope that the user agreed to earlier for this client."""
     record = store.get(Kind.CONSENT, consent_id(user_id, client_id, issuer), now=now)
     return () if record is None or record.client_id != client_id else tuple(record.body["scope"])
 
 
 def remembering(user_id: str, client_id: str, issuer: str, scope: Iterable[str]) -> Change:
-    """Lets a client have this scope without asking again, and what was remembered before."""
+    """The change that adds this scope to what is remembered."""
 
     def widened(record: Record) -> Record:
         known = record.body["scope"]

@@ -1,6 +1,6 @@
-"""What the browser was sent for a form of ours: kept for a minute, so that the same form gets the same answer again.
+"""Stores the answer to one of our forms for a minute, so that the same form gets the same answer again.
 
-It is sealed under the form's one-time token, of which only a hash is known here.
+It is encrypted with the form's one-time token, of which only a hash is stored.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from service.records.grants import Grants
 from service.records.sealing import Unreadable, seal, unseal
 from service.storage.interface import Kind, Record, Store
 
-#: So long the same form gets the same answer again, in s: fingers press twice.
+#: How long the same form gets the same answer, in s: people double-click.
 ANSWERED_S: Final = 60
 _ANSWER: Final = "form answer"
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What the browser was sent for a form of ours.
+    """The answer to one of our forms.
 
     Attributes:
-        interaction_id: which it ended.
-        issuer: under which issuer.
-        form_token: the form's, by which it is found and read again.
-        browser_hash: hash of the cookie of the browser that began the interaction.
-        client_id: whose request it was.
-        redirect_uri, response_mode: where the answer went, and how.
-        parameters: the answer; empty where it is not to be sent again.
+        interaction_id: the interaction that it ended.
+        issuer: the issuer of the interaction.
+        form_token: the form's token, which finds and decrypts the answer.
+        browser_hash: hash of the cookie of the browser that started the interaction.
+        client_id: the client of the request.
+        redirect_uri, response_mode: where the answer was sent, and how.
+        parameters: the answer; empty if it must not be sent again.
     """
 
     interaction_id: str
@@ -45,11 +45,11 @@ class Answered:
     parameters: Mapping[str, str]
 
     def is_browser(self, unverified_cookie: str) -> bool:
-        """Whether the cookie is the one of the browser that began the interaction."""
+        """Whether the cookie belongs to the browser that started the interaction."""
         return hmac.compare_digest(hash_handle(unverified_cookie), self.browser_hash)
 
     def to_record(self, address: str, *, now: int) -> Record:
-        """Its row, which counts among what this address has waiting."""
+        """Its row, which counts towards the limit of this address."""
         kept = {
             "client_id": self.client_id,
             "redirect_uri": self.redirect_uri,
@@ -68,7 +68,7 @@ class Answered:
 def find_answer(
     store: Store, interaction_id: str, unverified_token: str, *, issuer: str, now: int
 ) -> Answered | None:
-    """What this form was answered, in the minute after; a code in it that was used since is left out."""
+    """The answer to this form, within a minute. A code that has been used in the meantime is left out."""
     record = store.get(Kind.INTERACTION, _id_hash(interaction_id, unverified_token), now=now)
     if record is None or record.body["issuer"] != issuer:
         return None

@@ -1,10 +1,10 @@
-"""A grant: what a user lets a client do. Its code, its refresh token and its access tokens stand in its one row.
+"""A grant: what a user lets a client do. Its code, refresh token and access tokens are stored in one row.
 
-A grant is read and changed at every use: its values are msgspec's, which are made and copied several times as fast.
+A grant is read and changed at every use, so its values are msgspec structs, which are several times as fast.
 
-What is shown of a handle never gets here, only hashes of it do; see `service.handles`.
+Handles never get here, only their hashes; see `service.handles`.
 
-Members that a row has and this version does not know are kept as they are.
+Members of a row that this version does not know are preserved.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from msgspec.structs import replace
 from service.events import UNHEARD, Events, GrantEnded
 from service.storage.interface import Contended, Fitting, Kind, Record, Store
 
-#: A further access token ends the oldest.
+#: One more access token ends the oldest.
 MOST_ACCESS_TOKENS: Final = 32
-#: How many words a grant can hold: a token's are bits.
+#: How many scopes a grant can have: a token stores them as bits.
 MOST_WORDS: Final = 64
-#: An access token: 16 bytes of its hash, when it was made and when it ends (Unix s), and which words of the grant it has.
+#: An access token: 16 bytes of its hash, when it was created and when it expires (Unix s), and its part of the scope.
 _ACCESS_TOKEN: Final = struct.Struct(">16sIIQ")
-#: How often a use is decided that others were faster than.
+#: How often a change is tried if others are faster.
 _ATTEMPTS: Final = 5
 _GRANT_ID: Final = re.compile(r"[0-9a-v]{26}", re.ASCII)
 
@@ -35,14 +35,14 @@ _Result = TypeVar("_Result")
 
 
 class Code(Struct, frozen=True):
-    """An authorization code. Until it is spent its grant ends with it.
+    """An authorization code. Until it is used, its grant expires with it.
 
     Attributes:
-        hash: of its secret.
-        uri_hash: of the redirect URI that it was sent to.
-        challenge: of the request, where it had one.
-        spent_at: Unix s of its one use; it stays, to be recognised when it comes again.
-        nonce: of the request; gone when it is spent.
+        hash: the hash of its secret.
+        uri_hash: the hash of the redirect URI that it was sent to.
+        challenge: the request's code challenge, if it had one.
+        spent_at: Unix s of its use. A used code stays, so that a second use is recognised.
+        nonce: the request's nonce; removed when the code is used.
     """
 
     hash: str
@@ -53,12 +53,12 @@ class Code(Struct, frozen=True):
 
 
 class Rotation(Struct, frozen=True):
-    """How the refresh token came to be: what its predecessor was, and what that was used for.
+    """How the refresh token was created: its predecessor, and the request that used it.
 
     Attributes:
-        hash: of the predecessor's part that changes.
-        salt: together with the predecessor itself it gives what came of it, again.
-        asked_hash: of what the request had: client, scope, resource.
+        hash: the hash of the predecessor's changing part.
+        salt: together with the predecessor, it derives the same tokens again.
+        asked_hash: the hash of the request: client, scope, resource.
     """
 
     hash: str
@@ -67,13 +67,13 @@ class Rotation(Struct, frozen=True):
 
 
 class RefreshToken(Struct, frozen=True):
-    """The refresh token that is good now.
+    """The current refresh token.
 
     Attributes:
-        fixed_hash: of the part that all refresh tokens of the grant have.
-        hash: of the part that changes.
-        made_at, valid_until: Unix s.; it is made when its predecessor is used.
-        rotation: what it came of; None for the first.
+        fixed_hash: the hash of the part that all refresh tokens of the grant share.
+        hash: the hash of the changing part.
+        made_at, valid_until: Unix s. It is created when its predecessor is used.
+        rotation: how it was created; None for the first.
     """
 
     fixed_hash: str
@@ -84,12 +84,12 @@ class RefreshToken(Struct, frozen=True):
 
 
 class AccessToken(Struct, frozen=True):
-    """An access token that lives.
+    """A live access token.
 
     Attributes:
-        hash: 16 bytes, of its secret.
+        hash: the hash of its secret, 16 bytes.
         made_at, ends_at: Unix s.
-        scope: its words; some of the grant's.
+        scope: its scope, part of the grant's.
     """
 
     hash: bytes
@@ -102,19 +102,19 @@ class Grant(Struct, frozen=True):
     """What a user lets a client do.
 
     Attributes:
-        id: no secret; every handle names it.
-        subject, client_id, sid: whose it is, whose use it is, and of which session.
+        id: not secret; every code and token contains it.
+        subject, client_id, sid: its user, client and session.
         expires_at: Unix s.
-        version: as it was read.
-        issuer: under which issuer it is good.
-        scope: what was granted.
-        auth_time, acr, amr: of the sign-in.
-        id_token_claims, userinfo_claims: asked for one by one, and agreed to.
+        version: the version that was read.
+        issuer: the issuer that it is valid for.
+        scope: the granted scope.
+        auth_time, acr, amr: from the sign-in.
+        id_token_claims, userinfo_claims: the claims requested one by one that the user agreed to.
         created_at: Unix s.
-        code: what it begins with.
+        code: its authorization code.
         refresh: None without offline access, and until the code is redeemed.
-        access: the oldest first.
-        unknown: members of the row that a newer version put there.
+        access: its access tokens, oldest first.
+        unknown: members of the row from a newer version.
     """
 
     id: str
@@ -138,11 +138,11 @@ class Grant(Struct, frozen=True):
 
     @property
     def last_used_at(self) -> int:
-        """When its code or a refresh token of it was last exchanged, else when it began; Unix s."""
+        """When its code or a refresh token was last exchanged, or else when it was created; Unix s."""
         return self.refresh.made_at if self.refresh else self.code.spent_at or self.created_at
 
     def with_access(self, token: AccessToken, *, now: int) -> Grant:
-        """With one more access token; those that have ended go, and the oldest of too many."""
+        """The grant with one more access token, without expired ones and without the oldest if there are too many."""
         living = tuple(each for each in self.access if each.ends_at > now)
         return replace(self, access=(*living, token)[-MOST_ACCESS_TOKENS:])
 
@@ -187,7 +187,7 @@ _LISTS: Final = ("scope", "amr", "id_token_claims", "userinfo_claims")
 
 
 def of_record(record: Record) -> Grant:
-    """The grant of a row."""
+    """Read the grant from a row."""
     body = dict(record.body)
     known = {name: body.pop(name) for name in _IN_BODY if name in body}
     known |= {name: tuple(known[name]) for name in _LISTS if name in known}
@@ -216,7 +216,7 @@ def of_record(record: Record) -> Grant:
 
 
 def _members(value: Code | RefreshToken | Rotation) -> dict[str, Any]:
-    """What is said of a part; its own parts are not."""
+    """The members of a part, without nested parts."""
     members = {name: getattr(value, name) for name in _NAMES[type(value)]}
     return {name: member for name, member in members.items() if isinstance(member, (str, int))}
 
@@ -232,11 +232,11 @@ _NAMES: Final[Mapping[type, frozenset[str]]] = {
 
 
 class Grants:
-    """Where grants are kept.
+    """The store of grants.
 
     Args:
-        store: where they live.
-        events: tell which grant has ended.
+        store: the store.
+        events: where the end of a grant is reported.
     """
 
     def __init__(self, store: Store, events: Events = UNHEARD) -> None:
@@ -244,7 +244,7 @@ class Grants:
         self._events = events
 
     def find(self, grant_id: str, *, now: int) -> Grant | None:
-        """The live grant of that id, which has the form of one. One read, by the primary key."""
+        """The live grant of that id, which must have the right form. This is one read by the primary key."""
         record = self._store.get(Kind.GRANT, grant_id, now=now)
         return None if record is None else of_record(record)
 
@@ -256,17 +256,17 @@ class Grants:
         ending: bool = False,
         now: int,
     ) -> _Result:
-        """Change a grant, so that no change of anybody else is lost: one read and one conditional update.
+        """Change a grant without losing changes by others, with one read and one conditional update.
 
         Args:
-            grant_id: which; it has the form of an id.
-            decide: what the grant becomes, None where it stays, and what is returned. It is asked again when somebody
-                else was faster. What it raises is raised, and nothing was changed.
-            ending: whether it takes something away; see `Store.swap`.
+            grant_id: its id, in the right form.
+            decide: returns the new grant, or None to leave it, and the result. It is called again if another request
+                was faster. If it raises, nothing is changed.
+            ending: whether it removes something; see `Store.swap`.
             now: Unix s.
 
         Raises:
-            Contended: when others were faster each time.
+            Contended: if other requests were faster at every attempt.
         """
         for _ in range(_ATTEMPTS):
             wanted, result = decide(self.find(grant_id, now=now))
@@ -275,10 +275,10 @@ class Grants:
         raise Contended
 
     def revoke_access_token(self, grant_id: str, token_hash: bytes, *, now: int) -> None:
-        """End one access token, where it lives.
+        """Revoke one access token, if it is live.
 
         Raises:
-            Contended: when others were faster each time.
+            Contended: if other requests were faster at every attempt.
         """
 
         def without(grant: Grant | None) -> tuple[Grant | None, None]:
@@ -290,10 +290,10 @@ class Grants:
         self.use(grant_id, without, ending=True, now=now)
 
     def revoke_access_tokens(self, grant_id: str, *, now: int) -> None:
-        """End every access token that there is of a grant.
+        """Revoke all access tokens of a grant.
 
         Raises:
-            Contended: when others were faster each time.
+            Contended: if other requests were faster at every attempt.
         """
 
         def without(grant: Grant | None) -> tuple[Grant | None, None]:
@@ -302,7 +302,7 @@ class Grants:
         self.use(grant_id, without, ending=True, now=now)
 
     def end(self, grant_id: str, *, now: int, falling: Sequence[Fitting] = ()) -> bool:
-        """End a grant, and what falls with it; whether there was such a one."""
+        """End a grant, and everything that depends on it. Returns whether it existed."""
         if not is_grant_id(grant_id):
             return False
         ended = self._store.take(Kind.GRANT, grant_id, falling=falling, now=now)
@@ -317,5 +317,5 @@ class Grants:
 
 
 def is_grant_id(unverified: str) -> bool:
-    """Whether a text has the form of a grant's id; it is looked up as it is."""
+    """Whether a text has the form of a grant's id."""
     return _GRANT_ID.fullmatch(unverified) is not None

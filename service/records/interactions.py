@@ -1,11 +1,11 @@
-"""Interactions: an authorization request that waits for its user, bound to the browser that began it.
+"""Interactions: an authorization request that waits for its user, bound to the browser that started it.
 
-What was asked stays on the server between the steps. Going on takes the interaction's cookie, and where the app's
-backend reported something, also the verifier that only the browser which the app saw was given.
+The request stays on the server between the steps. To continue, the browser needs the interaction's cookie and, if the
+app's backend has reported something, the verifier that the app sent through this browser.
 
-A state is stored where the one before it still is what was read; what its effect needs is stored with it, or neither is.
+A new state is stored only if the earlier one has not changed, together with everything that its effect needs.
 
-Spec: OpenID Connect Core 1.0 §3.1.2.3; RFC 9700 §4.7 (the browser that begins is the browser that ends)
+Spec: OpenID Connect Core 1.0 §3.1.2.3; RFC 9700 §4.7 (the browser that starts is the browser that finishes)
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from service.storage.interface import Change, Fitting, Kind, NotStanding, Record
 
 
 class Step(StrEnum):
-    """What the user has to do, or that there is nothing left to do."""
+    """What the user has to do next, if anything."""
 
     LOGIN = "login"
     CONSENT = "consent"
@@ -33,11 +33,11 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """What a user agreed to; nobody else's sign-in takes it over.
+    """What a user agreed to. It never applies to another user.
 
     Attributes:
-        user_id: who.
-        scope: to what, of that which was shown.
+        user_id: the user.
+        scope: the part of the shown scope that they agreed to.
     """
 
     user_id: str
@@ -46,18 +46,18 @@ class Consent:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How far a sign-in has come.
+    """The state of a sign-in.
 
     Attributes:
         began_at: Unix s of the request.
         step: what the user has to do now.
         sign_in_attempts: how often the user was sent to sign in.
-        sid_before: the session that the browser had when it began.
-        signed_in_sid: the session that the app's backend reported for this very interaction.
-        consent: what a user agreed to in it; None before anybody did.
-        asked_sid, asked_user_id: the session whose user is asked to consent; nobody else's answer counts.
-        shown: the scope that this user was shown, the first time already: it never grows under their eyes.
-        form_token_hash: hash of the one-time token of the consent form that was shown last.
+        sid_before: the session that the browser had at the start.
+        signed_in_sid: the session that the app's backend reported for this interaction.
+        consent: what a user agreed to; None before that.
+        asked_sid, asked_user_id: the session whose user is asked for consent; no other user's answer counts.
+        shown: the scope that this user was first shown; it never grows while they decide.
+        form_token_hash: hash of the one-time token of the latest consent form.
     """
 
     began_at: int
@@ -72,7 +72,7 @@ class State:
     form_token_hash: str = ""
 
     def agreed_by(self, user_id: str) -> tuple[str, ...] | None:
-        """What this user agreed to; None where they did not."""
+        """What this user agreed to; None if they did not."""
         return self.consent.scope if self.consent is not None and self.consent.user_id == user_id else None
 
 
@@ -81,13 +81,13 @@ class Interaction:
     """One waiting request.
 
     Attributes:
-        id: names it to the app; not secret.
-        issuer: under which issuer it began.
-        parameters: what was asked, as far as it is kept.
-        browser_hash: hash of the cookie of the browser that began it.
-        state: how far it has come.
-        row: as it was read; members that this version does not know stay in it.
-        hint_subject: which user an `id_token_hint` named.
+        id: its id for the app; not secret.
+        issuer: the issuer of the request.
+        parameters: the stored parameters of the request.
+        browser_hash: hash of the cookie of the browser that started it.
+        state: its state.
+        row: the row as it was read, including members that this version does not know.
+        hint_subject: the user that an `id_token_hint` named.
     """
 
     id: str
@@ -104,7 +104,7 @@ class Interaction:
         return self.row.expires_at
 
     def is_browser(self, unverified_cookie: str | None) -> bool:
-        """Whether the cookie is the one of the browser that began it."""
+        """Whether the cookie belongs to the browser that started it."""
         return unverified_cookie is not None and hmac.compare_digest(
             hash_handle(unverified_cookie), self.browser_hash
         )
@@ -112,14 +112,14 @@ class Interaction:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the app's backend reported; taken once by the browser that holds the verifier.
+    """A report of the app's backend. The browser with the verifier uses it once.
 
     Attributes:
-        sid: of the session that it began; None for a consent.
-        user_id: who signed in, or who was asked.
-        scope: what of that which was shown they agreed to; None for a sign-in.
-        remember: whether they shall not be asked again.
-        error: what the client is told instead.
+        sid: the `sid` of the session that it started; None for a consent.
+        user_id: the user who signed in, or was asked.
+        scope: the part of the shown scope that they agreed to; None for a sign-in.
+        remember: whether to remember the consent.
+        error: an error for the client instead.
     """
 
     sid: str | None = None
@@ -131,14 +131,14 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What is stored together with a state: what is new, what changes, and what must be there for it."""
+    """What is stored together with a state: new records, changes, and records that must exist."""
 
     records: tuple[Record, ...] = ()
     changes: tuple[Change, ...] = ()
     standing_on: tuple[Fitting, ...] = ()
 
     def __add__(self, other: Beside) -> Beside:
-        """Both of them; what both stand on is looked at once."""
+        """Combine both. A record that both require is checked once."""
         return Beside(
             self.records + other.records,
             self.changes + other.changes,
@@ -146,7 +146,7 @@ class Beside:
         )
 
     def put(self, store: Store, *, now: int) -> bool:
-        """Store it alone; False where something of what it stands on is gone."""
+        """Store it without a state. Returns False if a required record is gone."""
         try:
             return store.put(*self.records, changes=self.changes, standing_on=self.standing_on, now=now)
         except NotStanding:
@@ -157,11 +157,11 @@ NOTHING: Final = Beside()
 
 
 class Interactions:
-    """Keeps interactions.
+    """Stores interactions.
 
     Args:
-        waiting: where they live.
-        lifetimes: how long.
+        waiting: the limited store of waiting requests.
+        lifetimes: their lifetime.
     """
 
     def __init__(self, waiting: Waiting, lifetimes: Lifetimes) -> None:
@@ -179,18 +179,18 @@ class Interactions:
         address: str,
         now: int,
     ) -> tuple[Interaction, str]:
-        """Keep a request.
+        """Store a request.
 
         Args:
-            parameters: of the request, as far as they are kept; it has passed every check, that of its size too.
-            state: how far it has come already.
-            hint_subject: which user an `id_token_hint` named.
-            issuer: under which issuer.
-            address: whose it is, empty where nobody knows.
+            parameters: the parameters to store. The request has passed every check, including that of its size.
+            state: its first state.
+            hint_subject: the user that an `id_token_hint` named.
+            issuer: the issuer of the request.
+            address: the address of the browser; empty if not known.
             now: Unix s.
 
         Returns:
-            The interaction, and the value of its cookie, known only now.
+            The interaction, and the value of its cookie, which is not available later.
         """
         cookie, name = new_handle(), new_id()
         body = {
@@ -207,11 +207,13 @@ class Interactions:
         return _of_record(record), cookie
 
     def find(self, interaction_id: str, *, issuer: str | None, now: int) -> Interaction | None:
-        """The live interaction of that id, under that issuer unless it is None."""
+        """The live interaction of that id and issuer; any issuer if None."""
         record = self._store.get(Kind.INTERACTION, _id_hash(interaction_id), now=now)
         if record is None or issuer not in (None, record.body["issuer"]):
             return None
-        return _of_record(record) if "state" in record.body else None  # one of 0.1 is over
+        return (
+            _of_record(record) if "state" in record.body else None
+        )  # an interaction of version 0.1 is no longer valid
 
     def keep(
         self,
@@ -223,19 +225,19 @@ class Interactions:
         answered: Answered | None = None,
         now: int,
     ) -> bool:
-        """Keep the state that came of this one, with all that it needs: one transaction.
+        """Store the next state, with everything that it needs, in one transaction.
 
         Args:
-            interaction: as it was read.
-            state: what came of its state; one that is over is not kept, the interaction goes.
+            interaction: the interaction as it was read.
+            state: its next state. If that is the end, the interaction is removed.
             beside: what is stored together with it.
-            unverified_verifier: of the report that was used for it: it is spent.
-            answered: the answer to a form: kept for a minute, sealed under the form's token, so that the same form
+            unverified_verifier: the verifier of the report that was used; it is used up.
+            answered: the answer to a form: stored for a minute, encrypted with the form's token, so that the same form
                 gets it again.
             now: Unix s.
 
         Returns:
-            False, with nothing kept, where somebody else was faster, or something of what it stands on is gone.
+            False if another request was faster, or a required record is gone. Nothing was stored then.
         """
         spent = None if unverified_verifier is None else hash_handle(unverified_verifier)
         records = beside.records
@@ -272,7 +274,7 @@ class Interactions:
         return taken is not None
 
     def report(self, interaction: Interaction, report: Report, *, now: int) -> str | None:
-        """Keep what the backend reports; the verifier that the browser shall bring, or None where it is over."""
+        """Store the backend's report. Returns the verifier for the browser, or None if the interaction is over."""
         verifier = new_handle()
         record = self.verifier_record(interaction, verifier, report, now=now)
         try:
@@ -282,7 +284,7 @@ class Interactions:
         return verifier
 
     def verifier_record(self, interaction: Interaction, verifier: str, report: Report, *, now: int) -> Record:
-        """What is kept of a report, found by the verifier that the browser shall bring."""
+        """The record of a report, which the browser's verifier finds."""
         body = {
             "sid": report.sid,
             "user_id": report.user_id,
@@ -294,7 +296,7 @@ class Interactions:
         return Record(Kind.VERIFIER, hash_handle(verifier), expires_at, grant_id=interaction.id, body=body)
 
     def find_report(self, interaction: Interaction, unverified_verifier: str, *, now: int) -> Report | None:
-        """What was reported for this interaction, as long as nobody has used it: see `keep`."""
+        """The report for this interaction, until it is used: see `keep`."""
         record = self._store.get(Kind.VERIFIER, hash_handle(unverified_verifier), now=now)
         if record is None or record.grant_id != interaction.id:
             return None
@@ -304,12 +306,12 @@ class Interactions:
 
 
 def on_interaction(interaction: Interaction) -> Fitting:
-    """What is reported for an interaction stands on it: it is not over."""
+    """Reports depend on their interaction: it must not be over."""
     return Fitting(Kind.INTERACTION, id_hash=interaction.row.id_hash)
 
 
 def _id_hash(unverified_id: str) -> str:
-    """The id of an interaction, which nothing else that waits has."""
+    """The id of an interaction's record, distinct from all other stored ids."""
     return hash_handle(f"interaction\n{unverified_id}")
 
 
@@ -330,7 +332,7 @@ def _of_record(record: Record) -> Interaction:
 
 
 def _state_of(members: Mapping[str, Any]) -> State:
-    """The state of its members by their names: what a later version added is passed over, what it lacks is as at first."""
+    """Read the state from its members. Unknown members are ignored, and missing ones have their first value."""
     known = {item.name: members[item.name] for item in fields(State) if item.name in members}
     if (agreed := known.get("consent")) is not None:
         known["consent"] = Consent(agreed["user_id"], tuple(agreed["scope"]))
@@ -340,14 +342,14 @@ def _state_of(members: Mapping[str, Any]) -> State:
 
 
 def _changed(interaction: Interaction, state: State) -> Record:
-    """The row with what is new in the state; all else stays as it is, whether or not this version knows it."""
+    """The row with the changed parts of the state. Everything else stays, even if this version does not know it."""
     row, known = interaction.row, asdict(interaction.state)
     new = {name: value for name, value in asdict(state).items() if value != known[name]}
     return replace(row, body={**row.body, "state": {**row.body["state"], **new}})
 
 
 def _where_it_is(wanted: Record) -> Change:
-    """The change to that row where it still is of the version that was read."""
+    """The change to that row, if its version is still the one that was read."""
     return Change(
         wanted.kind, wanted.id_hash, lambda known: wanted if known.version == wanted.version else None
     )

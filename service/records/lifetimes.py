@@ -1,4 +1,4 @@
-"""How long things live."""
+"""Lifetimes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
-    """How long things live, in s; the settings say it, but for the verifier."""
+    """Lifetimes in s, from the settings, except that of the verifier."""
 
     code_s: int
     id_token_s: int

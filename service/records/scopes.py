@@ -1,4 +1,4 @@
-"""Scopes, and the claims that each gives: those of the specification, ours, and the operator's own.
+"""Scopes and their claims: those of the specification, ours, and the operator's own.
 
 Spec: OpenID Connect Core 1.0 §5.4; RFC 6749 §3.3
 """
@@ -15,7 +15,7 @@ from service.records.claims import PROTECTED_CLAIMS, is_attribute_name
 
 SCOPES: Final = ("openid", "profile", "email", "address", "phone", "offline_access", "roles", "groups")
 
-#: Scope -> the claims that it gives; `roles` and `groups` are ours: the same, by the name that a client knows.
+#: Scope -> its claims. `roles` and `groups` are ours: the same claim under two names.
 SCOPE_CLAIMS: Final[Mapping[str, tuple[str, ...]]] = {
     "profile": (
         "name", "family_name", "given_name", "middle_name", "nickname", "preferred_username", "profile", "picture",
@@ -29,22 +29,22 @@ SCOPE_CLAIMS: Final[Mapping[str, tuple[str, ...]]] = {
 }  # fmt: skip
 _WORD: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,64}", re.ASCII)
 _MOST: Final = 64
-#: How many scopes of their own operators may name: with the others 64, which is what a grant holds.
+#: How many own scopes an operator may define: together with the others 64, the limit of a grant.
 MOST_OWN: Final = 64 - len(SCOPES)
 
 
 def words_of(text: str | None) -> tuple[str, ...]:
-    """The words of a list such as `scope` or `prompt`: a space parts them, and no other blank does (RFC 6749 §3.3)."""
+    """Split a list such as `scope` or `prompt` at spaces, and only at spaces (RFC 6749 §3.3)."""
     return tuple(filter(None, (text or "").split(" ")))
 
 
 class InvalidScope(ValueError):
-    """An entry of the operator's scopes that cannot be; its words say which, and what to write instead."""
+    """An entry of the operator's scopes is wrong. The message says which, and what to write instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnScope:
-    """A scope of the operator's: which attributes of a user it gives, and what the consent page says of it."""
+    """An operator's own scope: its attributes, and its description on the consent page."""
 
     claims: tuple[str, ...]
     description: str
@@ -55,9 +55,9 @@ class Scopes:
     """Every scope of a service.
 
     Attributes:
-        own: the operator's, by their words.
-        unread: what the operator wrote could not be read: no word can be called unknown.
-        of_apis: the words of APIs, which mean something only together with a resource (RFC 8707).
+        own: the operator's own scopes, by name.
+        unread: the operator's scopes could not be read, so no scope can be called unknown.
+        of_apis: the scopes of APIs, which are valid only together with a resource (RFC 8707).
     """
 
     own: Mapping[str, OwnScope] = field(default_factory=dict)
@@ -66,12 +66,12 @@ class Scopes:
 
     @cached_property
     def words(self) -> tuple[str, ...]:
-        """Their words, in the order in which they are shown."""
+        """The names of all scopes, in the order in which they are shown."""
         return (*SCOPES, *self.own)
 
     @cached_property
     def known(self) -> tuple[str, ...]:
-        """Every word that a client may have: those of APIs too."""
+        """All scopes that a client may have, including those of APIs."""
         return (*self.words, *(word for word in self.of_apis if word not in self.own))
 
     @cached_property
@@ -80,17 +80,17 @@ class Scopes:
 
     @cached_property
     def descriptions(self) -> Mapping[str, str]:
-        """What the operator says of each of theirs."""
+        """The description of each own scope."""
         return {word: scope.description for word, scope in self.own.items()}
 
     def claims_of(self, scope: Iterable[str]) -> list[str]:
-        """The claims that the scopes give; none for a word that is none of these."""
+        """The claims of the scopes; none for an unknown scope."""
         return [name for word in scope for name in self._claims.get(word, ())]
 
 
-#: The scopes where the operator has none of their own.
+#: The scopes if the operator has defined none.
 STANDARD_SCOPES: Final = Scopes()
-#: What the operator wrote could not be read.
+#: The scopes if the operator's could not be read.
 UNREAD_SCOPES: Final = Scopes(unread=True)
 
 
@@ -98,7 +98,7 @@ def parse_own_scope(word: str, value: Any) -> OwnScope:
     """Check one entry of the operator's scopes.
 
     Raises:
-        InvalidScope: with what is wrong; what to write instead.
+        InvalidScope: says what is wrong, and what to write instead.
     """
     if not _WORD.fullmatch(word):
         raise InvalidScope("a scope: is no name; write 1 to 64 of A-Z a-z 0-9 _ . : / -")

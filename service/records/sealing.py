@@ -1,7 +1,6 @@
-"""Answers that only the holder of a token can read again.
+"""Encrypts an answer so that only the holder of a token can read it again.
 
-The answer to a refresh is kept for the grace under a key that is derived from the token it answered, and that token is
-kept as a hash only: a copy of the database shows nothing.
+The key is derived from the token, of which only a hash is stored, so a copy of the database reveals nothing.
 
 Spec: RFC 5869 (HKDF), NIST SP 800-38D (AES-GCM)
 """
@@ -28,7 +27,7 @@ class Unreadable(Exception):
 
 
 def seal(answer: Mapping[str, Any], token: str, *, purpose: str) -> str:
-    """Encrypt an answer under a key derived from the token; `purpose` keeps the keys of two uses apart."""
+    """Encrypt an answer with a key derived from the token. Each `purpose` has its own key."""
     nonce = new_nonce_bytes(_NONCE_BYTES)
     data = nonce + AESGCM(_key(token, purpose)).encrypt(nonce, json.dumps(answer).encode(), purpose.encode())
     return base64.b64encode(data).decode()

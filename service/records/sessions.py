@@ -1,4 +1,4 @@
-"""A signed-in user on one device, what the app says when it begins, and its row."""
+"""A session, the sign-in that starts it, and its row."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import Any, Final
 from service.handles import hash_handle, new_id
 from service.storage.interface import Fitting, Kind, Record
 
-#: However often it is refreshed, a session ends this long after it began, in s.
+#: The longest lifetime of a session in s, however often it is refreshed.
 MAX_SESSION_S: Final = 90 * 86_400
-#: So much of a token is kept, to recognise it in a list.
+#: How many characters of a token are stored, to recognise it in a list.
 TOKEN_PREFIX_LENGTH: Final = len("pylon_") + 6
 
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """What the app says of a user it has just signed in.
+    """The app's report about a user whom it has just signed in.
 
     Attributes:
         user_id: 1 to 255 visible ASCII characters; the `sub` of tokens.
-        tenant_id: the tenant, if the app has such.
+        tenant_id: the tenant, if the app has tenants.
         roles: the user's roles.
         claims: standard claims of OpenID Connect Core §5.1, already type-checked.
-        device: words for the user's list of sessions.
+        device: a description for the user's list of sessions.
         auth_time: Unix s of the authentication; None means now.
         acr: authentication context class.
         amr: authentication methods (RFC 8176).
         expires_in: lifetime in s; None means the configured one.
-        attributes: the app's own facts about the user, already checked.
-        given: which of `claims`, `roles`, `tenant_id` and `attributes` the app gave, so that they replace what is known of the user.
+        attributes: the app's own data about the user, already checked.
+        given: which of `claims`, `roles`, `tenant_id` and `attributes` the app sent; they replace the stored ones.
     """
 
     user_id: str
@@ -51,12 +51,12 @@ class Session:
     """A signed-in user on one device.
 
     Attributes:
-        sid: random id, the same for the session's whole life.
-        token_hash: what is kept of the session token.
+        sid: random id that stays the same for the whole session.
+        token_hash: the hash of the session token.
         token_prefix: the first characters of the token, to recognise it in a list.
         created_at, expires_at, auth_time: Unix s.
-        lifetime_s: what it was first given, in s; a refresh gives it again.
-        attributes: the app's own facts about the user.
+        lifetime_s: its first lifetime in s; a refresh sets it again.
+        attributes: the app's own data about the user.
     """
 
     sid: str
@@ -77,13 +77,13 @@ class Session:
 
 
 def new_session(sign_in: SignIn, *, lifetime_s: int, now: int, token: str = "") -> Session:
-    """The session that a sign-in begins.
+    """Create the session for a sign-in.
 
     Args:
-        sign_in: what the app says of the user.
-        lifetime_s: how long it lives unless the sign-in says less, in s.
+        sign_in: the app's report about the user.
+        lifetime_s: its lifetime in s, unless the sign-in sets a shorter one.
         now: Unix s.
-        token: by which it is found; empty for one that nobody looks for.
+        token: the token that finds it; empty for a session that is only an example.
     """
     lifetime_s = sign_in.expires_in or lifetime_s
     return Session(
@@ -106,9 +106,9 @@ def new_session(sign_in: SignIn, *, lifetime_s: int, now: int, token: str = "") 
 
 
 def on_session(session: Session) -> Fitting:
-    """What is granted stands on the session, under whatever token it goes by now: it is stored only where that is there.
+    """Grants depend on their session, whatever its current token is: they are stored only if it exists.
 
-    To end one is to end first what others stand on, then what hangs on it: so nothing is stored behind an end.
+    A session is ended first, then the records that depend on it, so that none are added after the end.
     """
     return Fitting(Kind.SESSION, subject=session.user_id, session_id=session.sid)
 
@@ -127,7 +127,7 @@ def to_record(session: Session) -> Record:
 
 
 def of_record(record: Record) -> Session:
-    """The session of a row; members that nobody knows here are passed over."""
+    """Read the session from a row. Unknown members are ignored."""
     body = {name: value for name, value in record.body.items() if name in _IN_BODY}
     body["roles"], body["amr"] = tuple(body["roles"]), tuple(body["amr"])
     return Session(

@@ -1,4 +1,4 @@
-"""What was last said of a user by the app, and its row."""
+"""What the app last reported about a user, and its row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from service.storage.interface import NEVER, Change, Kind, Record
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """What was last said of a user by the app."""
+    """What the app last reported about a user."""
 
     user_id: str
     claims: Mapping[str, Any] = field(default_factory=dict)
@@ -23,7 +23,7 @@ class User:
 
     @staticmethod
     def of_body(user_id: str, body: Mapping[str, Any]) -> User:
-        """The user of a record's body; a member that was never given is absent."""
+        """Read the user from a record's body. Members that were never reported are missing."""
         return User(
             user_id,
             body.get("claims", {}),
@@ -34,7 +34,7 @@ class User:
 
 
 def remembered(user: SignIn) -> Change:
-    """The change of the user's record by what the app gave."""
+    """The change of the user's record for a new report."""
     fields = {
         "claims": dict(user.claims),
         "roles": list(user.roles),
@@ -52,8 +52,8 @@ def remembered(user: SignIn) -> Change:
 
 
 class Users(Protocol):
-    """Knows users."""
+    """Finds users."""
 
     def user(self, user_id: str, *, now: int) -> User:
-        """What was last said of a user."""
+        """What the app last reported about a user."""
         ...

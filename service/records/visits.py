@@ -1,4 +1,4 @@
-"""Which clients a session has signed its user in to: known until it ends, long after their grants have."""
+"""The clients that a session has signed its user in to, known until the session ends, even after their grants."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from service.storage.interface import Change, Kind, Record
 
 
 def visited(session: Session, client_id: str) -> Change:
-    """Take note that the session signs its user in to a client; where that is known, nothing changes."""
+    """Record that the session signs its user in to a client. If that is already recorded, nothing changes."""
     id_hash = hash_handle(f"{session.sid}\n{client_id}")
     visit = Record(
         Kind.VISIT,

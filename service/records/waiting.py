@@ -1,9 +1,8 @@
-"""What waits for a browser to come back, and is bounded because anybody may begin it: in size, an address, and in all.
+"""Limits the requests that wait for a browser, because anyone can start one: in size, for each address, and in total.
 
-Owns: how much of it there may be. An authorization request, a request to sign out and a form of ours that was shown are
-each one record of this kind.
+Owns: the limits. Authorization requests, sign-out requests and shown forms are records of this kind.
 
-The bounds are looked at every so often, not each time: each worker process may exceed them by what it keeps in between.
+The limits are checked only from time to time, so each worker process may exceed them by what it stores in between.
 """
 
 from __future__ import annotations
@@ -17,39 +16,39 @@ import structlog
 
 from service.storage.interface import Kind, Record, Store, StoreUnavailable
 
-#: How large the parameters of one request may be, in bytes as they are written in an address.
+#: How large the parameters of one request may be, in bytes of a URL.
 MOST_BYTES: Final = 8192
-#: How much one address may have begun (an IPv6 network of 64 bits counts as one), and how much there may be in all.
+#: The limit for one address (an IPv6 network of 64 bits counts as one), and the limit for all.
 MOST_OF_ONE_ADDRESS = 1_000
 MOST_IN_ALL = 10_000
-#: A process looks at them after so many that it has kept.
+#: A process checks the limits after it has stored this many.
 LOOK_EVERY = 50
 
 _log = structlog.get_logger("waiting")
 
 
 def as_kept(parameters: Mapping[str, str]) -> str:
-    """The parameters in one line of ASCII, as an address would hold them: kept so, they are as large as they look."""
+    """The parameters as one line of ASCII, like in a URL, so that their stored size is their length."""
     return urlencode(parameters, quote_via=quote, safe="")
 
 
 def is_too_large(parameters: Mapping[str, str]) -> bool:
-    """Whether the parameters are larger than what is kept of a request, all of them together."""
-    # No character is longer there than twelve bytes: most requests need not be written down to know.
+    """Whether all parameters together exceed the limit for a stored request."""
+    # A character takes at most twelve bytes there, so most requests need not be encoded to check this.
     length = sum(len(name) + len(value) + 2 for name, value in parameters.items())
     return length * 12 > MOST_BYTES and len(as_kept(parameters)) > MOST_BYTES
 
 
 def from_kept(line: str) -> dict[str, str]:
-    """The parameters of a line that `as_kept` made."""
+    """Parse a line from `as_kept`."""
     return dict(parse_qsl(line))
 
 
 class Waiting:
-    """Keeps what waits.
+    """Stores waiting requests.
 
     Args:
-        store: where it lives.
+        store: the store.
     """
 
     def __init__(self, store: Store) -> None:
@@ -57,10 +56,10 @@ class Waiting:
         self._kept = itertools.count()
 
     def keep(self, record: Record, *, ending: bool = False, now: int) -> None:
-        """Keep one more. Where there are too many, those of whoever has the most waiting go, the oldest first.
+        """Store one more. If there are too many, the oldest ones of the address with the most are removed.
 
         Args:
-            record: of the kind `INTERACTION`; its subject says from which address it was begun, empty where nobody knows.
+            record: of the kind `INTERACTION`; its subject is the address that started it, or empty if not known.
             ending: whether it is part of a sign-out.
             now: Unix s.
         """
@@ -71,5 +70,5 @@ class Waiting:
     def _look(self) -> None:
         try:
             self.store.trim(Kind.INTERACTION, most_of_one=MOST_OF_ONE_ADDRESS, most=MOST_IN_ALL)
-        except StoreUnavailable as error:  # what was kept is kept; the next look makes up for this one
+        except StoreUnavailable as error:  # the record is stored; the next check makes up for this one
             _log.warning("trim_failed", cause=type(error.__cause__).__name__, detail=error.reason)

@@ -1,1 +1,1 @@
-"""One file a family of endpoints. A responder parses, calls, renders; it decides nothing."""
+"""The endpoints, one file for each family. A responder parses, calls and renders, and decides nothing."""

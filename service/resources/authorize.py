@@ -1,6 +1,6 @@
 """`/oidc/authorize` and `/oidc/interaction/{id}`: from a request to a code, through the app's own sign-in.
 
-A responder says what came in, checked with what is there now; `resources/sign_in.py` goes on from there.
+A responder reads and checks the request; `resources/sign_in.py` continues from there.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _NO_KEY = "This server cannot sign people in to other services: it has no key fo
 class Authorize(Page):
     """`/oidc/authorize`."""
 
-    head_is_get = False  # nobody looks at this without doing it
+    head_is_get = False  # a GET changes something
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
         self._flow = Flow(parts)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Check the request, and go on with it."""
+        """Check the request, and continue with it."""
         now = req.context.now
         came = self._read(req, resp, read_query)
 
@@ -52,7 +52,7 @@ class Authorize(Page):
         self._flow.go_on(req, resp, look, now=now)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Check the request, keep it, and come back with a GET, where `Lax` cookies come along."""
+        """Check and store the request, and redirect to a GET, to which browsers send `Lax` cookies."""
         now, flow = req.context.now, self._flow
         came = self._read(req, resp, read_form)
         request = None if came is None else self._checked(req, resp, came, now=now)
@@ -79,13 +79,13 @@ class Authorize(Page):
             return None
 
     def _asked(self, parameters: Parameters, *, issuer: str, now: int) -> Asked:
-        """What came in, and what is known about it."""
+        """The request, and what is known about it."""
         values, parts = parameters.values, self.parts
         client = parts.clients.find(values["client_id"], now=now) if "client_id" in values else None
         hint_subject = None
         if "id_token_hint" in values:
             hint = read_hint(parts.keys, values["id_token_hint"], issuer=issuer)
-            # It is a hint (OpenID Connect Core §3.1.2.1): one whose key has gone says nothing, and refuses nothing.
+            # It is only a hint (OpenID Connect Core §3.1.2.1): if its key is gone, it is ignored.
             hint_subject = None if hint is None else hint["sub"]
         return Asked(values, parameters.repeated, client, hint_subject, parts.policies, issuer)
 
@@ -119,13 +119,13 @@ class Authorize(Page):
 
 
 def _note_client(req: falcon.Request, client: Client | None) -> None:
-    """For the log: whose request it is, where that is a client of ours."""
+    """Put the client into the log, if it is registered."""
     if client is not None:
         req.context.client_id = client.client_id
 
 
 def _decided(asked: Asked, rule: str) -> dict[str, str]:
-    """Which rule refused; whose registration decided, where the client is known, and which member of it."""
+    """For the log: the rule that refused; and, if the client is known, the client and the member that decided."""
     known = {"rule": rule}
     if asked.client is not None:
         known["client_id"] = asked.client.client_id
@@ -135,16 +135,16 @@ def _decided(asked: Asked, rule: str) -> dict[str, str]:
 
 
 class OpenInteraction(Page):
-    """`/oidc/interaction/{id}`: where the browser comes back to, and where the built-in consent form is."""
+    """`/oidc/interaction/{id}`: the browser comes back here, and the built-in consent form is here."""
 
-    head_is_get = False  # nobody looks at this without doing it
+    head_is_get = False  # a GET changes something
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
         self._flow = Flow(parts)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, interaction_id: str) -> None:
-        """Go on, for the browser that began it."""
+        """Continue, for the browser that started it."""
         flow, parts, now = self._flow, self.parts, req.context.now
         try:
             verifier = read_query(req).values.get("verifier")
@@ -164,7 +164,7 @@ class OpenInteraction(Page):
         flow.go_on(req, resp, look, now=now)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, interaction_id: str) -> None:
-        """Take the answer of the built-in consent form; of one that is over, the same form is answered again for a minute."""
+        """Take the answer of the built-in consent form. For a minute, the same form gets the same answer again."""
         flow, parts, now = self._flow, self.parts, req.context.now
         try:
             form = read_form(req).values
@@ -186,7 +186,7 @@ class OpenInteraction(Page):
     def _seen(
         self, interaction: Interaction, event: Event, verifier: str | None = None, *, now: int
     ) -> Seen | ShowPage:
-        """What happens to an interaction, whose request is checked again: its client may have changed, or gone."""
+        """Read the interaction and check its request again, because its client may have changed."""
         parameters = interaction.parameters
         client = self.parts.clients.find(parameters["client_id"], now=now)
         policies, hint_subject = self.parts.policies, interaction.hint_subject
@@ -203,7 +203,7 @@ class OpenInteraction(Page):
 
 
 def routes(parts: Parts) -> tuple[Mount, ...]:
-    """Where they are, and the stylesheet of the pages that they show."""
+    """Their paths, and that of the stylesheet of their pages."""
     return (
         Mount(ENDPOINTS["authorization_endpoint"], Authorize(parts)),
         Mount("/oidc/interaction/{interaction_id}", OpenInteraction(parts)),

@@ -1,6 +1,6 @@
-"""The browser in front of us: its session, its cookies, the pages it is shown.
+"""The user's browser: its session, its cookies, and the pages for it.
 
-The provider keeps a session of its own for those whom the app's backend signed in: its cookie goes to this host alone.
+For users whom the app's backend has signed in, the provider keeps its own session, with a cookie for this host only.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _log = structlog.get_logger("browser")
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a browser shows of who is signed in.
+    """The sessions of a browser.
 
     Attributes:
-        by_app: live sessions of the app's cookie; more than one where it comes with several values.
+        by_app: live sessions of the app's cookie; more than one if it has several values.
         by_own: live sessions of the provider's own cookie.
-        earlier: those that the provider's own cookie knows, whether or not they still live: user id and `sid`.
+        earlier: earlier sessions of the provider's own cookie, live or not: user id and `sid`.
     """
 
     by_app: tuple[Session, ...]
@@ -49,19 +49,19 @@ class Shown:
 
     @property
     def sessions(self) -> tuple[Session, ...]:
-        """All that live."""
+        """All live sessions."""
         return (*self.by_app, *self.by_own)
 
     @property
     def ends(self) -> tuple[tuple[str, str], ...]:
-        """What ends when this browser signs out: user id and `sid`."""
+        """The sessions that end when this browser signs out: user id and `sid`."""
         return (*((session.user_id, session.sid) for session in self.sessions), *self.earlier)
 
     def session(self, prefer_sid: str | None = None) -> Session | None:
-        """The session that counts: the app's or the provider's own.
+        """The session to use: the app's or the provider's own.
 
-        Two live ones of one cookie are nobody's, unless both are the same user's by the provider's own. Of both cookies
-        the preferred session counts, else the one that signed in last.
+        If one cookie has two live sessions, none is used, unless both are of the same user in the provider's own cookie.
+        Between the two cookies, the preferred session is used, or else the one that signed in last.
         """
         own = _last(self.by_own) if len({session.user_id for session in self.by_own}) == 1 else None
         found = [session for session in (only_one(self.by_app), own) if session is not None]
@@ -77,15 +77,15 @@ def _last(sessions: Iterable[Session]) -> Session | None:
 
 @dataclass(frozen=True)
 class Browser:
-    """What we know of browsers.
+    """Sessions, cookies and pages of browsers.
 
     Attributes:
-        store: where the provider's own sessions live.
-        sessions: who is signed in.
+        store: the store of the provider's own sessions.
+        sessions: the sessions of signed-in users.
         signed_in: finds the app's session by the app's cookie.
-        addresses: whose request it is.
-        stylesheet_version: part of the stylesheet's address.
-        brand_name: what people know this service by; None shows the issuer.
+        addresses: finds the address of a request.
+        stylesheet_version: part of the stylesheet's URL.
+        brand_name: the name of this service on pages; None shows the issuer.
     """
 
     store: Store
@@ -96,7 +96,7 @@ class Browser:
     brand_name: str | None = None
 
     def address(self, req: falcon.Request) -> str:
-        """From which address the browser comes; empty where nobody knows."""
+        """The address of the browser; empty if it is not known."""
         return self.addresses.network(req.env)
 
     # --- who is signed in ---
@@ -106,7 +106,7 @@ class Browser:
         return self.look(req, now=now).session(prefer_sid)
 
     def look(self, req: falcon.Request, *, now: int) -> Shown:
-        """Everything that the browser shows of who is signed in."""
+        """Read all sessions of the browser."""
         records = self._own_records(req, now)
         own = [self.sessions.of_sid(record.subject, record.session_id, now=now) for record in records]
         return Shown(
@@ -121,10 +121,10 @@ class Browser:
         return [record for record in found if record and record.body["issuer"] == req.context.issuer]
 
     def own_session(self, req: falcon.Request, session: Session, *, now: int) -> tuple[Record, str]:
-        """A provider session of its own for the browser, new at each sign-in; it remembers the ones before.
+        """Create the provider's own session for the browser, new at each sign-in. It includes the earlier ones.
 
         Returns:
-            What is to be stored, where the session still lives, and the handle that finds it.
+            The record to store if the session is still live, and the handle that finds it.
         """
         earlier = [list(pair) for record in self._own_records(req, now) for pair in _signed_in_by(record)]
         handle = new_handle()
@@ -142,17 +142,17 @@ class Browser:
     def give_own_session(
         self, req: falcon.Request, resp: falcon.Response, session: Session, handle: str, *, now: int
     ) -> None:
-        """Give the browser the cookie of its own session, which is stored."""
+        """Set the cookie of the provider's own session, after it was stored."""
         name = protected_name(req, PROVIDER_COOKIE)
         set_cookie(req, resp, name, handle, max_age_s=session.expires_at - now)
 
     def end(self, shown: Shown, *more: tuple[str, str], now: int) -> None:
-        """End every session that the browser shows, those that it had before, and more (user id, `sid`)."""
+        """End all sessions of the browser, its earlier ones, and more (user id, `sid`)."""
         for user_id, sid in dict.fromkeys((*shown.ends, *more)):
             self.sessions.end_one(user_id, sid, now=now)
 
     def is_one(self, req: falcon.Request) -> bool:
-        """Whether a browser asks, as far as the request says it: by the headers that only browsers send, or a cookie of ours."""
+        """Whether the request looks like a browser's: it has headers that only browsers send, or one of our cookies."""
         ours = (self.signed_in.cookie_name, protected_name(req, PROVIDER_COOKIE))
         prefix = binding.prefix(req)
         return any(name.startswith("HTTP_SEC_FETCH_") for name in req.env) or any(
@@ -160,11 +160,11 @@ class Browser:
         )
 
     def sign_out(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Take both session cookies from the browser."""
+        """Delete both session cookies."""
         dropped = self.signed_in.clear_cookie(req, resp)
         drop_cookie(req, resp, protected_name(req, PROVIDER_COOKIE), at_most=MOST_DROPPED - dropped)
 
-    # --- what it is shown ---
+    # --- pages ---
 
     def show(
         self, req: falcon.Request, resp: falcon.Response, template: str, *, status: int = 200, **values: Any
@@ -181,7 +181,7 @@ class Browser:
         )
 
     def stylesheet(self, req: falcon.Request) -> str:
-        """The stylesheet's address, for a page of this request."""
+        """The stylesheet's URL, for a page of this request."""
         return f"{issuer_path(req.context.issuer)}{STYLESHEET_PATH}?v={self.stylesheet_version}"
 
     def show_error(
@@ -196,17 +196,17 @@ class Browser:
         status: int = 400,
         known: Mapping[str, str] = _NOTHING,
     ) -> None:
-        """Show the error page; the operator finds more in the log by the request id that it names.
+        """Show the error page. It has the request id, with which the operator finds more in the log.
 
         Args:
             req: the request.
             resp: the answer.
-            text: for the visitor.
-            cause: one constant word for the log: which rule refused.
-            detail: for the operator, on the page and in the log; nothing secret, nothing of the request.
-            back: where the visitor can go back to, where that is known.
+            text: for the user.
+            cause: one constant word for the log that names the rule.
+            detail: for the operator, on the page and in the log, without secrets or anything of the request.
+            back: where the user can go back to, if known.
             status: HTTP status.
-            known: for the log: `rule`, and where they are known `client_id` and `setting`.
+            known: for the log: `rule`, and, if known, `client_id` and `setting`.
         """
         self.log_refusal(req, detail or text, known)
         resp.context.error = "server_error" if status >= 500 else "invalid_request"
@@ -214,7 +214,7 @@ class Browser:
         self.show_failure(req, resp, text, status=status, detail=detail, back=back)
 
     def log_refusal(self, req: falcon.Request, detail: str, known: Mapping[str, str]) -> None:
-        """Tell the operator what was refused, and by what they can change it."""
+        """Log what was refused, and how the operator can change that."""
         _log.warning("refused", route=req.uri_template, detail=detail, **known)
 
     def show_failure(
@@ -227,7 +227,7 @@ class Browser:
         detail: str = "",
         back: str | None = None,
     ) -> None:
-        """Show the error page for what is no fault of the request; the log has it already."""
+        """Show the error page for a failure that is not the request's fault. It is already logged."""
         self.show(
             req,
             resp,
@@ -241,12 +241,12 @@ class Browser:
 
 
 def _signed_in_by(record: Record) -> list[tuple[str, str]]:
-    """The sessions that a provider session knows, the earlier ones first: user id and `sid`."""
+    """The sessions of a provider session, earlier ones first: user id and `sid`."""
     return [*((user_id, sid) for user_id, sid in record.body["earlier"]), (record.subject, record.session_id)]
 
 
 def wanted_by_app(interaction: Interaction) -> Mapping[str, str]:
-    """What the app's pages are told of an interaction in their address."""
+    """The query parameters about an interaction for the app's pages."""
     return {
         "interaction": interaction.id,
         "return_to": f"{interaction.issuer}/oidc/interaction/{interaction.id}",

@@ -1,4 +1,4 @@
-"""`/api/oidc/clients` and `/api/oidc/grants`: for the admin token.
+"""`/api/oidc/clients` and `/api/oidc/grants`, which need the admin token.
 
 Spec: RFC 7591 §2 (names), RFC 7592 §2 (in spirit)
 """
@@ -44,7 +44,7 @@ class AllClients(Resource):
         send_json(resp, {"clients": [client.public_metadata() for client in found]})
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Register one; its secret is shown now and never again."""
+        """Register a client. Its secret is not available later."""
         metadata = _metadata(req)
         try:
             client, made = self.parts.clients.add(metadata, now=req.context.now)
@@ -52,7 +52,9 @@ class AllClients(Resource):
             raise _refused(error) from None
         except ClientExists:
             raise ApiError("CLIENT_EXISTS") from None
-        secret = made or metadata.get("client_secret")  # RFC 7591 §3.2.1: what was given is told once, too
+        secret = made or metadata.get(
+            "client_secret"
+        )  # RFC 7591 §3.2.1: a given secret is also returned once
         shown = {} if secret is None else {"client_secret": secret}
         send_json(resp, client.public_metadata() | shown, status=201)
 
@@ -63,13 +65,13 @@ class OneClient(Resource):
     admin_only = True
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
-        """Its metadata, without secrets."""
+        """Answer with its metadata, without secrets."""
         send_json(
             resp, _known(self.parts.clients.registered(client_id, now=req.context.now)).public_metadata()
         )
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
-        """Replace its metadata; its secrets stay."""
+        """Replace its metadata, but not its secrets."""
         try:
             changed = self.parts.clients.change(client_id, _metadata(req), now=req.context.now)
         except InvalidClientMetadata as error:
@@ -79,7 +81,7 @@ class OneClient(Resource):
         send_json(resp, _known(changed).public_metadata())
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
-        """Remove it: what it holds is worth nothing from now on."""
+        """Remove it. Its tokens stop working immediately."""
         try:
             removed = self.parts.clients.remove(client_id, now=req.context.now)
         except ClientReadOnly:
@@ -95,7 +97,7 @@ class ClientSecretRotation(Resource):
     admin_only = True
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
-        """Give it a new secret; the old one is good for an hour."""
+        """Give it a new secret. The old one stays valid for an hour."""
         try:
             secret = self.parts.clients.rotate_secret(client_id, now=req.context.now)
         except ClientReadOnly:
@@ -117,7 +119,7 @@ class AllGrants(Resource):
     admin_only = True
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """List them; none for an unknown user."""
+        """List them; empty for an unknown user."""
         try:
             asked = read_query(req)
         except MalformedParameters:
@@ -148,10 +150,10 @@ class OneGrant(Resource):
     admin_only = True
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, grant_id: str) -> None:
-        """End it, and everything that hangs on it."""
+        """End it, and everything that depends on it."""
         now = req.context.now
         grant = self.parts.grants.find(grant_id, now=now) if is_grant_id(grant_id) else None
-        # The user is asked again before the next one.
+        # The next grant needs the user's consent again.
         falling = [] if grant is None else [on_consent(grant.subject, grant.client_id, grant.issuer)]
         if grant is None or not self.parts.grants.end(grant.id, falling=falling, now=now):
             raise ApiError("NOT_FOUND")
@@ -159,7 +161,7 @@ class OneGrant(Resource):
 
 
 def routes(parts: Parts) -> tuple[Mount, ...]:
-    """Where they are."""
+    """Their paths."""
     one = "/api/oidc/clients/{client_id}"
     return (
         Mount("/api/oidc/clients", AllClients(parts)),

@@ -1,6 +1,6 @@
-"""Dev mode alone: a page that says what runs here, and a sign-in page where anyone is whoever he says.
+"""For dev mode only: a page that shows what runs here, and a sign-in page where users type any id.
 
-Both answer only a browser on this machine that came without a proxy.
+Both answer only a browser on this machine, without a proxy in between.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from service.web.params import MalformedParameters, read_form, read_query
 from service.web.redirects import send_redirect
 
 _FORM_COOKIE = "pylon_dev_form"
-#: Beginnings of what a proxy or a tunnel adds, as WSGI names it: of any X-Forwarded-… one will do.
+#: Prefixes of headers that a proxy or a tunnel adds, in WSGI's notation; any X-Forwarded-… counts.
 _FORWARDING = (
     "HTTP_X_FORWARDED_",
     "HTTP_FORWARDED",
@@ -39,10 +39,10 @@ _TYPED: Final = ("user_id", "name", "email")
 
 
 def require_local(req: falcon.Request) -> None:
-    """Demand a peer on this machine, without a proxy between.
+    """Refuse a peer that is not on this machine, or comes through a proxy.
 
     Raises:
-        ApiError: `NOT_FOUND`, as if the page were not there.
+        ApiError: `NOT_FOUND`, as if the page did not exist.
     """
     try:
         local = ipaddress.ip_address(req.env.get("REMOTE_ADDR", "")).is_loopback
@@ -79,7 +79,7 @@ class Home(Page):
 
 
 class Quickstart(Page):
-    """`/dev/quickstart`: the first steps, with this service's own address in every line."""
+    """`/dev/quickstart`: the first steps, with this service's own address."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Show it."""
@@ -88,7 +88,7 @@ class Quickstart(Page):
 
 
 class DevSignIn(Page):
-    """`/dev/sign-in`: stands in for the app's sign-in page, and finishes as it would by the shared cookie."""
+    """`/dev/sign-in`: replaces the app's sign-in page, and signs users in with the shared cookie."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Show the form."""
@@ -97,12 +97,12 @@ class DevSignIn(Page):
             asked = read_query(req).values
         except MalformedParameters:
             asked = {}
-        # Who comes by a link types for himself: no link says who he is.
+        # Users always type the id themselves: a link cannot set it.
         begun = {name: asked[name] for name in ("interaction", "return_to") if name in asked}
         self._show(req, resp, begun, error=None)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Sign the user in, and go back to where he came from."""
+        """Sign the user in, and go back to where they came from."""
         require_local(req)
         try:
             form = read_form(req).values
@@ -124,7 +124,7 @@ class DevSignIn(Page):
         self.parts.browser.signed_in.set_cookie(req, resp, new.token, max_age_s=new.session.expires_at - now)
         issuer = req.context.issuer
         back = form.get("return_to", "")
-        own = back.startswith(f"{issuer}/oidc/interaction/")  # nobody is sent anywhere else from here
+        own = back.startswith(f"{issuer}/oidc/interaction/")  # redirect nowhere else
         send_redirect(resp, back if own else f"{issuer}/")
 
     def _show(
@@ -160,7 +160,7 @@ def _are_claims(claims: dict[str, str]) -> bool:
 
 
 def routes(parts: Parts) -> tuple[Mount, ...]:
-    """Where they are, in dev mode; elsewhere there are none."""
+    """Their paths in dev mode; otherwise none."""
     if not parts.settings.dev_mode:
         return ()
     return (

@@ -1,4 +1,4 @@
-"""`/.well-known/openid-configuration`, `/.well-known/oauth-authorization-server` and `/oidc/jwks`: prepared bytes.
+"""`/.well-known/openid-configuration`, `/.well-known/oauth-authorization-server` and `/oidc/jwks`, serialised in advance.
 
 Spec: OpenID Connect Discovery 1.0 §4, RFC 8414 §3, RFC 7517 §5
 """
@@ -24,14 +24,14 @@ _ISSUERS_KEPT: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """Documents by issuer, and the algorithms that they name."""
+    """The documents by issuer, and the algorithms in them."""
 
     algs: tuple[str, ...]
     documents: dict[str, Document]
 
 
 class Discovery(Resource):
-    """The metadata document of the configured issuer, or of the request's where none is."""
+    """The metadata document of the configured issuer, or of the request's issuer if none is configured."""
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
@@ -40,7 +40,7 @@ class Discovery(Resource):
         self._made = _Made((), {})
 
     def _document(self, issuer: str) -> Document:
-        """The document, prepared anew only when the algorithms have changed."""
+        """The document, built again only after the algorithms have changed."""
         algs = tuple(self.parts.keys.current().advertised_algs)
         made = self._made
         if made.algs != algs:
@@ -49,13 +49,15 @@ class Discovery(Resource):
         if document is None:
             metadata = build_metadata(issuer, algs=algs, scopes=self._scopes, policies=self.parts.policies)
             document = Document.of(metadata)
-            if len(made.documents) >= _ISSUERS_KEPT:  # `Host` has many names for whoever wants to fill this
+            if (
+                len(made.documents) >= _ISSUERS_KEPT
+            ):  # an attacker could send many values of `Host` to fill this
                 made.documents.clear()
             made.documents[issuer] = document
         return document
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer with the document; it may be cached only where no `Host` can change it."""
+        """Answer with the document. Caches may keep it only if it does not depend on `Host`."""
         document = self._document(self._issuer or req.context.issuer)
         if self._issuer is not None:
             send_document(req, resp, document, cache_control=PUBLIC)
@@ -75,14 +77,14 @@ class Jwks(Resource):
         self._made: tuple[Keyring, Document] | None = None
 
     def _document(self) -> Document:
-        """The JWK Set, prepared anew only when the keyring is another."""
+        """The JWK Set, built again only after the keyring has changed."""
         keyring, made = self.parts.keys.current(), self._made
         if made is None or made[0] is not keyring:
             made = self._made = (keyring, Document.of(keyring.jwks()))
         return made[1]
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer with the JWK Set; it may be kept until the set changes."""
+        """Answer with the JWK Set. Caches may keep it until the set changes."""
         document = self._document()
         send_document(req, resp, document, cache_control=keep_for(self.parts.keys.max_age_s()))
 
@@ -92,7 +94,7 @@ class Jwks(Resource):
 
 
 def routes(parts: Parts) -> tuple[Mount, ...]:
-    """Where they are; RFC 8414 §3.1 inserts the well-known part before the issuer's path, Discovery §4 puts it behind."""
+    """Their paths. RFC 8414 §3.1 puts the well-known part before the issuer's path, Discovery §4 after it."""
     discovery, prefix = Discovery(parts), issuer_path(parts.settings.issuer or "")
     inserted = [Mount(path + prefix, discovery, at_root=True) for path in _WELL_KNOWN if prefix]
     behind = [Mount(path, discovery) for path in _WELL_KNOWN]

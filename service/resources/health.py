@@ -1,4 +1,4 @@
-"""`/healthz` and `/readyz`: whether the process lives, and whether it can do its work. They never look at `Host`."""
+"""`/healthz` and `/readyz`: whether the process is alive, and whether it can work. They ignore `Host`."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ class Alive:
     any_host = True
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer `ok` while the process lives."""
+        """Answer `ok` while the process is alive."""
         resp.content_type = "text/plain; charset=utf-8"
         resp.data = b"ok"
 
 
 class Ready(Resource):
-    """`GET /readyz`: whether the store can be asked, whether its schema is ours, whether there are keys."""
+    """`GET /readyz`: whether the store is available, its schema is right, and there are keys."""
 
     any_host = True
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Each part, and 503 when one is not well. That the server hands on no raw path, or not all of it, is no fault, and is said."""
+        """Answer with the state of each part, and 503 if one does not work. A missing raw path is reported, but is not a fault."""
         store, keyring = self.parts.store, self.parts.keys
         database, schema = "unavailable", "unknown"
         try:
@@ -39,7 +39,7 @@ class Ready(Resource):
             schema = "ok" if state == "current" else state
             database = "ok" if state == "behind" or store.write_refusal() is None else "read-only"
         except StoreUnavailable:
-            pass  # told by the two values above
+            pass  # the two values above report it
         keys = "unavailable"
         told: Mapping[str, Any] = {}
         try:
@@ -48,7 +48,7 @@ class Ready(Resource):
             keys = "ok" if can_sign else "not configured"
             told = keyring.status()
         except StoreUnavailable:
-            pass  # of keys in the database; told by the value above
+            pass  # for keys in the database; the value above reports it
         parts = {"database": database, "schema": schema, "keys": keys, **told}
         if raw_target(req.env) is None:
             parts["raw_path"] = "not given by this server"
@@ -59,5 +59,5 @@ class Ready(Resource):
 
 
 def routes(parts: Parts) -> tuple[Mount, ...]:
-    """Where they are: a probe knows no issuer."""
+    """Their paths, which do not depend on the issuer."""
     return (Mount("/healthz", Alive(), at_root=True), Mount("/readyz", Ready(parts), at_root=True))

@@ -1,6 +1,6 @@
-"""`/api/oidc/interactions/{id}`: how the app's backend says what its user did. For the admin token.
+"""`/api/oidc/interactions/{id}`: the app's backend reports what the user did. Needs the admin token.
 
-Every answer is an address for the browser which the app has in front of it; the verifier in it is good once.
+Every answer is a URL for the user's browser. The verifier in it works once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from service.web.render import send_json
 
 # RFC 6749 §4.1.2.1: %x20-21 / %x23-5B / %x5D-7E
 _Printable = Annotated[str, Meta(pattern=r"^[\x20\x21\x23-\x5b\x5d-\x7e]{1,255}\Z")]
-#: What a page shows of somebody, of the claims of OpenID Connect Core §5.1.
+#: The claims of OpenID Connect Core §5.1 that a page shows of a user.
 _DISPLAY_CLAIMS: Final = (
     "name", "given_name", "family_name", "nickname", "preferred_username", "picture", "email"
 )  # fmt: skip
@@ -51,7 +51,7 @@ class _Base(Resource):
     admin_only = True
 
     def _opened(self, interaction_id: str, *, now: int) -> Interaction:
-        # The backend may call over an internal address: the interaction knows under which issuer it began.
+        # The backend may use an internal address: the interaction knows its own issuer.
         interaction = self.parts.interactions.find(interaction_id, issuer=None, now=now)
         if interaction is None:
             raise ApiError("NOT_FOUND")
@@ -73,7 +73,7 @@ class OneInteraction(_Base):
     """`GET /api/oidc/interactions/{id}`: what the app's page should show."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, interaction_id: str) -> None:
-        """What was asked, and by whom."""
+        """Answer with the request and its client."""
         now = req.context.now
         interaction = self._opened(interaction_id, now=now)
         client = self.parts.clients.find(interaction.parameters["client_id"], now=now)
@@ -85,7 +85,7 @@ class OneInteraction(_Base):
         send_json(resp, shown)
 
     def _asked_user(self, interaction: Interaction, *, now: int) -> dict[str, Any]:
-        """Whose consent is asked for, so that the app's page asks nobody else."""
+        """The user whose consent is needed, so that the app's page asks no one else."""
         claims = self.parts.sessions.user(interaction.state.asked_user_id, now=now).claims
         return {
             "user_id": interaction.state.asked_user_id,
@@ -96,7 +96,7 @@ class OneInteraction(_Base):
 
 def _shown(interaction: Interaction, client: Client, policies: Policies) -> dict[str, Any]:
     asked = interaction.parameters
-    # What the user has to agree to: also the scopes whose claims are asked for one by one.
+    # What the user has to agree to, including the scopes of claims that are requested one by one.
     request = build_request(Asked(asked, frozenset(), client, policies=policies, issuer=interaction.issuer))
     scope = request.disclosed
     if interaction.state.step is Step.CONSENT:
@@ -128,7 +128,7 @@ class ReportLogin(_Base):
     """`POST …/login`: the app has signed a user in for this interaction."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, interaction_id: str) -> None:
-        """Begin the user's session, whose token is never shown, and keep the report: one transaction."""
+        """Start the user's session, whose token is never shown, and store the report, in one transaction."""
         now = req.context.now
         interaction = self._opened(interaction_id, now=now)
         sign_in = read_json(req, SignInRequest).sign_in(
@@ -154,7 +154,7 @@ class ReportConsent(_Base):
     """`POST …/consent`: the user has agreed on the app's own page."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, interaction_id: str) -> None:
-        """To all that was asked, or to a part of it."""
+        """Store the consent to the whole request, or to a part of it."""
         now = req.context.now
         interaction = self._opened(interaction_id, now=now)
         consent = read_optional_json(req, _ConsentRequest)
@@ -172,7 +172,7 @@ class ReportConsent(_Base):
 
 
 class ReportRejection(_Base):
-    """`POST …/reject`: nobody signed in, or nobody agreed."""
+    """`POST …/reject`: the user did not sign in, or did not agree."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, interaction_id: str) -> None:
         """Send the client an error."""
@@ -183,7 +183,7 @@ class ReportRejection(_Base):
 
 
 def routes(parts: Parts) -> tuple[Mount, ...]:
-    """Where they are."""
+    """Their paths."""
     one = "/api/oidc/interactions/{interaction_id}"
     return (
         Mount(one, OneInteraction(parts)),

@@ -1,4 +1,4 @@
-"""`/oidc/logout`: signing out at a client's wish.
+"""`/oidc/logout`: signs a user out when a client requests it.
 
 Spec: OpenID Connect RP-Initiated Logout 1.0 §2, §3
 """
@@ -35,13 +35,13 @@ _NOT_HERE = "Nobody was signed out: the session was not started in this browser.
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """What a request asks for, as far as it may be believed.
+    """The verified part of a request.
 
     Attributes:
-        client: the client of the hint, else of `client_id`.
-        subject, sid: of a genuine hint.
-        uri: where to go afterwards: registered; None to stay.
-        state: what to say there.
+        client: the client of the hint, or else of `client_id`.
+        subject, sid: from a verified hint.
+        uri: the registered URI to go to afterwards; None to stay.
+        state: the `state` for that URI.
     """
 
     client: Client | None = None
@@ -52,13 +52,13 @@ class _Wish:
 
     @property
     def return_to(self) -> str | None:
-        """The whole address to go to."""
+        """The complete URL to go to."""
         if self.uri is None:
             return None
         return with_parameters(self.uri, {} if self.state is None else {"state": self.state})
 
     def is_of(self, shown: Shown) -> bool:
-        """Whether the hint names who is in front of us, so that nobody needs to be asked."""
+        """Whether the hint names the browser's own session, so that no confirmation is needed."""
         session = shown.session(self.sid)
         return self.subject is not None and (
             (session is not None and self.subject == session.user_id)
@@ -67,7 +67,7 @@ class _Wish:
 
     @property
     def kept(self) -> Mapping[str, str]:
-        """The parameters that are kept of it; what the hint says is kept beside them."""
+        """The parameters to store. The content of the hint is stored separately."""
         client_id = None if self.client is None else self.client.client_id
         values = {"client_id": client_id, "post_logout_redirect_uri": self.uri, "state": self.state}
         return {name: value for name, value in values.items() if value is not None}
@@ -76,10 +76,10 @@ class _Wish:
 class Logout(Page):
     """The end-session endpoint."""
 
-    head_is_get = False  # nobody looks at this without doing it
+    head_is_get = False  # a GET changes something
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Sign out at once where a genuine hint names the user; ask where it does not."""
+        """Sign out at once if a verified hint names the user; otherwise ask."""
         now = req.context.now
         try:
             parameters = read_query(req)
@@ -96,7 +96,7 @@ class Logout(Page):
         if wish is None:
             return
         shown = self.parts.browser.look(req, now=now)
-        if wish.subject is None and not shown.sessions:  # without a hint nobody is sent on unasked (§2)
+        if wish.subject is None and not shown.sessions:  # without a hint, never redirect without asking (§2)
             self._leave(req, resp, replace(wish, uri=None), now=now)
         elif self._is_certain(req, wish, shown, now=now):
             self._sign_out(req, resp, wish, shown, now=now)
@@ -104,7 +104,7 @@ class Logout(Page):
             self._ask(req, resp, wish, shown, now=now)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Take the answer of the confirm form; any other POST comes back as a GET, where cookies come along."""
+        """Take the answer of the confirm form. Any other POST is redirected to a GET, to which browsers send `Lax` cookies."""
         now = req.context.now
         try:
             form = read_form(req)
@@ -131,7 +131,7 @@ class Logout(Page):
             self.parts.browser.show_error(
                 req, resp, _NOT_HERE, cause="not_this_browser", status=403, back=back
             )
-        # Taken only where it counts: a form that another site sends is there for the user's own answer.
+        # Use the token up only for a valid answer: a form that another site sends must stay valid for the user.
         elif store.take(Kind.INTERACTION, id_hash, now=now) is None:
             self.parts.browser.show_error(req, resp, _TOO_OLD, cause="not_the_form_shown", status=403)
         elif not is_yes:
@@ -142,10 +142,10 @@ class Logout(Page):
             self._sign_out(req, resp, wish, shown, now=now)
 
     def _is_certain(self, req: falcon.Request, wish: _Wish, shown: Shown, *, now: int) -> bool:
-        """Whether a hint says enough, so that nobody needs to be asked.
+        """Whether the hint is enough to sign out without asking.
 
-        Where its session is not in the browser, it says enough to its client's backend, which has kept the ID token to
-        itself; those of browsers stand in addresses. A session that is over already is no question to anybody.
+        If its session is not in this browser, the hint is enough only for a client with a backend, which keeps the ID
+        token secret; in browsers, ID tokens appear in URLs. A session that has already ended needs no question.
         """
         if shown.sessions:
             return wish.is_of(shown)
@@ -155,12 +155,12 @@ class Logout(Page):
             return True
         return wish.client is not None and wish.client.logout_by_hint and not self.parts.browser.is_one(req)
 
-    # --- what is asked for ---
+    # --- the request ---
 
     def _asked(
         self, req: falcon.Request, resp: falcon.Response, parameters: Parameters, *, now: int
     ) -> _Wish | None:
-        """What may be believed of a request; None when a page has said why nothing may."""
+        """The verified part of a request; None if an error page was sent."""
         wish = None if parameters.repeated else self._wish(req, parameters.values, now=now)
         if wish is None:
             cause = "no_repeats" if parameters.repeated else "logout_request_unfit"
@@ -185,10 +185,10 @@ class Logout(Page):
     def _believed(
         self, values: Mapping[str, str], subject: str | None, sid: str | None, *, now: int
     ) -> _Wish | None:
-        """What its client may ask for; None when its parts contradict each other."""
+        """The part that the client may request; None if the parameters contradict each other."""
         client = self.parts.clients.find(values["client_id"], now=now) if "client_id" in values else None
         uri = values.get("post_logout_redirect_uri")
-        # Exactly as it is registered, for this very client; else nobody is sent anywhere (§3).
+        # Exactly as registered for this client; otherwise there is no redirect (§3).
         registered = client is not None and uri in client.post_logout_redirect_uris
         if subject is not None and (client is None or not (uri is None or registered)):
             return None
@@ -196,12 +196,12 @@ class Logout(Page):
             return _Wish(client, subject, sid)
         return _Wish(client, subject, sid, uri, values.get("state"))
 
-    # --- what waits ---
+    # --- stored requests ---
 
     def _keep(self, req: falcon.Request, wish: _Wish, *, now: int) -> Mapping[str, str]:
-        """Keep what was posted, which may be longer than an address; the parameters of the GET that finds it.
+        """Store a POST, which may be longer than a URL. Returns the parameters of the GET that finds it.
 
-        Without a hint or a client there is nothing to keep: whoever asks is asked back anyhow.
+        Without a hint or a client there is nothing to store: the user is asked anyway.
         """
         if wish.client is None:
             return {}
@@ -214,7 +214,7 @@ class Logout(Page):
     def _posted(
         self, req: falcon.Request, resp: falcon.Response, unverified_handle: str, *, now: int
     ) -> _Wish | None:
-        """What was posted; None when a page has said that it is over. Not taken, for a page may be loaded anew."""
+        """Read the stored POST; None if an error page was sent. It stays stored, because the page may be reloaded."""
         record = self.parts.browser.store.get(Kind.INTERACTION, _request_hash(unverified_handle), now=now)
         if record is None or record.body["issuer"] != req.context.issuer:
             self.parts.browser.show_error(req, resp, _TOO_OLD, cause="logout_request_over")
@@ -239,13 +239,13 @@ class Logout(Page):
             return None
         return self._believed(from_kept(body["request"]), body["subject"], body["sid"], now=now)
 
-    # --- what is done ---
+    # --- effects ---
 
     def _ask(
         self, req: falcon.Request, resp: falcon.Response, wish: _Wish, shown: Shown, *, now: int
     ) -> None:
-        # Somebody who shows nothing but a hint is asked about that session, and told nothing of its user. Their yes
-        # counts only where they show the session then: an ID token is no secret of its user's.
+        # With only a hint, the page asks about that session and shows nothing of its user. The answer counts only if the
+        # browser has the session then, because an ID token is not secret.
         names = {session.user_id: session.claims.get("name") or session.user_id for session in shown.sessions}
         sid = shown.sessions[0].sid if shown.sessions else wish.sid
         token = new_handle()
@@ -264,7 +264,7 @@ class Logout(Page):
     def _sign_out(
         self, req: falcon.Request, resp: falcon.Response, wish: _Wish, shown: Shown, *, now: int
     ) -> None:
-        """End every session that the browser shows; the hint's too, but not that of somebody else than is in front of us."""
+        """End all sessions of the browser, and the hint's session if it belongs to the same user."""
         hinted = [] if wish.subject is None or wish.sid is None else [(wish.subject, wish.sid)]
         if shown.sessions and wish.subject not in {user_id for user_id, _ in shown.ends}:
             hinted = []
@@ -272,7 +272,7 @@ class Logout(Page):
         self._leave(req, resp, wish, now=now)
 
     def _leave(self, req: falcon.Request, resp: falcon.Response, wish: _Wish, *, now: int) -> None:
-        """Drop the cookies, and send the browser on: first to the app's page, which comes back to us."""
+        """Delete the cookies and redirect: first to the app's page, which redirects back to us."""
         self.parts.browser.sign_out(req, resp)
         issuer = req.context.issuer
         if self.parts.settings.logout_url is not None:
@@ -290,7 +290,7 @@ class Logout(Page):
     def _go_back(
         self, req: falcon.Request, resp: falcon.Response, unverified_handle: str, *, now: int
     ) -> None:
-        """The way back from the app's own sign-out page, any number of times; it ends nothing."""
+        """Handle the redirect back from the app's sign-out page. It ends nothing, and may be repeated."""
         record = self.parts.browser.store.get(Kind.INTERACTION, _back_hash(unverified_handle), now=now)
         wish = None if record is None else self._kept(req, record, now=now)
         if wish is not None and wish.return_to is not None:
@@ -301,25 +301,25 @@ class Logout(Page):
 
 
 def _is_way_back(query: str) -> bool:
-    """Whether the query names `signed_out`, with a handle or without."""
+    """Whether the query has `signed_out`, with or without a handle."""
     return any(part.partition("=")[0] == _DONE for part in query.split("&"))
 
 
 def _back_hash(unverified_handle: str) -> str:
-    """The id of a way back, which nothing else that waits has."""
+    """The id of a stored way back, distinct from all other stored ids."""
     return hash_handle(f"logout way back\n{unverified_handle}")
 
 
 def _form_hash(unverified_token: str) -> str:
-    """The id of a form's token, which no verifier of an interaction has."""
+    """The id of a form's token, distinct from all other stored ids."""
     return hash_handle(f"logout form\n{unverified_token}")
 
 
 def _request_hash(unverified_handle: str) -> str:
-    """The id of a request that was posted, which neither a form nor an interaction has."""
+    """The id of a stored POST, distinct from all other stored ids."""
     return hash_handle(f"logout request\n{unverified_handle}")
 
 
 def routes(parts: Parts) -> tuple[Mount, ...]:
-    """Where it is."""
+    """Its path."""
     return (Mount(ENDPOINTS["end_session_endpoint"], Logout(parts)),)

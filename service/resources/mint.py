@@ -1,4 +1,4 @@
-"""`POST /api/auth/jwt`: a token for whoever is signed in."""
+"""`POST /api/auth/jwt`: a token for the signed-in user."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Mint(Resource):
     """Mints JWTs."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """401, then 413, 415 and 400, then 403, then 501; 503 while what is given out could not be taken back."""
+        """Mint a token. The order of errors is 401, 413, 415, 400, 403, 501; 503 while a token could not be revoked."""
         now, parts = req.context.now, self.parts
         session = parts.signed_in.require(req, now=now, change=True)
         policy = self._wanted_policy(read_body(req), req)
@@ -53,7 +53,7 @@ class Mint(Resource):
         if body:
             check_json_type(req)
             wanted = parse_model(_MintRequest, body).audience
-        # An audience that nobody configured would let a session speak to services that never agreed to it.
+        # With an audience that is not configured, a session could reach services that never agreed to that.
         policy = self.parts.policies.to_mint(self.parts.settings.jwt_audience if wanted is UNSET else wanted)
         if policy is None:
             raise ApiError("UNKNOWN_AUDIENCE")
@@ -61,11 +61,11 @@ class Mint(Resource):
 
 
 def _refusal(refused: Refused) -> ApiError:
-    """What the app needs to know: which rule, and what to ask its user for where that would help."""
+    """The error for the app: the rule, and what to ask the user for if that helps."""
     more = {"rule": refused.rule} | ({"step_up": refused.step_up} if refused.step_up else {})
     return ApiError("POLICY_REFUSED", cause=refused.rule.replace(".", "_"), more=more)
 
 
 def routes(parts: Parts) -> tuple[Mount, ...]:
-    """Where it is."""
+    """Its path."""
     return (Mount("/api/auth/jwt", Mint(parts)),)

@@ -1,6 +1,6 @@
-"""The parts that resources are made of, built once, and what a resource does with them: nothing but keep them.
+"""The parts that resources share, built once. A resource only keeps them.
 
-Owns: which part there is, and how one is made of another.
+Owns: the list of parts, and how each is built from others.
 Never touches: paths, requests.
 """
 
@@ -31,7 +31,7 @@ from service.web.auth import AdminAuth
 from service.web.middleware import ClientAddress
 from service.web.pages import Stylesheet
 
-#: Where dev mode signs people in.
+#: The sign-in page of dev mode.
 DEV_SIGN_IN: Final = "/dev/sign-in"
 
 
@@ -40,24 +40,24 @@ class Parts:
     """Everything that the resources share.
 
     Attributes:
-        settings: parsed; what is computed of them on each look stands here, made once.
-        store: where state lives.
+        settings: the parsed settings; values that are computed from them are stored here, to compute them once.
+        store: the store of all state.
         keys: sign and verify.
-        sessions: who is signed in.
-        clients: who is registered.
-        clock: Unix s; read once a request, which has it as `req.context.now`.
-        events: tell what has happened.
-        lifetimes: of what is given out.
-        login_url: the app's sign-in page, or the path of a page of ours; None: nobody can sign in.
+        sessions: the sessions of signed-in users.
+        clients: the registered clients.
+        clock: returns Unix s; called once for each request, which has the result as `req.context.now`.
+        events: where events are sent.
+        lifetimes: the lifetimes of codes, tokens and interactions.
+        login_url: the app's sign-in page, or the path of our own; None: nobody can sign in.
         grants: what users let clients do.
-        waiting: what waits for a browser, bounded.
+        waiting: limits the requests that wait for a browser.
         interactions: sign-ins that wait.
-        notices: what an operator should know of a client.
-        admin: knows the admin token.
+        notices: tells the operator about clients.
+        admin: checks the admin token.
         signed_in: finds the session of a request.
-        browser: the browser in front of us.
-        stylesheet: of its pages.
-        policies: what a token for each audience holds.
+        browser: sessions, cookies and pages of a browser.
+        stylesheet: the stylesheet of the pages.
+        policies: the policy of each audience.
     """
 
     settings: Settings
@@ -83,7 +83,7 @@ class Parts:
 def parts_of(
     settings: Settings, store: Store, keys: Keys, clock: Callable[[], float], events: Events
 ) -> Parts:
-    """Make every part of those five."""
+    """Build every part from these five."""
     subjects = Subjects.of(settings, store)
     sessions = LocalSessions(store, lifetime_s=settings.session_lifetime_s, events=events, subjects=subjects)
     cookie = SessionCookie(settings.cookie_name, settings.cookie_domain, settings.cookie_same_site)
@@ -119,14 +119,14 @@ def parts_of(
 
 
 class Resource:
-    """What answers at a path."""
+    """Answers at a path."""
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
 
 
 class Page(Resource):
-    """What answers browsers: they are shown what went wrong."""
+    """Answers browsers, and shows them failures as a page."""
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)

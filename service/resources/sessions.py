@@ -1,4 +1,4 @@
-"""`/api/auth/*`: sessions are begun by the app, and seen, refreshed and ended by their users."""
+"""`/api/auth/*`: the app starts sessions; users list, refresh and end them."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def _listed(sessions: Iterable[Session], *, current_sid: str | None) -> dict[str
 
 
 class OneSession(Resource):
-    """`/api/auth/session`: the app begins one with the admin token; its user ends it."""
+    """`/api/auth/session`: the app starts a session with the admin token; its user ends it."""
 
     admin_only = frozenset({"POST"})
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """403, then 413, 415 and 400."""
+        """Start a session. The order of errors is 403, then 413, 415 and 400."""
         now = req.context.now
         sign_in = read_json(req, SignInRequest).sign_in(
             now=now, max_lifetime_s=self.parts.sessions.lifetime_s
@@ -64,7 +64,7 @@ class OneSession(Resource):
         send_json(resp, _begun(self.parts.sessions.create(sign_in, now=now)), status=201)
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """End the session, or all that the browser shows; saying so twice is no mistake."""
+        """End the session, or all sessions of the browser's cookies. Doing it twice is not an error."""
         now = req.context.now
         for token in self.parts.signed_in.require_tokens(req):
             self.parts.sessions.end(token, now=now)
@@ -73,7 +73,7 @@ class OneSession(Resource):
 
 
 class TrustedMint(Resource):
-    """`POST /api/auth/sessions/trusted-mint`: the app begins a session by a signature instead of a token."""
+    """`POST /api/auth/sessions/trusted-mint`: the app starts a session with a signature instead of a token."""
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
@@ -81,7 +81,7 @@ class TrustedMint(Resource):
         self._secret = None if secret is None else secret.value
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """404, 413, 415, then the 401s in their order, then 400 without spending the signature, then 401 REPLAYED."""
+        """Start a session. The order of errors is 404, 413, 415, the 401s, 400 (the signature stays unused), 401 REPLAYED."""
         if self._secret is None:
             raise ApiError("NOT_FOUND")
         now = req.context.now
@@ -115,10 +115,10 @@ def _checked_mac(req: falcon.Request, body: bytes, secret: bytes, *, now: int) -
 
 
 class Me(Resource):
-    """`GET /api/auth/me`: what the session says of its user."""
+    """`GET /api/auth/me`: the session and its user."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """An absent scalar is null."""
+        """Answer with them. An absent scalar is null."""
         session = self.parts.signed_in.require(req, now=req.context.now, change=False)
         send_json(
             resp,
@@ -142,7 +142,7 @@ class Refresh(Resource):
     """`POST /api/auth/refresh`: a new token for the same session."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """A browser that came with the cookie gets the new one."""
+        """Refresh the session. If the token came in the cookie, the cookie is set again."""
         now = req.context.now
         session = self.parts.signed_in.require(req, now=now, change=True)
         new = self.parts.sessions.refresh(session, now=now)
@@ -154,7 +154,7 @@ class Refresh(Resource):
 
 
 class OwnSessions(Resource):
-    """`/api/auth/sessions`: where else its user is signed in."""
+    """`/api/auth/sessions`: all sessions of the user."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """List them."""
@@ -163,7 +163,7 @@ class OwnSessions(Resource):
         send_json(resp, _listed(self.parts.sessions.list(session.user_id, now=now), current_sid=session.sid))
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """End all but the current."""
+        """End all sessions except the current one."""
         now = req.context.now
         session = self.parts.signed_in.require(req, now=now, change=True)
         send_json(
@@ -176,7 +176,7 @@ class OwnSession(Resource):
     """`DELETE /api/auth/sessions/{sid}`: sign one device out."""
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, sid: str) -> None:
-        """404 for another's, as for none."""
+        """End the session. The answer for another user's session is 404, as if it did not exist."""
         now = req.context.now
         session = self.parts.signed_in.require(req, now=now, change=True)
         if not self.parts.sessions.end_one(session.user_id, sid, now=now):
@@ -185,23 +185,23 @@ class OwnSession(Resource):
 
 
 class UserSessions(Resource):
-    """`/api/auth/users/{user_id}/sessions`: how an app locks somebody out."""
+    """`/api/auth/users/{user_id}/sessions`: the app lists a user's sessions, or locks the user out."""
 
     admin_only = True
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, user_id: str) -> None:
-        """List them all; none for an unknown user."""
+        """List all of them; empty for an unknown user."""
         sessions = self.parts.sessions.list(user_id, now=req.context.now)
         send_json(resp, _listed(sessions, current_sid=None))
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, user_id: str) -> None:
-        """End them all."""
+        """End all of them."""
         count = self.parts.sessions.lock_out(user_id, now=req.context.now)
         send_json(resp, {"revoked_count": count})
 
 
 def routes(parts: Parts) -> tuple[Mount, ...]:
-    """Where they are."""
+    """Their paths."""
     return (
         Mount("/api/auth/me", Me(parts)),
         Mount("/api/auth/refresh", Refresh(parts)),

@@ -1,6 +1,6 @@
-"""What the endpoints of a sign-in share: facts are read, the rules say what comes of them, it is stored, then it is done.
+"""Shared by the endpoints of a sign-in: read facts, apply the rules, store the result, then run its effect.
 
-Whoever loses to somebody else reads again. Nothing is done for a state that was not stored.
+If another request was faster, everything is read again. No effect runs for a state that was not stored.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ from service.storage.interface import Contended
 from service.web.binding import bind, keep_on, shown, unbind
 from service.web.redirects import send_authorization_response, send_redirect, with_parameters
 
-#: How often another request may be faster. Of those that race, one gets through each time: so as many tabs as this can
-#: be opened at once, as a browser does that starts again.
+#: How often another request may be faster. In each round of a race, one request succeeds. So this many tabs can be
+#: opened at once, for example when a browser restarts.
 _ATTEMPTS: Final = 64
 _WORD: Final = re.compile(r"[a-z_]{1,64}", re.ASCII)
 _OVER: Final = "This sign-in is over, or was begun in another browser."
@@ -55,13 +55,13 @@ _NO_PAGE: Final = "This server cannot sign people in to other services: it has n
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What came in, as things are now.
+    """An incoming request, checked against the current state.
 
     Attributes:
-        request: what was asked, checked with the client as it is now.
-        event: what happens.
-        interaction: which it happens to; None where the request has only come.
-        verifier: of the report that the browser brings.
+        request: the authorization request, checked with the client's current registration.
+        event: the event.
+        interaction: its interaction; None for a new request.
+        verifier: the verifier of the report that the browser brings.
     """
 
     request: AuthorizationRequest
@@ -71,7 +71,7 @@ class Seen:
 
     @property
     def form_token(self) -> str | None:
-        """Of the form that is answered."""
+        """The token of the answered form."""
         return self.event.unverified_token if isinstance(self.event, Consented | Denied) else None
 
 
@@ -80,13 +80,13 @@ Look = Callable[[], Seen | ShowPage | None]
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """What there is now, and what the browser and the client are told of it.
+    """What was stored, and what to send to the browser and the client.
 
     Attributes:
-        interaction: which it happened to; None where the request was answered at once.
-        cookie: of an interaction that has begun.
-        handle: of the browser's own session.
-        told: what the client is told.
+        interaction: its interaction; None if the request was answered at once.
+        cookie: the cookie of a new interaction.
+        handle: the handle of the provider's own session.
+        told: the parameters for the client.
     """
 
     interaction: Interaction | None
@@ -97,21 +97,21 @@ class _Stored:
 
 @dataclass(frozen=True)
 class Flow:
-    """Takes a sign-in one step further; what `Authorize` and `OpenInteraction` share."""
+    """Runs one step of a sign-in, for `Authorize` and `OpenInteraction`."""
 
     parts: Parts
 
     def go_on(self, req: falcon.Request, resp: falcon.Response, look: Look, *, now: int) -> None:
-        """Read, decide, store, and only then do it; as often as somebody else was faster.
+        """Read, decide, store, and only then run the effect. Starts again if another request was faster.
 
         Args:
             req: the request.
             resp: the answer.
-            look: what came in, as things are now; or the page that says what is wrong; None: that is answered already.
+            look: returns the checked request, or the page that says what is wrong; None if it has already answered.
             now: Unix s.
 
         Raises:
-            Contended: when somebody else was faster each time.
+            Contended: if another request was faster at every attempt.
         """
         for _ in range(_ATTEMPTS):
             seen = look()
@@ -134,7 +134,7 @@ class Flow:
     def begin(
         self, req: falcon.Request, request: AuthorizationRequest, state: State, *, now: int
     ) -> tuple[Interaction, str]:
-        """Keep the request, and the value of the cookie that shall bind it to this browser."""
+        """Store the request. Returns the value of the cookie that binds it to this browser."""
         return self.parts.interactions.begin(
             request.parameters,
             state,
@@ -153,9 +153,9 @@ class Flow:
         *,
         now: int,
     ) -> bool:
-        """Answer a form again that this browser sent within the minute, with the same; whether it was one.
+        """Repeat the answer to a form that this browser sent within the last minute. Returns whether it was such a form.
 
-        A code that was used since is not sent twice: then a page says that it is over.
+        If its code has been used in the meantime, a page says that the sign-in is over.
         """
         issuer = req.context.issuer
         answered = find_answer(
@@ -177,7 +177,7 @@ class Flow:
     def send_error(
         self, req: falcon.Request, resp: falcon.Response, error: OAuthError, to: tuple[str, str | None, str]
     ) -> None:
-        """Send an error to a trusted redirect URI (URI, `state`, response mode): always with `state` and `iss`."""
+        """Send an error to a trusted redirect URI (URI, `state`, response mode), always with `state` and `iss`."""
         redirect_uri, state, response_mode = to
         note(resp, error.error, error.cause)
         told = _told(error.parameters(), state, req.context.issuer)
@@ -189,7 +189,7 @@ class Flow:
         session = self._session(req, seen, state, now=now)
         client = seen.request.client
         remembered: tuple[str, ...] = ()
-        if session is not None and not client.first_party:  # who is not asked has nothing to remember
+        if session is not None and not client.first_party:  # without a consent there is nothing to remember
             key = (session.user_id, client.client_id, req.context.issuer)
             remembered = remembered_scope(self.parts.browser.store, *key, now=now)
         opened_here = (req.uri_template or "").endswith("/oidc/interaction/{interaction_id}")
@@ -218,7 +218,7 @@ class Flow:
         *,
         now: int,
     ) -> _Stored | None:
-        """The state and what its effect needs, in one transaction; None where somebody else was faster."""
+        """Store the state and what its effect needs, in one transaction. Returns None if another request was faster."""
         issuer, request = req.context.issuer, seen.request
         beside, told, handle = NOTHING, None, None
         kept = kept_with(state, after, seen.event, facts)
@@ -258,7 +258,7 @@ class Flow:
     ) -> _Stored | None:
         if isinstance(effect, ToSignIn | AskConsent):
             return _Stored(*self.begin(req, request, after, now=now))
-        # What is answered at once has no state to keep.
+        # A request that is answered at once has no state to store.
         is_kept = beside == NOTHING or beside.put(self.parts.browser.store, now=now)
         return _Stored(None, told=told) if is_kept else None
 
@@ -272,7 +272,7 @@ class Flow:
         return code, beside
 
     def _tell(self, seen: Seen, facts: Facts, state: State, after: State) -> None:
-        """Who has agreed to what, now that it is stored."""
+        """Report a consent, after it was stored."""
         given, session = after.consent, facts.session
         if given is None or given is state.consent or session is None:
             return
@@ -287,7 +287,7 @@ class Flow:
             )
         )
 
-    # --- do ---
+    # --- run ---
 
     def _do(
         self,
@@ -351,7 +351,7 @@ class Flow:
         )
 
     def _show(self, req: falcon.Request, resp: falcon.Response, page: ShowPage) -> None:
-        # Clients of the database alone: the start could not know of them.
+        # Only for clients of the database, which the start could not know.
         text, detail = (_NO_PAGE, "PYLON_LOGIN_URL is unset") if page.status == 501 else (_OVER, "")
         if page.client_id is not None:
             req.context.client_id = page.client_id
@@ -374,13 +374,13 @@ class Flow:
 
 
 def note(resp: falcon.Response, error: str, cause: str) -> None:
-    """For the log: the error that is answered, as far as it is a word (the app has errors of its own), and which rule refused."""
+    """Put the error and the rule into the log. The app may have its own errors, so it is logged only if it is a plain word."""
     resp.context.error = error if _WORD.fullmatch(error) else "other"
     resp.context.cause = cause
 
 
 def _told(parameters: Mapping[str, str], state: str | None, issuer: str) -> Mapping[str, str]:
-    """What the client is told: always with its `state` and our `iss` (RFC 9207 §2)."""
+    """The parameters for the client, always with its `state` and our `iss` (RFC 9207 §2)."""
     return {**parameters, **({} if state is None else {"state": state}), "iss": issuer}
 
 

@@ -1,4 +1,4 @@
-"""The body by which an app says that it has signed a user in."""
+"""The body with which an app reports that it has signed a user in."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _IS_USER_ID: Final = re.compile(_USER_ID)
 
 
 def is_user_id(value: str) -> bool:
-    """Whether the value may be a user's id: 1 to 255 visible ASCII characters."""
+    """Whether the value may be a user id: 1 to 255 visible ASCII characters."""
     return _IS_USER_ID.match(value) is not None
 
 
@@ -36,7 +36,7 @@ def standard_claims(claims: dict[str, Any]) -> dict[str, Any]:
     """Check the claims of a body.
 
     Raises:
-        ApiError: `INVALID_BODY`, naming the claim.
+        ApiError: `INVALID_BODY`, which names the claim.
     """
     try:
         check_claims(claims)
@@ -52,7 +52,7 @@ def own_facts(attributes: dict[str, Any]) -> dict[str, Any]:
     """Check the attributes of a body.
 
     Raises:
-        ApiError: `INVALID_BODY`, naming the attribute, or all of them where its name cannot be shown.
+        ApiError: `INVALID_BODY`, which names the attribute, or `attributes` if its name cannot be shown.
     """
     try:
         check_attributes(attributes)
@@ -64,7 +64,7 @@ def own_facts(attributes: dict[str, Any]) -> dict[str, Any]:
 
 
 class AboutUser(StrictModel, frozen=True, kw_only=True):
-    """What an app says of a user; what it leaves out stays as it is known."""
+    """The app's report about a user. Fields that are left out do not change."""
 
     claims: dict[str, Any] | UnsetType = UNSET
     roles: list[Word] | UnsetType = UNSET
@@ -72,7 +72,7 @@ class AboutUser(StrictModel, frozen=True, kw_only=True):
     attributes: dict[str, Any] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        """Check what no type can say."""
+        """Check what types cannot express."""
         standard_claims(self.claims or {})
         own_facts(self.attributes or {})
 
@@ -90,7 +90,7 @@ class AboutUser(StrictModel, frozen=True, kw_only=True):
 
 
 class SignInRequest(AboutUser, frozen=True, kw_only=True):
-    """`POST /api/auth/session` and its kin."""
+    """`POST /api/auth/session` and similar endpoints."""
 
     user_id: UserId
     device: Annotated[str, Meta(min_length=1, max_length=512)] | UnsetType = UNSET
@@ -103,7 +103,7 @@ class SignInRequest(AboutUser, frozen=True, kw_only=True):
         """The value that the rules speak of.
 
         Raises:
-            ApiError: `INVALID_BODY` when a time is out of its range.
+            ApiError: `INVALID_BODY` if a time is out of range.
         """
         if self.auth_time is not UNSET and self.auth_time > now + _CLOCK_SKEW_S:
             raise ApiError("INVALID_BODY", field="auth_time")
@@ -120,6 +120,6 @@ class SignInRequest(AboutUser, frozen=True, kw_only=True):
 
 
 class TrustedMintRequest(SignInRequest, frozen=True, kw_only=True):
-    """The same, and whatever makes two bodies differ that say the same."""
+    """The same, with an optional member that makes otherwise equal bodies differ."""
 
     nonce: Word | UnsetType = UNSET

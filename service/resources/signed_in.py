@@ -1,4 +1,4 @@
-"""The session of a request: found, required, protected against other sites, set and cleared as a cookie."""
+"""The session of a request: finds and requires it, refuses other sites, sets and clears its cookie."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from service.web.errors import ApiError
 
 @dataclass(frozen=True, slots=True)
 class SessionCookie:
-    """How the app's session cookie is written, as the settings say."""
+    """The name and attributes of the app's session cookie, from the settings."""
 
     name: str
     domain: str | None
@@ -26,12 +26,12 @@ class SessionCookie:
 
 
 class SignedIn:
-    """Finds who is signed in.
+    """Finds the session of a request.
 
     Args:
-        sessions: where sessions live.
+        sessions: the store of sessions.
         cookie: the app's session cookie.
-        trusted_origins: front ends of the app on other hosts.
+        trusted_origins: the app's front ends on other hosts.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class SignedIn:
         Args:
             req: the request.
             now: Unix s.
-            change: whether the request changes something, so that a cookie alone does not do.
+            change: whether the request changes something, so that its cookie is accepted only from the same origin.
 
         Raises:
-            ApiError: `AUTH_REQUIRED`, one answer whatever is wrong with the session; `CROSS_SITE`.
+            ApiError: `AUTH_REQUIRED`, the same answer for every fault of the session; `CROSS_SITE`.
         """
         credential = session_credential(req, self._cookie.name)
         session = only_one(self._live(credential.unverified_tokens, now))
@@ -62,10 +62,10 @@ class SignedIn:
         return session
 
     def require_tokens(self, req: falcon.Request) -> list[str]:
-        """The well-formed session tokens, whether or not their sessions still live; for signing out.
+        """The well-formed session tokens, even if their sessions have ended; for signing out.
 
         Raises:
-            ApiError: `AUTH_REQUIRED` when there is none, `CROSS_SITE`.
+            ApiError: `AUTH_REQUIRED` if there is none, `CROSS_SITE`.
         """
         credential = session_credential(req, self._cookie.name)
         tokens = [token for token in credential.unverified_tokens if is_session_token(token)]
@@ -81,7 +81,7 @@ class SignedIn:
         return self._cookie.name
 
     def shown(self, req: falcon.Request, *, now: int) -> list[Session]:
-        """The live sessions of the cookie, whatever else the request shows: for pages that only browsers open."""
+        """The live sessions of the cookie; other credentials are ignored. For pages that only browsers open."""
         return self._live(cookie_values(req, self._cookie.name), now)
 
     def came_by_cookie(self, req: falcon.Request) -> bool:
@@ -89,7 +89,7 @@ class SignedIn:
         return session_credential(req, self._cookie.name).by_cookie
 
     def set_cookie(self, req: falcon.Request, resp: falcon.Response, token: str, *, max_age_s: int) -> None:
-        """Give the browser its session token."""
+        """Set the session cookie."""
         set_cookie(
             req,
             resp,
@@ -101,7 +101,7 @@ class SignedIn:
         )
 
     def clear_cookie(self, req: falcon.Request, resp: falcon.Response) -> int:
-        """Take the session token from the browser; by how many deletions, which leave room for one more."""
+        """Delete the session cookie. Returns the number of deletions, which leave room for one more."""
         cookie, at_most = self._cookie, MOST_DROPPED - 1
         same_site = cookie.same_site.capitalize()
         return drop_cookie(req, resp, cookie.name, same_site=same_site, domain=cookie.domain, at_most=at_most)
@@ -117,5 +117,5 @@ class SignedIn:
 
 
 def only_one(live: Sequence[Session]) -> Session | None:
-    """The session that counts of those whose tokens were shown at once: two live ones are nobody."""
+    """The session to use if several tokens were sent: with two live sessions, none."""
     return live[0] if len(live) == 1 else None

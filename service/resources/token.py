@@ -41,7 +41,7 @@ class Token(Resource):
         self._issuing = issuing
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Authenticate the client, then exchange what it shows."""
+        """Authenticate the client, then exchange its code, token or credentials."""
         now = req.context.now
         values = form_parameters(req).values
         check_can_sign(values, self._issuing.keys)
@@ -107,7 +107,7 @@ class Introspect(Resource):
         self._status = status
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Tell what a token is worth; `token_type_hint` changes nothing."""
+        """Report the state of a token. `token_type_hint` is ignored."""
         now = req.context.now
         values = form_parameters(req).values
         asker = self._asker(req, values, now=now)
@@ -132,7 +132,7 @@ class Introspect(Resource):
 
 
 class Revoke(Resource):
-    """`POST /oidc/revoke`: a client ends its own tokens; about any other it is told nothing."""
+    """`POST /oidc/revoke`: a client revokes its own tokens. For other tokens the answer is the same, without effect."""
 
     any_origin = True
     send_error = staticmethod(send_oauth_error)
@@ -142,7 +142,7 @@ class Revoke(Resource):
         self._status = status
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """200, whatever the token was."""
+        """Answer 200 for any token."""
         now = req.context.now
         values = form_parameters(req).values
         client = authenticated(req, values, self.parts.clients, now=now)
@@ -155,7 +155,7 @@ class Revoke(Resource):
 
 
 def authenticated(req: falcon.Request, values: Mapping[str, str], clients: Clients, *, now: int) -> Client:
-    """The client of the request, authenticated; named in the log."""
+    """Authenticate the client of the request, and put it into the log."""
     client = authenticate_client(req.env.get("HTTP_AUTHORIZATION"), values, clients, now=now)
     req.context.client_id = client.client_id
     return client
@@ -169,7 +169,7 @@ def _token(values: Mapping[str, str]) -> str:
 
 
 def routes(parts: Parts) -> tuple[Mount, ...]:
-    """Where they are."""
+    """Their paths."""
     sessions = parts.sessions
     issuing = Issuing(
         grants=parts.grants,

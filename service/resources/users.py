@@ -1,4 +1,4 @@
-"""`PUT /api/auth/users/{user_id}`: what the app knows of a user, for userinfo and ID tokens. For the admin token."""
+"""`PUT /api/auth/users/{user_id}`: the app's data about a user, for userinfo and ID tokens. Needs the admin token."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class OneUser(Resource):
     admin_only = True
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, user_id: str) -> None:
-        """Replace the fields that are given; the rest stays as it is."""
+        """Replace the given fields, and keep the others."""
         wanted = read_json(req, AboutUser)
         if not is_user_id(user_id):
             raise ApiError("NOT_FOUND")
@@ -36,5 +36,5 @@ class OneUser(Resource):
 
 
 def routes(parts: Parts) -> tuple[Mount, ...]:
-    """Where it is."""
+    """Its path."""
     return (Mount("/api/auth/users/{user_id}", OneUser(parts), named_by_others=True),)

@@ -63,8 +63,6 @@ NOT_YET = {
     "docs/decisions/0015-policies.md",
     "docs/policies.md",
     "service/policies",
-    "service/records",
-    "service/resources",
     "service/settings",
 }
 
