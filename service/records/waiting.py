@@ -2,7 +2,7 @@
 
 Owns: the limits. Authorization requests, sign-out requests and shown forms are records of this kind.
 
-The limits are checked only from time to time, so each worker process may exceed them by what it stores in between.
+The limits are checked only from time to time, so each worker process may exceed them by the records that it stores in between.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def as_kept(parameters: Mapping[str, str]) -> str:
 
 def is_too_large(parameters: Mapping[str, str]) -> bool:
     """Whether all parameters together exceed the limit for a stored request."""
-    # A character takes at most twelve bytes there, so most requests need not be encoded to check this.
+    # A character takes at most twelve bytes there, so most requests do not have to be encoded to check this.
     length = sum(len(name) + len(value) + 2 for name, value in parameters.items())
     return length * 12 > MOST_BYTES and len(as_kept(parameters)) > MOST_BYTES
 
