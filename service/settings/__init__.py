@@ -1,4 +1,4 @@
-"""Settings: one frozen object, read from the environment once, every fault told at once.
+"""Settings: one frozen object, read from the environment once. All faults are reported together.
 
 table          Settings: every setting with its parser and its default
 carried        what a file, a shell or an editor added to a value
@@ -6,7 +6,7 @@ parsers        one function a setting: the text in, the value out, or what is wr
 cross_checks   what settings must agree on
 warnings       what is allowed, and odd
 reading        `read_settings`: the environment, `NAME_FILE`, and all of the above in their order
-faults         how a fault is told
+faults         the form of a fault
 """
 
 from service.settings.faults import ConfigurationError, Fault

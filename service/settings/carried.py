@@ -1,6 +1,6 @@
-"""What a carrier added to a value: the newline of a file, the quotes of a shell, the byte order mark of an editor.
+"""Finds characters that were added to a value by accident: a file's newline, a shell's quotes, an editor's byte order mark.
 
-Nothing of ours begins or ends with any of it. As a part of a secret or a path it would do its harm much later.
+No valid value begins or ends with them. As part of a secret or a path, they would cause faults much later.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ def without_newline(content: bytes) -> str:
     """A file's text without the one newline that its last line ends with.
 
     Raises:
-        UnicodeDecodeError: when it is not UTF-8.
+        UnicodeDecodeError: if it is not UTF-8.
     """
     return _TRAILING_NEWLINE.sub("", content.decode())
 
 
 def carried(value: str, *, may_end: str = "") -> str | None:
-    """What of a value its carrier added, in the words of a fault; None where there is nothing of the kind.
+    """Describe the added characters of a value, as a fault; None if there are none.
 
     Args:
-        value: as the environment or a file has it, not empty.
+        value: the value in the environment or a file, not empty.
         may_end: characters that this value may end with.
     """
     bare = value.rstrip(may_end) if may_end else value

@@ -1,4 +1,4 @@
-"""What settings must agree on: each check reads the settings that it names, and yields its faults."""
+"""Checks that settings do not conflict. Each check reads the settings that it names, and yields faults."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Check = Callable[[Settings], Iterator[Fault]]
 
 @dataclass(frozen=True)
 class CrossCheck:
-    """A check, and the settings that it reads: it runs when all of them have parsed."""
+    """A check, and the settings that it reads. It runs if all of them could be parsed."""
 
     names: tuple[str, ...]
     run: Check
@@ -47,7 +47,7 @@ def _dev_mode_is_loopback(settings: Settings) -> Iterator[Fault]:
         yield Fault("PYLON_DEV_MODE", "is on with a public PYLON_OIDC_ISSUER; write 0, or unset the issuer")
 
 
-@cross_check()  # one that is faulty stands at its default, and is compared to nothing
+@cross_check()  # a wrong setting has its default, and is not compared
 def _each_secret_has_one_purpose(settings: Settings) -> Iterator[Fault]:
     seen: dict[bytes, str] = {}
     for name, secret in secrets_of(settings):
@@ -63,7 +63,7 @@ def _each_secret_has_one_purpose(settings: Settings) -> Iterator[Fault]:
 
 
 def secrets_of(settings: Settings) -> Iterator[tuple[str, bytes]]:
-    """Every secret that is a word, and of which setting; those that seal keys as they are written most often."""
+    """Every secret in text form, with its setting; encryption keys in their most common notation."""
     for sealing in () if settings.key_encryption is None else settings.key_encryption.secrets:
         text = base64.b64encode(sealing)
         yield from (("PYLON_KEY_ENCRYPTION_KEY", each) for each in (text, text.rstrip(b"=")))
@@ -175,7 +175,7 @@ def _published_key_is(private_key: RSAKey, settings: Settings) -> Iterator[Fault
         )
 
 
-# Browsers meet us over http on this machine alone: at such an issuer, or in dev mode without one.
+# Browsers use http only on this machine: with a loopback issuer, or in dev mode without an issuer.
 
 
 @cross_check("PYLON_COOKIE_SAME_SITE", "PYLON_OIDC_ISSUER")
@@ -241,7 +241,7 @@ def _clients_need_an_issuer(settings: Settings) -> Iterator[Fault]:
     if settings.clients and not settings.dev_mode and settings.issuer is None:
         yield Fault(
             "PYLON_OIDC_ISSUER",
-            "is unset, and there are clients; write the public address, as https://id.example.com",
+            "is unset, and there are clients; write the public address, such as https://id.example.com",
         )
 
 
@@ -289,7 +289,7 @@ def _strict_cookies_never_arrive(settings: Settings) -> Iterator[Fault]:
 
 @cross_check("PYLON_OIDC_CLIENTS", "PYLON_JWT_AUDIENCE")
 def _minted_audience_is_no_client(settings: Settings) -> Iterator[Fault]:
-    # An ID token would be forged by a minted one (RFC 9700 §4.15).
+    # A minted token could be used as an ID token (RFC 9700 §4.15).
     if any(client.client_id == settings.jwt_audience for client in settings.clients):
         yield Fault("PYLON_JWT_AUDIENCE", "is the id of a client; write another name for the audience")
 
@@ -301,7 +301,7 @@ def _clients_need_a_minted_audience(settings: Settings) -> Iterator[Fault]:
 
 
 def no_minted_audience(settings: Settings) -> Fault:
-    """The fault where there are clients, whichever way they were registered, and `lacks_minted_audience`."""
+    """The fault if there are clients, registered in any way, and `lacks_minted_audience`."""
     missing = MintedAudienceMissing(settings.jwt_alg)
     return Fault(missing.member, missing.reason)
 

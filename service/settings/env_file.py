@@ -1,4 +1,4 @@
-"""A systemd-style environment file, as `EnvironmentFile=` reads it.
+"""Reads a systemd-style environment file like `EnvironmentFile=`.
 
 Spec: systemd.exec(5), EnvironmentFile=
 """
@@ -11,30 +11,30 @@ from typing import Final
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _BLANK: Final = " \t\r"
-#: What a backslash protects between double quotes; before anything else it stands for itself.
+#: Characters that a backslash escapes between double quotes; before others it is a plain backslash.
 _NEED_ESCAPE: Final = '"\\`$'
 
 
 class MalformedEnvFile(ValueError):
-    """The file is not an environment file; the message names the line and nothing of its value."""
+    """The file is not an environment file. The message names the line, without its value."""
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """The variables of the file; of a name that comes twice, the last value.
+    """The variables of the file. If a name is repeated, the last value counts.
 
     Raises:
-        OSError: when it cannot be read.
-        MalformedEnvFile: when a line is not an assignment, or a quote is not closed.
+        OSError: if it cannot be read.
+        MalformedEnvFile: if a line is not an assignment, or a quote is not closed.
     """
     try:
         text = path.read_bytes().decode()
     except UnicodeDecodeError:
-        raise MalformedEnvFile("the file is not UTF-8 text") from None
+        raise MalformedEnvFile("the file is not UTF-8; save it as UTF-8 text") from None
     return parse_env_file(text)
 
 
 def parse_env_file(text: str) -> dict[str, str]:
-    """The variables of the text: `NAME=value` a line, `#` or `;` for comments, quotes and backslashes as systemd has them."""
+    """The variables of the text: one `NAME=value` to a line, `#` or `;` for comments, quotes and backslashes as in systemd."""
     found: dict[str, str] = {}
     place = 0
     while place < len(text):
@@ -55,7 +55,7 @@ def parse_env_file(text: str) -> dict[str, str]:
 
 
 def _value(text: str, place: int, number: int) -> tuple[str, int]:
-    """A value that may be of several quoted pieces, and where its line ends."""
+    """A value, which may consist of several quoted pieces, and the end of its line."""
     pieces: list[str] = []
     while place < len(text):
         char = text[place]
@@ -73,7 +73,7 @@ def _value(text: str, place: int, number: int) -> tuple[str, int]:
 
 
 def _plain(text: str, place: int) -> tuple[str, int]:
-    """What is not quoted, to the end of the line without the blanks before it; a backslash continues the line."""
+    """The unquoted text up to the end of the line, without trailing spaces. A backslash continues the line."""
     taken: list[str] = []
     kept = 0
     while place < len(text) and text[place] != "\n":
@@ -88,7 +88,7 @@ def _plain(text: str, place: int) -> tuple[str, int]:
 
 
 def _quoted(text: str, place: int, number: int) -> tuple[str, int]:
-    """What stands between two quotes, over any number of lines; where it ends."""
+    """The text between two quotes, over any number of lines; and its end."""
     quote = text[place]
     taken: list[str] = []
     place += 1
@@ -103,4 +103,4 @@ def _quoted(text: str, place: int, number: int) -> tuple[str, int]:
         else:
             taken.append(char)
         place += 1
-    raise MalformedEnvFile(f"line {number} opens a quote that nothing closes")
+    raise MalformedEnvFile(f"line {number} opens a quote that is not closed; close it")

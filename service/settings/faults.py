@@ -1,4 +1,4 @@
-"""How a fault of the configuration is told."""
+"""Faults of the configuration."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong: `NAME: what is wrong; what to write instead`. Never a secret's value.
+    """One fault: `NAME: what is wrong; what to write instead`. It never contains the value of a secret.
 
-    `name` is the setting's, or `NAME_FILE` where that file is at fault; `line` is one of the file that the setting names.
+    `name` is the setting, or `NAME_FILE` if that file is wrong. `line` is a line of the file that the setting names.
     """
 
     name: str
@@ -21,12 +21,12 @@ class Fault:
 
     @property
     def setting(self) -> str:
-        """The setting that is at fault, given in the one form or the other."""
+        """The setting that is wrong, without `_FILE`."""
         return self.name.removesuffix("_FILE")
 
 
 class ConfigurationError(Exception):
-    """The configuration is wrong; `faults` says every fault of it."""
+    """The configuration is wrong; `faults` lists every fault."""
 
     def __init__(self, faults: list[Fault]) -> None:
         super().__init__("\n".join(map(str, faults)))

@@ -1,6 +1,7 @@
-"""One parser a setting: its text in, its value out; ValueError("what is wrong; what to write instead").
+"""One parser for each setting: takes its text and returns its value, or raises
+ValueError("what is wrong; what to write instead").
 
-No message holds a secret's value.
+No message contains the value of a secret.
 """
 
 from __future__ import annotations
@@ -46,13 +47,13 @@ _VISIBLE = re.compile(r"[\x21-\x7e]+")
 _STANDARD_BASE64 = str.maketrans("-_", "+/")
 
 
-#: What a token is signed by, and how long it lives in s, where nobody says otherwise.
+#: The default algorithm of tokens, and their default lifetime in s.
 DEFAULT_MINT_ALG: Final = "HS256"
 DEFAULT_MINT_LIFETIME_S: Final = 3600
 
 
 class FaultsOfAFile(ValueError):
-    """What is wrong in the file that a setting names: the line, and what is wrong there; what to write instead."""
+    """Faults in the file that a setting names: for each the line, what is wrong, and what to write instead."""
 
     def __init__(self, found: Sequence[tuple[int, str]]) -> None:
         super().__init__("\n".join(text for _, text in found))
@@ -60,7 +61,7 @@ class FaultsOfAFile(ValueError):
 
 
 class Secret:
-    """Bytes that must not be shown: neither `repr` nor `str` tells them."""
+    """Bytes that must not be shown: neither `repr` nor `str` contains them."""
 
     __slots__ = ("value",)
 
@@ -73,14 +74,14 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class KeyFile:
-    """The file of the signing key, and the key in it; None while the file is missing and still to be made."""
+    """The file of the signing key, and its key; None while the file does not exist yet."""
 
     path: Path
     key: RSAKey | None
 
 
 def integer(least: int, most: int, unit: str = "seconds") -> Callable[[str], int]:
-    """Digits alone, within bounds."""
+    """Only digits, within bounds."""
 
     def parse(value: str) -> int:
         if not re.fullmatch(r"[0-9]{1,12}", value, re.ASCII) or not least <= int(value) <= most:
@@ -98,7 +99,7 @@ def one_of(*choices: Word) -> Callable[[str], Word]:
     def parse(value: str) -> Word:
         if value not in choices:
             raise ValueError(f"is not one of its values; write {' or '.join(choices)}")
-        return choices[choices.index(value)]  # as the type that it has there
+        return choices[choices.index(value)]  # the value with the right type
 
     return parse
 
@@ -141,7 +142,7 @@ def jwt_secret(value: str) -> OctKey:
 
 
 def strong_secret(value: str) -> Secret:
-    """A secret that nobody guesses."""
+    """A secret that cannot be guessed."""
     secret = _utf8(value)
     keys.check_secret_strength(secret)
     return Secret(secret)
@@ -155,7 +156,7 @@ def _utf8(value: str) -> bytes:
 
 
 def admin_token(value: str) -> Secret:
-    """A strong secret that can stand in an `Authorization` header."""
+    """A strong secret that can be sent in an `Authorization` header."""
     if not _VISIBLE.fullmatch(value):
         raise ValueError("contains a character that a bearer token cannot have; write: openssl rand -hex 32")
     return strong_secret(value)
@@ -206,8 +207,8 @@ def encryption_keys(value: str) -> SealingKeys:
         except (binascii.Error, ValueError):
             raise ValueError(f"key {number} is not base64; {example}") from None
         if len(secret) != KEY_BYTES:
-            raise ValueError(f"key {number} has {len(secret)} bytes and not {KEY_BYTES}; {example}")
-        if len(set(secret)) < 8:  # of random bytes so few differ once in 10^40 times
+            raise ValueError(f"key {number} has {len(secret)} bytes instead of {KEY_BYTES}; {example}")
+        if len(set(secret)) < 8:  # random bytes have so few different values once in 10^40 times
             raise ValueError(f"key {number} is a placeholder; {example}")
         if secret in secrets:
             raise ValueError(f"key {number} is there twice; write each key once")
@@ -248,14 +249,14 @@ def forwarded_allow_ips(value: str) -> tuple[str, ...]:
 
 
 def path(value: str) -> Path:
-    """A path, which need not exist."""
+    """A path, which may not exist yet."""
     if not value.isprintable():
         raise ValueError("contains a control character; write a plain path")
     return Path(value)
 
 
 def scopes(value: str) -> Scopes:
-    """A JSON object of the operator's own scopes; its faults are told one a line."""
+    """A JSON object of the operator's own scopes. Its faults are one to a line."""
     repeated: list[str] = []
 
     def pairs(members: list[tuple[str, object]]) -> dict[str, object]:
@@ -284,7 +285,7 @@ def scopes(value: str) -> Scopes:
 
 
 def policies(value: str, alg: str | None, lifetime_s: int | None) -> Policies:
-    """The path of a policy file, which is read.
+    """The path of a policy file. The file is read too.
 
     Raises:
         FaultsOfAFile: with every fault and its line.
@@ -306,7 +307,7 @@ def policies(value: str, alg: str | None, lifetime_s: int | None) -> Policies:
 
 
 def with_scopes_of_apis(own: Scopes | None, found: Policies | None) -> Scopes:
-    """What there is to ask for, with the words of APIs."""
+    """All available scopes, including those of APIs."""
     known = own or STANDARD_SCOPES
     if found is None:
         return known
@@ -314,7 +315,7 @@ def with_scopes_of_apis(own: Scopes | None, found: Policies | None) -> Scopes:
 
 
 def clients(value: str, own: Scopes | None, found: Policies | None) -> tuple[Client, ...]:
-    """A JSON array of client metadata, whose scopes are among those; its faults are told one a line."""
+    """A JSON array of client metadata, which may use only those scopes. Its faults are one to a line."""
     known = with_scopes_of_apis(own, found)
     try:
         entries = json.loads(value)
@@ -340,14 +341,14 @@ def clients(value: str, own: Scopes | None, found: Policies | None) -> tuple[Cli
 
 
 def brand_name(value: str) -> str:
-    """What people know the service by: one line, 1 to 64 characters."""
+    """The service's name for people: one line, 1 to 64 characters."""
     if not 1 <= len(value) <= 64 or not value.isprintable():
         raise ValueError("is not one line of text; write a name of 1 to 64 characters, such as Example Inc.")
     return value
 
 
 def page_url(value: str) -> str:
-    """An address of the app's that browsers are sent to: https, or http on this machine."""
+    """An address of the app that browsers are sent to: https, or http on this machine."""
     example = "write it like https://app.example.com/sign-in"
     if not _VISIBLE.fullmatch(value) or "#" in value or "@" in value.split("?", maxsplit=1)[0]:
         raise ValueError(f"is not a plain address; {example}")
@@ -362,7 +363,7 @@ def page_url(value: str) -> str:
 
 
 def key_file(value: str) -> KeyFile:
-    """The path of the signing key's file; a file that is there is read."""
+    """The path of the signing key's file. If the file exists, it is read."""
     file = path(value)
     try:
         return KeyFile(file, read_key_file(file))
@@ -375,7 +376,7 @@ def key_file(value: str) -> KeyFile:
 
 
 def folder_fault(folder: Path) -> str | None:
-    """Why nothing can be made in the folder (which itself may have to be made), or None. Makes nothing."""
+    """Why no file can be created in the folder (which may not exist yet), or None. Creates nothing."""
     folder = folder.absolute()
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent

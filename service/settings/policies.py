@@ -1,4 +1,4 @@
-"""The policy file among the settings: the secrets that it names, and what is odd in it."""
+"""The policy file as a setting: reads the secrets that it names, and warns about its content."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SETTING: Final = "PYLON_POLICIES"
 
 
 def fault_of(policies: Policies, audience: str, member: str, text: str) -> Fault:
-    """A fault of a member of an audience's table, or of the table where it names none; with file, line and table."""
+    """A fault of a member of an audience's table, or of the table if no member is given; with file, line and table."""
     line, place = policies.place(audience, *([member] if member else []))
     return Fault(SETTING, f"{policies.file}, line {line}: {place}: {text}", line)
 
 
 def named_secrets(policies: Policies | None) -> frozenset[str]:
-    """The environment variables that the tables name."""
+    """The environment variables that the tables name for secrets."""
     tables = () if policies is None else policies.tables.values()
     return frozenset(policy.secret_env for policy in tables if policy.secret_env is not None)
 
@@ -31,7 +31,7 @@ def named_secrets(policies: Policies | None) -> frozenset[str]:
 def with_secrets(
     settings: Settings, policies: Policies, environ: Mapping[str, str]
 ) -> tuple[Settings, list[Fault]]:
-    """The settings with each audience's own secret, from its file or its environment variable; and what is wrong there."""
+    """The settings with each audience's own secret, from its file or environment variable; and faults about them."""
     faults: list[Fault] = []
     tables = dict(policies.tables)
     for audience, policy in policies.tables.items():
@@ -49,7 +49,7 @@ def _secret_of(policy: Policy, file: str, environ: Mapping[str, str]) -> bytes |
     """The secret that a table names.
 
     Raises:
-        ValueError: with what is wrong; what to write instead.
+        ValueError: says what is wrong, and what to write instead.
     """
     if policy.secret_file is not None:
         path = Path(file).parent / policy.secret_file
@@ -65,7 +65,7 @@ def _secret_of(policy: Policy, file: str, environ: Mapping[str, str]) -> bytes |
     else:
         return None
     if not text:
-        raise ValueError("there is nothing in it; put 32 random bytes at least there: openssl rand -hex 32")
+        raise ValueError("is empty; write at least 32 random bytes there: openssl rand -hex 32")
     if added := carried(text):
         raise ValueError(f"the secret there {added}")
     try:
@@ -77,7 +77,7 @@ def _secret_of(policy: Policy, file: str, environ: Mapping[str, str]) -> bytes |
 
 
 def policy_oddities(policies: Policies, *, secret: keys.HmacKey | None) -> Iterator[str]:
-    """What is allowed in a policy file, and odd.
+    """Warnings about things in a policy file that are allowed, but probably not intended.
 
     Args:
         policies: the file.

@@ -1,4 +1,4 @@
-"""What the policy file and the other settings must agree on: keys, secrets, clients, the issuer, scopes."""
+"""Checks the policy file against the other settings: keys, secrets, clients, the issuer, scopes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from service.settings.table import Settings
 
 @cross_check(SETTING)
 def _the_secret_of_an_audience_has_one_purpose(settings: Settings) -> Iterator[Fault]:
-    """It may be another audience's or PYLON_JWT_SECRET, which is warned of."""
+    """Check each audience's secret. Sharing it with another audience or PYLON_JWT_SECRET only causes a warning."""
     others = {secret: name for name, secret in secrets_of(settings) if name != "PYLON_JWT_SECRET"}
     for audience, policy in _tables(settings):
         own = b"" if policy.secret is None else policy.secret.raw_value
@@ -39,7 +39,9 @@ def _the_secret_of_an_audience_has_one_purpose(settings: Settings) -> Iterator[F
 def _audiences_have_a_key(settings: Settings) -> Iterator[Fault]:
     for audience, policy in _tables(settings):
         alg = policy.alg
-        if alg == "HS256" or (alg == settings.jwt_alg and not settings.managed):  # told of that setting
+        if alg == "HS256" or (
+            alg == settings.jwt_alg and not settings.managed
+        ):  # a check of that setting reports it
             continue
         if settings.managed and alg not in settings.algs:
             all_algs = ",".join((*settings.algs, alg))
@@ -54,7 +56,7 @@ def _audiences_have_a_key(settings: Settings) -> Iterator[Fault]:
 
 
 def _tables(settings: Settings) -> Iterator[tuple[str, Policy]]:
-    """The tables of the policy file, by their audiences; none without a file."""
+    """The tables of the policy file, by audience; none without a file."""
     if settings.policies is not None:
         yield from ((name, policy) for name, policy in settings.policies.tables.items() if name is not None)
 
@@ -73,7 +75,7 @@ def _the_default_audience_can_be_minted(settings: Settings) -> Iterator[Fault]:
 
 @cross_check(SETTING, "PYLON_OIDC_CLIENTS")
 def _no_audience_is_a_client(settings: Settings) -> Iterator[Fault]:
-    # An ID token would be forged by a token for such an audience (RFC 9700 §4.15).
+    # A token for such an audience could be used as an ID token (RFC 9700 §4.15).
     ids = {client.client_id for client in settings.clients}
     for audience, _ in _tables(settings):
         if audience in ids:
@@ -109,5 +111,5 @@ def _of_a_table(settings: Settings, audience: str, member: str, text: str) -> Fa
     return fault_of(settings.audiences, audience, member, text)
 
 
-#: Every check of settings, those here among them.
+#: All checks of settings, including those here.
 ALL_CHECKS: Final = CROSS_CHECKS

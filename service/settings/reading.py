@@ -1,7 +1,7 @@
-"""From the environment to the settings. The only reader of the environment.
+"""Reads the settings from the environment. No other module reads it.
 
-`NAME_FILE` reads the value of `NAME` from a file. An empty value is unset. The cross-checks run on whatever parsed, so
-that one fault never hides another.
+`NAME_FILE` reads the value of `NAME` from a file. An empty value counts as unset. The cross-checks run on all settings
+that could be parsed, so that one fault never hides another.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from service.settings.policy_checks import ALL_CHECKS
 from service.settings.table import NAMES, TABLE, Settings
 from service.settings.warnings import oddities, unknown_names
 
-#: A PEM is lines, and each of them ends (RFC 7468 §3).
+#: A PEM consists of lines, and each ends with a newline (RFC 7468 §3).
 _MAY_END: Final = {"PYLON_OIDC_PRIVATE_KEY": "\r\n"}
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the environment says: the settings as far as they parsed, what is wrong, what is odd."""
+    """The result of reading the environment: the settings that could be parsed, faults and warnings."""
 
     settings: Settings
     faults: list[Fault]
@@ -40,10 +40,10 @@ def read_settings(environ: Mapping[str, str] | None = None, *, policies: Path | 
 
     Args:
         environ: the environment; the process's own by default.
-        policies: the file of policies, in the place of the one that the environment names.
+        policies: a policy file to use instead of the one that the environment names.
 
     Returns:
-        The settings, where a faulty one stands at its default, with all faults and warnings. Never raises.
+        The settings, with all faults and warnings. A wrong setting has its default. Never raises.
     """
     environ = os.environ if environ is None else environ
     values, faults = _resolve(environ)
@@ -65,17 +65,17 @@ def read_settings(environ: Mapping[str, str] | None = None, *, policies: Path | 
 
 
 def use_env_file(path: Path) -> None:
-    """Put the settings of a systemd-style environment file into this process's environment, over those that are there.
+    """Put the settings of a systemd-style environment file into this process's environment, replacing existing ones.
 
     Raises:
-        OSError: when it cannot be read.
-        MalformedEnvFile: when it is not such a file.
+        OSError: if it cannot be read.
+        MalformedEnvFile: if it is not such a file.
     """
     os.environ.update(read_env_file(path))
 
 
 def given_names(environ: Mapping[str, str] | None = None) -> list[str]:
-    """The names that the environment sets, in either form, in the order of the settings."""
+    """The settings that the environment sets, in either form, in the order of the settings."""
     environ = os.environ if environ is None else environ
     return [given for name in NAMES for given in (name, f"{name}_FILE") if environ.get(given)]
 
@@ -108,13 +108,13 @@ def _resolve(environ: Mapping[str, str]) -> tuple[dict[str, str], list[Fault]]:
 
 
 def platform_port() -> int | None:
-    """The port that a platform says, where it says one that can be."""
+    """The port that a platform sets, if it is valid."""
     value = os.environ.get("PORT", "")
     return int(value) if re.fullmatch(r"[0-9]{1,5}", value, re.ASCII) else None
 
 
 def _read_file(path: str) -> tuple[str, str | None]:
-    """The text of the file that `NAME_FILE` names, and what is wrong with it or its name."""
+    """The text of the file that `NAME_FILE` names, and what is wrong with it or its path."""
     if added := carried(path):
         return "", added
     try:
@@ -125,7 +125,7 @@ def _read_file(path: str) -> tuple[str, str | None]:
 
 
 def _platform_faults(environ: Mapping[str, str]) -> Iterator[Fault]:
-    """What a platform says to gunicorn, whose configuration acts on it; told here, with all the rest."""
+    """Faults of the variables that a platform sets for gunicorn, reported here together with all others."""
     for name, most, example in (("PORT", 65_535, "4321"), ("WEB_CONCURRENCY", 1024, "2")):
         value = environ.get(name, "")
         if added := carried(value):

@@ -1,4 +1,4 @@
-"""The table of the settings: name, parser, default; and what follows from them."""
+"""The table of the settings: name, parser, default; and values that follow from them."""
 
 # ruff: noqa: RUF009 - what is called makes a field
 
@@ -32,13 +32,13 @@ _ROW: Final = "row"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What the table says of a setting.
+    """A row of the table.
 
     Attributes:
-        name: in the environment.
-        parse: its text in, its value out; ValueError with its faults, one a line.
-        instead: what stands for it where it is faulty.
-        beside: fields before it, whose values its parser is given too; None for one that is unset.
+        name: the name in the environment.
+        parse: turns its text into its value; raises ValueError with its faults, one to a line.
+        instead: its value if it is wrong.
+        beside: earlier fields whose values its parser also gets; None for an unset one.
     """
 
     name: str
@@ -63,7 +63,7 @@ def _setting(
 
 @dataclass(frozen=True)
 class Settings:
-    """Every setting, parsed. What each means is told in `docs/settings.md`."""
+    """All settings, parsed. `docs/settings.md` explains each of them."""
 
     # issuer
     issuer: str | None = _setting("PYLON_OIDC_ISSUER", parse_issuer, None)
@@ -121,7 +121,7 @@ class Settings:
 
     # provider
     own_scopes: Scopes | None = _setting("PYLON_OIDC_SCOPES", parsers.scopes, None, instead=UNREAD_SCOPES)
-    # After the scopes: a client's scope is checked by what there is.
+    # After the scopes: a client may use only existing scopes.
     clients: tuple[Client, ...] = _setting(
         "PYLON_OIDC_CLIENTS", parsers.clients, (), secret=True, beside=("own_scopes", "policies")
     )
@@ -150,24 +150,24 @@ class Settings:
 
     @property
     def scopes(self) -> Scopes:
-        """What there is to ask for."""
+        """The available scopes."""
         return parsers.with_scopes_of_apis(self.own_scopes, self.policies)
 
     @property
     def audiences(self) -> Policies:
-        """The policy of each audience; without a file there is one, as the other settings say."""
+        """The policy of each audience; without a file, one policy from the other settings."""
         if self.policies is not None:
             return self.policies
         return Policies({self.jwt_audience: Policy(self.jwt_audience, self.jwt_alg, self.jwt_lifetime_s)})
 
     @property
     def mint_algs(self) -> frozenset[str]:
-        """Every algorithm that signs for an audience."""
+        """All algorithms that sign for an audience."""
         return self.audiences.algs
 
     @property
     def lifetimes(self) -> Lifetimes:
-        """How long what the provider gives out lives."""
+        """The lifetimes of the provider's codes and tokens."""
         return Lifetimes(
             code_s=self.code_s,
             id_token_s=self.id_token_s,
@@ -180,45 +180,45 @@ class Settings:
 
     @property
     def lacks_minted_audience(self) -> bool:
-        """Whether nothing would tell an ID token from a minted one: the same key, and no `aud` in the one."""
+        """Whether minted tokens and ID tokens could be confused: they have the same key, and minted ones have no `aud`."""
         return self.policies is None and self.jwt_alg != "HS256" and self.jwt_audience is None
 
     @property
     def public_key(self) -> RSAKey | None:
-        """The key to publish, of `PYLON_OIDC_JWKS_RSA_N`."""
+        """The key to publish, from `PYLON_OIDC_JWKS_RSA_N`."""
         return None if self.jwks_rsa_n is None else load_public_key(self.jwks_rsa_n, self.jwks_rsa_e)
 
     @property
     def managed(self) -> bool:
-        """Whether the signing keys live in the database."""
+        """Whether the signing keys are in the database."""
         return self.key_source == "managed"
 
     @property
     def has_private_key(self) -> bool:
-        """Whether there is a key that ID tokens can be signed by."""
+        """Whether there is a key to sign ID tokens with."""
         return self.private_key is not None or self.key_file is not None or self.managed
 
     @property
     def sealing(self) -> SealingKeys:
-        """What private keys are sealed under."""
+        """The encryption keys for private keys."""
         if self.key_encryption is None and self.dev_mode:
             return SealingKeys.of_dev_mode()
         return self.key_encryption or SealingKeys()
 
     @property
     def margins(self) -> Margins:
-        """What keeps a rotation safe, with what the settings say of its length and of tokens."""
+        """The margins of a safe rotation, with the configured rotation period and token lifetimes."""
         longest_s = max(self.audiences.longest_s, self.id_token_s, self.access_token_s)
         return Margins(rotation_s=self.key_rotation_days * DAY_S, longest_token_s=longest_s)
 
     @property
     def id_token_algs(self) -> tuple[str, ...]:
-        """By what a client may have its ID tokens signed; RS256 is always there for it."""
+        """The algorithms that a client may choose for its ID tokens; RS256 is always one of them."""
         return tuple(alg for alg in ASYMMETRIC_ALGS if alg == "RS256" or (self.managed and alg in self.algs))
 
     @property
     def database(self) -> DatabaseUrl:
-        """Where the state lives: `DATABASE_URL`, else SQLite in the data folder."""
+        """The database: `DATABASE_URL`, or else SQLite in the data folder."""
         return self.database_url or DatabaseUrl.sqlite(self.data_dir / "pylon.db")
 
 

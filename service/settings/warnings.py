@@ -1,4 +1,4 @@
-"""What is allowed, and odd: the service starts, and says so."""
+"""Warns about settings that are allowed, but probably not intended. The service starts anyway."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from service.settings.policies import policy_oddities
 from service.settings.table import NAMES, Settings
 
-#: What Kubernetes tells every container of a Service whose name begins with "pylon".
+#: Variables that Kubernetes sets in every container if a Service's name begins with "pylon".
 _SERVICE_LINK: Final = re.compile(
     r"PYLON_(?:[A-Z0-9_]+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
 )
@@ -18,7 +18,7 @@ _LINKED_PORT: Final = re.compile(r"(?:tcp|udp|sctp)://.*")
 
 
 def unknown_names(environ: Mapping[str, str], *, also: Collection[str] = ()) -> Iterator[str]:
-    """Names that look like a setting and are none, with the nearest one that exists; `also` are known from elsewhere."""
+    """Names that look like a setting but are not, with the most similar setting. `also` are known from elsewhere."""
     known = {*NAMES, *(f"{name}_FILE" for name in NAMES), *also}
     for name in sorted(environ):
         if name.startswith("PYLON_") and name not in known and not _is_service_link(name, environ[name]):
@@ -27,7 +27,7 @@ def unknown_names(environ: Mapping[str, str], *, also: Collection[str] = ()) -> 
 
 
 def _is_service_link(name: str, value: str) -> bool:
-    # Somebody may have meant PORT by PYLON_PORT; a link holds an address.
+    # Someone may write PYLON_PORT instead of PORT; the value from Kubernetes is an address.
     if name.endswith("_PORT") and not name.endswith(
         ("_SERVICE_PORT", "_TCP_PORT", "_UDP_PORT", "_SCTP_PORT")
     ):
@@ -36,11 +36,11 @@ def _is_service_link(name: str, value: str) -> bool:
 
 
 def oddities(settings: Settings, faulty: set[str]) -> Iterator[str]:
-    """Settings that mean what nobody is likely to want.
+    """Yield a warning for each setting that has an effect that is probably not intended.
 
     Args:
-        settings: as far as they parsed.
-        faulty: names that are told by a fault already.
+        settings: the settings that could be parsed.
+        faulty: names that already have a fault.
     """
     if settings.issuer is None and not settings.dev_mode and "PYLON_OIDC_ISSUER" not in faulty:
         yield (

@@ -63,7 +63,6 @@ NOT_YET = {
     "docs/decisions/0015-policies.md",
     "docs/policies.md",
     "service/policies",
-    "service/settings",
 }
 
 _FENCE = re.compile(r"^[ ]*(```+|~~~+)[^\n]*\n.*?^[ ]*\1[ ]*$", re.MULTILINE | re.DOTALL)

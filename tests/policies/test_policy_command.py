@@ -48,7 +48,7 @@ def written(tmp_path: Path, text: str) -> str:
 DISAGREEING: Final[list[tuple[str, str, dict[str, str], str, str]]] = [
     ("no such file", "", {"PYLON_POLICIES": "/nowhere.toml"}, "PYLON_POLICIES", "cannot be read (No such file or directory)"),
     ("a secret's file", "[audience.a]\nsecret_file = 'no'\n", {}, "PYLON_POLICIES", 'line 2: [audience."a"], secret_file: the file cannot be read'),
-    ("a secret's variable", "[audience.a]\nsecret_env = 'API_SECRET'\n", {}, "PYLON_POLICIES", "line 2: [audience.\"a\"], secret_env: there is nothing in it"),
+    ("a secret's variable", "[audience.a]\nsecret_env = 'API_SECRET'\n", {}, "PYLON_POLICIES", "line 2: [audience.\"a\"], secret_env: is empty; write at least 32"),
     ("a weak secret", "[audience.a]\nsecret_env = 'API_SECRET'\n", {"API_SECRET": "short"}, "PYLON_POLICIES", "secret_env: "),
     ("a quoted secret", "[audience.a]\nsecret_env = 'API_SECRET'\n", {"API_SECRET": f'"{SECRET}"'}, "PYLON_POLICIES", "has double quotes"),
     ("a secret of another use", "[audience.a]\nsecret_env = 'API_SECRET'\n", {"API_SECRET": SECRET, "PYLON_ADMIN_TOKEN": SECRET}, "PYLON_POLICIES", "the same as PYLON_ADMIN_TOKEN"),
