@@ -1,7 +1,6 @@
-"""One parser for each setting: takes its text and returns its value, or raises
-ValueError("what is wrong; what to write instead").
+"""One parser for each setting: takes its text and returns its value, or says what is wrong.
 
-No message contains the value of a secret.
+A parser raises ValueError("what is wrong; what to write instead"). No message contains the value of a secret.
 """
 
 from __future__ import annotations
