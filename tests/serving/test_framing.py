@@ -208,6 +208,7 @@ def test_what_can_never_become_a_request_is_not_waited_for() -> None:
         assert framing.look(odd), odd[:60]
         assert framing.is_last
     assert _complete_at(b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * (MAX_HEAD_BYTES // 6 + 1), 10**6).head_too_large
+    assert _complete_at(b"GET /" + b"x" * 9000, 10**6).line_too_long
 
 
 def test_who_waits_to_be_asked_for_a_body_is_known() -> None:
