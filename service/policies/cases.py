@@ -1,4 +1,4 @@
-"""What a policy file itself says that must come of it: `[[case]]`, for `pylon-oidc policy test`."""
+"""The test cases in a policy file: `[[case]]`, for `pylon-oidc policy test`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Case:
     """One case.
 
     Attributes:
-        audience: whose token is asked for.
-        grant: by which way.
-        user: the body of a session request; None where a client asks for itself.
-        client: the id of the client that asks; None where there is none.
-        scope: the words that are asked for; None: nothing is said.
-        expect: claims that must be there with these values; None: it must be refused.
+        audience: the audience of the token.
+        grant: the grant.
+        user: the body of a session request; None for a client's own token.
+        client: the id of the client; None if there is none.
+        scope: the requested scope; None: none is given.
+        expect: claims that the token must have with these values; None: it must be refused.
         refuse: the rule that must refuse it.
-        line: where it stands in the file.
+        line: its line in the file.
     """
 
     audience: str
@@ -39,13 +39,13 @@ class Case:
 
 def _text(value: Any) -> str:
     if type(value) is not str or not value:
-        raise Wrong(((), "is no text; write it in quotes"))
+        raise Wrong(((), "is not text; write it in quotes"))
     return value
 
 
 def _object(value: Any) -> dict[str, Any]:
     if type(value) is not dict:
-        raise Wrong(((), f"is no table; write {_EXAMPLE}"))
+        raise Wrong(((), f"is not a table; write {_EXAMPLE}"))
     return dict(value)
 
 
@@ -53,7 +53,10 @@ def _json_object(value: Any) -> dict[str, Any]:
     members = _object(value)
     if not all(map(is_json, members.values())):
         raise Wrong(
-            ((), "holds what no claim can be; write strings, numbers, true, false, lists or tables of these")
+            (
+                (),
+                "contains a value that a claim cannot have; write strings, numbers, true, false, lists or tables of these",
+            )
         )
     return members
 
@@ -69,38 +72,38 @@ def _words(value: Any) -> tuple[str, ...]:
         return tuple(filter(None, value.split(" ")))
     if type(value) is list and all(type(entry) is str for entry in value):
         return tuple(value)
-    raise Wrong(((), 'is no scope; write "reports:read reports:write"'))
+    raise Wrong(((), 'is not a scope; write "reports:read reports:write"'))
 
 
 _TEXT: Final = {"type": "string", "minLength": 1}
 _STRINGS: Final = {"type": "array", "items": {"type": "string"}}
 
 CASE: Final[Mapping[str, Member]] = {
-    "audience": Member(_text, _TEXT, "Whose token is asked for: the name of a table of this file."),
+    "audience": Member(_text, _TEXT, "The audience of the token: the name of a table of this file."),
     "grant": Member(
         _way,
         {"enum": list(WAYS)},
-        "By which way. Default: mint with a user, client_credentials with a client alone.",
+        "The grant. Default: mint with a user, client_credentials with only a client.",
     ),
-    "user": Member(_object, {"type": "object"}, "Who is signed in: the body of a session request."),
-    "client": Member(_text, _TEXT, "The id of the client that asks."),
-    "scope": Member(_words, {"anyOf": [{"type": "string"}, _STRINGS]}, "What is asked for."),
-    "expect": Member(_json_object, {"type": "object"}, "Claims that the token must hold, with these values."),
-    "refuse": Member(_text, _TEXT, "The rule that must refuse it, as require.acr."),
+    "user": Member(_object, {"type": "object"}, "The signed-in user: the body of a session request."),
+    "client": Member(_text, _TEXT, "The id of the client."),
+    "scope": Member(_words, {"anyOf": [{"type": "string"}, _STRINGS]}, "The requested scope."),
+    "expect": Member(_json_object, {"type": "object"}, "Claims that the token must have, with these values."),
+    "refuse": Member(_text, _TEXT, "The rule that must refuse it, such as require.acr."),
 }
 CASE_SCHEMA: Final = table_schema(CASE, whole=("audience",))
 
 
 def make_case(values: Mapping[str, Any], line: int) -> Case:
-    """A case of its members.
+    """Make a case from its members.
 
     Raises:
-        Wrong: where they do not agree.
+        Wrong: if they conflict.
     """
     if "audience" not in values:
         raise Wrong(((), "audience is missing; write the name of a table"))
     if ("expect" in values) == ("refuse" in values):
-        raise Wrong(((), "has not exactly one of expect and refuse; write one of them"))
+        raise Wrong(((), "does not have exactly one of expect and refuse; write one of them"))
     if "user" not in values and "client" not in values:
         raise Wrong(((), "has neither a user nor a client; write one of them"))
     given = {"grant": MINT if "user" in values else CLIENT_CREDENTIALS, "line": line}

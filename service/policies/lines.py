@@ -1,7 +1,7 @@
-"""On which line of a TOML document each of its keys stands: the parser of the standard library does not tell.
+"""Finds the line of each key in a TOML document, which the parser of the standard library does not report.
 
-Reads only documents that `tomllib` has taken. What stands within a value (an inline table, a list) has the line of the key
-that the value belongs to.
+It reads only documents that `tomllib` has accepted. Everything inside a value (an inline table, a list) has the line of
+the value's key.
 
 Spec: TOML 1.0.0
 """
@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-#: Names of tables and keys from the top; of a list of tables also the number of the entry, from 0.
+#: Names of tables and keys from the top; for a list of tables also the index of the entry, from 0.
 Path = tuple[str | int, ...]
 
 _TOKEN: Final = re.compile(
@@ -35,7 +35,7 @@ def key_lines(text: str) -> dict[Path, int]:
     """The line of each table and key, from 1.
 
     Args:
-        text: a TOML document that `tomllib` has taken.
+        text: a TOML document that `tomllib` has accepted.
     """
     lines: dict[Path, int] = {}
     entries: dict[Path, int] = {}
@@ -58,12 +58,12 @@ def key_lines(text: str) -> dict[Path, int]:
 
 
 def line_of(lines: Mapping[Path, int], path: Path) -> int:
-    """The line of a place: its own key's, else that of the nearest key or table around it; 1 where there is none."""
+    """The line of a place: that of its own key, or else of the nearest key or table around it; otherwise 1."""
     return next((lines[path[:depth]] for depth in range(len(path), 0, -1) if path[:depth] in lines), 1)
 
 
 def _within(path: Path, entries: Mapping[Path, int]) -> Path:
-    """The path with, behind each list of tables, the entry that is the last so far."""
+    """The path with the index of the latest entry after each list of tables."""
     whole: Path = ()
     for name in path:
         whole = (*whole, name)
@@ -73,9 +73,9 @@ def _within(path: Path, entries: Mapping[Path, int]) -> Path:
 
 
 def _statements(text: str) -> Iterator[tuple[str, int, bool, bool]]:
-    """The text of each header's or pair's key, its line, whether it is a header, and whether that is one of an entry."""
+    """The text of each key in a header or pair, its line, whether it is a header, and whether that starts a list entry."""
     line, start, depth = 1, 0, 0
-    key: int | None = None  # where the key begins
+    key: int | None = None  # where the key starts
     header, found = 0, False
     for token in _TOKEN.finditer(text):
         kind, word = token.lastgroup, token.group()
@@ -89,7 +89,7 @@ def _statements(text: str) -> Iterator[tuple[str, int, bool, bool]]:
             if key is not None and kind == ("close" if header else "equals"):
                 yield text[key : token.start()], start, header > 0, header == 2
                 found = True
-        elif found and not header:  # of a value: what spans lines stands in brackets or in quotes
+        elif found and not header:  # inside a value: values that span lines are in brackets or quotes
             depth += {"open": 1, "close": -1}.get(kind or "", 0)
         line += word.count("\n")
 

@@ -1,6 +1,6 @@
-"""The table of members: what each may be, in code for the parser and in JSON Schema for editors.
+"""The table of members: the values of each, in code for the parser and in JSON Schema for editors.
 
-A test holds the two to each other.
+A test checks that both agree.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NAME: Final = r"^[A-Za-z0-9_.:/-]{1,64}$"
 _CLIENT_ID: Final = r"^[!-~]{1,128}$"
 _ENV_NAME: Final = r"^[A-Za-z_][A-Za-z0-9_]{0,254}$"
 _TYP: Final = r"^(JWT|[a-z0-9!#&^_.+/-]{1,64})$"
-#: `typ` of what is no token for an audience (RFC 8725 §3.11); and the spelling of `JWT` that nobody means.
+#: `typ` of tokens that are not for an audience (RFC 8725 §3.11); and a spelling of `JWT` that is always a mistake.
 _OTHER_TYPS: Final = (
     *("jwt", "application/jwt", "logout+jwt", "statuslist+jwt", "dpop+jwt", "oauth-authz-req+jwt"),
     *("client-authentication+jwt", "secevent+jwt", "token-introspection+jwt", "jwk+json", "jwk-set+json"),
@@ -38,8 +38,7 @@ _MOST: Final = 64
 _MOST_CLIENTS: Final = 1000
 _SAFE_INTEGER: Final = 2**53 - 1
 _MOST_DEPTH: Final = 4
-#: Claims of a sign-in that a policy may name, although they are the protocol's: under their own names they say what they
-#: say everywhere.
+#: Claims of a sign-in that a policy may name although they belong to the protocol: their meaning does not change.
 SIGN_IN_CLAIMS: Final = ("acr", "amr", "auth_time")
 _OF_THE_SESSION: Final = ("roles", "tenant_id", *SIGN_IN_CLAIMS)
 _NO_NAMES: Final = (PROTECTED_CLAIMS - set(SIGN_IN_CLAIMS)) | (OUR_CLAIMS - set(_OF_THE_SESSION))
@@ -47,7 +46,7 @@ _NO_TARGETS: Final = PROTECTED_CLAIMS | VERIFIED_CLAIMS
 
 
 class Wrong(ValueError):
-    """A value that cannot be; `faults` says where within it, and what is wrong; what to write instead."""
+    """A value is wrong. For each fault, `faults` has its place in the value, what is wrong, and what to write instead."""
 
     def __init__(self, *faults: tuple[Path, str]) -> None:
         super().__init__("; ".join(text for _, text in faults))
@@ -63,9 +62,9 @@ class Member:
     """One member of a table.
 
     Attributes:
-        parse: its TOML value in, the value of the policy out; raises `Wrong`.
+        parse: turns its TOML value into the value of the policy; raises `Wrong`.
         schema: the same as a JSON Schema (draft 7).
-        about: what it is, for editors.
+        about: its description, for editors.
         by_default: whether `[default]` may have it.
     """
 
@@ -79,7 +78,7 @@ Kind = tuple[Callable[[Any], Any], Schema]
 
 
 def _matcher(pattern: str) -> Callable[[str], object]:
-    """What says whether a text is of a pattern of JSON Schema, whose `$` is the end and not the end of a line."""
+    """A matcher for a pattern of JSON Schema, in which `$` is the end of the text and not the end of a line."""
     return re.compile(pattern.removesuffix("$") + r"\Z").match
 
 
@@ -141,7 +140,7 @@ def _typ() -> Kind:
     def parse(value: Any) -> str:
         typ: str = read(value)
         if typ in _OTHER_TYPS:
-            raise _wrong("is the type of something else than these tokens; write at+jwt or JWT")
+            raise _wrong("is the type of other tokens; write at+jwt or JWT")
         return typ
 
     return parse, {**schema, "not": {"enum": list(_OTHER_TYPS)}}
@@ -150,7 +149,7 @@ def _typ() -> Kind:
 def _names(
     pattern: str, example: str, *, refused: Mapping[str, str] | None = None, least: int = 0, most: int = _MOST
 ) -> Kind:
-    """A list of words, each once. `refused`: words that it may not hold, with what to write instead."""
+    """A list of different words. `refused`: words that it must not contain, with what to write instead."""
     matches = _matcher(pattern)
     refused = refused or {}
 
@@ -179,32 +178,32 @@ def _ways() -> Kind:
     def parse(value: Any) -> tuple[str, ...]:
         is_list = type(value) is list and all(type(entry) is str for entry in value)
         if not is_list or not value or len(set(value)) < len(value) or not set(value) <= set(WAYS):
-            raise _wrong(f"is not a list of ways, each once; write {example}")
+            raise _wrong(f"is not a list of different grants; write {example}")
         return tuple(value)
 
     return parse, {"type": "array", "items": {"enum": list(WAYS)}, "uniqueItems": True, "minItems": 1}
 
 
 def _claims() -> Kind:
-    refused = dict.fromkeys(_NO_NAMES, "is always there, or the protocol's own; leave it out")
-    refused["groups"] = 'is no claim of the user; write "roles", and rename = {roles = "groups"}'
+    refused = dict.fromkeys(_NO_NAMES, "is always in the token, or belongs to the protocol; leave it out")
+    refused["groups"] = 'is not a claim of the user; write "roles", and rename = {roles = "groups"}'
     example = '["email", "roles"], with names of standard claims, roles, tenant_id, acr, amr, auth_time or of attributes'
     return _names(_NAME, example, refused=refused)
 
 
 def _scopes() -> Kind:
-    refused = dict.fromkeys((*PROTECTED_CLAIMS, *SCOPES), "has a meaning already; write another word")
+    refused = dict.fromkeys((*PROTECTED_CLAIMS, *SCOPES), "already has a meaning; write another word")
     return _names(_NAME, '["reports:read"], words of 1 to 64 of A-Z a-z 0-9 _ . : / -', refused=refused)
 
 
 def _rename() -> Kind:
     def parse(value: Any) -> dict[str, str]:
         if type(value) is not dict or len(value) > _MOST:
-            raise _wrong('is no table of names; write {roles = "groups"}')
+            raise _wrong('is not a table of names; write {roles = "groups"}')
         faults: list[tuple[Path, str]] = []
         for name, new in value.items():
             if name not in SIGN_IN_CLAIMS and not is_claim_name(name):
-                faults.append(((name,), "cannot be renamed: it is no claim of the user's; leave it out"))
+                faults.append(((name,), "is not a claim of the user, so it cannot be renamed; leave it out"))
             elif not is_claim_name(new) or new in VERIFIED_CLAIMS:
                 text = "cannot have this name; write 1 to 64 of A-Z a-z 0-9 _ . : / - and no name of the protocol's"
                 faults.append(((name,), text))
@@ -223,14 +222,14 @@ def _rename() -> Kind:
 def _static() -> Kind:
     def parse(value: Any) -> dict[str, Any]:
         if type(value) is not dict or len(value) > _MOST:
-            raise _wrong('is no table of claims; write {env = "production"}')
+            raise _wrong('is not a table of claims; write {env = "production"}')
         faults: list[tuple[Path, str]] = []
         for name, content in value.items():
             if not is_claim_name(name) or name in VERIFIED_CLAIMS:
-                text = "is no name of a fixed claim; write 1 to 64 of A-Z a-z 0-9 _ . : / - and no name of the protocol's"
+                text = "is not a name for a fixed claim; write 1 to 64 of A-Z a-z 0-9 _ . : / - and no name of the protocol's"
                 faults.append(((name,), text))
             elif not is_json(content):
-                text = "is no JSON; write strings, numbers, true, false, lists or tables of these"
+                text = "is not JSON; write strings, numbers, true, false, lists or tables of these"
                 faults.append(((name,), text))
         if faults:
             raise Wrong(*faults)
@@ -244,7 +243,7 @@ def _static() -> Kind:
 
 
 def is_json(value: Any, depth: int = _MOST_DEPTH) -> bool:
-    """Whether a TOML value is one of JSON that every reader reads alike: no dates, no infinities, no huge numbers."""
+    """Whether a TOML value is JSON that all parsers read in the same way: no dates, infinities or huge numbers."""
     if type(value) in {str, bool}:
         return True
     if type(value) is int:
@@ -260,9 +259,9 @@ def _descriptions() -> Kind:
 
     def parse(value: Any) -> dict[str, str]:
         if type(value) is not dict:
-            raise _wrong('is no table; write {"reports:read" = "read your reports"}')
+            raise _wrong('is not a table; write {"reports:read" = "read your reports"}')
         faults: list[tuple[Path, str]] = [
-            ((word,), "is no line of text; write what the user lets the service do")
+            ((word,), "is not a line of text; write what the user lets the service do")
             for word, text in value.items()
             if type(text) is not str or not matches(text)
         ]
@@ -274,7 +273,7 @@ def _descriptions() -> Kind:
 
 
 def _table(members: Mapping[str, Member], make: Callable[..., Any], *, whole: Sequence[str] = ()) -> Kind:
-    """A table of members. `whole`: those that it must have."""
+    """A table of members. `whole`: the required ones."""
 
     def parse(value: Any) -> Any:
         values, faults = read_members(value, members)
@@ -291,14 +290,14 @@ def _table(members: Mapping[str, Member], make: Callable[..., Any], *, whole: Se
 
 
 def read_members(value: Any, members: Mapping[str, Member]) -> tuple[dict[str, Any], list[tuple[Path, str]]]:
-    """The members of a table as far as they parsed, and what is wrong with the others and where."""
+    """The members of a table that could be parsed, and the faults of the others with their places."""
     if type(value) is not dict:
-        return {}, [((), f"is no table; write members of {', '.join(members)}")]
+        return {}, [((), f"is not a table; write members of {', '.join(members)}")]
     values: dict[str, Any] = {}
     faults: list[tuple[Path, str]] = []
     for name, content in value.items():
         if name not in members:
-            faults.append(((name,), f"is no member; {nearest(name, members)}"))
+            faults.append(((name,), f"is not a member; {nearest(name, members)}"))
             continue
         try:
             values[name] = members[name].parse(content)
@@ -308,8 +307,8 @@ def read_members(value: Any, members: Mapping[str, Member]) -> tuple[dict[str, A
 
 
 def nearest(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    """What to write instead of an unknown name."""
-    import difflib  # only where something is wrong
+    """A suggestion for an unknown name."""
+    import difflib  # needed only for a fault
 
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"did you mean {near[0]}?" if near else f"write one of {', '.join(known)}"
@@ -333,9 +332,9 @@ _WORDS: Final = _names(_TEXT, '["mfa"]', least=1)
 
 REQUIRE: Final[Mapping[str, Member]] = {
     "acr": _member(_WORDS, "The sign-in's acr is one of these."),
-    "amr": _member(_WORDS, "The sign-in was by all of these methods."),
+    "amr": _member(_WORDS, "The sign-in used all of these methods."),
     "max_session_age_s": _member(
-        _whole(1, 7_776_000, "seconds"), "The user signed in (auth_time) at most so many seconds ago."
+        _whole(1, 7_776_000, "seconds"), "The user signed in (auth_time) at most this many seconds ago."
     ),
     "roles": _member(_WORDS, "The user has one of these roles."),
     "tenant_id": _member(_WORDS, "The user belongs to one of these tenants."),
@@ -343,55 +342,55 @@ REQUIRE: Final[Mapping[str, Member]] = {
 }
 
 MIGRATE: Final[Mapping[str, Member]] = {
-    "to": _member(_one_of(*MINT_ALGS), "The algorithm that comes."),
-    "percent": _member(_whole(0, 100, "percent"), "How many of a hundred new tokens are signed by it."),
+    "to": _member(_one_of(*MINT_ALGS), "The new algorithm."),
+    "percent": _member(_whole(0, 100, "percent"), "The percentage of new tokens that are signed with it."),
 }
 
-#: The members of `[audience."…"]`, and of `[default]` but for those that are one audience's.
+#: The members of `[audience."…"]`, and of `[default]` except those that only a single audience may have.
 AUDIENCE: Final[Mapping[str, Member]] = {
-    "alg": _member(_one_of(*MINT_ALGS), "By what its tokens are signed. Default: PYLON_JWT_ALG."),
+    "alg": _member(_one_of(*MINT_ALGS), "The signature algorithm of its tokens. Default: PYLON_JWT_ALG."),
     "secret_file": _member(
-        _text(r"^[^\u0000-\u001f\u007f]{1,4096}$", "the path of a file that holds the secret"),
-        "The file of the HS256 secret of this audience alone. Default: PYLON_JWT_SECRET.",
+        _text(r"^[^\u0000-\u001f\u007f]{1,4096}$", "the path of a file with the secret"),
+        "The file of this audience's own HS256 secret. Default: PYLON_JWT_SECRET.",
         by_default=False,
     ),
     "secret_env": _member(
-        _text(_ENV_NAME, "the name of the environment variable that holds the secret, as API_SECRET"),
-        "The environment variable of the HS256 secret of this audience alone. Default: PYLON_JWT_SECRET.",
+        _text(_ENV_NAME, "the name of the environment variable with the secret, such as API_SECRET"),
+        "The environment variable of this audience's own HS256 secret. Default: PYLON_JWT_SECRET.",
         by_default=False,
     ),
     "lifetime_s": _member(
         _whole(1, 86_400, "seconds"),
-        "How long a token lives at most, in seconds. Default: PYLON_JWT_LIFETIME_SECS.",
+        "The longest lifetime of a token, in seconds. Default: PYLON_JWT_LIFETIME_SECS.",
     ),
-    "grants": _member(_ways(), 'By which ways a token may be had. Default: ["mint"].'),
+    "grants": _member(_ways(), 'The grants that issue its tokens. Default: ["mint"].'),
     "clients": _member(
         _names(_CLIENT_ID, '["nightly"], ids of clients', most=_MOST_CLIENTS),
-        "Which clients may ask, for the ways that have a client. Default: all that the operator registered.",
+        "The clients that may request tokens. Default: all that the operator registered.",
     ),
     "strangers": _member(
-        _flag(), "Whether clients may ask that the operator did not register. Default: false."
+        _flag(), "Whether clients that the operator did not register may request tokens. Default: false."
     ),
     "scopes": _member(_scopes(), "The scopes of this API. Default: none."),
     "scope_descriptions": _member(
-        _descriptions(), "What the consent page says of each scope: what the user lets the service do."
+        _descriptions(),
+        "The description of each scope on the consent page: what the user lets the service do.",
     ),
     "exchange_scopes": _member(
         _names(_NAME, '["reports:read"], some of scopes'),
-        "The scopes that a minted token or an ID token counts as holding when it is exchanged. Default: none.",
+        "The scopes that a minted token or an ID token has when it is exchanged. Default: none.",
     ),
     "claims": _member(
-        _claims(), 'Which claims of the user go in. Default: ["roles", "tenant_id"]; with strangers none.'
+        _claims(),
+        'The claims of the user in the token. Default: ["roles", "tenant_id"]; with strangers none.',
     ),
     "rename": _member(_rename(), 'Claims under other names: {roles = "groups"}.'),
     "static": _member(_static(), "Claims that every token has, with fixed values."),
-    "require": _member(_table(REQUIRE, Require), "What must hold for a token."),
-    "typ": _member(
-        _typ(), "The typ of the header. Default: JWT for mint, at+jwt for the ways with a client."
-    ),
+    "require": _member(_table(REQUIRE, Require), "The conditions for a token."),
+    "typ": _member(_typ(), "The typ of the header. Default: JWT for mint, at+jwt for tokens of clients."),
     "migrate": _member(
         _table(MIGRATE, Migration, whole=tuple(MIGRATE)),
-        "The move to another algorithm, and how far it has got.",
+        "The move to another algorithm, and its progress.",
     ),
 }
 DEFAULT: Final[Mapping[str, Member]] = {

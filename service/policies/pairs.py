@@ -1,7 +1,7 @@
-"""What a grant holds of APIs: pairs of an audience and one of its words, each as one text, beside the words without one.
+"""The scopes of APIs in a grant: pairs of an audience and a scope, each as one text, next to plain scopes.
 
-A URI holds no space and a word neither, so that `audience word` is one pair and nothing else. The audience without a word
-stands for itself: a user may let a client act at an API that has no scopes.
+URIs and scopes have no spaces, so `audience scope` is unambiguous. An audience without a scope is an entry too: a user
+may let a client use an API that has no scopes.
 
 Spec: RFC 8707 §2, §2.1
 """
@@ -18,39 +18,39 @@ from service.records.clients import Client
 
 
 def pair(audience: str, word: str = "") -> str:
-    """A word of an audience; without one the audience itself."""
+    """The entry for a scope of an audience; without a scope, the audience itself."""
     return f"{audience} {word}"
 
 
 def is_pair(entry: str) -> bool:
-    """Whether an entry of a scope is one of an API."""
+    """Whether an entry belongs to an API."""
     return " " in entry
 
 
 def parted(entry: str) -> tuple[str, str]:
-    """The audience and the word of a pair; for a word that is none, no audience."""
+    """The audience and the scope of an entry; a plain scope has no audience."""
     audience, _, word = entry.rpartition(" ")
     return audience, word
 
 
 def plain(scope: Iterable[str]) -> tuple[str, ...]:
-    """The words of a scope that are of no API."""
+    """The plain scopes, without those of APIs."""
     return tuple(entry for entry in scope if not is_pair(entry))
 
 
 def audiences_of(scope: Iterable[str]) -> tuple[str, ...]:
-    """The audiences of a scope, each once."""
+    """The audiences of the entries, without duplicates."""
     return tuple(dict.fromkeys(parted(entry)[0] for entry in scope if is_pair(entry)))
 
 
 def words_for(scope: Iterable[str], audience: str) -> tuple[str, ...]:
-    """The words of one audience in a scope."""
+    """The scopes of one audience among the entries."""
     parts = map(parted, filter(is_pair, scope))
     return tuple(word for known, word in parts if known == audience and word)
 
 
 def told(scope: Iterable[str]) -> str:
-    """A scope as it is told to others: its words, each once, whatever they are of."""
+    """The scope for answers: all scopes without their audiences and duplicates."""
     return " ".join(dict.fromkeys(word for _, word in map(parted, scope) if word))
 
 
@@ -60,7 +60,7 @@ def is_open(policy: Policy, client: Client) -> bool:
 
 
 def open_to(policies: Policies, client: Client, resources: Iterable[str]) -> dict[str, Policy | None]:
-    """The policy of each resource that is named; None for one that the client may not ask for, or that is none."""
+    """The policy of each named resource; None if it is unknown, or the client may not request it."""
     found = {resource: policies.of_resource(resource) for resource in resources}
     return {
         resource: policy if policy is not None and is_open(policy, client) else None
@@ -69,14 +69,14 @@ def open_to(policies: Policies, client: Client, resources: Iterable[str]) -> dic
 
 
 def pairs_of(policy: Policy, client: Client, wanted: Iterable[str] | None) -> tuple[str, ...]:
-    """The pairs of an audience that a client gets where it asks for these words; None: for all that it may have."""
+    """The pairs of an audience that a client gets for these requested scopes; None: all that it may have."""
     audience, words = policy.audience or "", None if wanted is None else set(wanted)
     of_client = (word for word in policy.scopes if word in client.scope and (words is None or word in words))
     return (pair(audience), *(pair(audience, word) for word in of_client))
 
 
 def pairs_now(scope: Iterable[str], client: Client, policies: Policies) -> tuple[str, ...]:
-    """The pairs of a scope that the client may still have: as policies and client are now."""
+    """The pairs that the client may still have, with the current policies and registration."""
     allowed: set[str] = set()
     for audience in audiences_of(scope):
         policy = policies.tables.get(audience)
@@ -86,9 +86,9 @@ def pairs_now(scope: Iterable[str], client: Client, policies: Policies) -> tuple
 
 
 def agreed_entries(shown: Iterable[str], words: Iterable[str]) -> tuple[str, ...]:
-    """What a user agreed to of what was shown, where the app names the words alone.
+    """The shown entries that a user agreed to, if the app names only scopes.
 
-    An audience stays with one of its words, and where none of them was shown.
+    An audience stays if one of its scopes stays, or if none of its scopes was shown.
     """
     shown, words = tuple(shown), set(words)
     kept = [entry for entry in shown if parted(entry)[1] in words]
@@ -101,12 +101,12 @@ def agreed_entries(shown: Iterable[str], words: Iterable[str]) -> tuple[str, ...
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """An audience of a scope, as people are told of it.
+    """An audience on a consent page.
 
     Attributes:
         audience: its name.
-        words: which of its scopes, each with what is said of it, where something is.
-        claims: which claims of the user its tokens hold.
+        words: the requested scopes, each with its description, if there is one.
+        claims: the user's claims in its tokens.
     """
 
     audience: str
@@ -125,7 +125,7 @@ class Api:
 
 
 def apis_of(scope: Iterable[str], policies: Policies) -> tuple[Api, ...]:
-    """The audiences of a scope, for people; the issuer is none."""
+    """The audiences of the entries, for the consent page, without the issuer."""
     scope = tuple(scope)
     found = ((audience, policies.tables.get(audience)) for audience in audiences_of(scope))
     return tuple(
@@ -140,11 +140,11 @@ def apis_of(scope: Iterable[str], policies: Policies) -> tuple[Api, ...]:
 
 
 def required_age_s(policies: Iterable[Policy], asked: int | None) -> int | None:
-    """How long ago a user may have signed in at most, in s, as a request and the policies of its resources say."""
+    """The longest time since the sign-in, in s, that the request and the policies of its resources allow."""
     ages = (asked, *(policy.require.max_session_age_s for policy in policies))
     return min((age for age in ages if age is not None), default=None)
 
 
 def required_acr(policies: Iterable[Policy], asked: str | None) -> str | None:
-    """The `acr_values` for a sign-in page: those that a policy requires, else those of the request."""
+    """The `acr_values` for a sign-in page: those that a policy requires, or else those of the request."""
     return " ".join(dict.fromkeys(acr for policy in policies for acr in policy.require.acr)) or asked

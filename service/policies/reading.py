@@ -1,7 +1,7 @@
-"""The text of a policy file in, the policies out; or every fault of it, each with its line, its table and what to write.
+"""Reads the text of a policy file. Returns the policies, and every fault with its line, its table and what to write.
 
-First each member alone, as the table of members says; then what the members of one table must agree on; then the tables
-among themselves. A member that is wrong is left out of what follows, so that no fault makes another.
+First each member is checked by itself, with the table of members; then conflicts between members of a table; then
+conflicts between tables. Later checks ignore a wrong member, so that one fault does not cause another.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from service.policies.values import (
 _TOP: Final = ("default", "audience", "case")
 _EXAMPLE: Final = '[audience."https://api.example.com"]'
 _AT: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)\Z")
-#: What `tomllib` hands to `int`, which refuses more digits than these.
+#: `tomllib` passes numbers to `int`, which refuses more digits than this.
 _HUGE: Final = re.compile(r"[0-9_]{4300,}")
 _AUDIENCE_NAME: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,255}")
 
 
 @dataclass(frozen=True, slots=True)
 class FileFault:
-    """One thing that is wrong in a policy file.
+    """One fault in a policy file.
 
     Attributes:
         line: from 1.
-        place: the table, and the member of it; empty for the document.
-        text: what is wrong; what to write instead.
+        place: the table and its member; empty for the whole document.
+        text: what is wrong, and what to write instead.
     """
 
     line: int
@@ -58,13 +58,13 @@ def read_policies(
     """Read a policy file.
 
     Args:
-        text: what is in it.
-        alg: by what tokens are signed where a table says nothing.
-        lifetime_s: how long they live then, in s.
-        file: its path, for words about it.
+        text: the content of the file.
+        alg: the default algorithm of tokens.
+        lifetime_s: their default lifetime in s.
+        file: its path, for messages.
 
     Returns:
-        The policies that are sound, and every fault in the order of the lines.
+        The valid policies, and every fault in the order of the lines.
 
     Spec: TOML 1.0.0
     """
@@ -78,7 +78,7 @@ def read_policies(
         return Policies({}, file=file, unread=True), [_no_toml(words, text)]
     except RecursionError:
         return Policies({}, file=file, unread=True), [
-            FileFault(1, "", "is too deep; write tables as documented")
+            FileFault(1, "", "is nested too deeply; write tables as documented")
         ]
     reader = _Reader(key_lines(text), alg, lifetime_s)
     policies = reader.read(document, file)
@@ -86,12 +86,14 @@ def read_policies(
 
 
 def _no_toml(message: str, text: str) -> FileFault:
-    """What the parser of TOML says, with its line before it."""
+    """The message of the TOML parser, as a fault with its line."""
     at = _AT.search(message)
     line = int(at[1]) if at and at[1] else text.count("\n") + 1
     what = _AT.sub("", message)
     return FileFault(
-        line, "", f"is no TOML ({what[:1].lower()}{what[1:]}); correct this line, what follows it is not read"
+        line,
+        "",
+        f"is not TOML ({what[:1].lower()}{what[1:]}); correct this line, because the lines after it are not read",
     )
 
 
@@ -105,12 +107,12 @@ class _Reader:
 
     def read(self, document: Mapping[str, Any], file: str) -> Policies:
         for name in document.keys() - set(_TOP):
-            self._fault((name,), "", (name,), f"is no table of this file; {nearest(name, _TOP)}")
+            self._fault((name,), "", (name,), f"is not a table of this file; {nearest(name, _TOP)}")
         default, faulty = self._default(document.get("default", {}))
         tables: dict[str | None, Policy] = {}
         given = document.get("audience", {})
         if not isinstance(given, dict) or not all(isinstance(table, dict) for table in given.values()):
-            self._fault(("audience",), "[audience]", (), f"is no table of tables; write {_EXAMPLE}")
+            self._fault(("audience",), "[audience]", (), f"is not a table of tables; write {_EXAMPLE}")
             given = {}
         elif not given:
             self._fault(("audience",), "", (), f"the file names no audience; write {_EXAMPLE}")
@@ -139,7 +141,7 @@ class _Reader:
     def _members(
         self, path: Path, table: str, value: Any, members: Mapping[str, Any]
     ) -> tuple[dict[str, Any], set[str]]:
-        """The members of a table that are sound, and the names of those that are not."""
+        """The valid members of a table, and the names of the others."""
         values, faults = read_members(value, members)
         for within, text in faults:
             self._fault((*path, *within), table, within, text)
@@ -152,7 +154,7 @@ class _Reader:
                 ("default", name),
                 "[default]",
                 (name,),
-                "is one audience's alone; write it in the table of each",
+                "can only be set for a single audience; write it in the table of each",
             )
         rest = (
             {name: each for name, each in value.items() if name not in own}
@@ -192,7 +194,7 @@ class _Reader:
 
     def _cases(self, value: Any, audiences: Mapping[str, Any]) -> tuple[Case, ...]:
         if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-            self._fault(("case",), "[[case]]", (), "is no list of tables; write [[case]]")
+            self._fault(("case",), "[[case]]", (), "is not a list of tables; write [[case]]")
             return ()
         cases = []
         for number, entry in enumerate(value):
@@ -214,14 +216,14 @@ class _Reader:
         return tuple(cases)
 
 
-# --- what the members of one table must agree on ---
+# --- conflicts between members of one table ---
 
 Disagreement = tuple[tuple[str, ...], str]
 
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """A rule, and the members that it reads: it runs where all of them are sound."""
+    """A rule, and the members that it reads. It runs if all of them are valid."""
 
     reads: tuple[str, ...]
     run: Callable[[Policy], Iterator[Disagreement]]
@@ -240,13 +242,13 @@ def _rule(*reads: str) -> Callable[[Callable[[Policy], Iterator[Disagreement]]],
 @_rule("secret_file", "secret_env", "alg")
 def _one_secret(policy: Policy) -> Iterator[Disagreement]:
     if policy.secret_file is not None and policy.secret_env is not None:
-        yield ("secret_env",), "is there beside secret_file; keep one of them"
+        yield ("secret_env",), "is set together with secret_file; keep one of them"
     algs = {policy.alg, *([policy.migrate.to] if policy.migrate else [])}
     for member in ("secret_file", "secret_env"):
         if getattr(policy, member) is not None and "HS256" not in algs:
             yield (
                 (member,),
-                f'is a secret, and {policy.alg} signs by a private key; leave it out, or write alg = "HS256"',
+                f'is a secret, but {policy.alg} signs with a private key; leave it out, or write alg = "HS256"',
             )
 
 
@@ -270,7 +272,7 @@ def _only_a_resource_can_be_asked_for(policy: Policy) -> Iterator[Disagreement]:
     if ways and not is_resource(policy.audience or ""):
         yield (
             ("grants",),
-            f"the audience is no absolute URI without a fragment, so it can only be minted, not had by {ways[0]}; write "
+            f"the audience is not an absolute URI without a fragment, so {ways[0]} cannot issue its tokens; write "
             f'["mint"], or name it as {_EXAMPLE}',
         )
 
@@ -280,7 +282,7 @@ def _clients_get_no_jwt(policy: Policy) -> Iterator[Disagreement]:
     if policy.typ == "JWT" and CLIENT_WAYS.intersection(policy.grants):
         yield (
             ("typ",),
-            "JWT is for mint alone: with a client's way it could pass for an ID token; write at+jwt",
+            "JWT is only for mint: a client's token with it could pass for an ID token; write at+jwt",
         )
 
 
@@ -289,7 +291,7 @@ def _a_client_has_no_sign_in(policy: Policy) -> Iterator[Disagreement]:
     if policy.require != NOTHING_REQUIRED and CLIENT_CREDENTIALS in policy.grants:
         yield (
             ("require",),
-            "is there beside client_credentials, where nobody signs in; leave it out, or leave client_credentials out of grants",
+            "is set together with client_credentials, which has no sign-in; leave it out, or leave client_credentials out of grants",
         )
 
 
@@ -319,10 +321,10 @@ def _one_source_a_name(policy: Policy) -> Iterator[Disagreement]:
             yield at, f"{name} would be both {other} and {claim}; write another name for one"
     for name in policy.static:
         if name in sources:
-            yield ("static", name), f"is {sources[name]} of the user already; leave it out there, or here"
+            yield ("static", name), f"is already {sources[name]} of the user; leave it out there, or here"
 
 
 @_rule("alg", "migrate")
 def _moves_elsewhere(policy: Policy) -> Iterator[Disagreement]:
     if policy.migrate and policy.migrate.to == policy.alg:
-        yield ("migrate", "to"), f"is {policy.alg} already; write another algorithm, or leave migrate out"
+        yield ("migrate", "to"), f"is already {policy.alg}; write another algorithm, or leave migrate out"

@@ -1,6 +1,6 @@
-"""The JSON Schema of a policy file, for editors; `policies.schema.json` beside this file is what it makes.
+"""Makes the JSON Schema of a policy file, for editors. It is published as `policies.schema.json` in this folder.
 
-Spec: JSON Schema draft 7, which editors of TOML read.
+Spec: JSON Schema draft 7, which TOML editors support.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ def json_schema() -> dict[str, Any]:
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Policies of pylon-oidc",
-        "description": "One table an audience: what its tokens hold, who may have one, and by which way.",
+        "description": "One table for each audience: the content of its tokens, who may have one, and with which grant.",
         "type": "object",
         "additionalProperties": False,
         "required": ["audience"],
         "properties": {
             "default": {
-                "description": "What every table has that does not say otherwise.",
+                "description": "The defaults for all tables.",
                 **table_schema(DEFAULT),
             },
             "audience": {
@@ -34,7 +34,7 @@ def json_schema() -> dict[str, Any]:
                 "additionalProperties": table_schema(AUDIENCE),
             },
             "case": {
-                "description": "What must come of it, for `pylon-oidc policy test`.",
+                "description": "Test cases for `pylon-oidc policy test`.",
                 "type": "array",
                 "items": CASE_SCHEMA,
             },
@@ -43,5 +43,5 @@ def json_schema() -> dict[str, Any]:
 
 
 def as_text() -> str:
-    """The schema as the file that is published."""
+    """The schema as the text of the published file."""
     return json.dumps(json_schema(), indent=2, ensure_ascii=True) + "\n"

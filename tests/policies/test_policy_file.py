@@ -33,8 +33,8 @@ def read(text: str) -> tuple[Policies, list[str]]:
 
 #: A file, and what must be said of it: line, table and member, and what to write.
 FAULTS: list[tuple[str, str, tuple[str, ...]]] = [
-    ("no TOML", '[audience."a"\nalg = 1\n', ("line 1: is no TOML", "correct this line")),
-    ("a key twice", '[audience.a]\nalg = "RS256"\nalg = "RS256"\n', ("line 3: is no TOML",)),
+    ("no TOML", '[audience."a"\nalg = 1\n', ("line 1: is not TOML", "correct this line")),
+    ("a key twice", '[audience.a]\nalg = "RS256"\nalg = "RS256"\n', ("line 3: is not TOML",)),
     ("no audience", "# nothing\n", ("line 1: the file names no audience", '[audience."https://api.example.com"]')),
     ("an unknown table", "[audience.a]\n[defaults]\nx = 1\n", ("line 2: defaults: ", "did you mean default?")),
     ("an unknown member", "[audience.a]\n\nlifetime = 60\n", ('line 3: [audience."a"], lifetime: ', "did you mean lifetime_s?")),
@@ -45,37 +45,37 @@ FAULTS: list[tuple[str, str, tuple[str, ...]]] = [
     ("a way", "[audience.a]\ngrants = ['implicit']\n", ("line 2: ", "grants: ", "client_credentials")),
     ("no way", "[audience.a]\ngrants = []\n", ("line 2: ", "grants: ")),
     ("a client twice", f"[audience.'{API}']\nclients = ['a', 'a']\n", ("line 2: ", "clients: has one entry twice")),
-    ("a secret by default", "[default]\nsecret_env = 'X'\n[audience.a]\n", ("line 2: [default], secret_env: is one audience's alone",)),
-    ("two secrets", "[audience.a]\nalg = 'HS256'\nsecret_env = 'X'\nsecret_file = 'x'\n", ("line 3: ", "secret_env: is there beside secret_file")),
+    ("a secret by default", "[default]\nsecret_env = 'X'\n[audience.a]\n", ("line 2: [default], secret_env: can only be set for a single audience",)),
+    ("two secrets", "[audience.a]\nalg = 'HS256'\nsecret_env = 'X'\nsecret_file = 'x'\n", ("line 3: ", "secret_env: is set together with secret_file")),
     ("a secret without use", "[audience.a]\nsecret_file = 'x'\n", ("line 2: ", "secret_file: ", "leave it out")),
-    ("a protected scope", f"[audience.'{API}']\nscopes = ['sub']\n", ("line 2: ", "scopes: sub has a meaning already")),
-    ("a standard scope", f"[audience.'{API}']\nscopes = ['openid']\n", ("line 2: ", "scopes: openid has a meaning")),
-    ("a claim of the protocol", "[audience.a]\nclaims = ['sub']\n", ("line 2: ", "claims: sub is always there")),
+    ("a protected scope", f"[audience.'{API}']\nscopes = ['sub']\n", ("line 2: ", "scopes: sub already has a meaning")),
+    ("a standard scope", f"[audience.'{API}']\nscopes = ['openid']\n", ("line 2: ", "scopes: openid already has a meaning")),
+    ("a claim of the protocol", "[audience.a]\nclaims = ['sub']\n", ("line 2: ", "claims: sub is always in the token")),
     ("groups", "[audience.a]\nclaims = ['groups']\n", ("line 2: ", 'rename = {roles = "groups"}')),
     ("a word without a scope", f"[audience.'{API}'.scope_descriptions]\n'x' = 'do x'\n", ("line 2: ", "scope_descriptions.x: is not among its scopes")),
     ("an exchanged word", f"[audience.'{API}']\nexchange_scopes = ['x']\n", ("line 2: ", "exchange_scopes: x is not among")),
     ("a rename of nothing", "[audience.a]\nrename = {email = 'mail'}\n", ("line 2: ", "rename.email: is not among its claims")),
     ("two of one name", "[audience.a]\nrename = {roles = 'tenant_id'}\n", ("line 2: ", "rename.roles: tenant_id would be both")),
-    ("a fixed one of the user", "[audience.a]\nstatic = {roles = ['x']}\n", ("line 2: ", "static.roles: is roles of the user already")),
-    ("a huge number", f"[audience.a]\n\nlifetime_s = {'9' * 5000}\n", ("line 3: is no TOML", "correct this line")),
-    ("a date", "[audience.a]\nstatic = {x = 1979-05-27}\n", ("line 2: ", "static.x: is no JSON")),
+    ("a fixed one of the user", "[audience.a]\nstatic = {roles = ['x']}\n", ("line 2: ", "static.roles: is already roles of the user")),
+    ("a huge number", f"[audience.a]\n\nlifetime_s = {'9' * 5000}\n", ("line 3: is not TOML", "correct this line")),
+    ("a date", "[audience.a]\nstatic = {x = 1979-05-27}\n", ("line 2: ", "static.x: is not JSON")),
     ("an unknown requirement", "[audience.a.require]\nacrs = ['x']\n", ("line 2: ", "require.acrs: ", "did you mean acr?")),
     ("an empty requirement", "[audience.a]\nrequire = {acr = []}\n", ("line 2: ", "require.acr: ")),
     ("not verified", "[audience.a]\nrequire = {email_verified = false}\n", ("line 2: ", "email_verified: is not true")),
-    ("a machine's sign-in", f"[audience.'{API}']\ngrants = ['client_credentials']\nrequire = {{acr = ['x']}}\n", ("line 3: ", "require: is there beside client_credentials")),
+    ("a machine's sign-in", f"[audience.'{API}']\ngrants = ['client_credentials']\nrequire = {{acr = ['x']}}\n", ("line 3: ", "require: is set together with client_credentials")),
     ("a machine's, by default", f"[default]\nrequire = {{acr = ['x']}}\n[audience.'{API}']\ngrants = ['client_credentials']\n", ("line 2: ", f'[audience."{API}"], require')),
     ("HS256 for relying parties", f"[audience.'{API}']\nalg = 'HS256'\ngrants = ['authorization_code']\n", ("line 2: ", "alg: HS256 cannot sign", "write ES256")),
-    ("no resource", "[audience.api]\ngrants = ['mint', 'client_credentials']\n", ("line 2: ", "can only be minted")),
+    ("no resource", "[audience.api]\ngrants = ['mint', 'client_credentials']\n", ("line 2: ", "cannot issue its tokens")),
     ("a fragment", "[audience.'https://a.example/#x']\ngrants = ['client_credentials']\n", ("line 2: ", "without a fragment")),
-    ("a JWT for a client", f"[audience.'{API}']\ngrants = ['client_credentials']\ntyp = 'JWT'\n", ("line 3: ", "typ: JWT is for mint alone")),
-    ("another kind's typ", "[audience.a]\ntyp = 'logout+jwt'\n", ("line 2: ", "typ: is the type of something else")),
+    ("a JWT for a client", f"[audience.'{API}']\ngrants = ['client_credentials']\ntyp = 'JWT'\n", ("line 3: ", "typ: JWT is only for mint")),
+    ("another kind's typ", "[audience.a]\ntyp = 'logout+jwt'\n", ("line 2: ", "typ: is the type of other tokens")),
     ("half a move", "[audience.a]\nmigrate = {to = 'ES256'}\n", ("line 2: ", "migrate: percent is missing")),
-    ("a move to itself", "[audience.a]\nmigrate = {to = 'RS256', percent = 1}\n", ("line 2: ", "migrate.to: is RS256 already")),
+    ("a move to itself", "[audience.a]\nmigrate = {to = 'RS256', percent = 1}\n", ("line 2: ", "migrate.to: is already RS256")),
     ("one resource twice", f"[audience.'{API}']\n[audience.'{API}/']\n", ("line 2: ", "is the same resource")),
     ("no name", "[audience.'']\n", ("line 1: [audience]: a name is empty",)),
     ("a case of nobody", "[audience.a]\n[[case]]\naudience = 'b'\nuser = {}\nrefuse = 'x'\n", ("line 3: [[case]] 1, audience: names no table",)),
-    ("a date in a case", "[audience.a]\n[[case]]\naudience = 'a'\nuser = {}\nexpect = {x = 1979-05-27}\n", ("line 5: [[case]] 1, expect: holds what no claim can be",)),
-    ("a case without an end", "[audience.a]\n[[case]]\naudience = 'a'\nuser = {}\n", ("line 2: [[case]] 1: has not exactly one of expect and refuse",)),
+    ("a date in a case", "[audience.a]\n[[case]]\naudience = 'a'\nuser = {}\nexpect = {x = 1979-05-27}\n", ("line 5: [[case]] 1, expect: contains a value that a claim cannot have",)),
+    ("a case without an end", "[audience.a]\n[[case]]\naudience = 'a'\nuser = {}\n", ("line 2: [[case]] 1: does not have exactly one of expect and refuse",)),
 ]  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def test_one_fault_never_hides_another_and_makes_none() -> None:
         and "case" not in each
         and not each.startswith("[audience.api")
         and "[default" not in each
-        and "is no TOML" not in words[0]
+        and "is not TOML" not in words[0]
     ]
     _, faults = read("\n".join(each for _, each in renumbered))
     assert len(faults) == len(renumbered)
