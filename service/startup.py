@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from service.clients import Clients
@@ -14,8 +14,10 @@ from service.keys.ring import Margins, Ring
 from service.keys.sealing import Unsealable
 from service.keys.signing import Keys
 from service.keys.starting import RingOfBefore, load_keyring, load_managed_keys, ring_store
+from service.policies.moving import run_of, with_left
 from service.policies.values import CLIENT_CREDENTIALS
 from service.records.clients import Client
+from service.records.starts import Starts
 from service.settings import ConfigurationError, Fault, Reading, Settings, in_order, read_settings
 from service.settings.cross_checks import no_minted_audience
 from service.storage.interface import StoreRefused, StoreUnavailable
@@ -85,6 +87,7 @@ def prepare(
             warnings = warnings + key_warnings
         else:
             keyring = Keys(load_keyring(settings, make_key_file=True))
+        settings = _noted(settings, store, now=now)
     except KeyFault as error:
         raise ConfigurationError([Fault("PYLON_OIDC_KEY_PATH", str(error))]) from None
     except Unsealable as error:
@@ -93,6 +96,22 @@ def prepare(
         store.close()
     warnings = [*reading.warnings, *warnings, *_open_files(settings)]
     return Prepared(settings, keyring, store, warnings, key_made)
+
+
+def _noted(settings: Settings, store: SqlStore, *, now: int) -> Settings:
+    """Note by what this process signs for each audience. Returns the settings with what else may still be shown."""
+    if settings.policies is None:
+        return settings
+    starting = {
+        name: run_of(each, now) for name, each in settings.policies.tables.items() if name is not None
+    }
+    try:
+        runs = Starts(store).note(starting, now=now)
+    except StoreUnavailable:
+        return (
+            settings  # reported by the check of the store; `keys migration` says that this start is not known
+        )
+    return replace(settings, policies=with_left(settings.policies, runs, now=now))
 
 
 @dataclass(frozen=True)

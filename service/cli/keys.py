@@ -12,6 +12,7 @@ import click
 import structlog
 
 from service.cli.common import as_date, fail, json_option, say
+from service.cli.keys_migration import migration
 from service.cli.keys_shown import Opened, export_public, list_keys, opened_ring, plan, warn_of
 from service.keys import operations
 from service.keys.algorithms import ASYMMETRIC_ALGS
@@ -35,7 +36,7 @@ def keys() -> None:
     """Manage the signing keys in the database (PYLON_OIDC_KEYS=managed)."""
 
 
-for _command in (list_keys, plan, export_public):
+for _command in (list_keys, plan, export_public, migration):
     keys.add_command(_command)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -91,6 +91,7 @@ def list_policies(file: Path | None, *, wide: bool, as_json: bool) -> None:
         {
             "audience": each.audience,
             "alg": each.alg,
+            "migrate": None if each.migrate is None else asdict(each.migrate),
             "lifetime_s": each.lifetime_s,
             "grants": list(each.grants) if as_json else " ".join(each.grants),
             "clients": _clients_of_policy(each, as_json=as_json),
@@ -180,7 +181,9 @@ def explain(
     elif isinstance(decided, Refused):
         say(_refusal_in_words(audience, way, decided))
     else:
-        said = f"signed by {decided.policy.alg}, typ {decided.typ}, good for {decided.expires_in} s"
+        move = decided.policy.migrate
+        moved = "" if move is None else f" ({move.percent} % of the callers by {move.to})"
+        said = f"signed by {decided.alg}{moved}, typ {decided.typ}, good for {decided.expires_in} s"
         say(f"A token for {audience} by {way}: {said}.")
         click.echo()
         rows = [

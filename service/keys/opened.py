@@ -67,6 +67,7 @@ class OpenedKeys:
                 for key in ring.keys
                 if role(key, now) == "gone" and key.revoked_at is None
             },
+            previous=self._environment.previous,
         )
 
     def _prepare(self, key: KeyRecord, ring: Ring) -> None:

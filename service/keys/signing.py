@@ -90,6 +90,7 @@ class Keyring:
         verifying: the keys to verify with, by kid and algorithm. None: there is only one key, and any kid matches it.
         retained: keys that are no longer published, but still verify an ID token that is used as a hint.
         id_token_algs: the algorithms for ID tokens.
+        previous: the HS256 key before `secret`: it verifies, and never signs.
     """
 
     mint_alg: str
@@ -99,6 +100,7 @@ class Keyring:
     verifying: Mapping[tuple[str, str], AsymmetricKey] | None = field(default=None, repr=False)
     retained: Mapping[tuple[str, str], AsymmetricKey] = field(default_factory=dict, repr=False)
     id_token_algs: tuple[str, ...] = ASYMMETRIC_ALGS
+    previous: HmacKey | None = field(default=None, repr=False)
     _headers: dict[tuple[str, str], _Header] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -175,7 +177,12 @@ class Keyring:
             LookupError: if there is no key for the algorithm.
         """
         key = self._verifying_key(unverified_token, alg, secret)
-        return _verified(unverified_token, key, alg=alg, typ=typ)
+        try:
+            return _verified(unverified_token, key, alg=alg, typ=typ)
+        except InvalidToken:
+            if key is not self.secret or self.previous is None:
+                raise
+        return _verified(unverified_token, self.previous, alg=alg, typ=typ)
 
     def verify_hint(self, unverified_token: str) -> dict[str, Any]:
         """Check an ID token that a client sends back, with any algorithm and key that may have signed it.
@@ -331,6 +338,7 @@ def build_keyring(
     *,
     mint_alg: str,
     secret: HmacKey | None = None,
+    previous: HmacKey | None = None,
     private_key: RSAKey | None = None,
     public_key: RSAKey | None = None,
     kid: str | None = None,
@@ -340,7 +348,7 @@ def build_keyring(
 
     Args:
         mint_alg: the algorithm of minted tokens.
-        secret: the HS256 key.
+        secret, previous: the HS256 key, and the one before it.
         private_key: the RSA signing key. A JWK is for one algorithm, so if the key also signs with another one than
             RS256, it is published a second time under another kid.
         public_key: the key to publish (`PYLON_OIDC_JWKS_RSA_N`); must match `private_key` if both are set.
@@ -363,7 +371,7 @@ def build_keyring(
         published = [PublicKey(name, alg, public_jwk(key, kid=name, alg=alg)) for alg, name in names.items()]
         if private_key:
             signing = {alg: SigningKey(name, private_key) for alg, name in names.items()}
-    ring = Keyring(mint_alg, secret, signing, tuple(published), id_token_algs=("RS256",))
+    ring = Keyring(mint_alg, secret, signing, tuple(published), id_token_algs=("RS256",), previous=previous)
     for alg in (*signing, *(["HS256"] if secret is not None else [])):
         try_key(ring, alg)
     return ring

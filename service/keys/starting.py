@@ -55,6 +55,9 @@ class KeySettings(Protocol):
     def jwt_secret(self) -> OctKey | None: ...  # noqa: D102
 
     @property
+    def jwt_secret_previous(self) -> OctKey | None: ...  # noqa: D102
+
+    @property
     def private_key(self) -> RSAKey | None: ...  # noqa: D102
 
     @property
@@ -120,6 +123,7 @@ def managed_keys(
     environment = build_keyring(
         mint_alg=settings.jwt_alg,
         secret=settings.jwt_secret,
+        previous=settings.jwt_secret_previous,
         public_key=None if signs_here else settings.public_key,
     )
     moving = _environments_key(settings, rings, margins, clock)
@@ -204,6 +208,7 @@ def load_keyring(settings: KeySettings, *, make_key_file: bool) -> Keyring:
     return build_keyring(
         mint_alg=settings.jwt_alg,
         secret=settings.jwt_secret,
+        previous=settings.jwt_secret_previous,
         private_key=private_key,
         public_key=settings.public_key,
         kid=settings.jwks_kid,

@@ -66,6 +66,14 @@ class Given(Struct, frozen=True):
     expires_in: int
     scope: tuple[str, ...] = ()
 
+    @property
+    def alg(self) -> str:
+        """By what it is signed: one caller sees one algorithm, also while an audience moves to another."""
+        policy = self.policy
+        if policy.migrate is None:
+            return policy.alg
+        return policy.alg_for(str(self.claims.get("sid") or self.claims["client_id"]))
+
 
 class Refused(Struct, frozen=True):
     """A token that is not given.

@@ -58,13 +58,15 @@ def explained(audience: str, way: str, decided: Given | Refused, *, made_up: boo
     asked = {"audience": audience, "grant": way}
     if isinstance(decided, Refused):
         return {**asked, "refused": decided.rule, **({"step_up": decided.step_up} if decided.step_up else {})}
+    move = decided.policy.migrate
     random = ["jti", *(["sid"] if made_up and "sid" in decided.claims else [])]
     own = [name for name in _OF_THE_PROTOCOL if name in decided.claims or name in random]
     order = [*own, *(name for name in decided.claims if name not in own)]
     claims = {name: decided.claims[name] for name in order if name not in random}
     return {
         **asked,
-        "header": {"alg": decided.policy.alg, "typ": decided.typ},
+        "header": {"alg": decided.alg, "typ": decided.typ},
+        **({} if move is None else {"migrate": {"to": move.to, "percent": move.percent}}),
         "expires_in": decided.expires_in,
         "claims": claims,
         "random": random,

@@ -6,6 +6,7 @@ Spec: RFC 8707 §2 (a resource is an absolute URI), RFC 9068 §2.1 (`at+jwt`)
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -60,10 +61,18 @@ NOTHING_REQUIRED: Final = Require()
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """To which algorithm an audience moves, and how many of a hundred tokens are signed by it already."""
+    """To which algorithm an audience moves, and how many of a hundred callers get tokens that it signs already."""
 
     to: str
     percent: int
+
+    def has_moved(self, caller: str) -> bool:
+        """Whether this caller is among them; one who is stays so while the share grows.
+
+        Args:
+            caller: the `sid` of a session, or the id of a client that asks for itself.
+        """
+        return zlib.crc32(caller.encode()) * 100 >> 32 < self.percent
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,7 @@ class Policy:
         require: what must hold for it.
         typ: the header's `typ`; None: by the way.
         migrate: where it moves to.
+        left: algorithm that signs its tokens no more -> when the last of those ends, Unix s.
         secret_file, secret_env: where the HS256 secret of this audience alone is.
         secret: that secret; None: the one of the service.
     """
@@ -105,6 +115,7 @@ class Policy:
     require: Require = NOTHING_REQUIRED
     typ: str | None = None
     migrate: Migration | None = None
+    left: Mapping[str, int] = field(default_factory=dict)
     secret_file: str | None = None
     secret_env: str | None = None
     secret: HmacKey | None = field(default=None, repr=False)
@@ -113,6 +124,33 @@ class Policy:
     def named_claims(self) -> tuple[tuple[str, str], ...]:
         """Each claim of the user that goes in, with the name that it has there."""
         return tuple((claim, self.rename.get(claim, claim)) for claim in self.claims)
+
+    def alg_for(self, caller: str) -> str:
+        """By what the tokens of a caller are signed; see `Migration.has_moved`."""
+        if self.migrate is None or not self.migrate.has_moved(caller):
+            return self.alg
+        return self.migrate.to
+
+    @cached_property
+    def algs(self) -> tuple[str, ...]:
+        """The algorithms by which its tokens may be signed: its own, and the one that it moves to."""
+        return (self.alg,) if self.migrate is None else (self.alg, self.migrate.to)
+
+    @cached_property
+    def signing_algs(self) -> tuple[str, ...]:
+        """Those of them by which somebody gets a token now."""
+        if self.migrate is None or self.migrate.percent == 0:
+            return (self.alg,)
+        return (self.migrate.to,) if self.migrate.percent == 100 else self.algs
+
+    @cached_property
+    def algs_of_shown(self) -> tuple[str, ...]:
+        """The algorithms of the tokens that somebody may show: also those of `left`."""
+        return tuple(dict.fromkeys((*self.algs, *self.left)))
+
+    def may_live(self, alg: str, expires_at: int) -> bool:
+        """Whether there can be a token of that algorithm which ends then, Unix s."""
+        return alg in self.algs or expires_at <= self.left.get(alg, 0)
 
     def typ_by(self, way: str) -> str:
         """The header's `typ` of a token that was had by this way."""
@@ -178,8 +216,8 @@ class Policies:
 
     @cached_property
     def algs(self) -> frozenset[str]:
-        """Every algorithm that signs for an audience."""
-        return frozenset(policy.alg for policy in self.tables.values())
+        """Every algorithm that signs for an audience, or will."""
+        return frozenset(alg for policy in self.tables.values() for alg in policy.algs)
 
     @cached_property
     def longest_s(self) -> int:

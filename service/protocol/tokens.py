@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import product
 from typing import Any, Final
 
 from service.handles import new_id
@@ -76,12 +77,12 @@ def sign_token(given: Given, keys: Keys, *, jti: str | None = None) -> SignedTok
 
     Spec: RFC 7519 §4.1. No `nbf`: a verifier with a slow clock would refuse a new token.
     """
-    policy = given.policy
-    keyring = keys.to_sign(policy.alg)
-    if not keyring.can_sign(policy.alg, policy.secret):
+    secret, alg = given.policy.secret, given.alg
+    keyring = keys.to_sign(alg)
+    if not keyring.can_sign(alg, secret):
         raise NoKey
     claims = given.claims | {"jti": jti or new_id()}
-    token = keyring.sign(claims, alg=policy.alg, typ=given.typ, secret=policy.secret)
+    token = keyring.sign(claims, alg=alg, typ=given.typ, secret=secret)
     return SignedToken(token, given.expires_at, given.expires_in)
 
 
@@ -96,10 +97,11 @@ def read_token(unverified_token: str, keys: Keys, policies: Policies) -> tuple[P
     if policy is None:
         return None
     keyring = keys.knowing(unverified_token)
-    for typ in policy.typs:
+    for alg, typ in product(policy.algs_of_shown, policy.typs):
         with contextlib.suppress(InvalidToken, LookupError):
-            claims = keyring.verify(unverified_token, alg=policy.alg, typ=typ, secret=policy.secret)
-            return (policy, claims) if _is_written_here(claims) else None
+            claims = keyring.verify(unverified_token, alg=alg, typ=typ, secret=policy.secret)
+            is_ours = _is_written_here(claims) and policy.may_live(alg, claims.get("exp", 0))
+            return (policy, claims) if is_ours else None
     return None
 
 

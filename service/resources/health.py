@@ -44,7 +44,11 @@ class Ready(Resource):
         told: Mapping[str, Any] = {}
         try:
             audiences = self.parts.policies.tables.values()
-            can_sign = all(keyring.to_sign(each.alg).can_sign(each.alg, each.secret) for each in audiences)
+            can_sign = all(
+                keyring.to_sign(alg).can_sign(alg, each.secret)
+                for each in audiences
+                for alg in each.signing_algs
+            )
             keys = "ok" if can_sign else "not configured"
             told = keyring.status()
         except StoreUnavailable:

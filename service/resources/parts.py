@@ -103,7 +103,7 @@ def parts_of(
         waiting=waiting,
         interactions=Interactions(waiting, settings.lifetimes),
         notices=Notices(store, structlog.get_logger("clients")),
-        admin=AdminAuth(None if settings.admin_token is None else settings.admin_token.value),
+        admin=AdminAuth(settings.admin_tokens),
         signed_in=signed_in,
         browser=Browser(
             store=store,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import falcon
@@ -77,17 +77,16 @@ class TrustedMint(Resource):
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
-        secret = parts.settings.trusted_secret
-        self._secret = None if secret is None else secret.value
+        self._secrets = parts.settings.trusted_secrets
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Start a session. The order of errors is 404, 413, 415, the 401s, 400 (the signature stays unused), 401 REPLAYED."""
-        if self._secret is None:
+        if not self._secrets:
             raise ApiError("NOT_FOUND")
         now = req.context.now
         body = read_body(req)
         check_json_type(req)
-        mac = _checked_mac(req, body, self._secret, now=now)
+        mac = _checked_mac(req, body, self._secrets, now=now)
         sign_in = parse_model(TrustedMintRequest, body).sign_in(
             now=now, max_lifetime_s=self.parts.sessions.lifetime_s
         )
@@ -99,7 +98,7 @@ class TrustedMint(Resource):
         send_json(resp, _begun(new), status=201)
 
 
-def _checked_mac(req: falcon.Request, body: bytes, secret: bytes, *, now: int) -> bytes:
+def _checked_mac(req: falcon.Request, body: bytes, secrets: Sequence[bytes], *, now: int) -> bytes:
     timestamp = req.env.get("HTTP_X_PYLON_TRUSTED_TIMESTAMP")
     if not timestamp:
         raise ApiError("MISSING_TIMESTAMP")
@@ -108,10 +107,14 @@ def _checked_mac(req: falcon.Request, body: bytes, secret: bytes, *, now: int) -
         raise ApiError("MISSING_SIGNATURE")
     if not _TIMESTAMP.fullmatch(timestamp) or abs(now - int(timestamp)) > TIMESTAMP_WINDOW_S:
         raise ApiError("STALE_TIMESTAMP")
-    expected = hmac.digest(secret, timestamp.encode() + b"." + body, "sha256")
-    if not _HEX_MAC.fullmatch(signature) or not hmac.compare_digest(bytes.fromhex(signature), expected):
+    shown = bytes.fromhex(signature) if _HEX_MAC.fullmatch(signature) else b""
+    signed = timestamp.encode() + b"." + body
+    # All are compared, so that this always takes the same time.
+    macs = [hmac.digest(secret, signed, "sha256") for secret in secrets]
+    matching = [mac for mac in macs if hmac.compare_digest(shown, mac)]
+    if not matching:
         raise ApiError("BAD_SIGNATURE")
-    return expected
+    return matching[0]
 
 
 class Me(Resource):

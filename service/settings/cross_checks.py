@@ -52,7 +52,12 @@ def _each_secret_has_one_purpose(settings: Settings) -> Iterator[Fault]:
     seen: dict[bytes, str] = {}
     for name, secret in secrets_of(settings):
         if (other := seen.setdefault(secret, name)) != name:
-            yield Fault(name, f"is the same secret as {other}; write another: openssl rand -hex 32")
+            instead = (
+                "unset it, or write the secret that was there before"
+                if name == f"{other}_PREVIOUS"
+                else "write another: openssl rand -hex 32"
+            )
+            yield Fault(name, f"is the same secret as {other}; {instead}")
     for number, client in enumerate(settings.clients, 1):
         for secret, other in seen.items():
             if client.has_secret(secret.decode("utf-8", "replace"), now=0):
@@ -67,12 +72,18 @@ def secrets_of(settings: Settings) -> Iterator[tuple[str, bytes]]:
     for sealing in () if settings.key_encryption is None else settings.key_encryption.secrets:
         text = base64.b64encode(sealing)
         yield from (("PYLON_KEY_ENCRYPTION_KEY", each) for each in (text, text.rstrip(b"=")))
-    if settings.jwt_secret is not None:
-        yield "PYLON_JWT_SECRET", settings.jwt_secret.raw_value
-    if settings.admin_token is not None:
-        yield "PYLON_ADMIN_TOKEN", settings.admin_token.value
-    if settings.trusted_secret is not None:
-        yield "PYLON_TRUSTED_SECRET", settings.trusted_secret.value
+    keys_of_jwts = (
+        ("PYLON_JWT_SECRET", settings.jwt_secret),
+        ("PYLON_JWT_SECRET_PREVIOUS", settings.jwt_secret_previous),
+    )
+    yield from ((name, key.raw_value) for name, key in keys_of_jwts if key is not None)
+    words = (
+        ("PYLON_ADMIN_TOKEN", settings.admin_token),
+        ("PYLON_ADMIN_TOKEN_PREVIOUS", settings.admin_token_previous),
+        ("PYLON_TRUSTED_SECRET", settings.trusted_secret),
+        ("PYLON_TRUSTED_SECRET_PREVIOUS", settings.trusted_secret_previous),
+    )
+    yield from ((name, word.value) for name, word in words if word is not None)
 
 
 @cross_check("PYLON_OIDC_PRIVATE_KEY", "PYLON_OIDC_KEY_PATH")

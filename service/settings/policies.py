@@ -17,8 +17,15 @@ SETTING: Final = "PYLON_POLICIES"
 
 
 def fault_of(policies: Policies, audience: str, member: str, text: str) -> Fault:
-    """A fault of a member of an audience's table, or of the table if no member is given; with file, line and table."""
-    line, place = policies.place(audience, *([member] if member else []))
+    """A fault of a member of an audience's table, or of the table if no member is given; with file, line and table.
+
+    Args:
+        policies: the file.
+        audience: the audience.
+        member: the member, such as `alg` or `migrate.to`.
+        text: what is wrong; what to write instead.
+    """
+    line, place = policies.place(audience, *(member.split(".") if member else []))
     return Fault(SETTING, f"{policies.file}, line {line}: {place}: {text}", line)
 
 
@@ -93,14 +100,7 @@ def policy_oddities(policies: Policies, *, secret: keys.HmacKey | None) -> Itera
                     "grants",
                     f"{way} is not served by this version: no token is had by it",
                 )
-        if policy.migrate is not None:
-            yield _odd(
-                policies,
-                audience,
-                "migrate",
-                f"is not served by this version: all tokens are signed by {policy.alg}",
-            )
-        if policy.alg == "HS256" and policy.secret is None and secret is None:
+        if "HS256" in policy.algs and policy.secret is None and secret is None:
             yield _odd(
                 policies,
                 audience,
@@ -109,7 +109,7 @@ def policy_oddities(policies: Policies, *, secret: keys.HmacKey | None) -> Itera
             )
     shared: dict[bytes, list[str]] = {}
     for audience, policy in named.items():
-        if policy.alg == "HS256" and (own := policy.secret or secret) is not None:
+        if "HS256" in policy.algs and (own := policy.secret or secret) is not None:
             shared.setdefault(own.raw_value, []).append(audience)
     for value, audiences in shared.items():
         if len(audiences) > 1:

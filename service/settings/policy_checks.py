@@ -37,8 +37,12 @@ def _the_secret_of_an_audience_has_one_purpose(settings: Settings) -> Iterator[F
     "PYLON_JWT_ALG",
 )
 def _audiences_have_a_key(settings: Settings) -> Iterator[Fault]:
-    for audience, policy in _tables(settings):
-        alg = policy.alg
+    wanted = [
+        (audience, "alg" if alg == policy.alg else "migrate.to", alg)
+        for audience, policy in _tables(settings)
+        for alg in policy.algs
+    ]
+    for audience, member, alg in wanted:
         if alg == "HS256" or (
             alg == settings.jwt_alg and not settings.managed
         ):  # a check of that setting reports it
@@ -52,7 +56,7 @@ def _audiences_have_a_key(settings: Settings) -> Iterator[Fault]:
             text = f"{alg} needs a private key; set PYLON_OIDC_PRIVATE_KEY (a PEM), PYLON_OIDC_KEY_PATH (a file, created if missing), or PYLON_OIDC_KEYS=managed"
         else:
             continue
-        yield _of_a_table(settings, audience, "alg", text)
+        yield _of_a_table(settings, audience, member, text)
 
 
 def _tables(settings: Settings) -> Iterator[tuple[str, Policy]]:

@@ -72,6 +72,9 @@ class Settings:
 
     # minted tokens
     jwt_secret: OctKey | None = _setting("PYLON_JWT_SECRET", parsers.jwt_secret, None, secret=True)
+    jwt_secret_previous: OctKey | None = _setting(
+        "PYLON_JWT_SECRET_PREVIOUS", parsers.jwt_secret, None, secret=True
+    )
     jwt_alg: str = _setting("PYLON_JWT_ALG", parsers.one_of(*MINT_ALGS), parsers.DEFAULT_MINT_ALG)
     jwt_issuer: str | None = _setting("PYLON_JWT_ISSUER", parsers.text, None)
     jwt_audience: str | None = _setting("PYLON_JWT_AUDIENCE", parsers.text, None)
@@ -106,8 +109,14 @@ class Settings:
 
     # sessions
     admin_token: parsers.Secret | None = _setting("PYLON_ADMIN_TOKEN", parsers.admin_token, None, secret=True)
+    admin_token_previous: parsers.Secret | None = _setting(
+        "PYLON_ADMIN_TOKEN_PREVIOUS", parsers.admin_token, None, secret=True
+    )
     trusted_secret: parsers.Secret | None = _setting(
         "PYLON_TRUSTED_SECRET", parsers.strong_secret, None, secret=True
+    )
+    trusted_secret_previous: parsers.Secret | None = _setting(
+        "PYLON_TRUSTED_SECRET_PREVIOUS", parsers.strong_secret, None, secret=True
     )
     trusted_origins: frozenset[str] = _setting("PYLON_TRUSTED_ORIGINS", parsers.origins, frozenset())
     session_lifetime_s: int = _setting(
@@ -179,6 +188,16 @@ class Settings:
         )
 
     @property
+    def admin_tokens(self) -> tuple[bytes, ...]:
+        """The tokens that open the admin API: the current one, and the one before it; none if there is no current one."""
+        return _current_and_previous(self.admin_token, self.admin_token_previous)
+
+    @property
+    def trusted_secrets(self) -> tuple[bytes, ...]:
+        """The secrets that a trusted mint may be signed with; none if there is no current one."""
+        return _current_and_previous(self.trusted_secret, self.trusted_secret_previous)
+
+    @property
     def lacks_minted_audience(self) -> bool:
         """Whether minted tokens and ID tokens could be confused: they have the same key, and minted ones have no `aud`."""
         return self.policies is None and self.jwt_alg != "HS256" and self.jwt_audience is None
@@ -220,6 +239,14 @@ class Settings:
     def database(self) -> DatabaseUrl:
         """The database: `DATABASE_URL`, or else SQLite in the data folder."""
         return self.database_url or DatabaseUrl.sqlite(self.data_dir / "pylon.db")
+
+
+def _current_and_previous(
+    current: parsers.Secret | None, previous: parsers.Secret | None
+) -> tuple[bytes, ...]:
+    if current is None:
+        return ()
+    return (current.value,) if previous is None else (current.value, previous.value)
 
 
 #: Field of `Settings` -> its row, in their order.

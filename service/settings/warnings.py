@@ -56,11 +56,22 @@ def oddities(settings: Settings, faulty: set[str]) -> Iterator[str]:
     ):
         yield "PYLON_OIDC_JWKS_KID is set, but there is no key to publish under it"
     yield from _odd_keys(settings)
+    yield from _previous_alone(settings)
     yield from _shared_client_secrets(settings)
     if settings.policies is not None and "PYLON_POLICIES" not in faulty:
         yield from policy_oddities(settings.policies, secret=settings.jwt_secret)
     if settings.issuer is not None and settings.allowed_hosts:
         yield "PYLON_ALLOWED_HOSTS has no effect while PYLON_OIDC_ISSUER is set"
+
+
+def _previous_alone(settings: Settings) -> Iterator[str]:
+    for name, current, previous in (
+        ("PYLON_JWT_SECRET", settings.jwt_secret, settings.jwt_secret_previous),
+        ("PYLON_ADMIN_TOKEN", settings.admin_token, settings.admin_token_previous),
+        ("PYLON_TRUSTED_SECRET", settings.trusted_secret, settings.trusted_secret_previous),
+    ):
+        if current is None and previous is not None:
+            yield f"{name}_PREVIOUS has no effect without {name}"
 
 
 def _shared_client_secrets(settings: Settings) -> Iterator[str]:

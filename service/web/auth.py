@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import falcon
@@ -54,11 +55,11 @@ class AdminAuth:
     """Checks the admin token, of which only a hash is kept.
 
     Args:
-        token: the admin token; None closes the admin API.
+        tokens: the admin tokens that count, the current one and the one before it; without any, the admin API is closed.
     """
 
-    def __init__(self, token: bytes | None) -> None:
-        self._expected = None if token is None else hashlib.sha256(token).digest()
+    def __init__(self, tokens: Sequence[bytes]) -> None:
+        self._expected = [hashlib.sha256(token).digest() for token in tokens]
 
     def require(self, req: falcon.Request) -> None:
         """Refuse a request without the admin token.
@@ -66,11 +67,13 @@ class AdminAuth:
         Raises:
             ApiError: `FORBIDDEN`.
         """
-        if self._expected is None:
+        if not self._expected:
             raise ApiError("FORBIDDEN", hint="Set PYLON_ADMIN_TOKEN to open the admin API.")
         shown = (bearer_token(req) or "").encode("latin-1", "replace")
-        # Both sides have the same length, so the comparison always takes the same time.
-        if not hmac.compare_digest(hashlib.sha256(shown).digest(), self._expected):
+        # Both sides have the same length, and all are compared, so that this always takes the same time.
+        digest = hashlib.sha256(shown).digest()
+        matching = [hmac.compare_digest(digest, expected) for expected in self._expected]
+        if not any(matching):
             raise ApiError("FORBIDDEN")
 
 

@@ -56,6 +56,8 @@ DISAGREEING: Final[list[tuple[str, str, dict[str, str], str, str]]] = [
     ("a key that RSA is not", "[audience.a]\nalg = 'ES256'\n", RSA, "PYLON_POLICIES", "alg: ES256 cannot be signed with the RSA key"),
     ("by default", "[default]\nalg = 'ES256'\n[audience.a]\n", RSA, "PYLON_POLICIES", "line 2: [audience.\"a\"], alg: "),
     ("a key that is not kept", "[audience.a]\nalg = 'ES256'\n", {"PYLON_OIDC_KEYS": "managed", "PYLON_KEY_ENCRYPTION_KEY": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}, "PYLON_POLICIES", "write PYLON_OIDC_ALGS=RS256,ES256"),
+    ("no key to move to", "[audience.a]\nmigrate = {to = 'ES256', percent = 0}\n", RSA, "PYLON_POLICIES", "line 2: [audience.\"a\"], migrate.to: ES256 cannot be signed with the RSA key"),
+    ("a key to move to that is not kept", "[audience.a]\n[audience.a.migrate]\npercent = 0\nto = 'ES256'\n", {"PYLON_OIDC_KEYS": "managed", "PYLON_KEY_ENCRYPTION_KEY": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}, "PYLON_POLICIES", "line 4: [audience.\"a\"], migrate.to: ES256 is not among"),
     ("a default that is no table", "[audience.a]\n", {"PYLON_JWT_AUDIENCE": "b"}, "PYLON_JWT_AUDIENCE", "write a, or unset it"),
     ("a default that is not minted", f"[audience.'{API}']\ngrants = ['client_credentials']\n", {"PYLON_JWT_AUDIENCE": API}, "PYLON_JWT_AUDIENCE", "unset it"),
     ("a client", "[audience.nightly]\n", RSA | {"PYLON_OIDC_CLIENTS": json.dumps([NIGHTLY]), "PYLON_LOGIN_URL": "https://a.example"}, "PYLON_POLICIES", "line 1: [audience.\"nightly\"]: is the id of a client"),
@@ -102,7 +104,6 @@ def test_what_is_allowed_and_odd_is_a_warning(tmp_path: Path, subtests: pytest.S
         "one of their own": ("[default]\n[audience.a]\nsecret_env = 'API_SECRET'\n[audience.b]\nsecret_env = 'API_SECRET'\n", "share one secret"),
         "that of the others, as one's own": ("[audience.a]\nsecret_env = 'THE_SAME'\n[audience.b]\n", '[audience."a"], [audience."b"] share PYLON_JWT_SECRET'),
         "a way": (f"[audience.'{API}']\nalg = 'RS256'\ngrants = ['mint', 'token_exchange']\n", "grants: token_exchange is not served by this version"),
-        "a move": ("[audience.a]\nmigrate = {to = 'RS256', percent = 10}\n", "migrate: is not served by this version"),
     }  # fmt: skip
     for name, (text, words) in cases.items():
         with subtests.test(name):
@@ -120,6 +121,14 @@ def test_what_is_allowed_and_odd_is_a_warning(tmp_path: Path, subtests: pytest.S
     with subtests.test("no secret"):
         (warning,) = read_settings({"PYLON_POLICIES": written(tmp_path, "[audience.a]\n"), **RSA}).warnings
         assert "HS256 has no secret" in warning
+    with subtests.test("no secret to move to"):
+        text = "[audience.a]\nalg = 'RS256'\nmigrate = {to = 'HS256', percent = 1}\n"
+        (warning,) = read_settings({"PYLON_POLICIES": written(tmp_path, text), **RSA}).warnings
+        assert "HS256 has no secret" in warning
+    with subtests.test("a move with a key says nothing"):
+        text = "[audience.a]\nmigrate = {to = 'RS256', percent = 10}\n"
+        environ = {"PYLON_POLICIES": written(tmp_path, text), "PYLON_JWT_SECRET": SECRET, **RSA}
+        assert read_settings(environ).warnings == []
     with subtests.test("no issuer is no audience"):
         file = written(tmp_path, "[audience.'None/']\n")
         assert read_settings({"PYLON_POLICIES": file, "PYLON_JWT_SECRET": SECRET}).faults == []
@@ -131,9 +140,9 @@ def test_what_is_allowed_and_odd_is_a_warning(tmp_path: Path, subtests: pytest.S
 
 def test_every_alg_of_a_policy_has_a_key_and_a_rotation_waits_for_the_longest_token(tmp_path: Path) -> None:
     """What is published is published for every algorithm that signs, and as long as the longest token lives."""
-    text = "[audience.a]\nalg = 'RS256'\n[audience.b]\nalg = 'PS256'\nlifetime_s = 86400\n"
+    text = "[audience.a]\nalg = 'RS256'\n[audience.b]\nmigrate = {to = 'PS256', percent = 0}\nlifetime_s = 86400\n"
     settings: Settings = read_settings({"PYLON_POLICIES": written(tmp_path, text), **RSA}).settings
-    assert settings.mint_algs == {"RS256", "PS256"}
+    assert settings.mint_algs == {"HS256", "RS256", "PS256"}
     assert settings.margins.longest_token_s == 86_400
     assert not settings.lacks_minted_audience  # each token has an audience
 

@@ -654,6 +654,10 @@ def _tables(draw: st.DrawFn) -> dict[str, Any]:
         "static": draw(st.sampled_from([{}, {"env": "x"}])),
         "lifetime_s": draw(st.integers(1, 86_400)),
     }
+    if draw(st.booleans()):
+        others = [alg for alg in ("HS256", "RS256", "PS256") if alg != table["alg"]]
+        to, percent = draw(st.sampled_from(others)), draw(st.sampled_from([0, 10, 50, 100]))
+        table["migrate"] = {"to": to, "percent": percent}
     if table["claims"] and draw(st.booleans()):
         table["rename"] = {table["claims"][0]: "renamed"}
     if table["grants"] == ["mint"]:
