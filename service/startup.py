@@ -99,7 +99,7 @@ def prepare(
 
 
 def _noted(settings: Settings, store: SqlStore, *, now: int) -> Settings:
-    """Note by what this process signs for each audience. Returns the settings with what else may still be shown."""
+    """Note how this process signs for each audience. Returns the settings with the older algorithms whose tokens still live."""
     if settings.policies is None:
         return settings
     starting = {

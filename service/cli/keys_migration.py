@@ -41,7 +41,7 @@ _NO_FILE = "to move to another algorithm, write a table for this audience in the
 @wide_option
 @json_option
 def migration(*, wide: bool, as_json: bool) -> None:
-    """Show by what the tokens of each audience are signed now and next, and the next safe step.
+    """Show which algorithm signs the tokens of each audience now and next, and the next safe step.
 
     The last token of the old algorithm is known from the starts of the service's processes.
     """
