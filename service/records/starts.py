@@ -1,4 +1,4 @@
-"""By what the processes of this service sign for each audience since when: one record, which each start adds to.
+"""How the processes of this service sign for each audience, and since when: one record, which each start adds to.
 
 So it is known when the last token of an algorithm was given, and no request writes anything for it.
 """
