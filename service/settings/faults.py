@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+#: Settings whose own name ends with `_FILE`.
+_ENDS_SO: Final = frozenset({"PYLON_OUTBOUND_CA_FILE"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,7 @@ class Fault:
     @property
     def setting(self) -> str:
         """The setting that is wrong, without `_FILE`."""
-        return self.name.removesuffix("_FILE")
+        return self.name if self.name in _ENDS_SO else self.name.removesuffix("_FILE")
 
 
 class ConfigurationError(Exception):

@@ -16,6 +16,8 @@ from service.keys.algorithms import ASYMMETRIC_ALGS, MINT_ALGS
 from service.keys.material import load_private_key, load_public_key
 from service.keys.ring import DAY_S, Margins
 from service.keys.sealing import SealingKeys
+from service.outbound.addresses import Allowed
+from service.outbound.reading import Proxy, parse_allowed, parse_ca_file, parse_proxy
 from service.policies.values import Policies, Policy
 from service.records.clients import Client
 from service.records.lifetimes import Lifetimes
@@ -149,6 +151,11 @@ class Settings:
     )
     interaction_s: int = _setting("PYLON_OIDC_INTERACTION_LIFETIME_SECS", parsers.integer(1, 86_400), 3600)
     refresh_grace_s: int = _setting("PYLON_OIDC_REFRESH_GRACE_SECS", parsers.integer(0, 300), 30)
+
+    # requests of ours
+    outbound_allow: Allowed | None = _setting("PYLON_OUTBOUND_ALLOW", parse_allowed, None)
+    outbound_ca_file: Path | None = _setting("PYLON_OUTBOUND_CA_FILE", parse_ca_file, None)
+    outbound_proxy: Proxy | None = _setting("PYLON_OUTBOUND_PROXY", parse_proxy, None, secret=True)
 
     # log and proxies
     log_level: str = _setting("PYLON_LOG_LEVEL", parsers.one_of("debug", "info", "warning", "error"), "info")

@@ -55,6 +55,10 @@ def oddities(settings: Settings, faulty: set[str]) -> Iterator[str]:
         and not (settings.private_key or settings.key_file or settings.managed)
     ):
         yield "PYLON_OIDC_JWKS_KID is set, but there is no key to publish under it"
+    if settings.outbound_proxy is not None:
+        yield (
+            "PYLON_OUTBOUND_PROXY is set: the proxy looks up the names, so the proxy must refuse private addresses"
+        )
     yield from _odd_keys(settings)
     yield from _previous_alone(settings)
     yield from _shared_client_secrets(settings)

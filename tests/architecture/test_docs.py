@@ -465,7 +465,8 @@ def nginx_file_complaints(text: str) -> list[str]:
 
 def example_complaints(text: str) -> list[str]:
     """The example of an environment has a line for each setting; a line may stand there twice, and as a file."""
-    named = {name.removesuffix("_FILE") for name in re.findall(r"^#?([A-Z][A-Z_]+)=", text, re.M)}
+    found = re.findall(r"^#?([A-Z][A-Z_]+)=", text, re.M)
+    named = {name if name in NAMES else name.removesuffix("_FILE") for name in found}
     return complaints(named, {*NAMES, *names_read_by(PROJECT / "service/serving/plan.py")})
 
 

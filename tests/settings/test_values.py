@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import certifi
+
 from service.settings import NAMES
 from tests.settings.reading import STRONG, modulus, named, read
 from tests.support.cases import each_of
@@ -55,6 +57,9 @@ DEFAULTS: dict[str, Any] = {
     "PYLON_KEY_ENCRYPTION_KEY": None,
     "PYLON_OIDC_ALGS": ("RS256",),
     "PYLON_OIDC_KEY_ROTATION_DAYS": 90,
+    "PYLON_OUTBOUND_ALLOW": None,
+    "PYLON_OUTBOUND_CA_FILE": None,
+    "PYLON_OUTBOUND_PROXY": None,
     "PYLON_LOG_LEVEL": "info",
     "PYLON_LOG_FORMAT": None,
     "FORWARDED_ALLOW_IPS": ("127.0.0.1", "::1"),
@@ -141,6 +146,9 @@ GOOD: dict[str, list[str]] = {
     ],
     "PYLON_OIDC_ALGS": ["RS256", "Ed25519, ES256,PS256 ,RS256", "ES256"],
     "PYLON_OIDC_KEY_ROTATION_DAYS": ["0", "1", "3650"],
+    "PYLON_OUTBOUND_ALLOW": ["app.internal", "10.1.2.3, fd00::/8,[::1]"],
+    "PYLON_OUTBOUND_CA_FILE": ["<authorities>"],
+    "PYLON_OUTBOUND_PROXY": ["http://proxy.internal:3128", "http://u:p@[fd00::1]:3128/"],
     "PYLON_LOG_LEVEL": ["debug", "info", "warning", "error"],
     "PYLON_LOG_FORMAT": ["json", "console"],
     "FORWARDED_ALLOW_IPS": ["127.0.0.1", "10.0.0.0/8, ::1", "*", "192.0.2.1,2001:db8::/32"],
@@ -339,6 +347,25 @@ BAD: dict[str, list[str]] = {
     ],
     "PYLON_OIDC_ALGS": ["HS256", "RS256;ES256", "none", "EdDSA", "rs256", ",", "RS256,RS384"],
     "PYLON_OIDC_KEY_ROTATION_DAYS": ["-1", "3651", "1.5", "x", "90d"],
+    "PYLON_OUTBOUND_ALLOW": [
+        "a b",
+        "*.internal",
+        "10.0.0.1/8",
+        "a:8080",
+        "https://a.internal",
+        "a,,b",
+        "127.1",
+    ],
+    "PYLON_OUTBOUND_CA_FILE": ["<missing>", "<empty file>", "<folder>", "<pem>", "\x00"],
+    "PYLON_OUTBOUND_PROXY": [
+        "https://p:1",
+        "p:1",
+        "http://p",
+        "http://p:0",
+        "http://p:1/x",
+        "socks5://p:1",
+        "http://127.1:1",
+    ],
     "PYLON_LOG_LEVEL": ["INFO", "trace", "critical", "10"],
     "PYLON_LOG_FORMAT": ["text", "JSON", "yaml"],
     "FORWARDED_ALLOW_IPS": ["localhost", "10.0.0.0/33", "10.0.0.1/8", "a", "*,a", "1.2.3"],
@@ -358,6 +385,7 @@ def _write(folder: Path, value: str) -> str:
     (policies := folder / "policies.toml").write_text('[audience.api]\nalg = "HS256"\n')
     whole = {
         "<policies>": lambda: str(policies),
+        "<authorities>": certifi.where,
         "<pem>": rsa_pem,
         "<pem in one line>": lambda: rsa_pem().replace("\n", "\\n"),
         "<pem cut>": lambda: rsa_pem()[:-200],

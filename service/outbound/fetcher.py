@@ -1,0 +1,285 @@
+"""Asks others over HTTP, for somebody who may be hostile: safely, briefly, and without a word about what went wrong.
+
+Spec: RFC 9110, RFC 9700 §4.15, OpenID Connect Core 1.0 §17
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import urlencode
+
+import structlog
+
+from service.outbound.addresses import NOTHING, Allowed, Refused, Target, parse_target
+from service.outbound.reading import Proxy
+
+if TYPE_CHECKING:
+    import httpx
+
+    from service.outbound.wire import LookUp
+
+#: One request, from the look-up of the name to the last byte, in s.
+MOST_S: Final = 5.0
+#: The body of an answer, in bytes.
+MOST_BYTES: Final = 64 * 1024
+#: What an answer may have in addition to its body: headers, and how chunks are framed.
+_HEAD_BYTES: Final = 16 * 1024
+#: What everybody but the operator gets, for every cause.
+UNREACHABLE: Final = "The URL cannot be used: it does not answer as it should."
+
+_log: Final[Any] = structlog.get_logger("outbound")
+
+
+class Unreachable(Exception):
+    """A request that failed or was not sent. The message is the same for every cause, and may be shown to anybody.
+
+    Args:
+        cause: a constant word for the log, never for the answer to a client.
+    """
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(UNREACHABLE)
+        self.cause = cause
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer.
+
+    Attributes:
+        status: the HTTP status; a redirect is an answer, and is not followed.
+        headers: with names in lower case. Of a repeated header, all values joined by `, `.
+        body: at most as large as was asked for, not decoded; empty for a POST.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class SettingsOfOutbound(Protocol):
+    """The settings that are used here, by their names."""
+
+    @property
+    def outbound_allow(self) -> Allowed | None: ...  # noqa: D102
+
+    @property
+    def outbound_ca_file(self) -> Path | None: ...  # noqa: D102
+
+    @property
+    def outbound_proxy(self) -> Proxy | None: ...  # noqa: D102
+
+    @property
+    def dev_mode(self) -> bool: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Outbound:
+    """Sends requests. One for the whole process; threads may share it. It keeps no connection and no cookie.
+
+    A request takes at most 5 s in all and reads at most 64 KiB of body. It goes to public addresses by https (TLS 1.2 or
+    later, verified), or where the operator's list allows more. Every failure raises `Unreachable` and is logged here
+    once, as `outbound_failed` with its cause, so a caller logs nothing.
+
+    Attributes:
+        allowed: hosts and addresses that the operator allows although they are not public.
+        ca_file: further certificate authorities.
+        proxy: through which everything goes; it then looks up the names.
+        dev_mode: whether `allowed` counts for everybody's URLs.
+        look_up: gives the addresses of a name and port; None: the system's.
+    """
+
+    allowed: Allowed = NOTHING
+    ca_file: Path | None = None
+    proxy: Proxy | None = None
+    dev_mode: bool = False
+    look_up: LookUp | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, settings: SettingsOfOutbound) -> Outbound:
+        """The one for these settings."""
+        return cls(
+            settings.outbound_allow or NOTHING,
+            settings.outbound_ca_file,
+            settings.outbound_proxy,
+            settings.dev_mode,
+        )
+
+    def check(self, url: str, *, operators: bool) -> None:
+        """Check a URL as far as that is possible without asking anybody: its form, its scheme, a literal address.
+
+        Args:
+            url: the URL.
+            operators: as for `get`.
+
+        Raises:
+            Unreachable: if a request to it would be refused. Nothing is logged.
+        """
+        try:
+            self._target(url, operators=operators)
+        except Refused as error:
+            raise Unreachable(str(error)) from None
+
+    def get(self, url: str, *, operators: bool, most_bytes: int = MOST_BYTES, accept: str = "*/*") -> Answer:
+        """GET a URL.
+
+        Args:
+            url: the URL, from whomever.
+            operators: whether the URL is that of a client that the operator registered, so that the operator's list
+                counts. For a stranger's URL it counts only in dev mode.
+            most_bytes: a longer body is a failure.
+            accept: the `Accept` header.
+
+        Returns:
+            The answer, of any status. Its body is complete.
+
+        Raises:
+            Unreachable: if there is none within the bounds.
+        """
+        with self._told(url):
+            target = self._target(url, operators=operators)
+            with self._answered(
+                "GET", target, {"Accept": accept}, None, operators=operators, most_bytes=most_bytes
+            ) as response:
+                if response.headers.get("content-encoding", "identity").strip().lower() not in {
+                    "",
+                    "identity",
+                }:
+                    raise Refused("encoded")
+                body = bytearray()
+                for part in response.iter_raw():
+                    body += part
+                    if len(body) > most_bytes:
+                        raise Refused("too_large")
+                return Answer(response.status_code, dict(response.headers), bytes(body))
+
+    def post(self, url: str, form: Mapping[str, str], *, operators: bool) -> Answer:
+        """POST a form (`application/x-www-form-urlencoded`).
+
+        Args:
+            url: the URL, from whomever.
+            form: what is sent.
+            operators: as for `get`.
+
+        Returns:
+            The status and headers. The body is ignored, whatever it is.
+
+        Raises:
+            Unreachable: if no status came within the bounds. The request may have arrived all the same.
+        """
+        with self._told(url):
+            target = self._target(url, operators=operators)
+            headers = {"Accept": "*/*", "Content-Type": "application/x-www-form-urlencoded"}
+            content = urlencode(form).encode()
+            with self._answered(
+                "POST", target, headers, content, operators=operators, most_bytes=MOST_BYTES
+            ) as response:
+                answer = Answer(response.status_code, dict(response.headers), b"")
+                with contextlib.suppress(*_failures()):  # a peer may dislike that its answer is not read
+                    for _ in response.iter_raw():
+                        pass
+                return answer
+
+    def _target(self, url: str, *, operators: bool) -> Target:
+        allowed = self._allowed(operators=operators)
+        target = parse_target(url, allowed)
+        if (
+            self.proxy is not None
+            and target.literal is not None
+            and not (allowed.names(target.host) or allowed.contains(target.literal))
+        ):
+            # The proxy decides about names. Nobody else would decide about this.
+            raise Refused("address_through_proxy")
+        return target
+
+    def _allowed(self, *, operators: bool) -> Allowed:
+        return self.allowed if operators or self.dev_mode else NOTHING
+
+    @contextlib.contextmanager
+    def _told(self, url: str) -> Iterator[None]:
+        """Log why a request failed, and raise the one failure that everybody sees."""
+        try:
+            yield
+        except Refused as error:
+            cause = str(error)
+        except _failures() as error:
+            from service.outbound.wire import Failed
+
+            cause = str(error) if isinstance(error, Failed) else "answer_malformed"
+        else:
+            return
+        # A query may hold a secret.
+        _log.warning("outbound_failed", url=url.partition("?")[0][:200], cause=cause)
+        raise Unreachable(cause)
+
+    @contextlib.contextmanager
+    def _answered(
+        self,
+        method: str,
+        target: Target,
+        headers: Mapping[str, str],
+        content: bytes | None,
+        *,
+        operators: bool,
+        most_bytes: int,
+    ) -> Iterator[httpx.Response]:
+        import httpx
+
+        from service.outbound.transport import PinnedTransport
+        from service.outbound.wire import Budget, Wire, system_addresses
+
+        wire = Wire(
+            Budget(time.monotonic() + MOST_S, most_bytes + _HEAD_BYTES),
+            self.look_up or system_addresses,
+            None if self.proxy is not None else self._allowed(operators=operators),
+        )
+        transport = PinnedTransport(wire, _tls_context(self.ca_file), self.proxy)
+        sent = {
+            "Host": target.authority,
+            "User-Agent": "pylon-oidc",
+            "Accept-Encoding": "identity",
+            "Connection": "close",
+            **headers,
+        }
+        with httpx.Client(transport=transport, trust_env=False, follow_redirects=False) as client:
+            request = client.build_request(method, target.url, headers=sent, content=content)
+            response = client.send(request, stream=True)
+            try:
+                yield response
+            finally:
+                response.close()
+
+
+@lru_cache(maxsize=4)
+def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    # It takes long to read all the authorities of a system, so this is done once.
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # RFC 9525 §6.3: the name is in subjectAltName.
+    context.hostname_checks_common_name = False
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+@lru_cache(maxsize=1)
+def _failures() -> tuple[type[Exception], ...]:
+    """What a request may end with. httpx is loaded by the first request, not at the start."""
+    import httpcore
+    import httpx
+
+    from service.outbound.wire import Failed
+
+    return (
+        *(Failed, httpx.HTTPError, httpx.InvalidURL, OSError),
+        *(httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, httpcore.ProxyError),
+        *(httpcore.UnsupportedProtocol, ssl.SSLError),
+    )
