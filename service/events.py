@@ -91,6 +91,15 @@ class GrantEnded(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenExchanged(Event):
+    """A client got a token for an audience, in exchange for a token of the user (RFC 8693)."""
+
+    name = "token_exchanged"
+
+    audience: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CodeReused(Event):
     """A code was used twice, so it may be stolen, and its grant was ended (RFC 6749 §4.1.2)."""
 

@@ -27,6 +27,7 @@ HandleKind = Literal["code", "access token", "refresh token"]
 _CHECK_CHARS: Final = 6
 #: RFC 4648 §5.
 _URLSAFE: Final = bytes.maketrans(b"+/", b"-_")
+_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 _SECOND_BYTES: Final = 5
 _RANDOM_BYTES: Final = 11
 _ID: Final = r"([0-9a-v]{26})"
@@ -144,6 +145,14 @@ def short_hash(text: str) -> str:
 def hash_bytes(text: str) -> bytes:
     """The same as 16 bytes, the form in which an access token's hash is stored."""
     return hashlib.sha256(text.encode()).digest()[:16]
+
+
+def of_short_hash(short: str) -> bytes:
+    """The 16 bytes of a short hash; of any other text, bytes that no hash is."""
+    try:
+        return binascii.a2b_base64(short.encode().translate(_STANDARD) + b"==")
+    except ValueError:
+        return b""
 
 
 def is_same(shown: str, kept_hash: str) -> bool:

@@ -26,7 +26,15 @@ from service.policies.cases import Case
 from service.policies.deciding import Asked, Refused
 from service.policies.explaining import explained, rows_of
 from service.policies.schema import as_text
-from service.policies.values import AUTHORIZATION_CODE, CLIENT_CREDENTIALS, CLIENT_WAYS, MINT, WAYS, Policy
+from service.policies.values import (
+    AUTHORIZATION_CODE,
+    CLIENT_CREDENTIALS,
+    CLIENT_WAYS,
+    MINT,
+    TOKEN_EXCHANGE,
+    WAYS,
+    Policy,
+)
 from service.records.clients import Client
 from service.records.sessions import Session, SignIn, new_session
 from service.sessions import LocalSessions
@@ -42,6 +50,9 @@ _CONCERNED: Final = (
     "PYLON_JWT_LIFETIME_SECS",
     "PYLON_JWT_SECRET",
 )
+
+#: The ways by which a client gets a token of a user.
+_IN_A_USERS_NAME: Final = (AUTHORIZATION_CODE, TOKEN_EXCHANGE)
 
 _file_option = click.option(
     "--file",
@@ -168,9 +179,9 @@ def explain(
     settings = _sound(file)
     who = _who(settings, user, session_file, client, now=now)
     way = grant or (MINT if who.session is not None else CLIENT_CREDENTIALS)
-    if way == AUTHORIZATION_CODE and (who.session is None or who.client is None):
+    if way in _IN_A_USERS_NAME and (who.session is None or who.client is None):
         raise click.UsageError(
-            "--client and --user or --session-file are both needed for a code. Write both."
+            f"--client and --user or --session-file are both needed for {way}. Write both."
         )
     words = None if scope is None else tuple(scope.split())
     asked = Asked(way, "", now, session=who.session, client=who.client, scope=words)

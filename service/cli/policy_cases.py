@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import click
+from msgspec.structs import replace
 
 from service.cli.common import fail_configuration
 from service.clients import Clients
 from service.issuer import FALLBACK_ISSUER
 from service.policies.cases import Case
 from service.policies.deciding import Asked, Given, Refused, decide
-from service.policies.values import CLIENT_WAYS, MINT, Policies
+from service.policies.values import CLIENT_WAYS, EXCHANGE_GRANT, MINT, TOKEN_EXCHANGE, Policies
 from service.records.clients import SECRET_METHODS, Client, ClientSecret
 from service.records.sessions import Session, new_session
 from service.resources.sign_in_request import SignInRequest
@@ -33,10 +34,7 @@ def decided_for(settings: Settings, audience: str, asked: Asked) -> Given | Refu
     if found is None:
         known = audience in policies.tables or policies.of_resource(audience) is not None
         return Refused("grants" if known else "audience")
-    return decide(
-        found,
-        Asked(asked.way, issuer_of(settings, asked.way), asked.now, asked.session, asked.client, asked.scope),
-    )
+    return decide(found, replace(asked, issuer=issuer_of(settings, asked.way)))
 
 
 def issuer_of(settings: Settings, way: str) -> str:
@@ -132,7 +130,7 @@ def _client_of_case(
         "environment",
         secrets=(ClientSecret(""),),
         token_endpoint_auth_method=SECRET_METHODS[0],
-        grant_types=(way,) if way in CLIENT_WAYS else (),
+        grant_types=(EXCHANGE_GRANT if way == TOKEN_EXCHANGE else way,) if way in CLIENT_WAYS else (),
         scope=settings.scopes.known,
         scopes=settings.scopes,
     )

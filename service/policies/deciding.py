@@ -2,12 +2,12 @@
 
 Pure: time and issuer are arguments, what is random (`jti`) is added by the one who signs.
 
-Spec: RFC 7519 §4.1; RFC 9068 §2.2; RFC 9470 §3 (what to ask the user for)
+Spec: RFC 7519 §4.1; RFC 8693 §4.1 (`act`); RFC 9068 §2.2; RFC 9470 §3 (what to ask the user for)
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from msgspec import Struct, field
@@ -15,8 +15,10 @@ from msgspec import Struct, field
 from service.policies.values import (
     AUTHORIZATION_CODE,
     CLIENT_CREDENTIALS,
+    EXCHANGE_GRANT,
     MINT,
     NOTHING_REQUIRED,
+    TOKEN_EXCHANGE,
     Policy,
     Require,
 )
@@ -26,6 +28,28 @@ from service.records.sessions import Session
 _OF_THE_SESSION: Final = frozenset({"roles", "tenant_id", "acr", "amr", "auth_time"})
 #: The rules that another sign-in can meet.
 BY_SIGNING_IN: Final = frozenset({"acr", "amr", "max_session_age_s"})
+#: How many clients may act one for another.
+MOST_ACTORS: Final = 4
+
+
+class Subject(Struct, frozen=True):
+    """The token that is exchanged, as far as it bounds what is given for it.
+
+    Attributes:
+        held: the words that it holds for the audience; None: the policy's `exchange_scopes`.
+        until: the new token ends then at the latest, Unix s; None: with the session.
+        actors: which clients act in it already, the latest first.
+        status: its place in a status list.
+    """
+
+    held: tuple[str, ...] | None = None
+    until: int | None = None
+    actors: tuple[str, ...] = ()
+    status: Mapping[str, Any] | None = None
+
+
+#: One that was minted just now.
+MINTED_NOW: Final = Subject()
 
 
 class Asked(Struct, frozen=True):
@@ -38,6 +62,7 @@ class Asked(Struct, frozen=True):
         session: who is signed in, for the ways that have a user; of a grant, whose it is, how they signed in, and its end.
         client: who asks, for the ways that have a client.
         scope: which words; None: nothing is said.
+        subject: for `token_exchange`, what is exchanged.
     """
 
     way: str
@@ -46,6 +71,7 @@ class Asked(Struct, frozen=True):
     session: Session | None = None
     client: Client | None = None
     scope: tuple[str, ...] | None = None
+    subject: Subject = MINTED_NOW
 
 
 class Given(Struct, frozen=True):
@@ -103,6 +129,8 @@ def decide(policy: Policy, asked: Asked) -> Given | Refused:
         return _for_a_grant(policy, asked, asked.session, asked.client)
     if asked.way == CLIENT_CREDENTIALS and asked.client is not None:
         return _for_a_client(policy, asked, asked.client)
+    if asked.way == TOKEN_EXCHANGE and asked.session is not None and asked.client is not None:
+        return _for_an_exchange(policy, asked, asked.session, asked.client)
     return Refused("grants")
 
 
@@ -129,11 +157,80 @@ def _for_a_grant(policy: Policy, asked: Asked, session: Session, client: Client)
         return Refused("clients")
     if unmet := unmet_requirement(policy.require, session, asked.now):
         return Refused(f"require.{unmet}", step_up(policy.require, unmet))
-    scope = _scope(policy, asked, client)
+    scope = _scope(asked, allowed_words(policy, client))
     if scope is None:
         return Refused("scopes")
-    now = asked.now
-    expires_at = min(now + policy.lifetime_s, session.expires_at)
+    return _in_the_users_name(policy, asked, session, client, scope)
+
+
+def _for_an_exchange(policy: Policy, asked: Asked, session: Session, client: Client) -> Given | Refused:
+    """An access token with which a client acts for the user of another token (RFC 8693 §2)."""
+    if rule := exchange_refusal(policy, client):
+        return Refused(rule)
+    actors = (client.client_id, *asked.subject.actors)
+    if len(actors) > MOST_ACTORS:
+        return Refused("act")
+    if unmet := unmet_requirement(policy.require, session, asked.now):
+        return Refused(f"require.{unmet}", step_up(policy.require, unmet))
+    scope = _scope(asked, exchanged_words(policy, client, asked.subject.held))
+    if scope is None or asked.scope == ():
+        return Refused("scopes")
+    more: dict[str, Any] = {"act": act_of(actors)}
+    if asked.subject.status is not None:
+        more["status"] = asked.subject.status
+    return _in_the_users_name(policy, asked, session, client, scope, more)
+
+
+def exchange_refusal(policy: Policy, client: Client) -> str | None:
+    """The rule by which a client may not exchange tokens for ones of this audience at all."""
+    if TOKEN_EXCHANGE not in policy.grants:
+        return "grants"
+    if client.is_public or EXCHANGE_GRANT not in client.grant_types:
+        return "grant_types"
+    return None if may_ask(policy, client) else "clients"
+
+
+def exchanged_words(policy: Policy, client: Client, held: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The words of an audience that a client may have for a token that holds these; None: the policy's `exchange_scopes`."""
+    held = policy.exchange_scopes if held is None else held
+    return tuple(word for word in allowed_words(policy, client) if word in held)
+
+
+def act_of(actors: Iterable[str]) -> dict[str, Any] | None:
+    """The `act` claim for these clients, the one that acts now first; None for none.
+
+    Spec: RFC 8693 §4.1
+    """
+    act: dict[str, Any] | None = None
+    for client_id in reversed(tuple(actors)):
+        act = {"sub": client_id} | ({} if act is None else {"act": act})
+    return act
+
+
+def actors_of(act: Any) -> tuple[str, ...] | None:
+    """The clients of an `act` claim, the one that acts now first; None where it is not of the form of `act_of`."""
+    actors: list[str] = []
+    while act is not None:
+        if not isinstance(act, Mapping) or type(act.get("sub")) is not str:
+            return None
+        actors.append(act["sub"])
+        act = act.get("act")
+    return tuple(actors)
+
+
+def _in_the_users_name(
+    policy: Policy,
+    asked: Asked,
+    session: Session,
+    client: Client,
+    scope: tuple[str, ...],
+    more: Mapping[str, Any] | None = None,
+) -> Given:
+    """What a token of a user holds that a client has (RFC 9068 §2.2)."""
+    now, ends = asked.now, [session.expires_at]
+    if asked.subject.until is not None:
+        ends.append(asked.subject.until)
+    expires_at = min(now + policy.lifetime_s, *ends)
     claims = user_claims(policy, session)
     claims |= {"iss": asked.issuer, "sub": session.user_id, "aud": policy.audience}
     claims |= {"client_id": client.client_id, "iat": now, "exp": expires_at}
@@ -144,12 +241,17 @@ def _for_a_grant(policy: Policy, asked: Asked, session: Session, client: Client)
         claims["amr"] = list(session.amr)
     if scope:
         claims["scope"] = " ".join(scope)
-    return Given(policy, policy.typ_by(AUTHORIZATION_CODE), claims, expires_at, expires_at - now, scope)
+    claims |= more or {}
+    return Given(policy, policy.typ_by(asked.way), claims, expires_at, expires_at - now, scope)
 
 
-def _scope(policy: Policy, asked: Asked, client: Client) -> tuple[str, ...] | None:
-    """The words that are given, of those that audience and client have; None where another is asked for."""
-    allowed = tuple(word for word in policy.scopes if word in client.scope)
+def allowed_words(policy: Policy, client: Client) -> tuple[str, ...]:
+    """The words that both an audience and a client have."""
+    return tuple(word for word in policy.scopes if word in client.scope)
+
+
+def _scope(asked: Asked, allowed: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The words that are given, of those that are allowed; None where another is asked for."""
     if asked.scope is None:
         return allowed
     wanted = set(asked.scope)
@@ -161,7 +263,7 @@ def _for_a_client(policy: Policy, asked: Asked, client: Client) -> Given | Refus
         return Refused("grant_types")
     if not may_ask(policy, client):
         return Refused("clients")
-    scope = _scope(policy, asked, client)
+    scope = _scope(asked, allowed_words(policy, client))
     if scope is None or asked.scope == ():
         return Refused("scopes")
     now, expires_at = asked.now, asked.now + policy.lifetime_s

@@ -18,9 +18,14 @@ _OF_THE_PROTOCOL: Final = {
     "jti": "random",
     "sid": "the session",
     "client_id": "the client",
+    "act": "the client, which acts for the user",
     "scope": "asked, of scopes and of the client's scope",
 }
 _OF_A_CLIENT: Final = {"sub": "the client's id", "exp": "lifetime_s"}
+_EXCHANGED: Final = {
+    "exp": "lifetime_s, at the end of the session and of the token that is exchanged at the latest",
+    "scope": "asked, of scopes, the client's scope and what the token holds that is exchanged",
+}
 _KINDS: Final = {
     "roles": "roles of the user",
     "tenant_id": "tenant_id of the user",
@@ -36,9 +41,14 @@ def source_of(given: Given, name: str) -> str:
     if name in of_user and (name not in _OF_THE_PROTOCOL):
         return _from_the_user(given.policy, of_user[name])
     if name in _OF_THE_PROTOCOL:
-        of_client = _OF_A_CLIENT if "client_id" in given.claims else {}
-        return {**_OF_THE_PROTOCOL, **of_client}[name]
+        return {**_OF_THE_PROTOCOL, **_by_its_way(given)}[name]
     return "static"
+
+
+def _by_its_way(given: Given) -> Mapping[str, str]:
+    if "act" in given.claims:
+        return _EXCHANGED
+    return _OF_A_CLIENT if "client_id" in given.claims and "sid" not in given.claims else {}
 
 
 def _from_the_user(policy: Policy, claim: str) -> str:

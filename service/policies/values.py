@@ -19,11 +19,12 @@ from service.policies.lines import Path, line_of
 MINT: Final = "mint"
 CLIENT_CREDENTIALS: Final = "client_credentials"
 AUTHORIZATION_CODE: Final = "authorization_code"
-WAYS: Final = (MINT, AUTHORIZATION_CODE, CLIENT_CREDENTIALS, "token_exchange")
+TOKEN_EXCHANGE: Final = "token_exchange"
+WAYS: Final = (MINT, AUTHORIZATION_CODE, CLIENT_CREDENTIALS, TOKEN_EXCHANGE)
 #: Those by which a client asks.
 CLIENT_WAYS: Final = frozenset(WAYS[1:])
-#: Those that this version serves; of the others the start warns.
-SERVED_WAYS: Final = frozenset({MINT, AUTHORIZATION_CODE, CLIENT_CREDENTIALS})
+#: How a client's `grant_types` and a request name the exchange (RFC 8693 §2.1); the other ways have one name.
+EXCHANGE_GRANT: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 _ABSOLUTE_URI: Final = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]*:[\x21\x23-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e]+"
 )

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from service.handles import hash_handle
 from service.keys.algorithms import ASYMMETRIC_ALGS
 from service.keys.material import KeyFault, check_secret_strength
-from service.policies.values import CLIENT_CREDENTIALS
+from service.policies.values import CLIENT_CREDENTIALS, EXCHANGE_GRANT
 from service.protocol.grants import GIVEN_BY_DEFAULT, GRANT_TYPES
 from service.records.claims import VERIFIED_CLAIMS, is_claim_name
 from service.records.clients import SECRET_METHODS, Client, ClientSecret, defaults
@@ -39,6 +39,8 @@ _NO_APPS_SCHEMES: Final = frozenset(
 )
 _MOST_NAMES: Final = 64
 _MOST_SCOPE_CHARS: Final = 8_192
+#: Only confidential clients may use them (RFC 6749 §4.4; RFC 8693 §5).
+_FOR_SECRETS: Final = (CLIENT_CREDENTIALS, EXCHANGE_GRANT)
 _SCOPE_MEMBERS: Final = ("scope", "default_scopes")
 
 
@@ -164,11 +166,9 @@ def check_client(client: Client) -> Client:
         raise InvalidClientMetadata("client_secret", "a public client has none; leave it out")
     if client.is_public and client.require_pkce is False:
         raise InvalidClientMetadata("require_pkce", "a public client cannot do without; leave it out")
-    if client.is_public and CLIENT_CREDENTIALS in client.grant_types:
-        # RFC 6749 §4.4: MUST only be used by confidential clients.
-        raise InvalidClientMetadata(
-            "grant_types", "client_credentials is for clients with a secret; leave it out"
-        )
+    for name in _FOR_SECRETS if client.is_public else ():
+        if name in client.grant_types:
+            raise InvalidClientMetadata("grant_types", f"{name} is for clients with a secret; leave it out")
     if client.response_types != ("code",):
         raise InvalidClientMetadata("response_types", "only code is supported; leave it out")
     if "authorization_code" in client.grant_types and not client.redirect_uris:

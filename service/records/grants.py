@@ -315,6 +315,11 @@ class Grants:
         """The live grants of a user."""
         return [of_record(record) for record in self._store.list(Kind.GRANT, subject=user_id, now=now)]
 
+    def of_session(self, user_id: str, sid: str, *, now: int) -> list[Grant]:
+        """The live grants that a user has given in one session."""
+        records = self._store.list(Kind.GRANT, subject=user_id, session_id=sid, now=now)
+        return [of_record(record) for record in records]
+
 
 def is_grant_id(unverified: str) -> bool:
     """Whether a text has the form of a grant's id."""

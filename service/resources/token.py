@@ -6,6 +6,7 @@ Spec: RFC 6749 §3.2, OpenID Connect Core 1.0 §5.3, RFC 7662, RFC 7009
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import falcon
 
@@ -16,6 +17,7 @@ from service.protocol.grants import check_can_sign, exchange
 from service.protocol.grants.base import TokenRequest
 from service.protocol.grants.issuing import Issuing
 from service.protocol.metadata import ENDPOINTS
+from service.protocol.standing import Standing
 from service.protocol.token_status import TokenStatus
 from service.records.clients import Client
 from service.records.revocations import RevokedTokens
@@ -28,6 +30,9 @@ from service.web.mounts import Mount
 from service.web.oauth import form_parameters, send_bearer_error, send_oauth_error
 from service.web.params import is_form
 from service.web.render import send_json
+
+#: What names for whom a token is may be repeated (RFC 8707 §2, RFC 8693 §2.1); that it is one is for each grant type to say.
+_TARGETS: Final = ("resource", "audience")
 
 
 class Token(Resource):
@@ -43,7 +48,7 @@ class Token(Resource):
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Authenticate the client, then exchange its code, token or credentials."""
         now = req.context.now
-        values = form_parameters(req).values
+        values = form_parameters(req, lists=_TARGETS).values
         check_can_sign(values, self._issuing.keys)
         client = authenticated(req, values, self.parts.clients, now=now)
         request = TokenRequest(
@@ -171,6 +176,15 @@ def _token(values: Mapping[str, str]) -> str:
 def routes(parts: Parts) -> tuple[Mount, ...]:
     """Their paths."""
     sessions = parts.sessions
+    standing = Standing(
+        grants=parts.grants,
+        keys=parts.keys,
+        session_of=lambda user_id, sid, now: sessions.of_sid(user_id, sid, now=now),
+        minted_issuer=parts.settings.jwt_issuer,
+        clients=parts.clients,
+        policies=parts.policies,
+        revoked=RevokedTokens(parts.store),
+    )
     issuing = Issuing(
         grants=parts.grants,
         users=sessions,
@@ -180,17 +194,9 @@ def routes(parts: Parts) -> tuple[Mount, ...]:
         events=parts.events,
         policies=parts.policies,
         check_revocable=parts.store.check_revocable,
+        standing=standing,
     )
-    status = TokenStatus(
-        grants=parts.grants,
-        users=sessions,
-        keys=parts.keys,
-        session_of=lambda user_id, sid, now: sessions.of_sid(user_id, sid, now=now),
-        minted_issuer=parts.settings.jwt_issuer,
-        clients=parts.clients,
-        policies=parts.policies,
-        revoked=RevokedTokens(parts.store),
-    )
+    status = TokenStatus(standing=standing, users=sessions)
     return (
         Mount(ENDPOINTS["token_endpoint"], Token(parts, issuing)),
         Mount(ENDPOINTS["userinfo_endpoint"], Userinfo(parts, status)),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from service.keys import material as keys
-from service.policies.values import SERVED_WAYS, Policies, Policy, table_name
+from service.policies.values import Policies, Policy, table_name
 from service.settings.carried import carried, without_newline
 from service.settings.faults import Fault
 from service.settings.table import Settings
@@ -92,14 +92,6 @@ def policy_oddities(policies: Policies, *, secret: keys.HmacKey | None) -> Itera
     """
     named = {audience: policy for audience, policy in policies.tables.items() if audience is not None}
     for audience, policy in named.items():
-        for way in policy.grants:
-            if way not in SERVED_WAYS:
-                yield _odd(
-                    policies,
-                    audience,
-                    "grants",
-                    f"{way} is not served by this version: no token is had by it",
-                )
         if "HS256" in policy.algs and policy.secret is None and secret is None:
             yield _odd(
                 policies,

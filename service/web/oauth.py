@@ -5,27 +5,32 @@ Spec: RFC 6749 §5.1, §5.2; RFC 6750 §3
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 import falcon
 
 from service.protocol.errors import OAuthError
-from service.web.params import MalformedParameters, Parameters, read_form
+from service.web.params import LISTS, MalformedParameters, Parameters, read_form
 from service.web.render import send_json
 
 #: Statuses of errors that are about the token; others get no challenge.
 _CHALLENGED: Final = frozenset({400, 401, 403})
 
 
-def form_parameters(req: falcon.Request) -> Parameters:
+def form_parameters(req: falcon.Request, *, lists: Collection[str] = LISTS) -> Parameters:
     """The parameters of a form body. Parameters in the query are ignored (RFC 6749 §3.2).
+
+    Args:
+        req: the request.
+        lists: the parameters that may be repeated.
 
     Raises:
         ApiError: 415 for another media type.
         OAuthError: `invalid_request` if the form is malformed or too large (413), or repeats a parameter.
     """
     try:
-        parameters = read_form(req)
+        parameters = read_form(req, lists)
     except MalformedParameters as error:
         is_large = error.status == 413
         description = "The form is too large." if is_large else "The form is malformed."

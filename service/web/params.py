@@ -5,7 +5,7 @@ Spec: RFC 6749 §3.1, §3.2 (a parameter without a value is omitted), Appendix B
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl
@@ -17,7 +17,7 @@ from service.web.errors import ApiError
 
 _MAX_PARAMETERS: Final = 200
 #: Parameters that may be repeated (RFC 8707 §2). Their values are URIs, without spaces, so they are joined with a space.
-_LISTS: Final = ("resource",)
+LISTS: Final = ("resource",)
 
 
 class MalformedParameters(ValueError):
@@ -40,8 +40,8 @@ class Parameters:
     repeated: frozenset[str] = frozenset()
 
 
-def parse_parameters(text: str) -> Parameters:
-    """Parse a query string or a form.
+def parse_parameters(text: str, lists: Collection[str] = LISTS) -> Parameters:
+    """Parse a query string or a form. `lists` are the parameters that may be repeated.
 
     Raises:
         MalformedParameters: if it is not UTF-8, or has more than 200 parameters.
@@ -51,9 +51,9 @@ def parse_parameters(text: str) -> Parameters:
     except ValueError:
         raise MalformedParameters from None
     values = {name: value for name, value in pairs if value}
-    for name in values.keys() & _LISTS:
+    for name in values.keys() & set(lists):
         values[name] = " ".join(value for other, value in pairs if other == name and value)
-    names = [name for name, _ in pairs if name not in _LISTS]
+    names = [name for name, _ in pairs if name not in lists]
     if len(names) == len(set(names)):
         return Parameters(values)
     return Parameters(values, frozenset(name for name in names if names.count(name) > 1))
@@ -71,7 +71,7 @@ def read_query(req: falcon.Request) -> Parameters:
         raise MalformedParameters from None
 
 
-def read_form(req: falcon.Request) -> Parameters:
+def read_form(req: falcon.Request, lists: Collection[str] = LISTS) -> Parameters:
     """The parameters of the body; empty if there is neither a body nor a `Content-Type`.
 
     Raises:
@@ -84,7 +84,7 @@ def read_form(req: falcon.Request) -> Parameters:
     if not is_form(req):
         raise ApiError("UNSUPPORTED_MEDIA_TYPE", hint="Send application/x-www-form-urlencoded.")
     try:
-        return parse_parameters(body.decode("utf-8"))
+        return parse_parameters(body.decode("utf-8"), lists)
     except UnicodeDecodeError:
         raise MalformedParameters from None
 

@@ -30,6 +30,7 @@ from service.policies.deciding import Asked, Given, decide
 from service.policies.values import MINT, Policy
 from service.protocol import authorize, clients
 from service.protocol.errors import OAuthError
+from service.protocol.grants import GRANT_TYPES
 from service.protocol.id_tokens import mint_id_token
 from service.protocol.metadata import build_metadata
 from service.protocol.tokens import sign_token
@@ -330,7 +331,7 @@ def id_token_claim_complaints(text: str) -> list[str]:
         lifetime_s=9,
         now=0,
     ).token
-    requests = {"authorization_code", "refresh_token", "client_credentials"}  # of the table above the claims'
+    requests = {each.name for each in GRANT_TYPES}  # of the table above the claims'
     documented = first_codes(section(text, "`POST, OPTIONS /oidc/token`"))
     return complaints([name for name in documented if name not in requests], claims_of(made))
 

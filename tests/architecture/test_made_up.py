@@ -180,10 +180,10 @@ def test_a_made_up_grant_type_is_a_file_and_a_row(tmp_path: Path) -> None:
     table = grants / "__init__.py"
     _replace(
         table,
-        "(authorization_code.TYPE, refresh_token.TYPE, client_credentials.TYPE)",
-        "(authorization_code.TYPE, refresh_token.TYPE, client_credentials.TYPE, made_up.TYPE)",
+        "    token_exchange.TYPE,\n)",
+        "    token_exchange.TYPE,\n    made_up.TYPE,\n)",
     )
-    names = "authorization_code, client_credentials, refresh_token"
+    names = "authorization_code, client_credentials, refresh_token, token_exchange"
     _replace(table, f"import {names}", f"import {names}, made_up")
     said = _run(
         ASK_FOR_TOKENS.replace("SECRET", SECRET),

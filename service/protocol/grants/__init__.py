@@ -13,11 +13,16 @@ from typing import Any, Final
 from service.keys.signing import Keys
 from service.policies.values import Policies
 from service.protocol.errors import OAuthError, Reused
-from service.protocol.grants import authorization_code, client_credentials, refresh_token
+from service.protocol.grants import authorization_code, client_credentials, refresh_token, token_exchange
 from service.protocol.grants.base import GrantType, TokenRequest
 from service.protocol.grants.issuing import Issuing
 
-GRANT_TYPES: Final = (authorization_code.TYPE, refresh_token.TYPE, client_credentials.TYPE)
+GRANT_TYPES: Final = (
+    authorization_code.TYPE,
+    refresh_token.TYPE,
+    client_credentials.TYPE,
+    token_exchange.TYPE,
+)
 GIVEN_BY_DEFAULT: Final = tuple(each.name for each in GRANT_TYPES if each.given_by_default)
 _BY_NAME: Final = {each.name: each for each in GRANT_TYPES}
 

@@ -22,6 +22,7 @@ from service.policies.pairs import audiences_of, pair, pairs_now, plain, told, w
 from service.policies.values import AUTHORIZATION_CODE, Policies, Policy
 from service.protocol.errors import OAuthError
 from service.protocol.id_tokens import mint_id_token
+from service.protocol.standing import Standing
 from service.protocol.tokens import NoKey, sign_token
 from service.records.clients import Client, claims_now, scope_now
 from service.records.grants import AccessToken, Grant, Grants, RefreshToken, Rotation
@@ -71,6 +72,7 @@ class Issuing:
         events: where stolen codes and tokens are reported.
         policies: the content of tokens for each audience.
         check_revocable: refuses while a new token could not be revoked.
+        standing: knows what a subject token depends on.
     """
 
     grants: Grants
@@ -81,6 +83,7 @@ class Issuing:
     events: Events
     policies: Policies
     check_revocable: Callable[[], None]
+    standing: Standing
 
     def target(
         self, grant: Grant, client: Client, resource: str | None, wanted: tuple[str, ...] | None, *, now: int
@@ -109,7 +112,7 @@ class Issuing:
             words = tuple(word for word in words if word in wanted)
         user = self.users.user(grant.subject, now=now)
         asked = Asked(
-            AUTHORIZATION_CODE, grant.issuer, now, session=_facts(grant, user), client=client, scope=words
+            AUTHORIZATION_CODE, grant.issuer, now, session=facts_of(grant, user), client=client, scope=words
         )
         decided = decide(policy, asked)
         if isinstance(decided, Refused):
@@ -250,7 +253,7 @@ class Issuing:
         return made.token
 
 
-def _facts(grant: Grant, user: User) -> Session:
+def facts_of(grant: Grant, user: User) -> Session:
     """The grant as a session that ends with it: how the user signed in, and what is known of them now."""
     return Session(
         sid=grant.sid,
