@@ -18,6 +18,7 @@ from service.logs import configure_logging
 from service.resources import (
     authorize,
     clients,
+    deliveries,
     dev,
     discovery,
     health,
@@ -44,11 +45,19 @@ from service.web.middleware import (
 from service.web.mounts import Mount, joined, paths_with
 from service.web.routing import ExactRouter
 
-Application = falcon.App[falcon.Request, falcon.Response]
+
+class Application(falcon.App[falcon.Request, falcon.Response]):
+    """The application."""
+
+    #: Starts background work. Called once in each process that serves, after its fork.
+    begin_work: Callable[[], None]
+
+
 #: Each declares its resources and their paths.
 MODULES: Final = (
     authorize,
     clients,
+    deliveries,
     dev,
     discovery,
     health,
@@ -79,7 +88,7 @@ def create_app(
     """
     parts = parts_of(settings, store, keyring, clock, events)
     table = routes(parts)
-    app: Application = falcon.App(
+    app = Application(
         middleware=[
             RequestLog(settings.forwarded_allow_ips, clock),
             ErrorsOfEndpoints(paths_with("send_error", table)),
@@ -98,7 +107,12 @@ def create_app(
     add_error_handlers(app)
     for path, mount in table.items():
         app.add_route(path, mount.resource)
+    app.begin_work = parts.deliverer.begin if settings.deliveries == "workers" else _nothing
     return app
+
+
+def _nothing() -> None:
+    """All is done by another process."""
 
 
 def routes(parts: Parts) -> Mapping[str, Mount]:

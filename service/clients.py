@@ -14,7 +14,9 @@ import structlog
 
 from service.events import UNHEARD, ClientChanged, Events
 from service.handles import hash_handle, new_handle, new_id
+from service.outbound.fetcher import Outbound, SettingsOfOutbound
 from service.policies.values import CLIENT_CREDENTIALS
+from service.protocol.client_addresses import check_addresses
 from service.protocol.clients import InvalidClientMetadata, MintedAudienceMissing, parse_client
 from service.records.clients import Client, ClientSecret, new_record, of_record, to_body
 from service.records.scopes import STANDARD_SCOPES, Scopes
@@ -39,7 +41,7 @@ class ClientReadOnly(Exception):
     """The client is in the environment, and can only be changed there."""
 
 
-class SettingsOfClients(SettingsOfSubjects, Protocol):
+class SettingsOfClients(SettingsOfSubjects, SettingsOfOutbound, Protocol):
     """The settings that are used here, by their names."""
 
     @property
@@ -69,6 +71,7 @@ class Clients:
         mint_alg: the algorithm of minted tokens. If ID tokens use it too, minted tokens need an audience.
         events: where changes of clients are reported.
         subjects: knows the ids of users.
+        outbound: checks the addresses that requests go to; None: they are not checked.
     """
 
     def __init__(
@@ -83,8 +86,10 @@ class Clients:
         scopes: Scopes = STANDARD_SCOPES,
         events: Events = UNHEARD,
         subjects: Subjects | None = None,
+        outbound: Outbound | None = None,
     ) -> None:
         self._events = events
+        self._outbound = outbound
         self.scopes = scopes
         self._id_token_algs = id_token_algs
         self._fixed = {client.client_id: client for client in from_environment}
@@ -116,6 +121,7 @@ class Clients:
             id_token_algs=settings.id_token_algs,
             events=events,
             subjects=subjects or Subjects.of(settings, store),
+            outbound=Outbound.of(settings),
         )
 
     def find(self, client_id: str, *, now: int) -> Client | None:
@@ -335,6 +341,8 @@ class Clients:
     def _checked(self, client: Client) -> Client:
         if self._lacks_minted_audience:
             raise MintedAudienceMissing(self._mint_alg)
+        if self._outbound is not None:
+            check_addresses(client, self._outbound)
         if client.client_id in self._audiences:
             raise InvalidClientMetadata("client_id", "is the audience of minted tokens; choose another")
         if client.id_token_signed_response_alg not in self._id_token_algs:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from service.deliveries import Deliveries
 from service.events import UNHEARD, Events, SessionEnded, SignedIn, UserLockedOut
 from service.handles import hash_handle, is_session_token, new_session_token
 from service.records.sessions import (
@@ -56,12 +57,20 @@ class LocalSessions:
         lifetime_s: the lifetime in s, unless the sign-in sets a shorter one.
         events: where sign-ins and sign-outs are reported.
         subjects: knows the ids of clients.
+        deliveries: queues the logout tokens of clients when sessions end.
     """
 
     def __init__(
-        self, store: Store, *, lifetime_s: int, events: Events = UNHEARD, subjects: Subjects | None = None
+        self,
+        store: Store,
+        *,
+        lifetime_s: int,
+        events: Events = UNHEARD,
+        subjects: Subjects | None = None,
+        deliveries: Deliveries | None = None,
     ) -> None:
         self._store = store
+        self._deliveries = deliveries or Deliveries(store)
         self._subjects = subjects or Subjects(store, (), apart=False)
         self._events = events
         self.lifetime_s = lifetime_s
@@ -191,13 +200,20 @@ class LocalSessions:
         falling = [
             fitting(kind, outlives=False if kind is Kind.GRANT else None) for kind in FALLS_WITH_SESSION
         ]
-        count = self._store.delete(*falling, without_tokens=[fitting(Kind.GRANT, outlives=True)], now=now)
+        count = self._delete(*falling, without_tokens=[fitting(Kind.GRANT, outlives=True)], now=now)
         if count:
             self._events.send(SessionEnded(subject=user_id, sid=sid, kept_sid=keep_sid, count=count))
         return count
 
     def lock_out(self, user_id: str, *, now: int) -> int:
         """End all sessions and grants of the user. Returns the number of sessions."""
-        count = self._store.delete(*(Fitting(kind, subject=user_id) for kind in FALLS_WITH_USER), now=now)
+        count = self._delete(*(Fitting(kind, subject=user_id) for kind in FALLS_WITH_USER), now=now)
         self._events.send(UserLockedOut(subject=user_id, count=count))
+        return count
+
+    def _delete(self, *fitting: Fitting, without_tokens: Sequence[Fitting] = (), now: int) -> int:
+        """End sessions, and queue logout tokens in the same transaction. Returns the number of sessions."""
+        ending = self._deliveries.ending(now=now)
+        count = self._store.delete(*fitting, without_tokens=without_tokens, leaving=ending.leaving, now=now)
+        self._deliveries.hand_over(ending)
         return count

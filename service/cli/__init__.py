@@ -18,6 +18,7 @@ from service import __version__
 _COMMANDS: Final = {
     "check": "Check the configuration of this environment; creates no file.",
     "clients": "Register and manage clients.",
+    "deliveries": "Logout tokens for clients: list them, try them again, drop them.",
     "doctor": "Test a deployment from outside, and name the line to change.",
     "keys": "Manage the signing keys in the database.",
     "migrate": "Update the database's schema.",

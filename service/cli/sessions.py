@@ -14,7 +14,9 @@ from service.cli.common import (
     print_rows,
     wide_option,
 )
+from service.deliveries import Deliveries
 from service.sessions import LocalSessions
+from service.settings import read_settings
 
 _user_option = click.option("--user", required=True, metavar="USER_ID", help="The user's id.")
 
@@ -51,6 +53,10 @@ def list_sessions(user: str, *, wide: bool, as_json: bool) -> None:
 @_user_option
 def revoke_sessions(user: str) -> None:
     """Sign a user out everywhere."""
+    reading = read_settings()
+    is_readable = all(fault.setting != "PYLON_OIDC_CLIENTS" for fault in reading.faults)
     with configured_store() as store:
-        count = LocalSessions(store, lifetime_s=0).lock_out(user, now=int(time.time()))
+        settings = reading.settings
+        told = Deliveries(store, fixed=settings.clients if is_readable else None, issuer=settings.issuer)
+        count = LocalSessions(store, lifetime_s=0, deliveries=told).lock_out(user, now=int(time.time()))
     click.echo(f"Revoked {count} session{'' if count == 1 else 's'}.")

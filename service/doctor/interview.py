@@ -130,6 +130,8 @@ class Interview:
             "discovery-inside": lambda: ask.inside("GET", self._path + DISCOVERY),
             "jwks-inside": lambda: ask.inside("GET", f"{self._path}/oidc/jwks"),
         }
+        if self._options.admin_token is not None:
+            questions["deliveries-inside"] = lambda: ask.as_admin("GET", "/api/oidc/deliveries")
         if self._options.has_client:
             client = f"/api/oidc/clients/{_quoted(self._options.client_id)}"
             questions["client-inside"] = lambda: ask.as_admin("GET", client)

@@ -22,6 +22,7 @@ import stat
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -141,10 +142,12 @@ class _Loader:
 
     Args:
         bridge: the application.
+        begin_work: starts its background work.
     """
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: Bridge, begin_work: Callable[[], None]) -> None:
         self._bridge = bridge
+        self._begin_work = begin_work
         self._main = os.getpid()
 
     def __call__(self) -> Bridge:
@@ -152,6 +155,7 @@ class _Loader:
         gc.enable()
         signal.signal(signal.SIGUSR1, self._take_leave)
         threading.Thread(target=self._watch, daemon=True).start()
+        self._begin_work()
         return self._bridge
 
     def _take_leave(self, _number: int, _frame: object) -> None:
@@ -273,7 +277,9 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     try:
-        server.serve(target_loader=_Loader(bridge), wrap_loader=False)
+        server.serve(
+            target_loader=_Loader(bridge, getattr(app, "begin_work", lambda: None)), wrap_loader=False
+        )
     except OSError as error:
         print(f"{planned.address}: cannot be listened on ({error.strerror})", file=sys.stderr)
         sys.exit(1)

@@ -74,11 +74,12 @@ def on_starting(server: Any) -> None:
     check_binding(server.cfg.bind if isinstance(server.cfg.bind, list) else [server.cfg.bind], "gunicorn")
 
 
-def post_worker_init(_worker: Any) -> None:
+def post_worker_init(worker: Any) -> None:
     """Turn the collector on. gunicorn's own error answers repeat nothing of the request: the status says enough."""
     gc.enable()
     write_error = gunicorn.util.write_error
     gunicorn.util.write_error = lambda sock, status, reason, _repeated: write_error(sock, status, reason, "")
+    getattr(worker.wsgi, "begin_work", lambda: None)()
 
 
 def when_ready(_server: Any) -> None:

@@ -312,6 +312,15 @@ def _web_uri(member: str, value: Any) -> str:
     raise InvalidClientMetadata(member, "is no web address; write https://…")
 
 
+def _uri_to_tell(member: str, value: Any) -> str:
+    """Where requests of ours go. Whether the operator lets them go to this host is seen when one is sent."""
+    uri = _uri(member, value)
+    parts = _split(member, uri)
+    if parts.scheme in ("https", "http") and parts.hostname:
+        return uri
+    raise InvalidClientMetadata(member, "is no web address; write https://…")
+
+
 def _uri(member: str, value: Any) -> str:
     if type(value) is not str or not _VISIBLE_URI.fullmatch(value) or "#" in value:
         raise InvalidClientMetadata(member, "is no absolute URI without a fragment; write https://…")
@@ -355,6 +364,8 @@ _MEMBERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "allow_any_scheme": _flag,
     "default_scopes": _list_of(_text),
     "logout_by_hint": _flag,
+    "backchannel_logout_uri": _uri_to_tell,
+    "backchannel_logout_session_required": _flag,
 }
 _ANY_REDIRECT_URIS: Final = _list_of(partial(_redirect_uri, any_scheme=True))
 _WITH_ANY_SCHEME: Final = {

@@ -68,5 +68,7 @@ def build_metadata(
         "request_parameter_supported": False,
         # If it were missing, it would mean true (Discovery §3).
         "request_uri_parameter_supported": False,
+        "backchannel_logout_supported": True,
+        "backchannel_logout_session_supported": True,
         "authorization_response_iss_parameter_supported": True,
     }

@@ -44,6 +44,8 @@ class Client:
         allow_any_scheme: whether its own URI schemes may lack a dot.
         default_scopes: added to its requests with `openid`.
         logout_by_hint: whether an ID token from its backend is enough to end the session.
+        backchannel_logout_uri: where it is notified that a session has ended.
+        backchannel_logout_session_required: whether it needs the `sid`; it always gets it.
         scopes: the service's scopes and their claims; not a member of the metadata.
         version: the version of its record, which its grants depend on; not a member of the metadata.
     """
@@ -73,6 +75,8 @@ class Client:
     allow_any_scheme: bool = False
     default_scopes: tuple[str, ...] = ()
     logout_by_hint: bool = False
+    backchannel_logout_uri: str | None = None
+    backchannel_logout_session_required: bool = True
     scopes: Scopes = field(default=STANDARD_SCOPES, repr=False, compare=False)
     version: int = field(default=0, compare=False)
 

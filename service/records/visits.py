@@ -7,9 +7,9 @@ from service.records.sessions import MAX_SESSION_S, Session
 from service.storage.interface import Change, Kind, Record
 
 
-def visited(session: Session, client_id: str) -> Change:
-    """Record that the session signs its user in to a client. If that is already recorded, nothing changes."""
-    id_hash = hash_handle(f"{session.sid}\n{client_id}")
+def visited(session: Session, client_id: str, issuer: str) -> Change:
+    """Record that the session signs its user in to a client under an issuer. If that is recorded, nothing changes."""
+    id_hash = hash_handle(f"{session.sid}\n{client_id}\n{issuer}")
     visit = Record(
         Kind.VISIT,
         id_hash,
@@ -17,5 +17,6 @@ def visited(session: Session, client_id: str) -> Change:
         session.user_id,
         session_id=session.sid,
         client_id=client_id,
+        body={"issuer": issuer},
     )
     return Change(Kind.VISIT, id_hash, lambda known: known, new=visit)

@@ -13,6 +13,8 @@ from typing import Final
 import structlog
 
 from service.clients import Clients
+from service.deliveries import Deliveries
+from service.delivering import Deliverer, deliverer_of
 from service.events import Events
 from service.keys.signing import Keys
 from service.notices import Notices
@@ -58,6 +60,8 @@ class Parts:
         browser: sessions, cookies and pages of a browser.
         stylesheet: the stylesheet of the pages.
         policies: the policy of each audience.
+        deliveries: the queue of logout tokens.
+        deliverer: sends them.
     """
 
     settings: Settings
@@ -78,6 +82,8 @@ class Parts:
     browser: Browser
     stylesheet: Stylesheet
     policies: Policies
+    deliveries: Deliveries
+    deliverer: Deliverer
 
 
 def parts_of(
@@ -85,7 +91,16 @@ def parts_of(
 ) -> Parts:
     """Build every part from these five."""
     subjects = Subjects.of(settings, store)
-    sessions = LocalSessions(store, lifetime_s=settings.session_lifetime_s, events=events, subjects=subjects)
+    clients = Clients.of(settings, store, events=events, subjects=subjects)
+    deliverer = deliverer_of(settings, store, keys, clock, clients=clients)
+    deliveries = deliverer.deliveries
+    sessions = LocalSessions(
+        store,
+        lifetime_s=settings.session_lifetime_s,
+        events=events,
+        subjects=subjects,
+        deliveries=deliveries,
+    )
     cookie = SessionCookie(settings.cookie_name, settings.cookie_domain, settings.cookie_same_site)
     signed_in = SignedIn(sessions, cookie, settings.trusted_origins)
     waiting, stylesheet = Waiting(store), Stylesheet()
@@ -94,7 +109,7 @@ def parts_of(
         store=store,
         keys=keys,
         sessions=sessions,
-        clients=Clients.of(settings, store, events=events, subjects=subjects),
+        clients=clients,
         clock=clock,
         events=events,
         lifetimes=settings.lifetimes,
@@ -105,16 +120,24 @@ def parts_of(
         notices=Notices(store, structlog.get_logger("clients")),
         admin=AdminAuth(settings.admin_tokens),
         signed_in=signed_in,
-        browser=Browser(
-            store=store,
-            sessions=sessions,
-            signed_in=signed_in,
-            addresses=ClientAddress(settings.forwarded_allow_ips),
-            stylesheet_version=stylesheet.version,
-            brand_name=settings.brand_name,
-        ),
+        browser=_browser(settings, store, signed_in, sessions, stylesheet),
         stylesheet=stylesheet,
         policies=settings.audiences,
+        deliveries=deliveries,
+        deliverer=deliverer,
+    )
+
+
+def _browser(
+    settings: Settings, store: Store, signed_in: SignedIn, sessions: LocalSessions, stylesheet: Stylesheet
+) -> Browser:
+    return Browser(
+        store=store,
+        sessions=sessions,
+        signed_in=signed_in,
+        addresses=ClientAddress(settings.forwarded_allow_ips),
+        stylesheet_version=stylesheet.version,
+        brand_name=settings.brand_name,
     )
 
 

@@ -11,7 +11,9 @@ from joserfc.jwk import RSAKey
 from service import issuer as issuers
 from service.keys import material as keys
 from service.keys.algorithms import RSA_ALGS
-from service.protocol.clients import MintedAudienceMissing
+from service.outbound.fetcher import Outbound
+from service.protocol.client_addresses import check_addresses
+from service.protocol.clients import InvalidClientMetadata, MintedAudienceMissing
 from service.settings.faults import Fault
 from service.settings.parsers import folder_fault
 from service.settings.table import Settings
@@ -287,6 +289,16 @@ def _clients_have_a_kept_key(settings: Settings) -> Iterator[Fault]:
                 "PYLON_OIDC_CLIENTS",
                 f"client {number}, id_token_signed_response_alg: there is no key for it; write {' or '.join(settings.id_token_algs)}, or add one with PYLON_OIDC_KEYS=managed and PYLON_OIDC_ALGS",
             )
+
+
+@cross_check("PYLON_OIDC_CLIENTS", "PYLON_OUTBOUND_ALLOW", "PYLON_OUTBOUND_PROXY")
+def _clients_have_addresses_that_can_be_asked(settings: Settings) -> Iterator[Fault]:
+    for number, client in enumerate(settings.clients, 1):
+        try:
+            check_addresses(client, Outbound.of(settings))
+        except InvalidClientMetadata as error:
+            where = f"client {number} ({client.client_id}), {error.member}"
+            yield Fault("PYLON_OIDC_CLIENTS", f"{where}: {error.reason}")
 
 
 @cross_check("PYLON_OIDC_CLIENTS", "PYLON_COOKIE_SAME_SITE")

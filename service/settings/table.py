@@ -150,6 +150,9 @@ class Settings:
         "PYLON_OIDC_REFRESH_MAX_LIFETIME_SECS", parsers.integer(1, 31_536_000), 7_776_000
     )
     interaction_s: int = _setting("PYLON_OIDC_INTERACTION_LIFETIME_SECS", parsers.integer(1, 86_400), 3600)
+    deliveries: Literal["workers", "watch"] = _setting(
+        "PYLON_DELIVERIES", parsers.one_of("workers", "watch"), "workers"
+    )
     refresh_grace_s: int = _setting("PYLON_OIDC_REFRESH_GRACE_SECS", parsers.integer(0, 300), 30)
 
     # requests of ours

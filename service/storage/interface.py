@@ -1,4 +1,4 @@
-"""The interface of the store: thirteen verbs over frozen records.
+"""The interface of the store: fifteen verbs over frozen records.
 
 All kinds of records have the same shape: an id, the subject, the grant, session and client that the record depends on,
 when it ends, its version, and a body. The store never gets a token itself, only its hash.
@@ -40,6 +40,8 @@ class Kind(StrEnum):
     GRANT = "oauth_grant"
     #: A client that a session has signed its user in to; id: hash of both. It ends with the session, not with the grant.
     VISIT = "visit"
+    #: A logout token that a client has yet to get, or could not get; id: the token's `jti`.
+    DELIVERY = "delivery"
     #: The ring of signing keys, one document whose id contains its version; and the id of this database. Neither ends.
     KEY_RING = "key_ring"
 
@@ -48,7 +50,7 @@ class Kind(StrEnum):
 #: Grants with offline access outlive their session, but lose their access tokens.
 FALLS_WITH_SESSION: Final = (Kind.SESSION, Kind.PROVIDER_SESSION, Kind.VISIT, Kind.GRANT)
 FALLS_WITH_USER: Final = (*FALLS_WITH_SESSION, Kind.CONSENT)
-FALLS_WITH_CLIENT: Final = (Kind.GRANT, Kind.CONSENT, Kind.VISIT)
+FALLS_WITH_CLIENT: Final = (Kind.GRANT, Kind.CONSENT, Kind.VISIT, Kind.DELIVERY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Record:
             it starts at a random version, so that the new record is never mistaken for the old one.
         outlives_session: for a grant: whether it stays when its session ends.
         tokens: for a grant: its access tokens, 32 bytes each, in the format of `service.records.grants`.
+        due_at: for a delivery: when it is tried next, Unix s; `NEVER` if it is over.
     """
 
     kind: Kind
@@ -81,6 +84,7 @@ class Record:
     version: int = field(default=1, compare=False)
     outlives_session: bool = False
     tokens: bytes = b""
+    due_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +131,8 @@ _LEAVING_OUT: Final = {"keep_session_id", "outlives_session"}
 #: Decides the new version of a record; None leaves it as it is. It is called again if another writer was faster, so it
 #: must have no side effects. Kind and id do not change.
 Decide = Callable[[Record], Record | None]
-#: See `Store.migrate`.
+#: Decides what is stored for records that go, given each of them and the body of its client's record.
+Leaving = Callable[[Sequence[tuple[Record, Mapping[str, Any] | None]]], Sequence[Record]]
 RingOfBefore = Callable[[Sequence[Record]], tuple[str, Record] | None]
 
 
@@ -299,18 +304,29 @@ class Store(Protocol):
         """
         ...
 
+    def due(self, kind: Kind, *, until: int, most: int, but: Sequence[str] = (), now: int) -> list[Record]:
+        """List the live records that are due by then (Unix s), except those of some clients; the earliest first."""
+        ...
+
     def list(
         self, kind: Kind, *, subject: str | None = None, session_id: str | None = None, now: int
     ) -> list[Record]:
         """List the live records of a subject, of a session, or all of them. The one that ends last comes first."""
         ...
 
-    def delete(self, *fitting: Fitting, without_tokens: Sequence[Fitting] = (), now: int) -> int:
+    def delete(
+        self,
+        *fitting: Fitting,
+        without_tokens: Sequence[Fitting] = (),
+        leaving: Leaving | None = None,
+        now: int,
+    ) -> int:
         """Remove the live records that fit, and the access tokens of grants that stay, in one transaction.
 
         Args:
             fitting: what to remove, in this order: first the records that others depend on, so that none are added later.
             without_tokens: grants that stay, but lose their access tokens.
+            leaving: what to store for the visits that go, by one more statement if there is anything.
             now: Unix s.
 
         Returns:
@@ -370,6 +386,10 @@ class Store(Protocol):
 
     def write_refusal(self) -> StoreUnavailable | None:
         """Why a write would be refused now, as far as that can be seen without writing; None if it would not."""
+        ...
+
+    def rest(self) -> None:
+        """Close the connection of this thread, which needs none for a while. Its next verb opens another."""
         ...
 
     def close(self) -> None:

@@ -40,6 +40,7 @@ def row_of(record: Record) -> dict[str, Any]:
         "version": record.version,
         "outlives_session": record.outlives_session,
         "tokens": record.tokens,
+        "due_at": record.due_at,
     }
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Index, LargeBinary, MetaData
 from service.storage.interface import Kind
 
 #: The newest revision in `migrations/versions`. A test holds the two together.
-HEAD: Final = "0005"
+HEAD: Final = "0006"
 
 metadata = MetaData()
 
@@ -55,6 +55,16 @@ def _visits() -> Table:
     return _table_of_sessions(Kind.VISIT, String(64), Index("ix_visit_expires_at", "expires_at"))
 
 
+def _deliveries() -> Table:
+    return _table_of_sessions(
+        Kind.DELIVERY,
+        String(64),
+        Column("due_at", BigInteger, nullable=False),
+        Index("ix_delivery_due_at", "due_at"),
+        Index("ix_delivery_expires_at", "expires_at"),
+    )
+
+
 def _table_of_sessions(
     kind: Kind, id_type: String, *more: Column[Any] | Index, postgresql_with: Mapping[str, int] | None = None
 ) -> Table:
@@ -77,7 +87,7 @@ def _table_of_sessions(
     )
 
 
-_MADE: Final = {Kind.GRANT: _grants, Kind.VISIT: _visits}
+_MADE: Final = {Kind.GRANT: _grants, Kind.VISIT: _visits, Kind.DELIVERY: _deliveries}
 TABLES: Final = {kind: _MADE[kind]() if kind in _MADE else _table(kind) for kind in Kind}
 #: Alembic's own.
 REVISIONS: Final = Table("alembic_version", MetaData(), Column("version_num", String(32)))

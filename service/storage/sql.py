@@ -23,6 +23,7 @@ from service.storage.interface import (
     Decide,
     Fitting,
     Kind,
+    Leaving,
     Record,
     RingOfBefore,
     StoreRefused,
@@ -90,6 +91,13 @@ class SqlStore:
         sql = self._text(statements.select_one, kind)
         rows = self._connections.read(sql, {"wanted": id_hash, "now": now})
         return record_of(kind, rows[0]) if rows else None
+
+    def due(self, kind: Kind, *, until: int, most: int, but: Sequence[str] = (), now: int) -> list[Record]:
+        """See `Store.due`."""
+        sql = self._text(statements.select_due, kind, len(but))
+        not_of = {f"but_{number}": client_id for number, client_id in enumerate(but)}
+        values = {"until": until, "most": most, "now": now, **not_of}
+        return [record_of(kind, row) for row in self._connections.read(sql, values)]
 
     def list(
         self, kind: Kind, *, subject: str | None = None, session_id: str | None = None, now: int
@@ -218,16 +226,15 @@ class SqlStore:
 
     @tried_again
     @_in_room(leaves=0)
-    def delete(self, *fitting: Fitting, without_tokens: Sequence[Fitting] = (), now: int) -> int:
+    def delete(
+        self,
+        *fitting: Fitting,
+        without_tokens: Sequence[Fitting] = (),
+        leaving: Leaving | None = None,
+        now: int,
+    ) -> int:
         """See `Store.delete`."""
-        with self._connections.transaction() as run:
-            counts = [self._writer.deleted(run, each, now) for each in fitting]
-            for each in without_tokens:
-                said = each.said()
-                if can_fit(said):
-                    sql = self._text(statements.empty_fitting, each.kind, tuple(said))
-                    run(sql, {**said, "tokens": b"", "now": now})
-        return counts[0]
+        return self._writer.end(fitting, without_tokens, leaving, now)
 
     @tried_again
     @_in_room(leaves=HALF)
@@ -371,6 +378,10 @@ class SqlStore:
         if self._schema is None:
             return ()
         return tuple(str(revision) for (revision,) in run(self._statements.revisions(), {}))
+
+    def rest(self) -> None:
+        """See `Store.rest`."""
+        self._connections.let_go()
 
     def close(self) -> None:
         """See `Store.close`."""

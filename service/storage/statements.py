@@ -41,9 +41,10 @@ COLUMNS: Final = (
     "version",
     "outlives_session",
     "tokens",
+    "due_at",
 )
 #: The columns that change when a record is used, except its version, which the statement increments.
-_USED: Final = ("expires_at", "body", "outlives_session", "tokens")
+_USED: Final = ("expires_at", "body", "outlives_session", "tokens", "due_at")
 
 #: Makes a statement on a table. Further arguments follow.
 Build = Callable[..., ClauseElement]
@@ -123,6 +124,24 @@ def insert_one(table: Table) -> ClauseElement:
     return insert(table).values({column.name: bindparam(column.name) for column in columns(table)})
 
 
+def insert_many(table: Table, count: int) -> ClauseElement:
+    """So many new records; each column of each is named with the number of its record."""
+    each: list[dict[str, Any]] = [
+        {column.name: bindparam(f"{column.name}_{number}") for column in columns(table)}
+        for number in range(count)
+    ]
+    return insert(table).values(each)
+
+
+def select_due(table: Table, but: int) -> ClauseElement:
+    """The live records that are due by `until`, the earliest first, up to `most`; not those of so many clients."""
+    due = [table.c.due_at <= bindparam("until"), table.c.expires_at > bindparam("now")]
+    if but:
+        due.append(table.c.client_id.not_in([bindparam(f"but_{number}") for number in range(but)]))
+    found = select(*columns(table)).where(*due).order_by(table.c.due_at, table.c.id_hash)
+    return found.limit(bindparam("most")).offset(literal_column("0"))
+
+
 def update_one(table: Table) -> ClauseElement:
     """Update all columns of the live record of an id. Returns a row if there is one."""
     return _updated(table, _given(table)).where(*_live(table, "wanted")).returning(table.c.id_hash)
@@ -159,6 +178,15 @@ def delete_one(table: Table, names: tuple[str, ...]) -> ClauseElement:
 def delete_fitting(table: Table, names: tuple[str, ...]) -> ClauseElement:
     """Delete the live records that fit the named columns."""
     return delete(table).where(*_live(table, *names)).returning(table.c.id_hash)
+
+
+def delete_with_clients(table: Table, names: tuple[str, ...]) -> ClauseElement:
+    """The live records that fit what is named, returned, each with the body of its client's record."""
+    client = TABLES[Kind.CLIENT]
+    # Within RETURNING, columns are written without their table for SQLite: `client_id = client_id` fits every client.
+    is_its_client: ColumnElement[bool] = literal_column(f"{client.name}.client_id = {table.name}.client_id")
+    body = select(client.c.body).where(is_its_client).scalar_subquery()
+    return delete(table).where(*_live(table, *names)).returning(*columns(table), body)
 
 
 def select_ended(table: Table) -> ClauseElement:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
+from service import json_text
 from service.storage import statements
-from service.storage.interface import Change, Contended, Fitting, Kind, NotStanding, Record
+from service.storage.interface import Change, Contended, Fitting, Kind, Leaving, NotStanding, Record
 from service.storage.kept import Conflict, KeptConnections, Run
 from service.storage.reserve import HALF
 from service.storage.rows import can_fit, record_of, row_of
 
 #: From the second attempt on a writer holds a lock: it can then lose only to one that stores the first record.
 _ATTEMPTS: Final = 5
+#: How many records one statement inserts at most.
+_AT_ONCE: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,50 @@ class Writer:
         values = {"wanted": known.id_hash, "known_version": known.version, **row_of(wanted)}
         if not run(self._text(statements.update_known, wanted.kind), values):
             raise _Outrun
+
+    def end(
+        self,
+        fitting: Sequence[Fitting],
+        without_tokens: Sequence[Fitting],
+        leaving: Leaving | None,
+        now: int,
+    ) -> int:
+        """Delete what fits, and take the access tokens of grants that stay; how many there were that fit the first."""
+        with self._connections.transaction() as run:
+            counts: list[int] = []
+            left: list[Record] = []
+            for each in fitting:
+                if leaving is None or each.kind is not Kind.VISIT:
+                    counts.append(self.deleted(run, each, now))
+                else:
+                    gone = self._gone(run, each, now)
+                    counts.append(len(gone))
+                    left += leaving(gone)
+            for each in without_tokens:
+                said = each.said()
+                if can_fit(said):
+                    sql = self._text(statements.empty_fitting, each.kind, tuple(said))
+                    run(sql, {**said, "tokens": b"", "now": now})
+            for first in range(0, len(left), _AT_ONCE):
+                self._insert_many(run, left[first : first + _AT_ONCE])
+        return counts[0]
+
+    def _gone(self, run: Run, fitting: Fitting, now: int) -> list[tuple[Record, Mapping[str, Any] | None]]:
+        """Delete what fits; each record, and what that of its client says."""
+        said = fitting.said()
+        if not can_fit(said):
+            return []
+        sql = self._text(statements.delete_with_clients, fitting.kind, tuple(said))
+        return [
+            (record_of(fitting.kind, tuple(row)), None if body is None else json_text.read(body))
+            for *row, body in run(sql, {**said, "now": now})
+        ]
+
+    def _insert_many(self, run: Run, records: Sequence[Record]) -> None:
+        """Insert records of one kind, in one statement."""
+        sql = self._text(statements.insert_many, records[0].kind, len(records))
+        rows = map(row_of, records)
+        run(sql, {f"{name}_{number}": row[name] for number, row in enumerate(rows) for name in row})
 
     def deleted(self, run: Run, fitting: Fitting, now: int) -> int:
         """Delete the records that fit. Returns their number."""

@@ -29,6 +29,7 @@ WALL_CLOCK = frozenset(
         "logs.py",
         "cli/check.py",
         "cli/clients.py",
+        "cli/deliveries.py",
         "cli/doctor.py",
         "cli/keys_migration.py",
         "cli/keys_shown.py",

@@ -21,6 +21,7 @@ URL = "https://id.example.com"
 ASKED = Options(URL, client_id="wiki", redirect_uri="https://wiki.example.com/callback", session="pylon_0")
 JSON = {"content-type": "application/json"}
 CORS = {"access-control-allow-origin": "*"}
+LATE = {"client_id": "wiki", "state": "waiting", "tries": 4, "failure": "status 503"}
 KEY = {"kty": "RSA", "use": "sig", "alg": "RS256", "kid": "k1", "n": "AQAB", "e": "AQAB"}
 
 
@@ -197,6 +198,8 @@ CASES: list[tuple[str, Mapping[str, Answer | None], dict[str, Any]]] = [
     ("discovery-not-ours", {"discovery-inside": reply(200, document(jwks_uri=f"{URL}/keys"))}, {}),
     ("jwks-not-ours", {"jwks": reply(200, {"keys": [KEY | {"kid": "old"}]}, **CORS), "jwks-inside": reply(200, {"keys": [KEY]})},
      {"minted": [unverified("HS256")]}),
+    ("deliveries-pile-up", {"deliveries-inside": reply(200, {"deliveries": [LATE]})}, {}),
+    ("deliveries-pile-up", {"deliveries-inside": reply(200, {"deliveries": [LATE | {"tries": 1, "state": "given_up"}]})}, {}),
     ("private-answers-cached", {"userinfo-bare": WELL["userinfo"]}, {}),
     ("private-answers-cached", {f"authorize-{n}": BEGUN for n in (2, 3)}, {}),
     ("response-header-too-large", {"unknown-client": PAGE, "silent-1": reply(303), "long-state": reply(502, b"")}, {}),

@@ -7,8 +7,9 @@ import json
 import secrets
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urljoin
 
@@ -66,12 +67,13 @@ class Provider(Stoppable):
         argv: tuple[str, ...] = (),
         module: str = "service.wsgi:app",
         clients: Callable[[str], list[dict[str, Any]]] = usual_clients,
+        secrets: Mapping[str, str] = MappingProxyType({}),
         **settings: Any,
     ) -> None:
         self._holder = hold_port()
         self.port: int = self._holder.getsockname()[1]
         self.issuer = f"http://localhost:{self.port}"
-        self.app, self.party = App(), RelyingParty(SECRETS)
+        self.app, self.party = App(), RelyingParty(SECRETS | dict(secrets))
         self.app.provider = self.party.issuer = self.issuer
         self._argv, self._module = argv, module
         self._settings: dict[str, Any] = {

@@ -31,6 +31,8 @@ BOOLEANS = {
     "claims_parameter_supported": True,
     "request_parameter_supported": False,
     "request_uri_parameter_supported": False,
+    "backchannel_logout_supported": True,
+    "backchannel_logout_session_supported": True,
     "authorization_response_iss_parameter_supported": True,
 }
 

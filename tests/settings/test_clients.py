@@ -107,6 +107,8 @@ GOOD: dict[str, list[Any]] = {
     "allow_any_scheme": [True, False],
     "default_scopes": [[], ["groups", "offline_access"]],
     "logout_by_hint": [True, False],
+    "backchannel_logout_uri": ["https://rp.example/out?x=1", "https://rp.example:8443/out"],
+    "backchannel_logout_session_required": [True, False],
 }
 NO_TEXT: list[Any] = [None, 1, True, "", "a\nb", "a\u202eb", "x" * 256, ["a"], {}]
 NO_FLAG: list[Any] = [None, 0, 1, "true", [], {}]
@@ -182,6 +184,8 @@ BAD: dict[str, list[Any]] = {
     "allow_any_scheme": NO_FLAG,
     "default_scopes": [None, "groups", {}, [None], ["nonsense"], [""], ["groups"] * 101],
     "logout_by_hint": NO_FLAG,
+    "backchannel_logout_uri": [*NO_URI, "ftp://rp.example/"],
+    "backchannel_logout_session_required": NO_FLAG,
 }
 
 

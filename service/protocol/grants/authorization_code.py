@@ -63,7 +63,7 @@ def new_code(
     )
     beside = Beside(
         (grant.to_record(),),
-        (visited(session, client.client_id),),
+        (visited(session, client.client_id, issuer),),
         (on_session(session), *on_client(client)),
     )
     return handles.with_secret("code", grant_id, secret), beside

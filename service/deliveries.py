@@ -1,0 +1,153 @@
+"""The queue of logout tokens: filled in the transaction that ends a session, emptied by who sends them.
+
+Owns: which clients are notified of an end, who may try a delivery now.
+Never touches: keys, addresses, threads.
+
+Spec: OpenID Connect Back-Channel Logout 1.0 §2.3, §2.5
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from service.records.clients import Client
+from service.records.deliveries import LEASE_S, Delivery, logout_uri, of_record, queued
+from service.storage.interface import NEVER, Fitting, Kind, Record, Store
+
+#: How many an operator is shown at most.
+MOST_SHOWN: Final = 1_000
+#: How many may wait or be kept: of one user, and in all. Beyond that the oldest of who has the most go.
+MOST_OF_ONE_USER: Final = 1_000
+MOST_IN_ALL: Final = 100_000
+
+
+class Ending:
+    """What comes of the end of sessions: a delivery for each client that was signed in to and wants to hear of it.
+
+    Attributes:
+        deliveries: what was decided last.
+    """
+
+    def __init__(self, queue: Deliveries, now: int) -> None:
+        self._queue = queue
+        self._now = now
+        self.deliveries: list[Delivery] = []
+
+    def leaving(self, gone: Sequence[tuple[Record, Mapping[str, Any] | None]]) -> list[Record]:
+        """See `storage.interface.Leaving`; it may be asked again, for the same visits."""
+        notified = {
+            (visit.session_id, visit.client_id, issuer): visit
+            for visit, client in gone
+            if (issuer := self._queue.issuer_of(visit)) and self._queue.wants(visit.client_id, client)
+        }
+        due_at = self._now if self._queue.taker is None else self._now + LEASE_S
+        self.deliveries = [
+            queued(visit, issuer, now=self._now, due_at=due_at) for (*_, issuer), visit in notified.items()
+        ]
+        return [delivery.to_record() for delivery in self.deliveries]
+
+
+class Deliveries:
+    """The queue.
+
+    Args:
+        store: where it is.
+        fixed: the clients of the environment, which win over those of the store. None: they cannot be read; then every
+            client that the store does not know may want to be notified.
+        issuer: the configured one, for visits that do not say theirs; None: those are left out.
+    """
+
+    def __init__(
+        self, store: Store, *, fixed: Iterable[Client] | None = (), issuer: str | None = None
+    ) -> None:
+        self._store = store
+        self._fixed = {client.client_id: client.backchannel_logout_uri for client in fixed or ()}
+        self._knows_fixed = fixed is not None
+        self._issuer = issuer
+        #: Who in this process sends at once what is queued here; None: nobody.
+        self.taker: Callable[[Sequence[Delivery]], None] | None = None
+
+    # --- who is notified ---
+
+    def ending(self, *, now: int) -> Ending:
+        """What to store when sessions end now; it is to be handed over once that is stored."""
+        return Ending(self, now)
+
+    def hand_over(self, ending: Ending) -> None:
+        """What was queued is stored: it is sent at once where somebody here does that."""
+        if ending.deliveries and self.taker is not None:
+            self.taker(ending.deliveries)
+
+    def issuer_of(self, visit: Record) -> str | None:
+        """Under which issuer a client was visited; one that an older version noted does not say."""
+        issuer = visit.body.get("issuer", self._issuer)
+        return issuer if isinstance(issuer, str) else None
+
+    def wants(self, client_id: str, body: Mapping[str, Any] | None) -> bool:
+        """Whether a client says where its logout tokens go; `body`: of its record, where there is one."""
+        if client_id in self._fixed:
+            return self._fixed[client_id] is not None
+        return logout_uri(body) is not None if body is not None else not self._knows_fixed
+
+    @property
+    def is_wanted_by_fixed(self) -> bool:
+        """Whether a client of the environment wants logout tokens."""
+        return any(uri is not None for uri in self._fixed.values())
+
+    # --- who sends ---
+
+    def waiting(self, *, most: int, but: Sequence[str] = (), now: int) -> list[Delivery]:
+        """Those that wait, the earliest due first, but not those for some clients. One read."""
+        padded = list(but) + list(but[-1:]) * (
+            _power_of_two(len(but)) - len(but)
+        )  # few lengths, few statements
+        found = self._store.due(Kind.DELIVERY, until=NEVER - 1, most=most, but=padded, now=now)
+        return list(map(of_record, found))
+
+    def take(self, delivery: Delivery, *, now: int) -> Delivery | None:
+        """Take one to try it; None where somebody else was faster."""
+        taken = delivery.taken(now)
+        if not self._store.swap(taken.to_record(), now=now):
+            return None
+        return replace(taken, version=taken.version + 1)
+
+    def keep(self, delivery: Delivery, *, now: int) -> bool:
+        """Store what became of a try; False where somebody else has tried it since, or it is gone."""
+        return self._store.swap(delivery.to_record(), now=now)
+
+    def remove(self, delivery_id: str, *, now: int) -> bool:
+        """Remove one: it was delivered, or its client is gone; whether it was there."""
+        return self._store.delete(Fitting(Kind.DELIVERY, id_hash=delivery_id), now=now) > 0
+
+    def trim(self) -> int:
+        """Keep the queue small; how many went."""
+        return self._store.trim(Kind.DELIVERY, most_of_one=MOST_OF_ONE_USER, most=MOST_IN_ALL)
+
+    def rest(self) -> None:
+        """Nothing is asked for a while."""
+        self._store.rest()
+
+    # --- what an operator does ---
+
+    def shown(self, *, now: int) -> list[Delivery]:
+        """The first so many: those that wait, the earliest due first, then those that are over."""
+        found = self._store.due(Kind.DELIVERY, until=NEVER, most=MOST_SHOWN, now=now)
+        return list(map(of_record, found))
+
+    def all(self, *, now: int) -> Iterator[Delivery]:
+        """Every one."""
+        return map(of_record, self._store.list(Kind.DELIVERY, now=now))
+
+    def retry(self, delivery_id: str, *, now: int) -> bool:
+        """Let one be tried now, and then as one that is new; whether there is such a one."""
+
+        def again(record: Record) -> Record:
+            return of_record(record).again(now=now).to_record()
+
+        return self._store.change(Kind.DELIVERY, delivery_id, again, now=now) is not None
+
+
+def _power_of_two(count: int) -> int:
+    return 0 if count == 0 else 1 << (count - 1).bit_length()
