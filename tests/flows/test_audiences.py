@@ -5,6 +5,7 @@ Spec: RFC 8707; RFC 9068; RFC 9470 §3
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,6 +13,7 @@ from dataclasses import replace
 import pytest
 
 from tests.docs.recipes import APIS, RECIPES
+from tests.flows.test_js_clients import run_node
 from tests.flows.walking import LEGACY, PAYMENTS, REPORTS, Company, check_program, unverified
 
 
@@ -90,3 +92,16 @@ def test_a_program_that_checks_less_is_found_out(
             wrong = check_program(company, "api.mjs")
             assert set(wrong) == {REPORTS, PAYMENTS}
             assert name in {told.partition(":")[0] for told in wrong[REPORTS]}
+
+
+def test_validators_of_rfc_9068_take_access_tokens_alone(company: Company, subtests: pytest.Subtests) -> None:
+    """RFC 9068 §4: they take what a user's client and a job get for this API, and neither an ID token nor a minted one."""
+    _, tokens = company.signed_in()
+    good = {"code": tokens["access_token"], "job": company.ask("nightly.sh")["access_token"]}
+    minted = {"a minted token of the same audience": company.minted(REPORTS)}
+    bad = company.of_another_kind(REPORTS, good["code"], tokens["id_token"]) | minted
+    done = run_node("validators.mjs", company.issuer, REPORTS, stdin=json.dumps(good | bad))
+    assert done.returncode == 0, done.stderr
+    for library, taken in json.loads(done.stdout).items():
+        with subtests.test(library):
+            assert taken == [*good]
