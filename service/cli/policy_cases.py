@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +16,15 @@ from service.clients import Clients
 from service.issuer import FALLBACK_ISSUER
 from service.policies.cases import Case
 from service.policies.deciding import Asked, Given, Refused, decide
-from service.policies.values import CLIENT_WAYS, EXCHANGE_GRANT, MINT, TOKEN_EXCHANGE, Policies
+from service.policies.values import (
+    AUTHORIZATION_CODE,
+    CLIENT_WAYS,
+    EXCHANGE_GRANT,
+    MINT,
+    TOKEN_EXCHANGE,
+    Policies,
+    Policy,
+)
 from service.records.clients import SECRET_METHODS, Client, ClientSecret
 from service.records.sessions import Session, new_session
 from service.resources.sign_in_request import SignInRequest
@@ -34,7 +43,20 @@ def decided_for(settings: Settings, audience: str, asked: Asked) -> Given | Refu
     if found is None:
         known = audience in policies.tables or policies.of_resource(audience) is not None
         return Refused("grants" if known else "audience")
-    return decide(found, replace(asked, issuer=issuer_of(settings, asked.way)))
+    asked = replace(asked, issuer=issuer_of(settings, asked.way))
+    if asked.way == AUTHORIZATION_CODE:
+        asked = _at_a_fresh_grant(found, asked)
+    return decide(found, asked)
+
+
+def _at_a_fresh_grant(policy: Policy, asked: Asked) -> Asked:
+    """What the first token of a code is decided by: words of other APIs are left out, and a grant ends later than its session."""
+    words, session, client = asked.scope, asked.session, asked.client
+    if words is not None and client is not None:
+        words = tuple(word for word in words if word in policy.scopes and word in client.scope)
+    if session is not None:
+        session = dataclasses.replace(session, expires_at=asked.now + policy.lifetime_s)
+    return replace(asked, scope=words, session=session)
 
 
 def issuer_of(settings: Settings, way: str) -> str:
