@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -111,10 +111,11 @@ def print_rows(
     as_json: bool,
     wide: bool = False,
     headings: Mapping[str, str] = MappingProxyType({}),
+    whole: Collection[str] = (),
 ) -> None:
     """Print rows as an aligned table of at most 80 columns, or as one JSON object under `name`.
 
-    Long text continues on the next line, and long ids are cut. A column has its name as heading, unless `headings` has a
+    Long text continues on the next line, and long ids are cut; in the columns of `whole`, they continue too. A column has its name as heading, unless `headings` has a
     shorter one.
     """
     if as_json:
@@ -126,10 +127,13 @@ def print_rows(
     ]
     widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
     if not wide:
-        ids = [all(" " not in line[index] for line in cells[1:]) for index in range(len(columns))]
+        ids = [
+            column not in whole and all(" " not in line[index] for line in cells[1:])
+            for index, column in enumerate(columns)
+        ]
         widths = _fitting(widths, ids, TABLE_COLUMNS - 2 * (len(columns) - 1))
     for line in cells:
-        for part in _parts(line, widths):
+        for part in _parts(line, widths, [column in whole for column in columns]):
             click.echo(
                 "  ".join(text.ljust(width) for text, width in zip(part, widths, strict=True)).rstrip()
             )
@@ -147,11 +151,11 @@ def _fitting(widths: Sequence[int], ids: Sequence[bool], room: int) -> list[int]
     return fitting
 
 
-def _parts(line: Sequence[str], widths: Sequence[int]) -> list[list[str]]:
+def _parts(line: Sequence[str], widths: Sequence[int], whole: Sequence[bool]) -> list[list[str]]:
     """Split a row of a table into lines."""
     columns = [
-        textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
-        for text, width in zip(line, widths, strict=True)
+        textwrap.wrap(text, width, break_long_words=is_whole, break_on_hyphens=False) or [""]
+        for text, width, is_whole in zip(line, widths, whole, strict=True)
     ]
     height = max(map(len, columns))
     padded = [column + [""] * (height - len(column)) for column in columns]

@@ -24,7 +24,7 @@ from service.cli.policy_cases import clients_of, decided_for, result, session_of
 from service.clients import Clients
 from service.policies.cases import Case
 from service.policies.deciding import Asked, Refused
-from service.policies.explaining import explained, rows_of
+from service.policies.explaining import explained, rows_of, why
 from service.policies.schema import as_text
 from service.policies.values import (
     AUTHORIZATION_CODE,
@@ -111,7 +111,7 @@ def list_policies(file: Path | None, *, wide: bool, as_json: bool) -> None:
         }
         for each in _sound(file).audiences.tables.values()
     ]
-    columns = ["audience", "alg", "lifetime_s", "grants", "clients", "scopes", "claims"]
+    columns = ["audience", "alg", "lifetime_s", "grants", "clients", "scopes", *(["claims"] if wide else [])]
     print_rows(
         rows,
         columns,
@@ -119,6 +119,7 @@ def list_policies(file: Path | None, *, wide: bool, as_json: bool) -> None:
         as_json=as_json,
         wide=wide,
         headings={"lifetime_s": "life", "grants": "by"},
+        whole=("audience",),
     )
 
 
@@ -194,14 +195,15 @@ def explain(
     else:
         move = decided.policy.migrate
         moved = "" if move is None else f" ({move.percent} % of the callers by {move.to})"
-        said = f"signed by {decided.alg}{moved}, typ {decided.typ}, good for {decided.expires_in} s"
-        say(f"A token for {audience} by {way}: {said}.")
+        say(f"A token for {audience} by {way}.")
+        header = f"signed by {decided.alg}{moved}, has typ {decided.typ}"
+        say(f"It is {header}, and is good for {decided.expires_in} s.")
         click.echo()
         rows = [
             row | {"value": None if row["value"] is None else json.dumps(row["value"])}
             for row in rows_of(answer)
         ]
-        print_rows(rows, ["claim", "value", "from"], name="claims", as_json=False)
+        print_rows(rows, ["claim", "value", "from"], name="claims", as_json=False, whole=("value",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,9 +236,9 @@ def _who(
 
 
 def _refusal_in_words(audience: str, way: str, refused: Refused) -> str:
-    lines = [f"No token for {audience} by {way}: {refused.rule} refuses it."]
+    lines = [f"No token for {audience} by {way}.", f"{refused.rule} refuses it: {why(refused, way)}."]
     if refused.step_up:
-        lines.append(f"  The user may sign in again: step_up {json.dumps(refused.step_up)}")
+        lines.append(f"The user may sign in again: step_up {json.dumps(refused.step_up)}")
     return "\n".join(lines)
 
 

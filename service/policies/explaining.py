@@ -14,17 +14,19 @@ _OF_THE_PROTOCOL: Final = {
     "sub": "the user's id",
     "aud": "the audience",
     "iat": "now",
-    "exp": "lifetime_s, at the end of the session at the latest",
+    "exp": "lifetime_s, within the session",
     "jti": "random",
     "sid": "the session",
     "client_id": "the client",
     "act": "the client, which acts for the user",
     "scope": "asked, of scopes and of the client's scope",
 }
+#: Other words for these: where a client asks for itself, in its user's name, and for another token.
 _OF_A_CLIENT: Final = {"sub": "the client's id", "exp": "lifetime_s"}
+_OF_A_GRANT: Final = {"exp": "lifetime_s"}
 _EXCHANGED: Final = {
-    "exp": "lifetime_s, at the end of the session and of the token that is exchanged at the latest",
-    "scope": "asked, of scopes, the client's scope and what the token holds that is exchanged",
+    "exp": "lifetime_s, within the session and the exchanged token",
+    "scope": "asked, of scopes, the client's scope and the exchanged token",
 }
 _KINDS: Final = {
     "roles": "roles of the user",
@@ -33,6 +35,28 @@ _KINDS: Final = {
     "amr": "amr of the sign-in",
     "auth_time": "auth_time of the sign-in",
 }
+#: Always in a token that a user lets a client have, whatever the table says.
+_OF_THE_SIGN_IN: Final = frozenset({"acr", "amr", "auth_time"})
+#: A rule that refuses -> why, in words.
+_WHY: Final = {
+    "audience": "no table of the policies has this name",
+    "grants": "the grants of its table do not have {way}",
+    "grant_types": "the client is not registered for {way}",
+    "clients": "the clients of its table do not have this client",
+    "scopes": "a scope is asked for that its table, or the client, does not have",
+    "act": "there are too many clients in a row that act for the user",
+    "require.tenant_id": "the user belongs to none of these tenants",
+    "require.roles": "the user has none of these roles",
+    "require.email_verified": "the user's email address is not verified",
+    "require.acr": "the acr of the sign-in is not one of these",
+    "require.amr": "the amr of the sign-in does not have all of these",
+    "require.max_session_age_s": "the user signed in longer ago",
+}
+
+
+def why(refused: Refused, way: str) -> str:
+    """Why a rule refuses, in words."""
+    return _WHY.get(refused.rule, "its policy says so").format(way=way)
 
 
 def source_of(given: Given, name: str) -> str:
@@ -42,13 +66,17 @@ def source_of(given: Given, name: str) -> str:
         return _from_the_user(given.policy, of_user[name])
     if name in _OF_THE_PROTOCOL:
         return {**_OF_THE_PROTOCOL, **_by_its_way(given)}[name]
+    if name in _OF_THE_SIGN_IN and "client_id" in given.claims:
+        return _KINDS[name]
     return "static"
 
 
 def _by_its_way(given: Given) -> Mapping[str, str]:
     if "act" in given.claims:
         return _EXCHANGED
-    return _OF_A_CLIENT if "client_id" in given.claims and "sid" not in given.claims else {}
+    if "client_id" not in given.claims:
+        return {}
+    return _OF_A_GRANT if "sid" in given.claims else _OF_A_CLIENT
 
 
 def _from_the_user(policy: Policy, claim: str) -> str:

@@ -29,9 +29,8 @@ def test_the_page_looks_before_it_starts(company: Company) -> None:
     shown = company.look()
     assert "The policies are sound: 3 audiences." in shown
     assert "2 cases, 0 differ." in shown
-    assert (
-        f"A token for {REPORTS} by client_credentials: signed by ES256, typ at+jwt, good for 600 s." in shown
-    )
+    token = f"A token for {REPORTS} by client_credentials.\nIt is signed by ES256, has typ at+jwt"
+    assert token in shown
 
 
 def test_the_walk_goes_as_the_page_says(company: Company, subtests: pytest.Subtests) -> None:

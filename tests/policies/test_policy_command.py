@@ -228,9 +228,28 @@ def test_a_token_is_seen_before_it_exists(
         assert told["sources"]["env"] == "static"
     with subtests.test("as a table"):
         result = run("policy", "explain", "--audience", reports, "--session-file", str(body), **environ)
-        assert f"A token for {reports} by mint: signed by RS256, typ JWT, good for 600 s." in result.stdout
+        assert result.stdout.startswith(
+            f"A token for {reports} by mint.\nIt is signed by RS256, has typ JWT, and is good for 600 s.\n"
+        )
         assert 'groups  ["admin"]' in result.stdout
-        assert all(len(line) <= 80 for line in result.stdout.splitlines()[1:])
+        assert all(len(line) <= 80 for line in result.stdout.splitlines())
+    with subtests.test("no value is cut, and each name of an audience is whole"):
+        long = f"https://{'reports.' * 9}example.com"
+        text = f"[default]\nalg = 'RS256'\ngrants = ['mint', 'authorization_code']\n[audience.'{long}']\n[audience.'{long}/b']\n"
+        file = written(tmp_path, text)
+        for command in (["list"], ["explain", "--audience", f"{long}/b", "--session-file", str(body)]):
+            shown = run("policy", *command, "--file", file, **environ).stdout
+            assert all(len(line) <= 80 for line in shown.splitlines()[1:]), (
+                shown
+            )  # a name alone may be longer
+            assert "…" not in shown
+    with subtests.test("a refusal says what the rule is"):
+        for who, words in {
+            ("--client", "nightly"): "the grants of its table do not have client_credentials",
+            ("--client", "nightly", "--audience", reports, "--scope", "x"): "a scope is asked for that",
+        }.items():
+            result = run("policy", "explain", "--audience", payments, *who, **environ)
+            assert words in result.stdout
     with subtests.test("the newest session of a user"):
         begun = sessions.create(
             SignIn("bob", roles=("dev",), acr="mfa", auth_time=now - 7200, given=frozenset({"roles"})),
@@ -249,7 +268,7 @@ def test_a_token_is_seen_before_it_exists(
         sessions.lock_out("bob", now=now)
         assert explain("--audience", reports, "--user", "bob")["claims"]["groups"] == ["dev"]
         result = run("policy", "explain", "--audience", payments, "--user", "nobody", **environ)
-        assert "require.acr refuses it" in result.stdout
+        assert "require.acr refuses it: the acr of the sign-in is not one of these" in result.stdout
         assert '"max_age": 3600' in result.stdout
     with subtests.test("a client"):
         told = explain("--audience", reports, "--client", "nightly", "--scope", "reports:read")

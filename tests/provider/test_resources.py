@@ -127,7 +127,10 @@ def test_a_token_for_an_api_is_a_jwt_of_its_policy(op: Provider, subtests: pytes
         asked = Asked("authorization_code", "", now, session, op.house.settings.clients[0], ("read",))
         decided = decided_for(op.house.settings, f"{A}/", asked)
         assert isinstance(decided, Given)
-        assert explained(A, "authorization_code", decided)["claims"] == claims
+        told = explained(A, "authorization_code", decided)
+        assert told["claims"] == claims
+        of_sign_in = {name: f"{name} of the sign-in" for name in ("acr", "amr", "auth_time")}
+        assert told["sources"].items() >= (of_sign_in | {"sub": "the user's id", "exp": "lifetime_s"}).items()
     with subtests.test("userinfo refuses it"):
         assert op.rp().userinfo(signed.access_token).status == 401
     with subtests.test("it is no handle"):
