@@ -662,7 +662,8 @@ def _tables(draw: st.DrawFn) -> dict[str, Any]:
         "lifetime_s": draw(st.integers(1, 86_400)),
     }
     if draw(st.booleans()):
-        others = [alg for alg in ("HS256", "RS256", "PS256") if alg != table["alg"]]
+        possible = public if "authorization_code" in ways else ["HS256", *public]
+        others = [alg for alg in possible if alg != table["alg"]]
         to, percent = draw(st.sampled_from(others)), draw(st.sampled_from([0, 10, 50, 100]))
         table["migrate"] = {"to": to, "percent": percent}
     if table["claims"] and draw(st.booleans()):
