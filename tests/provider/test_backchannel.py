@@ -98,7 +98,7 @@ def _deliveries(op: Provider) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_each_client_that_got_tokens_is_told(op: Provider, listener: Listener, way: str) -> None:
-    """Back-Channel Logout §2.4, §2.5: one token each, by a form of nothing else, at once; none for a client that names no address."""
+    """docs/conformance.md 6.2, 6.3, 6.4: one token each, by a form of nothing else, at once; none for a client without an address (Logout §2.4, §2.5)."""
     browser, token, signed = _signed_in(op, "told", "too", "not")
     began = time.monotonic()
     WAYS[way](op, browser, signed[0], token)
@@ -122,7 +122,7 @@ def test_each_client_that_got_tokens_is_told(op: Provider, listener: Listener, w
 
 
 def test_the_browser_goes_back_too(op: Provider, listener: Listener) -> None:
-    """Back-Channel Logout §2.3: beside the notice the browser returns to its client, with the `state`, signed out."""
+    """docs/conformance.md 6.5: beside the notice the browser returns to its client, with the `state`, signed out."""
     browser, _, (signed,) = _signed_in(op, "told")
     hint = signed.tokens["id_token"]
     landing = browser.go(
@@ -148,7 +148,7 @@ def test_a_logout_token_is_no_other_token(op: Provider, listener: Listener) -> N
 
 
 def test_nobody_is_told_of_a_session_that_lives(op: Provider, listener: Listener) -> None:
-    """Another session of the user stays, and nobody is told of it; a second sign-out of the same tells nothing again."""
+    """docs/sign-in.md: another session of the user stays, and nobody is told of it; a second sign-out of the same tells nothing again."""
     _, kept, _ = _signed_in(op, "told")
     browser, token, signed = _signed_in(op, "told")
     _by_delete(op, browser, signed[0], token)
@@ -160,7 +160,7 @@ def test_nobody_is_told_of_a_session_that_lives(op: Provider, listener: Listener
 
 
 def test_a_client_is_told_hours_after_its_last_token(op: Provider, listener: Listener) -> None:
-    """The grant and its tokens have ended long ago; the session has not."""
+    """docs/sign-in.md: the grant and its tokens have ended long ago; the session has not."""
     browser, token, signed = _signed_in(op, "told")
     op.clock.advance(8 * 3600)
     _by_delete(op, browser, signed[0], token)
@@ -169,7 +169,7 @@ def test_a_client_is_told_hours_after_its_last_token(op: Provider, listener: Lis
 
 
 def test_an_expired_session_tells_nobody(op: Provider, listener: Listener) -> None:
-    """Expiry is no sign-out."""
+    """docs/sign-in.md: expiry is no sign-out."""
     browser = op.browser()
     token = op.app.sign_in(browser, expires_in=600)["token"]
     op.sign_in(browser, "told", way="cookie")
@@ -206,7 +206,7 @@ RETRIES: Final = (5, 30, 120, 600, 3600, 21_600)
 def test_what_fails_is_tried_again_and_then_given_up(
     op: Provider, listener: Listener, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After 5 s, 30 s, 2 min, 10 min, 1 h and 6 h: the same `jti`, a new `iat`; then it is kept to be read, and logged."""
+    """docs/sign-in.md: after 5 s, 30 s, 2 min, 10 min, 1 h and 6 h: the same `jti`, a new `iat`; then it is kept to be read, and logged."""
     listener.status = 503
     signed = _end(op)
     for number, after_s in enumerate(RETRIES, 1):
@@ -236,7 +236,7 @@ def test_what_fails_is_tried_again_and_then_given_up(
 
 @pytest.mark.parametrize("status", [200, 204, 299])
 def test_every_2xx_is_success(op: Provider, listener: Listener, status: int) -> None:
-    """It is told once, and nothing is kept."""
+    """docs/conformance.md 6.6: it is told once, and nothing is kept (Back-Channel Logout §2.8)."""
     listener.status = status
     _end(op)
     listener.wait(1)
@@ -260,7 +260,7 @@ def test_a_400_is_final(op: Provider, listener: Listener) -> None:
 
 @pytest.mark.parametrize("status", [302, 401, 404, 429, 500, 501])
 def test_all_else_is_tried_again(op: Provider, listener: Listener, status: int) -> None:
-    """A client that says 400 to none of it may say 200 the next time."""
+    """docs/sign-in.md: a client that says 400 to none of it may say 200 the next time."""
     listener.status = status
     _end(op)
     assert _tried(op, 1)["failure"] == f"status {status}"
@@ -272,7 +272,7 @@ def test_all_else_is_tried_again(op: Provider, listener: Listener, status: int) 
 
 
 def test_a_service_that_is_down_gets_its_token_when_it_is_back(op: Provider, listener: Listener) -> None:
-    """Nobody listened: that is no answer, and it is tried again."""
+    """docs/sign-in.md: nobody listened: that is no answer, and it is tried again."""
     listener.stop()
     _end(op)
     assert _tried(op, 1)["state"] == "waiting"
@@ -284,7 +284,7 @@ def test_a_service_that_is_down_gets_its_token_when_it_is_back(op: Provider, lis
 
 
 def test_one_slow_service_holds_up_nobody(serve_provider: ServeProvider) -> None:
-    """Beside one that takes 3 s for each of twenty tokens the others are told at once."""
+    """docs/sign-in.md: beside one that takes 3 s for each of twenty tokens the others are told at once."""
     with Listener() as slow, Listener() as quick:
         slow.slow_s = 3.0
         clients = [
@@ -307,7 +307,7 @@ def test_one_slow_service_holds_up_nobody(serve_provider: ServeProvider) -> None
 
 
 def test_a_client_that_is_removed_is_told_nothing_more(op: Provider, listener: Listener) -> None:
-    """What waited for it is gone, and a client that comes under its id one day does not get it."""
+    """docs/sign-in.md: what waited for it is gone, and a client that comes under its id one day does not get it."""
     metadata = {
         "client_id": "gone", "redirect_uris": [CALLBACK], "first_party": True, "client_secret": SECRET,
         "backchannel_logout_uri": listener.uri,
@@ -324,7 +324,7 @@ def test_a_client_that_is_removed_is_told_nothing_more(op: Provider, listener: L
 
 
 def test_an_address_counts_as_it_is_now(op: Provider, listener: Listener) -> None:
-    """A client that names one after it was signed in to is told, one that takes it away is not."""
+    """docs/sign-in.md: a client that names one after it was signed in to is told, one that takes it away is not."""
     metadata = {"redirect_uris": [CALLBACK], "first_party": True, "client_secret": SECRET}
     for client_id in ("late", "never"):
         assert op.app.call("POST", "/api/oidc/clients", metadata | {"client_id": client_id}).status == 201
@@ -340,7 +340,7 @@ def test_an_address_counts_as_it_is_now(op: Provider, listener: Listener) -> Non
 
 
 def test_an_address_that_no_request_goes_to_is_refused(serve_provider: ServeProvider) -> None:
-    """http only where the operator names the host, no address of a private network; with what to write instead."""
+    """docs/settings.md: http only where the operator names the host, no address of a private network; with what to write instead."""
     op = serve_provider([], PYLON_OUTBOUND_ALLOW="rp.internal,10.1.0.0/16")
     metadata = {"redirect_uris": [CALLBACK], "client_secret": SECRET}
     for uri, status in {
@@ -356,6 +356,6 @@ def test_an_address_that_no_request_goes_to_is_refused(serve_provider: ServeProv
 
 
 def test_the_list_is_for_the_admin_alone(op: Provider) -> None:
-    """403 for everybody else."""
+    """docs/endpoints.md: 403 for everybody else."""
     assert op.ask("GET", "/api/oidc/deliveries").status == 403
     assert op.ask("GET", "/api/oidc/deliveries", token=op.app.session()["token"]).status == 403

@@ -59,7 +59,7 @@ def test_the_issuer_is_the_address_without_the_well_known_part(document: dict[st
 
 
 def test_every_member_has_its_type_and_none_is_unknown(document: dict[str, Any]) -> None:
-    """docs/conformance.md 1.4: lists of strings, booleans, URLs; no null, no member that no registry knows (Discovery §3, RFC 8414 §2)."""
+    """docs/conformance.md 1.4, 6.1: lists of strings, booleans, URLs; no null, no member that no registry knows (Discovery §3, RFC 8414 §2)."""
     assert set(document) == {"issuer", *STRING_LISTS, *ENDPOINTS, *BOOLEANS}
     for name in STRING_LISTS:
         assert document[name] and all(type(value) is str for value in document[name]), name
