@@ -18,7 +18,7 @@ from service.outbound.fetcher import Outbound, SettingsOfOutbound
 from service.policies.values import CLIENT_CREDENTIALS
 from service.protocol.client_addresses import check_addresses
 from service.protocol.clients import InvalidClientMetadata, MintedAudienceMissing, parse_client
-from service.records.clients import Client, ClientSecret, new_record, of_record, to_body
+from service.records.clients import KEY_METHOD, Client, ClientSecret, new_record, of_record, to_body
 from service.records.scopes import STANDARD_SCOPES, Scopes
 from service.storage.interface import FALLS_WITH_CLIENT, Fitting, Kind, Record, Store
 from service.subjects import SettingsOfSubjects, Subjects
@@ -27,6 +27,8 @@ from service.subjects import SettingsOfSubjects, Subjects
 ROTATION_OVERLAP_S: Final = 3600
 #: Each of them is compared at every authentication.
 _MOST_OLD_SECRETS: Final = 10
+#: The methods of clients that get no secret.
+WITHOUT_SECRET: Final = ("none", KEY_METHOD)
 #: How many clients are cached.
 _MOST_READ: Final = 1000
 
@@ -166,7 +168,7 @@ class Clients:
         """Register a client.
 
         Args:
-            metadata: may have a `client_id`. A `client_secret` is created if missing, unless the method is `none`.
+            metadata: may have a `client_id`. A `client_secret` is created if missing, unless the method needs none.
             now: Unix s.
 
         Returns:
@@ -179,7 +181,7 @@ class Clients:
         """
         made: str | None = None
         given = {"client_id": f"c_{new_id()}", **metadata}
-        if "client_secret" not in given and given.get("token_endpoint_auth_method") != "none":
+        if "client_secret" not in given and given.get("token_endpoint_auth_method") not in WITHOUT_SECRET:
             made = given["client_secret"] = new_handle()
         client = self._checked(parse_client(given, source="database", scopes=self.scopes))
         client_id = client.client_id
@@ -246,22 +248,31 @@ class Clients:
         """The client with other metadata and the same secrets."""
         if metadata.get("client_id", current.client_id) != current.client_id:
             raise InvalidClientMetadata("client_id", "cannot be changed; leave it out")
-        secret = metadata.get("client_secret")
+        secret, method = metadata.get("client_secret"), metadata.get("token_endpoint_auth_method")
+        if current.has_keys and method != KEY_METHOD:
+            # Without its keys it needs a secret, which only the request can give.
+            return self._parsed(current, metadata, kept=())
         if secret is not None and not (isinstance(secret, str) and current.has_secret(secret, now=now)):
             # RFC 7592 §2.2: if it is present, it MUST be the client's current one.
             raise InvalidClientMetadata("client_secret", "is not the client's, and not set here; rotate it")
+        # The client's own secret may be sent back, and does not change anything.
+        given = {name: value for name, value in metadata.items() if name != "client_secret"}
+        return self._parsed(current, given, kept=() if method == KEY_METHOD else current.secrets)
+
+    def _parsed(
+        self, current: Client, metadata: Mapping[str, Any], *, kept: tuple[ClientSecret, ...]
+    ) -> Client:
         if metadata.get("token_endpoint_auth_method") == "none" and not current.is_public:
             raise InvalidClientMetadata(
                 "token_endpoint_auth_method", "cannot become public; register another client"
             )
-        # Members that we return may be sent back, although this service sets them itself.
-        told = {"source", "client_secret"}
-        given = {name: value for name, value in metadata.items() if name not in told}
+        # A member that we return may be sent back, although this service sets it itself.
+        given = {name: value for name, value in metadata.items() if name != "source"}
         return self._checked(
             parse_client(
                 given | {"client_id": current.client_id},
                 source="database",
-                kept_secrets=current.secrets,
+                kept_secrets=kept,
                 scopes=self.scopes,
             )
         )
@@ -278,7 +289,7 @@ class Clients:
         secret, until = new_handle(), now + ROTATION_OVERLAP_S
 
         def rotated(current: Client) -> Client | None:
-            if current.is_public:
+            if current.is_public or current.has_keys:
                 return None
             old = [
                 ClientSecret(kept.hash, until if kept.valid_until is None else kept.valid_until)

@@ -15,10 +15,12 @@ from urllib.parse import urlsplit
 from service.handles import hash_handle
 from service.keys.algorithms import ASYMMETRIC_ALGS
 from service.keys.material import KeyFault, check_secret_strength
+from service.keys.others import OTHERS_ALGS, check_public_jwks
 from service.policies.values import CLIENT_CREDENTIALS, EXCHANGE_GRANT
+from service.protocol.client_credentials import credentials_fault
 from service.protocol.grants import GIVEN_BY_DEFAULT, GRANT_TYPES
 from service.records.claims import VERIFIED_CLAIMS, is_claim_name
-from service.records.clients import SECRET_METHODS, Client, ClientSecret, defaults
+from service.records.clients import KEY_METHOD, SECRET_METHODS, Client, ClientSecret, defaults
 from service.records.scopes import STANDARD_SCOPES, Scopes
 
 MIN_SECRET_CHARS: Final = 32
@@ -26,7 +28,7 @@ _CLIENT_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _HARMLESS_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _VISIBLE_URI = re.compile(r"[\x21\x23-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e]{1,2048}")
 _PLAIN_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
-AUTH_METHODS: Final = (*SECRET_METHODS, "none")
+AUTH_METHODS: Final = (*SECRET_METHODS, KEY_METHOD, "none")
 ID_TOKEN_CLAIMS: Final = ("scope", "requested")
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 #: Schemes that the browser or the operating system handles itself, which an app cannot own.
@@ -102,7 +104,8 @@ def parse_client(
     secret = values.pop("client_secret", None)
     values["secrets"] = kept_secrets if secret is None else (ClientSecret(hash_handle(secret)),)
     values.setdefault("redirect_uris", ())
-    given = defaults(confidential=bool(values["secrets"]), scopes=scopes)
+    has_keys = values.get("token_endpoint_auth_method") == KEY_METHOD
+    given = defaults(confidential=bool(values["secrets"]) or has_keys, scopes=scopes)
     given |= {"grant_types": GIVEN_BY_DEFAULT} | values
     return check_client(Client(**given, source=source))
 
@@ -157,13 +160,8 @@ def check_client(client: Client) -> Client:
     Raises:
         InvalidClientMetadata: names the member.
     """
-    method = client.token_endpoint_auth_method
-    if not client.secrets and method != "none":
-        raise InvalidClientMetadata(
-            "token_endpoint_auth_method", "needs a client_secret; write none for a public client"
-        )
-    if client.secrets and method == "none":
-        raise InvalidClientMetadata("client_secret", "a public client has none; leave it out")
+    if fault := credentials_fault(client):
+        raise InvalidClientMetadata(*fault)
     if client.is_public and client.require_pkce is False:
         raise InvalidClientMetadata("require_pkce", "a public client cannot do without; leave it out")
     for name in _FOR_SECRETS if client.is_public else ():
@@ -321,6 +319,14 @@ def _uri_to_tell(member: str, value: Any) -> str:
     raise InvalidClientMetadata(member, "is no web address; write https://…")
 
 
+def _jwks(member: str, value: Any) -> dict[str, Any]:
+    try:
+        check_public_jwks(value)
+    except KeyFault as fault:
+        raise InvalidClientMetadata(member, str(fault)) from None
+    return dict(value)
+
+
 def _uri(member: str, value: Any) -> str:
     if type(value) is not str or not _VISIBLE_URI.fullmatch(value) or "#" in value:
         raise InvalidClientMetadata(member, "is no absolute URI without a fragment; write https://…")
@@ -366,6 +372,10 @@ _MEMBERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "logout_by_hint": _flag,
     "backchannel_logout_uri": _uri_to_tell,
     "backchannel_logout_session_required": _flag,
+    "jwks": _jwks,
+    "jwks_uri": _uri_to_tell,
+    "token_endpoint_auth_signing_alg": _one_of(*OTHERS_ALGS),
+    "assertion_audience": _one_of("issuer", "token_endpoint"),
 }
 _ANY_REDIRECT_URIS: Final = _list_of(partial(_redirect_uri, any_scheme=True))
 _WITH_ANY_SCHEME: Final = {

@@ -53,6 +53,15 @@ class OAuthError(Exception):
         return {"error": self.error, "error_description": self.description}
 
 
+def invalid_client(cause: str) -> OAuthError:
+    """The answer to every failed authentication; `cause` is for the log."""
+    return OAuthError(
+        "invalid_client",
+        "The client is unknown, or did not authenticate as it is registered to.",
+        cause=cause,
+    )
+
+
 class Reused(OAuthError):
     """A code or refresh token was used a second time: it may be stolen, and its grant ends.
 

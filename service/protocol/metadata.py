@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from service.keys.others import OTHERS_ALGS
 from service.policies.values import NO_POLICIES, Policies
 from service.protocol.authorize import PROMPTS, RESPONSE_MODES
 from service.protocol.clients import AUTH_METHODS
 from service.protocol.grants import GRANT_TYPES
-from service.records.clients import SECRET_METHODS
+from service.records.clients import KEY_METHOD, SECRET_METHODS
 from service.records.scopes import STANDARD_SCOPES, Scopes
 
 #: Metadata member -> path under the issuer. The route table of `app` mounts exactly these.
@@ -57,8 +58,11 @@ def build_metadata(
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": list(algs),
         "token_endpoint_auth_methods_supported": list(AUTH_METHODS),
-        "introspection_endpoint_auth_methods_supported": list(SECRET_METHODS),
+        "token_endpoint_auth_signing_alg_values_supported": list(OTHERS_ALGS),
+        "introspection_endpoint_auth_methods_supported": [*SECRET_METHODS, KEY_METHOD],
+        "introspection_endpoint_auth_signing_alg_values_supported": list(OTHERS_ALGS),
         "revocation_endpoint_auth_methods_supported": list(AUTH_METHODS),
+        "revocation_endpoint_auth_signing_alg_values_supported": list(OTHERS_ALGS),
         "code_challenge_methods_supported": ["S256"],
         "prompt_values_supported": list(PROMPTS),
         "display_values_supported": ["page", "popup"],

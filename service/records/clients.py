@@ -17,6 +17,8 @@ from service.records.scopes import SCOPES, STANDARD_SCOPES, Scopes
 from service.storage.interface import NEVER, Fitting, Kind, Record
 
 SECRET_METHODS: Final = ("client_secret_basic", "client_secret_post")
+#: The client signs with its own key (RFC 7523).
+KEY_METHOD: Final = "private_key_jwt"
 #: Fields of a client that are never shown: the hashes of its secrets, and internal fields.
 _NO_MEMBERS: Final = ("secrets", "scopes", "version")
 
@@ -34,7 +36,7 @@ class Client:
     """A registered client. Names are those of RFC 7591; those from `first_party` on are ours.
 
     Attributes:
-        secrets: newest first, with earlier ones for an hour after a rotation; none for a public client.
+        secrets: newest first, with earlier ones for an hour after a rotation; none for a public client, or one with keys.
         token_endpoint_auth_method: the registered method; None: both secret methods.
         first_party: belongs to the app itself, so users are not asked for consent.
         require_pkce: whether a request without a code challenge is refused; None: unless it has a nonce.
@@ -46,6 +48,9 @@ class Client:
         logout_by_hint: whether an ID token from its backend is enough to end the session.
         backchannel_logout_uri: where it is notified that a session has ended.
         backchannel_logout_session_required: whether it needs the `sid`; it always gets it.
+        jwks, jwks_uri: its public keys, or where they are; one of the two with `private_key_jwt`.
+        token_endpoint_auth_signing_alg: the algorithm of its assertions; None: any that we support.
+        assertion_audience: `token_endpoint`: the `aud` of its assertions may also be the address of that.
         scopes: the service's scopes and their claims; not a member of the metadata.
         version: the version of its record, which its grants depend on; not a member of the metadata.
     """
@@ -77,6 +82,10 @@ class Client:
     logout_by_hint: bool = False
     backchannel_logout_uri: str | None = None
     backchannel_logout_session_required: bool = True
+    jwks: Mapping[str, Any] | None = None
+    jwks_uri: str | None = None
+    token_endpoint_auth_signing_alg: str | None = None
+    assertion_audience: str | None = None
     scopes: Scopes = field(default=STANDARD_SCOPES, repr=False, compare=False)
     version: int = field(default=0, compare=False)
 
@@ -84,6 +93,11 @@ class Client:
     def is_public(self) -> bool:
         """Whether it is registered without credentials (RFC 6749 §2.1, RFC 7591 §2)."""
         return self.token_endpoint_auth_method == "none"
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether it authenticates by a key of its own."""
+        return self.token_endpoint_auth_method == KEY_METHOD
 
     @property
     def name(self) -> str:
@@ -237,7 +251,8 @@ def of_record(record: Record, scopes: Scopes) -> Client:
         if name in _FIELDS and value is not None
     }
     values["secrets"] = tuple(ClientSecret(*secret) for secret in body["secrets"])
-    given = defaults(confidential=bool(body["secrets"]), scopes=scopes)
+    has_keys = values.get("token_endpoint_auth_method") == KEY_METHOD
+    given = defaults(confidential=bool(body["secrets"]) or has_keys, scopes=scopes)
     return Client(**given | values, version=record.version)
 
 

@@ -12,13 +12,17 @@ from typing import Final
 
 import structlog
 
+from service.client_keys import ClientKeys
 from service.clients import Clients
 from service.deliveries import Deliveries
 from service.delivering import Deliverer, deliverer_of
 from service.events import Events
 from service.keys.signing import Keys
 from service.notices import Notices
+from service.outbound.fetcher import Outbound
 from service.policies.values import Policies
+from service.protocol.assertions import Assertions
+from service.records.assertions import UsedAssertions
 from service.records.grants import Grants
 from service.records.interactions import Interactions
 from service.records.lifetimes import Lifetimes
@@ -62,6 +66,7 @@ class Parts:
         policies: the policy of each audience.
         deliveries: the queue of logout tokens.
         deliverer: sends them.
+        assertions: authenticates clients that have keys.
     """
 
     settings: Settings
@@ -84,6 +89,7 @@ class Parts:
     policies: Policies
     deliveries: Deliveries
     deliverer: Deliverer
+    assertions: Assertions
 
 
 def parts_of(
@@ -125,6 +131,7 @@ def parts_of(
         policies=settings.audiences,
         deliveries=deliveries,
         deliverer=deliverer,
+        assertions=Assertions(ClientKeys(store, Outbound.of(settings)), UsedAssertions(store)),
     )
 
 

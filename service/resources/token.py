@@ -10,7 +10,6 @@ from typing import Final
 
 import falcon
 
-from service.clients import Clients
 from service.protocol.client_auth import authenticate_client
 from service.protocol.errors import OAuthError
 from service.protocol.grants import check_can_sign, exchange
@@ -50,7 +49,7 @@ class Token(Resource):
         now = req.context.now
         values = form_parameters(req, lists=_TARGETS).values
         check_can_sign(values, self._issuing.keys)
-        client = authenticated(req, values, self.parts.clients, now=now)
+        client = authenticated(req, values, self.parts, now=now)
         request = TokenRequest(
             client=client,
             parameters=values,
@@ -128,7 +127,7 @@ class Introspect(Resource):
                     "invalid_client", "The admin token is wrong.", cause="admin_token_wrong"
                 ) from None
             return None
-        client = authenticated(req, values, self.parts.clients, now=now)
+        client = authenticated(req, values, self.parts, now=now)
         if client.is_public:
             raise OAuthError(
                 "unauthorized_client", "A public client may not ask about tokens.", cause="public_client_asks"
@@ -150,7 +149,7 @@ class Revoke(Resource):
         """Answer 200 for any token."""
         now = req.context.now
         values = form_parameters(req).values
-        client = authenticated(req, values, self.parts.clients, now=now)
+        client = authenticated(req, values, self.parts, now=now)
         self._status.revoke(_token(values), client, issuer=req.context.issuer, now=now)
         send_json(resp, {})
 
@@ -159,9 +158,18 @@ class Revoke(Resource):
         send_preflight(req, resp, "POST, OPTIONS")
 
 
-def authenticated(req: falcon.Request, values: Mapping[str, str], clients: Clients, *, now: int) -> Client:
+def authenticated(req: falcon.Request, values: Mapping[str, str], parts: Parts, *, now: int) -> Client:
     """Authenticate the client of the request, and put it into the log."""
-    client = authenticate_client(req.env.get("HTTP_AUTHORIZATION"), values, clients, now=now)
+    issuer = req.context.issuer
+    client = authenticate_client(
+        req.env.get("HTTP_AUTHORIZATION"),
+        values,
+        parts.clients,
+        parts.assertions,
+        issuer=issuer,
+        token_endpoint=issuer + ENDPOINTS["token_endpoint"],
+        now=now,
+    )
     req.context.client_id = client.client_id
     return client
 

@@ -134,6 +134,7 @@ def jose_elsewhere(tree: ast.Module, file: str) -> Iterator[str]:
     """Calls of JOSE outside the one place for it; who imports keys, reads their file or the settings may name their types."""
     if file not in {
         "keys/signing.py",
+        "keys/others.py",
         "keys/material.py",
         "keys/file.py",
         "keys/starting.py",
@@ -147,7 +148,7 @@ RULES: dict[Finder, str] = {
     environment: "settings/reading.py is the only reader of the environment, but for what a platform says to the server",
     randomness: "randomness comes from handles.py",
     wall_clock: "time is an argument: the clock is read by its default, the commands and the log",
-    jose_elsewhere: "JOSE is called in keys/signing.py",
+    jose_elsewhere: "JOSE is called in keys/signing.py, and for keys of others in keys/others.py",
 }
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jwt
 import pytest
+import requests
 from authlib.common.security import generate_token
 from authlib.integrations.requests_client import OAuth2Session
+from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from tests.flows.provider_setup import Provider, Visitor, client_metadata, fresh_database
 from tests.support.app import App, query_of, with_query
@@ -21,6 +25,12 @@ JS = PROJECT / "tests" / "js"
 SECRET = "a-secret-of-the-clients-that-others-wrote"
 #: A client for each way to authenticate, named after it.
 METHODS = ("client_secret_basic", "client_secret_post", "none")
+#: A client for each algorithm that openid-client signs with, named after it.
+KEYS = {
+    "PS256": RSAKey.generate_key(2048, private=True),
+    "ES256": ECKey.generate_key("P-256", private=True),
+    "Ed25519": OKPKey.generate_key("Ed25519", private=True),
+}
 SCOPE = "openid profile email offline_access"
 
 
@@ -32,7 +42,18 @@ def provider(request: pytest.FixtureRequest) -> Iterator[Provider]:
 
 
 def _clients(origin: str) -> list[dict[str, Any]]:
-    return [
+    with_keys = [
+        client_metadata(
+            alg,
+            None,
+            origin,
+            token_endpoint_auth_method="private_key_jwt",
+            token_endpoint_auth_signing_alg=alg,
+            jwks={"keys": [key.as_dict(private=False) | {"kid": alg, "alg": alg}]},
+        )
+        for alg, key in KEYS.items()
+    ]
+    return with_keys + [
         client_metadata(
             method, None if method == "none" else SECRET, origin, token_endpoint_auth_method=method
         )
@@ -41,7 +62,7 @@ def _clients(origin: str) -> list[dict[str, Any]]:
 
 
 def _secret(method: str) -> str | None:
-    return None if method == "none" else SECRET
+    return None if method == "none" or method in KEYS else SECRET
 
 
 def find_node() -> str:
@@ -58,7 +79,10 @@ def openid_client(provider: Provider, visitor: Visitor, user_id: str, method: st
         "issuer": provider.issuer,
         "client_id": method,
         "client_secret": _secret(method),
-        "method": method,
+        "method": "private_key_jwt" if method in KEYS else method,
+        "private_jwk": KEYS[method].as_dict(private=True) | {"alg": method, "kid": method}
+        if method in KEYS
+        else None,
         "redirect_uri": provider.party.redirect_uri,
         "post_logout_redirect_uri": f"{provider.party.origin}/out",
     }
@@ -85,7 +109,7 @@ def openid_client(provider: Provider, visitor: Visitor, user_id: str, method: st
     return done
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, *KEYS])
 def test_openid_client_completes_the_code_flow(provider: Provider, method: str) -> None:
     """Discovery, PKCE, ID token, userinfo, refresh, introspection, revocation and logout, by each authentication."""
     user_id, visitor = f"node-{method}", Visitor(provider)
@@ -99,6 +123,25 @@ def test_openid_client_completes_the_code_flow(provider: Provider, method: str) 
     out = f"{provider.party.origin}/out"
     assert query_of(visitor.follow(done["endSessionUrl"], out)) == {"state": "bye"}
     assert provider.app.sessions(user_id) == []
+
+
+def test_processes_use_an_assertion_once(provider: Provider) -> None:
+    """The same assertion 12 times at once, over two workers and the database that they share: it counts once."""
+    now = int(time.time())
+    claims = {"iss": "ES256", "sub": "ES256", "aud": provider.issuer, "jti": f"race-{now}", "exp": now + 60}
+    form = {
+        "token": "x",
+        "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+        "client_assertion": jwt.encode(
+            claims, KEYS["ES256"].as_pem(private=True), "ES256", headers={"kid": "ES256"}
+        ),
+    }
+
+    def ask(_number: int) -> int:
+        return requests.post(f"{provider.issuer}/oidc/introspect", data=form, timeout=20).status_code
+
+    with ThreadPoolExecutor(12) as pool:
+        assert sorted(pool.map(ask, range(12))) == [200] + [401] * 11
 
 
 class Authlib:

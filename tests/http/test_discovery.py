@@ -18,6 +18,8 @@ OPENID = "/.well-known/openid-configuration"
 OAUTH = "/.well-known/oauth-authorization-server"
 BOTH = each_of("path", [OPENID, OAUTH])
 #: Of the tokens themselves, then by scope (OpenID Connect Core §5.4), then ours.
+#: What clients with keys sign with (RFC 8414 §2).
+KEY_ALGS = ["RS256", "PS256", "ES256", "Ed25519", "EdDSA"]
 CLAIMS = [
     "iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "at_hash", "sid", "jti",
     "name", "family_name", "given_name", "middle_name", "nickname", "preferred_username", "profile", "picture",
@@ -52,9 +54,26 @@ def _document(issuer: str, algs: list[str]) -> dict[str, object]:
         "grant_types_supported": ["authorization_code", "refresh_token"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": algs,
-        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
-        "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
-        "revocation_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+        "token_endpoint_auth_methods_supported": [
+            "client_secret_basic",
+            "client_secret_post",
+            "private_key_jwt",
+            "none",
+        ],
+        "token_endpoint_auth_signing_alg_values_supported": KEY_ALGS,
+        "introspection_endpoint_auth_methods_supported": [
+            "client_secret_basic",
+            "client_secret_post",
+            "private_key_jwt",
+        ],
+        "introspection_endpoint_auth_signing_alg_values_supported": KEY_ALGS,
+        "revocation_endpoint_auth_methods_supported": [
+            "client_secret_basic",
+            "client_secret_post",
+            "private_key_jwt",
+            "none",
+        ],
+        "revocation_endpoint_auth_signing_alg_values_supported": KEY_ALGS,
         "code_challenge_methods_supported": ["S256"],
         "prompt_values_supported": ["none", "login", "consent", "select_account"],
         "display_values_supported": ["page", "popup"],

@@ -1,21 +1,35 @@
 // openid-client goes through the code flow with PKCE: node code_flow.mjs '{"issuer", "client_id", "client_secret"?,
-// "method", "redirect_uri", "post_logout_redirect_uri"}'
+// "method", "private_jwk"?, "redirect_uri", "post_logout_redirect_uri"}'
 // Prints the authorization URL, reads a line with the URL that the browser came back to, and prints as one line of JSON
 // what it did with the tokens. Exits 1 with the error's code where the library refuses something.
 import { createInterface } from "node:readline/promises";
 import * as client from "openid-client";
 
 const asked = JSON.parse(process.argv[2]);
+// A private JWK with `alg` and `kid`, as WebCrypto and openid-client know it.
+async function signingKey(jwk) {
+  const parameters = {
+    PS256: { name: "RSA-PSS", hash: "SHA-256" },
+    ES256: { name: "ECDSA", namedCurve: "P-256" },
+    Ed25519: { name: "Ed25519" },
+  }[jwk.alg];
+  const { alg, kid, ...members } = jwk;
+  return { key: await crypto.subtle.importKey("jwk", members, parameters, false, ["sign"]), kid };
+}
+
 const methods = {
   client_secret_basic: client.ClientSecretBasic,
   client_secret_post: client.ClientSecretPost,
   none: client.None,
+  private_key_jwt: client.PrivateKeyJwt,
 };
 
 async function codeFlow() {
   // Plain HTTP is for a loopback issuer alone, as in production.
   const execute = asked.issuer.startsWith("http:") ? [client.allowInsecureRequests] : [];
-  const authentication = methods[asked.method](asked.client_secret);
+  const authentication = methods[asked.method](
+    asked.private_jwk ? await signingKey(asked.private_jwk) : asked.client_secret,
+  );
   const config = await client.discovery(new URL(asked.issuer), asked.client_id, undefined, authentication, { execute });
 
   const pkceCodeVerifier = client.randomPKCECodeVerifier();

@@ -121,7 +121,7 @@ def test_the_list_has_both_sources(op: Provider) -> None:
         ({"grant_types": ["password"]}, "grant_types", ""),
         ({"response_types": ["token"]}, "response_types", "code"),
         (
-            {"token_endpoint_auth_method": "private_key_jwt"},
+            {"token_endpoint_auth_method": "client_secret_jwt"},
             "token_endpoint_auth_method",
             "client_secret_basic",
         ),

@@ -15,6 +15,8 @@ STRING_LISTS = (
     "scopes_supported", "response_types_supported", "response_modes_supported", "grant_types_supported",
     "subject_types_supported", "id_token_signing_alg_values_supported", "token_endpoint_auth_methods_supported",
     "introspection_endpoint_auth_methods_supported", "revocation_endpoint_auth_methods_supported",
+    "token_endpoint_auth_signing_alg_values_supported", "introspection_endpoint_auth_signing_alg_values_supported",
+    "revocation_endpoint_auth_signing_alg_values_supported",
     "code_challenge_methods_supported", "prompt_values_supported", "display_values_supported", "claim_types_supported",
     "claims_supported",
 )  # fmt: skip
@@ -119,7 +121,10 @@ def test_s256_alone_is_listed(document: dict[str, Any]) -> None:
 
 def test_client_authentication_methods_are_listed(document: dict[str, Any]) -> None:
     """Basic, post and none at the token endpoint; a public client may not introspect (RFC 8414 §2)."""
-    secret_methods = ["client_secret_basic", "client_secret_post"]
+    secret_methods = ["client_secret_basic", "client_secret_post", "private_key_jwt"]
+    algs = ["RS256", "PS256", "ES256", "Ed25519", "EdDSA"]
+    for endpoint in ("token", "introspection", "revocation"):
+        assert document[f"{endpoint}_endpoint_auth_signing_alg_values_supported"] == algs
     assert document["token_endpoint_auth_methods_supported"] == [*secret_methods, "none"]
     assert document["revocation_endpoint_auth_methods_supported"] == [*secret_methods, "none"]
     assert document["introspection_endpoint_auth_methods_supported"] == secret_methods

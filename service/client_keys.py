@@ -1,0 +1,215 @@
+"""The keys of clients that authenticate by them: registered, or at the client's own URL.
+
+What was fetched is shared by all processes through the store, so that a client's URL is asked rarely, and an outage of
+it does not lock the client out of a process that has just started.
+
+Spec: RFC 7591 §2 (jwks, jwks_uri), OpenID Connect Core 1.0 §10.1.1
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import structlog
+
+from service.handles import hash_handle
+from service.keys.material import KeyFault
+from service.keys.others import OthersKey, usable_keys
+from service.outbound.fetcher import Outbound, Unreachable
+from service.records.clients import Client
+from service.storage.interface import Kind, Record, Store
+
+#: How long fetched keys count without another look, in s.
+FRESH_S: Final = 600
+#: How often one client's URL is asked at most, in s.
+ASK_S: Final = 60
+#: How long fetched keys count if the URL fails, in s.
+KEPT_S: Final = 86_400
+_MOST_KEPT: Final = 1000
+#: How long to wait for another process that asks, and the time between two looks, in s.
+_PATIENCE_S: Final = 5.5
+_LOOK_S: Final = 0.1
+
+_log: Final[Any] = structlog.get_logger("clients")
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """What is known of a URL.
+
+    Attributes:
+        jwks: the last good document, or None.
+        fetched_at: when it came; 0: never.
+        asked_at: when the URL was asked last, with or without success.
+        is_done: whether that is over.
+    """
+
+    jwks: Mapping[str, Any] | None = None
+    fetched_at: int = 0
+    asked_at: int = 0
+    is_done: bool = True
+
+
+class ClientKeys:
+    """Finds the keys of clients.
+
+    Args:
+        store: shares what was fetched.
+        outbound: fetches.
+    """
+
+    def __init__(self, store: Store, outbound: Outbound) -> None:
+        self._store = store
+        self._outbound = outbound
+        #: client id -> the document that its keys are of, and those.
+        self._read: dict[str, tuple[Any, tuple[OthersKey, ...]]] = {}
+        self._known: dict[str, _Fetched] = {}
+        self._asking: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    def current(self, client: Client, *, now: int) -> Sequence[OthersKey]:
+        """The keys of a client. Those of its URL are fetched if there are none, or none that are fresh.
+
+        Args:
+            client: registered for `private_key_jwt`.
+            now: Unix s.
+        """
+        if client.jwks_uri is None:
+            return self._keys(client, client.jwks)
+        known = self._known.get(_name(client), _Fetched())
+        if not 0 <= now - known.fetched_at < FRESH_S:
+            known = self._asked(client, known, waits=not self._of(client, known, now=now), now=now)
+        return self._of(client, known, now=now)
+
+    def again(self, client: Client, *, now: int) -> Sequence[OthersKey]:
+        """The keys of a client's URL, asked again because none of `current` fits. Empty if it was asked a moment ago."""
+        if client.jwks_uri is None:
+            return ()
+        before = self._known.get(_name(client), _Fetched())
+        known = self._asked(client, before, waits=True, now=now)
+        return () if known == before else self._of(client, known, now=now)
+
+    def _of(self, client: Client, known: _Fetched, *, now: int) -> Sequence[OthersKey]:
+        if known.jwks is None or now - known.fetched_at >= KEPT_S:
+            return ()
+        return self._keys(client, known.jwks)
+
+    def _keys(self, client: Client, jwks: Mapping[str, Any] | None) -> tuple[OthersKey, ...]:
+        document, keys = self._read.get(client.client_id, (None, ()))
+        if jwks is not None and document != jwks:
+            try:
+                keys = usable_keys(jwks)
+            except KeyFault:  # the rules may have changed since it was stored
+                keys = ()
+            if len(self._read) >= _MOST_KEPT:
+                self._read.clear()
+            self._read[client.client_id] = jwks, keys
+        return keys if jwks is not None else ()
+
+    def _asked(self, client: Client, before: _Fetched, *, waits: bool, now: int) -> _Fetched:
+        """Ask the URL, unless this or another process did so within a minute; what is known then.
+
+        Args:
+            client: whose.
+            before: what this process knows.
+            waits: whether somebody else who is asking is waited for.
+            now: Unix s.
+        """
+        name = _name(client)
+        with self._guard:
+            lock = self._asking.setdefault(name, threading.Lock())
+        if not lock.acquire(blocking=waits):
+            return before
+        try:
+            known = self._known.get(name, before)
+            if known == before:  # nobody has asked while this thread waited
+                known = self._claimed(client, known, waits=waits, now=now)
+                if len(self._known) >= _MOST_KEPT:
+                    self._known.clear()
+                self._known[name] = known
+            return known
+        finally:
+            lock.release()
+
+    def _claimed(self, client: Client, known: _Fetched, *, waits: bool, now: int) -> _Fetched:
+        """Be the one process that asks now, or take what another one got."""
+        mine = False
+
+        def claim(record: Record) -> Record | None:
+            nonlocal mine
+            stored = _read(record)
+            mine = not 0 <= now - stored.asked_at < ASK_S
+            return _written(record, replace(stored, asked_at=now, is_done=False)) if mine else None
+
+        id_hash = hash_handle(f"keys of a client\n{_name(client)}")
+        new = Record(Kind.REPLAY_MARKER, id_hash, now + KEPT_S)
+        if 0 <= now - known.asked_at < ASK_S and known.is_done:
+            return known
+        changed = self._store.change(Kind.REPLAY_MARKER, id_hash, claim, new=new, now=now)
+        if changed is None or not mine:
+            return self._of_another(id_hash, waits=waits, now=now)
+        found = self._fetched(client, _read(changed), now=now)
+        self._store.change(
+            Kind.REPLAY_MARKER, id_hash, lambda record: _written(record, found), new=new, now=now
+        )
+        return found
+
+    def _of_another(self, id_hash: str, *, waits: bool, now: int) -> _Fetched:
+        """What another process got, or with `waits`, what it gets."""
+        waiting = threading.Event()
+        found = _Fetched()
+        for _ in range(round(_PATIENCE_S / _LOOK_S)):
+            record = self._store.get(Kind.REPLAY_MARKER, id_hash, now=now)
+            found = _Fetched() if record is None else _read(record)
+            if found.is_done or not waits or now - found.asked_at > _PATIENCE_S:
+                break
+            waiting.wait(_LOOK_S)
+        return found
+
+    def _fetched(self, client: Client, known: _Fetched, *, now: int) -> _Fetched:
+        """Fetch the document. If that fails, what was known stays."""
+        done = replace(known, is_done=True)
+        try:
+            answer = self._outbound.get(str(client.jwks_uri), operators=True, accept="application/json")
+        except Unreachable:
+            return done
+        try:
+            if answer.status != 200:
+                raise KeyFault(f"has status {answer.status}")
+            jwks = json.loads(answer.body)
+            usable_keys(jwks)
+        except (ValueError, RecursionError) as error:  # a KeyFault is a ValueError
+            cause = str(error) if isinstance(error, KeyFault) else "is not JSON"
+            _log.warning(
+                "client_keys_unusable", client_id=client.client_id, detail=f"the answer of jwks_uri {cause}"
+            )
+            return done
+        return _Fetched(jwks, now, known.asked_at)
+
+
+def _name(client: Client) -> str:
+    return f"{client.client_id}\n{client.jwks_uri}"
+
+
+def _read(record: Record) -> _Fetched:
+    body = record.body
+    return _Fetched(
+        body.get("jwks"),
+        body.get("fetched_at", 0),
+        body.get("asked_at", 0),
+        body.get("is_done", True),
+    )
+
+
+def _written(record: Record, known: _Fetched) -> Record:
+    body = {
+        "jwks": known.jwks,
+        "fetched_at": known.fetched_at,
+        "asked_at": known.asked_at,
+        "is_done": known.is_done,
+    }
+    return replace(record, body=body, expires_at=max(known.fetched_at, known.asked_at) + KEPT_S)
