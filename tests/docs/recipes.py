@@ -49,7 +49,7 @@ WALK = [
         "mint.sh",
         "authorize.txt",
     ),
-    *("redeem.sh", "refresh.sh", "nightly.sh"),
+    *("redeem.sh", "refresh.sh", "nightly.sh", "exchange.sh"),
 ]
 APIS = ["api.py", "api.mjs", "legacy.py", "legacy.mjs"]
 APIS_BUILT = ["api.go", "legacy.go", "Api.java", "Legacy.java"]

@@ -33,8 +33,10 @@ def test_the_page_looks_before_it_starts(company: Company) -> None:
     assert token in shown
 
 
-def test_the_walk_goes_as_the_page_says(company: Company, subtests: pytest.Subtests) -> None:
-    """Minted, through the code flow, by the job: each token is its audience's, and a password does not pay."""
+def test_the_walk_goes_as_the_page_says(
+    company: Company, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
+) -> None:
+    """Minted, through the code flow, by the job, by the gateway: each token is its audience's, and a password does not pay."""
     with subtests.test("a password is not enough for the payments"):
         session = company.session(acr="pwd")
         error = company.ask("mint.sh", SESSION=session, AUDIENCE=PAYMENTS)["error"]
@@ -63,6 +65,21 @@ def test_the_walk_goes_as_the_page_says(company: Company, subtests: pytest.Subte
         claims = unverified(company.ask("nightly.sh")["access_token"])
         assert (claims["sub"], claims["aud"], claims["scope"]) == ("nightly", REPORTS, "reports:read")
         assert "groups" not in claims
+    with subtests.test("the gateway"):
+        answer = company.ask("exchange.sh", TOKEN=tokens["access_token"])
+        narrow, wide = unverified(answer["access_token"]), unverified(tokens["access_token"])
+        assert (narrow["sub"], narrow["client_id"], narrow["act"]) == ("ada", "gateway", {"sub": "gateway"})
+        assert (answer["scope"], narrow["scope"], narrow["sid"]) == (
+            "reports:read",
+            "reports:read",
+            wide["sid"],
+        )
+        assert narrow["exp"] <= wide["exp"]
+        assert company.ask("exchange.sh", TOKEN=second["access_token"])["error"] == "invalid_request"
+    with subtests.test("the gateway gets no more than it may have"):
+        wider = replace(RECIPES["exchange.sh"], code=RECIPES["exchange.sh"].code.replace(":read", ":write"))
+        monkeypatch.setitem(RECIPES, "exchange.sh", wider)
+        assert company.ask("exchange.sh", TOKEN=tokens["access_token"])["error"] == "invalid_scope"
     with subtests.test("the old service"):
         assert unverified(company.minted(LEGACY))["roles"] == ["admin", "dev"]
 
@@ -96,7 +113,11 @@ def test_a_program_that_checks_less_is_found_out(
 def test_validators_of_rfc_9068_take_access_tokens_alone(company: Company, subtests: pytest.Subtests) -> None:
     """RFC 9068 §4: they take what a user's client and a job get for this API, and neither an ID token nor a minted one."""
     _, tokens = company.signed_in()
-    good = {"code": tokens["access_token"], "job": company.ask("nightly.sh")["access_token"]}
+    good = {
+        "code": tokens["access_token"],
+        "job": company.ask("nightly.sh")["access_token"],
+        "exchanged": company.ask("exchange.sh", TOKEN=tokens["access_token"])["access_token"],
+    }
     minted = {"a minted token of the same audience": company.minted(REPORTS)}
     bad = company.of_another_kind(REPORTS, good["code"], tokens["id_token"]) | minted
     done = run_node("validators.mjs", company.issuer, REPORTS, stdin=json.dumps(good | bad))

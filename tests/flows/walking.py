@@ -262,6 +262,7 @@ def check_program(company: Company, recipe: str, command: Command = recipe_comma
             "minted": company.minted(REPORTS),
             "code": tokens["access_token"],
             "job": company.ask("nightly.sh")["access_token"],
+            "exchanged": company.ask("exchange.sh", TOKEN=tokens["access_token"])["access_token"],
         },
         PAYMENTS: {"minted": company.minted(PAYMENTS), "refresh": second["access_token"]},
     }

@@ -105,7 +105,7 @@ class SubjectTokens:
         return SubjectToken(self._session_of(stands), bounds, _line_of(token))
 
     def _of_handle(self, shown: handles.Shown, policy: Policy) -> SubjectToken:
-        """An access token for userinfo: of the client that it was issued to alone."""
+        """An access token for userinfo: only of the client that it was issued to."""
         standing = self.issuing.standing
         live = standing.grant(shown.grant_id, self.issuer, self.now, self.client)
         token_hash = handles.hash_bytes(shown.secret)
