@@ -90,6 +90,11 @@ def read_unverified(text: str) -> Unverified | None:
     return None if header is None or claims is None else Unverified(text, header, claims)
 
 
+def is_text(value: str) -> bool:
+    """Whether a string of JSON can be written as UTF-8. Escapes can make halves of characters (RFC 8259 §8.2)."""
+    return not any("\ud800" <= char <= "\udfff" for char in value)
+
+
 def _object(segment: str) -> Mapping[str, Any] | None:
     try:
         value = json.loads(base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4)))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from service.keys.others import OthersKey, Unverified, is_signed_by, same_alg
+from service.keys.others import OthersKey, Unverified, is_signed_by, is_text, same_alg
 from service.protocol.errors import invalid_client
 from service.records.clients import Client
 
@@ -115,7 +115,8 @@ def _check_claims(unverified: Unverified, client: Client, audiences: set[str], *
         if name in claims and ((moment := _number(claims, name)) is None or moment > now + SKEW_S):
             raise invalid_client("assertion_from_the_future")
     jti = claims.get("jti")
-    if not isinstance(jti, str) or not 1 <= len(jti) <= _MOST_JTI_CHARS:
+    # Escapes in JSON can make half a character, which is no text.
+    if not isinstance(jti, str) or not 1 <= len(jti) <= _MOST_JTI_CHARS or not is_text(jti):
         raise invalid_client("assertion_without_jti")
     return math.ceil(until)
 
@@ -123,6 +124,6 @@ def _check_claims(unverified: Unverified, client: Client, audiences: set[str], *
 def _number(claims: Any, name: str) -> float | None:
     """A NumericDate (RFC 7519 §2), which may have a fraction; None for anything else."""
     value = claims.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
-from service.keys.others import Unverified, read_unverified
+from service.keys.others import Unverified, is_text, read_unverified
 from service.protocol.assertions import ASSERTION_TYPE, Assertions
 from service.protocol.errors import OAuthError, invalid_client
 from service.records.clients import KEY_METHOD, Client
@@ -118,7 +118,8 @@ def _signed(parameters: Mapping[str, str]) -> ShownCredentials:
     if parameters["client_assertion_type"] != ASSERTION_TYPE:
         raise invalid_client("assertion_type_unknown")
     unverified = read_unverified(text)
-    if unverified is None or not isinstance(client_id := unverified.claims.get("sub"), str):
+    client_id = None if unverified is None else unverified.claims.get("sub")
+    if not isinstance(client_id, str) or not is_text(client_id):
         raise invalid_client("assertion_malformed")
     if parameters.get("client_id", client_id) != client_id:
         raise invalid_client("assertion_of_another_client")

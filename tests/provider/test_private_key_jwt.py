@@ -179,6 +179,12 @@ def test_every_refusal_is_invalid_client_and_its_cause_is_in_the_log_only(op: Pr
         "jti missing": (assertion(now, jti=_NEVER), "assertion_without_jti"),
         "jti empty": (assertion(now, jti=""), "assertion_without_jti"),
         "jti number": (assertion(now, jti=1), "assertion_without_jti"),
+        "exp beyond any float": (assertion(now, exp=10**400), "assertion_lives_too_long"),
+        "iat beyond any float": (assertion(now, iat=10**400), "assertion_from_the_future"),
+        "exp infinite": (assertion(now, exp=float("inf")), "assertion_expired"),
+        "jti no text of UTF-8": (_with_header(now, {}, jti="\ud800"), "assertion_without_jti"),
+        "sub no text of UTF-8": (_with_claims({"sub": "\ud800"}), "assertion_malformed"),
+        "deep": (_with_claims({"sub": "c-keys", "x": 1}, deep=True), "assertion_malformed"),
         "no JWT": ("x", "assertion_malformed"),
         "five parts": ("a.b.c.d.e", "assertion_malformed"),
     }  # fmt: skip
@@ -207,13 +213,20 @@ def _forged(now: int, header: Mapping[str, Any]) -> str:
     return str(signer)
 
 
-def _with_header(now: int, header: Mapping[str, Any]) -> str:
+def _with_claims(claims: Mapping[str, Any], *, deep: bool = False) -> str:
+    """Signed by nobody."""
+    said = b"[" * 20_000 if deep else json.dumps(claims).encode()
+    head, body = (base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (b'{"alg":"ES256"}', said))
+    return f"{head}.{body}.AAAA"
+
+
+def _with_header(now: int, header: Mapping[str, Any], **said: Any) -> str:
     """Signed by the client's key, with any header."""
 
     def part(value: Mapping[str, Any]) -> bytes:
         return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=")
 
-    claims = {"iss": "c-keys", "sub": "c-keys", "aud": ISSUER, "jti": f"h{header}", "exp": now + 60}
+    claims = {"iss": "c-keys", "sub": "c-keys", "aud": ISSUER, "jti": f"h{header}", "exp": now + 60} | said
     signed = part({"alg": "ES256", "kid": "ec", **header}) + b"." + part(claims)
     signature = pyjwt.get_algorithm_by_name("ES256").sign(signed, _EC.private_key)
     return (signed + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
@@ -418,6 +431,32 @@ def test_a_url_that_is_down_keeps_the_last_keys_for_a_day(
     assert ask(op, assertion(op.clock())).status == 200
     op.clock.advance(200_000)  # the record of it has ended long ago
     assert ask(op, assertion(op.clock())).status == 200
+
+
+def test_a_hostile_document_does_no_harm(serve_provider: ServeProvider, client: _Client) -> None:
+    """Keys of any form next to a good one are left out, private ones too; what is stored is only what verifies."""
+    entries = [
+        1, None, [], {}, {"kty": []}, {"kty": "oct", "k": "c2VjcmV0"}, {"kty": "RSA", "n": "AQAB", "e": "AQAB"}, _EC.as_dict(private=True) | {"kid": "ec"},
+        {"kty": "EC", "crv": "P-256", "x": "\ud800", "y": 1}, {"kty": "EC", "crv": {}, "x": "a"}, _OKP.as_dict(private=False) | {"kid": "\ud800"},
+        _OKP.as_dict(private=False) | {"use": {}, "kid": "okp"}, _OKP.as_dict(private=False) | {"alg": {}}, _OKP.as_dict(private=False) | {"key_ops": 1},
+        {"kty": "RSA", "e": "AQAB", "n": "_" * 4000}, _EC.as_dict(private=False) | {"kid": "ec", "x5c": ["\ud800\u0000"], "alg": "ES256"},
+    ]  # fmt: skip
+    client.answer = ok(json.dumps({"keys": entries}).encode())
+    op = _with_uri(serve_provider, client)
+    assert ask(op, assertion(op.clock())).status == 200
+    _is_refused(op, ask(op, assertion(op.clock(), key="okp", alg="EdDSA")))
+    for document in (
+        "[]",
+        "null",
+        "1",
+        '{"keys": {}}',
+        '{"keys": [' + "1," * 200 + "1]}",
+        '"\\ud800"',
+        "\xff",
+    ):
+        client.answer = ok(document.encode("latin-1"))
+        op.clock.advance(700)
+        assert ask(op, assertion(op.clock())).status == 200, document
 
 
 def test_many_at_once_ask_a_url_once(serve_provider: ServeProvider, client: _Client) -> None:
