@@ -250,7 +250,11 @@ class Clients:
             raise InvalidClientMetadata("client_id", "cannot be changed; leave it out")
         secret, method = metadata.get("client_secret"), metadata.get("token_endpoint_auth_method")
         if current.has_keys and method != KEY_METHOD:
-            # Without its keys it needs a secret, which only the request can give.
+            # Without its keys it needs a secret, which only the request can give: it must not become public.
+            if secret is None and method != "none":
+                raise InvalidClientMetadata(
+                    "client_secret", f"is missing; write one, or keep {KEY_METHOD} and the keys"
+                )
             return self._parsed(current, metadata, kept=())
         if secret is not None and not (isinstance(secret, str) and current.has_secret(secret, now=now)):
             # RFC 7592 §2.2: if it is present, it MUST be the client's current one.

@@ -34,6 +34,7 @@ def test_an_arrow_up_and_a_circle_are_found(tmp_path: Path) -> None:
     for file, line in (
         ("handles.py", "import service.app"),
         ("keys/algorithms.py", "import service.keys.material"),
+        ("subjects.py", "import httpx"),
     ):
         with (tmp_path / "service" / file).open("a") as code:
             code.write(f"\n{line}\n")
@@ -50,3 +51,4 @@ def test_an_arrow_up_and_a_circle_are_found(tmp_path: Path) -> None:
     assert "service.handles -> service.app" in said
     assert "never the other way round BROKEN" in said
     assert "neither of the house's rooms nor within one BROKEN" in said
+    assert "service.subjects -> httpx" in said

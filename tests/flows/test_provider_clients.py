@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from authlib.integrations.requests_client import OAuth2Session
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from tests.flows.provider_setup import Provider, Visitor, client_metadata, fresh_database
+from tests.outbound.attacking import Answering, Attacker, ok
 from tests.support.app import App, query_of, with_query
 from tests.support.gunicorn import PROJECT, clean_environment
 
@@ -142,6 +145,49 @@ def test_processes_use_an_assertion_once(provider: Provider) -> None:
 
     with ThreadPoolExecutor(12) as pool:
         assert sorted(pool.map(ask, range(12))) == [200] + [401] * 11
+
+
+def test_processes_ask_a_url_of_keys_once(request: pytest.FixtureRequest) -> None:
+    """Two workers and a database: 12 requests at once ask the URL once, and unknown keys do not make them ask again."""
+    keys = {"keys": [KEYS["ES256"].as_dict(private=False) | {"kid": "first"}]}
+
+    def serve(wire: socket.socket) -> None:
+        time.sleep(0.3)
+        Answering(ok(json.dumps(keys).encode()))(wire)
+
+    def ask(kid: str) -> int:
+        claims = {"iss": "keys", "sub": "keys", "aud": running.issuer, "jti": secrets.token_hex(8)}
+        signed = jwt.encode(
+            claims | {"exp": int(time.time()) + 60},
+            KEYS["ES256"].as_pem(private=True),
+            "ES256",
+            headers={"kid": kid},
+        )
+        form = {
+            "token": "x",
+            "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+            "client_assertion": signed,
+        }
+        return requests.post(f"{running.issuer}/oidc/introspect", data=form, timeout=20).status_code
+
+    with Attacker(serve) as server, fresh_database(request, "postgres") as url:
+        uri = f"http://127.0.0.1:{server.port}/jwks"
+
+        def clients(origin: str) -> list[dict[str, Any]]:
+            return [
+                client_metadata(
+                    "keys", None, origin, token_endpoint_auth_method="private_key_jwt", jwks_uri=uri
+                )
+            ]
+
+        with (
+            Provider(url, clients=clients, PYLON_OUTBOUND_ALLOW="127.0.0.1") as running,
+            ThreadPoolExecutor(12) as pool,
+        ):
+            assert list(pool.map(ask, ["first"] * 12)) == [200] * 12
+            assert server.met == 1
+            assert list(pool.map(ask, ["unknown"] * 12)) == [401] * 12
+            assert server.met == 1  # asked a moment ago
 
 
 class Authlib:

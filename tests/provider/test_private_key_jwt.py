@@ -334,6 +334,7 @@ def test_a_client_changes_between_a_secret_and_keys(op: Provider) -> None:
     assert ask(op, assertion(op.clock(), client_id=client_id)).status == 200
     secret = {"redirect_uris": [CALLBACK], "token_endpoint_auth_method": "client_secret_basic"}
     assert op.app.call("PUT", path, secret).status == 400
+    assert op.app.call("PUT", path, {"redirect_uris": [CALLBACK]}).status == 400
     assert op.app.call("PUT", path, secret | {"token_endpoint_auth_method": "none"}).status == 400
     assert op.app.call("PUT", path, secret | {"client_secret": SECRET}).status == 200
     assert ask(op, assertion(op.clock(), client_id=client_id)).status == 401

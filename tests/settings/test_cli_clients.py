@@ -95,6 +95,25 @@ def test_a_public_client_has_no_secret(run: Run) -> None:
     assert shown["token_endpoint_auth_method"] == "none"
 
 
+def test_a_client_with_keys_has_no_secret(run: Run) -> None:
+    """`clients add` makes none and shows none; `clients update` changes to keys and back."""
+    uri = "https://rp.example/jwks"
+    with_keys = {"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": uri}
+    lines = run(*ADD, "--metadata", json.dumps(with_keys)).output.splitlines()
+    assert [line.split()[0] for line in lines] == ["client_id"]
+    assert run("clients", "rotate-secret", lines[0].split()[1]).exit_code == 1
+    client_id = _json(run, *ADD, "--json")["client_id"]
+    changed = _json(
+        run, "clients", "update", client_id, "--set", "token_endpoint_auth_method=private_key_jwt",
+        "--set", f"jwks_uri={uri}", "--set", "token_endpoint_auth_signing_alg=PS256", "--json",
+    )  # fmt: skip
+    assert (changed["jwks_uri"], changed["token_endpoint_auth_signing_alg"]) == (uri, "PS256")
+    back = ("clients", "update", client_id, "--set", "token_endpoint_auth_method=", "--set", "jwks_uri=", "--set", "token_endpoint_auth_signing_alg=")  # fmt: skip
+    assert "client_secret: is missing" in run(*back).output
+    assert "cannot become public" in run(*back, "--set", "token_endpoint_auth_method=none").output
+    assert run(*back, "--set", f"client_secret={STRONG}").exit_code == 0
+
+
 def test_a_secret_of_ones_own_is_not_shown(tmp_path: Path, run: Run) -> None:
     """What was given need not be told again."""
     metadata = json.dumps({"client_secret": STRONG})

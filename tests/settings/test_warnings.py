@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from service.settings import NAMES
@@ -124,3 +125,34 @@ def test_a_faulty_issuer_is_not_warned_of_as_unset(tmp_path: Path) -> None:
     reading = read(tmp_path, PYLON_OIDC_ISSUER="x")
     assert [fault.name for fault in reading.faults] == ["PYLON_OIDC_ISSUER"]
     assert reading.warnings == []
+
+
+def test_urls_of_clients_that_are_not_asked_are_warned_of(tmp_path: Path) -> None:
+    """An address that is not public, and http, unless the list has the host."""
+    client = {
+        "client_id": "bank",
+        "redirect_uris": ["https://rp.example/cb"],
+        "token_endpoint_auth_method": "private_key_jwt",
+    }
+    in_dev = {"PYLON_DEV_MODE": "1", "PYLON_OIDC_KEY_PATH": str(tmp_path / "key.pem")}
+
+    def warned(uri: str, **environ: str) -> list[str]:
+        clients = json.dumps([client | {"jwks_uri": uri}])
+        found = _warnings(tmp_path, **in_dev, PYLON_OIDC_CLIENTS=clients, **environ)
+        return [warning for warning in found if "jwks_uri" in warning]
+
+    for uri, cause in (
+        ("http://app.internal/jwks", "not_https"),
+        ("https://10.1.2.3/jwks", "address_not_public"),
+        ("https://localhost/jwks", "address_not_public"),
+    ):
+        (warning,) = warned(uri)
+        assert f"jwks_uri of the client bank ({cause})" in warning
+        assert warned(uri, PYLON_OUTBOUND_ALLOW="app.internal,10.0.0.0/8,localhost") == []
+    assert warned("https://bank.example.com/jwks") == []
+    (warning,) = (
+        each
+        for each in _warnings(tmp_path, **in_dev, PYLON_OUTBOUND_PROXY="http://proxy:3128")
+        if "PROXY" in each
+    )
+    assert "the proxy must refuse private addresses" in warning
