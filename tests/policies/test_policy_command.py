@@ -351,6 +351,30 @@ def test_what_must_come_of_it_is_held(
             ).exit_code
             == 0
         )
+    with subtests.test("exchanged"):
+        table = (
+            f"[audience.'{API}']\ngrants = ['token_exchange']\nscopes = ['r', 'w']\nexchange_scopes = ['r']\n"
+        )
+        who = f"[[case]]\naudience = '{API}'\ngrant = 'token_exchange'\nclient = 'gateway'\nuser = {{user_id = 'a'}}\n"
+        expected = "expect = {sub = 'a', client_id = 'gateway', scope = 'r', act = {sub = 'gateway'}}"
+        file = written(tmp_path, f"{table}\n{who}{expected}\n{who}scope = 'w'\nrefuse = 'scopes'\n")
+        result = run("policy", "test", "--file", file)
+        assert result.exit_code == 0, result.output
+        body = tmp_path / "a.json"
+        body.write_text('{"user_id": "a"}')
+        options = (
+            "--audience",
+            API,
+            "--session-file",
+            str(body),
+            "--grant",
+            "token_exchange",
+            "--file",
+            file,
+        )
+        result = run("policy", "explain", *options)
+        assert result.exit_code == 2
+        assert "--client and --user or --session-file are both needed" in result.stderr
     with subtests.test("no session"):
         file = written(
             tmp_path, f"{table}\n[[case]]\naudience = '{API}'\nuser = {{user = 'x'}}\nexpect = {{}}\n"

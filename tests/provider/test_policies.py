@@ -21,6 +21,7 @@ from service.cli.policy_cases import decided_for
 from service.clients import Clients
 from service.policies.deciding import Asked, Given, Refused
 from service.policies.explaining import explained
+from service.policies.values import EXCHANGE_GRANT
 from service.protocol.clients import InvalidClientMetadata
 from service.records.sessions import SignIn
 from service.sessions import LocalSessions
@@ -651,13 +652,15 @@ _GRANTS = st.sampled_from(
 
 @st.composite
 def _tables(draw: st.DrawFn) -> dict[str, Any]:
-    ways = draw(_GRANTS)
+    ways = [*draw(_GRANTS), *draw(st.sampled_from([[], ["token_exchange"]]))]
+    scopes = draw(st.lists(st.sampled_from(["r", "w"]), unique=True))
     public = ["RS256", "PS256"]
     table: dict[str, Any] = {
         "alg": draw(st.sampled_from(public if "authorization_code" in ways else ["HS256", *public])),
         "grants": ways,
         "claims": draw(st.lists(_CLAIM, unique=True, max_size=5)),
-        "scopes": draw(st.lists(st.sampled_from(["r", "w"]), unique=True)),
+        "scopes": scopes,
+        "exchange_scopes": [word for word in scopes if draw(st.booleans())],
         "static": draw(st.sampled_from([{}, {"env": "x"}])),
         "lifetime_s": draw(st.integers(1, 86_400)),
     }
@@ -671,7 +674,9 @@ def _tables(draw: st.DrawFn) -> dict[str, Any]:
     if "client_credentials" not in ways:
         table["require"] = draw(_REQUIRE)
     if draw(st.booleans()):
-        table["clients"] = draw(st.sampled_from([["nightly"], [], ["nightly", "reader"], ["c-basic"]]))
+        table["clients"] = draw(
+            st.sampled_from([["nightly"], [], ["nightly", "reader", "gateway"], ["c-basic"]])
+        )
     return table
 
 
@@ -703,14 +708,14 @@ def test_what_is_explained_is_what_is_given(
 ) -> None:
     """docs/policies.md: over a thousand random policies, users and requests: the explained token is the real one, or the same rule refuses both.
 
-    Each example asks for 48 minted tokens, 36 of clients for themselves, and 24 by the code flow.
+    Each example asks for 48 minted tokens, 36 of clients for themselves, 24 by the code flow, and 48 by exchange.
     """
     named = {f"https://a{number}.example": table for number, table in enumerate(tables)}
     text = _toml(named)
     assert tomllib.loads(text)["audience"] == named
-    clients = [*CLIENTS[:1], _MACHINE | {"client_id": "reader"}, CLIENTS[2]]
+    clients = [*CLIENTS[:1], _MACHINE | {"client_id": "reader"}, CLIENTS[2], _GATEWAY]
     unset = dict.fromkeys(KEYS)
-    op = serve_policies(text, clients, **unset)
+    op = serve_policies(f"{text}\n[audience.edge]\nlifetime_s = 86400\n", clients, **unset)
     store, now = open_store(op.house.settings), int(op.clock())
     sessions = LocalSessions(store, lifetime_s=3600)
     words = None if scope is None else tuple(scope.split())
@@ -720,6 +725,9 @@ def test_what_is_explained_is_what_is_given(
         for audience in named:
             decided = decided_for(op.house.settings, audience, Asked("mint", "", now, session=session))
             _mint_agrees(decided, mint(op, token, audience=audience), audience)
+            asked = Asked("token_exchange", "", now, session, op.house.settings.clients[3], words)
+            subject = mint(op, token, audience="edge").json()["token"]
+            _exchange_agrees(op, decided_for(op.house.settings, audience, asked), subject, audience, scope)
     form = {} if scope is None else {"scope": scope}
     for client in op.house.settings.clients[:3]:
         for audience in named:
@@ -754,6 +762,9 @@ def test_what_is_explained_is_what_is_given(
     store.close()
 
 
+_GATEWAY: Final[dict[str, Any]] = {
+    "client_id": "gateway", "client_secret": SECRET, "grant_types": [EXCHANGE_GRANT], "resource_ids": ["edge"],
+}  # fmt: skip
 _NOT_AS_REQUIRED: Final = {"access_denied", "login_required", "unmet_authentication_requirements"}
 
 
@@ -765,6 +776,23 @@ def _mint_agrees(decided: Given | Refused, answer: Answer, audience: str) -> Non
         assert error.get("step_up", {}) == decided.step_up
     else:
         _agrees(answer.json()["token"], explained(audience, "mint", decided))
+
+
+def _exchange_agrees(
+    op: Provider, decided: Given | Refused, subject: str, audience: str, scope: str | None
+) -> None:
+    form = {"grant_type": EXCHANGE_GRANT, "subject_token": subject, "resource": audience}
+    form |= {"subject_token_type": "urn:ietf:params:oauth:token-type:access_token"}
+    answer = op.rp("gateway").post("/oidc/token", form | ({} if scope is None else {"scope": scope}))
+    if isinstance(decided, Given):
+        _agrees(answer.json()["access_token"], explained(audience, "token_exchange", decided))
+    elif not op.house.settings.audiences.served_by("token_exchange"):
+        assert answer.json()["error"] == "unsupported_grant_type"
+    else:
+        expected = "invalid_scope" if decided.rule == "scopes" else "invalid_target"
+        assert answer.json()["error"] == expected
+        if decided.rule.startswith("require."):
+            assert decided.rule in answer.json()["error_description"]
 
 
 def _agrees(token: str, told: Mapping[str, Any]) -> None:
