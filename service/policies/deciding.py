@@ -75,10 +75,10 @@ class Asked(Struct, frozen=True):
 
 
 class Given(Struct, frozen=True):
-    """A token that may be given: what it holds, but for its `jti`.
+    """A token that may be issued: its content, except its `jti`.
 
     Attributes:
-        policy: of its audience; says by what it is signed.
+        policy: the policy of its audience, with its algorithm.
         typ: of its header.
         claims: its payload.
         expires_at, expires_in: Unix s, and s from now.
@@ -94,7 +94,7 @@ class Given(Struct, frozen=True):
 
     @property
     def alg(self) -> str:
-        """By what it is signed: one caller sees one algorithm, also while an audience moves to another."""
+        """The signature algorithm. One caller always gets the same, also while an audience moves to another."""
         policy = self.policy
         if policy.migrate is None:
             return policy.alg
@@ -141,7 +141,7 @@ def _for_a_session(policy: Policy, asked: Asked, session: Session) -> Given | Re
         return Refused(f"require.{unmet}", step_up(policy.require, unmet))
     now = asked.now
     expires_at = min(now + policy.lifetime_s, session.expires_at)  # a token never outlives its session
-    # The protocol's own come last: nothing stands in their place.
+    # The protocol's own come last: so that nothing replaces them.
     claims = user_claims(policy, session)
     claims |= {"iss": asked.issuer, "sub": session.user_id, "iat": now, "exp": expires_at, "sid": session.sid}
     if policy.audience is not None:

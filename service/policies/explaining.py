@@ -91,7 +91,7 @@ def explained(audience: str, way: str, decided: Given | Refused, *, made_up: boo
         audience: whose token was asked for.
         way: by which way.
         decided: what came of it.
-        made_up: the session is none of the store: its `sid` says nothing.
+        made_up: the session is not stored: its `sid` has no meaning.
     """
     asked = {"audience": audience, "grant": way}
     if isinstance(decided, Refused):

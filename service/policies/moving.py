@@ -12,7 +12,7 @@ from typing import Final
 from service.policies.values import Policies, Policy
 from service.records.starts import Run, Runs
 
-#: How long a process goes on, in s, after the one that replaces it has started.
+#: How long a process continues, in s, after the one that replaces it has started.
 LEAVES_WITHIN_S: Final = 60
 #: What `percent` is raised to first.
 FIRST_SHARE: Final = 10
@@ -106,7 +106,7 @@ def progress(policy: Policy, runs: Runs, *, now: int, lead_s: int, better: str |
     old_or_none = last.get(move.to)
     if old_or_none is not None and now < old_or_none.ends_at and _went_back(runs, move.to):
         return _waiting(policy, old_or_none, f"leave migrate out, to stay with {policy.alg}", now=now)
-    step = f"write percent = {FIRST_SHARE}, when every verifier takes {move.to} beside {policy.alg}"
+    step = f"write percent = {FIRST_SHARE}, when every verifier takes {move.to} as well as {policy.alg}"
     return Progress(policy, None, step, run.latest + lead_s)
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from service.keys.material import HmacKey
 from service.policies.lines import Path, line_of
 
-#: By which ways a token may be had.
+#: The grants that can issue a token.
 MINT: Final = "mint"
 CLIENT_CREDENTIALS: Final = "client_credentials"
 AUTHORIZATION_CODE: Final = "authorization_code"
@@ -84,7 +84,7 @@ class Policy:
         audience: its `aud`; None where the service has no policies and no audience.
         alg: it is signed by that.
         lifetime_s: lives so long at most, in s.
-        grants: the ways by which it may be had.
+        grants: the grants that issue it.
         clients: which may ask, for the ways that have a client; None: those that the operator registered.
         strangers: whether clients may ask that the operator did not register.
         scopes: the words of this API.
@@ -97,7 +97,7 @@ class Policy:
         typ: the header's `typ`; None: by the way.
         migrate: where it moves to.
         left: algorithm that signs its tokens no more -> when the last of those ends, Unix s.
-        secret_file, secret_env: where the HS256 secret of this audience alone is.
+        secret_file, secret_env: where the HS256 secret of this audience is.
         secret: that secret; None: the one of the service.
     """
 
@@ -127,7 +127,7 @@ class Policy:
         return tuple((claim, self.rename.get(claim, claim)) for claim in self.claims)
 
     def alg_for(self, caller: str) -> str:
-        """By what the tokens of a caller are signed; see `Migration.has_moved`."""
+        """The signature algorithm for a caller; see `Migration.has_moved`."""
         if self.migrate is None or not self.migrate.has_moved(caller):
             return self.alg
         return self.migrate.to
@@ -202,7 +202,7 @@ class Policies:
         return None if self.file else next(iter(self.tables.values()), None)
 
     def served_by(self, way: str) -> bool:
-        """Whether a token for some audience may be had by this way."""
+        """Whether this grant can issue a token for any audience."""
         return any(way in policy.grants for policy in self.tables.values())
 
     @cached_property
