@@ -404,6 +404,11 @@ def test_introspection_knows_each_kind(op: Provider, subtests: pytest.Subtests) 
             forged = pyjwt.encode(claims | wrong, OWN_SECRET, algorithm="HS256")
             assert api.introspect(forged).json() == {"active": False}
             assert api.revoke(forged).status == 200
+    with subtests.test("made by who has the secret, and longer than any token lives"):
+        claims, now = unverified_claims(minted["legacy"]), int(op.clock())
+        for ends_at, active in ((now + 86_400, True), (now + 86_400 + 301, False), (now + 10**9, False)):
+            forged = pyjwt.encode(claims | {"exp": ends_at}, OWN_SECRET, algorithm="HS256")
+            assert api.introspect(forged).json()["active"] is active
     with subtests.test("revoked by its own client alone"):
         other.revoke(own)
         assert reader.introspect(own).json()["active"]

@@ -504,12 +504,13 @@ def test_who_has_a_shared_secret_gets_nothing_by_it(op: Provider, subtests: pyte
         "wider than it may be": forged(made | {"scope": "orders:all"}),
         "by the secret of another": pyjwt.encode(minted, JWT_SECRET, "HS256", {"typ": "JWT"}),
         "for an audience that is not signed so": forged(made | {"aud": EDGE}),
+        "longer than any token lives": forged(minted | {"exp": minted["exp"] + 10**6}, "JWT"),
     }  # fmt: skip
     for name, token in cases.items():
         with subtests.test(name):
             assert exchange(op, "gateway", token).json()["error"] == "invalid_request"
     with subtests.test("a longer life"):
-        token = exchanged(op, "gateway", forged(minted | {"exp": minted["exp"] + 10**6}, "JWT"))
+        token = exchanged(op, "gateway", forged(minted | {"exp": minted["exp"] + 10_000}, "JWT"))
         assert unverified_claims(token)["exp"] == int(op.clock()) + 600
     with subtests.test("other facts"):
         lied = minted | {"roles": ["owner"], "acr": "mfa", "auth_time": 1, "act": {"sub": "hop-1"}}
