@@ -1,7 +1,7 @@
 """docs/leave-hs256.md, walked under load: an audience moves from HS256 to ES256 and back, and no verifier refuses a token.
 
-Two replicas restart one after the other at each step; PyJWT, by the page's own code, and jose verify by no more than the
-step promises; introspection asks whichever replica comes next.
+At each step a replica replaces another, and both answer for a moment. PyJWT, by the page's own code, and jose verify by
+no more than the step promises; introspection asks the replica that comes next.
 """
 
 from __future__ import annotations
@@ -172,11 +172,13 @@ class Service:
         return new
 
     def roll(self, table: str) -> None:
-        """One replica after the other is replaced; for a moment both kinds answer."""
-        for old, new in zip(list(self.live), self.start(table, table), strict=True):
-            self.live = [each for each in self.live if each is not old] + [new]
-            time.sleep(LOOK_S / 2)
-            self._stopping.submit(old.stop)
+        """A replica takes the place of another; for a moment both answer, by turns."""
+        old, (new,) = self.live, self.start(table)
+        self.live = [*old, new]
+        time.sleep(LOOK_S)
+        self.live = [new]
+        for each in old:
+            self._stopping.submit(each.stop)
 
     def publish(self) -> None:
         """The cache takes the key set as it is now."""
@@ -342,7 +344,7 @@ def test_nobody_is_refused_on_the_way_forward_and_back(
     subtests: pytest.Subtests,  # noqa: F811
 ) -> None:
     """Each token is taken by everybody who is shown it, fresh and old, at each step; what the command says holds."""
-    service.live = service.start(HS, HS)
+    service.live = service.start(HS)
     load = Load(service, verifiers)
     given = {}
     with load.running():

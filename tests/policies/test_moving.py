@@ -253,6 +253,15 @@ def test_keys_migration_says_where_each_audience_is(
         )
         assert found["safe_at"] == found["last_ends_at"] >= now + 600
         assert found["next_step"].startswith("wait until the last token that HS256 signed has ended")
+    with subtests.test("explain says the share"):
+        (tmp_path / "ada.json").write_text('{"user_id": "ada"}')
+        file = ["--file", written(tmp_path, MOVING % 10), "--session-file", str(tmp_path / "ada.json")]
+        told = run("policy", "explain", "--audience", "api", *file, **settings)
+        assert "(10 % of the callers by ES256), typ JWT" in told.stdout
+        told = run("policy", "explain", "--audience", "api", *file, "--json", **settings)
+        assert json.loads(told.stdout)["migrate"] == {"to": "ES256", "percent": 10}
+        told = run("policy", "list", *file[:2], "--json", **settings)
+        assert json.loads(told.stdout)["audiences"][0]["migrate"] == {"to": "ES256", "percent": 10}
     with subtests.test("without a file"):
         result = run("keys", "migration", "--json", PYLON_JWT_SECRET=SECRET, PYLON_JWT_AUDIENCE="api")
         (row,) = json.loads(result.stdout)["audiences"]
