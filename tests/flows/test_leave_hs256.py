@@ -31,7 +31,6 @@ from tests.docs.markdown import blocks, page
 from tests.flows.polling import wait_until
 from tests.flows.test_provider_clients import JS, find_node
 from tests.settings.conftest import Run as RunCommand
-from tests.settings.conftest import run  # noqa: F401 - a fixture
 from tests.support.databases import make_migrated
 from tests.support.gunicorn import ADMIN, SECRET, Gunicorn
 
@@ -340,8 +339,7 @@ WALK: Final = [
 def test_nobody_is_refused_on_the_way_forward_and_back(
     service: Service,
     verifiers: Verifiers,
-    run: RunCommand,
-    subtests: pytest.Subtests,  # noqa: F811
+    subtests: pytest.Subtests,
 ) -> None:
     """Each token is taken by everybody who is shown it, fresh and old, at each step; what the command says holds."""
     service.live = service.start(HS)
@@ -352,7 +350,7 @@ def test_nobody_is_refused_on_the_way_forward_and_back(
             load.step = step.name
             if step.after is not None:
                 with subtests.test("the command knows the last token", step=step.name):
-                    told = command(run, service, WALK[WALK.index(step) - 1].table)
+                    told = command(service, WALK[WALK.index(step) - 1].table)
                     latest, ends = load.last[step.after]
                     assert (told["last_alg"], told["safe_at"]) == (step.after, told["last_ends_at"])
                     assert (told["last_given_at"] >= latest, told["last_ends_at"] >= ends) == (True, True)
@@ -371,9 +369,9 @@ def test_nobody_is_refused_on_the_way_forward_and_back(
     assert min(load.counts["HS256"], load.counts["ES256"]) > 50
 
 
-def command(run: RunCommand, service: Service, table: str) -> dict[str, Any]:  # noqa: F811
+def command(service: Service, table: str) -> dict[str, Any]:
     """What `pylon-oidc keys migration` says of the audience."""
-    result = run("keys", "migration", "--json", **service.settings(table))
+    result = RunCommand(service.folder / "data")("keys", "migration", "--json", **service.settings(table))
     assert result.exit_code == 0, result.output
     found: dict[str, Any] = json.loads(result.stdout)["audiences"][0]
     return found
