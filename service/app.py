@@ -26,6 +26,7 @@ from service.resources import (
     logout,
     mint,
     sessions,
+    status,
     token,
     users,
 )
@@ -65,6 +66,7 @@ MODULES: Final = (
     logout,
     mint,
     sessions,
+    status,
     token,
     users,
 )

@@ -17,8 +17,10 @@ import base64
 import binascii
 import hashlib
 import hmac
+import random
 import re
 import secrets
+from array import array
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -51,6 +53,18 @@ def is_session_token(value: str) -> bool:
 def new_id() -> str:
     """A random identifier of 128 bits, base64url: a `sid`, a `jti`, a part of a refresh token, a salt."""
     return secrets.token_urlsafe(16)
+
+
+def new_list_number(below: int) -> int:
+    """The number of a new status list."""
+    return secrets.randbelow(below)
+
+
+def shuffled(count: int) -> array[int]:
+    """The numbers below `count`, at most 2^16, in random order: some of them do not tell which ones follow."""
+    numbers = array("H", range(count))
+    random.Random(secrets.randbits(256)).shuffle(numbers)  # noqa: S311 - seeded with 256 random bits
+    return numbers
 
 
 def new_grant_id(now: int) -> str:

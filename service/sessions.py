@@ -23,6 +23,7 @@ from service.records.sessions import (
     to_record,
 )
 from service.records.users import User, remembered
+from service.status_lists import StatusLists
 from service.storage.interface import (
     FALLS_WITH_SESSION,
     FALLS_WITH_USER,
@@ -57,6 +58,7 @@ class LocalSessions:
         lifetime_s: the lifetime in s, unless the sign-in sets a shorter one.
         events: where sign-ins and sign-outs are reported.
         subjects: knows the ids of clients.
+        statuses: the places of new sessions in status lists.
         deliveries: queues the logout tokens of clients when sessions end.
     """
 
@@ -68,8 +70,10 @@ class LocalSessions:
         events: Events = UNHEARD,
         subjects: Subjects | None = None,
         deliveries: Deliveries | None = None,
+        statuses: StatusLists | None = None,
     ) -> None:
         self._store = store
+        self._statuses = statuses
         self._deliveries = deliveries or Deliveries(store)
         self._subjects = subjects or Subjects(store, (), apart=False)
         self._events = events
@@ -103,7 +107,8 @@ class LocalSessions:
         if self._subjects.is_client(sign_in.user_id, now=now):
             raise IsAClient
         token = new_session_token()
-        session = new_session(sign_in, lifetime_s=self.lifetime_s, now=now, token=token)
+        status = None if self._statuses is None else self._statuses.next_place(now=now)
+        session = new_session(sign_in, lifetime_s=self.lifetime_s, now=now, token=token, status=status)
         records = [to_record(session)]
         if single_use_proof is not None:
             records.insert(

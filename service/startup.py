@@ -18,9 +18,10 @@ from service.policies.moving import run_of, with_left
 from service.policies.values import CLIENT_CREDENTIALS
 from service.records.clients import Client
 from service.records.starts import Starts
+from service.records.statuses import revocation
 from service.settings import ConfigurationError, Fault, Reading, Settings, in_order, read_settings
 from service.settings.cross_checks import no_minted_audience
-from service.storage.interface import StoreRefused, StoreUnavailable
+from service.storage.interface import Remains, StoreRefused, StoreUnavailable
 from service.storage.sql import SqlStore
 from service.storage.urls import DatabaseUrl
 from service.subjects import Subjects
@@ -41,18 +42,27 @@ class Prepared:
 
 def open_store(settings: Settings) -> SqlStore:
     """The store of the settings. Opens no connection."""
-    return open_database(settings.database, prepare=settings.prepared_statements)
+    remains = revocation if settings.status_list else None
+    return open_database(settings.database, prepare=settings.prepared_statements, remains=remains)
 
 
-def open_database(database: DatabaseUrl, *, prepare: bool = False) -> SqlStore:
-    """The store of a URL. Opens no connection. `prepare`: whether to use prepared statements."""
+def open_database(
+    database: DatabaseUrl, *, prepare: bool = False, remains: Remains | None = None
+) -> SqlStore:
+    """The store of a URL. Opens no connection.
+
+    Args:
+        database: its URL.
+        prepare: whether to use prepared statements.
+        remains: what is stored for sessions and grants that go.
+    """
     if database.is_sqlite:
         from service.storage.sqlite import SqliteDatabase
 
-        return SqlStore(SqliteDatabase(database.path))
+        return SqlStore(SqliteDatabase(database.path), remains)
     from service.storage.postgres import PostgresDatabase  # libpq is not loaded for an embedded database
 
-    return SqlStore(PostgresDatabase(database.url, prepare=prepare))
+    return SqlStore(PostgresDatabase(database.url, prepare=prepare), remains)
 
 
 def prepare(

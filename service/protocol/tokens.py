@@ -46,6 +46,7 @@ _TYPES: Final = {
     **dict.fromkeys(("iss", "sub", "aud", "jti", "sid", "client_id", "scope"), str),
     **dict.fromkeys(("exp", "iat"), int),
 }
+_NO_STATUS: Final[Mapping[str, Any]] = {}
 #: The latest time that a stored record may have, Unix s.
 _LATEST: Final = 1 << 53
 
@@ -63,13 +64,16 @@ class SignedToken:
     expires_in: int
 
 
-def sign_token(given: Given, keys: Keys, *, jti: str | None = None) -> SignedToken:
+def sign_token(
+    given: Given, keys: Keys, *, jti: str | None = None, status: Mapping[str, Any] = _NO_STATUS
+) -> SignedToken:
     """Sign a token.
 
     Args:
         given: the content of the token, from `service.policies.deciding.decide`.
         keys: the signing keys.
         jti: its id; by default a new one.
+        status: the claim that names its place in a status list; empty for none.
 
     Raises:
         NoKey: if there is no key to sign with.
@@ -81,7 +85,7 @@ def sign_token(given: Given, keys: Keys, *, jti: str | None = None) -> SignedTok
     keyring = keys.to_sign(alg)
     if not keyring.can_sign(alg, secret):
         raise NoKey
-    claims = given.claims | {"jti": jti or new_id()}
+    claims = {**given.claims, **status, "jti": jti or new_id()}
     token = keyring.sign(claims, alg=alg, typ=given.typ, secret=secret)
     return SignedToken(token, given.expires_at, given.expires_in)
 

@@ -9,6 +9,8 @@ Members of a row that this version does not know are preserved.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +20,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from service.events import UNHEARD, Events, GrantEnded
-from service.storage.interface import Contended, Fitting, Kind, Record, Store
+from service.storage.interface import Change, Contended, Fitting, Kind, NotStanding, Record, Store
 
 #: One more access token ends the oldest.
 MOST_ACCESS_TOKENS: Final = 32
@@ -114,6 +116,8 @@ class Grant(Struct, frozen=True):
         code: its authorization code.
         refresh: None without offline access, and until the code is redeemed.
         access: its access tokens, oldest first.
+        status: the place of its JWT access tokens in a status list. A grant without live access tokens gets a new one,
+            because the bit of the old one may be set.
         unknown: members of the row from a newer version.
     """
 
@@ -133,6 +137,7 @@ class Grant(Struct, frozen=True):
     userinfo_claims: tuple[str, ...] = ()
     refresh: RefreshToken | None = None
     access: tuple[AccessToken, ...] = ()
+    status: str | None = None
     version: int = 1
     unknown: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
@@ -296,10 +301,12 @@ class Grants:
             Contended: if other requests were faster at every attempt.
         """
 
-        def without(grant: Grant | None) -> tuple[Grant | None, None]:
-            return (None, None) if grant is None or not grant.access else (replace(grant, access=()), None)
+        def without(record: Record) -> Record | None:
+            return dataclasses.replace(record, tokens=b"") if record.tokens else None
 
-        self.use(grant_id, without, ending=True, now=now)
+        change = Change(Kind.GRANT, grant_id, without)
+        with contextlib.suppress(NotStanding):  # it is gone, or has no access tokens
+            self._store.put(changes=[change], ending=True, now=now)
 
     def end(self, grant_id: str, *, now: int, falling: Sequence[Fitting] = ()) -> bool:
         """End a grant, and everything that depends on it. Returns whether it existed."""

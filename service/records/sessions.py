@@ -57,6 +57,7 @@ class Session:
         created_at, expires_at, auth_time: Unix s.
         lifetime_s: its first lifetime in s; a refresh sets it again.
         attributes: the app's own data about the user.
+        status: its place in a status list; None if the service had none when it began.
     """
 
     sid: str
@@ -74,9 +75,12 @@ class Session:
     acr: str | None = None
     amr: tuple[str, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    status: str | None = None
 
 
-def new_session(sign_in: SignIn, *, lifetime_s: int, now: int, token: str = "") -> Session:
+def new_session(
+    sign_in: SignIn, *, lifetime_s: int, now: int, token: str = "", status: str | None = None
+) -> Session:
     """Create the session for a sign-in.
 
     Args:
@@ -84,6 +88,7 @@ def new_session(sign_in: SignIn, *, lifetime_s: int, now: int, token: str = "") 
         lifetime_s: its lifetime in s, unless the sign-in sets a shorter one.
         now: Unix s.
         token: the token that finds it; empty for a session that is only an example.
+        status: its place in a status list.
     """
     lifetime_s = sign_in.expires_in or lifetime_s
     return Session(
@@ -102,6 +107,7 @@ def new_session(sign_in: SignIn, *, lifetime_s: int, now: int, token: str = "") 
         acr=sign_in.acr,
         amr=sign_in.amr,
         attributes=sign_in.attributes,
+        status=status,
     )
 
 

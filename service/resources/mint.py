@@ -35,7 +35,8 @@ class Mint(Resource):
             raise _refusal(decided)
         parts.store.check_revocable()
         try:
-            minted = sign_token(decided, parts.keys)
+            status = parts.statuses.claim(req.context.issuer, session.status)
+            minted = sign_token(decided, parts.keys, status=status)
         except NoKey:
             raise ApiError("JWT_NOT_CONFIGURED", hint=_HINT) from None
         send_json(

@@ -31,6 +31,7 @@ from service.resources.browser import Browser
 from service.resources.signed_in import SessionCookie, SignedIn
 from service.sessions import LocalSessions
 from service.settings.table import Settings
+from service.status_lists import StatusLists
 from service.storage.interface import Store
 from service.subjects import Subjects
 from service.web.auth import AdminAuth
@@ -64,6 +65,7 @@ class Parts:
         browser: sessions, cookies and pages of a browser.
         stylesheet: the stylesheet of the pages.
         policies: the policy of each audience.
+        statuses: the places of sessions and grants in status lists.
         deliveries: the queue of logout tokens.
         deliverer: sends them.
         assertions: authenticates clients that have keys.
@@ -87,6 +89,7 @@ class Parts:
     browser: Browser
     stylesheet: Stylesheet
     policies: Policies
+    statuses: StatusLists
     deliveries: Deliveries
     deliverer: Deliverer
     assertions: Assertions
@@ -98,6 +101,7 @@ def parts_of(
     """Build every part from these five."""
     subjects = Subjects.of(settings, store)
     clients = Clients.of(settings, store, events=events, subjects=subjects)
+    statuses = StatusLists(store, enabled=settings.status_list)
     deliverer = deliverer_of(settings, store, keys, clock, clients=clients)
     deliveries = deliverer.deliveries
     sessions = LocalSessions(
@@ -106,6 +110,7 @@ def parts_of(
         events=events,
         subjects=subjects,
         deliveries=deliveries,
+        statuses=statuses,
     )
     cookie = SessionCookie(settings.cookie_name, settings.cookie_domain, settings.cookie_same_site)
     signed_in = SignedIn(sessions, cookie, settings.trusted_origins)
@@ -129,6 +134,7 @@ def parts_of(
         browser=_browser(settings, store, signed_in, sessions, stylesheet),
         stylesheet=stylesheet,
         policies=settings.audiences,
+        statuses=statuses,
         deliveries=deliveries,
         deliverer=deliverer,
         assertions=Assertions(ClientKeys(store, Outbound.of(settings)), UsedAssertions(store)),

@@ -201,6 +201,7 @@ def routes(parts: Parts) -> tuple[Mount, ...]:
         notices=parts.notices,
         events=parts.events,
         policies=parts.policies,
+        statuses=parts.statuses,
         check_revocable=parts.store.check_revocable,
         standing=standing,
     )

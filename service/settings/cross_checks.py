@@ -43,6 +43,15 @@ def cross_check(*names: str) -> Callable[[Check], Check]:
     return register
 
 
+@cross_check("PYLON_STATUS_LIST", "PYLON_OIDC_PRIVATE_KEY", "PYLON_OIDC_KEY_PATH", "PYLON_OIDC_KEYS")
+def _status_lists_need_a_key(settings: Settings) -> Iterator[Fault]:
+    if settings.status_list and not settings.has_private_key:
+        yield Fault(
+            "PYLON_STATUS_LIST",
+            "needs an asymmetric signing key; set PYLON_OIDC_PRIVATE_KEY (a PEM), PYLON_OIDC_KEY_PATH (a file, created if missing), or PYLON_OIDC_KEYS=managed",
+        )
+
+
 @cross_check("PYLON_DEV_MODE", "PYLON_OIDC_ISSUER")
 def _dev_mode_is_loopback(settings: Settings) -> Iterator[Fault]:
     if settings.dev_mode and settings.issuer and not issuers.is_loopback_issuer(settings.issuer):

@@ -91,6 +91,8 @@ class Settings:
         instead=Policies({}, unread=True),
     )
 
+    status_list: bool = _setting("PYLON_STATUS_LIST", parsers.boolean, False)
+
     # signing keys
     jwks_rsa_n: int | None = _setting("PYLON_OIDC_JWKS_RSA_N", parsers.modulus, None)
     jwks_rsa_e: int = _setting("PYLON_OIDC_JWKS_RSA_E", parsers.exponent, 65537)

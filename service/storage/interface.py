@@ -3,7 +3,7 @@
 All kinds of records have the same shape: an id, the subject, the grant, session and client that the record depends on,
 when it ends, its version, and a body. The store never gets a token itself, only its hash.
 
-The store guarantees atomicity, as each verb's docstring says. Callers hold no locks.
+Each verb is atomic, as its docstring says. Callers hold no locks.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class Kind(StrEnum):
     VISIT = "visit"
     #: A logout token that a client has yet to get, or could not get; id: the token's `jti`.
     DELIVERY = "delivery"
+    #: A status list that a process has taken; id: its number. And a bit that is set in it; id: its place, subject: the list.
+    STATUS = "status"
     #: The ring of signing keys, one document whose id contains its version; and the id of this database. Neither ends.
     KEY_RING = "key_ring"
 
@@ -93,12 +95,8 @@ class Fitting:
 
     Attributes:
         kind: their table.
-        id_hash: their id.
-        subject: their user id.
-        grant_id: their grant.
+        id_hash, subject, grant_id, client_id, version: as in `Record`.
         session_id: their session. A refreshed session keeps its `sid`, but not its id.
-        client_id: their client.
-        version: their version.
         keep_session_id: a session whose records are left out.
         outlives_session: only grants that outlive their session, or only those that do not.
     """
@@ -132,6 +130,8 @@ _LEAVING_OUT: Final = {"keep_session_id", "outlives_session"}
 #: must have no side effects. Kind and id do not change.
 Decide = Callable[[Record], Record | None]
 #: Decides what is stored for records that go, given each of them and the body of its client's record.
+#: What is stored for a session or grant that is removed, or loses its access tokens, now (Unix s); None: nothing.
+Remains = Callable[[Record, int], Record | None]
 Leaving = Callable[[Sequence[tuple[Record, Mapping[str, Any] | None]]], Sequence[Record]]
 RingOfBefore = Callable[[Sequence[Record]], tuple[str, Record] | None]
 

@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Index, LargeBinary, MetaData
 from service.storage.interface import Kind
 
 #: The newest revision in `migrations/versions`. A test holds the two together.
-HEAD: Final = "0006"
+HEAD: Final = "0007"
 
 metadata = MetaData()
 
@@ -55,6 +55,20 @@ def _visits() -> Table:
     return _table_of_sessions(Kind.VISIT, String(64), Index("ix_visit_expires_at", "expires_at"))
 
 
+def _statuses() -> Table:
+    return Table(
+        Kind.STATUS.value,
+        metadata,
+        Column("id_hash", String(64), primary_key=True),
+        Column("subject", String(255), nullable=False),
+        Column("version", BigInteger, nullable=False),
+        Column("expires_at", BigInteger, nullable=False),
+        Column("body", Text, nullable=False),
+        Index("ix_status_subject", "subject"),
+        Index("ix_status_expires_at", "expires_at"),
+    )
+
+
 def _deliveries() -> Table:
     return _table_of_sessions(
         Kind.DELIVERY,
@@ -87,7 +101,7 @@ def _table_of_sessions(
     )
 
 
-_MADE: Final = {Kind.GRANT: _grants, Kind.VISIT: _visits, Kind.DELIVERY: _deliveries}
+_MADE: Final = {Kind.GRANT: _grants, Kind.VISIT: _visits, Kind.DELIVERY: _deliveries, Kind.STATUS: _statuses}
 TABLES: Final = {kind: _MADE[kind]() if kind in _MADE else _table(kind) for kind in Kind}
 #: Alembic's own.
 REVISIONS: Final = Table("alembic_version", MetaData(), Column("version_num", String(32)))

@@ -25,6 +25,7 @@ from service.storage.interface import (
     Kind,
     Leaving,
     Record,
+    Remains,
     RingOfBefore,
     StoreRefused,
     StoreUnavailable,
@@ -73,15 +74,15 @@ def _in_room(*, leaves: int | None) -> Callable[[Callable[_Given, _Result]], Cal
 
 
 class SqlStore:
-    """`storage.interface.Store` on a SQL database."""
+    """`storage.interface.Store` on a SQL database. `remains`: what is stored for sessions and grants that go."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, remains: Remains | None = None) -> None:
         self._database = database
         self._connections = KeptConnections(database)
         self._schema: str | None = None
         self._statements = Statements(database.engine().dialect, self._known_schema)
         self._text = self._statements.text
-        self._writer = Writer(self._connections, self._text)
+        self._writer = Writer(self._connections, self._text, remains)
         self._sweeper = Sweeper(self._connections, database, self._text)
 
     # --- reads ---

@@ -26,6 +26,9 @@ from sqlalchemy import (
     update,
 )
 
+# Both databases write `ON CONFLICT` in the same way.
+from sqlalchemy.dialects.postgresql import insert as upsert
+
 from service.storage.interface import Kind
 from service.storage.schema import REVISIONS, TABLES
 
@@ -119,6 +122,12 @@ def select_fitting(table: Table, names: tuple[str, ...]) -> ClauseElement:
     return fitting.order_by(table.c.expires_at.desc(), table.c.id_hash)
 
 
+def select_fitting_locked(table: Table, names: tuple[str, ...]) -> ClauseElement:
+    """The live records that fit the named columns, locked against changes until the transaction ends."""
+    fitting = select(*columns(table)).where(*_live(table, *names)).order_by(table.c.id_hash)
+    return fitting.with_for_update(key_share=True)
+
+
 def insert_one(table: Table) -> ClauseElement:
     """A new record."""
     return insert(table).values({column.name: bindparam(column.name) for column in columns(table)})
@@ -131,6 +140,15 @@ def insert_many(table: Table, count: int) -> ClauseElement:
         for number in range(count)
     ]
     return insert(table).values(each)
+
+
+def insert_missing(table: Table, count: int) -> ClauseElement:
+    """The same, leaving out those whose id exists."""
+    each: list[dict[str, Any]] = [
+        {column.name: bindparam(f"{column.name}_{number}") for column in columns(table)}
+        for number in range(count)
+    ]
+    return upsert(table).values(each).on_conflict_do_nothing()
 
 
 def select_due(table: Table, but: int) -> ClauseElement:

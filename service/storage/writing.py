@@ -8,7 +8,16 @@ from typing import Any, Final
 
 from service import json_text
 from service.storage import statements
-from service.storage.interface import Change, Contended, Fitting, Kind, Leaving, NotStanding, Record
+from service.storage.interface import (
+    Change,
+    Contended,
+    Fitting,
+    Kind,
+    Leaving,
+    NotStanding,
+    Record,
+    Remains,
+)
 from service.storage.kept import Conflict, KeptConnections, Run
 from service.storage.reserve import HALF
 from service.storage.rows import can_fit, record_of, row_of
@@ -17,6 +26,8 @@ from service.storage.rows import can_fit, record_of, row_of
 _ATTEMPTS: Final = 5
 #: How many records one statement inserts at most.
 _AT_ONCE: Final = 50
+#: The kinds of which something may remain.
+_LEAVE_SOMETHING: Final = frozenset({Kind.SESSION, Kind.GRANT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +65,19 @@ class _Outrun(Exception):
 
 
 class Writer:
-    """Runs transactions on the kept connections."""
+    """Runs transactions on the kept connections.
 
-    def __init__(self, connections: KeptConnections, text: Callable[..., str]) -> None:
+    Args:
+        connections: those of the store.
+        text: makes a statement on the table of a kind.
+        remains: what is stored in place of sessions and grants that go; None: nothing is.
+    """
+
+    def __init__(
+        self, connections: KeptConnections, text: Callable[..., str], remains: Remains | None
+    ) -> None:
         self._connections = connections
+        self._remains = remains
         self._text = text
 
     def write(self, writing: Writing, now: int) -> tuple[Record | None, tuple[Record, ...]]:
@@ -76,6 +96,8 @@ class Writer:
                         decided = [self._decided(run, each, now, lock=True) for each in writing.changes]
                     for known, wanted in decided:
                         self._store(run, known, wanted)
+                        if known is not None and known.tokens and not wanted.tokens:
+                            self._keep_remains(run, [known], now)
                     return taken, tuple(wanted for _, wanted in decided)
             except Conflict:
                 if not inserted:
@@ -101,9 +123,11 @@ class Writer:
         rows = run(self._text(statements.delete_one, kind, tuple(said)), {**said, "now": now})
         if not rows:
             raise NotThere
+        taken = record_of(kind, rows[0])
+        self._keep_remains(run, [taken], now)
         for each in writing.falling:
             self.deleted(run, each, now)
-        return record_of(kind, rows[0])
+        return taken
 
     def _decided(
         self, run: Run, change: Change, now: int, *, lock: bool = False
@@ -151,10 +175,7 @@ class Writer:
                     counts.append(len(gone))
                     left += leaving(gone)
             for each in without_tokens:
-                said = each.said()
-                if can_fit(said):
-                    sql = self._text(statements.empty_fitting, each.kind, tuple(said))
-                    run(sql, {**said, "tokens": b"", "now": now})
+                self._empty(run, each, now)
             for first in range(0, len(left), _AT_ONCE):
                 self._insert_many(run, left[first : first + _AT_ONCE])
         return counts[0]
@@ -170,9 +191,11 @@ class Writer:
             for *row, body in run(sql, {**said, "now": now})
         ]
 
-    def _insert_many(self, run: Run, records: Sequence[Record]) -> None:
+    def _insert_many(
+        self, run: Run, records: Sequence[Record], statement: statements.Build = statements.insert_many
+    ) -> None:
         """Insert records of one kind, in one statement."""
-        sql = self._text(statements.insert_many, records[0].kind, len(records))
+        sql = self._text(statement, records[0].kind, len(records))
         rows = map(row_of, records)
         run(sql, {f"{name}_{number}": row[name] for number, row in enumerate(rows) for name in row})
 
@@ -181,9 +204,34 @@ class Writer:
         said = fitting.said()
         if not can_fit(said):
             return 0
-        return len(
-            run(self._text(statements.delete_fitting, fitting.kind, tuple(said)), {**said, "now": now})
-        )
+        if self._remains is None or fitting.kind not in _LEAVE_SOMETHING:
+            sql = self._text(statements.delete_fitting, fitting.kind, tuple(said))
+            return len(run(sql, {**said, "now": now}))
+        sql = self._text(statements.delete_one, fitting.kind, tuple(said))
+        gone = [record_of(fitting.kind, row) for row in run(sql, {**said, "now": now})]
+        self._keep_remains(run, gone, now)
+        return len(gone)
+
+    def _empty(self, run: Run, fitting: Fitting, now: int) -> None:
+        """Remove the access tokens of the grants that fit."""
+        said = fitting.said()
+        if not can_fit(said):
+            return
+        if self._remains is not None:
+            sql = self._text(statements.select_fitting_locked, fitting.kind, tuple(said))
+            grants = [record_of(fitting.kind, row) for row in run(sql, {**said, "now": now})]
+            self._keep_remains(run, grants, now)
+        sql = self._text(statements.empty_fitting, fitting.kind, tuple(said))
+        run(sql, {**said, "tokens": b"", "now": now})
+
+    def _keep_remains(self, run: Run, records: Iterable[Record], now: int) -> None:
+        """Store what remains of sessions and grants, unless it is stored already."""
+        if self._remains is None:
+            return
+        found = (self._remains(each, now) for each in records if each.kind in _LEAVE_SOMETHING)
+        remains = [each for each in found if each is not None]
+        for first in range(0, len(remains), _AT_ONCE):
+            self._insert_many(run, remains[first : first + _AT_ONCE], statements.insert_missing)
 
     def _insert(self, run: Run, records: Iterable[Record]) -> None:
         for record in records:

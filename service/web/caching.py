@@ -26,7 +26,7 @@ def keep_for(seconds: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A JSON document, serialised once."""
+    """A document, serialised once."""
 
     data: bytes
     etag: str
@@ -34,7 +34,11 @@ class Document:
     @staticmethod
     def of(value: Mapping[str, Any]) -> Document:
         """Serialise the value. Its ETag is a hash of the bytes, so all replicas send the same one."""
-        data = json.dumps(value, separators=(",", ":")).encode()
+        return Document.of_bytes(json.dumps(value, separators=(",", ":")).encode())
+
+    @staticmethod
+    def of_bytes(data: bytes) -> Document:
+        """A document of other bytes."""
         return Document(data, f'"{hashlib.sha256(data).hexdigest()[:32]}"')
 
 
@@ -45,6 +49,7 @@ def send_document(
     *,
     cache_control: str,
     vary: str | None = None,
+    media_type: str = "application/json",
 ) -> None:
     """Answer with the document, or with 304 if the client already has it.
 
@@ -58,7 +63,7 @@ def send_document(
     if _has_already(req.env.get("HTTP_IF_NONE_MATCH"), document.etag):
         resp.status_code = 304
         return
-    resp.content_type = "application/json"
+    resp.content_type = media_type
     resp.data = document.data
 
 

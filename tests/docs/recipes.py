@@ -53,6 +53,8 @@ WALK = [
 ]
 APIS = ["api.py", "api.mjs", "legacy.py", "legacy.mjs"]
 APIS_BUILT = ["api.go", "legacy.go", "Api.java", "Legacy.java"]
+#: Of docs/status-lists.md, run by tests/flows/test_status_lists.py.
+STATUS_LISTS = ["status-list.py", "status-list.mjs"]
 CLIENTS = ["client-authlib.py", "client-openid-client.mjs"]
 
 

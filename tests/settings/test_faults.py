@@ -315,6 +315,7 @@ FAULTY: dict[str, str] = {
     "PYLON_OIDC_PRIVATE_KEY": "x",
     "PYLON_OIDC_KEY_PATH": "/dev/null/x",
     "DATABASE_URL": "x",
+    "PYLON_STATUS_LIST": "maybe",
     "PYLON_PREPARED_STATEMENTS": "maybe",
     "PYLON_DATA_DIR": "/dev/null/x",
     "PYLON_ADMIN_TOKEN": "x",

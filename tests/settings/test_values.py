@@ -29,6 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "PYLON_OIDC_PRIVATE_KEY": None,
     "PYLON_OIDC_KEY_PATH": None,
     "DATABASE_URL": None,
+    "PYLON_STATUS_LIST": False,
     "PYLON_PREPARED_STATEMENTS": False,
     "PYLON_DATA_DIR": Path("data"),
     "PYLON_ADMIN_TOKEN": None,
@@ -108,6 +109,7 @@ GOOD: dict[str, list[str]] = {
         "postgresql://u@/n?hostaddr=127.0.0.1,127.0.0.2&port=1,2&connect_timeout=5",
         "postgresql://u:p#?[]:w@h/n",
     ],
+    "PYLON_STATUS_LIST": ["0"],
     "PYLON_PREPARED_STATEMENTS": ["0", "1"],
     "PYLON_DATA_DIR": ["<folder>", "<folder>/new/and/deep"],
     "PYLON_ADMIN_TOKEN": [STRONG, "a1B2~._-+/=" + STRONG],
@@ -237,6 +239,7 @@ BAD: dict[str, list[str]] = {
         "sqlite:///x?mode=memory",
         "oracle://",
     ],
+    "PYLON_STATUS_LIST": ["yes", "2"],
     "PYLON_PREPARED_STATEMENTS": ["yes", "2"],
     "PYLON_DATA_DIR": ["<file>", "<file>/data", "a\x00b", "a\nb"],
     "PYLON_ADMIN_TOKEN": [

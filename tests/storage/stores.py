@@ -100,7 +100,7 @@ def fill_many(url: str, kind: Kind, count: int, *, ended: str = "false", begun_a
         values |= {"outlives_session": "i % 2 = 0", "tokens": "'\\x" + "00" * 64 + "'"}
     elif kind is Kind.DELIVERY:
         values["due_at"] = str(NOW)
-    elif kind is not Kind.VISIT:
+    elif kind not in (Kind.VISIT, Kind.STATUS):
         values["grant_id"] = "''"
     sql = f"INSERT INTO {kind} ({', '.join(values)}) SELECT {', '.join(values.values())} FROM n"
     if url.startswith("sqlite:"):

@@ -30,6 +30,7 @@ from service.records.lifetimes import Lifetimes
 from service.records.scopes import words_of
 from service.records.sessions import Session
 from service.records.users import User, Users
+from service.status_lists import StatusLists
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class Issuing:
         keys: sign ID tokens.
         lifetimes: the lifetimes of tokens.
         notices: tells the operator about problems of a client.
+        statuses: the places of grants in status lists.
         events: where stolen codes and tokens are reported.
         policies: the content of tokens for each audience.
         check_revocable: refuses while a new token could not be revoked.
@@ -80,6 +82,7 @@ class Issuing:
     keys: Keys
     lifetimes: Lifetimes
     notices: Notices
+    statuses: StatusLists
     events: Events
     policies: Policies
     check_revocable: Callable[[], None]
@@ -153,6 +156,9 @@ class Issuing:
         if target.given is not None:
             ends_at = target.given.expires_at
         token = AccessToken(target.hash_of(secret), now, ends_at, target.scope)
+        if grant.status is None or not any(each.ends_at > now for each in grant.access):
+            # After a revocation no token is alive, and the bit of the old place is set.
+            grant = replace(grant, status=self.statuses.next_place(now=now))
         return grant.with_access(token, now=now), self.access(grant, target, token, secret)
 
     def access(self, grant: Grant, target: Target, token: AccessToken, secret: str) -> Access:
@@ -164,6 +170,7 @@ class Issuing:
         if target.given is None:
             return Access(token, handles.with_secret("access token", grant.id, secret))
         claims = target.given.claims | {"iat": token.made_at, "exp": token.ends_at}
+        claims |= self.statuses.claim(grant.issuer, grant.status)
         try:
             signed = sign_token(replace(target.given, claims=claims), self.keys, jti=f"{grant.id}.{secret}")
         except NoKey:
@@ -270,6 +277,7 @@ def facts_of(grant: Grant, user: User) -> Session:
         acr=grant.acr,
         amr=grant.amr,
         attributes=user.attributes,
+        status=grant.status,
     )
 
 

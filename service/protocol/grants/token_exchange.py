@@ -46,7 +46,8 @@ def exchange(request: TokenRequest, issuing: Issuing) -> dict[str, Any]:
     decided = decide(policy, asked)
     if isinstance(decided, Refused):
         raise _refusal(decided.rule)
-    answer = _signed(decided, f"{subject.line}.{new_id()}", issuing)
+    status = issuing.statuses.claim(request.issuer, subject.session.status)
+    answer = _signed(decided, f"{subject.line}.{new_id()}", issuing, status)
     issuing.events.send(
         TokenExchanged(
             client_id=request.client.client_id,
@@ -58,10 +59,10 @@ def exchange(request: TokenRequest, issuing: Issuing) -> dict[str, Any]:
     return answer | {"issued_token_type": issued_type}
 
 
-def _signed(given: Given, jti: str, issuing: Issuing) -> dict[str, Any]:
+def _signed(given: Given, jti: str, issuing: Issuing, status: Mapping[str, Any]) -> dict[str, Any]:
     issuing.check_revocable()
     try:
-        token = sign_token(given, issuing.keys, jti=jti)
+        token = sign_token(given, issuing.keys, jti=jti, status=status)
     except NoKey:
         raise _no_target("no_key_for_the_audience") from None
     answer = {"access_token": token.token, "token_type": "Bearer", "expires_in": token.expires_in}
