@@ -121,6 +121,12 @@ def client_faults(metadata: Mapping[str, Any], *, scopes: Scopes) -> list[Invali
     return []
 
 
+#: What to do instead of members that other providers have.
+_INSTEAD: Final = {
+    "access_token_format": "leave it out: an access token is a JWT if the request names an audience as its resource",
+}
+
+
 def _read_members(
     metadata: Mapping[str, Any], scopes: Scopes
 ) -> tuple[dict[str, Any], list[InvalidClientMetadata]]:
@@ -131,7 +137,7 @@ def _read_members(
         if member not in _MEMBERS:
             near = difflib.get_close_matches(member, _MEMBERS, n=1)
             shown = member if _HARMLESS_NAME.fullmatch(member) else "a member"
-            hint = f"did you mean {near[0]}?" if near else "leave it out"
+            hint = _INSTEAD.get(member) or (f"did you mean {near[0]}?" if near else "leave it out")
             faults.append(InvalidClientMetadata(shown, f"is not known; {hint}"))
             continue
         try:

@@ -99,6 +99,10 @@ def test_what_is_no_array_of_clients_is_a_fault(tmp_path: Path, value: str) -> N
     ("change", "member"),
     [
         ({"redirect_uri": [CALLBACK]}, "redirect_uri: is not known; did you mean redirect_uris?"),
+        (
+            {"access_token_format": "jwt"},
+            "access_token_format: is not known; leave it out: an access token is a JWT if the request names an audience as its resource",
+        ),
         ({"redirect_uris": ["http://rp.example.org/cb"]}, "redirect_uris: "),
         ({"redirect_uris": None}, "redirect_uris: "),
         ({"client_secret": "hush-hush-hush"}, "client_secret: "),
