@@ -39,13 +39,11 @@ class Subject(Struct, frozen=True):
         held: the words that it holds for the audience; None: the policy's `exchange_scopes`.
         until: the new token ends then at the latest, Unix s; None: with the session.
         actors: which clients act in it already, the latest first.
-        status: its place in a status list.
     """
 
     held: tuple[str, ...] | None = None
     until: int | None = None
     actors: tuple[str, ...] = ()
-    status: Mapping[str, Any] | None = None
 
 
 #: One that was minted just now.
@@ -176,8 +174,6 @@ def _for_an_exchange(policy: Policy, asked: Asked, session: Session, client: Cli
     if scope is None or asked.scope == ():
         return Refused("scopes")
     more: dict[str, Any] = {"act": act_of(actors)}
-    if asked.subject.status is not None:
-        more["status"] = asked.subject.status
     return _in_the_users_name(policy, asked, session, client, scope, more)
 
 
