@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import http.client
 import http.server
 import json
+import os
+import socket
 import subprocess
 import threading
 import time
@@ -18,9 +21,12 @@ import jwt as pyjwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.docs.markdown import blocks, page
 from tests.docs.recipes import STATUS_LISTS, direct_environment, recipe_command
 from tests.flows.polling import wait_until
-from tests.support.gunicorn import ADMIN, SERVERS, Gunicorn, rsa_pem
+from tests.support.gunicorn import ADMIN, SERVERS, Gunicorn, hold_port, rsa_pem
+from tests.support.nginx import StubUpstream, find_nginx
+from tests.support.stopping import end_process
 
 AUDIENCE: Final = "api"
 KEY: Final = rsa.generate_private_key(65537, 2048)
@@ -147,3 +153,81 @@ def test_a_wrong_list_is_taken_by_no_verifier(recipe: str, tmp_path: Path) -> No
     assert said[:2] == ['"ada"', "refused: revoked"]
     assert len(said) == 9
     assert all(each.startswith("refused: ") and "revoked" not in each for each in said[2:]), said
+
+
+@contextlib.contextmanager
+def _running(command: list[str], folder: Path, **environ: str) -> Iterator[None]:
+    process = subprocess.Popen(command, cwd=folder, env=direct_environment() | environ)
+    try:
+        yield
+    finally:
+        end_process(process, within_s=10)
+
+
+def test_nginx_lets_nobody_in_whose_session_has_ended(tmp_path: Path) -> None:
+    """The lines of the page before a service that checks nothing itself."""
+    settings = {"PYLON_JWT_ALG": "RS256", "PYLON_JWT_AUDIENCE": AUDIENCE, "PYLON_OIDC_PRIVATE_KEY": rsa_pem()}
+    held = [hold_port() for _ in range(2)]
+    site, gate = (each.getsockname()[1] for each in held)
+    upstream = StubUpstream()
+    lines = blocks(page("status-lists.md"))["status-list-nginx"].code
+    for shown, here in (
+        ("127.0.0.1:8080", f"127.0.0.1:{site}"),
+        ("127.0.0.1:9999", f"127.0.0.1:{gate}"),
+        ("http://127.0.0.1:9000", f"http://{upstream.address}"),
+    ):
+        assert shown in lines
+        lines = lines.replace(shown, here)
+    temporary = "".join(
+        f"{each}_temp_path {tmp_path}/{each};"
+        for each in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (tmp_path / "nginx.conf").write_text(
+        f"{'user root;' if os.geteuid() == 0 else ''} daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{}}\nhttp {{ access_log off; {temporary}\n{lines}}}\n"
+    )
+
+    def status(token: str | None) -> int:
+        wire = http.client.HTTPConnection("127.0.0.1", site, timeout=10)
+        wire.request(
+            "GET", "/", headers={"X-User": "root"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        )
+        answer = wire.getresponse().status
+        wire.close()
+        return answer
+
+    with (
+        Gunicorn(PYLON_ADMIN_TOKEN=ADMIN, PYLON_STATUS_LIST="1", PYLON_DEV_MODE="1", **settings) as service,
+        contextlib.ExitStack() as stack,
+    ):
+        stack.callback(upstream.stop)
+        session = service.sign_in("ada")
+        token, other = (service.mint(each).json()["token"] for each in (session, service.sign_in("ben")))
+        issuer = pyjwt.decode(token, options={"verify_signature": False})["iss"]
+        command = [*recipe_command("status-list.py", tmp_path), str(gate)]
+        for each in held:
+            each.close()
+
+        def restarted_gate() -> contextlib.ExitStack:
+            """A gate that has no list yet: nobody waits a minute here."""
+            started = contextlib.ExitStack()
+            started.enter_context(_running(command, tmp_path, ISSUER=issuer, AUDIENCE=AUDIENCE))
+            wait_until(lambda: _listens(gate))
+            return started
+
+        stack.enter_context(
+            _running([find_nginx(), "-p", str(tmp_path), "-c", f"{tmp_path}/nginx.conf"], tmp_path)
+        )
+        wait_until(lambda: _listens(site))
+        with restarted_gate():
+            assert [status(each) for each in (token, other, None, token + "x")] == [200, 200, 401, 401]
+            assert [seen.headers["x-user"] for seen in upstream.seen] == ["ada", "ben"]
+        service.call("DELETE", "/api/auth/session", headers={"Authorization": f"Bearer {session}"})
+        time.sleep(11)
+        with restarted_gate():
+            assert [status(each) for each in (token, other)] == [401, 200]
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
