@@ -1,4 +1,4 @@
-"""`python -m bench [flows|workers [--record]|profile|rotation]`."""
+"""`python -m bench [flows|workers [--record]|profile|rotation|status]`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,11 @@ def main(arguments: list[str]) -> int:
             from bench import rotation
 
             return rotation.main()
-    print("usage: python -m bench [flows|workers [--record]|profile|rotation]", file=sys.stderr)
+        case ["status"]:
+            from bench import status
+
+            return status.main()
+    print("usage: python -m bench [flows|workers [--record]|profile|rotation|status]", file=sys.stderr)
     return 2
 
 
