@@ -51,8 +51,13 @@ def is_session_token(value: str) -> bool:
 
 
 def new_id() -> str:
-    """A random identifier of 128 bits, base64url: a `sid`, a `jti`, a part of a refresh token, a salt."""
-    return secrets.token_urlsafe(16)
+    """A random identifier of 128 bits, base64url: a `sid`, a `jti`, a part of a refresh token, a salt.
+
+    It never begins with `-`, so a command takes it for an argument and not for an option.
+    """
+    while (made := secrets.token_urlsafe(16)).startswith("-"):
+        pass
+    return made
 
 
 def new_list_number(below: int) -> int:

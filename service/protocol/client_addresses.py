@@ -1,6 +1,6 @@
 """Addresses of a client that this service sends requests to: whether it would send any there.
 
-Spec: OpenID Connect Back-Channel Logout 1.0 §2.2
+Spec: OpenID Connect Back-Channel Logout 1.0 §2.2; RFC 7591 §2 (`jwks_uri`)
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _MALFORMED: Final = "is no web address; write https://…"
 
 
 def check_addresses(client: Client, outbound: Outbound) -> None:
-    """Check where logout tokens of a client of the operator's would go.
+    """Check the addresses of a client of the operator's: of its keys, and for its logout tokens.
 
     Raises:
         InvalidClientMetadata: if no request is sent there, whatever the name leads to.
     """
-    uri = client.backchannel_logout_uri
-    if uri is None:
-        return
-    try:
-        outbound.check(uri, operators=True)
-    except Unreachable as error:
-        raise InvalidClientMetadata("backchannel_logout_uri", _REASONS.get(error.cause, _MALFORMED)) from None
+    for member in ("jwks_uri", "backchannel_logout_uri"):
+        uri: str | None = getattr(client, member)
+        try:
+            if uri is not None:
+                outbound.check(uri, operators=True)
+        except Unreachable as error:
+            raise InvalidClientMetadata(member, _REASONS.get(error.cause, _MALFORMED)) from None

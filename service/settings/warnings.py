@@ -7,7 +7,6 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
-from service.outbound.fetcher import Outbound, Unreachable
 from service.settings.policies import policy_oddities
 from service.settings.table import NAMES, Settings
 
@@ -60,7 +59,6 @@ def oddities(settings: Settings, faulty: set[str]) -> Iterator[str]:
         yield (
             "PYLON_OUTBOUND_PROXY is set: the proxy looks up the names, so the proxy must refuse private addresses"
         )
-    yield from _urls_that_are_not_asked(settings)
     yield from _odd_keys(settings)
     yield from _previous_alone(settings)
     yield from _shared_client_secrets(settings)
@@ -78,23 +76,6 @@ def _previous_alone(settings: Settings) -> Iterator[str]:
     ):
         if current is None and previous is not None:
             yield f"{name}_PREVIOUS has no effect without {name}"
-
-
-def _urls_that_are_not_asked(settings: Settings) -> Iterator[str]:
-    """URLs of clients of the environment that no request goes to, as far as that can be seen without asking."""
-    outbound = Outbound.of(settings)
-    for client in settings.clients:
-        for member in ("jwks_uri", "backchannel_logout_uri"):
-            url = getattr(client, member)
-            if url is None:
-                continue
-            try:
-                outbound.check(url, operators=True)
-            except Unreachable as error:
-                yield (
-                    f"PYLON_OIDC_CLIENTS: no request goes to {member} of the client {client.client_id} ({error.cause}); "
-                    "write https://… with a public host, or list the host in PYLON_OUTBOUND_ALLOW"
-                )
 
 
 def _shared_client_secrets(settings: Settings) -> Iterator[str]:

@@ -257,7 +257,7 @@ def test_keys_migration_says_where_each_audience_is(
         (tmp_path / "ada.json").write_text('{"user_id": "ada"}')
         file = ["--file", written(tmp_path, MOVING % 10), "--session-file", str(tmp_path / "ada.json")]
         told = run("policy", "explain", "--audience", "api", *file, **settings)
-        assert "(10 % of the callers by ES256), typ JWT" in told.stdout
+        assert "(10 % of the callers by ES256), has typ JWT" in told.stdout
         told = run("policy", "explain", "--audience", "api", *file, "--json", **settings)
         assert json.loads(told.stdout)["migrate"] == {"to": "ES256", "percent": 10}
         told = run("policy", "list", *file[:2], "--json", **settings)

@@ -86,7 +86,7 @@ def test_a_part_of_the_callers_has_moved(
     serve_moving: Callable[[int], Provider],
     subtests: pytest.Subtests,
 ) -> None:
-    """Each caller sees one algorithm, minted and as a client; both kinds of token verify, and introspection takes both."""
+    """docs/leave-hs256.md: each caller sees one algorithm, minted and as a client; both kinds of token verify, and introspection takes both."""
     op = serve_moving(50)
     seen: dict[str, set[str]] = {"api": set(), BILLING: set()}
     for _ in range(24):
@@ -135,7 +135,7 @@ def test_nobody_or_everybody_has_moved(
     serve_moving: Callable[[int], Provider],
     subtests: pytest.Subtests,
 ) -> None:
-    """At 0 the old algorithm signs and tokens of the new one are taken; at 100 the other way round."""
+    """docs/leave-hs256.md: at 0 the old algorithm signs and tokens of the new one are taken; at 100 the other way round."""
     for percent, signs in ((0, "HS256"), (100, "ES256")):
         with subtests.test(percent=percent):
             op = serve_moving(percent)
@@ -160,7 +160,7 @@ def started(environ: dict[str, str], now: int, log: io.StringIO) -> House:
 def test_introspection_takes_the_last_tokens_of_the_old_algorithm(
     tmp_path: Path, log: io.StringIO, subtests: pytest.Subtests
 ) -> None:
-    """Where `alg` changed in a hurry: as long as one may live, and none that ends later than that."""
+    """docs/leave-hs256.md: where `alg` changed in a hurry: as long as one may live, and none that ends later than that."""
     now = int(time.time())
     environ = {
         "PYLON_DATA_DIR": str(tmp_path / "data"), "PYLON_JWT_SECRET": SECRET, "PYLON_ADMIN_TOKEN": ADMIN,
@@ -245,7 +245,7 @@ def test_the_secrets_of_before_are_still_taken(
 def test_a_secret_of_before_without_a_current_one_opens_nothing(
     serve_provider: ServeProvider, subtests: pytest.Subtests
 ) -> None:
-    """Who unsets the admin token closes the admin API; the start says that the other has no effect."""
+    """docs/leave-hs256.md: who unsets the admin token closes the admin API; the start says that the other has no effect."""
     names = ("PYLON_ADMIN_TOKEN", "PYLON_TRUSTED_SECRET", "PYLON_JWT_SECRET")
     previous: dict[str, str | None] = {
         f"{name}_PREVIOUS": f"{number}{OLD}" for number, name in enumerate(names)
@@ -265,7 +265,7 @@ def test_a_secret_of_before_without_a_current_one_opens_nothing(
 
 
 def test_secrets_of_before_are_checked_as_the_current_ones(subtests: pytest.Subtests) -> None:
-    """Weak, quoted, or the same as another: a fault that shows no secret."""
+    """docs/leave-hs256.md: weak, quoted, or the same as another: a fault that shows no secret."""
     for name in ("PYLON_ADMIN_TOKEN", "PYLON_TRUSTED_SECRET", "PYLON_JWT_SECRET"):
         for what, value, words in (
             ("weak", "changeme-changeme-changeme-changeme", ""),

@@ -110,7 +110,7 @@ def exchanged(op: Provider, subject: str) -> str:
 
 
 def test_the_end_of_a_session_sets_its_bit_and_no_other(op: Provider, subtests: pytest.Subtests) -> None:
-    """By the app, for one session or for all of a user; a refreshed session keeps its place."""
+    """docs/status-lists.md: by the app, for one session or for all of a user; a refreshed session keeps its place."""
     kept, first, second = (op.app.session("ada") for _ in range(3))
     kept_token, one, two = minted(op, kept), minted(op, first), minted(op, second)
     assert len({(status_of(each)["idx"], status_of(each)["uri"]) for each in (kept_token, one, two)}) == 3
@@ -139,7 +139,7 @@ def test_the_end_of_a_session_sets_its_bit_and_no_other(op: Provider, subtests: 
 
 
 def test_the_end_of_a_grant_sets_its_bit(op: Provider, subtests: pytest.Subtests) -> None:
-    """By its session, by a revocation, by reuse; what goes on has another place from its next refresh on."""
+    """docs/status-lists.md: by its session, by a revocation, by reuse; what goes on has another place from its next refresh on."""
     rp = op.rp()
     with subtests.test("its session ends, and it is not offline"):
         browser = op.browser()
@@ -184,13 +184,13 @@ def test_the_end_of_a_grant_sets_its_bit(op: Provider, subtests: pytest.Subtests
 
 
 def test_a_clients_own_token_names_no_place(op: Provider) -> None:
-    """Nothing that could end stands behind it but the client."""
+    """docs/status-lists.md: nothing that could end stands behind it but the client."""
     answer = op.rp().post("/oidc/token", {"grant_type": "client_credentials", "resource": API}).json()
     assert "status" not in unverified_claims(answer["access_token"])
 
 
 def test_only_lists_that_were_taken_are_served(op: Provider, subtests: pytest.Subtests) -> None:
-    """Token Status List §8.1; a stranger can make the service sign nothing new."""
+    """docs/status-lists.md: Token Status List §8.1; a stranger can make the service sign nothing new."""
     token = minted(op, op.app.session())
     path = status_of(token)["uri"].removeprefix(ISSUER)
     for other in ("/oidc/status/1", "/oidc/status/01", "/oidc/status/-1", f"{path}.1", f"{path}/", "/oidc/status/", f"/oidc/status/{2**40}", "/oidc/status/x"):  # fmt: skip
@@ -209,14 +209,14 @@ def test_only_lists_that_were_taken_are_served(op: Provider, subtests: pytest.Su
 
 
 def test_without_the_setting_there_are_no_lists(serve_provider: ServeProvider) -> None:
-    """No token names a place, and there is no path."""
+    """docs/status-lists.md: no token names a place, and there is no path."""
     op = serve_provider(CLIENTS, PYLON_JWT_AUDIENCE=API, PYLON_JWT_ALG="RS256")
     assert "status" not in unverified_claims(minted(op, op.app.session()))
     assert op.ask("GET", "/oidc/status/1").status == 404
 
 
 def test_places_are_used_once_whatever_the_number_of_threads(op: Provider) -> None:
-    """Token Status List §4: no two tokens of different sessions have the same place, and a full list is followed by another."""
+    """docs/status-lists.md: Token Status List §4: no two tokens of different sessions have the same place, and a full list is followed by another."""
     store = open_store(op.house.settings)
     lists = [StatusLists(store, enabled=True) for _ in range(2)]
     taken: list[str] = []
@@ -236,6 +236,6 @@ def test_places_are_used_once_whatever_the_number_of_threads(op: Provider) -> No
 
 
 def test_the_setting_needs_a_key(serve_provider: ServeProvider) -> None:
-    """A list is signed with an asymmetric key."""
+    """docs/status-lists.md: a list is signed with an asymmetric key."""
     with pytest.raises(Exception, match=r"PYLON_STATUS_LIST.*asymmetric"):
         serve_provider((), PYLON_STATUS_LIST="1", PYLON_OIDC_PRIVATE_KEY=None, PYLON_JWT_SECRET=JWT_SECRET)

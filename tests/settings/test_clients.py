@@ -77,6 +77,16 @@ def test_clients_keep_their_order(tmp_path: Path) -> None:
     assert [client.client_id for client in _clients(tmp_path, *entries)] == ["b", "a", "https://rp.example/"]
 
 
+KEYS: dict[str, Any] = {
+    "keys": [
+        {
+            "kty": "OKP",
+            "crv": "Ed25519",
+            "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",  # RFC 8037, appendix A.2
+            "kid": "k",
+        }
+    ]
+}
 GOOD: dict[str, list[Any]] = {
     "client_id": ["a", "~" * 128, "https://rp.example/app"],
     "client_secret": [STRONG, f"{STRONG}-{STRONG[::-1]}" * 3, 'with blanks and "quotes" of 32 and more'],
@@ -109,7 +119,23 @@ GOOD: dict[str, list[Any]] = {
     "logout_by_hint": [True, False],
     "backchannel_logout_uri": ["https://rp.example/out?x=1", "https://rp.example:8443/out"],
     "backchannel_logout_session_required": [True, False],
+    "jwks": [KEYS],
+    "jwks_uri": ["https://rp.example/jwks", "https://rp.example:8443/keys?x=1"],
+    "token_endpoint_auth_signing_alg": ["RS256", "PS256", "ES256", "Ed25519"],
+    "assertion_audience": ["issuer", "token_endpoint"],
 }
+#: Members of clients that have keys and no secret.
+OF_KEYS = ("jwks", "jwks_uri", "token_endpoint_auth_signing_alg", "assertion_audience")
+
+
+def _with(member: str, value: Any) -> dict[str, Any]:
+    """The metadata of a client that may have the member."""
+    if member not in OF_KEYS:
+        return CONFIDENTIAL | {member: value}
+    keys = {} if member.startswith("jwks") else {"jwks": KEYS}
+    return PLAIN | {"token_endpoint_auth_method": "private_key_jwt", **keys, member: value}
+
+
 NO_TEXT: list[Any] = [None, 1, True, "", "a\nb", "a\u202eb", "x" * 256, ["a"], {}]
 NO_FLAG: list[Any] = [None, 0, 1, "true", [], {}]
 NO_URI = [
@@ -152,7 +178,7 @@ BAD: dict[str, list[Any]] = {
     "post_logout_redirect_uris": [None, CALLBACK, *([uri] for uri in NO_URI)],
     "token_endpoint_auth_method": [
         None,
-        "private_key_jwt",
+        "client_secret_jwt",
         "Client_Secret_Basic",
         ["client_secret_basic"],
         {},
@@ -186,6 +212,18 @@ BAD: dict[str, list[Any]] = {
     "logout_by_hint": NO_FLAG,
     "backchannel_logout_uri": [*NO_URI, "ftp://rp.example/"],
     "backchannel_logout_session_required": NO_FLAG,
+    "jwks": [
+        None,
+        [],
+        {},
+        {"keys": {}},
+        {"keys": []},
+        {"keys": [{"kty": "oct", "k": "AAAA"}]},
+        "https://rp.example/jwks",
+    ],
+    "jwks_uri": [*NO_URI, "ftp://rp.example/"],
+    "token_endpoint_auth_signing_alg": [None, "none", "HS256", ["RS256"], "ES512"],
+    "assertion_audience": [None, "", "any", ["issuer"]],
 }
 
 
@@ -193,7 +231,7 @@ BAD: dict[str, list[Any]] = {
 def test_a_good_member_is_taken(tmp_path: Path, member: str) -> None:
     """The members of a client."""
     for value in GOOD[member]:
-        (client,) = _clients(tmp_path, CONFIDENTIAL | {member: value})
+        (client,) = _clients(tmp_path, _with(member, value))
         if member != "client_secret":
             assert client.public_metadata()[member] == value
 
@@ -202,7 +240,7 @@ def test_a_good_member_is_taken(tmp_path: Path, member: str) -> None:
 def test_a_bad_member_is_told_by_its_name(tmp_path: Path, member: str) -> None:
     """The fault says which client and which member, what is wrong, and what to write instead."""
     for value in BAD[member]:
-        text = _fault(tmp_path, json.dumps([PLAIN | {"client_id": "c-0"}, CONFIDENTIAL | {member: value}]))
+        text = _fault(tmp_path, json.dumps([PLAIN | {"client_id": "c-0"}, _with(member, value)]))
         shown = "" if member == "client_id" else " (c-1)"
         assert text.startswith(f"client 2{shown}, {member}: "), (value, text)
 

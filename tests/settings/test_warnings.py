@@ -127,8 +127,8 @@ def test_a_faulty_issuer_is_not_warned_of_as_unset(tmp_path: Path) -> None:
     assert reading.warnings == []
 
 
-def test_urls_of_clients_that_are_not_asked_are_warned_of(tmp_path: Path) -> None:
-    """An address that is not public, and http, unless the list has the host."""
+def test_urls_of_clients_that_would_not_be_asked_are_faults(tmp_path: Path) -> None:
+    """docs/settings.md: an address that is not public, and http, unless the list has the host."""
     client = {
         "client_id": "bank",
         "redirect_uris": ["https://rp.example/cb"],
@@ -136,20 +136,26 @@ def test_urls_of_clients_that_are_not_asked_are_warned_of(tmp_path: Path) -> Non
     }
     in_dev = {"PYLON_DEV_MODE": "1", "PYLON_OIDC_KEY_PATH": str(tmp_path / "key.pem")}
 
-    def warned(uri: str, **environ: str) -> list[str]:
+    def faults(uri: str, **environ: str) -> list[str]:
         clients = json.dumps([client | {"jwks_uri": uri}])
-        found = _warnings(tmp_path, **in_dev, PYLON_OIDC_CLIENTS=clients, **environ)
-        return [warning for warning in found if "jwks_uri" in warning]
+        return [
+            fault.text for fault in read(tmp_path, **in_dev, PYLON_OIDC_CLIENTS=clients, **environ).faults
+        ]
 
-    for uri, cause in (
-        ("http://app.internal/jwks", "not_https"),
-        ("https://10.1.2.3/jwks", "address_not_public"),
-        ("https://localhost/jwks", "address_not_public"),
+    for uri, words in (
+        ("http://app.internal/jwks", "http is only for hosts that PYLON_OUTBOUND_ALLOW names"),
+        ("https://10.1.2.3/jwks", "is no public address"),
+        ("https://localhost/jwks", "is no public address"),
     ):
-        (warning,) = warned(uri)
-        assert f"jwks_uri of the client bank ({cause})" in warning
-        assert warned(uri, PYLON_OUTBOUND_ALLOW="app.internal,10.0.0.0/8,localhost") == []
-    assert warned("https://bank.example.com/jwks") == []
+        (fault,) = faults(uri)
+        assert fault.startswith(f"client 1 (bank), jwks_uri: {words}")
+        assert faults(uri, PYLON_OUTBOUND_ALLOW="app.internal,10.0.0.0/8,localhost") == []
+    assert faults("https://bank.example.com/jwks") == []
+
+
+def test_a_proxy_is_warned_of(tmp_path: Path) -> None:
+    """docs/settings.md: with a proxy, it decides where names lead."""
+    in_dev = {"PYLON_DEV_MODE": "1", "PYLON_OIDC_KEY_PATH": str(tmp_path / "key.pem")}
     (warning,) = (
         each
         for each in _warnings(tmp_path, **in_dev, PYLON_OUTBOUND_PROXY="http://proxy:3128")
