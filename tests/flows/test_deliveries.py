@@ -1,6 +1,6 @@
 """Logout tokens of real servers: at once, by a process of its own, and whatever is killed in between.
 
-`PYLON_TESTS_KILL_S=600` kills workers under logouts for ten minutes instead of 12 s.
+`PYLON_TESTS_KILL_S=600` kills workers under logouts for ten minutes instead of 5 s.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tests.support.told import Listener, wait_for
 ISSUER: Final = "https://id.example.com"
 CASES: Final = ("sqlite on gunicorn", "postgres on granian")
 #: How long workers are killed, in s.
-KILL_S: Final = float(os.environ.get("PYLON_TESTS_KILL_S", "12"))
+KILL_S: Final = float(os.environ.get("PYLON_TESTS_KILL_S", "5"))
 #: What a worker has taken is free again after 15 s; others look every 5 s or so.
 LATEST_S: Final = 15 + 6 + 10
 
