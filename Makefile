@@ -19,11 +19,8 @@ run: ## Start it in dev mode on http://localhost:4321, and print four lines to p
 
 test: ## Install what the tests need, then check the code and run them all
 	@tests/support/packages
-	@bin/venv test
-	@tests/js/install
-	@bench/peers/install
-	@.venv/bin/python -m apps --install
-	@$(MAKE) --no-print-directory lint
+	@bin/venv test & python=$$!; tests/js/install && bench/peers/install; npm=$$?; wait $$python && exit $$npm
+	@$(MAKE) --no-print-directory lint & lint=$$!; .venv/bin/python -m apps --install; apps=$$?; wait $$lint && exit $$apps
 	@PATH="$$PATH:/usr/sbin" .venv/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: ## Check style, types and the direction of imports
