@@ -132,9 +132,8 @@ class Clients:
         if client_id in self._audiences:
             return None
         client = self.registered(client_id, now=now)
-        if (
-            client is not None and self._lacks_minted_audience
-        ):  # another process registered it after the start
+        # Another process registered it after the start.
+        if client is not None and self._lacks_minted_audience:
             _log.error(
                 "client_not_served", client_id=client_id, detail=str(MintedAudienceMissing(self._mint_alg))
             )

@@ -100,9 +100,8 @@ class Deliveries:
 
     def waiting(self, *, most: int, but: Sequence[str] = (), now: int) -> list[Delivery]:
         """Those that wait, the earliest due first, but not those for some clients. One read."""
-        padded = list(but) + list(but[-1:]) * (
-            _power_of_two(len(but)) - len(but)
-        )  # few lengths, few statements
+        # Few lengths, few statements.
+        padded = list(but) + list(but[-1:]) * (_power_of_two(len(but)) - len(but))
         found = self._store.due(Kind.DELIVERY, until=NEVER - 1, most=most, but=padded, now=now)
         return list(map(of_record, found))
 

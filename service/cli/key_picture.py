@@ -61,9 +61,8 @@ class _Scale:
         keys, ends = list(keys), [change.at for change in changes]
         self.start = min([now, *(key.published_at for key in keys)])
         last = max([now, *ends])
-        self.end = last + max(
-            3600, (last - self.start) // 8
-        )  # room after the last change, to show its result
+        # Room after the last change, to show its result.
+        self.end = last + max(3600, (last - self.start) // 8)
         moments = {now, self.start, self.end, *ends}
         for key in keys:
             moments |= {moment for span in _spans(key, self.end) for moment in (span.start, span.end)}

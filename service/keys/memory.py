@@ -58,9 +58,8 @@ class RingMemory:
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 json.dump(entries, file)
-                if (
-                    os.getuid() == 0
-                ):  # run by an operator: give the file to the folder's owner, so that the service can read it
+                # Run by an operator: give the file to the folder's owner, so that the service can read it.
+                if os.getuid() == 0:
                     owner = self.path.parent.stat()
                     os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
             draft.replace(self.path)

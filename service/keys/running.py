@@ -295,9 +295,8 @@ class ManagedKeys(Keys):
 
         try:
             self._beside(look)
-        except (
-            RuntimeError
-        ):  # no thread can be started now: the next request tries again, or reads the ring itself
+        except RuntimeError:
+            # No thread can be started now: the next request tries again, or reads the ring itself.
             self._looking.release()
 
     @contextlib.contextmanager

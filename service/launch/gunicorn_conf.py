@@ -67,9 +67,8 @@ logger_class = "service.serving.log.KeptLogger"
 
 def on_starting(server: Any) -> None:
     """Refuse addresses that must not be bound, before any port opens."""
-    from service.launch.binding import (
-        check_binding,
-    )  # the application and its settings are already loaded
+    # The application and its settings are already loaded.
+    from service.launch.binding import check_binding
 
     check_binding(server.cfg.bind if isinstance(server.cfg.bind, list) else [server.cfg.bind], "gunicorn")
 

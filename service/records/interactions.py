@@ -211,9 +211,8 @@ class Interactions:
         record = self._store.get(Kind.INTERACTION, _id_hash(interaction_id), now=now)
         if record is None or issuer not in (None, record.body["issuer"]):
             return None
-        return (
-            _of_record(record) if "state" in record.body else None
-        )  # an interaction of version 0.1 is no longer valid
+        # An interaction of version 0.1 is no longer valid.
+        return _of_record(record) if "state" in record.body else None
 
     def keep(
         self,

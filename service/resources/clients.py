@@ -52,9 +52,8 @@ class AllClients(Resource):
             raise _refused(error) from None
         except ClientExists:
             raise ApiError("CLIENT_EXISTS") from None
-        secret = made or metadata.get(
-            "client_secret"
-        )  # RFC 7591 §3.2.1: a given secret is also returned once
+        # RFC 7591 §3.2.1: a given secret is also returned once.
+        secret = made or metadata.get("client_secret")
         shown = {} if secret is None else {"client_secret": secret}
         send_json(resp, client.public_metadata() | shown, status=201)
 

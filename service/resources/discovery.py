@@ -49,9 +49,8 @@ class Discovery(Resource):
         if document is None:
             metadata = build_metadata(issuer, algs=algs, scopes=self._scopes, policies=self.parts.policies)
             document = Document.of(metadata)
-            if (
-                len(made.documents) >= _ISSUERS_KEPT
-            ):  # an attacker could send many values of `Host` to fill this
+            # An attacker could send many values of `Host` to fill this.
+            if len(made.documents) >= _ISSUERS_KEPT:
                 made.documents.clear()
             made.documents[issuer] = document
         return document

@@ -131,9 +131,8 @@ class Framing:
                 break
             room = MAX_BODY_BYTES - self._decoded
             after = size.end() + length
-            if (
-                length > room and len(received) > size.end() + room
-            ):  # one byte too many is enough to refuse it
+            # One byte too many is enough to refuse it.
+            if length > room and len(received) > size.end() + room:
                 self._refuse(received)
             elif length > room or len(received) < after + 2:
                 break

@@ -50,7 +50,7 @@ _SLOW_S: Final = 0.02
 class BufferingWorker(ThreadWorker):
     """A worker like gunicorn's `gthread`, with its own way to wait for clients.
 
-        With one thread, requests that only read are answered in the loop itself, one after the other, like `sync`. Requests
+    With one thread, requests that only read are answered in the loop itself, one after the other, like `sync`. Requests
     that may wait for another request's write have separate threads.
     """
 
@@ -120,9 +120,8 @@ class BufferingWorker(ThreadWorker):
         self.set_accept_enabled(False)
         self._limits[State.IDLE] = STOPPING_S
         for conn in [*self._waiting[State.IDLE], *self._waiting[State.HEAD]]:
-            if (
-                not conn.received
-            ):  # a request may be on its way: give it a moment, however little time was left
+            # A request may be on its way: give it a moment, however little time was left.
+            if not conn.received:
                 self._wait(conn, State.IDLE, conn.watched)
         end = time.monotonic() + self.cfg.graceful_timeout
         while self.nr_conns > 0 and time.monotonic() < end:

@@ -43,9 +43,8 @@ def _audiences_have_a_key(settings: Settings) -> Iterator[Fault]:
         for alg in policy.algs
     ]
     for audience, member, alg in wanted:
-        if alg == "HS256" or (
-            alg == settings.jwt_alg and not settings.managed
-        ):  # a check of that setting reports it
+        # A check of that setting reports it.
+        if alg == "HS256" or (alg == settings.jwt_alg and not settings.managed):
             continue
         if settings.managed and alg not in settings.algs:
             all_algs = ",".join((*settings.algs, alg))

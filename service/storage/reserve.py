@@ -179,9 +179,8 @@ class Reserve:
                 os.close(file)
         except OSError as error:
             if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-                return (
-                    PORTION * portions
-                )  # no file can be created here: that much is free, which has to be enough
+                # No file can be created here: that much is free, which has to be enough.
+                return PORTION * portions
         return self._size()
 
     def _size(self) -> int:

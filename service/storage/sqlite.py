@@ -147,9 +147,8 @@ class SqliteDatabase:
             while is_ours and surplus > 0 and time.monotonic() < until:
                 run("PRAGMA incremental_vacuum(1)", {})
                 surplus -= 1
-        if (
-            surplus <= 0
-        ):  # the file shrinks when the write-ahead log is written to it, without waiting for anyone
+        # The file shrinks when the write-ahead log is written to it, without waiting for anyone.
+        if surplus <= 0:
             connections.read("PRAGMA wal_checkpoint(PASSIVE)", {})
             self._shorten_log(connections)
         return surplus > 0

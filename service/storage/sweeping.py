@@ -173,9 +173,8 @@ class Sweeper:
                     with self._connections.transaction() as run:
                         began = time.monotonic()  # waiting for other writers is not its own work
                         run(self._text(statements.delete_ended_between, Kind.GRANT), slice_)
-                        self._fit(
-                            Kind.GRANT, time.monotonic() - began
-                        )  # fewer rows do not make a commit faster
+                        # Fewer rows do not make a commit faster.
+                        self._fit(Kind.GRANT, time.monotonic() - began)
         else:
             self._fit(Kind.GRANT, time.monotonic() - began)
         return last, has_ended

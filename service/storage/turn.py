@@ -62,9 +62,8 @@ class _Queue:
             if self._file is not None:
                 fcntl.flock(self._file, fcntl.LOCK_UN)
         except OSError as error:
-            if (
-                self._closing is not None
-            ):  # never close it twice: its number may already belong to another file
+            # Never close it twice: its number may already belong to another file.
+            if self._closing is not None:
                 (self._closing.detach if error.errno == errno.EBADF else self._closing)()
             self._file = None
         finally:

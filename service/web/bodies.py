@@ -65,9 +65,8 @@ def drain_body(req: falcon.Request) -> None:
     if getattr(req.context, "body_read", False) or announced == 0 or (announced or 0) > _DRAIN_BYTES:
         return
     left = _DRAIN_BYTES
-    with contextlib.suppress(
-        ApiError
-    ):  # the answer is already decided, whatever is wrong with the rest of the request
+    # The answer is already decided, whatever is wrong with the rest of the request.
+    with contextlib.suppress(ApiError):
         while left > 0 and (chunk := _read(req, min(left, 65536))):
             left -= len(chunk)
 
