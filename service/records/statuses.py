@@ -47,14 +47,14 @@ def list_record(number: int) -> Record:
 
 
 def revocation(record: Record, now: int) -> Record | None:
-    """The bit to store for a session or grant that is removed now, or loses its access tokens; None if no token names it.
+    """The bit to store for a session or grant that is removed now, or loses its access tokens; None if it has no place.
 
     Args:
-        record: the row, as it was.
+        record: the row.
         now: Unix s.
     """
     stored = record.body.get("status")
-    if not isinstance(stored, str) or (record.kind is Kind.GRANT and not record.tokens):
+    if not isinstance(stored, str):
         return None
     return Record(Kind.STATUS, stored, now + LONGEST_TOKEN_S, stored.partition(".")[0])
 

@@ -122,12 +122,6 @@ def select_fitting(table: Table, names: tuple[str, ...]) -> ClauseElement:
     return fitting.order_by(table.c.expires_at.desc(), table.c.id_hash)
 
 
-def select_fitting_locked(table: Table, names: tuple[str, ...]) -> ClauseElement:
-    """The live records that fit the named columns, locked against changes until the transaction ends."""
-    fitting = select(*columns(table)).where(*_live(table, *names)).order_by(table.c.id_hash)
-    return fitting.with_for_update(key_share=True)
-
-
 def insert_one(table: Table) -> ClauseElement:
     """A new record."""
     return insert(table).values({column.name: bindparam(column.name) for column in columns(table)})
@@ -135,20 +129,12 @@ def insert_one(table: Table) -> ClauseElement:
 
 def insert_many(table: Table, count: int) -> ClauseElement:
     """So many new records; each column of each is named with the number of its record."""
-    each: list[dict[str, Any]] = [
-        {column.name: bindparam(f"{column.name}_{number}") for column in columns(table)}
-        for number in range(count)
-    ]
-    return insert(table).values(each)
+    return insert(table).values(_many(table, count))
 
 
 def insert_missing(table: Table, count: int) -> ClauseElement:
     """The same, leaving out those whose id exists."""
-    each: list[dict[str, Any]] = [
-        {column.name: bindparam(f"{column.name}_{number}") for column in columns(table)}
-        for number in range(count)
-    ]
-    return upsert(table).values(each).on_conflict_do_nothing()
+    return upsert(table).values(_many(table, count)).on_conflict_do_nothing()
 
 
 def select_due(table: Table, but: int) -> ClauseElement:
@@ -182,10 +168,10 @@ def swap_one(table: Table) -> ClauseElement:
 
 
 def empty_fitting(table: Table, names: tuple[str, ...]) -> ClauseElement:
-    """Remove the access tokens of the live grants that fit. The parameter `tokens` is empty."""
+    """Remove the access tokens of the live grants that fit, and return these grants. The parameter `tokens` is empty."""
     has_some = table.c.tokens != bindparam("tokens")
     emptied = _updated(table, ("tokens",)).where(*_live(table, *names), has_some)
-    return emptied.returning(table.c.id_hash)
+    return emptied.returning(*columns(table))
 
 
 def delete_one(table: Table, names: tuple[str, ...]) -> ClauseElement:
@@ -278,6 +264,13 @@ def delete_ended_between(table: Table) -> ClauseElement:
 def columns(table: Table) -> list[ColumnElement[Any]]:
     """The columns of a record, in the order in which they are read."""
     return [table.c[name] for name in COLUMNS if name in table.c]
+
+
+def _many(table: Table, count: int) -> list[dict[str, Any]]:
+    return [
+        {column.name: bindparam(f"{column.name}_{number}") for column in columns(table)}
+        for number in range(count)
+    ]
 
 
 def _given(table: Table) -> tuple[str, ...]:

@@ -176,8 +176,7 @@ class Writer:
                     left += leaving(gone)
             for each in without_tokens:
                 self._empty(run, each, now)
-            for first in range(0, len(left), _AT_ONCE):
-                self._insert_many(run, left[first : first + _AT_ONCE])
+            self._insert_many(run, left)
         return counts[0]
 
     def _gone(self, run: Run, fitting: Fitting, now: int) -> list[tuple[Record, Mapping[str, Any] | None]]:
@@ -194,10 +193,12 @@ class Writer:
     def _insert_many(
         self, run: Run, records: Sequence[Record], statement: statements.Build = statements.insert_many
     ) -> None:
-        """Insert records of one kind, in one statement."""
-        sql = self._text(statement, records[0].kind, len(records))
-        rows = map(row_of, records)
-        run(sql, {f"{name}_{number}": row[name] for number, row in enumerate(rows) for name in row})
+        """Insert records of one kind, many in one statement."""
+        for first in range(0, len(records), _AT_ONCE):
+            some = records[first : first + _AT_ONCE]
+            sql = self._text(statement, some[0].kind, len(some))
+            rows = map(row_of, some)
+            run(sql, {f"{name}_{number}": row[name] for number, row in enumerate(rows) for name in row})
 
     def deleted(self, run: Run, fitting: Fitting, now: int) -> int:
         """Delete the records that fit. Returns their number."""
@@ -217,12 +218,9 @@ class Writer:
         said = fitting.said()
         if not can_fit(said):
             return
-        if self._remains is not None:
-            sql = self._text(statements.select_fitting_locked, fitting.kind, tuple(said))
-            grants = [record_of(fitting.kind, row) for row in run(sql, {**said, "now": now})]
-            self._keep_remains(run, grants, now)
         sql = self._text(statements.empty_fitting, fitting.kind, tuple(said))
-        run(sql, {**said, "tokens": b"", "now": now})
+        emptied = run(sql, {**said, "tokens": b"", "now": now})
+        self._keep_remains(run, (record_of(fitting.kind, row) for row in emptied), now)
 
     def _keep_remains(self, run: Run, records: Iterable[Record], now: int) -> None:
         """Store what remains of sessions and grants, unless it is stored already."""
@@ -230,8 +228,7 @@ class Writer:
             return
         found = (self._remains(each, now) for each in records if each.kind in _LEAVE_SOMETHING)
         remains = [each for each in found if each is not None]
-        for first in range(0, len(remains), _AT_ONCE):
-            self._insert_many(run, remains[first : first + _AT_ONCE], statements.insert_missing)
+        self._insert_many(run, remains, statements.insert_missing)
 
     def _insert(self, run: Run, records: Iterable[Record]) -> None:
         for record in records:
