@@ -73,7 +73,7 @@ class LocalSessions:
         statuses: StatusLists | None = None,
     ) -> None:
         self._store = store
-        self._statuses = statuses
+        self._statuses = statuses or StatusLists(store, enabled=False)
         self._deliveries = deliveries or Deliveries(store)
         self._subjects = subjects or Subjects(store, (), apart=False)
         self._events = events
@@ -107,7 +107,7 @@ class LocalSessions:
         if self._subjects.is_client(sign_in.user_id, now=now):
             raise IsAClient
         token = new_session_token()
-        status = None if self._statuses is None else self._statuses.next_place(now=now)
+        status = self._statuses.next_place(now=now)
         session = new_session(sign_in, lifetime_s=self.lifetime_s, now=now, token=token, status=status)
         records = [to_record(session)]
         if single_use_proof is not None:

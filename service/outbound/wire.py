@@ -12,7 +12,7 @@ import threading
 import time
 import typing
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import httpcore
@@ -78,7 +78,6 @@ class Wire(httpcore.NetworkBackend):
     budget: Budget
     look_up: LookUp
     allowed: Allowed | None
-    _looked_up: list[str] = field(default_factory=list)
 
     def connect_tcp(
         self,
@@ -94,7 +93,7 @@ class Wire(httpcore.NetworkBackend):
             Failed: if none answers in time.
             Refused: if one of them may not be asked.
         """
-        found = [parse_address(each) for each in self._addresses(host, port)]
+        found = self._addresses(host, port)
         if self.allowed is not None:
             for each in found:
                 check_address(each, host, self.allowed)
@@ -106,10 +105,10 @@ class Wire(httpcore.NetworkBackend):
         self.budget.left_s()
         raise Failed("no_connection")
 
-    def _addresses(self, host: str, port: int) -> list[str]:
+    def _addresses(self, host: str, port: int) -> list[Address]:
         """Ask the system in a thread of its own, because it may never answer."""
         try:
-            return [str(parse_address(host))]
+            return [parse_address(host)]
         except Refused:
             pass
         found: list[list[str] | None] = []
@@ -135,7 +134,7 @@ class Wire(httpcore.NetworkBackend):
             raise Failed("name_server_slow")
         if not found[0]:
             raise Failed("name_unknown")
-        return found[0]
+        return list(map(parse_address, found[0]))
 
 
 def _connected(address: Address, port: int, seconds: float) -> socket.socket | None:

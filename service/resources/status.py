@@ -61,25 +61,30 @@ class StatusList(Resource):
             ApiError: `NOT_FOUND` if there is no such list.
         """
         uri = f"{issuer}{PATH}{number}"
-        made = self._made.get(uri)
-        if made is not None and made.at <= now < made.at + _SAME_S:
-            return made.document
-        store = self.parts.store
-        if (
-            not self.parts.statuses.enabled
-            or not is_number(number)
-            or (made is None and store.get(Kind.STATUS, number, now=now) is None)
-        ):
+        if (document := self._recent(uri, now)) is not None:
+            return document
+        if not self.parts.statuses.enabled or not self._is_taken(uri, number, now):
             raise ApiError("NOT_FOUND")
         with self._making:
-            made = self._made.get(uri)
-            if made is None or not made.at <= now < made.at + _SAME_S:
-                places = revoked_places(store.list(Kind.STATUS, subject=number, now=now))
-                token = status_list_token(uri, places, self.parts.keys, now=now)
-                if len(self._made) >= _MOST:
-                    self._made.clear()
-                made = self._made[uri] = _Made(now, Document.of_bytes(token.encode()))
-        return made.document
+            return self._recent(uri, now) or self._make(uri, number, now)
+
+    def _recent(self, uri: str, now: int) -> Document | None:
+        made = self._made.get(uri)
+        return made.document if made is not None and made.at <= now < made.at + _SAME_S else None
+
+    def _is_taken(self, uri: str, number: str, now: int) -> bool:
+        """Whether a process has taken that list. One that was sent before is not looked for again."""
+        if uri in self._made:
+            return True
+        return is_number(number) and self.parts.store.get(Kind.STATUS, number, now=now) is not None
+
+    def _make(self, uri: str, number: str, now: int) -> Document:
+        places = revoked_places(self.parts.store.list(Kind.STATUS, subject=number, now=now))
+        document = Document.of_bytes(status_list_token(uri, places, self.parts.keys, now=now).encode())
+        if len(self._made) >= _MOST:
+            self._made.clear()
+        self._made[uri] = _Made(now, document)
+        return document
 
 
 def routes(parts: Parts) -> tuple[Mount, ...]:

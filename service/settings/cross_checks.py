@@ -302,9 +302,10 @@ def _clients_have_a_kept_key(settings: Settings) -> Iterator[Fault]:
 
 @cross_check("PYLON_OIDC_CLIENTS", "PYLON_OUTBOUND_ALLOW", "PYLON_OUTBOUND_PROXY")
 def _clients_have_addresses_that_can_be_asked(settings: Settings) -> Iterator[Fault]:
+    outbound = Outbound.of(settings)
     for number, client in enumerate(settings.clients, 1):
         try:
-            check_addresses(client, Outbound.of(settings))
+            check_addresses(client, outbound)
         except InvalidClientMetadata as error:
             where = f"client {number} ({client.client_id}), {error.member}"
             yield Fault("PYLON_OIDC_CLIENTS", f"{where}: {error.reason}")

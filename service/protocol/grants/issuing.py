@@ -170,9 +170,10 @@ class Issuing:
         if target.given is None:
             return Access(token, handles.with_secret("access token", grant.id, secret))
         claims = target.given.claims | {"iat": token.made_at, "exp": token.ends_at}
-        claims |= self.statuses.claim(grant.issuer, grant.status)
+        status = self.statuses.claim(grant.issuer, grant.status)
+        jti = f"{grant.id}.{secret}"
         try:
-            signed = sign_token(replace(target.given, claims=claims), self.keys, jti=f"{grant.id}.{secret}")
+            signed = sign_token(replace(target.given, claims=claims), self.keys, jti=jti, status=status)
         except NoKey:
             raise _no_target("no_key_for_the_audience") from None
         return Access(token, signed.token)
