@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 _Value = TypeVar("_Value")
@@ -33,3 +35,17 @@ def wait_until(ask: Callable[[], _Value], timeout_s: float = 15.0) -> _Value:
             last = error
         time.sleep(0.02)
     raise AssertionError(f"it did not come about within {timeout_s:g} s; last: {last!r}")
+
+
+@contextlib.contextmanager
+def working(*work: Callable[[], None], until: threading.Event) -> Iterator[None]:
+    """Each of them in a thread of its own while the context lasts; then `until` is set, and they are waited for."""
+    threads = [threading.Thread(target=each) for each in work]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        until.set()
+        for thread in threads:
+            thread.join()

@@ -29,7 +29,7 @@ import pytest
 
 from service.settings import read_settings
 from tests.docs.markdown import blocks, page
-from tests.flows.polling import wait_until
+from tests.flows.polling import wait_until, working
 from tests.flows.test_provider_clients import JS, find_node
 from tests.settings.conftest import Run as RunCommand
 from tests.support.databases import make_migrated
@@ -282,15 +282,8 @@ class Load:
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """They run while the context lasts."""
-        threads = [threading.Thread(target=self.mint) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        try:
+        with working(self.mint, self.mint, until=self._over):
             yield
-        finally:
-            self._over.set()
-            for thread in threads:
-                thread.join()
 
 
 @pytest.fixture

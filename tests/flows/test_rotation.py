@@ -27,7 +27,7 @@ from service.keys.ring import KeyRecords, Margins, Ring, UnsafeStep, with_role
 from service.keys.rotation import revoked, rotated
 from service.keys.sealing import SealingKeys
 from service.keys.store import RingStore
-from tests.flows.polling import wait_until
+from tests.flows.polling import wait_until, working
 from tests.flows.provider_setup import OWN, SECRETS, Visitor, fresh_database, usual_clients
 from tests.flows.rotating import MARGINS
 from tests.flows.test_provider_clients import JS, find_node
@@ -281,15 +281,8 @@ class Load:
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """They run while the context lasts."""
-        threads = [threading.Thread(target=work) for work in (self.mint, self.mint, self.sign_in)]
-        for thread in threads:
-            thread.start()
-        try:
+        with working(self.mint, self.mint, self.sign_in, until=self._over):
             yield
-        finally:
-            self._over.set()
-            for thread in threads:
-                thread.join()
 
 
 ANY_AUD: Any = {"verify_aud": False}

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from service.storage.sql import SqlStore
 from tests.storage.outages import Outage, PostgresOutage, SqliteOutage
 from tests.storage.stores import open_url, sqlite_path
 from tests.support.postgres import PostgresCluster
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """No line a request."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

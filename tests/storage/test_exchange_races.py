@@ -5,14 +5,12 @@ from __future__ import annotations
 import io
 import itertools
 import json
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from typing import Any, Final
 
 import pytest
-import structlog
 
 from service.app import create_app
 from service.keys.starting import load_managed_keys
@@ -51,12 +49,7 @@ CLIENTS: Final[list[dict[str, Any]]] = [
 BEFORE: Final = (1, 2, 4)
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """No line a request."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    yield
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 @pytest.fixture(params=["sqlite", "postgres"], scope="module")

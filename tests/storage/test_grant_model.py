@@ -7,14 +7,12 @@ the one before, and which access tokens it has given. It knows nothing of rows, 
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pytest
-import structlog
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -33,12 +31,7 @@ OFFLINE: Final = "openid offline_access"
 _numbers = itertools.count()
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """No line a request."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    yield
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 @pytest.fixture(params=["sqlite", "postgres"], scope="module")

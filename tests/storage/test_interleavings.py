@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from typing import Any
 
 import pytest
-import structlog
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -23,12 +21,7 @@ from tests.storage.worlds import ACTS, ADMINISTRATION, USES, World, check, new_s
 ANY = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """No line a request."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    yield
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 @pytest.fixture(params=["sqlite", "postgres"], scope="module")
