@@ -39,7 +39,7 @@ DocumentRoot "{folder}/pages"
     AddType text/html .shtml
     AddOutputFilter INCLUDES .shtml
 </Directory>
-OIDCCryptoPassphrase "a passphrase of this test alone"
+OIDCCryptoPassphrase "a passphrase of this test only"
 <Location "/">
     AuthType openid-connect
     Require valid-user

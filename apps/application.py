@@ -141,7 +141,7 @@ class Application(Tried):
 
 
 def block_of(page: str, language: str) -> str:
-    """The one block of code in this language of a page: what it says beside its preset's lines."""
+    """The one block of code in this language of a page: what the page adds to its preset's lines."""
     text = (PROJECT / f"docs/apps/{page}.md").read_text()
     found = re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert len(found) == 1, f"{page}.md has {len(found)} blocks of {language}"

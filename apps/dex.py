@@ -15,7 +15,7 @@ from apps.installing import go_folder, go_program, go_version
 from apps.stand import Stand
 
 MODULE = "github.com/dexidp/dex"
-_CLIENT = {"client_id": "test", "client_secret": "a secret of this test alone"}
+_CLIENT = {"client_id": "test", "client_secret": "a secret of this test only"}
 _OWN = """
 issuer: {url}
 staticClients: [{{id: {client_id}, secret: {client_secret}, name: test, redirectURIs: ["{url}/healthz"]}}]

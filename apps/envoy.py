@@ -22,7 +22,7 @@ _HMAC = """
 resources:
   - "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret
     name: hmac
-    generic_secret: {secret: {inline_string: "an HMAC secret of this test alone"}}
+    generic_secret: {secret: {inline_string: "an HMAC secret of this test only"}}
 """
 _LISTENER = """
 static_resources:

@@ -115,7 +115,7 @@ def npm_version(package: str) -> str:
 
 
 def go_program(name: str, package: str = ".") -> Path:
-    """A program of `apps/go`: a package of others, or what stands there; all that it needs is locked."""
+    """A program of `apps/go`: a package of others, or what is already there; all that it needs is locked."""
     source = HERE / "go" / name
     files = sorted(file.name for file in source.iterdir())
     key = hashlib.sha256(b"".join((source / file).read_bytes() for file in files)).hexdigest()

@@ -81,7 +81,7 @@ class _NodeApp(Application):
         return npm_version(self.package)
 
     def pasted(self, paste: str) -> str:
-        """What its preset prints, with what the page has beside it."""
+        """What its preset prints, with what the page adds to it."""
         return paste
 
     @contextlib.contextmanager

@@ -71,7 +71,7 @@ class PgAdmin(Application):
             environ = {
                 "PYTHONPATH": str(stand.folder),
                 "PGADMIN_SETUP_EMAIL": "operator@example.com",
-                "PGADMIN_SETUP_PASSWORD": "a password of this test alone",
+                "PGADMIN_SETUP_PASSWORD": "a password of this test only",
             }
             serve: list[str | Path] = [interpreter, f"{home}/pgAdmin4.py"]
             with stand.process(

@@ -40,7 +40,7 @@ class Stand:
     """The provider and all that is around one application; ends what it started.
 
     Args:
-        https: the issuer is `https://` at `tls_port`, where an application of ours must hand on what comes.
+        https: the issuer is `https://` at `tls_port`, where an application of ours must pass on what comes.
         settings: more of the provider's environment.
     """
 
@@ -192,7 +192,7 @@ def answers(url: str, *, well: bool = False) -> bool:
 
 
 def direct(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment without settings of ours and without proxies, for programs that ask this machine alone."""
+    """The environment without settings of ours and without proxies, for programs that only ask this machine."""
     kept = {name: value for name, value in clean_environment().items() if not name.lower().endswith("_proxy")}
     return kept | dict(more or {})
 

@@ -1,8 +1,8 @@
 """The benchmark: ratios between things measured side by side in one run, because figures of two runs do not compare.
 
-    python -m bench            the service beside a bare Falcon answer, a file and the raw signature; writes results/
-    python -m bench flows      code exchange, refresh and userinfo beside npm oidc-provider; a part of the run above
-    python -m bench workers    gunicorn's worker classes beside each other, and what slow clients do to them;
+    python -m bench            the service compared with a bare Falcon answer, a file and the raw signature; writes results/
+    python -m bench flows      code exchange, refresh and userinfo compared with npm oidc-provider; a part of the run above
+    python -m bench workers    gunicorn's worker classes compared with each other, and what slow clients do to them;
                                --record puts the tables into the decision record too
     python -m bench profile    where the microseconds of each flow go, in one process and without a server
 
@@ -18,7 +18,7 @@ BENCH_FLOWS (320) exchanges and refreshes a round.
     signatures the raw signature rate
     starts     cold start, and memory after load
     ratios     the run itself: cases, rounds, targets
-    flows      code exchange, refresh, userinfo beside a peer
+    flows      code exchange, refresh, userinfo compared with a peer
     clients    relying parties that ask for them
     workers    the comparison of worker classes
     slow       clients that dawdle

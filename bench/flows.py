@@ -1,4 +1,4 @@
-"""Code exchange, refresh and userinfo beside npm `oidc-provider`: both up at once, asked in turn, round by round.
+"""Code exchange, refresh and userinfo compared with npm `oidc-provider`: both up at once, asked in turn, round by round.
 
 Ours is gunicorn with two workers and SQLite on disk; the peer is one Node process whose store is its memory. Both give
 a code at once to a browser that is signed in, sign ID tokens by RS256, and rotate refresh tokens.
@@ -82,7 +82,7 @@ class Flows:
 
 
 class Absent(RuntimeError):
-    """The peer cannot be had here; the message says why."""
+    """The peer is not available here; the message says why."""
 
 
 def run(folder: Path) -> Flows:
@@ -263,7 +263,7 @@ def _node() -> str:
 
 
 def main() -> int:
-    """Run it alone, print it, write it."""
+    """Run only this part, print it, write it."""
     wrk.check_installed()
     described = machine.describe()
     with starts.scratch() as name:

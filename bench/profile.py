@@ -4,7 +4,7 @@ Requests are answered one after the other while a timer of this process's CPU ta
 counts for the innermost function of ours that it holds, and for the library that this function had called. Sampling
 leaves the speed of calls as it is, where a tracing profiler makes many small ones look dear.
 
-Beside that stands what a request asks of the database: its statements, and their CPU alone.
+It also shows what a request asks of the database: its statements, and the CPU of those.
 """
 
 from __future__ import annotations

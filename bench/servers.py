@@ -108,7 +108,7 @@ def mint(server: Gunicorn | Granian | NginxSite, tokens: Path) -> Target:
 def site(socket_path: Path, file: bytes = b"") -> NginxSite:
     """The shipped site in front of a Unix socket, over TLS.
 
-    Only the rates of its limits are out of the way, since all load comes from one address, and a file stands in the
+    Only the rates of its limits are out of the way, since all load comes from one address, and a file is served in the
     same server block; the log is buffered as shipped.
 
     Args:

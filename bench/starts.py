@@ -54,7 +54,7 @@ class ColdStart:
     Attributes:
         first_s: With an empty data folder: the database is made and migrated.
         again_s: With the database there.
-        environment: Which packages were installed beside it.
+        environment: Which packages were installed with it.
     """
 
     first_s: float

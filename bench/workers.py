@@ -1,4 +1,4 @@
-"""gunicorn's worker classes beside each other, and another server under the same WSGI callable.
+"""gunicorn's worker classes compared with each other, and another server under the same WSGI callable.
 
 One server runs at a time; the rounds are interleaved. Three questions: how many HS256 mints a second and at which
 CPU, how long the server takes to stop, and whether clients that dawdle keep others from being answered.
