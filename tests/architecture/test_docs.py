@@ -140,7 +140,7 @@ def default_complaints(text: str) -> list[str]:
 
 
 def mention_complaints(text: str) -> list[str]:
-    """Settings that a page speaks of, wherever it does, exist; but for the one that shows a misspelling."""
+    """Settings that a page speaks of, wherever it does, exist, except the one that shows a misspelling."""
     known = {*NAMES, *(f"{name}_FILE" for name in NAMES), "PYLON_JWT_SECRETT"}
     mentioned = set(re.findall(r"\bPYLON_[A-Z][A-Z_]*[A-Z]\b", prose(text)))
     return [f"{name} is mentioned and absent" for name in sorted(mentioned - known)]
@@ -196,7 +196,7 @@ def oauth_errors_of(function: Callable[..., object]) -> set[str]:
 
 
 def errors_named_in(tree: ast.AST) -> set[str]:
-    """The OAuth errors that stand in a tree by name: `OAuthError("…", …)` and `{"error": "…"}`."""
+    """The OAuth errors that a tree names: `OAuthError("…", …)` and `{"error": "…"}`."""
     found = set()
     for node in ast.walk(tree):
         value: ast.expr | None = None
@@ -261,7 +261,7 @@ def serves_head(resource: Any) -> bool:
 
 
 def documented_routes(text: str, beginning: str = "") -> list[str]:
-    """`METHOD path` of every heading that is one, where what stands under it begins so."""
+    """`METHOD path` of every heading that is one, where the text below it begins so."""
     documented = []
     for heading in headings(text):
         match = re.fullmatch(r"`([A-Z]+(?:, [A-Z]+)*) (/\S*)`", heading)
@@ -465,7 +465,7 @@ def nginx_file_complaints(text: str) -> list[str]:
 
 
 def example_complaints(text: str) -> list[str]:
-    """The example of an environment has a line for each setting; a line may stand there twice, and as a file."""
+    """The example of an environment has a line for each setting; a setting may have two lines, one of them for a file."""
     found = re.findall(r"^#?([A-Z][A-Z_]+)=", text, re.M)
     named = {name if name in NAMES else name.removesuffix("_FILE") for name in found}
     return complaints(named, {*NAMES, *names_read_by(PROJECT / "service/serving/plan.py")})
@@ -474,7 +474,7 @@ def example_complaints(text: str) -> list[str]:
 def deploy_file_complaints(text: str) -> list[str]:
     """Every file of `deploy/` is named, by its path."""
     real = {str(path.relative_to(PROJECT)) for path in (PROJECT / "deploy").iterdir() if path.is_file()}
-    # What compose.yaml has an operator make beside it.
+    # What an operator makes next to compose.yaml.
     ours = real - {"deploy/pylon-oidc.env", "deploy/.env"}
     return [f"{path} is undocumented" for path in sorted(ours) if path not in text]
 
@@ -583,7 +583,7 @@ def test_every_route_and_method_is_documented_and_none_that_is_absent() -> None:
 
 
 def test_what_the_admin_token_opens_is_documented() -> None:
-    """docs/endpoints.md says `Auth: admin` of each method that the admin token alone opens, and of no other."""
+    """docs/endpoints.md says `Auth: admin` of each method that only the admin token opens, and of no other."""
     assert admin_complaints(page("endpoints.md")) == []
 
 
@@ -739,7 +739,7 @@ LACKING: list[tuple[Checker, str, str, str]] = [
 
 @each_of(("checker", "name", "line", "complaint"), LACKING)
 def test_a_line_that_is_missing_is_found(checker: Checker, name: str, line: str, complaint: str) -> None:
-    """A page that lacks one line about something real is told so."""
+    """A page that lacks one line about something real fails the check."""
     assert complaint in checker(without(page(name), line))
 
 
@@ -879,18 +879,18 @@ TOO_MUCH: list[tuple[Checker, str, str, str, str]] = [
 
 @each_of(("checker", "name", "line", "more", "complaint"), TOO_MUCH)
 def test_a_line_too_many_is_found(checker: Checker, name: str, line: str, more: str, complaint: str) -> None:
-    """A page that tells of something that is not there is told so."""
+    """A page that describes something that does not exist fails the check."""
     assert complaint in checker(after(page(name), line, more))
 
 
 def test_a_file_of_deploy_that_is_not_named_is_found() -> None:
-    """A page that leaves a file of deploy/ out is told so."""
+    """A page that leaves a file of deploy/ out fails the check."""
     text = page("deploy.md").replace("deploy/Dockerfile", "the Dockerfile")
     assert deploy_file_complaints(text) == ["deploy/Dockerfile is undocumented"]
 
 
 def test_a_setting_that_the_example_lacks_or_invents_is_found() -> None:
-    """An example of an environment that is not that of this program is told so."""
+    """An example of an environment that is not this program's fails the check."""
     text = page("deploy/example.env").replace("#PYLON_COOKIE_NAME=", "#PYLON_SHOE_SIZE=")
     assert example_complaints(text) == [
         "PYLON_COOKIE_NAME is undocumented",
@@ -899,7 +899,7 @@ def test_a_setting_that_the_example_lacks_or_invents_is_found() -> None:
 
 
 def test_an_nginx_file_that_is_not_named_is_found() -> None:
-    """A page that leaves a file of nginx/ out is told so."""
+    """A page that leaves a file of nginx/ out fails the check."""
     assert "snippets/tls.conf is undocumented" in nginx_file_complaints(
         page("nginx.md").replace("tls.conf", "tls")
     )
@@ -917,7 +917,7 @@ def test_an_nginx_file_that_is_not_named_is_found() -> None:
     ],
 )
 def test_another_default_is_found(shown: str, wrong: str) -> None:
-    """A default that is not the code's is told."""
+    """A default that is not the code's fails the check."""
     text = page("settings.md")
     assert shown in text
     assert len(default_complaints(text.replace(shown, wrong))) == 1
@@ -932,14 +932,14 @@ def test_another_default_is_found(shown: str, wrong: str) -> None:
     ],
 )
 def test_another_default_of_a_client_is_found(shown: str, wrong: str) -> None:
-    """A default of a client's metadata that is not the code's is told."""
+    """A default of a client's metadata that is not the code's fails the check."""
     text = page("settings.md")
     assert shown in text
     assert len(member_complaints(text.replace(shown, wrong))) == 1
 
 
 def test_an_example_of_clients_that_is_refused_is_found() -> None:
-    """An example that the service would not start with is told, with the member at fault."""
+    """An example that the service would not start with fails the check, which names the member at fault."""
     text = page("settings.md").replace('"client_name": "The wiki"', '"client_nam": "The wiki"')
     (complaint,) = example_client_complaints(text)
     assert complaint.startswith("PYLON_OIDC_CLIENTS: client 1 (wiki), client_nam: is not known; did you mean")
@@ -954,14 +954,14 @@ def test_an_example_of_clients_that_is_refused_is_found() -> None:
     ],
 )
 def test_another_table_of_checks_is_found(shown: str, wrong: str, complaint: str) -> None:
-    """A table that says something else of a check than the code does is told so."""
+    """A table that describes a check differently from the code fails the check."""
     text = page("architecture.md")
     assert shown in text
     assert complaint in check_complaints(text.replace(shown, wrong))
 
 
 def test_checks_in_another_order_are_found() -> None:
-    """Two checks that have changed places are told."""
+    """Two checks in the wrong order fail the check."""
     lines = page("architecture.md").splitlines(keepends=True)
     (at,) = (number for number, line in enumerate(lines) if line.startswith("| `check_scope`"))
     lines[at : at + 2] = reversed(lines[at : at + 2])
@@ -969,7 +969,7 @@ def test_checks_in_another_order_are_found() -> None:
 
 
 def test_another_example_of_discovery_is_found() -> None:
-    """An example that the service would not serve is told."""
+    """An example that the service would not serve fails the check."""
     text = page("endpoints.md").replace('"request_uri_parameter_supported": false', '"shoe": false')
     assert "the example is another document" in discovery_complaints(text)
 
@@ -984,14 +984,14 @@ def test_another_example_of_discovery_is_found() -> None:
     ],
 )
 def test_a_link_that_leads_nowhere_is_found(link: str, complaint: str) -> None:
-    """A link to a missing file or heading is told."""
+    """A link to a missing file or heading fails the check."""
     all_pages = pages()
     all_pages["docs/cli.md"] += f"\n{link}\n"
     assert complaint in link_complaints(all_pages)
 
 
 def test_a_page_that_nothing_links_to_is_found() -> None:
-    """A page that cannot be reached is told."""
+    """A page that no other page links to fails the check."""
     all_pages = pages() | {"docs/shoes.md": "# Shoes\n"}
     assert orphan_complaints(all_pages) == ["docs/shoes.md is linked from nowhere"]
 

@@ -30,7 +30,7 @@ def exceptions(sources: list[str]) -> set[str]:
 
 
 def drawn(text: str) -> set[str]:
-    """The names in the tree: what stands before the explanation of each line."""
+    """The names in the tree: what is in front of the explanation on each line."""
     tree = text.partition("## The errors")[2].partition("```")[2].partition("```")[0]
     names = (
         line.partition("of these:")[2] or re.split(r" {2,}", line.strip())[0] for line in tree.splitlines()

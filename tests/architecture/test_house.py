@@ -39,7 +39,7 @@ WALL_CLOCK = frozenset(
     }
     | {"cli/serve.py", "cli/sweep.py"}
 )
-#: Dev mode's pages look at forwarding headers only to refuse: whoever came by a proxy did not come from this machine.
+#: Dev mode's pages look at forwarding headers only to refuse: a request that came by a proxy did not come from this machine.
 ONLY_TO_REFUSE = {"resources/dev.py": frozenset({"HTTP_X_FORWARDED_"})}
 
 Finder = Callable[[ast.Module, str], Iterator[str]]
@@ -80,7 +80,7 @@ def believing_headers(tree: ast.Module, file: str) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr.startswith("forwarded_"):
             yield from {node.attr} - {"forwarded_allow_ips"}
-        # `X-Forwarded-For` is for the log alone, of trusted peers alone.
+        # `X-Forwarded-For` is only for the log, and only from trusted peers.
         if isinstance(node, ast.Constant) and str(node.value).startswith("HTTP_X_FORWARDED"):
             yield from {node.value} - {"HTTP_X_FORWARDED_FOR"} - ONLY_TO_REFUSE.get(file, frozenset())
 
@@ -145,7 +145,7 @@ def jose_elsewhere(tree: ast.Module, file: str) -> Iterator[str]:
 RULES: dict[Finder, str] = {
     believing_headers: "`req.forwarded_*` and its kin trust anybody; the issuer is `req.context.issuer`",
     deprecated_jose: "`authlib.jose` is deprecated in favour of joserfc",
-    environment: "settings/reading.py is the only reader of the environment, but for what a platform says to the server",
+    environment: "settings/reading.py is the only reader of the environment, except for what a platform says to the server",
     randomness: "randomness comes from handles.py",
     wall_clock: "time is an argument: the clock is read by its default, the commands and the log",
     jose_elsewhere: "JOSE is called in keys/signing.py, and for keys of others in keys/others.py",
@@ -154,7 +154,7 @@ RULES: dict[Finder, str] = {
 
 @each_of("rule", RULES, ids=lambda rule: rule.__name__)
 def test_the_house_keeps_its_rules(rule: Finder) -> None:
-    """Each rule stands in `RULES`."""
+    """Each rule is in `RULES`."""
     assert len(FILES) > 30
     found = [
         f"{file.relative_to(HOUSE)}: {name}"

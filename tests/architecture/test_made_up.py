@@ -12,7 +12,7 @@ from typing import Any
 from tests.support.gunicorn import ADMIN, PROJECT, SECRET, clean_environment, rsa_pem
 
 GRANT_TYPE = '''
-"""`urn:example:made-up`: a token for whoever asks."""
+"""`urn:example:made-up`: a token for anyone who asks."""
 
 from __future__ import annotations
 

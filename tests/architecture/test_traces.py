@@ -21,7 +21,7 @@ from tests.support.gunicorn import ADMIN, SECRET, rsa_pem
 SERVICE = f"{PROJECT / 'service'}/"
 #: Builds the application before there is a request; says what a store promises, without being one; entered by refusals.
 NOT_ENTERED = {"app.py", "storage/interface.py", "protocol/errors.py"}
-#: Rooms whose number is bounded: what decides. Below them stand records, the store and HTTP, which are named alone.
+#: Rooms whose number is bounded: what decides. Below them are records, the store and HTTP, which are only named.
 COUNTED = ("resources/", "protocol/", "keys/")
 EVERY = "What every request passes"
 CLIENT = {

@@ -51,7 +51,7 @@ def blocks(text: str) -> dict[str, Block]:
     """The marked blocks of a page, by name.
 
     Raises:
-        ValueError: When a name is used twice, or a mark stands above something else than a block.
+        ValueError: When a name is used twice, or a mark is not directly above a block.
     """
     found: dict[str, Block] = {}
     marks = 0
@@ -72,7 +72,7 @@ def headings(text: str) -> list[str]:
 
 
 def section(text: str, heading: str) -> str:
-    """What stands under a heading, up to the next one of its level or above.
+    """The text below a heading, up to the next one of its level or above.
 
     Raises:
         LookupError: When there is no such heading.
@@ -104,7 +104,7 @@ def links(text: str) -> Iterator[str]:
 
 
 def codes(text: str) -> list[str]:
-    """What stands in backticks, fenced blocks left out."""
+    """The text in backticks, without fenced blocks."""
     return [match[2] for match in _CODE.finditer(prose(text))]
 
 

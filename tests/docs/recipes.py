@@ -93,7 +93,7 @@ def run_recipe(
         name: The recipe's.
         argv: Its arguments.
         folder: Where it is saved.
-        environment: What it finds besides the environment of the tests; no proxy stands before this machine.
+        environment: What is added to the environment of the tests; without proxies for this machine.
 
     Returns:
         Its exit code and what it printed.

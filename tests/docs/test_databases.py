@@ -71,7 +71,7 @@ def test_a_backup_of_postgresql_brings_back_its_moment(postgres_url: str, tmp_pa
 
 
 def test_a_backup_of_sqlite_brings_back_its_moment(sqlite_url: str, tmp_path: Path) -> None:
-    """The same from a running service, put in the place of the file."""
+    """The same from a running service, put there instead of the file."""
     path, kept = sqlite_path(sqlite_url), tmp_path / "kept.db"
     line = (
         page("docs/deploy.md").partition("## Backup of SQLite")[2].partition("```sh\n")[2].partition("\n")[0]

@@ -1,7 +1,7 @@
 """The recipes by which an app hands sign-in over, and by which a relying party signs in, run against each other.
 
-Each app of sign-in.md and each client of relying-parties.md is started as a reader would start it; `requests` stands in
-for the browser between them.
+Each app of sign-in.md and each client of relying-parties.md is started as a reader would start it; `requests` plays
+the browser between them.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_a_user_signs_in_through_the_app(app: App) -> None:
-    """Either recipe of sign-in.md brings a code for whoever the app signed in, and later requests need no page."""
+    """Either recipe of sign-in.md brings a code for the user that the app signed in, and later requests need no page."""
     issuer, browser = app.provider.origin, Browser()
     answer = parameters(app.sign_in(browser, authorize_url(issuer, "own")))
     assert (answer["state"], answer["iss"]) == ("s", issuer)
@@ -201,7 +201,7 @@ def test_a_user_signs_in_through_the_app(app: App) -> None:
 
 
 def test_signing_in_anew_is_done_anew(app: App) -> None:
-    """With `prompt=login` a user who is signed in comes to the app's page, and his new sign-in fits."""
+    """With `prompt=login` a user who is signed in comes to the app's page, and the new sign-in fits."""
     issuer, browser = app.provider.origin, Browser()
     app.sign_in(browser, authorize_url(issuer, "own"))
     assert "code" in parameters(app.sign_in(browser, authorize_url(issuer, "own", prompt="login")))
@@ -215,7 +215,7 @@ def test_a_wrong_password_signs_nobody_in(app: App) -> None:
 
 
 def test_a_sign_in_begun_elsewhere_gives_nobody_a_code(app: App) -> None:
-    """One browser begins, another signs in by its link: it is told so, and the first is sent to sign in again."""
+    """One browser begins, another signs in by its link: it gets an error page, and the first is sent to sign in again."""
     issuer, first, second = app.provider.origin, Browser(), Browser()
     first.open(authorize_url(issuer, "own"))
     page = second.fill_in(second.open(first.pages[-1]), user_id="ada", password=PASSWORD)
@@ -346,7 +346,7 @@ def drive(
         provider: Where it signs in.
         folder: Where it is saved.
         secret: What it believes its secret to be.
-        change: What to replace in the address that it is told, and by what.
+        change: What to replace in the address that it gets, and the replacement.
 
     Returns:
         Its exit code, its last line, and what it complained of.

@@ -234,7 +234,7 @@ def wait_for(port: int, process: subprocess.Popen[bytes], timeout_s: float = 30)
 
 
 def test_the_readme_has_the_lines_that_make_run_prints(developers_machine: tuple[Path, int, str]) -> None:
-    """The lines to paste in the README are those of `make run`, but for the port and the path of the token."""
+    """The lines to paste in the README are those of `make run`, except for the port and the path of the token."""
     folder, port, printed = developers_machine
     lines = [line for line in printed.splitlines() if "curl -fsS" in line or "joserfc" in line]
     here = {

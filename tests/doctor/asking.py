@@ -18,7 +18,7 @@ from tests.support.gunicorn import ADMIN
 
 
 def assert_no_secret(text: str) -> None:
-    """Neither what `doctor` was given nor what it was handed on the way: sessions, JWTs, codes, cookies."""
+    """Neither what `doctor` was given nor what it got on the way: sessions, JWTs, codes, cookies."""
     assert ADMIN not in text
     assert CLIENT_SECRET not in text
     assert not re.search(r"pylon_[0-9a-f]{8}|\beyJ[\w-]{8}|[?&](code|interaction|verifier)=", text)

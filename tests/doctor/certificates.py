@@ -46,7 +46,7 @@ def _sign(
         by: Who signs.
         begins: In how many days it begins to be valid.
         ends: In how many days it ends.
-        says_names: Whether they stand where they are looked for today (SAN), not in the subject alone.
+        says_names: Whether they are where clients look today (SAN), not only in the subject.
     """
     now = datetime.datetime.now(datetime.UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
@@ -77,9 +77,9 @@ def _sign(
 def write_certificates(folder: Path, name: str) -> None:
     """Write `privkey.pem`, and chains for it.
 
-    `fullchain.pem` is the right one. Beside it stand `cert.pem` (without the intermediate), `last-year.pem` (expired),
+    `fullchain.pem` is the right one. The folder also has `cert.pem` (without the intermediate), `last-year.pem` (expired),
     `www.pem` (of another name), `snakeoil.pem` (signed by itself), `next-year.pem` (not valid yet), `five-days.pem`
-    (about to end), `no-san.pem` (with the name in its subject alone), `company.pem` (of an authority that clients do
+    (about to end), `no-san.pem` (with the name only in its subject), `company.pem` (of an authority that clients do
     not know), `haproxy.pem` (the right one with its key), and `ca.pem`, which a client trusts.
 
     Args:

@@ -30,7 +30,7 @@ Files = dict[str, str]
 
 
 def shipped_files() -> Files:
-    """The shipped site with its example as it stands, and what an operator writes beside it."""
+    """The shipped site with its example unchanged, and what an operator adds to it."""
     nginx = PROJECT / "nginx"
     files = {f"nginx/{path.relative_to(nginx)}": path.read_text() for path in nginx.rglob("*.conf")}
     files["nginx/local.conf"] = (nginx / "local.conf.example").read_text()
@@ -74,9 +74,9 @@ class Deployment:
     Attributes:
         name: Its file's.
         title: What is wrong with it, in words.
-        expect: The id of the first finding; of a good one, of a note that is told.
+        expect: The id of the first finding; for a good one, of a note that is shown.
         url: What is asked for.
-        also: The ids of findings that are told beside it.
+        also: The ids of findings that are shown with it.
         fixable: Whether the first finding names a line that fixes it; from outside not every one can be known.
         accept: Of one that was invented for a measurement, the ids that the first finding may have; none for a good one.
         says: A pattern: what the first finding has to show.
@@ -85,7 +85,7 @@ class Deployment:
         addresses: The addresses of the name, each `192.0.2.…`; one of this machine without them.
         options: More options for `doctor`.
         drift_s: How far its clocks are off while nothing corrects them.
-        changes: What is written otherwise than shipped.
+        changes: What differs from the shipped files.
         settings: Settings that are others than the usual.
         replicas: More applications, by name: settings that are others than those.
         clocks: How far the clocks of single replicas are off, by name, in s.
@@ -173,5 +173,5 @@ def fixed(files: Files, fix: Fix) -> Files:
 
 
 def read_deployments(folder: str) -> list[Deployment]:
-    """All deployments of a folder beside this file."""
+    """All deployments of a folder next to this file."""
     return [Deployment.read(path) for path in sorted((HERE / folder).glob("*.toml"))]

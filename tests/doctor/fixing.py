@@ -21,7 +21,7 @@ _BY_FIRST_ARGUMENT = frozenset(
     | {"proxypass", "proxypassmatch", "errordocument", "server", "unset"}
     | {"header", "header_up", "header_down"}
 )
-#: Blocks are told apart by all of their arguments.
+#: A block is recognised by all of its arguments.
 _BY_ALL_ARGUMENTS = frozenset(
     {"location", "locationmatch", "map", "upstream", "limit_except", "if", "respond", "handle", "uri", "sub"}
 )
@@ -54,7 +54,7 @@ class Directive:
 
     @property
     def opening(self) -> str:
-        """What stands before its brace, or between its brackets."""
+        """The text before its brace, or between its brackets."""
         return " ".join(self.words)
 
 

@@ -58,7 +58,7 @@ class Listener:
             wire.sendall(piece)
 
     def answer(self) -> Iterable[bytes]:
-        """What is sent to whoever asks."""
+        """What every client gets."""
         return [b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"]
 
     def __enter__(self) -> Self:

@@ -148,7 +148,7 @@ class Apps:
 
 
 class Proxy(Protocol):
-    """What stands in front."""
+    """The proxy in front."""
 
     http_port: int
     https_port: int

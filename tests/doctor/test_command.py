@@ -42,7 +42,7 @@ def well(apps: Apps, disk: Disk, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(scope="module")
 def ill(apps: Apps, disk: Disk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """One that hands on another Host."""
+    """One that passes another Host."""
     broken = BROKEN["host-is-localhost"]
     with run(broken, broken.files(), apps, disk, _cache(tmp_path_factory)) as running:
         yield running
@@ -112,7 +112,7 @@ def test_the_table_fits_the_terminal(ill: Running, width: int) -> None:
 
 @each_of(("height", "shown"), [("200", True), ("24", False), (None, True)])
 def test_all_fixes_are_shown_where_they_fit(ill: Running, height: str | None, *, shown: bool) -> None:
-    """A tall terminal has the lines for every proxy that may stand there, and so has a file; a low one the first."""
+    """A tall terminal or a file has the lines for every proxy that may be in front; a low terminal has the first."""
     result = CliRunner(env={"COLUMNS": "100", "LINES": height}).invoke(
         main, ["doctor", ill.url, *ill.doctor_options()]
     )
@@ -137,7 +137,7 @@ def test_the_line_is_that_of_the_proxy_that_was_named(ill: Running, proxy: str, 
 
 
 def test_a_proxy_without_a_line_is_said_to_have_none(tmp_path: Path) -> None:
-    """A finding that has lines for others alone says so, as text and as JSON."""
+    """A finding that only has lines for other proxies says so, as text and as JSON."""
     kind = kinds()["response-header-too-large"]
     report = Report("https://id.example.com", None, "traefik", (), 1, [Finding(kind, "502")], 0)
     assert "doctor has no line for traefik" in "\n".join(report.as_text(80, 24))
@@ -148,7 +148,7 @@ def test_a_proxy_without_a_line_is_said_to_have_none(tmp_path: Path) -> None:
 
 @each_of("id_", ["host-not-forwarded", "refused-by-proxy"])
 def test_a_finding_is_explained_without_its_page(id_: str) -> None:
-    """What stands behind `more` is text that an installed program has."""
+    """What `more` shows is text that an installed program has."""
     result = doctor("--explain", id_)
     assert result.exit_code == 0
     assert result.output.startswith("# ")
@@ -176,7 +176,7 @@ def test_a_pasted_address_of_an_endpoint_stands_for_the_service(pasted: str) -> 
 
 
 def test_an_answer_that_came_late_is_no_health(apps: Apps, disk: Disk, tmp_path: Path) -> None:
-    """Three seconds an answer, and no cookies: both are told in more than the usual time; in less, that nothing came; exit 1."""
+    """Three seconds an answer, and no cookies: both are found in more than the usual time; in less, the report says that nothing came; exit 1."""
     (slow,) = read_deployments("slow")
     for folder in (tmp_path, tmp_path.parent):
         folder.chmod(0o755)
@@ -187,7 +187,7 @@ def test_an_answer_that_came_late_is_no_health(apps: Apps, disk: Disk, tmp_path:
     assert patient.exit_code == hasty.exit_code == 1
     told = [each["id"] for each in patient.findings]
     assert told[0] == slow.expect
-    # On a machine that is slow besides, some answers come too late.
+    # On a slow machine some answers come too late as well.
     assert {*slow.also} <= {*told} or "too-slow" in told
     assert "too-slow" in {each["id"] for each in hasty.findings}
 
@@ -222,7 +222,7 @@ def test_the_page_needs_nothing_else(ill: Running, tmp_path: Path) -> None:
 
 
 def test_it_watches_until_it_is_interrupted(well: Running) -> None:
-    """`--watch` goes on after the first report, and ends by Ctrl-C."""
+    """`--watch` continues after the first report, and ends by Ctrl-C."""
     watching = subprocess.Popen(
         [sys.executable, "-m", "service", "doctor", well.url, *well.doctor_options(), "--watch"],
         cwd=PROJECT,

@@ -59,6 +59,6 @@ def test_a_setting_is_fixed_on_every_machine() -> None:
     ],
 )
 def test_a_fix_that_changes_nothing_is_refused(fix: Fix) -> None:
-    """Neither a file that is not there nor a line that stands there already passes for a fix."""
+    """Neither a file that is not there nor a line that is there already passes for a fix."""
     with pytest.raises(DoesNotFit):
         fixed(TWO.files(), fix)

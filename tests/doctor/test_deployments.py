@@ -1,6 +1,6 @@
 """Thirty deployments and more, each broken in one way: the first finding is the cause, and its fix fixes it.
 
-A deployment is a file in `deployments/` (broken) or `good/`; how to read one stands in `deployment.py`.
+A deployment is a file in `deployments/` (broken) or `good/`; `deployment.py` says how to read one.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Ward:
     @contextlib.contextmanager
     def _running(self, deployment: Deployment, files: Files) -> Iterator[Running]:
         with run(deployment, files, self._apps, self._disk, self._cache) as running:
-            # nginx reads an entry of its cache anew after a start, and does not do so for two requests at once.
+            # nginx reads an entry of its cache again after a start, and does not do so for two requests at once.
             for path in deployment.asked:
                 running.ask(path)
             yield running

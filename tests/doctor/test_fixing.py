@@ -58,7 +58,7 @@ id.example.com {
 """
 
 CASES = [
-    # replaced: in the block that is meant, by what it sets, whatever else stands beside it
+    # replaced: in the block that is meant, found by the values that it sets, whatever else is in it
     ("nginx/x.conf", NGINX, "", "proxy_set_header Host $http_host;", "Host $host;", "Host $http_host;"),
     ("nginx/x.conf", NGINX, "server", "ssl_certificate /new.pem;", "/old.pem", "/new.pem"),
     ("nginx/x.conf", NGINX, "upstream pylon", "server c;", "server a; server b;", "server c; "),
@@ -156,6 +156,6 @@ def test_a_fix_changes_one_thing(file: str, text: str, block: str, line: str, ol
     ],
 )
 def test_a_fix_that_does_not_fit_is_refused(block: str, line: str) -> None:
-    """A block that is not there, something to remove that is not there, and what stands there already."""
+    """A block that is not there, something to remove that is not there, and what is there already."""
     with pytest.raises(DoesNotFit):
         fix_text("nginx/x.conf", NGINX, block, line)

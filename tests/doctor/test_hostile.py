@@ -1,4 +1,4 @@
-"""A server that means harm makes `doctor` end in time, with a finding, having asked for nothing that it was not told to."""
+"""A server that means harm makes `doctor` end in time, with a finding, and it has asked only for what it was asked to."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def test_nothing_is_wrong_with_a_provider_that_is_well(peer_port: int) -> None:
 
 
 def test_another_name_than_the_issuer_s_is_told(peer_port: int) -> None:
-    """Asked by another name than its issuer's, the first finding shows both, as a relying party would meet it."""
+    """Asked by a name that is not its issuer's, the first finding shows both, as a relying party would meet it."""
     report = ask_doctor(f"http://127.0.0.1:{peer_port}", [])
     first = report.findings[0]
     assert first["severity"] == "error"

@@ -322,7 +322,7 @@ def test_what_is_no_fault_is_not_told(changes: Mapping[str, Answer | None]) -> N
     ],
 )
 def test_what_was_not_asked_is_said(options: Options, seen: str) -> None:
-    """Who gives nothing but the address is told what that leaves unseen; it is no fault."""
+    """With nothing but the address, a note says what that leaves unseen; it is not a fault."""
     told = {each.kind.id: each for each in examine(Evidence(options, WELL))}
     assert set(told) == ({"not-all-asked"} if seen else set())
     assert not seen or told["not-all-asked"].seen == seen
@@ -369,7 +369,7 @@ def test_keys_that_rotate_while_it_asks_are_no_fault() -> None:
     ],
 )
 def test_keys_that_a_cache_may_still_keep_are_waited_for(headers: dict[str, str], is_note: bool) -> None:
-    """After keys changed at once a cache has those of before, as long as it may: no line is to be changed for that."""
+    """After keys changed at once a cache has the earlier ones, as long as it may: no line has to be changed for that."""
     told = {"cache_control": "public, max-age=300"} | headers | CORS
     jwks = reply(200, {"keys": [KEY]}, **told)
     first, *_ = examine(Evidence(ASKED, WELL | {"jwks": jwks}, minted=[unverified("HS256", "k2")]))
@@ -455,7 +455,7 @@ def test_a_moment_that_is_none_is_a_question_mark(at: object) -> None:
 
 
 def test_port_80_of_another_site_is_not_ours() -> None:
-    """Beside https on a port of its own, port 80 may be anybody's."""
+    """With https on another port, port 80 may belong to something else."""
     elsewhere = f"{URL}:8443"
     answers = WELL | {"http": reply(200, b"<html>", content_type="text/html")}
     told = examine(Evidence(Options(elsewhere), answers))
@@ -518,7 +518,7 @@ def test_no_rule_minds_what_came() -> None:
 
 @each_of("url", ["http://localhost:4321", "http://127.0.0.1:4321", URL])
 def test_a_developers_own_machine_has_no_outside(url: str) -> None:
-    """What `make run` serves is open to that machine alone; the same answers at a public address are faults."""
+    """What `make run` serves is open only to that machine; the same answers at a public address are faults."""
     answers = WELL | {
         "closed-dev": reply(200, b"<html>", content_type="text/html"),
         "forged-nobody": discovery(issuer=f"https://{NOBODY}"),

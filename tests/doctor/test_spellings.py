@@ -66,7 +66,7 @@ _OPENED = {
 
 
 class _OneServer(Apps):
-    """The application in a server that hands on no raw path, whatever the settings."""
+    """The application in a server that passes no raw path, whatever the settings."""
 
     def __init__(self, disk: Disk, server: Granian) -> None:
         super().__init__(disk)

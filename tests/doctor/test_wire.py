@@ -1,4 +1,4 @@
-"""One request is one request: where it goes, what bounds it, and how its failing is told."""
+"""One request is one request: where it goes, what bounds it, and how its failure is reported."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_an_answer_is_what_was_sent() -> None:
 
 
 def test_a_connection_goes_where_it_is_sent() -> None:
-    """`connect_to` and `source` change the connection alone."""
+    """`connect_to` and `source` change only the connection."""
     with Echo() as server:
         elsewhere = {"id.example.com:80": [("127.0.0.1", origin(server).port)]}
         reply = wire(connect_to=elsewhere, source="127.0.0.2").ask(
@@ -85,7 +85,7 @@ def test_a_body_is_cut(kind: str) -> None:
     ],
 )
 def test_what_is_no_answer_is_told(kind: str, told: str) -> None:
-    """No head in time, and what is no HTTP, are told apart; the time is kept."""
+    """No head in time and an answer that is not HTTP are different failures; the deadline is kept."""
     harm = HARM.get(kind) or HARM[f"a {kind}"]
     with Listener() as trap, HostileServer(harm, trap) as server:
         begun = time.monotonic()
@@ -139,7 +139,7 @@ def test_a_name_is_looked_up_once_and_its_next_address_tried() -> None:
 
 
 def test_a_place_may_be_a_unix_socket(tmp_path: Path) -> None:
-    """What the shipped unit listens on is asked as any address is; nobody there is told as of a port."""
+    """The socket that the shipped unit listens on is asked like any address; if nobody listens, the failure is the same as for a port."""
     path = str(tmp_path / "s")
     here = Origin("http", "localhost", 80)
     with pytest.raises(WireError) as error:

@@ -1,4 +1,4 @@
-"""The shipped site in front of an application that tells what reaches it; a module that needs another site makes its own."""
+"""The shipped site in front of an application that reports what reaches it; a module that needs another site makes its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.nginx import NginxSite, StubUpstream
 
 @pytest.fixture(scope="module")
 def stub() -> Iterator[StubUpstream]:
-    """Stands in the place of the service, and remembers what reaches it."""
+    """Takes the place of the service, and remembers what reaches it."""
     with StubUpstream() as upstream:
         yield upstream
 

@@ -48,7 +48,7 @@ class _Wire:
 
 
 class Dawdlers:
-    """Many slow connections, each of which is made anew as soon as the server ends it.
+    """Many slow connections, each of which is opened again as soon as the server ends it.
 
     Args:
         connect: Begins a connection; may fail.

@@ -102,7 +102,7 @@ def test_who_was_signed_out_is_signed_out(behind: Behind, disk: SmallDisk) -> No
     kids = [key["kid"] for key in json.loads(pylon_oidc(behind, "keys", "list", "--json"))["keys"]]
     flood(behind, disk)
 
-    # What is there goes on, and nothing comes to it.
+    # What is there keeps working, and nothing is added.
     assert server.mint(tokens["bob"]).status == 200
     assert is_active(behind, first["access_token"])
     assert sign_in(behind, "new").status == 503

@@ -15,7 +15,7 @@ def wait_until(ask: Callable[[], _Value], timeout_s: float = 15.0) -> _Value:
     """Ask again and again until the answer is true.
 
     Args:
-        ask: What must become true. What it raises is not caught, but for failures to connect.
+        ask: What must become true. What it raises is not caught, except failures to connect.
         timeout_s: Seconds after which to give up.
 
     Returns:

@@ -1,7 +1,7 @@
-"""The service as tests load it into gunicorn: told to, a worker hangs in the middle of a token request.
+"""The service as tests load it into gunicorn: on request, a worker hangs in the middle of a token request.
 
 In the folder that `HANG_FOLDER` names, the file `before` lets the next use of a grant hang before its statement,
-`after` lets the next answer of the token endpoint hang when all is done. Whoever hangs says so in the file `hangs`.
+`after` lets the next answer of the token endpoint hang when all is done. A worker that hangs says so in the file `hangs`.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def usual_clients(origin: str) -> list[dict[str, Any]]:
 
 
 class Provider(Stoppable):
-    """A gunicorn that is a provider on `http://localhost:<port>`, beside its app; it keeps its address when it restarts.
+    """A gunicorn that is a provider on `http://localhost:<port>`, next to its app; it keeps its address when it restarts.
 
     Attributes:
         app: The app.
@@ -158,11 +158,11 @@ class Visitor:
         raise AssertionError(f"redirects without an end, at {url}")
 
     def begin(self, url: str) -> str:
-        """Begin to sign in; the id of the interaction that the app is told."""
+        """Begin to sign in; the id of the interaction that the app gets."""
         return query_of(self.follow(url, f"{self._provider.app.origin}/sign-in"))["interaction"]
 
     def sign_in_by_cookie(self, interaction: str, user_id: str) -> str:
-        """Way (a): the address to go on at."""
+        """Way (a): the address to continue at."""
         answer = self.http.post(
             f"{self._provider.app.origin}/sign-in",
             data={
@@ -178,11 +178,11 @@ class Visitor:
         return answer.headers["Location"]
 
     def answer(self, url: str) -> dict[str, str]:
-        """Go on until the client gets its answer; the parameters of it."""
+        """Continue until the client gets its answer; the parameters of it."""
         return query_of(self.follow(url, self._provider.party.redirect_uri))
 
     def open(self, url: str) -> requests.Response:
-        """Go on until a page comes; the page."""
+        """Continue until a page comes; the page."""
         return self.http.get(url, timeout=20)
 
 

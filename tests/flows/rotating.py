@@ -7,7 +7,7 @@ from typing import Any
 from service.keys.ring import Margins
 
 #: JWKS may be kept for 1 s, by nginx and by the verifier behind it; tokens live 3 s; a worker learns within 1 s.
-#: Times are whole seconds, and machines that run tests are busy, hence some more in the lead.
+#: Times are whole seconds, and machines that run tests are busy, so the lead has some more.
 MARGINS = Margins(
     max_age_s=1,
     lead_s=6,
@@ -22,6 +22,6 @@ MARGINS = Margins(
 
 def make() -> Any:
     """The application."""
-    from service.app import get_app  # the test process takes the margins alone
+    from service.app import get_app  # the test process only takes the margins
 
     return get_app(margins=MARGINS)

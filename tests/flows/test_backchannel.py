@@ -149,7 +149,7 @@ def _tokens(house: House, visitor: Visitor, client_id: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_everybody_is_signed_out(house: House, way: str) -> None:
-    """Within 2 s of the end of the session, at each of the three; whoever is signed in otherwise stays."""
+    """Within 2 s of the end of the session, at each of the three; users of other sessions stay signed in."""
     user, visitor, provider = way.replace(" ", "-"), Visitor(house.provider), house.provider
     page = visitor.open(provider.app.login(visitor.begin(house.page), user))
     assert f"REMOTE_USER={user}\n" in page.text, house.apache.output()

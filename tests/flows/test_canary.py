@@ -27,7 +27,7 @@ HOST = "id.example.com"
 
 @dataclass
 class Canaries:
-    """Secrets by what they are; each is found again by its own random text."""
+    """Secrets by their kind; each is found again by its own random text."""
 
     texts: dict[str, set[str]] = field(default_factory=dict)
 

@@ -1,4 +1,4 @@
-"""`pylon-oidc check --url`: what this configuration would answer, beside what the public address answers."""
+"""`pylon-oidc check --url`: what this configuration would answer, compared with what the public address answers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def check(server: Gunicorn, folder: Path, url: str = "", **settings: str) -> tup
 
 
 def test_the_same_configuration_differs_in_nothing(server: Gunicorn, tmp_path: Path) -> None:
-    """docs/cli.md: the inside view beside the outside one; equal ones are exit 0."""
+    """docs/cli.md: the inside view compared with the outside one; exit 0 when they are equal."""
     code, told, _ = check(server, tmp_path)
     assert (code, told["differences"]) == (0, [])
 
@@ -75,7 +75,7 @@ def test_a_server_that_hands_on_no_raw_path_is_named(tmp_path: Path) -> None:
 
 
 def test_an_address_that_answers_nothing_is_told(server: Gunicorn, tmp_path: Path) -> None:
-    """Without a document there is nothing to compare: exit 2, and who tells why."""
+    """Without a document there is nothing to compare: exit 2, and the report says why."""
     code, _, stderr = check(server, tmp_path, url=f"http://localhost:{server.port}/nothing")
     assert code == 2
     assert "pylon-oidc doctor" in stderr
@@ -97,7 +97,7 @@ def test_a_ring_of_managed_keys_is_compared_as_it_is_now(tmp_path: Path) -> None
 
 
 def test_a_key_that_was_published_a_moment_ago_is_a_note(tmp_path: Path) -> None:
-    """Caches outside may hold the key set of before for 360 s: what only has to be waited for is exit 0."""
+    """Caches outside may hold the earlier key set for 360 s: what only has to be waited for is exit 0."""
     sealing = base64.b64encode(bytes(range(32))).decode()
     keys = {"PYLON_OIDC_KEYS": "managed", "PYLON_KEY_ENCRYPTION_KEY": sealing, "WEB_CONCURRENCY": "1"}
     with Gunicorn(PYLON_OIDC_ISSUER=ISSUER, **keys) as server:

@@ -1,4 +1,4 @@
-"""What is killed loses nothing that was answered for; what is told to stop finishes first (docs/deploy.md)."""
+"""What is killed loses nothing that was answered for; what is asked to stop finishes first (docs/deploy.md)."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_no_request_fails_but_those_of_the_killed_worker(struck: tuple[Load, set
 
 
 def hang_in_a_migration() -> None:
-    """A module of the tests: migrate `DATABASE_URL`, and hang when its first table is made until told to go on."""
+    """A module of the tests: migrate `DATABASE_URL`, and hang when its first table is made until it may continue."""
 
     def hang(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         if "CREATE TABLE session" in statement:
@@ -237,7 +237,7 @@ def test_who_waits_for_a_migration_goes_on_when_it_is_killed(database_url: str) 
 def test_who_waits_for_a_migration_has_nothing_left_to_do(database_url: str) -> None:
     """A second `migrate` waits for the first one, and succeeds when that one has done the work."""
     with _hanging_migration(database_url) as first, _waiting_migration(database_url) as second:
-        first.communicate("go on\n", timeout=30)
+        first.communicate("continue\n", timeout=30)
         assert first.returncode == 0
         assert second.wait(30) == 0
     with closing(open_url(database_url)) as store:

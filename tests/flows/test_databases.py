@@ -58,7 +58,7 @@ def test_all_works_through_a_transaction_pooler(postgres_url: str) -> None:
 
 
 def test_a_switch_over_is_followed() -> None:
-    """Two hosts of which one is a standby: when it becomes the primary the same workers go on, with every session."""
+    """Two hosts of which one is a standby: when it becomes the primary the same workers continue, with every session."""
     with ExitStack() as stack:
         first = stack.enter_context(PostgresCluster())
         database = first.create_database()
@@ -122,7 +122,7 @@ def test_a_role_that_may_not_write_is_told(postgres_cluster: PostgresCluster) ->
         assert (ready.status, ready.json()["database"], ready.json()["schema"]) == (503, "read-only", "ok")
         assert server.mint(token).status == 503
         me = server.call("GET", "/api/auth/me", headers={"Authorization": f"Bearer {token}"})
-        assert me.status == 200  # what only reads goes on
+        assert me.status == 200  # what only reads still works
         refused = _session(server)
         assert (refused.status, refused.json()["error"]["code"]) == (503, "STORE_UNAVAILABLE")
         told = [line for line in server.log_lines() if line["event"] == "configuration"]

@@ -85,7 +85,7 @@ def _lock_out(server: Gunicorn, user: str) -> int:
 
 @pytest.mark.parametrize("case", CASES)
 def test_everybody_is_told_at_once(request: pytest.FixtureRequest, case: str) -> None:
-    """Within 2 s of the app's DELETE and of a lock-out; beside a service that is down and one that answers nobody, too.
+    """Within 2 s of the app's DELETE and of a lock-out; also when another service is down and one answers nobody.
 
     The master of the server has no thread for it, and a request does not wait.
     """

@@ -98,7 +98,7 @@ HOSTILE = {
 }
 
 
-#: What granian answers where gunicorn refuses, as RFC 9112 leaves to a server: a line may end in LF alone (§2.2), equal
+#: What granian answers where gunicorn refuses, as RFC 9112 leaves to a server: a line may end in only LF (§2.2), equal
 #: lengths are one (RFC 9110 §8.6), trailers are dropped (§6.5.1). The host of an absolute target it keeps to itself:
 #: `service/launch/binding.py`.
 TAKEN_BY_GRANIAN = {
@@ -250,7 +250,7 @@ _OTHER_SPELLINGS = [
 
 
 def test_a_route_has_one_spelling(server: Gunicorn) -> None:
-    """RFC 3986 §6.2.2: what a proxy compared is what is routed on; another spelling is no route, whoever asks."""
+    """RFC 3986 §6.2.2: what a proxy compared is what is routed on; another spelling is no route, for any client."""
     for line in _OTHER_SPELLINGS:
         if server.kind == "granian" and b"#" in line:  # dropped by granian, as by nginx
             continue
@@ -364,7 +364,7 @@ def test_the_client_address_is_believed_of_trusted_peers_alone(
 
 @pytest.fixture(scope="module")
 def addressed() -> Iterator[dict[tuple[str, str | None], Gunicorn]]:
-    """Servers by what they listen on and whom they trust."""
+    """Servers by the address that they listen on and the peers that they trust."""
     with contextlib.ExitStack() as stack:
         yield {
             (over, trusted): stack.enter_context(
@@ -397,7 +397,7 @@ def test_nothing_steers_the_server_but_signals(server: Gunicorn) -> None:
 
 
 def test_workers_look_for_garbage_after_a_reload_too() -> None:
-    """Only loading goes without: workers would grow for ever, the first ones and those that HUP begins."""
+    """Only loading goes without: workers would grow without end, the first ones and those that HUP begins."""
 
     def told() -> tuple[str, str]:
         pid, looks = server.call("GET", "/").body.decode().split()

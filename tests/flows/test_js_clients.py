@@ -86,7 +86,7 @@ def provider(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture
 def issuer(provider: Gunicorn) -> str:
-    """The issuer that clients are told of."""
+    """The issuer that clients are given."""
     return provider.origin + provider.issuer_path
 
 
@@ -137,7 +137,7 @@ def test_jose_verifies_a_minted_token(provider: Gunicorn, issuer: str, token: st
 
 
 def test_jose_refuses_another_audience(issuer: str, token: str) -> None:
-    """A token for one service is worth nothing at another."""
+    """A token for one service is refused by another."""
     assert verify(issuer, "billing", token) == (1, "ERR_JWT_CLAIM_VALIDATION_FAILED")
 
 

@@ -31,7 +31,7 @@ def test_requests_are_answered_without_a_log(port: str | None) -> None:
 
 
 def test_a_log_that_nobody_reads_holds_nobody_up_and_what_was_lost_is_said() -> None:
-    """The reader of stderr stands still until the pipe is full: requests go on; when it reads again it is told how many lines it lacks."""
+    """The reader of stderr stops until the pipe is full: requests are still answered; when it reads again, a line says how many are missing."""
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
     redirect = "import os, sys; os.dup2(int(sys.argv[1]), 2); os.execv(sys.argv[2], sys.argv[2:])"

@@ -82,7 +82,7 @@ def database(request: pytest.FixtureRequest) -> Iterator[tuple[str, Callable[[],
 
 
 def test_the_key_set_is_served_without_the_database(database: tuple[str, Callable[[], Outage]]) -> None:
-    """docs/keys.md: while the store cannot be reached the loaded ring goes on being served; all heals by itself."""
+    """docs/keys.md: while the store cannot be reached the loaded ring is still served; all heals by itself."""
     url, outage = database
     with Gunicorn(DATABASE_URL=url, **SETTINGS) as server:
         before, session = server.call("GET", JWKS), server.sign_in()

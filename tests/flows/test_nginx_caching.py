@@ -121,7 +121,7 @@ def test_an_answer_that_sets_a_cookie_is_not_kept(site: NginxSite, stub: StubUps
 
 @each_of("status", [404, 500, 503])
 def test_an_error_is_not_kept(site: NginxSite, stub: StubUpstream, prefix: str, status: int) -> None:
-    """Errors carry no max-age, and are asked for anew."""
+    """Errors carry no max-age, and are asked for again."""
     stub.reply = Numbered(("Cache-Control", "no-store"), status=status)
     answers = [site.call("GET", f"{prefix}/oidc/jwks") for _ in range(2)]
     assert [(answer.status, answer.body) for answer in answers] == [(status, b"1"), (status, b"2")]
@@ -338,7 +338,7 @@ def test_a_configured_issuers_documents_come_from_the_cache(configured: NginxSit
 
 
 def test_a_configured_issuer_ignores_nothing_of_the_guard(configured: NginxSite) -> None:
-    """The port guard stands before the cache too."""
+    """The port guard is in front of the cache too."""
     configured.call("GET", "/oidc/jwks")
     assert_refused(configured.call("GET", "/oidc/jwks", host="id.example.test"), 421)
 

@@ -74,7 +74,7 @@ def test_plain_http_on_the_tls_port_is_refused_in_our_shape(site: NginxSite) -> 
 
 
 def test_a_refusal_of_head_has_no_body(site: NginxSite) -> None:
-    """A HEAD request that is refused gets the headers of the refusal alone."""
+    """A HEAD request that is refused gets only the headers of the refusal."""
     answer = site.call("HEAD", "/x", host="evil.test")
     assert (answer.status, answer.body) == (421, b"")
     assert answer.headers["content-type"] == "application/json"
@@ -130,7 +130,7 @@ OAUTH = (
 def test_what_is_refused_at_an_oauth_endpoint_has_its_shape(
     site: NginxSite, stub: StubUpstream, endpoint: str, prefix: str
 ) -> None:
-    """There `error` is always a string (RFC 6749 §5.2), whoever refuses."""
+    """There `error` is always a string (RFC 6749 §5.2), whether nginx or the service refuses."""
     path = f"{prefix}/oidc/{endpoint}"
     assert_refused_by_oauth(site.call("POST", path, body=b"x" * 70_000), 413, "invalid_request")
     for host in ("evil.test", site.name, f"{site.name}:9999"):
@@ -183,7 +183,7 @@ def test_what_is_refused_elsewhere_has_our_own_shape(site: NginxSite, path: str)
 def test_a_page_elsewhere_can_read_what_is_refused(
     site: NginxSite, stub: StubUpstream, endpoint: str, prefix: str
 ) -> None:
-    """CORS `*` where no cookie counts, for errors too; whoever gives them (Fetch §3.2)."""
+    """CORS `*` where no cookie counts, for errors too, of nginx and of the service (Fetch §3.2)."""
     path = f"{prefix}/oidc/{endpoint}"
     too_large = site.call("POST", path, body=b"x" * 70_000)
     stub.reply = lambda _seen: Reply(drop=True)
@@ -266,7 +266,7 @@ def test_a_wellformed_request_id_is_kept(site: NginxSite, stub: StubUpstream, gi
 
 @each_of("given", ["", "abcdefg", "x" * 65, "with space", 'quo"te-quote', "käse-käse", "a,b,c,d,e"])
 def test_any_other_request_id_is_replaced(site: NginxSite, stub: StubUpstream, given: str) -> None:
-    """An id of another form is dropped; one of nginx's stands in its place everywhere."""
+    """An id of another form is dropped; one of nginx's takes its place everywhere."""
     answer = site.call("GET", "/x", headers={"X-Request-Id": given})
     (made,) = answer.headers.all("x-request-id")
     assert re.fullmatch(r"[0-9a-f]{32}", made)

@@ -78,7 +78,7 @@ def test_headers_that_some_software_would_believe_are_dropped(
 
 
 def test_credentials_and_cookies_arrive_unchanged(site: NginxSite, stub: StubUpstream) -> None:
-    """Authorization, Cookie, Origin, the trusted-mint headers and conditions are handed on as sent."""
+    """Authorization, Cookie, Origin, the trusted-mint headers and conditions are passed on as sent."""
     sent = {
         "Authorization": "Bearer pylon_" + "a" * 64,
         "Cookie": 'pylon_session=abc; other="q;x"',
@@ -105,7 +105,7 @@ def test_credentials_and_cookies_arrive_unchanged(site: NginxSite, stub: StubUps
     ],
 )
 def test_the_target_arrives_as_sent(site: NginxSite, stub: StubUpstream, target: str) -> None:
-    """Path and query are handed on byte for byte."""
+    """Path and query are passed on byte for byte."""
     assert site.call("GET", target).status == 200
     assert stub.seen[0].target == target
 

@@ -86,7 +86,7 @@ def test_a_credential_is_limited_and_another_is_not(site: NginxSite, line: str, 
 
 
 def test_without_a_credential_the_address_is_limited(site: NginxSite) -> None:
-    """Requests without one count together for their address, and for that alone."""
+    """Requests without one count together for their address, and only for that."""
     assert flood(site, BURST + 21) == {200: BURST + 1, 429: 20}
     assert flood(site, 5, source=OUTSIDER) == {200: 5}
     assert flood(site, 5, "Authorization: Bearer one") == {200: 5}
@@ -100,7 +100,7 @@ def test_a_cookie_does_not_refresh_an_authorization_header(site: NginxSite) -> N
 
 
 def test_new_credentials_do_not_get_around_the_limit(site: NginxSite) -> None:
-    """Whoever makes up a credential for every request meets the limit of the address."""
+    """A client that makes up a credential for every request meets the limit of its address."""
     statuses = flood(site, ADDRESS_BURST + 51, "Authorization: Bearer made-up-{n}")
     assert statuses == {200: ADDRESS_BURST + 1, 429: 50}
 

@@ -181,7 +181,7 @@ def test_plain_http_for_an_unknown_name_is_refused(site: NginxSite, target: str)
 
 
 def test_http2_has_the_same_guards(site: NginxSite, stub: StubUpstream) -> None:
-    """Over HTTP/2 `:authority` is what `Host` is: handed on when right, refused when not."""
+    """Over HTTP/2 `:authority` is what `Host` is: passed on when right, refused when not."""
     assert site.call_h2("/x") == 200
     assert stub.seen[0].headers.all("host") == [site.authority]
     assert site.call_h2("/x", authority=site.name) == 421
@@ -191,7 +191,7 @@ def test_http2_has_the_same_guards(site: NginxSite, stub: StubUpstream) -> None:
 
 
 def test_http2_host_beside_authority_cannot_differ(site: NginxSite, stub: StubUpstream) -> None:
-    """A `host` header beside `:authority` brings no second name in."""
+    """A `host` header next to `:authority` brings no second name in."""
     assert site.call_h2("/x", headers={"host": "evil.test"}) in {400, 421}
     assert site.call_h2("/x", headers={"host": f"{OTHER}:{site.https_port}"}) in {400, 421}
     assert stub.seen == []

@@ -19,7 +19,7 @@ ENDED = {
 
 
 def test_every_wait_for_a_client_ends_and_holds_nobody_up() -> None:
-    """10 s for a whole head and for a pause in a body, 30 s idle; a body a byte a second is held by nginx alone."""
+    """10 s for a whole head and for a pause in a body, 30 s idle; only nginx holds a body that comes at a byte a second."""
     with Gunicorn(unix=True, WEB_CONCURRENCY="1", PYLON_JWT_SECRET=SECRET) as server:
         assert server.socket_path
         with NginxSite(f"unix:{server.socket_path}") as site:

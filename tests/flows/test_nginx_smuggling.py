@@ -83,7 +83,7 @@ REFUSED = [
     ),
     Attack("HTTP/1.1 without Host", "POST /x HTTP/1.1\r\nContent-Length: 0", "{hidden}"),
 ]
-# What nginx may read in one way only, and writes anew for the application: one request, the rest is its body.
+# What nginx may read in one way only, and rewrites for the application: one request, the rest is its body.
 MADE_PLAIN = [
     attack("GET with a body", "Content-Length: {size}", "{hidden}", target="GET /healthz"),
     attack("body that is a request", "Content-Length: {size}", "{hidden}"),
@@ -137,7 +137,7 @@ def test_ambiguous_framing_is_refused(site: NginxSite, stub: StubUpstream, case:
 
 @each_of("case", MADE_PLAIN, ids=lambda case: case.name)
 def test_what_is_read_in_one_way_stays_one_request(site: NginxSite, stub: StubUpstream, case: Attack) -> None:
-    """Chunks, extensions, trailers and bare line feeds are written anew: a length, and the hidden request in the body."""
+    """Chunks, extensions, trailers and bare line feeds are rewritten: a length, and the hidden request in the body."""
     answers = site.exchange(case.payload(site), timeout=0.3)
     assert len(answers) == 1
     assert len(stub.seen) <= 1

@@ -15,7 +15,7 @@ from tests.support.gunicorn import ADMIN, SECRET, Gunicorn
 SETTINGS = {"PORT": "4321", "PYLON_JWT_SECRET": SECRET, "PYLON_ADMIN_TOKEN": ADMIN}
 SLOW = 1000
 PATIENCE_S = 2.0
-#: Longer than every deadline of a request, so that connections are ended and begin anew meanwhile.
+#: Longer than every deadline of a request, so that connections end and new ones begin meanwhile.
 WATCHED_S = 13.0
 
 
@@ -24,7 +24,7 @@ def _connect(server: Gunicorn) -> socket.socket:
 
 
 def _is_answered(server: Gunicorn, token: str) -> bool:
-    """Whether somebody in no hurry gets his token, within two seconds."""
+    """Whether a client gets its token within two seconds."""
     began = time.monotonic()
     try:
         answer = server.call(
@@ -37,7 +37,7 @@ def _is_answered(server: Gunicorn, token: str) -> bool:
 
 @pytest.mark.usefixtures("each_server")
 def test_slow_clients_do_not_stop_the_service() -> None:
-    """With `$PORT`: beside 1,000 slow connections of every kind, renewed as they end, honest requests are answered."""
+    """With `$PORT`: with 1,000 slow connections of every kind open, renewed as they end, honest requests are answered."""
     with Gunicorn(**SETTINGS) as server:
         token = server.sign_in()
         with Dawdlers(lambda: _connect(server), list(KINDS), SLOW).at_work() as slow:

@@ -50,7 +50,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
 
 
 def test_the_page_is_served_to_who_signed_in(pair: Pair) -> None:
-    """Apache verifies the sign-in, and gives the page its user and his claims."""
+    """Apache verifies the sign-in, and gives the page its user and their claims."""
     http, page = pair.sign_in("ada")
     assert page.url == pair.page, pair.apache.output()
     for line in (
@@ -80,7 +80,7 @@ def test_a_refusal_keeps_the_page_closed(pair: Pair) -> None:
     redirect_to = pair.provider.app.reject(visitor.begin(pair.page))
     answer = query_of(visitor.follow(redirect_to, pair.apache.redirect_uri))
     assert answer["error"] == "access_denied"
-    # mod_auth_openidc 2.4.12 takes `iss` (RFC 9207) beside an error for the wish to sign in, and refuses that.
+    # mod_auth_openidc 2.4.12 takes `iss` (RFC 9207) in an error answer for a request to sign in, and refuses that.
     page = visitor.open(with_query(pair.apache.redirect_uri, answer))
     assert "Error" in page.text
     assert "REMOTE_USER" not in page.text

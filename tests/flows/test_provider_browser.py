@@ -173,7 +173,7 @@ def test_consent_is_remembered(stage: Stage, user: str) -> None:
 
 
 def test_a_reloaded_consent_page_still_works(stage: Stage, user: str) -> None:
-    """Reloading shows the page anew, with a form that is good."""
+    """Reloading shows the page again, with a form that works."""
     request = sign_in(stage, user, OTHER)
     url = stage.browser.wait_for(f"{stage.issuer}/oidc/interaction/")
     stage.browser.open(url)
@@ -216,10 +216,10 @@ def test_a_single_page_client_redeems_from_its_own_origin(stage: Stage, user: st
             const client_id = "own-public";
             const tokens = await (await post("/oidc/token", {grant_type: "refresh_token", refresh_token, client_id})).json();
             const authorization = {headers: {Authorization: "Bearer " + tokens.access_token}};
-            const told = await (await fetch(issuer + "/oidc/userinfo", authorization)).json();
+            const user = await (await fetch(issuer + "/oidc/userinfo", authorization)).json();
             const revoked = await post("/oidc/revoke", {token: tokens.refresh_token, client_id});
             const over = await fetch(issuer + "/oidc/userinfo", authorization);
-            return [told.sub, revoked.status, over.status];
+            return [user.sub, revoked.status, over.status];
         })()"""
     found = stage.browser.run(script, stage.issuer, request.tokens["refresh_token"])
     assert found == [user, 200, 401]
@@ -276,7 +276,7 @@ def test_logout_ends_the_access_token_and_not_the_refresh_token(stage: Stage, us
 
 
 def test_logout_without_a_hint_asks(stage: Stage, user: str) -> None:
-    """Without a hint nobody is signed out before he has said so (RP-Initiated Logout §2)."""
+    """Without a hint nobody is signed out before they have said so (RP-Initiated Logout §2)."""
     sign_in(stage, user)
     stage.land()
     stage.browser.open(_end_session(stage, client_id=OWN))
@@ -299,7 +299,7 @@ def test_who_does_not_want_to_sign_out_stays(stage: Stage, user: str) -> None:
 
 
 def test_prompt_login_asks_again(stage: Stage, user: str) -> None:
-    """Who is signed in signs in anew, and may be somebody else now (Core §3.1.2.1)."""
+    """A user who is signed in signs in again, and may be somebody else now (Core §3.1.2.1)."""
     sign_in(stage, user)
     stage.land()
     second = next(_users)
@@ -320,7 +320,7 @@ def test_a_posted_prompt_login_asks_again(stage: Stage, user: str) -> None:
 
 
 def test_a_link_in_another_browser_ends_in_a_page(stage: Stage, user: str) -> None:
-    """Whoever begins and lets another browser finish gets nothing: the other one sees a page, and no code (docs/security.md)."""
+    """An attacker who begins and lets another browser finish gets nothing: the other browser gets a page, and no code (docs/security.md)."""
     request, url = stage.party.begin(OWN)
     stage.browser.open(url)
     interaction = query_of(stage.browser.wait_for(f"{stage.app.origin}/sign-in"))["interaction"]
@@ -356,7 +356,7 @@ def test_logout_passes_the_apps_own_sign_out_page(own_pages: Stage, user: str) -
 
 
 def test_logout_without_a_way_back_ends_on_a_page_of_ours(own_pages: Stage, user: str) -> None:
-    """Back from the app's sign-out page the user reads that he is signed out."""
+    """Back from the app's sign-out page the user reads that they are signed out."""
     request = sign_in(own_pages, user)
     own_pages.land()
     own_pages.browser.open(_end_session(own_pages, id_token_hint=request.tokens["id_token"]))

@@ -260,7 +260,7 @@ def test_a_client_of_one_method_is_refused_by_another(provider: Provider) -> Non
 
 
 def test_the_app_reads_what_its_page_should_show(provider: Provider) -> None:
-    """The backend is told who asks for what, before it signs anybody in."""
+    """The backend learns who asks for what, before it signs anybody in."""
     app: App = provider.app
     url = with_query(
         f"{provider.issuer}/oidc/authorize",

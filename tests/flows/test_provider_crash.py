@@ -1,4 +1,4 @@
-"""Restarted or killed in the middle, the provider goes on where it was: users finish, and nothing is there twice."""
+"""Restarted or killed in the middle, the provider continues where it was: users finish, and nothing is there twice."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BLOWS: dict[str, Callable[[Provider], None]] = {
 
 @dataclass
 class Waiting:
-    """Somebody in the middle of something: what he does next leads him to the end."""
+    """A user in the middle of a sign-in: their next step leads them to the end."""
 
     user_id: str
     request: Request
@@ -69,7 +69,7 @@ def on_the_way_back_by_cookie(provider: Provider, user_id: str) -> Waiting:
 
 
 def at_the_consent_page(provider: Provider, user_id: str) -> Waiting:
-    """Asked by our page, with the form before him."""
+    """Our page asks the user, with the form open."""
     visitor = Visitor(provider)
     request, url = provider.party.begin(OTHER)
     page = visitor.open(provider.app.login(visitor.begin(url), user_id))
@@ -104,7 +104,7 @@ PLACES = (
 @pytest.mark.parametrize("blow", BLOWS)
 @pytest.mark.parametrize("kind", DATABASES)
 def test_who_was_in_the_middle_finishes(request: pytest.FixtureRequest, kind: str, blow: str) -> None:
-    """After a restart, or `kill -9` of workers or of all, everybody comes to his tokens, with one session and grant.
+    """After a restart, or `kill -9` of workers or of all, all users get their tokens, with one session and grant.
 
     There is one user at each of the places, so that one blow befalls all of them.
     """
@@ -170,7 +170,7 @@ def rotating(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 @pytest.mark.parametrize("blow", ["workers killed", "all killed"])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_rotation_killed_in_the_middle_is_repeated(rotating: Rotating, when: str, blow: str) -> None:
-    """Killed before or after its commit, the client asks again with the same token and goes on with what it gets."""
+    """Killed before or after its commit, the client asks again with the same token and continues with what it gets."""
     user_id = f"{when}-{blow.partition(' ')[0]}"
     first = rotating.provider.tokens(PUBLIC, user_id)
     rotating.kill_in_the_middle(when, first["refresh_token"], blow)

@@ -37,7 +37,7 @@ class Machine:
 
 
 def clients_of_the_readme(origin: str) -> str:
-    """The value of `PYLON_OIDC_CLIENTS` as it stands there, at another origin."""
+    """The value of `PYLON_OIDC_CLIENTS` as it is written there, at another origin."""
     found = re.search(r"export PYLON_OIDC_CLIENTS='([^']*)'", README)
     assert found is not None
     return found[1].replace("http://localhost:9000", origin)

@@ -1,6 +1,6 @@
 """Every page, as Chromium shows it: on a phone and on a desk, by day and by night, without a complaint.
 
-The pictures are kept in pytest's temporary folder, `--basetemp=DIR` for one of one's own.
+The pictures are kept in pytest's temporary folder, or in the folder that `--basetemp=DIR` names.
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ def test_text_stands_out_from_what_is_behind_it(shown: House, dark: bool) -> Non
 
 
 def test_a_page_has_no_complaint(shown: House) -> None:
-    """No error and no violation of the page's own policy stands in the console but a refusal's own status."""
+    """The console has no error and no violation of the page's own policy, except the status of a refusal."""
     lines = [
         line for line in shown.browser.console() if "the server responded with a status of 400" not in line
     ]

@@ -170,7 +170,7 @@ def _between(text: str, start: str, end: str) -> str:
 
 
 def test_32_that_come_back_at_once_make_one_grant(provider: Provider) -> None:
-    """An address to go on at, opened 32 times in the browser that began, gives one code."""
+    """An address to continue at, opened 32 times in the browser that began, gives one code."""
     visitor = Visitor(provider)
     _, url = provider.party.begin(OWN)
     redirect_to = provider.app.login(visitor.begin(url), "twice")

@@ -38,7 +38,7 @@ from tests.support.nginx import NginxSite
 
 ALGS = ("RS256", "ES256")
 ROTATIONS = 10
-#: What the lead has room for besides caches and workers. Where a step takes longer, on a busy machine, the rotations
+#: What the lead has room for in addition to caches and workers. Where a step takes longer, on a busy machine, the rotations
 #: about it show nothing: others are made instead.
 ROOM_S = 1.0
 #: For how long a key that came late is met: until it signs, and the last token of the one before has ended.
@@ -83,7 +83,7 @@ class Stand:
     Attributes:
         site: nginx with the shipped site.
         servers: The two gunicorns.
-        app, party: The app beside the provider, and its client.
+        app, party: The app next to the provider, and its client.
         issuer: Of all tokens.
         rings: The ring, as an operator's command sees it.
     """
@@ -153,7 +153,7 @@ def stand(request: pytest.FixtureRequest) -> Iterator[Stand]:
 
 @dataclass
 class Load:
-    """Clients and verifiers that run until they are told to stop, and note whatever fails.
+    """Clients and verifiers that run until they are stopped, and note whatever fails.
 
     Attributes:
         failed: What failed, and when, by the monotonic clock.

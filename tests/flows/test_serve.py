@@ -1,4 +1,4 @@
-"""`pylon-oidc serve`: production from the installed package alone, by either server, and the same from both."""
+"""`pylon-oidc serve`: production from only the installed package, with either server, and the same from both."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_wrong_arguments_are_told() -> None:
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_an_address_in_use_is_told(server: str) -> None:
-    """A second one on the same port ends, and the first goes on."""
+    """A second one on the same port ends, and the first continues."""
     with Gunicorn(server=server, serve=True, WEB_CONCURRENCY="1") as first:
         argv = ["--server", server, "--bind", f"127.0.0.1:{first.port}"]
         second = serve(*argv, cwd=first.folder, PYLON_DATA_DIR=str(first.data_dir))
@@ -301,7 +301,7 @@ def test_a_request_has_the_same_answer_from_both(both: list[Gunicorn]) -> None:
 
 
 def test_a_session_begun_at_one_mints_at_the_other(both: list[Gunicorn]) -> None:
-    """What is made anew each time has the same members and headers."""
+    """What is new each time has the same members and headers."""
     for giving, taking in (both, both[::-1]):
         session = giving.sign_in("ada")
         answers = [taking.mint(session), giving.mint(session)]

@@ -36,7 +36,7 @@ _POST = b"POST /length HTTP/1.1\r\n" + _HOST
 
 @pytest.fixture(scope="module", params=WAYS)
 def server(request: pytest.FixtureRequest) -> Iterator[Gunicorn]:
-    """One worker with an application that tells what it got."""
+    """One worker with an application that reports what it got."""
     with Gunicorn(app="tests.flows.echoing:app", WEB_CONCURRENCY="1", **WAYS[request.param]) as started:
         yield started
 
@@ -135,7 +135,7 @@ def test_how_long_a_connection_lasts_is_as_http_says(server: Gunicorn) -> None:
 
 
 def test_a_large_body_is_refused_while_it_is_sent(server: Gunicorn) -> None:
-    """RFC 9112 §9.6: a client that goes on sending reads its answer before the connection ends."""
+    """RFC 9112 §9.6: a client that keeps sending reads its answer before the connection ends."""
     with _connected(server) as wire:
         wire.sendall(_POST + b"Content-Length: 500000\r\n\r\n" + b"x" * 500_000)
         answer = _rest(wire)
@@ -230,7 +230,7 @@ def test_a_head_and_a_body_have_a_deadline_each() -> None:
 
 
 def test_the_oldest_makes_room_for_the_next() -> None:
-    """At the bound the connection that got nowhere for the longest time ends; whoever comes is served, and it is logged."""
+    """At the bound the connection that got nowhere for the longest time ends; new connections are served, and it is logged."""
     argv = ["--worker-connections", "20"]
     with (
         Gunicorn(server="gunicorn", app="tests.flows.echoing:app", WEB_CONCURRENCY="1", argv=argv) as server,
@@ -376,7 +376,7 @@ def test_a_worker_that_takes_leave_takes_no_connection() -> None:
 
 
 def test_tls_is_refused_in_words() -> None:
-    """A certificate for gunicorn itself is told what to do instead, before anything is bound."""
+    """A certificate for gunicorn itself is a fault that says what to do instead, before anything is bound."""
     code, output = start_expecting_failure(
         server="gunicorn", argv=["--certfile", __file__, "--keyfile", __file__]
     )

@@ -1,4 +1,4 @@
-"""Somebody else holds the write lock for long: whoever writes is told so in time, and nobody else notices."""
+"""Somebody else holds the write lock for long: writers get an error in time, and nobody else notices."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DEADLINE_S = 7.9
 
 @contextlib.contextmanager
 def held(url: str) -> Iterator[None]:
-    """The write lock, held by another process than the server's as long as the block lasts."""
+    """The write lock, held by a process that is not the server's, as long as the block lasts."""
     if url.startswith("sqlite"):
         connection = sqlite3.connect(sqlite_path(url), isolation_level=None, timeout=10)
         connection.execute("BEGIN IMMEDIATE")
@@ -97,7 +97,7 @@ def _answered(
     ["sqlite", "postgres", "postgres with PORT", "sqlite on granian", "postgres on granian"],
 )
 def test_a_slow_write_stops_nobody_else(request: pytest.FixtureRequest, case: str) -> None:
-    """For 8 s nothing can be written: mints, documents and health answer as ever, writes are 503; all is well at once afterwards."""
+    """For 8 s nothing can be written: mints, documents and health answer as before, writes are 503; all is well at once afterwards."""
     port = "4321" if case.endswith("with PORT") else None
     with (
         migrated_database(request, case) as (url, _),

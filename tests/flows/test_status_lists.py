@@ -53,7 +53,7 @@ def verdicts(recipe: str, folder: Path, issuer: str, *tokens: str) -> list[str]:
 def test_a_session_that_ends_is_refused_within_a_minute(
     server: str, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    """The service sends the bit within 10 s, in every worker; another session goes on."""
+    """The service sends the bit within 10 s, in every worker; another session stays."""
     settings = {"PYLON_JWT_ALG": "RS256", "PYLON_JWT_AUDIENCE": AUDIENCE, "PYLON_OIDC_PRIVATE_KEY": rsa_pem()}
     with Gunicorn(
         server=server,

@@ -1,4 +1,4 @@
-"""The sweep in running servers: it keeps up with what is put, whatever the server, and needs no request to go on."""
+"""The sweep in running servers: it keeps up with what is put, with each server, and needs no request to continue."""
 
 from __future__ import annotations
 

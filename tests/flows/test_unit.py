@@ -107,7 +107,7 @@ def test_an_image_can_be_pinned_and_none_is_pinned_to_what_nobody_tried() -> Non
 
 
 def test_the_build_sees_what_the_image_is_made_of_and_nothing_else() -> None:
-    """.dockerignore: all is left out but what the Dockerfile copies, byte code and caches besides."""
+    """.dockerignore: all is left out but what the Dockerfile copies; also byte code and caches."""
     lines = [
         line for line in (PROJECT / ".dockerignore").read_text().splitlines() if line[:1] not in ("", "#")
     ]

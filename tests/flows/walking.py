@@ -1,4 +1,4 @@
-"""The walk-through of docs/audiences.md: its files and commands, run beside a real server; and what its APIs must refuse."""
+"""The walk-through of docs/audiences.md: its files and commands, run with a real server; and what its APIs must refuse."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Company(Stoppable):
         return done.stdout
 
     def session(self, **fields: Any) -> str:
-        """Ada is signed in at the site; her session's token."""
+        """Ada is signed in at the site; their session's token."""
         return str(self.admin("/api/auth/session", {"user_id": "ada", **ADA, **fields})["token"])
 
     def minted(self, audience: str, **fields: Any) -> str:
@@ -147,7 +147,7 @@ class Company(Stoppable):
         return known
 
     def signed_in(self, **fields: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Ada signs in at the dashboard: what the sign-in page was told, and what the code was redeemed for."""
+        """Ada signs in at the dashboard: what the sign-in page got, and what the code was redeemed for."""
         http = direct()
         landing = self._followed(http, self.authorize_url(), "https://www.example.com/sign-in")
         path = f"/api/oidc/interactions/{query_of(landing)['interaction']}"

@@ -39,7 +39,7 @@ def log() -> Iterator[io.StringIO]:
     configure_logging("debug", "json")
     shipped = structlog.get_config() | {
         "logger_factory": structlog.WriteLoggerFactory(tape),
-        "cache_logger_on_first_use": False,  # or the module's loggers would write to this tape for ever
+        "cache_logger_on_first_use": False,  # or the module's loggers would keep writing to this tape
     }
     structlog.configure(**shipped)
     yield tape
@@ -71,7 +71,7 @@ def _kept_settings(environ: frozenset[tuple[str, str]]) -> Settings:
 
 
 def settings_of(environ: dict[str, str], folder: Path) -> Settings:
-    """The settings of an environment, with that data folder; read anew where a file has a part in it."""
+    """The settings of an environment, with that data folder; read again where a file has a part in it."""
     if any(name.endswith(("_FILE", "_PATH", "_DIR", "_POLICIES")) for name in environ):
         return _settings({"PYLON_DATA_DIR": str(folder)} | environ)
     return replace(_kept_settings(frozenset(environ.items())), data_dir=folder)

@@ -160,7 +160,7 @@ class House:
 
     @property
     def requests_logged(self) -> list[dict[str, Any]]:
-        """The lines of requests alone."""
+        """Only the lines of requests."""
         return [line for line in self.lines if line["event"] == "request"]
 
 

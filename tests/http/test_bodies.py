@@ -54,7 +54,7 @@ NOT_AN_OBJECT: dict[str, bytes] = {
     "5,000 digits": b'{"user_id": "u", "auth_time": ' + b"9" * 5000 + b"}",
     "form fields": b"user_id=u",
     "NUL": b"\0",
-    "blanks alone": b"  \n",
+    "only blanks": b"  \n",
 }
 
 

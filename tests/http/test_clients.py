@@ -36,7 +36,7 @@ def _add(house: House, **members: Any) -> Answer:
 
 
 def test_a_client_is_made_shown_changed_and_removed(house: House) -> None:
-    """201 with the secret, shown now alone; then metadata without it; then gone."""
+    """201 with the secret, shown only now; then metadata without it; then gone."""
     made = _add(house, client_name="One")
     assert made.status == 201
     shown = made.json()

@@ -73,7 +73,7 @@ def test_errors_can_be_read_by_a_trusted_origin_too(
 )
 @each_of("method", ["GET", "OPTIONS"])
 def test_another_origin_gets_none(house: House, origin: str, method: str) -> None:
-    """docs/security.md: CORS with credentials for the trusted origins alone; `Vary` keeps caches from mixing them up."""
+    """docs/security.md: CORS with credentials only for the trusted origins; `Vary` keeps caches from mixing them up."""
     answer = house.ask(method, "/api/auth/me", headers={"Origin": origin, **PREFLIGHT})
     assert _cors(answer) == set()
     assert answer.headers["Vary"] == "Origin"
@@ -108,7 +108,7 @@ def test_a_preflight_of_a_trusted_origin_is_answered(house: House, path: str) ->
 
 @each_of("path", ["/healthz", "/api/nothing", "/oidc/authorize", "/api/authx/me", "/"])
 def test_elsewhere_a_trusted_origin_gets_none(house: House, path: str) -> None:
-    """CORS with credentials on `/api/auth/*` alone."""
+    """CORS with credentials only on `/api/auth/*`."""
     assert _cors(house.ask("GET", path, headers={"Origin": APP})) == set()
 
 

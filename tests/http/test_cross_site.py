@@ -65,7 +65,7 @@ def _headers(site: str | None, origin: str | None) -> dict[str, str]:
 
 @pytest.fixture
 def house(serve: Serve) -> House:
-    """An application that trusts one origin beside its own."""
+    """An application that trusts one origin in addition to its own."""
     return serve(PYLON_TRUSTED_ORIGINS=TRUSTED)
 
 

@@ -267,7 +267,7 @@ def test_an_issuer_with_a_path_serves_everything_under_it(serve: Serve, prefix: 
     ],
 )
 def test_outside_the_issuers_path_there_is_nothing(serve: Serve, path: str) -> None:
-    """docs/settings.md: and 404 outside it but for health, and for the inserted forms."""
+    """docs/settings.md: and 404 outside it, except health and the inserted forms."""
     house = serve(PYLON_OIDC_ISSUER="https://id.example.com/tenant")
     for method in ("GET", "POST", "HEAD", "FOO"):
         answer = house.ask(method, path)
@@ -277,7 +277,7 @@ def test_outside_the_issuers_path_there_is_nothing(serve: Serve, path: str) -> N
 
 
 def test_health_stays_at_the_root_of_an_issuer_with_a_path(serve: Serve) -> None:
-    """docs/settings.md: 404 outside it but for health."""
+    """docs/settings.md: 404 outside it, except health."""
     house = serve(PYLON_OIDC_ISSUER="https://id.example.com/tenant")
     assert house.ask("GET", "/healthz").status == 200
     assert house.ask("GET", "/readyz").status == 200

@@ -118,7 +118,7 @@ def test_head_of_what_acts_is_refused(house: House) -> None:
 
 @each_of("path", ROUTES)
 def test_options_names_the_methods(house: House, path: str) -> None:
-    """RFC 9110 §9.3.7: OPTIONS tells what may be done; with the headers of every answer."""
+    """RFC 9110 §9.3.7: OPTIONS says which methods are allowed; with the headers of every answer."""
     answer = house.ask("OPTIONS", path)
     assert answer.status in {200, 204}
     assert set(answer.headers["Allow"].split(", ")) | {"OPTIONS"} == _allowed(path)
@@ -175,7 +175,7 @@ def test_no_route_has_a_second_spelling(house: House, path: str) -> None:
         f"/{first}//{rest}",
         path.upper(),
     ):
-        if other == "/api/auth/sessions/":  # that is an empty sid, and nobody's
+        if other == "/api/auth/sessions/":  # that is an empty sid, which no session has
             continue
         if other.startswith(NAMES) or other in {"/api/oidc/clients/", "/api/oidc/grants/"}:
             continue

@@ -87,7 +87,7 @@ def test_media_types(upper: list[bool], before: list[str], behind: list[str], qu
     _OWS,
 )
 def test_entity_tags(others: list[tuple[bool, str]], at: int, weak: bool, ows: str) -> None:
-    """RFC 9110 §13.1.2, §8.8.3: a list of tags that may hold commas and asterisks, compared weakly; `*` stands alone."""
+    """RFC 9110 §13.1.2, §8.8.3: a list of tags that may hold commas and asterisks, compared weakly; `*` is only by itself."""
     ours = '"0123456789abcdef"'
     tags = [("W/" if is_weak else "") + f'"{tag}"' for is_weak, tag in others]
     separator = f"{ows},{ows}"
@@ -110,7 +110,7 @@ _NODE = st.one_of(
     _OWS,
 )
 def test_forwarded_addresses(before: list[str], node: tuple[str, str], port: int, ows: str) -> None:
-    """RFC 7239 §6, as `X-Forwarded-For` has it: what the nearest proxy wrote last, with or without a port, whatever stands before."""
+    """RFC 7239 §6, as `X-Forwarded-For` has it: what the nearest proxy wrote last, with or without a port, whatever is before it."""
     address, form = node
     header = "".join(f"{each},{ows}" for each in before) + form.format(address, port) + ows
     trusted = {"REMOTE_ADDR": "127.0.0.1", "HTTP_X_FORWARDED_FOR": header}

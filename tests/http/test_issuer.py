@@ -146,7 +146,7 @@ def test_no_forwarding_header_takes_part(house: House, name: str, value: str, pe
 @each_of("scheme", ["http", "https"])
 @each_of("port", ["80", "4321"])
 def test_the_servers_own_address_takes_no_part(house: House, scheme: str, port: str) -> None:
-    """The issuer comes from `Host` alone, whichever socket the request came in by."""
+    """The issuer comes only from `Host`, whichever socket the request came in by."""
     environ = {"wsgi.url_scheme": scheme, "SERVER_PORT": port, "SERVER_NAME": "internal"}
     assert _issuer(house, environ=environ) == ISSUER
 

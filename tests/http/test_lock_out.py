@@ -34,7 +34,7 @@ def house(serve: Serve) -> House:
 
 @dataclass
 class Held:
-    """What a user has given to the client, and where he is signed in."""
+    """What a user has given to the client, and where they are signed in."""
 
     house: House
     session: dict[str, Any]

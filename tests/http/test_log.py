@@ -76,7 +76,7 @@ def test_the_user_is_named_once_known(house: House) -> None:
 def test_the_route_is_the_template_and_never_the_path(
     house: House, method: str, path: str, route: str | None
 ) -> None:
-    """`route`, and never what stands in a path."""
+    """`route`, and never the text of a path."""
     assert _line(house, method, path)["route"] == route
     for part in ("secret-sid", "user-9", "nothing-of-this"):
         assert part not in house.log.getvalue()
@@ -158,7 +158,7 @@ def test_ip_is_the_nearest_address_that_can_be_believed(
 
 
 def test_other_forwarding_headers_are_not_believed(house: House) -> None:
-    """docs/security.md: `X-Forwarded-For` alone counts."""
+    """docs/security.md: only `X-Forwarded-For` counts."""
     headers = {"Forwarded": "for=6.6.6.6", "X-Real-IP": "6.6.6.6", "Client-IP": "6.6.6.6"}
     line = _line(house, "GET", "/healthz", headers=headers, environ={"REMOTE_ADDR": "127.0.0.1"})
     assert line["ip"] == "127.0.0.1"

@@ -88,7 +88,7 @@ def rotate(house: House, rings: RingStore, alg: str = "ES256") -> Ring:
 
 
 def test_two_keys_of_each_algorithm_are_published(house: House) -> None:
-    """One signs, and there always is a next; docs/endpoints.md: kid is the thumbprint, public members alone (RFC 7517 §9.2)."""
+    """One signs, and there always is a next; docs/endpoints.md: kid is the thumbprint, only public members (RFC 7517 §9.2)."""
     keys = keys_of(house)
     assert [(key["alg"], key["kty"]) for key in keys] == [("ES256", "EC")] * 2 + [("Ed25519", "OKP")] * 2
     assert len({key["kid"] for key in keys}) == 4
@@ -132,7 +132,7 @@ def test_the_key_of_the_environment_signs_by_ps256_too(serve: Serve) -> None:
 
 
 def test_a_published_key_of_the_environment_is_there_too(serve: Serve) -> None:
-    """docs/settings.md: publish-only, for an app that signs elsewhere; beside a ring under its name."""
+    """docs/settings.md: publish-only, for an app that signs elsewhere; next to a ring under its name."""
     numbers = load_private_key(rsa_pem()).as_dict(private=False)
     house = serve(**MINTING, PYLON_OIDC_JWKS_RSA_N=str(numbers["n"]))
     assert [key["kid"] for key in keys_of(house)][-1] == "pylon-default"
@@ -266,7 +266,7 @@ def test_no_request_asks_for_keys(serve: Serve) -> None:
 
 @dataclasses.dataclass
 class Worker:
-    """The keys of one worker, with a clock, a store that may be away, and what it does beside its requests."""
+    """The keys of one worker, with a clock, a store that may be away, and what it does outside its requests."""
 
     clock: Clock
     store: _Counting
@@ -300,7 +300,7 @@ def worker(tmp_path: Path) -> Iterator[Worker]:
 
 
 def test_a_busy_worker_looks_beside_its_requests(worker: Worker) -> None:
-    """Within 60 s, off the hot path: what is 15 s old is looked at again by nobody's request."""
+    """Within 60 s, off the hot path: what is 15 s old is looked at again, and no request waits for that."""
     looks = worker.store.looks
     for _ in range(60):
         worker.clock.advance(1)
@@ -332,7 +332,7 @@ def test_a_worker_that_slept_looks_first(worker: Worker) -> None:
 
 @pytest.mark.parametrize("slept_s", [100, 1000])
 def test_of_two_requests_that_wake_it_the_second_waits_for_the_look(worker: Worker, slept_s: int) -> None:
-    """Whoever comes while the first one looks signs by what that finds, and is not refused."""
+    """A request that comes while the first one looks signs with what that finds, and is not refused."""
     now = START + 2000
     worker.clock.now = now - slept_s
     worker.kid()
@@ -385,7 +385,7 @@ def test_the_next_key_is_made_beside_the_requests(worker: Worker) -> None:
 
 
 def test_nothing_runs_beside_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow a start is: a thread at the fork would leave its locks held for ever in each worker."""
+    """However slow a start is: a thread at the fork would leave its locks held permanently in each worker."""
     for name, value in MINTING.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PYLON_DATA_DIR", str(tmp_path))
@@ -459,7 +459,7 @@ def test_an_outage_asks_once_a_look_and_not_once_a_request(worker: Worker) -> No
 
 
 def test_a_key_that_cannot_be_opened_leaves_the_worker_with_what_it_has(worker: Worker) -> None:
-    """A replica that lacks an encryption key goes on, and says so; it takes no half of a ring."""
+    """A replica that lacks an encryption key continues, and says so; it takes no half of a ring."""
     other = RingStore(worker.store, SealingKeys((bytes(32), SEALING)), ["ES256"])
     now = START + 1000
     worker.clock.now = now
@@ -522,7 +522,7 @@ def test_a_token_names_its_key_and_its_algorithm(worker: Worker) -> None:
 
 
 def test_the_key_of_the_environment_comes_into_the_ring_under_its_kid(serve: Serve) -> None:
-    """Moving from one key to the ring keeps the old kid published: it goes on signing."""
+    """Moving from one key to the ring keeps the old kid published: it still signs."""
     old = keys_of(serve(PYLON_OIDC_PRIVATE_KEY=rsa_pem()))
     house = serve(
         **MANAGED | {"PYLON_OIDC_ALGS": "RS256"}, PYLON_OIDC_PRIVATE_KEY=rsa_pem(), PYLON_JWT_ALG="RS256"
@@ -564,7 +564,7 @@ def test_a_key_that_signed_by_ps256_too_comes_into_the_ring_under_both_names(ser
 def test_a_key_moves_into_the_ring_although_the_database_was_away_at_the_start(serve: Serve) -> None:
     """docs/cli.md: a database that cannot be reached at start is a warning: the move happens when it is there."""
     given = MINTING | {"PYLON_OIDC_ALGS": "RS256,ES256"}
-    house = serve(**MINTING)  # for its folder and settings alone
+    house = serve(**MINTING)  # only for its folder and settings
     store = _Counting(SqlStore(SqliteDatabase(Path(house.settings.data_dir) / "other.db")))
     store.store.migrate()
     settings = dataclasses.replace(
@@ -774,7 +774,7 @@ def _the_document(rings: RingStore, now: int) -> Record:
 
 
 def test_a_ring_that_was_forged_is_not_taken_by_a_running_service(house: House, rings: RingStore) -> None:
-    """RFC 2104: the last good ring goes on; the log and readyz say so, and it is taken again when it is right again."""
+    """RFC 2104: the last good ring stays in use; the log and readyz say so, and it is taken again when it is right again."""
     now = int(house.clock.now)
     good, token = keys_of(house), house.sign_in()["token"]
     document = _the_document(rings, now)

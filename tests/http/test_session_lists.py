@@ -1,4 +1,4 @@
-"""docs/endpoints.md: a user sees and ends his sessions; an admin those of anybody."""
+"""docs/endpoints.md: users see and end their sessions; an admin those of anybody."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_listed_session_has_the_six_fields(house: House) -> None:
 
 
 def test_a_list_holds_the_users_own_live_sessions_and_marks_the_current(house: House) -> None:
-    """Of one's own; `current` is the one that asks."""
+    """The user's own; `current` is the one that asks."""
     mine, other_device = house.sign_in(), house.sign_in()
     house.sign_in(expires_in=1)
     house.sign_in("user-2")
@@ -61,7 +61,7 @@ def test_ending_all_spares_the_current(house: House) -> None:
 
 
 def test_one_of_ones_own_is_ended_by_its_sid(house: House) -> None:
-    """`DELETE /api/auth/sessions/{sid}`: one of one's own `{"revoked": true}`."""
+    """`DELETE /api/auth/sessions/{sid}`: one of the user's own: `{"revoked": true}`."""
     mine, gone = house.sign_in(), house.sign_in()
     answer = house.ask("DELETE", f"/api/auth/sessions/{gone['sid']}", token=mine["token"])
     assert (answer.status, answer.json()) == (200, {"revoked": True})
@@ -71,14 +71,14 @@ def test_one_of_ones_own_is_ended_by_its_sid(house: House) -> None:
 
 
 def test_the_current_one_is_ended_by_its_sid_too(house: House) -> None:
-    """One of one's own, the current not excepted."""
+    """One of the user's own, also the current one."""
     mine = house.sign_in()
     assert house.ask("DELETE", f"/api/auth/sessions/{mine['sid']}", token=mine["token"]).status == 200
     refused(house.me(mine["token"]), 401, "AUTH_REQUIRED")
 
 
 def test_anothers_session_is_not_found_and_lives_on(house: House) -> None:
-    """Another's 404 `NOT_FOUND`, as one that does not exist, byte for byte but for the request id."""
+    """Another's 404 `NOT_FOUND`, as one that does not exist, byte for byte except for the request id."""
     mine, other = house.sign_in(), house.sign_in("user-2")
     anothers = house.ask("DELETE", f"/api/auth/sessions/{other['sid']}", token=mine["token"])
     nobodys = house.ask("DELETE", "/api/auth/sessions/nobodys", token=mine["token"])
@@ -163,7 +163,7 @@ def test_without_the_admin_token_it_is_forbidden(
 
 @each_of("method", ADMIN_METHODS)
 def test_a_session_token_is_no_admin_token(house: House, method: str) -> None:
-    """The admin token alone opens the admin API, not even one's own session."""
+    """Only the admin token opens the admin API; a session does not, even for its own user."""
     token = house.sign_in()["token"]
     refused(house.ask(method, OTHERS, token=token), 403, "FORBIDDEN")
     refused(house.ask(method, OTHERS, cookie=token), 403, "FORBIDDEN")

@@ -1,4 +1,4 @@
-"""A route has one spelling: the path as it was sent is the path as it is read, but for identifiers of others."""
+"""A route has one spelling: the path as it was sent is the path as it is read, except for identifiers that others choose."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tests.http.driver import Answer, House, refused
 from tests.http.test_errors import ROUTES
 from tests.support.cases import each_of
 
-#: Routes whose identifier others choose: the identifier alone may be encoded.
+#: Routes whose identifier others choose: only the identifier may be encoded.
 NAMED = ("/api/auth/users/", "/api/oidc/clients/")
 
 
@@ -119,7 +119,7 @@ def test_without_a_raw_path_a_route_is_served(house: House) -> None:
 
 
 def test_health_takes_an_absolute_target_by_its_own_spelling(house: House) -> None:
-    """RFC 9112 §3.2.2: a server takes the absolute form; health alone does not look at its authority."""
+    """RFC 9112 §3.2.2: a server takes the absolute form; only health does not look at its authority."""
     assert _sent(house, "http://other.example/healthz", "/healthz").status == 200
     assert _sent(house, "http://other.example/healthz?x=/y", "/healthz").status == 200
     refused(_sent(house, "http://other.example/%68ealthz", "/healthz"), 404, "NOT_FOUND")

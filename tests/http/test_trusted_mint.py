@@ -178,7 +178,7 @@ def test_a_nonce_lets_the_same_user_in_twice_in_a_second(house: House) -> None:
 
 
 def test_the_session_request_takes_no_nonce(house: House) -> None:
-    """An unknown field is 400: `nonce` is trusted-mint's alone."""
+    """An unknown field is 400: only trusted-mint has `nonce`."""
     answer = house.ask("POST", "/api/auth/session", admin=True, json={"user_id": "u", "nonce": "1"})
     assert "nonce" in refused(answer, 400, "INVALID_BODY")["message"]
 

@@ -68,7 +68,7 @@ def test_a_user_id_may_hold_slashes(serve: Serve, user_id: str, prefix: str) -> 
 
 
 def test_the_sessions_of_a_user_are_not_another_user(house: House) -> None:
-    """An id that goes on as the other route does is that route's: it has no `PUT`."""
+    """An id that continues like the other route belongs to that route, which has no `PUT`."""
     answer = _put(house, "a/sessions", roles=["a"])
     refused(answer, 405, "METHOD_NOT_ALLOWED")
     assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "DELETE", "OPTIONS"}

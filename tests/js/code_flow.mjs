@@ -25,7 +25,7 @@ const methods = {
 };
 
 async function codeFlow() {
-  // Plain HTTP is for a loopback issuer alone, as in production.
+  // Plain HTTP is only for a loopback issuer, as in production.
   const execute = asked.issuer.startsWith("http:") ? [client.allowInsecureRequests] : [];
   const authentication = methods[asked.method](
     asked.private_jwk ? await signingKey(asked.private_jwk) : asked.client_secret,

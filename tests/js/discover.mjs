@@ -3,7 +3,7 @@
 import * as client from "openid-client";
 
 const issuer = new URL(process.argv[2]);
-// Plain HTTP is for a loopback issuer alone, as in production.
+// Plain HTTP is only for a loopback issuer, as in production.
 const execute = issuer.protocol === "http:" ? [client.allowInsecureRequests] : [];
 
 try {

@@ -8,7 +8,7 @@ import * as client from "openid-client";
 
 const [issuer, clientId, resource] = process.argv.slice(2);
 const { secret, tokens } = JSON.parse(readFileSync(0, "utf8"));
-// Plain HTTP is for a loopback issuer alone, as in production.
+// Plain HTTP is only for a loopback issuer, as in production.
 const insecure = issuer.startsWith("http:");
 const execute = insecure ? [client.allowInsecureRequests] : [];
 const config = await client.discovery(new URL(issuer), clientId, secret, undefined, { execute });

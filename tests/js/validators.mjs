@@ -7,7 +7,7 @@ import * as oauth from "oauth4webapi";
 
 const [issuer, audience] = process.argv.slice(2);
 const tokens = JSON.parse(readFileSync(0, "utf8"));
-// Plain HTTP is for a loopback issuer alone, as in production.
+// Plain HTTP is only for a loopback issuer, as in production.
 const options = { [oauth.allowInsecureRequests]: issuer.startsWith("http:") };
 
 async function takenBy(validate) {

@@ -72,7 +72,7 @@ def test_the_share_is_the_one_that_is_written(subtests: pytest.Subtests) -> None
 
 
 def test_the_last_token_is_known_from_the_starts(subtests: pytest.Subtests) -> None:
-    """It was given before the last process of before had gone, and lives as long as the policy of then said."""
+    """It was given before the last old process ended, and lives as long as the old policy said."""
     with subtests.test("nothing is known"):
         assert last_tokens(()) == {}
     with subtests.test("while it signs there is none"):

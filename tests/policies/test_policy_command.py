@@ -44,7 +44,7 @@ def written(tmp_path: Path, text: str) -> str:
 
 # --- settings and file ---
 
-#: A file, settings beside it, and the one fault: of which setting, and words of it.
+#: A file, settings next to it, and the one fault: of which setting, and words of it.
 DISAGREEING: Final[list[tuple[str, str, dict[str, str], str, str]]] = [
     ("no such file", "", {"PYLON_POLICIES": "/nowhere.toml"}, "PYLON_POLICIES", "cannot be read (No such file or directory)"),
     ("a secret's file", "[audience.a]\nsecret_file = 'no'\n", {}, "PYLON_POLICIES", 'line 2: [audience."a"], secret_file: the file cannot be read'),
@@ -98,11 +98,11 @@ def test_faults_of_file_and_settings_are_told_together(tmp_path: Path) -> None:
 
 
 def test_what_is_allowed_and_odd_is_a_warning(tmp_path: Path, subtests: pytest.Subtests) -> None:
-    """A start goes on, and says it."""
+    """A start continues, and says it."""
     cases = {
         "a shared secret": ("[audience.a]\n[audience.b]\n", '[audience."a"], [audience."b"] share PYLON_JWT_SECRET'),
         "one of their own": ("[default]\n[audience.a]\nsecret_env = 'API_SECRET'\n[audience.b]\nsecret_env = 'API_SECRET'\n", "share one secret"),
-        "that of the others, as one's own": ("[audience.a]\nsecret_env = 'THE_SAME'\n[audience.b]\n", '[audience."a"], [audience."b"] share PYLON_JWT_SECRET'),
+        "that of the others, named again": ("[audience.a]\nsecret_env = 'THE_SAME'\n[audience.b]\n", '[audience."a"], [audience."b"] share PYLON_JWT_SECRET'),
     }  # fmt: skip
     for name, (text, words) in cases.items():
         with subtests.test(name):
@@ -239,9 +239,7 @@ def test_a_token_is_seen_before_it_exists(
         file = written(tmp_path, text)
         for command in (["list"], ["explain", "--audience", f"{long}/b", "--session-file", str(body)]):
             shown = run("policy", *command, "--file", file, **environ).stdout
-            assert all(len(line) <= 80 for line in shown.splitlines()[1:]), (
-                shown
-            )  # a name alone may be longer
+            assert all(len(line) <= 80 for line in shown.splitlines()[1:]), shown  # only a name may be longer
             assert "…" not in shown
     with subtests.test("a refusal says what the rule is"):
         for who, words in {

@@ -80,7 +80,7 @@ FAULTS: list[tuple[str, str, tuple[str, ...]]] = [
 
 
 def test_every_fault_names_its_line_its_table_and_what_to_write(subtests: pytest.Subtests) -> None:
-    """Each fault alone is one line, which says where it is, what is wrong, and what to write instead."""
+    """Each fault is one line, which says where it is, what is wrong, and what to write instead."""
     for name, text, words in FAULTS:
         with subtests.test(name):
             (fault,) = read(text)[1]
@@ -90,7 +90,7 @@ def test_every_fault_names_its_line_its_table_and_what_to_write(subtests: pytest
 
 
 def test_one_fault_never_hides_another_and_makes_none() -> None:
-    """All faults of a file are told, in the order of its lines; what hangs on a member that is wrong is not told as well."""
+    """All faults of a file are shown, in the order of its lines; what depends on a wrong member is not shown as well."""
     renumbered = [  # each in a file of its own has its own audience
         (
             number,
@@ -117,7 +117,7 @@ def test_one_fault_never_hides_another_and_makes_none() -> None:
 
 
 def test_no_name_of_the_protocol_is_set(subtests: pytest.Subtests) -> None:
-    """RFC 9068 §5, RFC 8725 §3.11: nothing stands in the place of a claim of the protocol, by whichever member."""
+    """RFC 9068 §5, RFC 8725 §3.11: nothing replaces a claim of the protocol, with any member."""
     for name in sorted(PROTECTED_CLAIMS | {"email_verified", "phone_number_verified"}):
         with subtests.test(name):
             for text in (f"rename = {{roles = '{name}'}}", f"static = {{'{name}' = 'x'}}"):
@@ -217,7 +217,7 @@ def _quoted(key: str) -> str:
 def test_each_key_is_found_on_its_line(
     tables: list[tuple[str, bool, list[str], list[tuple[str, str, str]]]],
 ) -> None:
-    """Whatever stands around it, in comments, strings and lists, each header and key is found where it was written."""
+    """With any comments, strings and lists around it, each header and key is found where it was written."""
     text, expected, entries = "", {}, 0
     for noise, is_entry, path, pairs in tables:
         text += noise

@@ -132,7 +132,7 @@ def test_anything_else_is_no_entry(entry: str) -> None:
 
 @given(st.text())
 def test_parsing_an_entry_raises_nothing_but_invalid_host(entry: str) -> None:
-    """docs/cli.md: a wrong configuration is told, never a traceback."""
+    """docs/cli.md: a wrong configuration is a fault, never a traceback."""
     try:
         parse_allowed_host(entry)
     except InvalidHost:

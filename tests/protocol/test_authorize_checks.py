@@ -138,7 +138,7 @@ def test_a_check_is_needed(name: str) -> None:
 
 
 def _may_run(check: Check, missing: str) -> bool:
-    # Without a client none of the later checks can run; they stand in their order.
+    # Without a client none of the later checks can run; they are in their order.
     return missing != "check_client_known" or check in BEFORE_TRUST[:2]
 
 
@@ -228,7 +228,7 @@ def test_what_binds_a_code_to_its_browser(
 
 
 def test_default_scopes_come_with_openid() -> None:
-    """A client that asks for openid alone gets what its operator added; what it may not have stays out."""
+    """A client that asks only for openid gets what its operator added; what it may not have stays out."""
     client = replace(CLIENT, default_scopes=("email", "groups"), scope=("openid", "email", "profile"))
     assert _request(client, scope="openid").scope == ("openid", "email")
     assert _request(client, scope="openid").disclosed == ("openid", "email")
@@ -236,7 +236,7 @@ def test_default_scopes_come_with_openid() -> None:
 
 
 def test_scope_is_what_may_be_granted() -> None:
-    """docs/endpoints.md: known scopes that the client may have; what `claims` asks for stands beside as its scope."""
+    """docs/endpoints.md: known scopes that the client may have; what `claims` asks for is there too, as its scope."""
     narrow = replace(CLIENT, scope=("openid", "email"))
     request = _request(
         narrow, scope="email phone openid x", claims='{"userinfo":{"phone_number":null,"email":null}}'
@@ -255,7 +255,7 @@ def _step(
     remembered: tuple[str, ...] = (),
     **known: Any,
 ) -> str:
-    """The next step, or the error's code. Whoever began without a look at the session looks at none of before."""
+    """The next step, or the error's code. A user who began without a look at the session is not signed in by an earlier one."""
     attempts = known.pop("sign_in_attempts", 1)
     state = State(NOW, sign_in_attempts=attempts, **known)
     _, effect = step(state, CameBack(), Facts(request, session, remembered), now=NOW)
@@ -396,7 +396,7 @@ def test_scopes_are_words_between_spaces(words: list[str], odd: str) -> None:
 
 @given(st.sets(st.sampled_from(["login", "consent", "select_account"]), min_size=1), _NO_SPACE, _SCOPE_TOKEN)
 def test_prompts_are_words_between_spaces(words: set[str], odd: str, other: str) -> None:
-    """OpenID Connect Core §3.1.2.1: a list by spaces, in any order; `none` alone."""
+    """OpenID Connect Core §3.1.2.1: a list by spaces, in any order; `none` only by itself."""
     assert _request(prompt=" ".join(words)).prompt == words
     wrong = [odd.join(["login", *words]), " ".join([*words, "none"]), "LOGIN"]
     if other not in {"login", "consent", "select_account", "none"}:

@@ -161,7 +161,7 @@ def test_a_scheme_without_a_dot_needs_the_operators_word(uri: str) -> None:
      "myapp://u@h/cb", "myapp:/cb#f"],
 )  # fmt: skip
 def test_no_word_allows_what_a_browser_answers_itself(uri: str) -> None:
-    """RFC 8252 §8.4; RFC 9700 §4.1: a script, a file or plain http is no app, whoever wants it."""
+    """RFC 8252 §8.4; RFC 9700 §4.1: a script, a file or plain http is not an app, for any client."""
     with pytest.raises(InvalidClientMetadata):
         _client(redirect_uris=[uri], allow_any_scheme=True)
 
@@ -197,7 +197,7 @@ def test_which_methods_a_client_may_use(
 
 
 def test_a_secret_is_good_until_its_end() -> None:
-    """docs/settings.md: after a rotation the old one is good for an hour; the new one for ever."""
+    """docs/settings.md: after a rotation the old one works for an hour; the new one permanently."""
     old, new = ClientSecret(hash_handle("old" * 12), NOW), ClientSecret(hash_handle("new" * 12))
     client = Client("c", ("https://rp.example.org/cb",), "database", secrets=(new, old))
     assert client.has_secret("old" * 12, now=NOW - 1) and not client.has_secret("old" * 12, now=NOW)
@@ -264,7 +264,7 @@ def test_a_claim_of_the_protocol_is_neither_renamed_nor_a_new_name(name: str) ->
      {"tenant_id": "groups"}],
 )  # fmt: skip
 def test_two_claims_never_share_a_name(names: dict[str, str]) -> None:
-    """One name has one source; whether something was verified is said by the app alone."""
+    """One name has one source; only the app says whether something was verified."""
     with pytest.raises(InvalidClientMetadata) as refusal:
         _client(claim_names=names)
     assert refusal.value.member == "claim_names"

@@ -64,7 +64,7 @@ def test_in_dev_mode_a_loopback_host_gives_http(row: dict[str, str]) -> None:
 
 @each_of("host", VECTORS["refused"])
 def test_anything_else_is_refused(host: str) -> None:
-    """Anything else is refused, and nothing of it is told."""
+    """Anything else is refused, and the message shows nothing of it."""
     with pytest.raises(InvalidHost) as caught:
         parse_host(host)
     assert str(caught.value) == ""

@@ -172,7 +172,7 @@ def test_unknown_and_absent_claims_are_left_out() -> None:
 
 
 def test_scopes_give_their_claims_as_at_userinfo() -> None:
-    """Core §5.4: the granted scopes' claims, and what was asked for alone besides; nothing of other scopes."""
+    """Core §5.4: the granted scopes' claims, and single claims that were asked for; nothing of other scopes."""
     scope = ("openid", "email", "roles", "groups")
     claims = _read(_made(ADA, CLIENT, scope, id_token_claims=["name"]))
     assert {name: claims.get(name) for name in ("email", "roles", "groups", "tenant_id", "name")} == {
@@ -227,7 +227,7 @@ def test_what_fits_stays_whole() -> None:
     ],
 )
 def test_whole_claims_go_the_largest_first_and_roles_last(user: User, left_out: tuple[str, ...]) -> None:
-    """Headers and addresses have a limit: below 6 KB, and who is told of it is told the client's own names."""
+    """Headers and addresses have a limit: below 6 KB, and the message about it has the client's own names."""
     client = replace(CLIENT, claim_names={"roles": "teams"})
     made = _made(replace(user, tenant_id="acme"), client, ("openid", "profile", "email", "roles"))
     assert len(made.token) <= MAX_ID_TOKEN_CHARS < 6144

@@ -1,4 +1,4 @@
-"""docs/keys.md: roles by the clock alone, published long before and after signing, exactly one active, always a next."""
+"""docs/keys.md: roles only by the clock, published long before and after signing, exactly one active, always a next."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def roles(keys: KeyRecords, now: int) -> dict[str, str]:
     ],
 )
 def test_a_role_is_a_function_of_the_clock(now: int, expected: str) -> None:
-    """By its own timestamps and the clock alone; each begins on its second."""
+    """Only by its own timestamps and the clock; each begins on its second."""
     assert role(key("k", signs_from=T + 10, retires_at=T + 20, gone_at=T + 30), now) == expected
 
 
@@ -95,7 +95,7 @@ def test_what_is_revoked_is_gone_whatever_the_clock_says() -> None:
 
 
 def test_a_fresh_ring_signs_at_once_and_has_a_next() -> None:
-    """But for an algorithm's first key; there always is a next one."""
+    """Except for an algorithm's first key; there is always a next one."""
     keys = whole(algs=("RS256", "ES256"))
     assert [(each.alg, role(each, T)) for each in keys] == [
         ("RS256", "active"),
@@ -135,7 +135,7 @@ def test_a_clock_that_is_behind_signs_with_the_first_key() -> None:
 
 
 def test_a_clock_that_is_behind_makes_no_key_that_signs_unknown() -> None:
-    """A replica whose clock lags finds that nobody signs yet; what it would make nobody has seen. It goes on with
+    """A replica whose clock lags finds that nobody signs yet; what it would make nobody has seen. It continues with
     the key that is published, and the ring stays as it is.
     """
     now = T + 5000
@@ -158,7 +158,7 @@ def test_a_clock_that_was_ahead_for_a_while_leaves_a_key_that_can_sign() -> None
 
 
 def test_a_ring_is_straightened_after_a_clock_that_was_ahead() -> None:
-    """Exactly one key is active, by the times alone; a ring in order stays as it is."""
+    """Exactly one key is active, only by the times; a ring in order stays as it is."""
     ahead = T + R + DAY_S
     keys = without_private_parts_of_gone(whole(whole(whole(), T + R - DAY_S), ahead), ahead)
     now = T + 9
@@ -209,7 +209,7 @@ def test_an_unsafe_rotation_is_refused_and_says_when_it_is_safe() -> None:
 
 
 def test_a_rotation_begins_when_every_worker_knows_of_it() -> None:
-    """A worker learns of it within 60 s; until then all go on with the old key."""
+    """A worker learns of it within 60 s; until then all continue with the old key."""
     now = T + 1000
     keys = whole(rotated(whole(), "RS256", now, M), now)
     assert roles(keys, now + 59) == {"k1": "active", "k2": "next", "k3": "next"}
@@ -316,7 +316,7 @@ def test_an_imported_key_of_an_algorithm_that_is_not_kept_only_verifies() -> Non
 
 @each_of("margins", [M, BY_HAND])
 def test_an_imported_key_may_be_the_next(margins: Margins) -> None:
-    """Moving back: the key that shall stay alone comes to sign before the one that waits."""
+    """Moving back: the only key that will stay signs before the one that waits."""
     keys = imported(whole(margins=margins), key("mine"), T + 9, margins, as_next=True)
     assert with_role(keys, "RS256", "next", T + 9)[0].kid == "mine"
     assert violations(keys, T + 9, margins) == []
@@ -468,7 +468,7 @@ ALGS = ("RS256", "Ed25519")
 class AnyHistory(RuleBasedStateMachine):
     """A ring through whatever may happen to it, seen by replicas that read it every minute, and by verifiers.
 
-    Whoever signs does so by what it has read up to `learn_s` ago. A verifier uses a key set up to twice `max_age_s`
+    A worker signs with what it has read up to `learn_s` ago. A verifier uses a key set up to twice `max_age_s`
     old: a cache before it may have kept the set for as long as it does itself.
     """
 
@@ -485,7 +485,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.sets: list[tuple[int, frozenset[str]]] = []
         #: Tokens: kid, and when they end.
         self.tokens: list[tuple[str, int]] = []
-        #: Keys whose tokens may be refused, as told: taken away, or taking over from one.
+        #: Keys whose tokens may be refused, as the command said: taken away, or taking over from one.
         self.exempt: set[str] = set()
 
     def new_key(self, alg: str) -> KeyRecord:
@@ -564,7 +564,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(alg=st.sampled_from(ALGS))
     def an_operator_rotates(self, alg: str) -> None:
-        """Refused while it is unsafe; then the time that was told is right."""
+        """Refused while it is unsafe; then the time that it said is right."""
         try:
             self.write(rotated(self.keys, alg, self.now, self.margins))
         except UnsafeStep as step:
@@ -573,7 +573,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def an_operator_revokes(self, data: st.DataObject) -> None:
-        """Whatever is published; those whose tokens may be refused are told of."""
+        """Whatever is published; the command lists those whose tokens may be refused."""
         chosen = data.draw(st.sampled_from(published(self.keys, self.now)))
         was = role(chosen, self.now)
         self.exempt.add(chosen.kid)
@@ -639,7 +639,7 @@ class AnyClock(RuleBasedStateMachine):
         self.keys = self.complete(())
 
     def complete(self, keys: KeyRecords) -> KeyRecords:
-        """As every writer does; whoever is new may not sign, but where nothing could."""
+        """As every writer does; a new one may not sign, except where nothing could."""
         nothing_can = signer(keys, "RS256", self.now) is None
         keys = straightened(keys, self.now, self.margins)
         while missing := needs(keys, ("RS256",), self.now, self.margins):
@@ -661,7 +661,7 @@ class AnyClock(RuleBasedStateMachine):
 
     @rule()
     def an_operator_rotates(self) -> None:
-        """Or is told to wait."""
+        """Or has to wait."""
         with contextlib.suppress(UnsafeStep):
             self.keys = self.complete(rotated(self.keys, "RS256", self.now, self.margins))
 

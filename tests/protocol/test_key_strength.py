@@ -54,7 +54,7 @@ def _why(load: Any, *arguments: Any) -> str | None:
 
 @each_of("vector", NUMBERS, ids=lambda vector: vector["name"])
 def test_a_weak_key_is_refused_wherever_it_comes_from(vector: dict[str, Any]) -> None:
-    """RFC 8725 §3.5: in the environment, by import, out of the ring, and where its public part alone is published."""
+    """RFC 8725 §3.5: in the environment, by import, out of the ring, and where only its public part is published."""
     key = _key(vector)
     der = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     public = key.public_key().public_numbers()

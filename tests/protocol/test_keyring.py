@@ -174,7 +174,7 @@ def test_anything_else_is_no_signing_key(wrong_pems: dict[str, str], name: str) 
     st.text() | st.text().map(lambda text: f"-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----")
 )
 def test_no_text_makes_another_failure(text: str) -> None:
-    """docs/cli.md: a wrong configuration is told, never a traceback."""
+    """docs/cli.md: a wrong configuration is a fault, never a traceback."""
     with pytest.raises(KeyFault):
         load_private_key(text)
 
@@ -214,7 +214,7 @@ def test_every_number_has_one_spelling(number: int) -> None:
 
 @given(st.text())
 def test_no_number_makes_another_failure(text: str) -> None:
-    """docs/cli.md: a wrong configuration is told, never a traceback."""
+    """docs/cli.md: a wrong configuration is a fault, never a traceback."""
     try:
         assert parse_base64url_uint(text) > 0
     except KeyFault as fault:

@@ -52,7 +52,7 @@ def test_verifying_raises_nothing_but_invalid_token(text: str, alg: str) -> None
 
 @given(st.data(), st.sampled_from(["HS256", "RS256"]))
 def test_no_changed_character_passes(data: st.DataObject, alg: str) -> None:
-    """RFC 7515 §5.2: a token with any of its characters changed is refused (but for unused bits of
+    """RFC 7515 §5.2: a token with any of its characters changed is refused (except unused bits of
     base64url).
     """
     token = ring().sign(CLAIMS, alg=alg)
@@ -92,7 +92,7 @@ def test_without_a_key_nothing_is_verified(alg: str) -> None:
 
 
 def test_the_algorithm_list_is_per_key() -> None:
-    """RFC 8725 §3.1: the algorithm list is per key: with an RSA key alone nothing is checked by HMAC."""
+    """RFC 8725 §3.1: the algorithm list is per key: with only an RSA key nothing is checked by HMAC."""
     rsa_only = build_keyring(mint_alg="RS256", private_key=load_private_key(rsa_pem()))
     with pytest.raises(LookupError):
         rsa_only.verify(forge({"alg": "HS256", "sign": "own"}), alg="HS256")

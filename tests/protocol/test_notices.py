@@ -1,4 +1,4 @@
-"""What an operator is told of a client: once an hour, and never in the way of a request."""
+"""What the log says to an operator about a client: once an hour, and never in the way of a request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Paper:
 
 
 def test_a_store_that_is_away_keeps_nothing_from_the_operator() -> None:
-    """The line is written, once an hour a process, and the request goes on."""
+    """The line is written, once an hour a process, and the request continues."""
     paper = Paper()
     notices = Notices(BrokenStore(StoreUnavailable()), paper)
     for now in (NOW, NOW + 1, NOW + 3600):
@@ -32,7 +32,7 @@ def test_a_store_that_is_away_keeps_nothing_from_the_operator() -> None:
 
 
 def test_each_event_of_each_client_counts_by_itself() -> None:
-    """Another client, or another event, is told too."""
+    """Another client, or another event, has its own line."""
     paper = Paper()
     notices = Notices(BrokenStore(StoreUnavailable()), paper)
     for event, client_id in (("cut", "c-1"), ("cut", "c-2"), ("loose", "c-1"), ("cut", "c-1")):

@@ -57,7 +57,7 @@ def test_anything_else_is_refused_with_a_remedy(issuer: str) -> None:
 
 @each_of("issuer", EVERY_WRONG_ONE)
 def test_no_user_info_is_repeated(issuer: str) -> None:
-    """docs/cli.md: with no secret's value in it: a password in the URL is none of the message."""
+    """docs/cli.md: with no secret's value in it: the message does not show a password in the URL."""
     with pytest.raises(InvalidIssuer) as caught:
         parse_issuer(issuer.replace("https://", "https://u:pa55word@"))
     assert "pa55word" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""PKCE, S256 alone (RFC 7636)."""
+"""PKCE, only S256 (RFC 7636)."""
 
 from __future__ import annotations
 

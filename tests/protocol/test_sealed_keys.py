@@ -1,4 +1,4 @@
-"""Private keys at rest: bound to what they are, and what is wrong is told apart. docs/keys.md."""
+"""Private keys at rest: bound to what they are, and each fault has its own message. docs/keys.md."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ class SignIn(RuleBasedStateMachine):
 
     @invariant()
     def what_is_over_is_over(self) -> None:
-        """And nothing else is: it ends with what the client is told, once."""
+        """And nothing else is: it ends with the client's answer, once."""
         assert (self.state.step is Step.OVER) == (self.ended is not None)
 
     # --- how ---

@@ -40,7 +40,7 @@ CLAIMS: Final[Mapping[str, Any]] = {
 
 
 class App:
-    """The app beside the provider: its backend has the admin token."""
+    """The app next to the provider: its backend has the admin token."""
 
     def __init__(self, house: House) -> None:
         self._house = house
@@ -56,7 +56,7 @@ class App:
         )
 
     def interaction(self, landing: Landing) -> str:
-        """The id that the sign-in page is told."""
+        """The id that the sign-in page gets."""
         return query_of(landing.url)["interaction"]
 
     def report(self, interaction_id: str, what: str, body: Mapping[str, Any]) -> str:
@@ -82,7 +82,7 @@ class App:
         return begun
 
     def session(self, user: str = "ada", **fields: Any) -> dict[str, Any]:
-        """A session, and nobody's cookie."""
+        """A session without a browser that has its cookie."""
         answer = self.call("POST", "/api/auth/session", {"user_id": user, **fields})
         assert answer.status == 201, answer
         begun: dict[str, Any] = answer.json()

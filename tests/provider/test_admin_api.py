@@ -142,7 +142,7 @@ def test_a_rejection_goes_to_the_client(op: Provider, body: Any, error: str) -> 
     ],
 )
 def test_a_rejection_is_printable(op: Provider, body: dict[str, Any]) -> None:
-    """docs/conformance.md 0.17: what the app says goes into the redirect: only the characters that may stand there (RFC 6749 §4.1.2.1)."""
+    """docs/conformance.md 0.17: what the app says goes into the redirect: only the characters that are allowed there (RFC 6749 §4.1.2.1)."""
     refused(op.app.call("POST", _path(_begun(op), "reject"), body), 400, "INVALID_BODY")
 
 
@@ -263,7 +263,7 @@ def test_a_whole_flow_needs_no_more_than_this(op: Provider) -> None:
 
 
 def _asked(op: Provider, user: str = "ada", **session: Any) -> tuple[Any, str]:
-    """A browser whose user stands before the app's consent page; the interaction."""
+    """A browser whose user is at the app's consent page; the interaction."""
     browser = op.browser()
     begun = op.app.sign_in(browser, user, **session)
     return begun, op.app.interaction(browser.go(op.rp("c-third").request(scope="openid email").url))
@@ -309,7 +309,7 @@ def test_an_answer_for_another_user_is_refused(apart: Provider) -> None:
 
 
 def test_who_is_asked_follows_the_browser(apart: Provider) -> None:
-    """docs/sign-in.md: a page that lay open while another user was asked is told so by its own `user_id`."""
+    """docs/sign-in.md: a page that stayed open while another user was asked is refused by its own `user_id`."""
     browser = apart.browser()
     apart.app.sign_in(browser, "ada")
     landing = browser.go(apart.rp("c-third").request().url)

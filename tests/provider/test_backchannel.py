@@ -1,4 +1,4 @@
-"""Back-channel logout: whoever got tokens by a session is told of its end, whichever way that comes.
+"""Back-channel logout: every service that got tokens by a session hears of its end, for each way that it can end.
 
 Spec: OpenID Connect Back-Channel Logout 1.0
 """
@@ -23,14 +23,14 @@ BEGUN_S: Final = 1.0
 
 @pytest.fixture
 def listener() -> Iterator[Listener]:
-    """One service that is told."""
+    """One service that gets notices."""
     with Listener() as listening:
         yield listening
 
 
 @pytest.fixture
 def op(serve_provider: ServeProvider, listener: Listener) -> Provider:
-    """A provider with two clients that are told, and one that is not."""
+    """A provider with two clients that get notices, and one that does not."""
     clients = [
         _RP
         | {
@@ -122,7 +122,7 @@ def test_each_client_that_got_tokens_is_told(op: Provider, listener: Listener, w
 
 
 def test_the_browser_goes_back_too(op: Provider, listener: Listener) -> None:
-    """docs/conformance.md 6.5: beside the notice the browser returns to its client, with the `state`, signed out."""
+    """docs/conformance.md 6.5: with the notice sent, the browser also returns to its client, with the `state`, signed out."""
     browser, _, (signed,) = _signed_in(op, "told")
     hint = signed.tokens["id_token"]
     landing = browser.go(
@@ -148,7 +148,7 @@ def test_a_logout_token_is_no_other_token(op: Provider, listener: Listener) -> N
 
 
 def test_nobody_is_told_of_a_session_that_lives(op: Provider, listener: Listener) -> None:
-    """docs/sign-in.md: another session of the user stays, and nobody is told of it; a second sign-out of the same tells nothing again."""
+    """docs/sign-in.md: another session of the user stays, without a notice; a second sign-out of the same session sends nothing again."""
     _, kept, _ = _signed_in(op, "told")
     browser, token, signed = _signed_in(op, "told")
     _by_delete(op, browser, signed[0], token)
@@ -236,7 +236,7 @@ def test_what_fails_is_tried_again_and_then_given_up(
 
 @pytest.mark.parametrize("status", [200, 204, 299])
 def test_every_2xx_is_success(op: Provider, listener: Listener, status: int) -> None:
-    """docs/conformance.md 6.6: it is told once, and nothing is kept (Back-Channel Logout §2.8)."""
+    """docs/conformance.md 6.6: it gets one notice, and nothing is kept (Back-Channel Logout §2.8)."""
     listener.status = status
     _end(op)
     listener.wait(1)
@@ -284,7 +284,7 @@ def test_a_service_that_is_down_gets_its_token_when_it_is_back(op: Provider, lis
 
 
 def test_one_slow_service_holds_up_nobody(serve_provider: ServeProvider) -> None:
-    """docs/sign-in.md: beside one that takes 3 s for each of twenty tokens the others are told at once."""
+    """docs/sign-in.md: while one takes 3 s for each of twenty tokens, the others hear at once."""
     with Listener() as slow, Listener() as quick:
         slow.slow_s = 3.0
         clients = [
@@ -324,7 +324,7 @@ def test_a_client_that_is_removed_is_told_nothing_more(op: Provider, listener: L
 
 
 def test_an_address_counts_as_it_is_now(op: Provider, listener: Listener) -> None:
-    """docs/sign-in.md: a client that names one after it was signed in to is told, one that takes it away is not."""
+    """docs/sign-in.md: a client that adds one after the sign-in gets notices, one that removes it does not."""
     metadata = {"redirect_uris": [CALLBACK], "first_party": True, "client_secret": SECRET}
     for client_id in ("late", "never"):
         assert op.app.call("POST", "/api/oidc/clients", metadata | {"client_id": client_id}).status == 201

@@ -148,7 +148,7 @@ def test_what_the_hint_says_is_kept(op: Provider, user: str) -> None:
     ],
 )
 def test_a_logout_without_hint_and_client_leaves_nothing(op: Provider, form: dict[str, str]) -> None:
-    """RP-Initiated Logout in OpenID Connect §2, docs/security.md: nothing at all is kept; the user is asked as ever."""
+    """RP-Initiated Logout in OpenID Connect §2, docs/security.md: nothing at all is kept; the user is asked as before."""
     browser = op.browser()
     op.sign_in(browser)
     before = _kept(op)
@@ -161,7 +161,7 @@ def test_a_logout_without_hint_and_client_leaves_nothing(op: Provider, form: dic
 
 @pytest.mark.parametrize("with_hint", [True, False])
 def test_a_logout_request_is_kept_up_to_8_kib(op: Provider, with_hint: bool) -> None:
-    """docs/security.md: a larger one is a page at once, and nothing is kept; a hint counts with what it says alone."""
+    """docs/security.md: a larger one is a page at once, and nothing is kept; only what a hint says is kept."""
     browser = op.browser()
     signed = op.sign_in(browser)
     known = {"id_token_hint": signed.tokens["id_token"]} if with_hint else {"client_id": "c-basic"}
@@ -177,7 +177,7 @@ def test_a_logout_request_is_kept_up_to_8_kib(op: Provider, with_hint: bool) -> 
 
 
 def test_a_state_that_leads_nowhere_is_not_kept(op: Provider) -> None:
-    """RP-Initiated Logout in OpenID Connect §3: without an address to go to there is nothing to come along."""
+    """RP-Initiated Logout in OpenID Connect §3: without an address to go to there is nothing to carry."""
     _post(op, "/oidc/logout", {"client_id": "c-basic", "state": "CANARY"})
     assert not any("CANARY" in body for _, body in _kept(op))
 
@@ -235,7 +235,7 @@ BEGINNINGS = pytest.mark.parametrize("begin", [_begin_by_get, _begin_by_post, _b
 
 @BEGINNINGS
 def test_one_address_has_so_many_waiting(tight: Provider, begin: Callable[[Provider, str], None]) -> None:
-    """docs/security.md: it loses its oldest; whoever begins elsewhere is let alone."""
+    """docs/security.md: it loses its oldest; users elsewhere keep theirs."""
     browser = tight.browser()
     landing = browser.go(tight.rp().request().url)
     for _ in range(3 * EACH):
@@ -260,7 +260,7 @@ def test_there_are_so_many_in_all(tight: Provider, address: Callable[[int], str]
 
 
 def test_an_ipv6_network_is_one_address(tight: Provider) -> None:
-    """RFC 6177 §2: a site has at least a /64: whoever has one cannot fill the store by the addresses in it."""
+    """RFC 6177 §2: a site has at least a /64: its owner cannot fill the store by the addresses in it."""
     for n in range(3 * EACH):
         _begin_by_post(tight, f"2001:db8:0:1:{n:x}::{n:x}")
     assert len(_kept(tight)) <= EACH + 4
@@ -278,7 +278,7 @@ def test_an_unknown_address_is_bounded_in_all(tight: Provider, peer: str) -> Non
 
 
 def test_the_address_is_what_a_trusted_proxy_says(tight: Provider) -> None:
-    """docs/security.md: as the log has it: the right-most entry of X-Forwarded-For, of a trusted proxy alone."""
+    """docs/security.md: as the log has it: the right-most entry of X-Forwarded-For, only from a trusted proxy."""
     for n in range(3 * EACH):
         form = urlencode(tight.rp().request().parameters).encode()
         tight.ask(

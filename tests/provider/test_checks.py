@@ -1,4 +1,4 @@
-"""The ordered checks are data: each one, taken out, lets something through that it alone refuses."""
+"""The ordered checks are data: each one, taken out, lets something through that only it refuses."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _refusal(op: Provider, case: Case) -> str:
 
 
 def test_every_check_has_a_case() -> None:
-    """docs/security.md: no check stands there that nothing needs."""
+    """docs/security.md: there is no check that nothing needs."""
     assert [check.__name__ for check in rules.BEFORE_TRUST + rules.AFTER_TRUST] == list(CASES)
     assert all(CASES.values())
 

@@ -1,4 +1,4 @@
-"""Client authentication: Basic, by the body, or by name alone; one answer for whatever is wrong."""
+"""Client authentication: Basic, by the body, or only by name; one answer whatever is wrong."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_another_client_id_beside_basic_is_invalid_request(op: Provider, path: s
 
 @ENDPOINTS
 def test_the_same_client_id_beside_basic_is_no_second_method(op: Provider, path: str) -> None:
-    """client_id alone authenticates nobody, so it may stand beside Basic (RFC 6749 §3.2.1)."""
+    """client_id by itself authenticates nobody, so it may be sent with Basic (RFC 6749 §3.2.1)."""
     answer = _ask(op, path, {"client_id": "c-basic"}, basic("c-basic", SECRET))
     assert answer.json().get("error") in {None, "invalid_grant"} and answer.status in {200, 400}
 

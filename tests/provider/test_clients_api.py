@@ -209,7 +209,7 @@ def test_a_wrong_change_changes_nothing(op: Provider, change: dict[str, Any], me
 
 
 def test_removing_ends_it(op: Provider) -> None:
-    """docs/endpoints.md: `DELETE` 204 without a body; 404 afterwards; its tokens are worth nothing."""
+    """docs/endpoints.md: `DELETE` 204 without a body; 404 afterwards; its tokens stop working."""
     made = _add(op)
     rp = RelyingParty(op.house, made["client_id"], secret=made["client_secret"])
     request = rp.request(scope="openid offline_access")

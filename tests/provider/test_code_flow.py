@@ -29,7 +29,7 @@ def test_a_client_that_names_no_method_may_use_either(op: Provider, method: str)
 
 
 def test_basic_credentials_are_form_urlencoded_before_base64(serve_provider: ServeProvider) -> None:
-    """docs/conformance.md 2.1: id and secret are each encoded, so that any character may stand in them (RFC 6749 §2.3.1)."""
+    """docs/conformance.md 2.1: id and secret are each encoded, so that they may have any character (RFC 6749 §2.3.1)."""
     op = serve_provider([*CLIENTS, CLIENTS[0] | {"client_id": ODD_ID, "client_secret": ODD_SECRET}])
     assert op.sign_in(client_id=ODD_ID).claims["aud"] == ODD_ID
 
@@ -130,7 +130,7 @@ def test_only_a_loopback_address_may_have_any_port(op: Provider, port: str) -> N
 
 
 def test_the_query_of_a_registered_redirect_uri_is_kept(op: Provider) -> None:
-    """docs/conformance.md 4.5: the registered query stands beside code and state; another query is an error page (RFC 6749 §3.1.2)."""
+    """docs/conformance.md 4.5: the registered query is sent with code and state; another query is an error page (RFC 6749 §3.1.2)."""
     rp = op.rp("c-third", redirect_uri=f"{CALLBACK}?kept=1")
     request = rp.request()
     shown = op.authorize(op.browser(), request)
@@ -156,7 +156,7 @@ def test_everything_is_under_the_issuers_path(serve_provider: ServeProvider, way
 
 @each_of("cross_site", [True, False])
 def test_a_posted_request_is_the_same_as_a_get(op: Provider, cross_site: bool) -> None:
-    """docs/conformance.md 2.31: POST is taken as GET is; 303 to a GET of ours, where `Lax` cookies come along (Core §3.1.2.1)."""
+    """docs/conformance.md 2.31: POST is taken as GET is; 303 to a GET of ours, which `Lax` cookies are sent with (Core §3.1.2.1)."""
     browser, request = op.browser(), op.rp().request()
     op.app.sign_in(browser)
     posted = browser.ask(
@@ -176,7 +176,7 @@ def test_a_posted_request_is_checked_at_once(op: Provider) -> None:
 
 
 def test_the_query_of_a_posted_request_does_not_count(op: Provider) -> None:
-    """docs/conformance.md 2.31: a POST carries its parameters in the body alone (Core §3.1.2.1)."""
+    """docs/conformance.md 2.31: a POST carries its parameters only in the body (Core §3.1.2.1)."""
     request = op.rp().request()
     url = f"{op.issuer}/oidc/authorize?{urlencode({'prompt': 'none'})}"
     assert op.browser().go(url, form=request.parameters).is_at(LOGIN_URL)

@@ -116,7 +116,7 @@ def test_reuse_revokes_all_that_came_of_it(op: Provider, offline: bool, wait_s: 
 
 @each_of("changes", [{"code_verifier": "x" * 43}, {"redirect_uri": "https://evil.example/"}])
 def test_a_thief_without_the_verifier_cannot_revoke(op: Provider, changes: dict[str, str]) -> None:
-    """docs/security.md: a spent code with a wrong verifier or redirect URI ends nothing: knowing a code alone is no power over its user."""
+    """docs/security.md: a spent code with a wrong verifier or redirect URI ends nothing: nobody gets power over a user by knowing a code."""
     signed, rp = op.sign_in(), op.rp()
     _is_refused(rp.redeem(signed.request, signed.code, **changes))
     _is_refused(op.rp("c-post").redeem(signed.request, signed.code))
@@ -156,7 +156,7 @@ def test_a_code_of_another_issuer_is_invalid_grant(serve_provider: ServeProvider
 
 
 def test_parameters_of_the_query_do_not_count(op: Provider) -> None:
-    """The token endpoint reads its form alone (RFC 6749 §3.2)."""
+    """The token endpoint reads only its form (RFC 6749 §3.2)."""
     rp, request, code = _code(op)
     query = f"code={code}&grant_type=authorization_code"
     answer = op.ask("POST", "/oidc/token", query=query, body=b"", content_type=FORM)

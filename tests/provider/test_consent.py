@@ -176,7 +176,7 @@ def test_a_code_that_was_used_is_not_sent_twice(op: Provider, browser: Browser) 
 
 
 def test_another_browser_gets_nothing_of_it(op: Provider, browser: Browser) -> None:
-    """docs/security.md: neither by the form's token alone, nor by the interaction's cookie alone, nor from another site."""
+    """docs/security.md: not with only the form's token, not with only the interaction's cookie, not from another site."""
     page = _page(op, browser)
     other = op.browser()
     browser.submit(page, decision="allow")
@@ -245,7 +245,7 @@ def _asked(op: Provider, browser: Browser, **parameters: Any) -> tuple[Any, Land
 
 
 def test_the_apps_page_has_the_same_hand_off(apart: Provider) -> None:
-    """docs/sign-in.md: `PYLON_CONSENT_URL` with `interaction` and `return_to`; `…/consent` answers where to go on."""
+    """docs/sign-in.md: `PYLON_CONSENT_URL` with `interaction` and `return_to`; `…/consent` answers where to continue."""
     browser = apart.browser()
     request, landing = _asked(apart, browser)
     assert landing.is_at(CONSENT_URL) and set(query_of(landing.url)) == {"interaction", "return_to"}

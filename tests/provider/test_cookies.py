@@ -125,7 +125,7 @@ def test_two_sessions_of_one_user_are_that_user(op: Provider) -> None:
 
 
 def test_an_ambiguous_cookie_does_not_hide_the_other(op: Provider) -> None:
-    """docs/security.md: whom the host's own cookie names is signed in, whatever was planted beside it under the shared name."""
+    """docs/security.md: the user of the host's own cookie is signed in, whatever cookie was planted under the shared name."""
     own = _provider_cookie(op, "ada")
     planted = [(APP, op.app.session(user)["token"]) for user in ("eve", "mallory")]
     assert _who(op, *planted, (PROVIDER, own)) == "ada"
@@ -213,7 +213,7 @@ def test_every_session_that_is_shown_ends(op: Provider) -> None:
 
 @each_of("yes", [True, False])
 def test_the_page_names_everybody_whom_it_signs_out(op: Provider, yes: bool) -> None:
-    """RP-Initiated Logout in OpenID Connect §2: who is asked is told who; nothing ends before the yes."""
+    """RP-Initiated Logout in OpenID Connect §2: the page says who is signed in; nothing ends before the yes."""
     browser = op.browser()
     for n, (user, name) in enumerate((("ada", "Ada B"), ("bob", "Bob C"))):
         token = op.app.session(user, claims={"name": name})["token"]
@@ -236,7 +236,7 @@ def test_the_hints_session_ends_too(op: Provider) -> None:
 
 def test_another_users_hint_ends_nothing_of_theirs(op: Provider) -> None:
     """RP-Initiated Logout in OpenID Connect §2: a page asks; its no keeps both, its yes ends what this browser shows:
-    whoever found an ID token of somebody else's ends nothing by it.
+    somebody else's ID token ends nothing.
     """
     hint = op.sign_in(user="bob").tokens["id_token"]
     browser = op.browser()

@@ -102,7 +102,7 @@ def test_the_cookie_counts_for_nothing_there(op: Provider) -> None:
 
 @each_of("path", [*OPEN, "/oidc/jwks", "/.well-known/openid-configuration"])
 def test_a_preflight_may_name_headers_of_its_own(op: Provider, path: str) -> None:
-    """docs/endpoints.md: what is asked for is allowed as far as it is tokens of 64 characters, 32 of them; caches are told (`Vary`)."""
+    """docs/endpoints.md: what is asked for is allowed as far as it is tokens of 64 characters, 32 of them; `Vary` says so to caches."""
     wanted = 'x-trace, DPoP ,,bad name, a"b, ' + "y" * 64 + ", " + "z" * 65
     answer = op.ask("OPTIONS", path, headers=ORIGIN | {"Access-Control-Request-Headers": wanted})
     allowed = answer.headers["Access-Control-Allow-Headers"].split(", ")

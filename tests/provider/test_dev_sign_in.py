@@ -1,4 +1,4 @@
-"""Dev mode: a sign-in page where anyone is whoever he says, for this machine alone."""
+"""Dev mode: a sign-in page where anyone can be any user, only for this machine."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_it_answers_this_machine_alone(
 
 @each_of("path", ["/", "/dev/sign-in"])
 def test_outside_dev_mode_there_is_none(op: Provider, path: str) -> None:
-    """docs/endpoints.md: dev mode alone has these pages."""
+    """docs/endpoints.md: only dev mode has these pages."""
     for method in ("GET", "POST"):
         refused(op.ask(method, path, environ={"REMOTE_ADDR": "127.0.0.1"}), 404, "NOT_FOUND")
 

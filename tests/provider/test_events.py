@@ -1,4 +1,4 @@
-"""What has happened is told once it is stored, and nothing else is; a listener that fails changes nothing."""
+"""An event is sent once it is stored, and nothing else is; a listener that fails changes nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.provider.browser import query_of
 from tests.provider.conftest import ServeProvider
 from tests.provider.driver import CALLBACK, Provider
 
-#: What the log has of every event, and what it has beside.
+#: What the log has of every event, and what else it has.
 _STANDING: Final = {"event", "level", "ts", "request_id"}
 _KNOWN: Final = frozenset(event.name for event in Event.__subclasses__())
 
@@ -135,7 +135,7 @@ def test_a_no_is_no_consent(op: Provider) -> None:
 
 
 def test_a_listener_that_fails_is_counted_and_changes_nothing(serve: Serve) -> None:
-    """docs/deploy.md: the answer is the same, what is stored is, and whoever listens after it hears; the log says that it failed."""
+    """docs/deploy.md: the answer is the same, the change is stored, and later listeners hear; the log says that it failed."""
     made = serve()
     heard: list[Event] = []
 

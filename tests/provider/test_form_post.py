@@ -16,7 +16,7 @@ HOSTILE_STATE = "\"><script>alert('x')</script>&amp;é"
 
 
 def test_a_code_comes_by_a_form_that_posts_itself(op: Provider) -> None:
-    """docs/conformance.md 3.1: 200 HTML, method post to the redirect URI, parameters in the body alone (Form Post Response Mode §4)."""
+    """docs/conformance.md 3.1: 200 HTML, method post to the redirect URI, parameters only in the body (Form Post Response Mode §4)."""
     rp, browser = op.rp(), op.browser()
     request = rp.request(response_mode="form_post")
     landing = op.finish(browser, browser.go(request.url))
@@ -91,7 +91,7 @@ def test_a_registered_query_is_kept_in_the_forms_address(op: Provider) -> None:
 
 @each_of("mode", ["fragment", "web_message", "jwt", "FORM_POST", "query.jwt"])
 def test_other_response_modes_are_refused_by_query(op: Provider, mode: str) -> None:
-    """OpenID Connect Discovery §3: `query` and `form_post` alone (OAuth 2.0 Multiple Response Types §2.1)."""
+    """OpenID Connect Discovery §3: only `query` and `form_post` (OAuth 2.0 Multiple Response Types §2.1)."""
     request = op.rp().request(response_mode=mode)
     landing = op.browser().go(request.url)
     assert landing.is_at(CALLBACK) and landing.parameters["error"] == "invalid_request"

@@ -30,7 +30,7 @@ def _has_no_code(landing: Landing) -> bool:
 
 
 def test_another_who_signs_in_by_the_backend_gives_the_first_browser_nothing(op: Provider) -> None:
-    """Way (b): one begins, another signs in; his browser has no cookie of it, the first has no verifier (RFC 9700 §4.7)."""
+    """Way (b): one begins, another signs in; the second browser has no cookie of it, the first has no verifier (RFC 9700 §4.7)."""
     first, other = op.browser(), op.browser()
     interaction, return_to = _begun(op, first)
     redirect_to = op.app.report(interaction, "login", {"user_id": "victim"})
@@ -64,7 +64,7 @@ def test_another_who_agrees_gives_the_first_browser_nothing(serve_provider: Serv
 
 
 def test_another_who_agrees_on_the_built_in_page_gives_nothing(op: Provider) -> None:
-    """docs/security.md: the built-in form, its token and all, is worth nothing in another browser."""
+    """docs/security.md: the built-in form, with its token, does not work in another browser."""
     first, other = op.browser(), op.browser()
     op.sign_in(first)
     op.sign_in(other, user="victim")
@@ -79,7 +79,7 @@ def test_another_who_agrees_on_the_built_in_page_gives_nothing(op: Provider) -> 
 
 
 def test_who_is_asked_must_be_who_agrees(op: Provider) -> None:
-    """docs/security.md: when somebody else signs in on this browser meanwhile, he is asked anew, with a form of his own."""
+    """docs/security.md: when somebody else signs in on this browser meanwhile, they are asked themselves, with their own form."""
     browser = op.browser()
     op.app.sign_in(browser, "ada")
     page = browser.go(op.rp("c-third").request().url)
@@ -218,7 +218,7 @@ def test_a_finished_interaction_is_over(op: Provider) -> None:
 
 @each_of("method", ["GET", "POST"])
 def test_a_browser_keeps_eight_interactions(op: Provider, method: str) -> None:
-    """docs/sign-in.md: at most 8 at once; the ninth drops the oldest, and the newest eight go on."""
+    """docs/sign-in.md: at most 8 at once; the ninth drops the oldest, and the newest eight continue."""
     browser, begun = op.browser(), []
     for _ in range(11):
         request = op.rp().request()

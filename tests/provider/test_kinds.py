@@ -1,4 +1,4 @@
-"""No kind of token is taken for another, and nothing that an app says stands in a claim of ours."""
+"""No kind of token is taken for another, and nothing that an app says replaces a claim of ours."""
 
 from __future__ import annotations
 

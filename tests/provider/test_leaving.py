@@ -67,7 +67,7 @@ def serve_moving(serve_provider: ServeProvider, tmp_path: Path) -> Callable[[int
 
 
 def header_alg(token: str) -> str:
-    """By what a token says that it is signed."""
+    """The algorithm that a token says it is signed with."""
     return str(pyjwt.get_unverified_header(token)["alg"])
 
 

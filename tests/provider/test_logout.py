@@ -62,7 +62,7 @@ def signed(op: Provider, browser: Browser) -> Signed:
 @WAYS
 @each_of("method", ["GET", "POST"])
 def test_a_hint_signs_out_and_goes_back(op: Provider, browser: Browser, way: str, method: str) -> None:
-    """docs/conformance.md 5.2: redirect to exactly the registered URI with the state alone; prompt=none fails afterwards (Logout §2, §3)."""
+    """docs/conformance.md 5.2: redirect to exactly the registered URI with only the state; prompt=none fails afterwards (Logout §2, §3)."""
     hint = op.sign_in(browser, way=way).tokens["id_token"]
     parameters = {"id_token_hint": hint, "post_logout_redirect_uri": SIGNED_OUT, "state": STATE}
     if method == "GET":
@@ -75,7 +75,7 @@ def test_a_hint_signs_out_and_goes_back(op: Provider, browser: Browser, way: str
 
 
 def test_a_posted_request_comes_back_as_a_get(op: Provider, browser: Browser, signed: Signed) -> None:
-    """docs/endpoints.md: POST logout answers 303 to a GET of ours, where `Lax` cookies come along."""
+    """docs/endpoints.md: POST logout answers 303 to a GET of ours, which `Lax` cookies are sent with."""
     form = {"id_token_hint": signed.tokens["id_token"]}
     answer = browser.ask("POST", f"{op.issuer}/oidc/logout", form=form, cross_site=True)
     assert answer.status == 303 and answer.headers["Location"].startswith(f"{op.issuer}/oidc/logout?")
@@ -96,7 +96,7 @@ def test_a_posted_request_may_be_longer_than_an_address(op: Provider, browser: B
 def test_a_posted_request_is_kept_for_ten_minutes(
     op: Provider, browser: Browser, signed: Signed, kept: str
 ) -> None:
-    """docs/endpoints.md: what was kept is found by its handle alone, and not for ever: an error page, nobody signed out."""
+    """docs/endpoints.md: what was kept is found only by its handle, and expires: an error page, nobody signed out."""
     form = {"id_token_hint": signed.tokens["id_token"]}
     address = browser.ask("POST", f"{op.issuer}/oidc/logout", form=form).headers["Location"]
     if kept == "expired":
@@ -280,7 +280,7 @@ def test_the_hints_client_must_still_be_one(
 
 
 def test_client_id_must_be_the_hints(op: Provider, browser: Browser, signed: Signed) -> None:
-    """`client_id` beside a hint is the hint's `aud`, or it is an error (Logout §2)."""
+    """`client_id` with a hint is the hint's `aud`, or it is an error (Logout §2)."""
     hint = signed.tokens["id_token"]
     assert _logout(op, browser, id_token_hint=hint, client_id="c-post").is_page(400)
     assert not _is_signed_out(op, browser)
@@ -335,7 +335,7 @@ def _app_page(apart: Provider, browser: Browser, **parameters: str) -> str:
 
 
 def test_the_way_back_is_always_ours(apart: Provider) -> None:
-    """RP-Initiated Logout in OpenID Connect §3, docs/sign-in.md: the app follows our addresses alone; they lead to the client's, for ten minutes."""
+    """RP-Initiated Logout in OpenID Connect §3, docs/sign-in.md: the app follows only our addresses; they lead to the client's, for ten minutes."""
     browser = apart.browser()
     back = _app_page(apart, browser, post_logout_redirect_uri=SIGNED_OUT, state="x y")
     assert (
@@ -360,7 +360,7 @@ def test_with_nothing_to_go_back_to_nothing_is_kept(apart: Provider) -> None:
 
 
 def test_the_way_back_ends_nothing(apart: Provider) -> None:
-    """docs/endpoints.md: whoever opens it stays signed in, and is told so where it leads nowhere."""
+    """docs/endpoints.md: a user who opens it stays signed in, and the page says so where it leads nowhere."""
     back = _app_page(apart, apart.browser(), post_logout_redirect_uri=SIGNED_OUT)
     browser = apart.browser()
     apart.sign_in(browser)
@@ -440,7 +440,7 @@ def test_whoever_holds_an_id_token_alone_ends_nothing(op: Provider, client_id: s
 def test_an_answer_without_the_browsers_cookies_is_refused(
     op: Provider, browser: Browser, signed: Signed, decision: str
 ) -> None:
-    """RP-Initiated Logout in OpenID Connect §2: the page was shown to who is signed in: they alone say yes, and they still can."""
+    """RP-Initiated Logout in OpenID Connect §2: the page was shown to the user who is signed in: only they can say yes, and they still can."""
     page = _logout(op, browser)
     assert op.browser().submit(page, decision="allow").is_page(403)
     assert _lives(op)

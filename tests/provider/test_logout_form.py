@@ -40,7 +40,7 @@ def _is_signed_in(op: Provider, browser: Browser) -> bool:
 def test_another_site_cannot_press_the_button(
     op: Provider, browser: Browser, headers: dict[str, str]
 ) -> None:
-    """docs/security.md: the form passes a same-origin check, besides its one-time token."""
+    """docs/security.md: the form passes a same-origin check, in addition to its one-time token."""
     page = _page(op, browser)
     assert browser.go(page.action, form=page.fields | YES, headers=headers).is_page(403)
     assert _is_signed_in(op, browser)
@@ -103,7 +103,7 @@ def test_an_interactions_verifier_is_no_form_token(op: Provider, signed_in: bool
 
 
 def test_the_page_after_the_apps_says_what_is_true(op: Provider, browser: Browser) -> None:
-    """docs/security.md: the address of the logged-out page signs nobody out, and does not say so to whoever is signed in."""
+    """docs/security.md: the address of the logged-out page signs nobody out, and does not say so to a user who is signed in."""
     landing = browser.go(f"{op.issuer}/oidc/logout?signed_out=1")
     assert landing.is_page() and "You are signed out" not in landing.text
     assert _is_signed_in(op, browser)

@@ -1,6 +1,6 @@
 """Somebody else is faster: between what a request reads and what it stores, another tab, browser or operator acts.
 
-Whoever loses reads and decides again; nothing happens that was not stored. docs/security.md has the promises.
+The request that loses reads and decides again; nothing happens that was not stored. docs/security.md has the promises.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _code(landing: Landing) -> str | None:
 
 
 def test_a_sign_out_before_the_code_is_stored(stage: Stage) -> None:
-    """RFC 9700 §4.7: no code without a live session: the user is sent to sign in, and may then go on."""
+    """RFC 9700 §4.7: no code without a live session: the user is sent to sign in, and may then continue."""
     op, browser = stage.op, stage.op.browser()
     op.app.sign_in(browser, "ada")
     seen = stage.first(lambda: op.app.call("DELETE", "/api/auth/users/ada/sessions").status)
@@ -107,7 +107,7 @@ def test_a_double_click(stage: Stage, decision: str) -> None:
 
 
 def test_another_user_signs_in_and_is_asked(stage: Stage) -> None:
-    """docs/security.md: the yes of the one who was asked before is nobody's."""
+    """docs/security.md: the yes of the user who was asked before counts for no one."""
     browser, page = stage.asked()
     op = stage.op
 
@@ -176,7 +176,7 @@ def test_a_report_whose_session_ends_signs_nobody_in(stage: Stage) -> None:
 
 
 def test_two_tabs_at_the_sign_in_page_are_two_tries(stage: Stage) -> None:
-    """RFC 9700 §4.7: each counts, also where both came at once: after them the client is told."""
+    """RFC 9700 §4.7: each counts, also where both came at once: after them the client gets the error."""
     op, browser = stage.op, stage.op.browser()
     request = op.rp().request()
     return_to = query_of(browser.go(request.url).url)["return_to"]

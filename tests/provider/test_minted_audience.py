@@ -82,7 +82,7 @@ def test_clients_and_an_asymmetric_algorithm_need_an_audience(
 
 
 def test_the_fault_is_told_beside_others(tmp_path: Path) -> None:
-    """RFC 8725 §3.12: A client in the database is found although something else is wrong; where the audience is wrong, that is told."""
+    """RFC 8725 §3.12: A client in the database is found although something else is wrong; where the audience is wrong, the message says so."""
     _with_a_client(tmp_path)
     told = _told(tmp_path, **RS256, PYLON_ADMIN_TOKEN="short")
     assert [line.partition(":")[0] for line in told] == [SETTING, "PYLON_ADMIN_TOKEN"]
@@ -130,7 +130,7 @@ def test_a_client_that_came_by_another_replica_is_not_served(serve_provider: Ser
 
 
 def test_the_command_line_says_the_same(run: Run) -> None:  # noqa: F811 - the fixture
-    """RFC 8725 §3.12: `clients add` fails (exit 1) in the words of the API and of the start; listing and removing go on."""
+    """RFC 8725 §3.12: `clients add` fails (exit 1) in the words of the API and of the start; listing and removing still work."""
 
     def client(*arguments: str, **environ: str) -> Any:
         return run("clients", *arguments, **RS256, PYLON_LOGIN_URL=LOGIN_URL, **environ)
@@ -164,7 +164,7 @@ def test_the_service_refuses_to_start(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("alg", ["RS256", "PS256", "HS256"])
 def test_no_id_token_has_the_audience_of_a_minted_token(serve_provider: ServeProvider, alg: str) -> None:
-    """RFC 8725 §3.12: Whatever a client asks for, at its sign-in or by refresh, `aud` is the client alone; a minted one's never is."""
+    """RFC 8725 §3.12: Whatever a client asks for, at its sign-in or by refresh, `aud` is only the client; a minted one's never is."""
     op = serve_provider(PYLON_JWT_ALG=alg, PYLON_JWT_AUDIENCE="api")
     browser = op.browser()
     session = op.app.sign_in(browser)["token"]

@@ -93,7 +93,7 @@ def test_other_methods_do_nothing(op: Provider, path: str, method: str) -> None:
 @each_of("interaction", ["x", "\0", "é", "x" * 3000, "../authorize"])
 @each_of("method", ["GET", "POST"])
 def test_an_unknown_interaction_is_a_page(op: Provider, interaction: str, method: str) -> None:
-    """docs/errors.md: an HTML page, whatever stands there."""
+    """docs/errors.md: an HTML page, whatever the value is."""
     options = {"body": b"decision=allow", "content_type": FORM} if method == "POST" else {}
     answer = op.ask(method, f"/oidc/interaction/{interaction.encode().decode('latin-1')}", **options)
     assert answer.status in {400, 404}
@@ -139,7 +139,7 @@ def test_nobody_is_sent_anywhere_that_is_not_registered(op: Provider) -> None:
 @each_of("member", ["logo_uri", "policy_uri", "tos_uri", "client_uri"])
 def test_a_clients_addresses_are_web_addresses(op: Provider, member: str, uri: str) -> None:
     """docs/security.md: `javascript:`, `data:` and anything but https is refused at registration, naming the member."""
-    if uri.startswith("https://x.example/;"):  # harmless: the origin alone gets into the policy
+    if uri.startswith("https://x.example/;"):  # harmless: only the origin gets into the policy
         assert op.app.call(
             "POST", "/api/oidc/clients", {"redirect_uris": [CALLBACK], member: uri}
         ).status in {201, 400}
@@ -176,7 +176,7 @@ def test_without_a_brand_pages_name_the_issuer(op: Provider) -> None:
 
 
 def test_the_quickstart_names_this_service(serve_provider: ServeProvider) -> None:
-    """docs/endpoints.md: its lines are this service's own, and it is for browsers of this machine alone."""
+    """docs/endpoints.md: its lines are this service's own, and it is only for browsers of this machine."""
     op = serve_provider(PYLON_DEV_MODE="1", PYLON_OIDC_ISSUER="http://localhost:8123")
     here = {"REMOTE_ADDR": "127.0.0.1"}
     answer = op.ask("GET", "/dev/quickstart", environ=here)

@@ -203,7 +203,7 @@ def test_a_session_that_a_policy_does_not_take_is_refused(op: Provider, subtests
         "acr": ("guarded", {"acr": "pwd"}, step_up),
         "amr": ("guarded", {"amr": ["otp"]}, step_up),
         "max_session_age_s": ("guarded", {"auth_time": now - 3601}, step_up),
-        "amr alone": ("methods", {"amr": ["pwd"]}, {"max_age": 0}),
+        "only amr": ("methods", {"amr": ["pwd"]}, {"max_age": 0}),
     }
     for name, (audience, fields, asked) in cases.items():
         with subtests.test(name):
@@ -358,7 +358,7 @@ def test_without_policies_no_client_gets_a_token_of_its_own(serve_provider: Serv
 
 
 def test_introspection_knows_each_kind(op: Provider, subtests: pytest.Subtests) -> None:
-    """docs/policies.md: the audience's API, the client that it was issued to, and the operator are told; nobody else, and only while it stands."""
+    """docs/policies.md: the audience's API, the client that it was issued to, and the operator get the answer; nobody else, and only while it is valid."""
     begun = op.app.session(**ADA)
     minted = {
         name: mint(op, begun["token"], audience=name).json()["token"]
@@ -409,7 +409,7 @@ def test_introspection_knows_each_kind(op: Provider, subtests: pytest.Subtests) 
         for ends_at, active in ((now + 86_400, True), (now + 86_400 + 301, False), (now + 10**9, False)):
             forged = pyjwt.encode(claims | {"exp": ends_at}, OWN_SECRET, algorithm="HS256")
             assert api.introspect(forged).json()["active"] is active
-    with subtests.test("revoked by its own client alone"):
+    with subtests.test("revoked only by its own client"):
         other.revoke(own)
         assert reader.introspect(own).json()["active"]
         assert [reader.revoke(own).status, reader.revoke(own).status] == [200, 200]
@@ -553,7 +553,7 @@ def test_a_policy_costs_no_statement(
     """docs/policies.md: a mint asks the database once, a client's own token for a registered client once, for one of the environment never."""
     statements: list[str] = []
 
-    here = threading.get_ident()  # what is swept beside the requests is none of theirs
+    here = threading.get_ident()  # what is swept outside the requests does not belong to them
 
     def note(sql: str) -> None:
         if threading.get_ident() == here:
@@ -686,7 +686,7 @@ def _tables(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def _toml(tables: Mapping[str, Any]) -> str:
-    """Tables as TOML; JSON of these values is TOML but for inline tables."""
+    """Tables as TOML; JSON of these values is TOML except for inline tables."""
 
     def value(each: Any) -> str:
         if isinstance(each, dict):

@@ -104,7 +104,7 @@ def test_prompt_none_with_a_session_gives_a_code_at_once(op: Provider, way: str)
 
 
 def test_prompt_none_is_for_each_client(op: Provider) -> None:
-    """docs/conformance.md 2.19: whoever signed in for one client is signed in for the next (Core §3.1.2.3)."""
+    """docs/conformance.md 2.19: a user who signed in for one client is signed in for the next (Core §3.1.2.3)."""
     browser, request = op.browser(), op.rp("c-post").request(prompt="none")
     op.sign_in(browser)
     assert "code" in op.answered(request, browser.go(request.url))
@@ -179,7 +179,7 @@ def test_an_expired_id_token_is_a_good_hint(op: Provider) -> None:
 
 
 def test_a_hint_of_another_user_asks_for_him(op: Provider) -> None:
-    """docs/conformance.md 2.23: whoever is signed in must be the one of the hint: else login_required, and no code (Core §3.1.2.2)."""
+    """docs/conformance.md 2.23: the user who is signed in must be the one of the hint: else login_required, and no code (Core §3.1.2.2)."""
     browser = op.browser()
     hint = op.sign_in(user="bob").tokens["id_token"]
     op.sign_in(browser)
@@ -191,7 +191,7 @@ def test_a_hint_of_another_user_asks_for_him(op: Provider) -> None:
 
 
 def test_a_claims_request_may_name_the_user(op: Provider) -> None:
-    """docs/conformance.md 2.23: `sub` with a value in `claims` asks for that user alone (Core §5.5.1)."""
+    """docs/conformance.md 2.23: `sub` with a value in `claims` asks only for that user (Core §5.5.1)."""
     browser = op.browser()
     op.sign_in(browser)
     for user, good in (("ada", True), ("bob", False)):
@@ -254,7 +254,7 @@ def _object(head: Any, claims: Any, signature: str = "") -> str:
 
 @each_of("method", ["GET", "POST"])
 def test_an_unsigned_request_object_says_how_it_is_refused(op: Provider, method: str) -> None:
-    """docs/conformance.md 3.2; OpenID Connect Core §6.1: `state` and `response_mode` that stand in it alone reach the client."""
+    """docs/conformance.md 3.2; OpenID Connect Core §6.1: `state` and `response_mode` that are only in it reach the client."""
     said = {
         "response_mode": "form_post",
         "state": "in the object",

@@ -89,7 +89,7 @@ def test_a_refresh_token_comes_only_with_offline_access(
 
 
 def test_offline_access_is_said_on_the_consent_page(op: Provider) -> None:
-    """A third party gets a refresh token only when the consent page listed it: it asks anew for that (Core §11)."""
+    """A third party gets a refresh token only when the consent page listed it: it asks again for that (Core §11)."""
     browser, rp = op.browser(), op.rp("c-third")
     op.sign_in(browser, client_id="c-third", scope="openid")
     silent = rp.request(scope="openid offline_access", prompt="none")

@@ -181,7 +181,7 @@ def test_a_resource_that_is_not_for_the_client_is_refused(
     with subtests.test("and the code is still good"):
         answer = rp.redeem(request, code, resource=B)
         assert claims_at(op, answer.json()["access_token"], B)["scope"] == "read"
-    with subtests.test("without policies the issuer alone"):
+    with subtests.test("without policies only the issuer"):
         plain = serve_provider(CLIENTS[:2])
         assert refused_at_authorize(plain, resource=A) == "invalid_target"
         assert plain.sign_in(resource=ISSUER).tokens["scope"] == "openid"
@@ -267,7 +267,7 @@ def test_a_policy_that_changes_holds_for_what_was_granted(
 
 
 def test_what_an_access_token_is_worth(op: Provider, subtests: pytest.Subtests) -> None:
-    """docs/policies.md: the client that it was issued to and the API that it is for are told; it ends with its session, its grant, and by revocation."""
+    """docs/policies.md: the client that it was issued to and the API that it is for get the answer; it ends with its session, its grant, and by revocation."""
     signed = sign_in(op, scope="openid offline_access read", resource=A)
     api, rp, other = op.rp("c-api"), op.rp(), op.rp("c-narrow")
     with subtests.test("told"):
@@ -296,7 +296,7 @@ def test_what_an_access_token_is_worth(op: Provider, subtests: pytest.Subtests) 
         browser_session = op.app.session("ada")
         op.ask("DELETE", f"/api/auth/sessions/{sid}", token=browser_session["token"])
         assert api.introspect(third["access_token"]).json() == {"active": False}
-        fourth = rp.refresh(third["refresh_token"]).json()  # offline: it goes on
+        fourth = rp.refresh(third["refresh_token"]).json()  # offline: it stays
         assert api.introspect(fourth["access_token"]).json()["active"]
     with subtests.test("its grant has ended"):
         rp.revoke(fourth["refresh_token"])
@@ -321,7 +321,7 @@ def test_who_has_the_secret_of_another_audience_cannot_make_a_grants_token(
 
 def test_what_a_policy_requires_is_asked_of_the_user(op: Provider, subtests: pytest.Subtests) -> None:
     """RFC 9470 §4: as if the request asked for it as essential; what no sign-in changes is `access_denied`."""
-    with subtests.test("the app is told"):
+    with subtests.test("the app sees it"):
         browser = op.browser()
         landing = browser.go(op.rp().request(resource=GUARDED, acr_values="low").url)
         shown = op.app.call("GET", f"/api/oidc/interactions/{op.app.interaction(landing)}").json()

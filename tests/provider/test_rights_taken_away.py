@@ -92,7 +92,7 @@ def test_the_repeated_answer_of_the_grace_is_cut_too(op: Provider, rp: RelyingPa
 
 
 def test_a_client_that_lost_openid_is_told_so_at_userinfo(op: Provider, rp: RelyingParty) -> None:
-    """Userinfo is for OpenID Connect alone (RFC 6750 §3.1: insufficient_scope)."""
+    """Userinfo is only for OpenID Connect (RFC 6750 §3.1: insufficient_scope)."""
     tokens = sign_in(op, rp)
     change(op, scope="profile offline_access")
     assert rp.userinfo(tokens["access_token"]).status == 403
@@ -107,7 +107,7 @@ def test_a_client_that_lost_openid_is_told_so_at_userinfo(op: Provider, rp: Rely
 def test_a_client_that_may_no_longer_be_offline_refreshes_nothing(
     op: Provider, rp: RelyingParty, members: Mapping[str, Any]
 ) -> None:
-    """RFC 6749 §6: its refresh tokens are worth nothing while it may not have them, and are not used up by the attempt."""
+    """RFC 6749 §6: its refresh tokens do not work while it may not have them, and are not used up by the attempt."""
     tokens = sign_in(op, rp)
     change(op, **members)
     assert rp.refresh(tokens["refresh_token"]).status == 400

@@ -84,7 +84,7 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
 
 
 def test_in_dev_mode_the_issuer_and_the_page_are_built_in(tmp_path: Path) -> None:
-    """docs/settings.md: outside dev mode alone these are faults."""
+    """docs/settings.md: only outside dev mode these are faults."""
     assert _faults(tmp_path, PYLON_DEV_MODE="1", PYLON_OIDC_ISSUER=None, PYLON_LOGIN_URL=None) == []
 
 

@@ -47,7 +47,7 @@ def _report(
 
 @pytest.mark.parametrize("parameters", [{}, {"max_age": "101"}, {"prompt": "consent"}])
 def test_a_user_of_the_app_is_reported_without_a_question(op: Provider, parameters: dict[str, str]) -> None:
-    """docs/sign-in.md: their real `auth_time` is told, and roles, tenant and attributes arrive by their scopes."""
+    """docs/sign-in.md: their real `auth_time` is sent, and roles, tenant and attributes arrive by their scopes."""
     scope = "openid profile email roles groups hr"
     user, claims = _report(op, 100, scope=scope, **parameters)
     assert (user, claims["auth_time"], claims["department"]) == ("ada", int(op.clock()) - 100, "R&D")

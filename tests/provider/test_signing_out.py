@@ -84,7 +84,7 @@ def test_the_session_of_a_reported_sign_in_is_listed_and_revocable(op: Provider)
 
 
 def test_locking_out_ends_everything(op: Provider) -> None:
-    """docs/sessions.md: deleting all sessions of a user by the admin ends his grants, offline ones and consents too."""
+    """docs/sessions.md: deleting all sessions of a user by the admin ends their grants, offline ones and consents too."""
     browser = op.browser()
     held = [op.sign_in(browser, client_id=client_id, scope=OFFLINE) for client_id in ("c-basic", "c-third")]
     assert op.app.call("DELETE", "/api/auth/users/ada/sessions").status == 200
@@ -126,7 +126,7 @@ def test_refreshing_the_apps_session_keeps_what_hangs_on_it(op: Provider) -> Non
 
 
 def test_a_grant_ended_by_the_operator_is_over(op: Provider) -> None:
-    """docs/sessions.md: `DELETE /api/oidc/grants/{id}` 204: tokens end, and a third party asks for consent anew."""
+    """docs/sessions.md: `DELETE /api/oidc/grants/{id}` 204: tokens end, and a third party asks for consent again."""
     browser = op.browser()
     signed = op.sign_in(browser, client_id="c-third", scope=OFFLINE)
     (grant,) = op.app.grants()

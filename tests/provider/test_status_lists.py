@@ -139,7 +139,7 @@ def test_the_end_of_a_session_sets_its_bit_and_no_other(op: Provider, subtests: 
 
 
 def test_the_end_of_a_grant_sets_its_bit(op: Provider, subtests: pytest.Subtests) -> None:
-    """docs/status-lists.md: by its session, by a revocation, by reuse; what goes on has another place from its next refresh on."""
+    """docs/status-lists.md: by its session, by a revocation, by reuse; a grant that stays has another place from its next refresh on."""
     rp = op.rp()
     with subtests.test("its session ends, and it is not offline"):
         browser = op.browser()
@@ -148,7 +148,7 @@ def test_the_end_of_a_grant_sets_its_bit(op: Provider, subtests: pytest.Subtests
         assert not is_revoked(op, plain)
         op.ask("DELETE", "/api/auth/session", token=session["token"])
         assert is_revoked(op, plain)
-    with subtests.test("its session ends, and it goes on"):
+    with subtests.test("its session ends, and it stays"):
         browser = op.browser()
         session = op.app.sign_in(browser)
         signed = op.sign_in(browser, scope=OFFLINE, resource=API, way="cookie")
@@ -184,7 +184,7 @@ def test_the_end_of_a_grant_sets_its_bit(op: Provider, subtests: pytest.Subtests
 
 
 def test_a_clients_own_token_names_no_place(op: Provider) -> None:
-    """docs/status-lists.md: nothing that could end stands behind it but the client."""
+    """docs/status-lists.md: only the client behind it could end."""
     answer = op.rp().post("/oidc/token", {"grant_type": "client_credentials", "resource": API}).json()
     assert "status" not in unverified_claims(answer["access_token"])
 

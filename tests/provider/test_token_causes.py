@@ -98,7 +98,7 @@ def test_each_refusal_has_a_cause_of_its_own(op: Provider, subtests: pytest.Subt
 
 @pytest.mark.parametrize("event", ["code_reused", "refresh_token_reused"])
 def test_theft_is_a_warning_of_its_own(op: Provider, event: str) -> None:
-    """RFC 9700 §4.14.2: what was stolen is told to the operator, with whose it was; the grant has ended."""
+    """RFC 9700 §4.14.2: the log shows the operator what was stolen, and whose it was; the grant has ended."""
     ask, _ = CASES[event]
     ask(op)
     (line,) = [line for line in op.house.lines if line["event"] == event]

@@ -164,7 +164,7 @@ def test_a_minted_token_is_exchanged_for_a_narrower_one(op: Provider, subtests: 
         "exp": now + 600, "auth_time": now, "acr": "pwd", "amr": ["pwd"], "sid": begun["sid"], "scope": "orders:read",
         "groups": ["admin"], "email": CLAIMS["email"], "env": "test",
     }  # fmt: skip
-    with subtests.test("its API and its client are told of it, nobody else"):
+    with subtests.test("its API and its client may introspect it, nobody else"):
         assert (
             op.rp("orders-api").introspect(token).json().items()
             >= {"act": {"sub": "gateway"}, "sub": "ada"}.items()
@@ -340,7 +340,7 @@ def test_an_exchanged_token_never_lives_longer(op: Provider, subtests: pytest.Su
 
 
 def sign_out(op: Provider) -> None:
-    """End every session that Ada has so far; offline grants go on."""
+    """End every session that Ada has so far; offline grants stay."""
     later = op.app.session(**ADA)["token"]
     assert op.ask("DELETE", "/api/auth/sessions", token=later).status == 200
 
@@ -382,7 +382,7 @@ def test_what_has_ended_is_not_exchanged_and_ends_what_was(op: Provider, subtest
                 assert not is_active(op, "orders-api", made) and not is_active(op, "orders-api", again)
                 assert exchange(op, "web", token, **form).json()["error"] == "invalid_request"
                 assert exchange(op, "orders-api", made).json()["error"] == "invalid_request"
-    with subtests.test("an ID token of a grant that has ended, beside a later one in the same session"):
+    with subtests.test("an ID token of a grant that has ended, with a later one in the same session"):
         browser = op.browser()
         first = op.sign_in(browser, "web", fields=ADA, resource=None, scope="openid")
         end_grants(op)
@@ -456,7 +456,7 @@ def test_revoking_one_token_of_a_grant_ends_what_was_exchanged_for_it(
 
 
 def test_what_was_taken_away_is_gone(op: Provider, subtests: pytest.Subtests) -> None:
-    """docs/policies.md: an exchanged token is worth nothing where its client would not get it any more."""
+    """docs/policies.md: an exchanged token stops working when its client would not get it any more."""
     minted = mint(op, op.app.session(**ADA)["token"])
     usual: dict[str, Any] = {"grant_types": [GRANT], "resource_ids": [EDGE]}
     made = op.app.call("POST", "/api/oidc/clients", {"client_id": "made", **usual}).json()
@@ -495,7 +495,7 @@ def test_who_has_a_shared_secret_gets_nothing_by_it(op: Provider, subtests: pyte
         "exchanged of a grant's token that is none": forged(made | {"jti": f"{grant_id}.{secrets.token_urlsafe(16)}.x"}),
         "exchanged of a hash that is none": forged(made | {"jti": f"{grant_id}.ä=.x"}),
         "exchanged of an ID token in another session": forged(made | {"jti": f"{grant_id}.id.x"}),
-        "another session than its own": forged(made | {"jti": f"{secrets.token_urlsafe(16)}.x"}),
+        "the session of another token": forged(made | {"jti": f"{secrets.token_urlsafe(16)}.x"}),
         "another user of the grant": forged(made | {"sub": "bob", "jti": f"{grant_id}.{handles.short_hash('x')}.x"}),
         "as the client's own": forged({name: made[name] for name in made if name not in {"sid", "act"}} | {"jti": "x"}),
         "an act of another form": forged(made | {"act": ["gateway"]}),

@@ -108,7 +108,7 @@ def test_a_minted_token_is_active_for_the_resource_it_is_for(serve_provider: Ser
 
 
 def test_a_minted_token_without_audience_is_for_nobody(serve_provider: ServeProvider) -> None:
-    """docs/security.md: without an `aud` only the admin may ask; by HS256 alone there are clients beside such tokens."""
+    """docs/security.md: without an `aud` only the admin may ask; with only HS256 such tokens and clients exist together."""
     op = serve_provider(PYLON_JWT_ALG="HS256")
     minted = op.ask("POST", "/api/auth/jwt", token=op.app.session()["token"]).json()["token"]
     assert op.rp("c-resource").introspect(minted).json() == INACTIVE

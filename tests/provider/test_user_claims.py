@@ -125,7 +125,7 @@ def test_a_claims_request_gives_no_more_than_the_clients_scope(op: Provider) -> 
 
 
 def test_what_the_app_says_last_counts(op: Provider) -> None:
-    """docs/endpoints.md: the user record, as last told, feeds userinfo and refreshed ID tokens."""
+    """docs/endpoints.md: the user record, as the app last sent it, feeds userinfo and refreshed ID tokens."""
     asked = json.dumps({"id_token": {"name": None}})
     signed = op.sign_in(
         scope="openid profile offline_access", claims=asked, fields={"claims": {"name": "Ada"}}

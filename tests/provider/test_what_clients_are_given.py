@@ -38,7 +38,7 @@ def apps(serve_provider: ServeProvider) -> Provider:
 
 
 def test_an_id_token_holds_what_the_scopes_give(apps: Provider) -> None:
-    """Core §5.4, §12.2: as userinfo gives them, and after a refresh; with the scope of that refresh alone."""
+    """Core §5.4, §12.2: as userinfo gives them, and after a refresh; with only the scope of that refresh."""
     signed = apps.sign_in(scope="openid email roles groups offline_access", fields=TOLD)
     userinfo = apps.rp().userinfo(signed.access_token).json()
     assert (
@@ -85,7 +85,7 @@ def test_default_scopes_are_added_and_told(apps: Provider) -> None:
 
 
 def test_users_are_asked_for_default_scopes_too(apps: Provider) -> None:
-    """Core §3.1.2.4: nothing is granted that the page did not list; the app's own page is told of it."""
+    """Core §3.1.2.4: nothing is granted that the page did not list; the app's own page gets it too."""
     browser, rp = apps.browser(), apps.rp("c-asked")
     landing = browser.go(rp.request(scope="openid").url)
     shown = apps.app.call("GET", f"/api/oidc/interactions/{apps.app.interaction(landing)}").json()
@@ -136,7 +136,7 @@ def test_claims_that_do_not_fit_are_told_of_once_an_hour(apps: Provider, log: io
 
 
 def test_neither_pkce_nor_a_nonce_is_refused_with_both_ways(apps: Provider) -> None:
-    """RFC 9700 §2.1.1: a confidential client that nobody excused; what it is told is what its operator can do."""
+    """RFC 9700 §2.1.1: a confidential client without an exception; its error says what its operator can do."""
     shown = apps.authorize(apps.browser(), apps.rp().request(**NEITHER))
     assert shown["error"] == "invalid_request"
     assert all(word in shown["error_description"] for word in ("code_challenge", "nonce", "require_pkce"))
@@ -235,7 +235,7 @@ def test_a_scope_of_the_operators_gives_its_attributes(hr: Provider) -> None:
 def test_who_did_not_ask_or_may_not_gets_none(
     hr: Provider, client_id: str, parameters: dict[str, Any]
 ) -> None:
-    """RFC 9700 §2.3: nothing but what was asked for and may be had; introspection holds none in any case."""
+    """RFC 9700 §2.3: only what was asked for and is allowed; introspection never shows any."""
     signed = hr.sign_in(client_id=client_id, fields={"attributes": FACTS}, **parameters)
     rp = hr.rp(client_id)
     for given in (
@@ -269,7 +269,7 @@ def test_names_and_defaults_hold_for_attributes_too(hr: Provider) -> None:
 
 
 def test_the_consent_page_has_the_operators_words(hr: Provider) -> None:
-    """Core §3.1.2.4: in words, escaped; an attribute that is asked for alone is listed with its scope."""
+    """Core §3.1.2.4: in words, escaped; an attribute that is asked for by itself is listed with its scope."""
     asked = json.dumps({"userinfo": {"plan": None}})
     browser = hr.browser()
     landing = hr.app.by_backend(

@@ -11,7 +11,7 @@ from tests.provider.driver import Provider
 
 @pytest.fixture
 def keyless(serve_provider: ServeProvider) -> Provider:
-    """A provider with HS256 alone, and a client in the database."""
+    """A provider with only HS256, and a client in the database."""
     op = serve_provider([], PYLON_OIDC_PRIVATE_KEY=None)
     op.app.call(
         "POST",

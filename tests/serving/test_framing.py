@@ -1,4 +1,4 @@
-"""Where a request ends, from the grammar of RFC 9112, and beside gunicorn's own parser."""
+"""Where a request ends, by the grammar of RFC 9112, compared with gunicorn's own parser."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ ADDED: Final = {
     "“{}”": "typographic quotes",
     " {}\n": "begins with a space and ends with a newline",
 }
-#: One good value of each kind; every other setting is given a word: what was added is told before it is looked at.
+#: One good value of each kind; every other setting gets a word: an added kind is noticed before its value is read.
 GOOD: Final = {
     "PYLON_JWT_SECRET": STRONG, "PYLON_ADMIN_TOKEN": STRONG, "DATABASE_URL": "postgresql://u:p@db/pylon", "PORT": "4321",
     "WEB_CONCURRENCY": "2", "PYLON_DEV_MODE": "1", "PYLON_OIDC_ISSUER": "https://id.example.com",

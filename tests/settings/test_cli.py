@@ -50,7 +50,7 @@ def test_a_wrong_database_is_told_by_every_command(run: Run, command: list[str])
 
 @each_of("command", ON_THE_STORE, ids=" ".join)
 def test_a_fault_elsewhere_does_not_keep_an_operator_from_the_store(run: Run, command: list[str]) -> None:
-    """What the command needs not is not its business: somebody is locked out though the key is wrong."""
+    """A command ignores settings that it does not need: somebody is locked out although the key is wrong."""
     run.have_database()
     assert run(*command, PYLON_JWT_SECRET="short").exit_code == 0
 
@@ -142,7 +142,7 @@ def test_migrate_makes_the_schema_and_says_so_twice(tmp_path: Path, run: Run) ->
 
 
 def test_list_shows_where_a_user_is_signed_in(run: Run, sessions: LocalSessions) -> None:
-    """`sessions list`, a table; of that user, and of live sessions alone."""
+    """`sessions list`, a table; of that user, and only of live sessions."""
     mine, other, ended = (
         _sign_in(sessions, device="Firefox"),
         _sign_in(sessions, "user-2"),
@@ -220,7 +220,7 @@ def test_check_prints_json_where_it_is_asked_to(run: Run) -> None:
 def test_check_notes_that_hs256_alone_is_not_what_openid_connect_asks_for(
     run: Run, environ: dict[str, str], noted: bool
 ) -> None:
-    """docs/endpoints.md: `check` runs Authlib's validators; that HS256 alone is not enough is a note there, not a fault."""
+    """docs/endpoints.md: `check` runs Authlib's validators; that HS256 by itself is not enough is a note there, not a fault."""
     given = {name: modulus() for name in environ}
     result = run("check", PYLON_JWT_SECRET=STRONG, **given)
     assert result.exit_code == 0

@@ -115,7 +115,7 @@ def test_a_client_with_keys_has_no_secret(run: Run) -> None:
 
 
 def test_a_secret_of_ones_own_is_not_shown(tmp_path: Path, run: Run) -> None:
-    """What was given need not be told again."""
+    """An option that was given does not have to be given again."""
     metadata = json.dumps({"client_secret": STRONG})
     result = run(*ADD, "--client-id", "a", "--metadata", metadata)
     assert (result.exit_code, STRONG in result.output) == (0, False)
@@ -123,7 +123,7 @@ def test_a_secret_of_ones_own_is_not_shown(tmp_path: Path, run: Run) -> None:
 
 
 def test_no_command_shows_a_secret_again(run: Run) -> None:
-    """A secret is printed once; neither it nor its hash is told later."""
+    """A secret is printed once; neither it nor its hash is shown later."""
     made = _json(run, *ADD, "--json")
     rotated = run("clients", "rotate-secret", made["client_id"]).output.split()[-1]
     outputs = [
@@ -396,7 +396,7 @@ def test_a_preset_says_what_the_service_lacks(run: Run) -> None:
 
 
 def test_a_well_known_address_is_recognised(run: Run) -> None:
-    """docs/cli.md: who writes the address of a well-known application is told of its preset, on stderr."""
+    """docs/cli.md: for the address of a well-known application, stderr names its preset."""
     line = ("clients", "add", "--redirect-uri", "https://p.example/oauth2/callback")
     assert "--preset oauth2-proxy --url https://p.example" in run(*line).stderr
     assert run(*ADD).stderr == ""

@@ -212,7 +212,7 @@ def test_a_picture_that_cannot_be_written_is_told(operator: Operator, tmp_path: 
 
 
 def test_what_is_kept_no_more_is_not_overdue(run: Run, tmp_path: Path) -> None:
-    """A warning when rotation is overdue; where none can come it names the step that mends it."""
+    """A warning when rotation is overdue; where none can come it names the step that fixes it."""
     operator = Operator(run, tmp_path)
     operator.begin(200 * DAY_S)
     ed25519 = {"PYLON_OIDC_ALGS": "Ed25519"}
@@ -260,7 +260,7 @@ def test_a_kid_is_no_markup() -> None:
 
 
 def test_export_public_prints_the_key_set(operator: Operator) -> None:
-    """`keys export-public`: public members alone; one key, also as a PEM."""
+    """`keys export-public`: only public members; one key, also as a PEM."""
     exported = json.loads(operator.do("export-public").stdout)["keys"]
     assert [each["kid"] for each in exported] == [each["kid"] for each in operator.listed()]
     assert all("d" not in each for each in exported)
@@ -373,7 +373,7 @@ def test_compromised_without_a_key_that_could_follow_is_done_and_told(run: Run, 
 
 
 def test_compromised_where_a_new_key_follows_names_it(run: Run, tmp_path: Path) -> None:
-    """A ring that nobody looked after has no next key: one is made, and verifiers do not know it yet."""
+    """A ring that nobody rotated has no next key: one is made, and verifiers do not know it yet."""
     operator = Operator(run, tmp_path)
     operator.begin(91 * DAY_S)
     (told,) = json.loads(operator.do("rotate", "--alg", "ES256", "--compromised", "--json").stdout)["rotated"]
@@ -413,7 +413,7 @@ def test_reseal_moves_to_the_first_encryption_key(operator: Operator, run: Run) 
 
 
 def test_an_encryption_key_that_was_dropped_too_soon_is_named(operator: Operator) -> None:
-    """Looking at the ring tells which one is missing; a step that changes something is refused, and changes nothing."""
+    """Looking at the ring shows which one is missing; a step that changes something is refused, and changes nothing."""
     name = SealingKeys((ONE,)).names[0]
     wrong = {"PYLON_KEY_ENCRYPTION_KEY": B64[TWO]}
     before = operator.listed("--all")
@@ -467,7 +467,7 @@ def test_a_ring_that_was_forged_is_said_and_repaired(operator: Operator, run: Ru
 
 
 def test_a_wrong_encryption_key_is_told(operator: Operator, run: Run) -> None:
-    """Acceptance: told apart; `check` says so too, and the service would not start."""
+    """Each fault has its own message; `check` says so too, and the service would not start."""
     wrong = {"PYLON_KEY_ENCRYPTION_KEY": B64[TWO]}
     assert "PYLON_KEY_ENCRYPTION_KEY: the ring" in operator.do("reseal", exit_code=1, **wrong).stderr
     result = run("check", **ENVIRON | wrong)
@@ -533,7 +533,7 @@ def test_an_imported_key_keeps_its_name(
     run: Run, tmp_path: Path, rsa_file: str, arguments: tuple[str, ...], environ: dict[str, str], kid: str
 ) -> None:
     """Moving from one key, and from Pylon's file, to the ring keeps the old kid published, before the ring is
-    switched on too: it goes on signing.
+    switched on too: it still signs.
     """
     operator = Operator(run, tmp_path)
     run.have_database()
@@ -669,7 +669,7 @@ def test_a_backup_that_is_restored_is_said_and_brings_no_key_back(operator: Oper
 
 
 def test_replicas_that_differ_are_said(operator: Operator, run: Run, subtests: pytest.Subtests) -> None:
-    """A start and `check` say that another replica keeps other algorithms, or rotates by other days; not for ever."""
+    """A start and `check` say that another replica keeps other algorithms, or rotates by other days; only for a time."""
     environ = ENVIRON | {"PYLON_DATA_DIR": str(operator.folder / "data")}
     now = time.time()
 
@@ -688,7 +688,7 @@ def test_replicas_that_differ_are_said(operator: Operator, run: Run, subtests: p
             assert all(words in checked for words in (*said, "replicas differ"))
             (warning,) = told(now, **settings)
             assert all(words in warning for words in said)
-            # The one that was there before is told of the other, until that was not there for twenty minutes.
+            # The first replica warns of the other one, until that has been away for twenty minutes.
             assert "replicas differ" in run("check", **environ).stdout
             now += 1201
             assert told(now) == []
@@ -736,7 +736,7 @@ def test_a_step_by_hand_is_remembered_by_the_host_that_took_it(operator: Operato
 def test_a_step_by_hand_makes_no_folder_where_the_service_has_none(
     operator: Operator, tmp_path: Path
 ) -> None:
-    """From another machine than the service's there is nothing to remember, and nothing is left behind."""
+    """On a machine that is not the service's there is nothing to remember, and nothing is left behind."""
     elsewhere = tmp_path / "elsewhere"
     url = f"sqlite:///{operator.folder / 'data' / 'pylon.db'}"
     operator.do("rotate", "--compromised", PYLON_DATA_DIR=str(elsewhere), DATABASE_URL=url)

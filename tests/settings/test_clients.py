@@ -271,7 +271,7 @@ def test_what_members_must_agree_on(tmp_path: Path, entry: dict[str, Any], membe
 
 
 def test_a_member_with_a_slip_is_told_with_the_nearest(tmp_path: Path) -> None:
-    """An unknown member is told, with the nearest known name."""
+    """An unknown member is a fault that suggests the nearest known name."""
     text = _fault(tmp_path, json.dumps([PLAIN | {"redirect_uri": CALLBACK}]))
     assert text.startswith("client 1 (c-1), redirect_uri: ") and "did you mean redirect_uris?" in text
 

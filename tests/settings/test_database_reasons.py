@@ -1,4 +1,4 @@
-"""Why a PostgreSQL cannot be asked is told in its own words; what no retry can help is a fault."""
+"""PostgreSQL's own words say why it cannot be asked; what no retry can help is a fault."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_a_password_may_have_any_character(run: Run, postgres_cluster: PostgresC
 
 
 def test_several_hosts_are_tried_one_after_the_other(run: Run, postgres_url: str) -> None:
-    """A host that is down is passed over; where none answers, each is told."""
+    """A host that is down is passed over; where none answers, each is named."""
     one = postgres_url.partition("@")[2].partition("/")[0]
     several = postgres_url.replace(one, f"127.0.0.1:1,{one}") + "?target_session_attrs=read-write"
     assert run("migrate", DATABASE_URL=several).exit_code == 0

@@ -53,7 +53,7 @@ def test_a_file_is_read_as_systemd_reads_it(text: str) -> None:
 
 @each_of("text", REFUSED)
 def test_what_is_no_assignment_is_refused_by_its_line(text: str) -> None:
-    """The message names the line, and nothing of what stands there."""
+    """The message names the line, and shows nothing of its text."""
     with pytest.raises(MalformedEnvFile, match=REFUSED[text]) as caught:
         parse_env_file(text)
     assert "open" not in str(caught.value).replace("opens", "")
@@ -127,7 +127,7 @@ def test_check_says_that_there_were_no_settings(tmp_path: Path) -> None:
     ],
 )
 def test_every_command_takes_the_file(command: str) -> None:
-    """It stands in each command's help, and the group's."""
+    """Each command's help has it, and the group's."""
     assert "--env-file FILE" in CliRunner().invoke(main, [*command.split(), "--help"]).output
 
 

@@ -48,11 +48,11 @@ WRONG: dict[str, tuple[dict[str, str], list[str]]] = {
         ["PORT", "WEB_CONCURRENCY"],
     ),
     "RS256 without a key": ({"PYLON_JWT_ALG": "RS256"}, ["PYLON_JWT_ALG"]),
-    "RS256 with a published key alone": (
+    "RS256 with only a published key": (
         {"PYLON_JWT_ALG": "RS256", "PYLON_OIDC_JWKS_RSA_N": MODULUS},
         ["PYLON_JWT_ALG"],
     ),
-    "RS256 with a secret alone": ({"PYLON_JWT_ALG": "RS256", "PYLON_JWT_SECRET": STRONG}, ["PYLON_JWT_ALG"]),
+    "RS256 with only a secret": ({"PYLON_JWT_ALG": "RS256", "PYLON_JWT_SECRET": STRONG}, ["PYLON_JWT_ALG"]),
     "a key twice": ({"PYLON_OIDC_PRIVATE_KEY": PEM, "PYLON_OIDC_KEY_PATH": NEW_KEY}, ["PYLON_OIDC_KEY_PATH"]),
     "two different keys": (
         {"PYLON_OIDC_PRIVATE_KEY": PEM, "PYLON_OIDC_JWKS_RSA_N": OTHER_MODULUS},
@@ -62,7 +62,7 @@ WRONG: dict[str, tuple[dict[str, str], list[str]]] = {
         {"PYLON_OIDC_PRIVATE_KEY": PEM, "PYLON_OIDC_JWKS_RSA_N": MODULUS, "PYLON_OIDC_JWKS_RSA_E": "Aw"},
         ["PYLON_OIDC_JWKS_RSA_N"],
     ),
-    "a published key beside one still to be made": (
+    "a published key next to one still to be made": (
         {"PYLON_OIDC_KEY_PATH": NEW_KEY, "PYLON_OIDC_JWKS_RSA_N": MODULUS},
         ["PYLON_OIDC_JWKS_RSA_N"],
     ),
@@ -186,15 +186,15 @@ WRONG: dict[str, tuple[dict[str, str], list[str]]] = {
     "clients without an issuer": (_provider_without("PYLON_OIDC_ISSUER"), ["PYLON_OIDC_ISSUER"]),
     "clients without a sign-in page": (_provider_without("PYLON_LOGIN_URL"), ["PYLON_LOGIN_URL"]),
     "clients without a key": (_provider_without("PYLON_OIDC_PRIVATE_KEY"), ["PYLON_OIDC_CLIENTS"]),
-    "clients with a published key alone": (
+    "clients with only a published key": (
         _provider_without("PYLON_OIDC_PRIVATE_KEY") | {"PYLON_OIDC_JWKS_RSA_N": MODULUS},
         ["PYLON_OIDC_CLIENTS"],
     ),
-    "clients with a secret alone": (
+    "clients with only a secret": (
         _provider_without("PYLON_OIDC_PRIVATE_KEY") | {"PYLON_JWT_SECRET": STRONG},
         ["PYLON_OIDC_CLIENTS"],
     ),
-    "clients alone": (
+    "only clients": (
         {"PYLON_OIDC_CLIENTS": CLIENTS},
         ["PYLON_OIDC_ISSUER", "PYLON_OIDC_CLIENTS", "PYLON_LOGIN_URL"],
     ),
@@ -364,7 +364,7 @@ def test_all_settings_wrong_at_once_are_all_told() -> None:
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(chosen=st.sets(st.sampled_from(sorted(set(NAMES) - {"PYLON_DATA_DIR", "DATABASE_URL"}))))
 def test_one_fault_never_hides_another(tmp_path: Path, chosen: set[str]) -> None:
-    """A fault of one setting never hides another: any set of wrong settings is told as that set."""
+    """A fault of one setting never hides another: any set of wrong settings is reported as that set."""
     reading = read(tmp_path, **{name: FAULTY[name] for name in chosen})
     assert named(reading) == [name for name in NAMES if name in chosen]
 
@@ -383,13 +383,13 @@ def test_no_fault_hides_a_disagreement_of_two_others(tmp_path: Path, other: str,
     if other in key_sources and "PYLON_JWT_ALG" in environ:
         return  # a key is there, and wrong: that there is none would be untrue
     if other == "PYLON_OIDC_ISSUER" and crossed == "same-site none in dev mode":
-        return  # an issuer is there, and wrong: whether it is https cannot be told
+        return  # an issuer is there, and wrong: whether it is https is not known
     if "PYLON_OIDC_CLIENTS" in environ and (other == "PYLON_DEV_MODE" or other in names):
-        return  # whether it is dev mode cannot be told; and what is there, and wrong, is not missing
+        return  # whether it is dev mode is not known; and what is there, and wrong, is not missing
     if "PYLON_OIDC_CLIENTS" in names and other in key_sources | {"PYLON_OIDC_ALGS"}:
         return  # a key is there, and wrong
     if "PYLON_OIDC_KEYS" in environ and other in {"PYLON_DEV_MODE", "PYLON_OIDC_ALGS", *names}:
-        return  # whether keys must be sealed, and which are kept, cannot be told
+        return  # whether keys must be sealed, and which are kept, is not known
     told = named(read(tmp_path, **_written(tmp_path, environ), **{other: FAULTY[other]}))
     assert sorted(told) == sorted([*names, other])
 
@@ -483,7 +483,7 @@ def test_a_database_url_is_never_repeated(tmp_path: Path, url: str) -> None:
     )
 )
 def test_no_environment_makes_a_traceback(environ: dict[str, Any]) -> None:
-    """A wrong configuration is told, whatever it is; every fault with its remedy."""
+    """Every wrong configuration is a fault, and every fault has its remedy."""
     reading = read_settings(environ)
     for fault in reading.faults:
         assert fault.name in environ or fault.name in NAMES

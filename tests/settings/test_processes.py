@@ -46,7 +46,7 @@ def _check(folder: Path, *arguments: str, **environ: str) -> subprocess.Complete
 
 
 def _run(folder: Path, *command: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run a command with this environment alone, until it ends by itself."""
+    """Run a command with only this environment, until it ends by itself."""
     return subprocess.run(
         command,
         env=clean_environment(**({"PYLON_DATA_DIR": str(folder / "data")} | environ)),
@@ -98,7 +98,7 @@ def test_check_makes_no_file(tmp_path: Path, run: Run, environ: dict[str, str]) 
 
 
 def test_check_leaves_a_database_as_it_is(tmp_path: Path) -> None:
-    """And makes no file beside a database that is there, and changes nothing in it."""
+    """And makes no file next to a database that is there, and changes nothing in it."""
     data = tmp_path / "data"
     environment = clean_environment(PYLON_DATA_DIR=str(data))
     subprocess.run(
@@ -124,7 +124,7 @@ def test_check_of_a_file_that_is_no_database_is_a_fault(tmp_path: Path) -> None:
 def test_dev_mode_is_not_bound_to_what_others_reach(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], bind: str, value: str
 ) -> None:
-    """docs/settings.md: no address but a loopback one, and no Unix socket, which a proxy may stand before."""
+    """docs/settings.md: no address but a loopback one, and no Unix socket, which a proxy may be in front of."""
     monkeypatch.setenv("PYLON_DEV_MODE", value)
     with pytest.raises(SystemExit) as ended:
         check_binding(["127.0.0.1:1", bind], "gunicorn")
@@ -185,9 +185,7 @@ def test_a_sound_configuration_is_said_to_be_so(tmp_path: Path) -> None:
     result = _check(tmp_path, PYLON_JWT_SECRET=STRONG, PYLON_FOO="1")
     assert result.returncode == 0
     assert "warning: PYLON_FOO" in result.stdout
-    assert (
-        "note: " in result.stdout and "RS256" in result.stdout
-    )  # HS256 alone is not what OpenID Connect asks for
+    assert "note: " in result.stdout and "RS256" in result.stdout  # OpenID Connect asks for more than HS256
     assert STRONG not in result.stdout + result.stderr
 
 

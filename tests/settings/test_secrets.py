@@ -70,7 +70,7 @@ def _clients(*secrets: str) -> str:
 def test_one_secret_for_two_purposes_is_a_fault(
     tmp_path: Path, environ: dict[str, str], at_fault: dict[str, str]
 ) -> None:
-    """RFC 8725 §3.5: whoever is given the one would have the other; the fault names both, and shows neither."""
+    """RFC 8725 §3.5: a service that is given the one would have the other; the fault names both, and shows neither."""
     faults = read(tmp_path, PYLON_DEV_MODE="1", **environ).faults
     assert {fault.name: [name for name in environ if name in fault.text] for fault in faults} == {
         name: [other] for name, other in at_fault.items()
@@ -143,7 +143,7 @@ def _with_mode(path: Path, mode: int, text: str = "") -> str:
 
 @each_of("mode", [0o644, 0o640, 0o604, 0o660])
 def test_a_database_that_others_may_read_is_said(tmp_path: Path, run: Run, mode: int) -> None:
-    """The file of before is taken as it is, and a warning names what closes it; ours are made for us alone."""
+    """The older file is taken as it is, and a warning names what closes it; our own files are readable only by us."""
     assert run("migrate").exit_code == 0
     path = tmp_path / "data" / "pylon.db"
     assert "chmod" not in run("check").output
@@ -214,7 +214,7 @@ def test_a_client_s_secret_comes_from_a_file(tmp_path: Path, run: Run) -> None:
 
 
 def test_a_database_that_others_may_read_hides_no_fault(tmp_path: Path, run: Run) -> None:
-    """The warning stands beside what the database itself makes wrong; a schema that is ahead is said too."""
+    """The warning is shown together with what is wrong in the database itself; so is a schema that is ahead."""
     run.have_database()
     path = tmp_path / "data" / "pylon.db"
     path.chmod(0o644)

@@ -35,7 +35,7 @@ COLUMNS = list(ROWS[0])
 
 
 def test_a_table_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    """Words go on below, an id is cut and says so, and nothing is Python's."""
+    """Words wrap to the next line, an id is cut with a mark, and nothing is printed as Python does."""
     print_rows(ROWS, COLUMNS, name="clients", as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80

@@ -379,7 +379,7 @@ BAD: dict[str, list[str]] = {
 
 
 def _write(folder: Path, value: str) -> str:
-    """Put what a row means in the place of its `<…>`."""
+    """Replace a row's `<…>` with what it means."""
     key_file, file = folder / "key.pem", folder / "file"
     key_file.write_text(rsa_pem())
     key_file.chmod(0o600)

@@ -103,7 +103,7 @@ def test_an_unset_issuer_is_warned_of_outside_dev_mode(
     [("https://other.example", True), ("https://id.example.com/", True), ("https://id.example.com", False)],
 )
 def test_another_jwt_issuer_is_warned_of(tmp_path: Path, jwt_issuer: str, warned: bool) -> None:
-    """Another value than the issuer is allowed, and warned of at start-up."""
+    """A value that is not the issuer is allowed, with a warning at start-up."""
     warnings = _warnings(tmp_path, **QUIET, PYLON_JWT_ISSUER=jwt_issuer)
     assert any("PYLON_JWT_ISSUER" in warning for warning in warnings) is warned
 

@@ -1,4 +1,4 @@
-"""Processes of the tests' own, begun once, which do what they are told as often as they are told."""
+"""The tests' own processes, started once, which do what they are asked as often as they are asked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 
 #: Children of one process that has imported their module, and in which nothing else has begun.
 CONTEXT: Final = multiprocessing.get_context("forkserver")
-#: Nothing that they are told takes so long, in s.
+#: Nothing that they are asked to do takes so long, in s.
 ANSWER_S: Final = 60.0
 
 #: What a process runs: answers each order of its wire until that says None.

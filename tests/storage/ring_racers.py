@@ -1,4 +1,4 @@
-"""What processes do to the ring of a database, all at once or until they are killed. Light, for each imports it anew."""
+"""What processes do to the ring of a database, all at once or until they are killed. Light, since each process imports it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A database that is away is told as such, and nothing has to be restarted when it is back."""
+"""A database that is away has its own error, and nothing has to be restarted when it is back."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_another_file_in_its_place_is_read_at_once(sqlite_url: str) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"not a database, but a text of some length\n" * 40])
 def test_a_file_that_is_no_database_is_an_outage(sqlite_url: str, content: bytes) -> None:
-    """An empty or a foreign file in the database's place is told, left as it is, and over when it is gone."""
+    """An empty or a foreign file in the database's place is an error, is left as it is, and all is well when it is gone."""
     store, path = _store_with_one(sqlite_url)
     with SqliteOutage(path):
         path.write_bytes(content)
@@ -134,7 +134,7 @@ def _store_with_one(url: str) -> tuple[SqlStore, Path]:
 
 
 def test_a_read_only_postgresql_is_an_outage_for_writes(postgres_url: str) -> None:
-    """A server that has become a standby refuses writes as unavailable, and goes on answering reads."""
+    """A server that has become a standby refuses writes as unavailable, and still answers reads."""
     store = open_url(postgres_url)
     store.migrate()
     store.put(record(), now=NOW)
@@ -186,10 +186,10 @@ def test_a_thread_keeps_one_connection(postgres_url: str, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("verb", ["get", "put", "list", "schema_state"])
 def test_a_postgresql_that_does_not_answer_is_an_outage(postgres_url: str, verb: str) -> None:
-    """Whoever waits too long for an answer is told `StoreUnavailable`; then all heals by itself."""
+    """A caller that waits too long for an answer gets `StoreUnavailable`; then all heals by itself."""
     store = SqlStore(PostgresDatabase(postgres_url, answer_within_s=0.2))
     store.migrate()
-    store.close()  # the migration's own connection waits for ever
+    store.close()  # the migration's own connection waits without end
     store.put(record(), now=NOW)
     store.get(Kind.SESSION, ID, now=NOW)
     with psycopg.connect(postgres_url) as holder:
@@ -202,7 +202,7 @@ def test_a_postgresql_that_does_not_answer_is_an_outage(postgres_url: str, verb:
 
 
 def test_a_write_that_waits_too_long_ends_at_the_server(postgres_url: str) -> None:
-    """A lock that is never given back makes one write unavailable, not the reads behind it; nothing goes on waiting."""
+    """A lock that is never given back makes one write unavailable, not the reads behind it; nothing keeps waiting."""
     store = SqlStore(PostgresDatabase(postgres_url, answer_within_s=0.3))
     store.migrate()
     store.put(record(), now=NOW)

@@ -122,7 +122,7 @@ def test_what_is_content_with_a_record_stores_nothing(store: SqlStore) -> None:
 
 
 def test_of_two_who_read_the_same_neither_is_lost(store: SqlStore, second_store: SqlStore) -> None:
-    """Whoever has read before another stored decides again, from what is there by then."""
+    """A writer that read before another one stored decides again, from what is there by then."""
     store.put(_user(n=0), now=NOW)
     decided: list[int] = []
 
@@ -150,7 +150,7 @@ def test_of_two_who_store_the_first_neither_is_lost(store: SqlStore, second_stor
 
 
 def test_who_lost_decides_where_nobody_else_can_be_faster(store: SqlStore, second_store: SqlStore) -> None:
-    """A second attempt waits for nobody and keeps others waiting: nobody loses for ever."""
+    """A second attempt waits for nobody and keeps others waiting: nobody loses every time."""
     store.put(_user(n=0), now=NOW)
     attempts: list[int] = []
 

@@ -65,7 +65,7 @@ def test_of_two_operators_neither_is_lost(
     one: Callable[[SqlStore], str | None],
     other: Callable[[SqlStore], str | None],
 ) -> None:
-    """Whoever has read the client before another changed it loses nothing of that: each secret that was shown works,
+    """A writer that read the client before another one changed it loses nothing of that: each secret that was shown works,
     the first one for an hour only, and a new name or contact stays.
     """
     first = _clients(store).add(METADATA, now=NOW)[1]
@@ -80,7 +80,7 @@ def test_of_two_operators_neither_is_lost(
     assert client.has_secret(first, now=NOW + 3600) is (not secrets)
     assert len(client.secrets) == 1 + len(secrets)
     assert client.client_name == ("Reports" if _rename in (one, other) else None)
-    # Who replaces all of the metadata last means all of it; whoever was outrun is the last.
+    # Who replaces all of the metadata last means all of it; the writer that was overtaken is the last.
     widened = _widen in (one, other) and one is not _rename
     assert client.contacts == (("a@example.com",) if widened else ())
 

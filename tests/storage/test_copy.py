@@ -93,7 +93,7 @@ def urls(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
 
 
 def test_a_copy_that_was_killed_goes_on_and_serves(urls: tuple[str, str]) -> None:
-    """Both ways: nothing works on half of it; the same command goes on; keys, sessions and grants are those of before."""
+    """Both ways: nothing works on half of it; the same command continues; keys, sessions and grants are the same."""
     source, target = urls
     _fill(source)
     with Gunicorn(DATABASE_URL=source, **SETTINGS) as server:
@@ -166,7 +166,7 @@ def _redeemed(server: Gunicorn, **form: str) -> dict[str, str]:
 
 
 def test_a_target_that_is_not_empty_is_refused(urls: tuple[str, str]) -> None:
-    """Nothing is copied over what is there, nor into the database itself; a source that is not there is told."""
+    """Nothing is copied over what is there, nor into the database itself; a source that is not there is an error."""
     source, target = urls
     for url in (source, target):
         with closing(open_url(url)) as store:
@@ -184,7 +184,7 @@ def test_a_target_that_is_not_empty_is_refused(urls: tuple[str, str]) -> None:
 
 
 def test_what_changed_in_between_is_found(urls: tuple[str, str]) -> None:
-    """A copy that went on from a source that is another one by then is not taken for it."""
+    """A copy that continued from a source that had been replaced is not taken for it."""
     source, target = urls
     with closing(open_url(source)) as store, closing(open_url(target)) as other:
         store.put(*(record(f"s{n}") for n in range(10)), now=NOW)

@@ -59,7 +59,7 @@ def _end(store: SqlStore, new: NewSession, queue: Deliveries | None = None) -> N
 
 
 def test_an_end_costs_one_statement_more_where_there_is_something_to_tell(store: SqlStore) -> None:
-    """One insert, in the same transaction, however many clients are told; none where none wants to hear of it."""
+    """One insert, in the same transaction, however many clients get a notice; none where none wants one."""
     _register(store, "silent", None)
     for number in range(3):
         _register(store, f"told-{number}", URI)
@@ -95,7 +95,7 @@ def test_who_is_told_is_read_in_the_transaction(store: SqlStore) -> None:
 
 
 def test_what_is_queued_says_whose_session_and_under_which_issuer(store: SqlStore) -> None:
-    """A visit that an older version noted does not say its issuer: then it is the configured one, or nothing is told."""
+    """A visit that an older version noted does not say its issuer: then it is the configured one, or nothing is sent."""
     _register(store, "with", URI)
     new = _signed_in(store, "with")
     old = visited(new.session, "with", "older")

@@ -135,7 +135,7 @@ _numbers = itertools.count()
 def test_what_was_exchanged_ends_with_what_it_stands_on(
     world: tuple[Provider, Schedule], subtests: pytest.Subtests
 ) -> None:
-    """The end comes before each statement of an exchange: what is given is worth nothing from then on, and never lives on."""
+    """The end comes before each statement of an exchange: what is given stops working from then on, and never lives on."""
     op, schedule = world
     given: set[int] = set()
     for (kind, end), before in itertools.product(CASES, BEFORE):
@@ -149,7 +149,7 @@ def test_what_was_exchanged_ends_with_what_it_stands_on(
                 partial(_exchange, op, client_id, token, as_what),
                 partial(_ENDS[end], op, user, session, token),
             ]
-            # The first goes on for so many statements, then the other to its end.
+            # The first runs for so many statements, then the other to its end.
             raced, ended = schedule.run(calls, itertools.chain([0] * before, itertools.repeat(1)))
             assert ended.status in {200, 204}
             given.add(raced.status)

@@ -105,7 +105,7 @@ def _row_bytes(url: str) -> int:
 
 @pytest.fixture
 def logged(sqlite_url: str) -> Iterator[tuple[Flow, Callable[[Callable[[], str]], tuple[int, str]]]]:
-    """A provider on SQLite whose log nobody writes back, and what a call adds to it, in bytes, beside its result."""
+    """A provider on SQLite whose log nobody writes back, and what a call adds to it, in bytes, with its result."""
     log = sqlite_path(sqlite_url).with_name(f"{sqlite_path(sqlite_url).name}-wal")
 
     def written(call: Callable[[], str]) -> tuple[int, str]:
@@ -146,8 +146,8 @@ def test_an_exchange_and_a_refresh_log_few_pages(
                 took_and_token = [written(partial(flow.refresh, token)) for token in tokens]
                 refreshes += [took for took, _ in took_and_token]
                 tokens = [token for _, token in took_and_token]
-        _tell(f"exchange beside {others} others", exchanges)
-        _tell(f"refresh beside {others} others", refreshes)
+        _tell(f"exchange with {others} others", exchanges)
+        _tell(f"refresh with {others} others", refreshes)
         assert max(exchanges) <= 2 * LOGGED
         assert max(refreshes) <= 3 * LOGGED
 
@@ -158,7 +158,7 @@ def _tell(what: str, sizes: list[int]) -> None:
 
 
 def test_uses_of_grants_are_heap_only_updates(postgres_url: str) -> None:
-    """PostgreSQL: at least 95 in 100 exchanges and refreshes leave every index alone, so that no index grows by them."""
+    """PostgreSQL: at least 95 in 100 exchanges and refreshes change no index, so that no index grows by them."""
     with closing(open_url(postgres_url)) as store:
         store.migrate()
         flow = Flow(world_on(store, postgres_url))
@@ -236,7 +236,7 @@ class _Told:
 def test_an_end_costs_the_same_beside_many_foreign_grants(
     store: SqlStore, database_url: str, subtests: pytest.Subtests
 ) -> None:
-    """Beside 50,000 grants, sessions, visits and consents of others as beside none: each statement finds what it is
+    """With 50,000 grants, sessions, visits and consents of others as with none: each statement finds what it is
     about by an index, and looks at no other row.
     """
     alone = {name: _measured(store, database_url, end) for name, end in ENDINGS.items()}
@@ -246,7 +246,7 @@ def test_an_end_costs_the_same_beside_many_foreign_grants(
     for name, end in ENDINGS.items():
         count, took = _measured(store, database_url, end)
         print(
-            f"{name}: {alone[name][0]} steps or rows beside none, {count} beside {FOREIGN};"
+            f"{name}: {alone[name][0]} steps or rows with none, {count} with {FOREIGN};"
             f" {took / alone[name][1]:.2f} times as long"
         )
         with subtests.test(name):
@@ -295,7 +295,7 @@ def _counted(store: SqlStore, url: str, end: Callable[[SqlStore], object]) -> in
     with psycopg.connect(url, autocommit=True) as admin:
         before = _rows_read(admin)
         assert end(store)
-        store.close()  # its session tells what it has read
+        store.close()  # its session then reports what it has read
         wait_until(lambda: _rows_read(admin) > before)
         return _rows_read(admin) - before
 

@@ -246,7 +246,7 @@ class Model:
         self.world.provider.clock.advance((1, 15, 30, 31, 61, 3600, 86_400, 31 * 86_400)[m % 8])
 
     def restart(self, _n: int, _m: int) -> None:
-        """Another process goes on with what is stored."""
+        """Another process continues with what is stored."""
         clock = self.world.provider.clock
         secret = self.rp.secret
         self.world = world_on(self.world.store, self.url, clock)

@@ -119,7 +119,7 @@ def _token(number: int, ends_at: int) -> AccessToken:
 
 @given(st.lists(st.sampled_from([NOW - 1, NOW, NOW + 1, NOW + 60]), max_size=MOST_ACCESS_TOKENS + 8))
 def test_a_further_access_token_ends_the_oldest(ends: list[int]) -> None:
-    """A grant has 32 that live at most, the newest of all that it was given; what has ended takes nobody's place."""
+    """A grant has 32 that live at most, the newest of all that it was given; what has ended takes no place."""
     grant = of_record(grant_of("one"))
     for number, ends_at in enumerate(ends):
         # Those that end are given before; one that has ended by then is never the newest.

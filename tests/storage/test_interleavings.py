@@ -1,4 +1,4 @@
-"""Administration beside use, statement by statement in any order: no change is lost, nothing lives after its end."""
+"""Administration during use, statement by statement in any order: no change is lost, nothing lives after its end."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def twins(url: str) -> Iterator[Twins]:
 
 
 def _beside(*acts: str) -> Any:
-    """An example in which each goes on for one statement in turn."""
+    """An example in which each runs for one statement in turn."""
     return example(acts=list(acts), first_party=True, order=[])
 
 
@@ -69,7 +69,7 @@ def _beside(*acts: str) -> Any:
 def test_whatever_comes_in_between(
     scheduled: tuple[World, Schedule], acts: list[str], first_party: bool, order: list[int]
 ) -> None:
-    """Two to four of them, in threads that are stopped before each statement and go on as `order` says."""
+    """Two to four of them, in threads that stop before each statement and continue as `order` says."""
     world, schedule = scheduled
     scene = new_scene(world, first_party=first_party)
     choices = itertools.chain(order, itertools.count())

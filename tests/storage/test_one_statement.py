@@ -59,7 +59,7 @@ def _traced_postgres(url: str, cluster: PostgresCluster) -> tuple[SqlStore, Call
 def traced(
     database_url: str, request: pytest.FixtureRequest
 ) -> Iterator[tuple[SqlStore, Callable[[], list[str]]]]:
-    """A store, and what has reached its database so far, told by the database itself."""
+    """A store, and what has reached its database so far, as the database itself reports it."""
     if database_url.startswith("sqlite:"):
         store, statements = _traced_sqlite(database_url)
     else:
@@ -100,7 +100,7 @@ def test_a_flow_writes_three_times(
 ) -> None:
     """What a code, its exchange and a refresh ask of the database, statement by statement.
 
-    The two locks on what a code stands on, its session and its client, are all that it costs not to be issued beside
+    The two locks on what a code stands on, its session and its client, are all that it costs not to be issued during
     their end.
     """
     store, statements = traced

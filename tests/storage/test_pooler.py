@@ -144,7 +144,7 @@ END $$;
 def test_what_gave_way_is_tried_again(
     state: str, postgres_cluster: PostgresCluster, subtests: pytest.Subtests
 ) -> None:
-    """A serialization failure or a deadlock is nobody's 503: single statements and transactions run again."""
+    """A serialization failure or a deadlock is never a 503: single statements and transactions run again."""
     postgres_cluster.start()
     role = postgres_cluster.create_role()
     database = postgres_cluster.create_database(owner=role.name)

@@ -1,4 +1,4 @@
-"""What is good once is good once, whoever asks at the same moment: threads of one process, and processes."""
+"""What is good once is good once, however many ask at the same moment: threads of one process, and processes."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ ENDINGS: dict[str, Callable[[SqlStore, str], object]] = {
 def test_what_is_used_while_it_ends_is_at_its_end(
     store: SqlStore, second_store: SqlStore, ending: str
 ) -> None:
-    """A grant that ends while its code is redeemed is gone afterwards, and neither waits for the other for ever."""
+    """A grant that ends while its code is redeemed is gone afterwards, and neither waits for the other without end."""
     for number in range(40):
         handle = f"h{number}"
         store.put(grant_of(handle), now=NOW)
@@ -147,7 +147,7 @@ def test_what_is_used_while_it_ends_is_at_its_end(
 def test_an_access_token_that_comes_while_the_session_ends_is_none(
     store: SqlStore, second_store: SqlStore
 ) -> None:
-    """An offline grant stays when its session ends, and has no access token of before then; whoever was faster.
+    """An offline grant stays when its session ends, and has no earlier access token; whichever was faster.
 
     What a refresh gives after the end is not the session's: it is decided from the grant as the end has left it.
     """

@@ -52,7 +52,7 @@ def test_what_was_put_is_seen_by_another_process(store: SqlStore, second_store: 
 
 
 def test_a_record_survives_close(store: SqlStore) -> None:
-    """`close` lets go of the connections alone; the next verb opens new ones."""
+    """`close` only lets go of the connections; the next verb opens new ones."""
     store.put(record(), now=NOW)
     store.close()
     assert store.get(Kind.SESSION, ONE, now=NOW) == record()
@@ -118,7 +118,7 @@ def test_a_record_ends_at_its_second(store: SqlStore, now: int, is_live: bool) -
 
 
 def test_a_record_that_has_ended_is_not_counted_as_deleted(store: SqlStore) -> None:
-    """`delete` counts, and removes, live records alone."""
+    """`delete` counts, and removes, only live records."""
     store.put(record(subject="alice", expires_at=NOW), now=NOW - 1)
     assert store.delete(Fitting(Kind.SESSION, subject="alice"), now=NOW) == 0
     assert store.delete_expired(now=NOW, limit=10) == 1
@@ -167,7 +167,7 @@ def test_replace_makes_nothing_out_of_nothing(store: SqlStore) -> None:
 
 
 def test_list_gives_the_one_that_ends_last_first(store: SqlStore) -> None:
-    """`list` is ordered by the end, the latest first, and has one subject's live records alone."""
+    """`list` is ordered by the end, the latest first, and has only one subject's live records."""
     ends = {"a": 30, "b": 90, "c": 60, "gone": 0}
     for handle, seconds in ends.items():
         store.put(record(handle, subject="alice", expires_at=NOW + seconds), now=NOW - 1)
@@ -213,7 +213,7 @@ def test_delete_of_a_grant_removes_that_grant(store: SqlStore) -> None:
 
 
 def test_delete_of_a_grant_needs_no_subject(store: SqlStore) -> None:
-    """`delete` with `grant_id` alone removes that grant's records, whoever they are about."""
+    """`delete` with only `grant_id` removes that grant's records, whichever subject they are about."""
     _three_of_alice(store)
     assert store.delete(Fitting(Kind.SESSION, grant_id="g-a"), now=NOW) == 2
     assert _grants(store, "alice") == {"g-b", "g-c"}
@@ -253,7 +253,7 @@ def test_delete_by_whether_a_grant_outlives_its_session(store: SqlStore) -> None
 
 def test_delete_takes_the_access_tokens_of_what_stays(store: SqlStore) -> None:
     """`without_tokens`: in the same transaction the grants that fit lose their tokens, and nothing else; each counts
-    as changed, so that a use that was decided before does not bring them back. The others are left alone.
+    as changed, so that a use that was decided before does not bring them back. The others stay as they are.
     """
     fit, other = _grant("fit", outlives=True), _grant("other", outlives=True, session_id="s-b")
     empty = _grant("empty", outlives=True, tokens=b"")
@@ -286,7 +286,7 @@ def test_delete_of_a_kept_session_removes_nothing(store: SqlStore) -> None:
 @pytest.mark.parametrize(
     "said",
     [{}, {"keep_session_id": "s-a"}, {"outlives_session": True}],
-    ids=["nothing", "what to keep alone", "of which sort alone"],
+    ids=["nothing", "only what to keep", "only of which sort"],
 )
 def test_delete_of_everything_is_refused(store: SqlStore, said: dict[str, Any]) -> None:
     """`delete` raises `ValueError` when nothing is said of the records: that would be all. Nothing is removed."""
@@ -297,7 +297,7 @@ def test_delete_of_everything_is_refused(store: SqlStore, said: dict[str, Any]) 
 
 
 def test_delete_of_an_unknown_subject_counts_nothing(store: SqlStore) -> None:
-    """`delete` of nobody's records is 0, and no error."""
+    """`delete` of records that do not exist is 0, and no error."""
     assert store.delete(Fitting(Kind.SESSION, subject="nobody"), now=NOW) == 0
     assert store.delete(Fitting(Kind.SESSION, subject="%"), now=NOW) == 0
 
@@ -362,7 +362,7 @@ def test_delete_expired_keeps_to_its_limit(store: SqlStore) -> None:
 
 
 def test_a_swept_id_is_free_again(store: SqlStore) -> None:
-    """What `delete_expired` has removed may be put anew."""
+    """What `delete_expired` has removed may be put again."""
     store.put(record(expires_at=NOW), now=NOW - 1)
     store.delete_expired(now=NOW, limit=10)
     assert store.put(record(), now=NOW) is True

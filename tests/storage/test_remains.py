@@ -71,7 +71,7 @@ def test_every_way_to_go_leaves_a_bit(database_url: str, subtests: pytest.Subtes
             )
             assert _bits(store) >= {400, 401}
             assert 402 not in _bits(store)
-        with subtests.test("a change that goes on keeps it clear, and one that is refused changes nothing"):
+        with subtests.test("a change that continues keeps it clear, and one that is refused changes nothing"):
             kept = Change(Kind.GRANT, _grant(402).id_hash, lambda known: replace(known, tokens=b"u" * 32))
             store.put(changes=[kept], now=NOW)
             empty = replace(kept, decide=lambda known: replace(known, tokens=b""))

@@ -20,7 +20,7 @@ def test_on_small_disks() -> None:
 
 
 def test_a_service_keeps_it_and_a_command_does_not(sqlite_url: str) -> None:
-    """It has real blocks, for the service's user alone; what only looks at the database makes none."""
+    """It has real blocks, only for the service's user; what only looks at the database makes none."""
     migrate(sqlite_url)
     path = sqlite_path(sqlite_url).with_name("pylon.sqlite3.reserve")
     with closing(open_url(sqlite_url)) as store:

@@ -111,7 +111,7 @@ def test_another_program_s_tables_are_left_alone(its_url: str) -> None:
 def test_a_role_without_a_right_is_refused_by_every_verb_that_needs_it(
     its_url: str, postgres_cluster: PostgresCluster
 ) -> None:
-    """What the role may not do is unavailable, with the right that it lacks; what it may goes on."""
+    """What the role may not do is unavailable, with the right that it lacks; what it may still works."""
     migrate(its_url)
     reader = postgres_cluster.create_role()
     with _admin(its_url) as admin:

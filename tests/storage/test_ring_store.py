@@ -102,7 +102,7 @@ def test_of_processes_at_once_one_makes_the_next_key(database_url: str, store: S
 
 
 def test_of_operators_at_once_one_rotates(database_url: str, store: SqlStore) -> None:
-    """Two rotations at once are one; the other is told that one is under way."""
+    """Two rotations at once are one; the other hears that one is under way."""
     rings_in(store).ensure(M, now=NOW)
     results = _race(database_url, "rotate", NOW + 5000)
     assert sorted(str(each) for each in results) == ["refused"] * (RACERS - 1) + ["rotated"]
@@ -298,7 +298,7 @@ def _open_all(rings: RingStore) -> None:
 def test_what_is_wrong_with_a_ring_is_told_apart(
     store: SqlStore, secrets: tuple[bytes, ...], change: Any, error: type[Exception]
 ) -> None:
-    """Acceptance: wrong, missing and swapped encryption keys and a flipped bit are told apart."""
+    """Wrong, missing and swapped encryption keys and a flipped bit have different messages."""
     rings = rings_in(store)
     rings.ensure(M, now=NOW)
     if change is not None:
@@ -339,7 +339,7 @@ def _remac(body: dict[str, Any], *secrets: bytes, database_id: str = "theirs") -
 
 #: What somebody does who can write the database and has no encryption key.
 FORGERIES: dict[str, Callable[[dict[str, Any]], object]] = {
-    "a public key in the place of ours": _other_public,
+    "a public key instead of ours": _other_public,
     "a key put in": lambda body: body["keys"].append(_THEIR_KEY),
     "a key put in, and the MAC dropped": lambda body: (body["keys"].append(_THEIR_KEY), body.pop("macs")),
     "a key put in, under a MAC of their own": lambda body: (
@@ -410,7 +410,7 @@ ROWS: dict[str, Callable[[Record, Record], list[tuple[str, Record]]]] = {
 
 @pytest.mark.parametrize("rows", ROWS)
 def test_a_ring_with_a_part_of_another_one_is_refused(rings: RingStore, store: SqlStore, rows: str) -> None:
-    """A MAC is good for its database alone; a row more, or one fewer, is no ring, and no new one is made in its place."""
+    """A MAC is good only for its database; a row more, or one fewer, is no ring, and no new one is made in its place."""
     rings.ensure(M, now=NOW)
     document, identity = sorted(
         store.list(Kind.KEY_RING, now=NOW), key=lambda each: "database_id" in each.body
@@ -453,7 +453,7 @@ def test_a_repair_takes_nothing_of_what_was_gone_for_ours(rings: RingStore, stor
 
 
 def test_every_encryption_key_that_is_here_authenticates(store: SqlStore) -> None:
-    """docs/keys.md, changing the encryption key: replicas of before and of after read what either writes."""
+    """docs/keys.md, changing the encryption key: older and newer replicas read what either writes."""
     old, both, new = rings_in(store), rings_in(store, TWO, ONE), rings_in(store, TWO)
     now = NOW + 5000
     old.ensure(M, now=NOW)
@@ -553,7 +553,7 @@ def test_a_key_that_cannot_be_opened_can_be_revoked(store: SqlStore) -> None:
 
 
 def test_a_ring_whose_encryption_key_is_lost_can_be_repaired(store: SqlStore) -> None:
-    """Whoever has lost the encryption key gets on with new keys."""
+    """An operator who has lost the encryption key continues with new keys."""
     before = rings_in(store).ensure(M, now=NOW)
     lost = rings_in(store, TWO)
     done = reseal(lost, M, now=NOW, repair=True)
@@ -607,7 +607,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule()
     def a_new_replica(self) -> None:
-        """Beside the others."""
+        """While the others run."""
         self.start()
 
     def start(self) -> None:
@@ -621,7 +621,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, 3), seconds=st.integers(1, 8 * DAY_S))
     def time_passes(self, index: int, seconds: int) -> None:
-        """One of them looks after the ring as it goes."""
+        """One of them keeps the ring in order meanwhile."""
         end = self.now + seconds
         while self.now < end:
             self.now = min(end, self.now + self.margins.made_before_s // 2)
@@ -629,7 +629,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, 3))
     def an_operator_rotates(self, index: int) -> None:
-        """Or is told to wait."""
+        """Or has to wait."""
         with contextlib.suppress(UnsafeStep):
             self.at(index).ensure(
                 self.margins,

@@ -143,7 +143,7 @@ def test_what_does_not_prove_itself_is_left_to_the_operator(
 def test_without_the_encryption_key_nothing_is_authenticated(
     rings: RingStore, empty_database_url: str, secret: bytes | None
 ) -> None:
-    """Whoever migrates has to have the key that sealed."""
+    """The process that migrates must have the key that sealed."""
     _rewrite(empty_database_url, _as_before)
     written = _found(rings)
     assert "could not authenticate" in _migrate(empty_database_url, secret)
@@ -163,7 +163,7 @@ def test_a_key_that_is_gone_proves_nothing_afterwards(rings: RingStore, empty_da
 
 
 def test_a_ring_with_a_wrong_mac_is_not_taken(rings: RingStore, empty_database_url: str) -> None:
-    """A ring that has MACs was written by a version that makes them: it is not of before."""
+    """A ring that has MACs was written by a version that makes them: it is not an older one."""
     _rewrite(empty_database_url, lambda body: body.update(macs={rings.sealing.names[0]: "00" * 32}))
     assert "could not authenticate" in _migrate(empty_database_url)
     with pytest.raises(NotAuthentic):

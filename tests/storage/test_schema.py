@@ -131,7 +131,7 @@ def test_sessions_outlive_the_upgrade_from_0001(unmigrated_store: SqlStore, empt
 def test_what_there_was_is_known_by_its_client_after_the_upgrade_from_0003(
     unmigrated_store: SqlStore, empty_database_url: str
 ) -> None:
-    """Clients and consents of before go on, and fall with their client."""
+    """Older clients and consents stay, and are removed with their client."""
     migrated_to(empty_database_url, "0003")
     bodies = {
         Kind.CLIENT: {"client_id": "reports", "redirect_uris": ["https://rp.example/cb"], "secrets": [], "scope": []},
@@ -224,7 +224,7 @@ def test_the_upgrade_from_0004_keeps_all_but_grants(
 
 
 def test_the_version_before_is_told_that_its_grants_are_away(store: SqlStore, database_url: str) -> None:
-    """In the middle of a rolling deployment the version of revision 0004 goes on with sessions.
+    """In the middle of a rolling deployment the version of revision 0004 continues with sessions.
 
     What it asks of its tables of grants is an outage, which it answers as one: a 503, and nothing is changed.
     """
@@ -247,7 +247,7 @@ def test_the_version_before_is_told_that_its_grants_are_away(store: SqlStore, da
 
 
 def test_the_version_before_still_signs_in_after_the_upgrade(store: SqlStore, database_url: str) -> None:
-    """In the middle of a rolling deployment the version of revision 0001 goes on writing, and is read."""
+    """In the middle of a rolling deployment the version of revision 0001 keeps writing, and is read."""
     token = new_session_token()
     _put_as_0001(database_url, token, "sid-1")
     found = LocalSessions(store, lifetime_s=60).find(token, now=NOW)
@@ -280,7 +280,7 @@ def test_an_upgrade_beside_requests_of_the_version_before_gets_through(postgres_
 
 
 def test_a_schema_ahead_still_serves(store: SqlStore, database_url: str) -> None:
-    """In the middle of a rolling deployment the older version goes on reading and writing."""
+    """In the middle of a rolling deployment the older version keeps reading and writing."""
     _set_revision(database_url, "9999")
     assert store.put(record(), now=NOW) is True
     assert store.get(Kind.SESSION, record().id_hash, now=NOW) == record()
@@ -329,7 +329,7 @@ def test_serving_makes_no_sqlite_file(sqlite_url: str) -> None:
 
 
 def test_an_sqlite_database_is_for_its_owner_alone(sqlite_url: str) -> None:
-    """The database and every file beside it is readable by its owner alone, the folder too when it was made."""
+    """The database and every file next to it is readable only by its owner, the folder too when it was made."""
     path = sqlite_path(sqlite_url).parent / "new" / "pylon.db"
     store = open_url(f"sqlite:///{path}")
     store.migrate()

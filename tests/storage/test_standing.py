@@ -1,4 +1,4 @@
-"""What stands on others is stored beside their end: two connections, one of them stopped between its statements.
+"""What depends on others is stored during their end: two connections, one of them stopped between its statements.
 
 Whichever is first, what is there at the end is the same: nothing stands on what has gone.
 """
@@ -135,7 +135,7 @@ def test_what_is_stored_waits_for_an_end_and_then_is_refused(
 
 
 def test_two_codes_of_one_session_at_once_are_one_visit(store: SqlStore, second_store: SqlStore) -> None:
-    """Who stores the first visit beside another one waits, and finds it: both codes are given."""
+    """The writer that stores the first visit during another one waits, and finds it: both codes are given."""
     second = at_once(
         lambda: second_store.put(
             replace(GRANTED, id_hash=record("second", kind=Kind.GRANT).id_hash), changes=[VISITED], now=NOW
@@ -153,7 +153,7 @@ def test_two_codes_of_one_session_at_once_are_one_visit(store: SqlStore, second_
     assert store.list(Kind.VISIT, now=NOW) == [VISIT]
 
 
-# --- the use of a grant beside its end ---
+# --- the use of a grant during its end ---
 
 #: What ends all that a grant has given; a sign-out leaves an offline grant, without its access tokens.
 ENDS_ACCESS = ENDINGS | {
@@ -220,7 +220,7 @@ def test_a_use_waits_for_an_end_and_then_sees_it(
 
 
 def test_a_refresh_of_the_session_is_no_end(store: SqlStore, second_store: SqlStore) -> None:
-    """A session that is refreshed beside it, before or after, is still stood on: it is known by its `sid`."""
+    """A session that is refreshed during it, before or after, is still stood on: it is known by its `sid`."""
     sessions, others = _sessions(store), _sessions(second_store)
     new = sessions.create(SignIn("bob"), now=NOW)
     standing = Fitting(Kind.SESSION, subject="bob", session_id=new.session.sid)

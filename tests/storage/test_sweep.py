@@ -1,4 +1,4 @@
-"""What has ended is removed beside the requests: by whom, how fast, and in nobody's way.
+"""What has ended is removed outside the requests: by whom, how fast, and without blocking anyone.
 
 `PYLON_TESTS_SWEEP_ROWS=1000000` sweeps so many grants instead of 200,000 (SQLite) and 40,000 (PostgreSQL).
 """
@@ -111,7 +111,7 @@ assert threading.active_count() == 1, threading.enumerate()
 
 
 def test_nothing_of_it_runs_in_the_master(sqlite_url: str) -> None:
-    """Loading the application writes a ring of keys, and leaves no thread for the workers to be forked beside."""
+    """Loading the application writes a ring of keys, and leaves no thread running when workers are forked."""
     environment = clean_environment(
         DATABASE_URL=sqlite_url,
         PYLON_OIDC_KEYS="managed",
@@ -141,7 +141,7 @@ def test_a_process_that_sweeps_ends_when_it_wants_to(sqlite_url: str) -> None:
 
 
 def test_several_share_the_work_and_hold_nobody_up(database_url: str) -> None:
-    """While two processes' sweeps remove a backlog, a third one's writes go on: each waits for a slice, not for the work."""
+    """While two processes' sweeps remove a backlog, a third one still writes: each write waits for a slice, not for the work."""
     with closing(open_url(database_url)) as store:
         fill(store, BACKLOG, size=4000)
     with (
@@ -155,7 +155,7 @@ def test_several_share_the_work_and_hold_nobody_up(database_url: str) -> None:
         end = time.monotonic() + 30
         while rows(database_url, Kind.INTERACTION) and time.monotonic() < end:
             began = time.monotonic()
-            third.put(record(f"beside {began}", kind=Kind.CONSENT, expires_at=NOW + 3600), now=NOW)
+            third.put(record(f"meanwhile {began}", kind=Kind.CONSENT, expires_at=NOW + 3600), now=NOW)
             waited.append(time.monotonic() - began)
             time.sleep(0.005)
         assert rows(database_url, Kind.INTERACTION) == 0
@@ -184,7 +184,7 @@ class Slices:
 
 
 class _Timed:
-    """A connection that tells of the sweep's statements."""
+    """A connection that reports the sweep's statements."""
 
     def __init__(self, connection: Any, slices: Slices) -> None:
         self._connection, self._slices = connection, slices
@@ -203,7 +203,7 @@ class _Timed:
 
 
 def test_many_grants_that_ended_go_in_short_slices(database_url: str) -> None:
-    """Of many grants, made long ago, those that have ended go, and no live one, whether they stand alone or in long
+    """Of many grants, made long ago, those that have ended go, and no live one, whether they are single or in long
     runs; writers never wait for more than a slice of 20 ms of the sweep's own work.
     """
     given = os.environ.get("PYLON_TESTS_SWEEP_ROWS")
@@ -240,7 +240,7 @@ def test_a_code_that_nobody_redeems_goes_within_seconds(store: SqlStore, databas
 
 
 def test_a_grant_that_is_used_as_it_ends_stays_or_is_gone(store: SqlStore, second_store: SqlStore) -> None:
-    """Whoever's clock is a second behind may still use what the sweep removes: who was told that it is stored has it."""
+    """A process whose clock is a second behind may still use what the sweep removes: a caller that was promised it is stored has it."""
     grants = [record(f"g{n}", kind=Kind.GRANT, expires_at=NOW) for n in range(1500)]
     for first in range(0, len(grants), 500):
         store.put(*grants[first : first + 500], now=NOW - 10)
@@ -257,7 +257,7 @@ def test_a_grant_that_is_used_as_it_ends_stays_or_is_gone(store: SqlStore, secon
 
 
 def test_a_failure_is_told_and_decides_nothing(sqlite_url: str) -> None:
-    """A sweep that cannot ask the database is a line in the log; it goes on when the database is back."""
+    """A sweep that cannot ask the database is a line in the log; it continues when the database is back."""
     tape = io.StringIO()
     structlog.configure(logger_factory=structlog.WriteLoggerFactory(tape), cache_logger_on_first_use=False)
     with closing(open_url(sqlite_url)) as store:
@@ -272,7 +272,7 @@ def test_a_failure_is_told_and_decides_nothing(sqlite_url: str) -> None:
 
 
 def test_the_file_is_as_small_as_before(sqlite_url: str) -> None:
-    """SQLite: what a flood took is given back to the file system, but for 1 MiB that is kept to be filled again."""
+    """SQLite: what a flood took is given back to the file system, except 1 MiB that is kept to be filled again."""
     path = sqlite_path(sqlite_url)
     with closing(open_url(sqlite_url)) as store:
         store.migrate()

@@ -1,4 +1,4 @@
-"""`trim` keeps a kind small: whoever has the most loses the oldest."""
+"""`trim` keeps a kind small: the owner of the most loses the oldest."""
 
 from __future__ import annotations
 

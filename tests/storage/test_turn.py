@@ -108,7 +108,7 @@ def test_threads_of_a_process_queue_and_a_fork_has_a_turn_of_its_own(tmp_path: P
     os.waitpid(child, os.WUNTRACED)
     try:
         with turn.taken(0.05) as is_ours:
-            assert not is_ours, "a frozen process holds it, and nobody waits for that for ever"
+            assert not is_ours, "a frozen process holds it, and nobody waits for that without end"
     finally:
         os.kill(child, signal.SIGCONT)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -184,7 +184,7 @@ def test_a_lock_that_cannot_be_given_back_stops_nobody(tmp_path: Path) -> None:
 
 
 def test_a_migration_queues_too(sqlite_url: str) -> None:
-    """Beside writers that hand the turn on to each other, who does not queue would find the file locked at each look."""
+    """With writers that pass the turn to each other, one that does not queue would find the file locked each time."""
     path = sqlite_path(sqlite_url)
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(open_url(sqlite_url)) as store, _process(_HOLDER, path) as holder:

@@ -1,7 +1,7 @@
 """What administrators and users do to one user and one client at the same moment, and what must hold afterwards.
 
-What is done (`ACTS`) knows the provider from outside, but for the rotation of keys, which is a command's. A scene is
-text alone, so that it can be handed to another process.
+What is done (`ACTS`) knows the provider from outside, except the rotation of keys, which is a command's. A scene is
+only text, so that it can be sent to another process.
 """
 
 from __future__ import annotations
@@ -287,7 +287,7 @@ USES: Final[Mapping[str, Act]] = {
     "trusted mint": _trusted_mint,
     "refresh the session": _of_session("POST", "/api/auth/refresh"),
 }
-#: Who looks after it.
+#: Who keeps it in order.
 ADMINISTRATION: Final[Mapping[str, Act]] = {
     "lock out": _call("DELETE", "/api/auth/users/{scene.user}/sessions"),
     "sign out": _of_session("DELETE", "/api/auth/session"),
@@ -406,7 +406,7 @@ class _Check:
             assert len(refreshed) == len(self.of("refresh")), self.happened
         assert len({done.known["refresh_token"] for done in refreshed}) <= 1
         access_tokens = [done.known["access_token"] for done in refreshed]
-        # An offline grant goes on after a sign-out; what was given before it, the sign-out has ended.
+        # An offline grant stays after a sign-out; what was given before it, the sign-out has ended.
         if self.grant_ended:
             assert not any(map(self.is_active, [scene.access_token, *access_tokens])), self.happened
             assert scene.grant_id not in {each["id"] for each in world.app.grants(scene.user)}

@@ -1,6 +1,6 @@
 """Apache with mod_auth_openidc, started by tests from a folder of its own.
 
-A page of it under `/protected/` is served to whoever signed in through an OpenID provider; it tells who that is.
+A page of it under `/protected/` is served to users who signed in through an OpenID provider; it shows who they are.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The provider's neighbours, real and small: the app that it stands beside, and a relying party on another origin.
+"""The provider's neighbours, real and small: the app that it runs next to, and a relying party on another origin.
 
 Each is an HTTP server on a loopback port, in a thread of its own. A test that puts nginx before them tells them
-their public origins. The app signs in whoever fills in its form, in the way that the pressed button names: `backend`
+their public origins. The app signs in anyone who fills in its form, in the way that the pressed button names: `backend`
 reports the sign-in to the provider and goes where that says, `cookie` sets the shared session cookie and goes back.
 """
 
@@ -26,7 +26,7 @@ import requests
 from tests.support.gunicorn import ADMIN
 from tests.support.stopping import Stoppable
 
-#: The claims of whoever the app signs in, besides his name.
+#: The claims of the user that the app signs in, in addition to their name.
 CLAIMS = {
     "given_name": "Ada",
     "family_name": "Byron",
@@ -126,7 +126,7 @@ class Site(Stoppable):
                 )
                 try:
                     answer = site.answer(asked)
-                except Exception as error:  # whoever drives the browser reads it from the page
+                except Exception as error:  # the test reads it from the page
                     answer = page("It failed", f"<pre>{html.escape(repr(error))}</pre>", 500)
                 data = answer.body.encode()
                 self.send_response(answer.status)
@@ -169,7 +169,7 @@ class App(Site):
     Attributes:
         provider: The address at which the backend reaches the provider, with the issuer's path.
         cookie_domain: Of the shared session cookie; None sets it for this host.
-        secure: Whether the cookie is for https alone.
+        secure: Whether the cookie is only for https.
     """
 
     def __init__(self) -> None:

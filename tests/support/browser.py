@@ -202,7 +202,7 @@ class Browser(Stoppable):
                 )
 
     def write(self, css: str, text: str) -> None:
-        """Write into a field, in the place of what stands there."""
+        """Write into a field, and replace its text."""
         element = self.find(css)
         self._call("POST", f"/element/{element}/clear")
         self._call("POST", f"/element/{element}/value", {"text": text})

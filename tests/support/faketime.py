@@ -11,7 +11,7 @@ def clock_environment(offset_s: int) -> dict[str, str]:
     The library itself, not the program `faketime`, which would stand between a test and the process that it ends.
 
     Args:
-        offset_s: How many seconds it is ahead; 0 leaves it alone.
+        offset_s: How many seconds it is ahead; 0 leaves it as it is.
 
     Raises:
         FileNotFoundError: When it is not installed.
@@ -25,6 +25,6 @@ def clock_environment(offset_s: int) -> dict[str, str]:
         "LD_PRELOAD": str(library),
         "FAKETIME": f"{offset_s:+d}s",
         # gunicorn tells by a file's times whether a worker lives. (Its monotonic clock is off with the other: with that
-        # alone left right, `time.sleep` fails.)
+        # only left right, `time.sleep` fails.)
         "NO_FAKE_STAT": "1",
     }

@@ -305,7 +305,7 @@ class Gunicorn(Stoppable):
                 if self._listens():
                     self.call("GET", self._ready_path, timeout=5)
                     if len(self.worker_pids()) >= int(self._given["WEB_CONCURRENCY"] or 1):
-                        return True  # whoever asks for its workers sees all of them
+                        return True  # a later look at its workers sees all of them
             time.sleep(_POLL_S)
         raise DidNotStart(f"{self.kind} did not answer within {_START_S:.0f} s:\n{self.output()}")
 

@@ -216,7 +216,7 @@ class NginxSite(Stoppable):
         self._write_site(site)
         user = f"user {pwd.getpwuid(os.geteuid()).pw_name};" if os.geteuid() == 0 else ""
         temporary = "\n".join(f"    {kind}_temp_path {self.folder}/{kind};" for kind in _TEMPORARY)
-        # What Debian's own nginx.conf sets and ours must live with stands in http{} too.
+        # What Debian's own nginx.conf sets and ours must work with is in http{} too.
         (self.folder / "nginx.conf").write_text(
             f"""{user}
 worker_processes 2;
@@ -337,7 +337,7 @@ http {{
         return self.name if self.public_port == 443 else f"{self.name}:{self.public_port}"
 
     def trust(self) -> ssl.SSLContext:
-        """A client's TLS context that trusts the test CA alone."""
+        """A client's TLS context that trusts only the test CA."""
         return ssl.create_default_context(cafile=str(self.ca))
 
     def connect(
@@ -598,7 +598,7 @@ class Reply:
 
     Attributes:
         status: Of the response.
-        headers: Besides `Content-Length`; `Date` is now unless it is given.
+        headers: In addition to `Content-Length`; `Date` is now unless it is given.
         body: Of the response.
         delay_s: Seconds to wait before it is sent.
         drop: Close the connection instead of answering.

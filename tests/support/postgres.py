@@ -274,7 +274,7 @@ class PostgresCluster:
         return role
 
     def drop_database(self, url: str) -> None:
-        """Remove a database of `create_database`, whoever is still connected; nothing when it is gone already.
+        """Remove a database of `create_database`, even if somebody is still connected; nothing when it is gone already.
 
         Args:
             url: As `create_database` returned it.

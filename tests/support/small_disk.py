@@ -96,5 +96,5 @@ class SmallDisk(Stoppable):
         (self.folder / "other").unlink(missing_ok=True)
 
     def stop(self) -> None:
-        """Unmount it, whoever still has a file of it open."""
+        """Unmount it, even if a process still has a file of it open."""
         subprocess.run(["umount", "--lazy", str(self.folder)], check=False)

@@ -1,4 +1,4 @@
-"""Standing beside the store as it runs a statement: to hang there, so that a test can kill the process, or to stop
+"""Watching the store as it runs a statement: to hang there, so that a test can kill the process, or to stop
 there, so that another connection does something in between.
 """
 
@@ -22,7 +22,7 @@ _BLOCKED_S: Final = 0.3
 
 
 class _Watched:
-    """A connection that tells of each statement, without the schema that PostgreSQL's tables are named with."""
+    """A connection that reports each statement, without the schema that PostgreSQL's tables are named with."""
 
     def __init__(self, connection: Any, before: Watch, after: Watch) -> None:
         self._connection, self._before, self._after = connection, before, after

@@ -178,7 +178,7 @@ def test_gunicorn_answers_on_a_port_and_on_a_socket(
 
 
 def test_a_gunicorn_that_ends_at_once_says_why(plain_config: str) -> None:
-    """The error of one that did not start holds its output, and its exit code is told where it is expected."""
+    """The error of one that did not start holds its output, and its exit code is given where it is expected."""
     with pytest.raises(DidNotStart, match="broken_app"):
         Gunicorn(app=f"{THIS}:broken_app", config=plain_config)
     code, output = start_expecting_failure(app=f"{THIS}:broken_app", config=plain_config, argv=["--preload"])

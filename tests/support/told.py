@@ -1,4 +1,4 @@
-"""A service of a client that is told of logouts: a real listener that keeps what it was sent."""
+"""A service of a client that gets logout notices: a real listener that keeps what it was sent."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Listener:
 
     @property
     def uri(self) -> str:
-        """Where it is told."""
+        """Where it gets them."""
         return f"http://127.0.0.1:{self._port}{self._path}"
 
     def start(self) -> None:
@@ -102,7 +102,7 @@ class Listener:
         self.stop()
 
     def wait(self, count: int, within_s: float = 5.0) -> list[Told]:
-        """The first so many that were told.
+        """The first so many that it got.
 
         Raises:
             AssertionError: when fewer have come by then.

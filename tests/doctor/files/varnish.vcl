@@ -7,7 +7,7 @@ backend default {
 }
 
 sub vcl_recv {
-    # Health, tokens, sessions and sign-ins are for nobody's cache.
+    # Health, tokens, sessions and sign-ins must not be cached.
     if (req.url !~ "^/(\.well-known/|oidc/jwks)") {
         return (pass);
     }
