@@ -255,6 +255,12 @@ class PostgresDatabase:
         """See `storage.sweeping.Sweepable.sweeping_turn`: rows that another sweep removes are skipped."""
         yield True
 
+    def prepare_sweep(self, connections: KeptConnections) -> None:
+        """See `storage.sweeping.Sweepable.prepare_sweep`: the server writes back in the background."""
+
+    def write_back(self, connections: KeptConnections) -> None:
+        """See `storage.sweeping.Sweepable.write_back`: the server does it."""
+
     def give_back(self, connections: KeptConnections, *, within_s: float) -> bool:
         """See `storage.sweeping.Sweepable.give_back`: autovacuum does it."""
         return False

@@ -135,12 +135,23 @@ class SqliteDatabase:
         finally:
             os.close(lock)
 
+    def prepare_sweep(self, connections: KeptConnections) -> None:
+        """See `storage.sweeping.Sweepable.prepare_sweep`."""
+        connections.read("PRAGMA wal_autocheckpoint=0", {})
+
+    def write_back(self, connections: KeptConnections) -> None:
+        """See `storage.sweeping.Sweepable.write_back`: as much as no reader still needs."""
+        connections.read("PRAGMA wal_checkpoint(PASSIVE)", {})
+
     def give_back(self, connections: KeptConnections, *, within_s: float) -> bool:
         """See `storage.sweeping.Sweepable.give_back`: cuts free pages off the file."""
         until = time.monotonic() + within_s
         free, pages = _number(connections, "freelist_count"), _number(connections, "page_count")
         surplus = free - max(_FREE_PAGES, pages // 4)
         if surplus <= 0 or _number(connections, "auto_vacuum") != 2:
+            # A reader may have kept the file from shrinking until now.
+            if pages * _number(connections, "page_size") < os.stat(self._name).st_size:  # noqa: PTH116 - as above
+                self.write_back(connections)
             self._shorten_log(connections)
             return False
         with self.sweeping_turn() as is_ours, connections.transaction() as run:
@@ -148,8 +159,8 @@ class SqliteDatabase:
                 run("PRAGMA incremental_vacuum(1)", {})
                 surplus -= 1
         # The file shrinks when the write-ahead log is written to it, without waiting for anyone.
+        self.write_back(connections)
         if surplus <= 0:
-            connections.read("PRAGMA wal_checkpoint(PASSIVE)", {})
             self._shorten_log(connections)
         return surplus > 0
 

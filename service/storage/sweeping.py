@@ -37,6 +37,8 @@ _SOON_S: Final = 5.0
 _LATER_S: Final = 60.0
 _FIRST_S: Final = 1.0
 _FEWEST, _MOST = 50, 5000
+#: After so many slices, the write-ahead log is written to the database.
+_WRITE_BACK_AFTER: Final = 8
 
 _log = structlog.get_logger("storage")
 
@@ -49,6 +51,14 @@ class Sweepable(Protocol):
 
     def sweeping_turn(self) -> contextlib.AbstractContextManager[bool]:
         """Held during a slice and the rest after it. Yields whether it is this process's turn, without waiting."""
+        ...
+
+    def prepare_sweep(self, connections: KeptConnections) -> None:
+        """Prepare the connection of the sweeping thread: its commits only append to the write-ahead log."""
+        ...
+
+    def write_back(self, connections: KeptConnections) -> None:
+        """Write the write-ahead log to the database. Called while no transaction is open, so that no writer waits."""
         ...
 
     def give_back(self, connections: KeptConnections, *, within_s: float) -> bool:
@@ -72,6 +82,7 @@ class Sweeper:
         self._limits = dict.fromkeys(Kind, _FEWEST)
         self._walk_at = 0.0
         self._walked: str | None = None
+        self._slices = 0
         self._told = (0, 0.0)
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -116,6 +127,7 @@ class Sweeper:
     def round(self, stop: threading.Event) -> bool:
         """Remove expired records until none are left, or it is another process's turn. Returns whether to check again soon."""
         try:
+            self._database.prepare_sweep(self._connections)
             found = [self._sweep(kind, stop) for kind in Kind if kind is not Kind.GRANT]
             found.append(self._walk(stop))
             while not stop.is_set() and self._database.give_back(self._connections, within_s=SLICE_S):
@@ -175,6 +187,7 @@ class Sweeper:
                         run(self._text(statements.delete_ended_between, Kind.GRANT), slice_)
                         # Fewer rows do not make a commit faster.
                         self._fit(Kind.GRANT, time.monotonic() - began)
+            self._slice_ended()
         else:
             self._fit(Kind.GRANT, time.monotonic() - began)
         return last, has_ended
@@ -198,7 +211,13 @@ class Sweeper:
         took_s = time.monotonic() - began
         if removed == limit or took_s > SLICE_S:
             self._fit(kind, took_s)
+        self._slice_ended()
         return took_s
+
+    def _slice_ended(self) -> None:
+        self._slices += 1
+        if self._slices % _WRITE_BACK_AFTER == 0:
+            self._database.write_back(self._connections)
 
     def _now(self) -> int:
         now, told_at = self._told

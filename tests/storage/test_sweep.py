@@ -16,6 +16,7 @@ import threading
 import time
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -165,10 +166,13 @@ def test_several_share_the_work_and_hold_nobody_up(database_url: str) -> None:
 class Slices:
     """How long each transaction of the sweep took from its beginning to its commit, in s, and the processor's part of it."""
 
-    def __init__(self, store: SqlStore) -> None:
+    def __init__(self, store: SqlStore, path: Path | None) -> None:
+        self._path = path
         self.took: list[float] = []
         self.worked: list[float] = []
-        self._began = (0.0, 0.0)
+        #: How many commits wrote to the file of an SQLite database, and not only to its log.
+        self.wrote = 0
+        self._began, self._written = (0.0, 0.0), 0
         database: Any = store.database
         plain = database.connect
         database.connect = lambda: _Timed(plain(), self)
@@ -181,6 +185,9 @@ class Slices:
         elif sql == "COMMIT" and not after:
             self.took.append(time.monotonic() - self._began[0])
             self.worked.append(time.thread_time() - self._began[1])
+        if sql == "COMMIT" and self._path is not None:
+            before, self._written = self._written, self._path.stat().st_mtime_ns
+            self.wrote += after and self._written != before
 
 
 class _Timed:
@@ -204,7 +211,7 @@ class _Timed:
 
 def test_many_grants_that_ended_go_in_short_slices(database_url: str) -> None:
     """Of many grants, made long ago, those that have ended go, and no live one, whether they are single or in long
-    runs; writers never wait for more than a slice of 20 ms of the sweep's own work.
+    runs; writers never wait for more than a slice of 20 ms of the sweep's own work, and never for a checkpoint.
     """
     given = os.environ.get("PYLON_TESTS_SWEEP_ROWS")
     many = int(given) if given else GRANTS[database_url.partition(":")[0]]
@@ -212,12 +219,13 @@ def test_many_grants_that_ended_go_in_short_slices(database_url: str) -> None:
     fill_many(database_url, Kind.GRANT, many, ended=f"i > {many // 4} AND i % 100 <> 0", begun_at=NOW - DAY_S)
     live = many - ended_rows(database_url)
     with closing(open_url(database_url)) as store:
-        slices = Slices(store)
+        slices = Slices(store, sqlite_path(database_url) if database_url.startswith("sqlite") else None)
         store.put(record("begins", expires_at=NOW + DAY_S), now=NOW)
         wait_until(lambda: rows(database_url, Kind.GRANT) <= live, timeout_s=60 + many / 1000)
         time.sleep(0.5)
         assert rows(database_url, Kind.GRANT) == live
         assert ended_rows(database_url) == 0
+    assert slices.wrote == 0  # the log is written to the file after the commit, while nobody waits
     took, worked = sorted(slices.took), sorted(slices.worked)
     p95 = len(took) * 95 // 100
     told = f"{many} grants, {len(took)} slices: median {statistics.median(took) * 1000:.1f} ms, 95 % within"
@@ -284,6 +292,26 @@ def test_the_file_is_as_small_as_before(sqlite_url: str) -> None:
         log = path.with_name(path.name + "-wal")
         store.put(record("after"), now=NOW)
         assert log.stat().st_size < 9 << 20
+
+
+def test_a_reader_only_delays_that(sqlite_url: str) -> None:
+    """SQLite: a read that sees the file as it was keeps it from shrinking, and the next time it shrinks."""
+    path = sqlite_path(sqlite_url)
+    with closing(open_url(sqlite_url)) as store:
+        store.migrate()
+        fill_many(sqlite_url, Kind.GRANT, 6_000, ended="1 = 1", begun_at=NOW - DAY_S)
+        with closing(SqliteDatabase(path).connect()) as writer:
+            writer.execute(f"DELETE FROM {Kind.GRANT.value}")  # noqa: S608
+            writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        full = path.stat().st_size
+        with closing(SqliteDatabase(path).connect()) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM sqlite_master")
+            for _ in range(10):  # each time a quarter of the rest stays free
+                store.give_back()
+            assert path.stat().st_size >= full
+        store.give_back()
+        assert path.stat().st_size < full // 2
 
 
 def test_a_file_of_before_is_swept_all_the_same(sqlite_url: str) -> None:
