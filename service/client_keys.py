@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import structlog
@@ -46,12 +46,37 @@ class _Fetched:
         fetched_at: when it came; 0: never.
         asked_at: when the URL was asked last, with or without success.
         is_done: whether that is over.
+        failure: why it failed; None: it did not, or is not over.
     """
 
     jwks: Mapping[str, Any] | None = None
     fetched_at: int = 0
     asked_at: int = 0
     is_done: bool = True
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeysAtUrl:
+    """What became of the last request for a client's keys, for the operator.
+
+    Attributes:
+        client_id: whose.
+        jwks_uri: its URL.
+        asked_at: when the URL was asked last, Unix s; None: not within a day.
+        fetched_at: when the keys came that count now, Unix s; None: none count.
+        failure: why the last request failed; None: it did not.
+    """
+
+    client_id: str
+    jwks_uri: str
+    asked_at: int | None
+    fetched_at: int | None
+    failure: str | None
+
+    def shown(self) -> dict[str, Any]:
+        """It as JSON."""
+        return asdict(self)
 
 
 class ClientKeys:
@@ -92,6 +117,33 @@ class ClientKeys:
         before = self._known.get(_name(client), _Fetched())
         known = self._asked(client, before, waits=True, now=now)
         return () if known == before else self._of(client, known, now=now)
+
+    def seen(self, clients: Iterable[Client], *, now: int) -> list[KeysAtUrl]:
+        """What is known of the clients that have their keys at a URL, without a request to it.
+
+        Args:
+            clients: any; those without a URL are left out.
+            now: Unix s.
+        """
+        return [
+            _seen(client, self._stored(client, now=now), now=now)
+            for client in clients
+            if client.jwks_uri is not None
+        ]
+
+    def ask(self, client: Client, *, now: int) -> tuple[KeysAtUrl, Sequence[OthersKey]]:
+        """Ask a client's URL now, although it may have been asked a moment ago: the operator wants to know.
+
+        Args:
+            client: has its keys at a URL.
+            now: Unix s.
+
+        Returns:
+            What became of it, and the keys that count now.
+        """
+        found = self._fetched(client, replace(self._stored(client, now=now), asked_at=now), now=now)
+        self._keep(client, found, now=now)
+        return _seen(client, found, now=now), self._of(client, found, now=now)
 
     def _of(self, client: Client, known: _Fetched, *, now: int) -> Sequence[OthersKey]:
         if known.jwks is None or now - known.fetched_at >= KEPT_S:
@@ -145,26 +197,31 @@ class ClientKeys:
             mine = not 0 <= now - stored.asked_at < ASK_S
             return _written(record, replace(stored, asked_at=now, is_done=False)) if mine else None
 
-        id_hash = hash_handle(f"keys of a client\n{_name(client)}")
-        new = Record(Kind.REPLAY_MARKER, id_hash, now + KEPT_S)
         if 0 <= now - known.asked_at < ASK_S and known.is_done:
             return known
-        changed = self._store.change(Kind.REPLAY_MARKER, id_hash, claim, new=new, now=now)
+        new = Record(Kind.REPLAY_MARKER, _id_hash(client), now + KEPT_S)
+        changed = self._store.change(Kind.REPLAY_MARKER, new.id_hash, claim, new=new, now=now)
         if changed is None or not mine:
-            return self._of_another(id_hash, waits=waits, now=now)
+            return self._of_another(client, waits=waits, now=now)
         found = self._fetched(client, _read(changed), now=now)
-        self._store.change(
-            Kind.REPLAY_MARKER, id_hash, lambda record: _written(record, found), new=new, now=now
-        )
+        self._keep(client, found, now=now)
         return found
 
-    def _of_another(self, id_hash: str, *, waits: bool, now: int) -> _Fetched:
+    def _keep(self, client: Client, found: _Fetched, *, now: int) -> None:
+        """Share what became of a request."""
+        new = Record(Kind.REPLAY_MARKER, _id_hash(client), now + KEPT_S)
+        self._store.change(new.kind, new.id_hash, lambda record: _written(record, found), new=new, now=now)
+
+    def _stored(self, client: Client, *, now: int) -> _Fetched:
+        record = self._store.get(Kind.REPLAY_MARKER, _id_hash(client), now=now)
+        return _Fetched() if record is None else _read(record)
+
+    def _of_another(self, client: Client, *, waits: bool, now: int) -> _Fetched:
         """What another process got, or with `waits`, what it gets."""
         waiting = threading.Event()
         found = _Fetched()
         for _ in range(round(_PATIENCE_S / _LOOK_S)):
-            record = self._store.get(Kind.REPLAY_MARKER, id_hash, now=now)
-            found = _Fetched() if record is None else _read(record)
+            found = self._stored(client, now=now)
             if found.is_done or not waits or now - found.asked_at > _PATIENCE_S:
                 break
             waiting.wait(_LOOK_S)
@@ -175,8 +232,8 @@ class ClientKeys:
         done = replace(known, is_done=True)
         try:
             answer = self._outbound.get(str(client.jwks_uri), operators=True, accept="application/json")
-        except Unreachable:
-            return done
+        except Unreachable as error:
+            return replace(done, failure=error.cause)
         try:
             if answer.status != 200:
                 raise KeyFault(f"has status {answer.status}")
@@ -187,12 +244,27 @@ class ClientKeys:
             _log.warning(
                 "client_keys_unusable", client_id=client.client_id, detail=f"the answer of jwks_uri {cause}"
             )
-            return done
+            return replace(done, failure=f"the answer {cause}")
         return _Fetched(jwks, now, known.asked_at)
 
 
 def _name(client: Client) -> str:
     return f"{client.client_id}\n{client.jwks_uri}"
+
+
+def _id_hash(client: Client) -> str:
+    return hash_handle(f"keys of a client\n{_name(client)}")
+
+
+def _seen(client: Client, known: _Fetched, *, now: int) -> KeysAtUrl:
+    counts = known.jwks is not None and now - known.fetched_at < KEPT_S
+    return KeysAtUrl(
+        client.client_id,
+        str(client.jwks_uri),
+        known.asked_at or None,
+        known.fetched_at if counts else None,
+        known.failure,
+    )
 
 
 def _read(record: Record) -> _Fetched:
@@ -202,6 +274,7 @@ def _read(record: Record) -> _Fetched:
         body.get("fetched_at", 0),
         body.get("asked_at", 0),
         body.get("is_done", True),
+        body.get("failure"),
     )
 
 
@@ -211,5 +284,6 @@ def _written(record: Record, known: _Fetched) -> Record:
         "fetched_at": known.fetched_at,
         "asked_at": known.asked_at,
         "is_done": known.is_done,
+        "failure": known.failure,
     }
     return replace(record, body=body, expires_at=max(known.fetched_at, known.asked_at) + KEPT_S)

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Final
 
 import click
 
+from service.cli.client_keys import client_keys
 from service.cli.common import configured_store, fail, json_option, print_rows, wide_option
 from service.clients import ClientExists, ClientReadOnly, Clients
 from service.keys.file import check_mode
@@ -30,6 +31,9 @@ _KINDS: Final = {member.name: str(member.type) for member in fields(Client)} | {
 @click.group()
 def clients() -> None:
     """Register and manage clients."""
+
+
+clients.add_command(client_keys)
 
 
 @contextlib.contextmanager

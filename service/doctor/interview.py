@@ -132,6 +132,7 @@ class Interview:
         }
         if self._options.admin_token is not None:
             questions["deliveries-inside"] = lambda: ask.as_admin("GET", "/api/oidc/deliveries")
+            questions["client-keys-inside"] = lambda: ask.as_admin("GET", "/api/oidc/client-keys")
         if self._options.has_client:
             client = f"/api/oidc/clients/{_quoted(self._options.client_id)}"
             questions["client-inside"] = lambda: ask.as_admin("GET", client)

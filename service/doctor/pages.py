@@ -35,6 +35,7 @@ _PLACES: Final[Mapping[str, str]] = {
     "inside_haproxy": "unix@/run/pylon-oidc/gunicorn.sock",
     "inside_caddy": "unix//run/pylon-oidc/gunicorn.sock",
     "client": "wiki",
+    "keys_host": "wiki.internal",
 }
 
 

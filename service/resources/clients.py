@@ -1,4 +1,4 @@
-"""`/api/oidc/clients` and `/api/oidc/grants`, which need the admin token.
+"""`/api/oidc/clients`, `/api/oidc/client-keys` and `/api/oidc/grants`, which need the admin token.
 
 Spec: RFC 7591 §2 (names), RFC 7592 §2 (in spirit)
 """
@@ -106,6 +106,17 @@ class ClientSecretRotation(Resource):
         send_json(resp, {"client_id": client_id, "client_secret": secret})
 
 
+class AllClientKeys(Resource):
+    """`GET /api/oidc/client-keys`: whether the keys of clients that have them at a URL can be fetched."""
+
+    admin_only = True
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """List what became of the last request to each URL. It sends none."""
+        found = self.parts.client_keys.seen(self.parts.clients.list(now=req.context.now), now=req.context.now)
+        send_json(resp, {"client_keys": [keys.shown() for keys in found]})
+
+
 def _known(client: Client | None) -> Client:
     if client is None:
         raise ApiError("NOT_FOUND")
@@ -166,6 +177,7 @@ def routes(parts: Parts) -> tuple[Mount, ...]:
         Mount("/api/oidc/clients", AllClients(parts)),
         Mount(one, OneClient(parts), named_by_others=True),
         Mount(f"{one}/secret", ClientSecretRotation(parts), named_by_others=True),
+        Mount("/api/oidc/client-keys", AllClientKeys(parts)),
         Mount("/api/oidc/grants", AllGrants(parts)),
         Mount("/api/oidc/grants/{grant_id}", OneGrant(parts)),
     )

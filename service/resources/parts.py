@@ -68,6 +68,7 @@ class Parts:
         statuses: the places of sessions and grants in status lists.
         deliveries: the queue of logout tokens.
         deliverer: sends them.
+        client_keys: the keys of clients, also from their own URLs.
         assertions: authenticates clients that have keys.
     """
 
@@ -92,6 +93,7 @@ class Parts:
     statuses: StatusLists
     deliveries: Deliveries
     deliverer: Deliverer
+    client_keys: ClientKeys
     assertions: Assertions
 
 
@@ -112,9 +114,9 @@ def parts_of(
         deliveries=deliveries,
         statuses=statuses,
     )
-    cookie = SessionCookie(settings.cookie_name, settings.cookie_domain, settings.cookie_same_site)
-    signed_in = SignedIn(sessions, cookie, settings.trusted_origins)
+    signed_in = _signed_in(settings, sessions)
     waiting, stylesheet = Waiting(store), Stylesheet()
+    client_keys = ClientKeys(store, Outbound.of(settings))
     return Parts(
         settings=settings,
         store=store,
@@ -137,8 +139,14 @@ def parts_of(
         statuses=statuses,
         deliveries=deliveries,
         deliverer=deliverer,
-        assertions=Assertions(ClientKeys(store, Outbound.of(settings)), UsedAssertions(store)),
+        client_keys=client_keys,
+        assertions=Assertions(client_keys, UsedAssertions(store)),
     )
+
+
+def _signed_in(settings: Settings, sessions: LocalSessions) -> SignedIn:
+    cookie = SessionCookie(settings.cookie_name, settings.cookie_domain, settings.cookie_same_site)
+    return SignedIn(sessions, cookie, settings.trusted_origins)
 
 
 def _browser(

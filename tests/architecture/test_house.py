@@ -28,6 +28,7 @@ WALL_CLOCK = frozenset(
         "app.py",
         "logs.py",
         "cli/check.py",
+        "cli/client_keys.py",
         "cli/clients.py",
         "cli/deliveries.py",
         "cli/doctor.py",

@@ -53,6 +53,13 @@ def test_a_finding_tells_cause_and_remedy(kind: Kind) -> None:
             assert f"EnvironmentFile=-{fix.file}\n" in (PROJECT / "deploy/pylon-oidc.service").read_text()
 
 
+def test_no_page_has_a_placeholder() -> None:
+    """What doctor fills in with what it saw is an example on a page; these are Caddy's and curl's own."""
+    of_others = {"host", "hostport", "time_total", "http_code"}
+    left = {name: set(re.findall(r"\{([a-z_]+)\}", text)) - of_others for name, text in pages().items()}
+    assert {name: names for name, names in left.items() if names} == {}
+
+
 def test_whatever_stands_in_front_a_finding_has_a_line_or_says_that_it_has_none(
     subtests: pytest.Subtests,
 ) -> None:

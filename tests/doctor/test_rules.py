@@ -22,6 +22,14 @@ ASKED = Options(URL, client_id="wiki", redirect_uri="https://wiki.example.com/ca
 JSON = {"content-type": "application/json"}
 CORS = {"access-control-allow-origin": "*"}
 LATE = {"client_id": "wiki", "state": "waiting", "tries": 4, "failure": "status 503"}
+FETCHED = {
+    "client_id": "wiki",
+    "jwks_uri": "https://wiki.example.com/keys",
+    "asked_at": 1,
+    "fetched_at": 1,
+    "failure": None,
+}
+UNFETCHED = FETCHED | {"client_id": "mail", "fetched_at": None, "failure": "no_connection"}
 KEY = {"kty": "RSA", "use": "sig", "alg": "RS256", "kid": "k1", "n": "AQAB", "e": "AQAB"}
 
 
@@ -200,6 +208,7 @@ CASES: list[tuple[str, Mapping[str, Answer | None], dict[str, Any]]] = [
      {"minted": [unverified("HS256")]}),
     ("deliveries-pile-up", {"deliveries-inside": reply(200, {"deliveries": [LATE]})}, {}),
     ("deliveries-pile-up", {"deliveries-inside": reply(200, {"deliveries": [LATE | {"tries": 1, "state": "given_up"}]})}, {}),
+    ("client-keys-unreachable", {"client-keys-inside": reply(200, {"client_keys": [FETCHED, UNFETCHED]})}, {}),
     ("private-answers-cached", {"userinfo-bare": WELL["userinfo"]}, {}),
     ("private-answers-cached", {f"authorize-{n}": BEGUN for n in (2, 3)}, {}),
     ("response-header-too-large", {"unknown-client": PAGE, "silent-1": reply(303), "long-state": reply(502, b"")}, {}),
@@ -411,6 +420,43 @@ def test_the_keys_and_their_next_change_are_told() -> None:
     told, _ = examine(Evidence(ASKED, WELL | {"readyz-inside": reply(200, late)}))
     assert (told.kind.id, told.kind.severity) == ("key-rotation-overdue", "warning")
     assert told.seen == "1 key: k1"
+
+
+@each_of(
+    ("failure", "line"),
+    [
+        ("address_not_public", "PYLON_OUTBOUND_ALLOW=mail.example.com"),
+        ("certificate_refused", "PYLON_OUTBOUND_CA_FILE=/etc/pylon-oidc/ca.pem"),
+        ("no_connection", "pylon-oidc clients update mail --set jwks_uri=https://…"),
+        ("the answer has status 404", None),
+        ("answer_malformed", None),
+    ],
+)
+def test_keys_that_cannot_be_fetched_are_told_with_client_cause_and_line(
+    failure: str, line: str | None
+) -> None:
+    """docs/doctor/client-keys-unreachable.md: which client, why, and what helps; a client without any keys comes first."""
+    mail = UNFETCHED | {"jwks_uri": "https://mail.example.com/keys", "failure": failure}
+    listed = reply(200, {"client_keys": [FETCHED | {"failure": "timeout"}, FETCHED, mail]})
+    (told,) = examine(Evidence(ASKED, WELL | {"client-keys-inside": listed}))
+    assert (told.kind.id, told.severity) == ("client-keys-unreachable", "warning")
+    assert told.seen == f"mail: {failure}, at https://mail.example.com/keys; and 1 more client"
+    assert [fix.line for fix in told.fixes()] == ([] if line is None else [line])
+    assert told.filled(told.kind.verify) == "pylon-oidc clients keys mail"
+
+
+@each_of(
+    "answer",
+    [
+        reply(200, {"client_keys": [FETCHED]}),
+        reply(200, {"client_keys": {}}),
+        reply(200, ["x"]),
+        reply(403, {}),
+    ],
+)
+def test_keys_that_came_or_an_answer_of_another_kind_are_no_finding(answer: Reply) -> None:
+    """An older service has no such address, and anything may come back."""
+    assert found({"client-keys-inside": answer}) == []
 
 
 @each_of(

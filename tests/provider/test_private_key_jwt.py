@@ -409,6 +409,49 @@ def test_keys_of_a_url_are_cached_and_a_swap_goes_on(serve_provider: ServeProvid
     assert client.asked == 3
 
 
+def test_the_operator_sees_what_became_of_the_last_request(
+    serve_provider: ServeProvider, client: _Client
+) -> None:
+    """docs/endpoints.md: which client, when, and why it failed, as the log has it; nothing is asked for it."""
+    op = _with_uri(serve_provider, client)
+    usual = {
+        "client_id": "c-keys",
+        "jwks_uri": client.uri,
+        "asked_at": None,
+        "fetched_at": None,
+        "failure": None,
+    }
+
+    def listed() -> Any:
+        return op.app.call("GET", "/api/oidc/client-keys").json()["client_keys"]
+
+    assert listed() == [usual]
+    assert client.asked == 0
+    begun = int(op.clock())
+    assert ask(op, assertion(begun)).status == 200
+    assert listed() == [usual | {"asked_at": begun, "fetched_at": begun}]
+    for answer, failure in (
+        (b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n", "the answer has status 404"),
+        (ok(b"no JSON"), "the answer is not JSON"),
+        (ok(b'{"keys": []}'), "the answer has no key that verifies a signature"),
+        (b"", "answer_malformed"),
+    ):
+        client.answer = answer
+        op.clock.advance(700)
+        assert ask(op, assertion(op.clock())).status == 200
+        assert listed() == [usual | {"asked_at": int(op.clock()), "fetched_at": begun, "failure": failure}], (
+            failure
+        )
+    op.clock.advance(86_400 - 4 * 700)  # the earlier keys no longer count
+    _is_refused(op, ask(op, assertion(op.clock())))
+    assert listed() == [usual | {"asked_at": int(op.clock()), "failure": "answer_malformed"}]
+    client.answer = ok(json.dumps(public("ec")).encode())
+    op.clock.advance(61)
+    assert ask(op, assertion(op.clock())).status == 200
+    assert listed() == [usual | {"asked_at": int(op.clock()), "fetched_at": int(op.clock())}]
+    assert op.ask("GET", "/api/oidc/client-keys").status == 403
+
+
 def test_a_url_that_is_down_keeps_the_last_keys_for_a_day(
     serve_provider: ServeProvider, client: _Client
 ) -> None:

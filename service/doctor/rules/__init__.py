@@ -6,7 +6,6 @@ follows from what.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -16,6 +15,7 @@ from service.doctor.evidence import Evidence
 from service.doctor.rules import (
     browser,
     caches,
+    clients,
     closed,
     connection,
     document,
@@ -25,39 +25,6 @@ from service.doctor.rules import (
     tokens,
 )
 from service.doctor.rules.reading import Rule, found
-
-
-def pkce(e: Evidence) -> Iterator[Finding]:
-    """What the client's registration asks of its requests: a challenge, one or a nonce, or neither."""
-    known = e.reply("client-inside")
-    metadata = {} if known is None or known.status != 200 else known.json_object()
-    is_public = metadata.get("token_endpoint_auth_method") == "none"
-    if not metadata or metadata.get("client_id") != e.options.client_id or is_public:
-        return
-    if metadata.get("require_pkce") is False:
-        yield found(e, "client-without-pkce", "require_pkce is false", variant="neither")
-    elif metadata.get("require_pkce") is None:
-        yield found(e, "client-without-pkce", "require_pkce is not set")
-
-
-def deliveries(e: Evidence) -> Iterator[Finding]:
-    """Whether clients get their logout tokens: those that were tried in vain for minutes, or given up."""
-    reply = e.reply("deliveries-inside")
-    listed = [] if reply is None or reply.status != 200 else reply.json_object().get("deliveries")
-    late = [
-        each
-        for each in (listed if isinstance(listed, list) else [])
-        if isinstance(each, dict) and (each.get("state") == "given_up" or _tries(each) >= _MANY_TRIES)
-    ]
-    if late:
-        why = Counter(f"{each.get('client_id')} ({each.get('failure')})" for each in late)
-        worst = ", ".join(f"{count} for {what}" for what, count in why.most_common(3))
-        yield found(e, "deliveries-pile-up", worst, late=shown(late[0].get("client_id")))
-
-
-def _tries(delivery: Mapping[str, object]) -> int:
-    tries = delivery.get("tries")
-    return tries if isinstance(tries, int) else 0
 
 
 def notes(e: Evidence) -> Iterator[Finding]:
@@ -82,8 +49,6 @@ def notes(e: Evidence) -> Iterator[Finding]:
         yield found(e, "http2-missing", handshake.alpn or "no protocol was agreed on")
 
 
-#: So many tries are two and a half minutes.
-_MANY_TRIES: Final = 4
 #: In the order in which causes come before what follows from them.
 RULES: Final[Sequence[Rule]] = (
     replicas.clocks, caches.clock, connection.addresses, connection.connection, connection.old_tls, refusals.refusals,
@@ -93,7 +58,7 @@ RULES: Final[Sequence[Rule]] = (
     handed_on.answer_sizes, caches.private_answers, replicas.keys, replicas.clients, replicas.secrets, replicas.client_secret, replicas.replicas,
     tokens.token_issuer, browser.redirects, browser.cookies, browser.cors, caches.ages, caches.cache_control, caches.etag,
     closed.plain_http, closed.dev_mode, closed.closed, browser.sign_in_page, browser.security_headers, handed_on.inserted,
-    tokens.inside, tokens.tokens, tokens.flow, connection.unanswered, connection.certificate_ends, tokens.ring, pkce, deliveries, notes,
+    tokens.inside, tokens.tokens, tokens.flow, connection.unanswered, connection.certificate_ends, tokens.ring, clients.pkce, clients.keys, clients.deliveries, notes,
 )  # fmt: skip
 
 _NO_DOCUMENT: Final = frozenset(
