@@ -14,6 +14,7 @@ from typing import Final
 from service.handles import hash_handle
 from service.policies.deciding import BY_SIGNING_IN, unmet_requirement
 from service.protocol.authorize import AuthorizationRequest, cut_to
+from service.protocol.consent import can_be_remembered
 from service.protocol.errors import OAuthError
 from service.records.interactions import Consent, Report, State, Step
 from service.records.sessions import Session
@@ -198,7 +199,8 @@ def kept_with(before: State, after: State, event: Event, facts: Facts) -> Kept:
         return Kept()
     signed_in = session if report is not None and report.sid == session.sid else None
     given = after.consent if after.consent is not before.consent else None
-    if given is None or (report is not None and not report.remember):
+    is_wanted = report is None or report.remember
+    if given is None or not is_wanted or not can_be_remembered(facts.request):
         return Kept(signed_in)
     return Kept(signed_in, (given.user_id, given.scope))
 
@@ -265,12 +267,15 @@ def _for_user(state: State, session: Session, facts: Facts) -> tuple[State, Effe
             words = "The client may no longer have what the user agreed to."
             return _told(state, OAuthError("invalid_scope", words))
         return replace(state, step=Step.OVER), SendCode(request, session, unasked=False)
-    asked_before = set(request.disclosed) <= set(facts.remembered)
-    if "consent" not in request.prompt and (first_party or asked_before):
+    if "consent" not in request.prompt and (first_party or _agreed_before(facts)):
         return replace(state, step=Step.OVER), SendCode(request, session, unasked=not first_party)
     if "none" in request.prompt:
         return _told(state, OAuthError("consent_required", "The user has not agreed to this yet."))
     return _ask(state, request, session, facts.form_token)
+
+
+def _agreed_before(facts: Facts) -> bool:
+    return can_be_remembered(facts.request) and set(facts.request.disclosed) <= set(facts.remembered)
 
 
 def _ask(

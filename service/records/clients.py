@@ -6,13 +6,13 @@ Spec: RFC 7591 §2, RFC 9700 §2.1, §4.1.3, RFC 8252 §7
 from __future__ import annotations
 
 import hmac
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from service.handles import hash_handle, new_version
+from service.records.redirects import without_loopback_port
 from service.records.scopes import SCOPES, STANDARD_SCOPES, Scopes
 from service.storage.interface import NEVER, Fitting, Kind, Record
 
@@ -57,7 +57,7 @@ class Client:
 
     client_id: str
     redirect_uris: tuple[str, ...]
-    source: Literal["environment", "database"]
+    source: Literal["environment", "database", "registration", "document"]
     secrets: tuple[ClientSecret, ...] = ()
     token_endpoint_auth_method: str | None = None
     grant_types: tuple[str, ...] = ()
@@ -100,6 +100,16 @@ class Client:
         return self.token_endpoint_auth_method == KEY_METHOD
 
     @property
+    def is_stranger(self) -> bool:
+        """Whether no operator registered it."""
+        return self.source not in ("environment", "database")
+
+    @property
+    def document_host(self) -> str | None:
+        """The host of its client id, if that is the URL of its document."""
+        return urlsplit(self.client_id).hostname if self.source == "document" else None
+
+    @property
     def name(self) -> str:
         """Its name for users."""
         return self.client_name or self.client_id
@@ -120,13 +130,16 @@ class Client:
     def knows_redirect_uri(self, uri: str) -> bool:
         """Whether the URI is registered, as an exact string except for the port of a loopback address.
 
-        Spec: RFC 9700 §2.1, RFC 8252 §7.3
+        For a public client, the port of `localhost` may differ too: such clients are programs that cannot choose it.
+
+        Spec: RFC 9700 §2.1, RFC 8252 §7.3, §8.3
         """
         if uri in self.redirect_uris:
             return True
-        portless = _without_loopback_port(uri)
+        portless = without_loopback_port(uri, by_name=self.is_public)
         return portless is not None and any(
-            _without_loopback_port(registered) == portless for registered in self.redirect_uris
+            without_loopback_port(registered, by_name=self.is_public) == portless
+            for registered in self.redirect_uris
         )
 
     def home(self, redirect_uri: str) -> str | None:
@@ -159,11 +172,6 @@ def _as_json(value: Any) -> Any:
 
 def _is_valid(secret: ClientSecret, now: int) -> bool:
     return secret.valid_until is None or now < secret.valid_until
-
-
-def _without_loopback_port(uri: str) -> str | None:
-    match = re.fullmatch(r"http://(127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?(/[^#]*)?", uri, re.ASCII)
-    return None if match is None else f"{match[1]}{match[2] or ''}"
 
 
 def defaults(*, confidential: bool, scopes: Scopes) -> dict[str, Any]:

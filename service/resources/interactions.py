@@ -14,6 +14,7 @@ from service.handles import new_handle
 from service.policies.pairs import agreed_entries, apis_of, required_acr, required_age_s, told
 from service.policies.values import Policies
 from service.protocol.authorize import Asked, build_request
+from service.protocol.consent import about
 from service.records.clients import Client
 from service.records.interactions import Interaction, Report, Step, on_interaction
 from service.records.scopes import words_of
@@ -98,15 +99,15 @@ def _shown(interaction: Interaction, client: Client, policies: Policies) -> dict
     asked = interaction.parameters
     # What the user has to agree to, including the scopes of claims that are requested one by one.
     request = build_request(Asked(asked, frozenset(), client, policies=policies, issuer=interaction.issuer))
-    scope = request.disclosed
+    scope, known = request.disclosed, about(request)
     if interaction.state.step is Step.CONSENT:
         scope = tuple(word for word in interaction.state.shown if word in scope)
-    shown = {
+    shown: dict[str, Any] = {
         "id": interaction.id,
         "client": {
             "client_id": client.client_id,
             "client_name": client.client_name,
-            "logo_uri": client.logo_uri,
+            "logo_uri": known.logo_uri,
             "policy_uri": client.policy_uri,
             "tos_uri": client.tos_uri,
             "first_party": client.first_party,
@@ -120,8 +121,11 @@ def _shown(interaction: Interaction, client: Client, policies: Policies) -> dict
         "expires_at": interaction.expires_at,
         "step": interaction.state.step,
     }
-    resources = [api.as_json() for api in apis_of(scope, policies)]
-    return shown | ({"resources": resources} if resources else {})
+    if resources := [api.as_json() for api in apis_of(scope, policies)]:
+        shown["resources"] = resources
+    if known.is_warned_of:
+        shown["origin"] = known.as_json()
+    return shown
 
 
 class ReportLogin(_Base):

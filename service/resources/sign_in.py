@@ -14,7 +14,6 @@ import falcon
 
 from service.events import ConsentGiven
 from service.handles import new_handle
-from service.policies.pairs import apis_of, plain
 from service.protocol.authorize import AuthorizationRequest
 from service.protocol.errors import OAuthError
 from service.protocol.grants.authorization_code import new_code
@@ -40,6 +39,7 @@ from service.records.form_answers import ANSWERED_S, Answered, find_answer
 from service.records.interactions import NOTHING, Beside, Interaction, State
 from service.records.sessions import Session, on_session
 from service.resources.browser import wanted_by_app
+from service.resources.consent_page import show_consent
 from service.resources.parts import Parts
 from service.storage.interface import Contended
 from service.web.binding import bind, keep_on, shown, unbind
@@ -330,25 +330,13 @@ class Flow:
         facts: Facts,
         effect: AskConsent,
     ) -> None:
-        wanted, client, session = wanted_by_app(interaction), facts.request.client, facts.session
+        wanted, session = wanted_by_app(interaction), facts.session
         here = wanted["return_to"]
         if effect.form_token is None or session is None:
             url = self.parts.settings.consent_url
             send_redirect(resp, here if url is None else with_parameters(url, wanted))
             return
-        self.parts.browser.show(
-            req,
-            resp,
-            "consent.html",
-            client=client,
-            logo_uri=client.logo_uri,
-            scope=plain(effect.shown),
-            apis=apis_of(effect.shown, self.parts.policies),
-            descriptions=client.scopes.descriptions,
-            user_name=session.claims.get("name") or session.user_id,
-            form_token=effect.form_token,
-            action=here,
-        )
+        show_consent(self.parts, req, resp, facts.request, session, effect, action=here)
 
     def _show(self, req: falcon.Request, resp: falcon.Response, page: ShowPage) -> None:
         # Only for clients of the database, which the start could not know.

@@ -49,6 +49,13 @@ CLIENT = Client(
     first_party=True,
 )
 THIRD = replace(CLIENT, first_party=False)
+ON_DEVICE = (URI, "http://127.0.0.1/cb", "http://[::1]/cb", "http://localhost/cb", "com.example.app:/cb")
+PUBLIC = replace(
+    THIRD,
+    secrets=(),
+    token_endpoint_auth_method="none",
+    redirect_uris=("https://rp.example.org/callback", "https://localhost/cb", *ON_DEVICE),
+)
 GOOD = {
     "client_id": "c",
     "redirect_uri": URI,
@@ -296,6 +303,29 @@ def test_what_comes_next(
 ) -> None:
     """Core §3.1.2.1, §3.1.2.3, §3.1.2.4: sign in, then consent, then the code; prompt=none shows nothing."""
     assert _step(_request(client, prompt=prompt), session, remembered) == expected
+
+
+@each_of(
+    ("client", "redirect_uri", "counts"),
+    [
+        (PUBLIC, "https://rp.example.org/callback", True),
+        (PUBLIC, "http://127.0.0.1:5/cb", False),
+        (PUBLIC, "http://[::1]:5/cb", False),
+        (PUBLIC, "http://localhost:5/cb", False),
+        (PUBLIC, "https://localhost/cb", False),
+        (PUBLIC, "com.example.app:/cb", False),
+        (replace(PUBLIC, first_party=True), "http://127.0.0.1:5/cb", True),
+        (replace(THIRD, redirect_uris=ON_DEVICE), "http://127.0.0.1:5/cb", True),
+        (replace(THIRD, redirect_uris=ON_DEVICE), "com.example.app:/cb", True),
+    ],
+)
+def test_a_program_on_the_device_is_asked_for_each_time(
+    client: Client, redirect_uri: str, counts: bool
+) -> None:
+    """RFC 8252 §8.6: no earlier yes counts for a public client whose answer goes to a program on the user's device."""
+    for prompt, otherwise in ((None, "consent"), ("none", "consent_required")):
+        request = _request(client, prompt=prompt, redirect_uri=redirect_uri)
+        assert _step(request, SESSION, ("openid", "email")) == ("issue" if counts else otherwise)
 
 
 @each_of(("attempts", "expected"), [(0, "login"), (1, "login"), (2, "login_required"), (9, "login_required")])

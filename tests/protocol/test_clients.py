@@ -138,7 +138,36 @@ def test_one_that_may_not(uri: str) -> None:
 )
 def test_only_a_loopback_addresss_port_is_free(registered: str, shown: str, known: bool) -> None:
     """RFC 8252 §7.3, §8.3: any port for the loopback IP literals; all else is the exact string (RFC 9700 §2.1)."""
-    assert _client(redirect_uris=[registered]).knows_redirect_uri(shown) is known
+    confidential = _client(redirect_uris=[registered], client_secret="0123456789abcdef" * 4)
+    assert not confidential.is_public and confidential.knows_redirect_uri(shown) is known
+    if "localhost" not in shown:
+        assert _client(redirect_uris=[registered]).knows_redirect_uri(shown) is known
+
+
+@each_of(
+    ("registered", "shown", "known"),
+    [
+        ("http://localhost/cb", "http://localhost:51004/cb", True),
+        ("http://localhost:3000/cb?x=1", "http://localhost:1/cb?x=1", True),
+        ("http://localhost:3000", "http://localhost", True),
+        ("http://localhost/cb", "http://localhost:5/cb/", False),
+        ("http://localhost/cb", "http://localhost:5/cb?x", False),
+        ("http://localhost/cb", "http://localhost:5/CB", False),
+        ("http://localhost/cb", "http://LOCALHOST:5/cb", False),
+        ("http://localhost/cb", "http://localhost.:5/cb", False),
+        ("http://localhost/cb", "http://localhost.example.com:5/cb", False),
+        ("http://localhost/cb", "http://localhost:5@evil.example/cb", False),
+        ("http://localhost/cb", "http://127.0.0.1:5/cb", False),
+        ("http://127.0.0.1/cb", "http://localhost:5/cb", False),
+        ("https://localhost/cb", "https://localhost:5/cb", False),
+    ],
+)
+def test_the_port_of_localhost_is_free_for_public_clients(registered: str, shown: str, known: bool) -> None:
+    """docs/settings.md: for them alone, and only the port: a confidential client's stays the exact string (RFC 8252 §8.3)."""
+    public = _client(redirect_uris=[registered])
+    assert public.is_public and public.knows_redirect_uri(shown) is known
+    confidential = _client(redirect_uris=[registered], client_secret="0123456789abcdef" * 4)
+    assert not confidential.is_public and not confidential.knows_redirect_uri(shown)
 
 
 @each_of("uri", ["audiobookshelf://oauth", "oc://ios.example.eu", "myapp:/cb", "x-y+z:/a"])

@@ -315,3 +315,61 @@ def test_a_no_by_the_app_is_told_to_the_client(apart: Provider) -> None:
     request, landing = _asked(apart, browser)
     landing = browser.go(apart.app.report(apart.app.interaction(landing), "reject", {}))
     assert apart.answered(request, landing)["error"] == "access_denied"
+
+
+# --- programs on the user's device ---
+
+
+@each_of(
+    ("redirect_uri", "warning", "kind"),
+    [
+        ("http://127.0.0.1:49152/cb", "a program on this computer", "loopback"),
+        ("http://localhost:49152/cb", "a program on this computer", "loopback"),
+        ("com.example.app:/cb", "an app on this device", "app"),
+        ("https://rp.example.org/callback", None, None),
+    ],
+)
+def test_an_answer_to_the_users_device_is_warned_of_and_asked_for_each_time(
+    serve_provider: ServeProvider, redirect_uri: str, warning: str | None, kind: str | None
+) -> None:
+    """RFC 8252 §8.6: a public client is a program that any other may pretend to be; a web redirect URI of it is remembered."""
+    uris = [
+        "http://127.0.0.1/cb",
+        "http://localhost/cb",
+        "com.example.app:/cb",
+        "https://rp.example.org/callback",
+    ]
+    op = serve_provider([{"client_id": "c-tool", "redirect_uris": uris}])
+    browser = op.browser()
+    op.app.sign_in(browser)
+    rp = op.rp("c-tool", secret=None, redirect_uri=redirect_uri)
+    for _ in range(2 if warning else 1):
+        request = rp.request()
+        page = browser.go(request.url)
+        said = [
+            words for words in ("a program on this computer", "an app on this device") if words in page.text
+        ]
+        assert said == ([warning] if warning else [])
+        assert ("We will remember your answer" in page.text) is (warning is None)
+        assert "code" in op.answered(request, browser.submit(page, decision="allow"))
+    silent = rp.request(prompt="none")
+    answer = op.answered(silent, browser.go(silent.url))
+    assert answer.get("error") == ("consent_required" if warning else None)
+
+
+def test_the_apps_page_is_told_of_it(serve_provider: ServeProvider) -> None:
+    """docs/endpoints.md: `origin` is there where a page must say where the answer goes, and `remember` changes nothing."""
+    op = serve_provider(
+        [{"client_id": "c-tool", "redirect_uris": ["http://localhost/cb"]}], PYLON_CONSENT_URL=CONSENT_URL
+    )
+    browser = op.browser()
+    op.app.sign_in(browser)
+    for _ in range(2):
+        landing = browser.go(op.rp("c-tool", secret=None, redirect_uri="http://localhost:5/cb").request().url)
+        assert landing.is_at(CONSENT_URL)
+        interaction = op.app.interaction(landing)
+        assert op.app.call("GET", f"/api/oidc/interactions/{interaction}").json()["origin"] == {
+            "stranger": False, "client_host": None, "redirect_kind": "loopback", "redirect_host": "localhost",
+            "remembered": False,
+        }  # fmt: skip
+        browser.go(op.app.report(interaction, "consent", {"remember": True}))
