@@ -163,7 +163,7 @@ def test_only_a_loopback_addresss_port_is_free(registered: str, shown: str, know
     ],
 )
 def test_the_port_of_localhost_is_free_for_public_clients(registered: str, shown: str, known: bool) -> None:
-    """docs/settings.md: for them alone, and only the port: a confidential client's stays the exact string (RFC 8252 §8.3)."""
+    """docs/settings.md: only for them, and only the port: a confidential client's stays the exact string (RFC 8252 §8.3)."""
     public = _client(redirect_uris=[registered])
     assert public.is_public and public.knows_redirect_uri(shown) is known
     confidential = _client(redirect_uris=[registered], client_secret="0123456789abcdef" * 4)
