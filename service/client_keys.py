@@ -231,7 +231,9 @@ class ClientKeys:
         """Fetch the document. If that fails, what was known stays."""
         done = replace(known, is_done=True)
         try:
-            answer = self._outbound.get(str(client.jwks_uri), operators=True, accept="application/json")
+            answer = self._outbound.get(
+                str(client.jwks_uri), operators=not client.is_stranger, accept="application/json"
+            )
         except Unreachable as error:
             return replace(done, failure=error.cause)
         try:

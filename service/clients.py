@@ -18,15 +18,23 @@ from service.outbound.fetcher import Outbound, SettingsOfOutbound
 from service.policies.values import CLIENT_CREDENTIALS
 from service.protocol.client_addresses import check_addresses
 from service.protocol.clients import InvalidClientMetadata, MintedAudienceMissing, parse_client
-from service.records.clients import KEY_METHOD, Client, ClientSecret, new_record, of_record, to_body
+from service.protocol.strangers import check_operators_change, with_metadata
+from service.records.clients import (
+    KEY_METHOD,
+    Client,
+    ClientSecret,
+    new_record,
+    of_record,
+    row_ids,
+    to_body,
+)
 from service.records.scopes import STANDARD_SCOPES, Scopes
 from service.storage.interface import FALLS_WITH_CLIENT, Fitting, Kind, Record, Store
 from service.subjects import SettingsOfSubjects, Subjects
 
 #: How long a rotated secret stays valid, in s, so that the client's developers have an hour to change it.
 ROTATION_OVERLAP_S: Final = 3600
-#: Each of them is compared at every authentication.
-_MOST_OLD_SECRETS: Final = 10
+_MOST_OLD_SECRETS: Final = 10  # each is compared at every authentication
 #: The methods of clients that get no secret.
 WITHOUT_SECRET: Final = ("none", KEY_METHOD)
 #: How many clients are cached.
@@ -58,6 +66,9 @@ class SettingsOfClients(SettingsOfSubjects, SettingsOfOutbound, Protocol):
     @property
     def id_token_algs(self) -> Sequence[str]: ...  # noqa: D102
 
+    @property
+    def stranger_devices(self) -> bool: ...  # noqa: D102
+
 
 class Clients:
     """The directory of clients.
@@ -66,14 +77,14 @@ class Clients:
         from_environment: those of `PYLON_OIDC_CLIENTS`, which take precedence over the database.
         store: has the other clients.
         id_token_algs: the algorithms for ID tokens.
-        minted_audience: the default `aud` of minted tokens. No client may have this id: a minted token could then be used
-            as its ID token.
+        minted_audience: the default `aud` of minted tokens, which no client may have as its id.
         audiences: every `aud` that has a policy; the same applies to them.
         scopes: the scopes that can be requested.
-        mint_alg: the algorithm of minted tokens. If ID tokens use it too, minted tokens need an audience.
+        mint_alg: the algorithm of minted tokens.
         events: where changes of clients are reported.
         subjects: knows the ids of users.
         outbound: checks the addresses that requests go to; None: they are not checked.
+        stranger_devices: whether clients that the operator did not register may use the device grant.
     """
 
     def __init__(
@@ -89,10 +100,12 @@ class Clients:
         events: Events = UNHEARD,
         subjects: Subjects | None = None,
         outbound: Outbound | None = None,
+        stranger_devices: bool = False,
     ) -> None:
         self._events = events
         self._outbound = outbound
         self.scopes = scopes
+        self.stranger_devices = stranger_devices
         self._id_token_algs = id_token_algs
         self._fixed = {client.client_id: client for client in from_environment}
         self._store = store
@@ -124,11 +137,11 @@ class Clients:
             events=events,
             subjects=subjects or Subjects.of(settings, store),
             outbound=Outbound.of(settings),
+            stranger_devices=settings.stranger_devices,
         )
 
     def find(self, client_id: str, *, now: int) -> Client | None:
-        """The client of that id, if it is served."""
-        # Registered before the audience got this name: minted tokens could be used as its ID tokens.
+        """The client of that id, if it is served. One that is called like an audience is not: see `checked`."""
         if client_id in self._audiences:
             return None
         client = self.registered(client_id, now=now)
@@ -145,8 +158,8 @@ class Clients:
         if client_id in self._fixed:
             return self._fixed[client_id]
         before, client = self._read.get(client_id, (None, None))
-        id_hash = hash_handle(client_id) if before is None else before.id_hash
-        record = self._store.get(Kind.CLIENT, id_hash, now=now)
+        ids = row_ids(client_id) if before is None else (before.id_hash,)
+        record = _first(self._store.get(Kind.CLIENT, id_hash, now=now) for id_hash in ids)
         if record is None:
             self._read.pop(client_id, None)
             return None
@@ -182,21 +195,21 @@ class Clients:
         given = {"client_id": f"c_{new_id()}", **metadata}
         if "client_secret" not in given and given.get("token_endpoint_auth_method") not in WITHOUT_SECRET:
             made = given["client_secret"] = new_handle()
-        client = self._checked(parse_client(given, source="database", scopes=self.scopes))
+        client = self.checked(parse_client(given, source="database", scopes=self.scopes))
         client_id = client.client_id
         if self.registered(client_id, now=now) is not None:
             raise ClientExists
         if "client_id" in metadata:
             self._check_no_user(client_id, now=now)
             # A client of the environment may have had that id, and left records behind.
-            self._store.delete(*_hanging_on(client_id), now=now)
+            self._store.delete(*hanging_on(client_id), now=now)
         if not self._store.put(new_record(client), now=now):
             raise ClientExists
         if "client_id" in metadata:
             try:  # a session that starts at the same time either sees this client, or is seen here
                 self._check_no_user(client_id, now=now)
             except InvalidClientMetadata:
-                self._store.delete(Fitting(Kind.CLIENT, id_hash=hash_handle(client_id)), now=now)
+                self._store.delete(Fitting(Kind.CLIENT, id_hash=row_ids(client_id)[0]), now=now)
                 raise
         self._events.send(ClientChanged(client_id=client_id, what="registered"))
         return client, made
@@ -213,9 +226,7 @@ class Clients:
             ClientReadOnly: if it is in the environment.
         """
         self._check_own_tokens(client_id, metadata, now=now)
-        return self._change(
-            client_id, lambda current: self._with_metadata(current, metadata, now=now), now=now
-        )
+        return self._change(client_id, lambda known: self._with_metadata(known, metadata, now=now), now=now)
 
     def update(self, client_id: str, members: Mapping[str, Any], *, now: int) -> tuple[Client, Client] | None:
         """Change some members of a client's metadata, and keep the others.
@@ -271,7 +282,12 @@ class Clients:
             )
         # A member that we return may be sent back, although this service sets it itself.
         given = {name: value for name, value in metadata.items() if name != "source"}
-        return self._checked(
+        if current.is_stranger:
+            check_operators_change(current, given)
+            return self.checked(
+                with_metadata(current, given, scopes=self.scopes, devices=self.stranger_devices, secrets=kept)
+            )
+        return self.checked(
             parse_client(
                 given | {"client_id": current.client_id},
                 source="database",
@@ -310,8 +326,9 @@ class Clients:
             ClientReadOnly: if it is in the environment.
         """
         self._check_own(client_id)
-        falling = _hanging_on(client_id)
-        removed = self._store.take(Kind.CLIENT, hash_handle(client_id), falling=falling, now=now) is not None
+        falling = hanging_on(client_id)
+        ids, take = row_ids(client_id), self._store.take
+        removed = _first(take(Kind.CLIENT, each, falling=falling, now=now) for each in ids) is not None
         if removed:
             self._events.send(ClientChanged(client_id=client_id, what="removed"))
         return removed
@@ -323,7 +340,7 @@ class Clients:
             )
 
     def _check_own_tokens(self, client_id: str, metadata: Mapping[str, Any], *, now: int) -> None:
-        """Check a client before it gets tokens of its own: it may be older than the rule that it must not have a user's id."""
+        """Check a client before it gets tokens of its own: it may be older than the rule about users' ids."""
         wanted = metadata.get("grant_types")
         if isinstance(wanted, list) and CLIENT_CREDENTIALS in wanted:
             self._check_no_user(client_id, now=now)
@@ -346,18 +363,25 @@ class Clients:
             client = decide(of_record(record, self.scopes))
             return None if client is None else replace(record, body=to_body(client))
 
-        record = self._store.change(Kind.CLIENT, hash_handle(client_id), decided, now=now)
+        ids, change = row_ids(client_id), self._store.change
+        record = _first(change(Kind.CLIENT, each, decided, now=now) for each in ids)
         if record is None:
             return None
         self._events.send(ClientChanged(client_id=client_id, what=what))
         return of_record(record, self.scopes)
 
-    def _checked(self, client: Client) -> Client:
+    def checked(self, client: Client) -> Client:
+        """Check what the rules of a client alone do not know: addresses, audiences and keys.
+
+        Raises:
+            InvalidClientMetadata: names the member.
+            MintedAudienceMissing: if minted tokens need an audience before there can be clients.
+        """
         if self._lacks_minted_audience:
             raise MintedAudienceMissing(self._mint_alg)
         if self._outbound is not None:
             check_addresses(client, self._outbound)
-        if client.client_id in self._audiences:
+        if client.client_id in self._audiences:  # a minted token could be used as its ID token
             raise InvalidClientMetadata("client_id", "is the audience of minted tokens; choose another")
         if client.id_token_signed_response_alg not in self._id_token_algs:
             raise InvalidClientMetadata(
@@ -367,6 +391,10 @@ class Clients:
         return client
 
 
-def _hanging_on(client_id: str) -> list[Fitting]:
+def _first(found: Iterable[Record | None]) -> Record | None:
+    return next((record for record in found if record is not None), None)
+
+
+def hanging_on(client_id: str) -> list[Fitting]:
     """The records of a client, which a later client with the same id must not find."""
     return [Fitting(kind, client_id=client_id) for kind in FALLS_WITH_CLIENT]

@@ -293,7 +293,7 @@ class Deliverer:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="delivery")
         with contextlib.suppress(RuntimeError):  # the process is ending: others find it in the queue
-            self._pool.submit(self._send, taken, host, uri, token)
+            self._pool.submit(self._send, taken, host, uri, token, not client.is_stranger)
             self._under_way[host] += 1
         return True
 
@@ -306,11 +306,11 @@ class Deliverer:
         to_failed = sum(under_way[each] for each in self._failed)
         return under_way[host] < OF_ONE_THAT_FAILED and to_failed < self._threads // 2
 
-    def _send(self, delivery: Delivery, host: str, uri: str, token: str) -> None:
+    def _send(self, delivery: Delivery, host: str, uri: str, token: str, operators: bool) -> None:
         """Send it, in a thread of its own, which does nothing else."""
         status, failure = None, ""
         try:
-            status = self._outbound.post(uri, {"logout_token": token}, operators=True).status
+            status = self._outbound.post(uri, {"logout_token": token}, operators=operators).status
         except Unreachable as error:
             failure = error.cause
         except Exception as error:  # a fault of ours: it is tried again, and the log tells

@@ -278,7 +278,9 @@ def _for_a_client(policy: Policy, asked: Asked, client: Client) -> Given | Refus
 
 
 def may_ask(policy: Policy, client: Client) -> bool:
-    """Whether a client may ask for tokens of this audience at all."""
+    """Whether a client may ask for tokens of this audience at all: a stranger only where the operator lets strangers in."""
+    if client.is_stranger:
+        return policy.strangers
     return policy.clients is None or client.client_id in policy.clients
 
 

@@ -25,6 +25,8 @@ WAYS: Final = (MINT, AUTHORIZATION_CODE, CLIENT_CREDENTIALS, TOKEN_EXCHANGE)
 CLIENT_WAYS: Final = frozenset(WAYS[1:])
 #: How a client's `grant_types` and a request name the exchange (RFC 8693 §2.1); the other ways have one name.
 EXCHANGE_GRANT: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
+#: The same for devices (RFC 8628 §3.4), whose tokens are those of the code flow.
+DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
 _ABSOLUTE_URI: Final = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]*:[\x21\x23-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e]+"
 )
@@ -214,6 +216,12 @@ class Policies:
     def scopes(self) -> tuple[str, ...]:
         """The words of every API, each once."""
         return tuple(dict.fromkeys(word for policy in self.tables.values() for word in policy.scopes))
+
+    @cached_property
+    def scopes_of_strangers(self) -> tuple[str, ...]:
+        """The words of the APIs that strangers may use, each once."""
+        opened = (policy for policy in self.tables.values() if policy.strangers)
+        return tuple(dict.fromkeys(word for policy in opened for word in policy.scopes))
 
     @cached_property
     def algs(self) -> frozenset[str]:

@@ -71,7 +71,7 @@ class Assertions:
             OAuthError: `invalid_client`, the same for all causes.
         """
         _check_header(unverified, client)
-        is_more = client.assertion_audience == "token_endpoint"
+        is_more = client.assertion_audience == "token_endpoint" and not client.is_stranger
         audiences = {issuer, token_endpoint} if is_more else {issuer}
         until = _check_claims(unverified, client, audiences, now=now)
         if not is_signed_by(unverified, self.keys.current(client, now=now)) and not is_signed_by(

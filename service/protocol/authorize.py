@@ -214,11 +214,12 @@ def check_pkce_challenge(asked: Asked) -> None:
 
 
 def check_pkce_present(asked: Asked) -> None:
-    """A public client always uses PKCE; a confidential one as registered, or a nonce (RFC 9700 §2.1.1)."""
+    """A public client or a stranger always uses PKCE; another one as registered, or a nonce (RFC 9700 §2.1.1)."""
     client = _client(asked)
-    if asked.get("code_challenge") is not None or (client.require_pkce is False and not client.is_public):
+    always = client.is_public or client.is_stranger
+    if asked.get("code_challenge") is not None or (client.require_pkce is False and not always):
         return
-    if client.require_pkce or client.is_public:
+    if client.require_pkce or always:
         raise OAuthError(
             "invalid_request", "PKCE is required: send code_challenge and code_challenge_method=S256."
         )

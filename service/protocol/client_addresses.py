@@ -17,10 +17,11 @@ _REASONS: Final = {
     "address_through_proxy": "is an address, and the proxy knows only names; write a name",
 }
 _MALFORMED: Final = "is no web address; write https://…"
+_REFUSED_TO_STRANGERS: Final = "is no public address; write https://… with a host name"
 
 
 def check_addresses(client: Client, outbound: Outbound) -> None:
-    """Check the addresses of a client of the operator's: of its keys, and for its logout tokens.
+    """Check the addresses of a client: of its keys, and for its logout tokens. The operator's list is not for strangers.
 
     Raises:
         InvalidClientMetadata: if no request is sent there, whatever the name leads to.
@@ -29,6 +30,7 @@ def check_addresses(client: Client, outbound: Outbound) -> None:
         uri: str | None = getattr(client, member)
         try:
             if uri is not None:
-                outbound.check(uri, operators=True)
+                outbound.check(uri, operators=not client.is_stranger)
         except Unreachable as error:
-            raise InvalidClientMetadata(member, _REASONS.get(error.cause, _MALFORMED)) from None
+            reason = _REFUSED_TO_STRANGERS if client.is_stranger else _REASONS.get(error.cause, _MALFORMED)
+            raise InvalidClientMetadata(member, reason) from None

@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, Literal, TypeGuard
+from typing import Any, Final, TypeGuard
 from urllib.parse import urlsplit
 
 from service.handles import hash_handle
@@ -20,7 +20,7 @@ from service.policies.values import CLIENT_CREDENTIALS, EXCHANGE_GRANT
 from service.protocol.client_credentials import credentials_fault
 from service.protocol.grants import GIVEN_BY_DEFAULT, GRANT_TYPES
 from service.records.claims import VERIFIED_CLAIMS, is_claim_name
-from service.records.clients import KEY_METHOD, SECRET_METHODS, Client, ClientSecret, defaults
+from service.records.clients import KEY_METHOD, SECRET_METHODS, Client, ClientSecret, Source, defaults
 from service.records.scopes import STANDARD_SCOPES, Scopes
 
 MIN_SECRET_CHARS: Final = 32
@@ -83,7 +83,7 @@ class MintedAudienceMissing(InvalidClientMetadata):
 def parse_client(
     metadata: Mapping[str, Any],
     *,
-    source: Literal["environment", "database"],
+    source: Source,
     kept_secrets: tuple[ClientSecret, ...] = (),
     scopes: Scopes = STANDARD_SCOPES,
 ) -> Client:
@@ -105,7 +105,7 @@ def parse_client(
     values["secrets"] = kept_secrets if secret is None else (ClientSecret(hash_handle(secret)),)
     values.setdefault("redirect_uris", ())
     has_keys = values.get("token_endpoint_auth_method") == KEY_METHOD
-    given = defaults(confidential=bool(values["secrets"]) or has_keys, scopes=scopes)
+    given = defaults(confidential=bool(values["secrets"]) or has_keys, scopes=scopes, source=source)
     given |= {"grant_types": GIVEN_BY_DEFAULT} | values
     return check_client(Client(**given, source=source))
 
@@ -134,14 +134,14 @@ def _read_members(
     faults: list[InvalidClientMetadata] = []
     any_scheme = metadata.get("allow_any_scheme") is True
     for member, value in metadata.items():
-        if member not in _MEMBERS:
-            near = difflib.get_close_matches(member, _MEMBERS, n=1)
+        if member not in MEMBERS:
+            near = difflib.get_close_matches(member, MEMBERS, n=1)
             shown = member if _HARMLESS_NAME.fullmatch(member) else "a member"
             hint = _INSTEAD.get(member) or (f"did you mean {near[0]}?" if near else "leave it out")
             faults.append(InvalidClientMetadata(shown, f"is not known; {hint}"))
             continue
         try:
-            parse = _MEMBERS[member]
+            parse = MEMBERS[member]
             if any_scheme:
                 parse = _WITH_ANY_SCHEME.get(member, parse)
             values[member] = parse(member, value)
@@ -351,7 +351,7 @@ def _split(member: str, uri: str) -> Any:
     return parts
 
 
-_MEMBERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
+MEMBERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "client_id": _client_id,
     "client_secret": _secret,
     "redirect_uris": _list_of(_redirect_uri),

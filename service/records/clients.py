@@ -7,20 +7,26 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from service.handles import hash_handle, new_version
 from service.records.redirects import without_loopback_port
 from service.records.scopes import SCOPES, STANDARD_SCOPES, Scopes
-from service.storage.interface import NEVER, Fitting, Kind, Record
+from service.storage.interface import NEVER, Change, Fitting, Kind, Record
 
 SECRET_METHODS: Final = ("client_secret_basic", "client_secret_post")
 #: The client signs with its own key (RFC 7523).
 KEY_METHOD: Final = "private_key_jwt"
+#: Where a client comes from: the operator's settings or commands; or, for a stranger, itself or its document.
+Source = Literal["environment", "database", "registration", "document"]
+STRANGERS: Final = ("registration", "document")
+#: How the id of a client that registered itself begins.
+REGISTERED: Final = "r_"
+_IDS_OF_STRANGERS: Final = (REGISTERED, "https://")
 #: Fields of a client that are never shown: the hashes of its secrets, and internal fields.
-_NO_MEMBERS: Final = ("secrets", "scopes", "version")
+_NO_MEMBERS: Final = ("secrets", "scopes", "version", "row_ends_at", "registration")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,21 @@ class ClientSecret:
 
     hash: str
     valid_until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """How a client manages its own registration (RFC 7592).
+
+    Attributes:
+        token_hash: hash of its registration access token.
+        issued_at: when it registered, Unix s.
+        bounds: the metadata of its invitation, which its own never exceeds.
+    """
+
+    token_hash: str
+    issued_at: int
+    bounds: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +74,13 @@ class Client:
         assertion_audience: `token_endpoint`: the `aud` of its assertions may also be the address of that.
         scopes: the service's scopes and their claims; not a member of the metadata.
         version: the version of its record, which its grants depend on; not a member of the metadata.
+        row_ends_at: when its row ends, Unix s; only for a stranger that nobody has signed in through.
+        registration: for a client that registered itself: how it manages that; not a member of the metadata.
     """
 
     client_id: str
     redirect_uris: tuple[str, ...]
-    source: Literal["environment", "database", "registration", "document"]
+    source: Source
     secrets: tuple[ClientSecret, ...] = ()
     token_endpoint_auth_method: str | None = None
     grant_types: tuple[str, ...] = ()
@@ -88,6 +111,13 @@ class Client:
     assertion_audience: str | None = None
     scopes: Scopes = field(default=STANDARD_SCOPES, repr=False, compare=False)
     version: int = field(default=0, compare=False)
+    row_ends_at: int = field(default=NEVER, compare=False)
+    registration: Registration | None = field(default=None, repr=False)
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether the operator did not register it: it registered itself, or is known by its document."""
+        return self.source in STRANGERS
 
     @property
     def is_public(self) -> bool:
@@ -98,11 +128,6 @@ class Client:
     def has_keys(self) -> bool:
         """Whether it authenticates by a key of its own."""
         return self.token_endpoint_auth_method == KEY_METHOD
-
-    @property
-    def is_stranger(self) -> bool:
-        """Whether no operator registered it."""
-        return self.source not in ("environment", "database")
 
     @property
     def document_host(self) -> str | None:
@@ -174,13 +199,14 @@ def _is_valid(secret: ClientSecret, now: int) -> bool:
     return secret.valid_until is None or now < secret.valid_until
 
 
-def defaults(*, confidential: bool, scopes: Scopes) -> dict[str, Any]:
-    """The members whose default depends on the secret, or on the available scopes."""
+def defaults(*, confidential: bool, scopes: Scopes, source: str) -> dict[str, Any]:
+    """The members whose default depends on the secret, on the available scopes, or on who registered it."""
+    is_stranger = source in STRANGERS
     return {
         "token_endpoint_auth_method": None if confidential else "none",
-        "require_pkce": None if confidential else True,
-        "logout_by_hint": confidential,
-        "scope": scopes.known,
+        "require_pkce": None if confidential and not is_stranger else True,
+        "logout_by_hint": confidential and not is_stranger,
+        "scope": _all_of(scopes, source),
         "scopes": scopes,
     }
 
@@ -217,21 +243,54 @@ def may_be_offline(client: Client) -> bool:
 # --- its row ---
 
 
+def row_id(client_id: str, source: str) -> str:
+    """The id of a client's row.
+
+    A version of this service that knows no strangers looks only for the first, so it never takes one for a client of
+    the operator's.
+    """
+    return hash_handle(f"stranger\n{client_id}" if source in STRANGERS else client_id)
+
+
+def row_ids(client_id: str) -> tuple[str, ...]:
+    """Where the row of a client may be: the operator's comes first, and most ids can only be the operator's."""
+    ids = (row_id(client_id, "database"),)
+    return (*ids, row_id(client_id, "registration")) if client_id.startswith(_IDS_OF_STRANGERS) else ids
+
+
 def on_client(client: Client) -> tuple[Fitting, ...]:
     """Grants depend on the client as it was read. A client of the environment exists as long as the process."""
     if client.source == "environment":
         return ()
-    return (Fitting(Kind.CLIENT, id_hash=hash_handle(client.client_id), version=client.version),)
+    id_hash = row_id(client.client_id, client.source)
+    return (Fitting(Kind.CLIENT, id_hash=id_hash, version=client.version),)
 
 
-def new_record(client: Client) -> Record:
-    """The row of a new client."""
+def used(client: Client) -> tuple[Change, ...]:
+    """The change to make together with a sign-in: the first one keeps a stranger's row. Later ones change nothing."""
+    if client.row_ends_at >= NEVER:
+        return ()
+
+    def kept(record: Record) -> Record:
+        return replace(record, expires_at=NEVER, subject="")
+
+    return (Change(Kind.CLIENT, row_id(client.client_id, client.source), kept),)
+
+
+def new_record(client: Client, *, address: str = "") -> Record:
+    """The row of a new client.
+
+    Args:
+        client: the client.
+        address: for a stranger: the address that registered it; empty if not known.
+    """
     client_id = client.client_id
     # A later client with the same id is another one: its version differs.
     return Record(
         Kind.CLIENT,
-        hash_handle(client_id),
-        NEVER,
+        row_id(client_id, client.source),
+        client.row_ends_at,
+        address,
         body=to_body(client),
         client_id=client_id,
         version=new_version(),
@@ -245,8 +304,10 @@ def to_body(client: Client) -> dict[str, Any]:
         "token_endpoint_auth_method": client.token_endpoint_auth_method,
         "scope": list(client.scope),
     }
-    if client.scope == client.scopes.known:  # all scopes, including future ones
+    if client.scope == _all_of(client.scopes, client.source):  # all scopes, including future ones
         del body["scope"]
+    if client.registration is not None:
+        body["registration"] = asdict(client.registration)
     return body
 
 
@@ -259,9 +320,18 @@ def of_record(record: Record, scopes: Scopes) -> Client:
         if name in _FIELDS and value is not None
     }
     values["secrets"] = tuple(ClientSecret(*secret) for secret in body["secrets"])
+    if "registration" in values:
+        values["registration"] = Registration(**values["registration"])
     has_keys = values.get("token_endpoint_auth_method") == KEY_METHOD
-    given = defaults(confidential=bool(body["secrets"]) or has_keys, scopes=scopes)
-    return Client(**given | values, version=record.version)
+    source = body["source"]
+    given = defaults(confidential=bool(body["secrets"]) or has_keys, scopes=scopes, source=source)
+    if source in STRANGERS and "scope" in values:  # the operator may have closed some since
+        values["scope"] = tuple(word for word in values["scope"] if word in scopes.of_strangers)
+    return Client(**given | values, version=record.version, row_ends_at=record.expires_at)
+
+
+def _all_of(scopes: Scopes, source: str) -> tuple[str, ...]:
+    return scopes.of_strangers if source in STRANGERS else scopes.known
 
 
 _FIELDS: Final = frozenset(item.name for item in fields(Client))

@@ -27,6 +27,8 @@ SCOPE_CLAIMS: Final[Mapping[str, tuple[str, ...]]] = {
     "roles": ("roles", "tenant_id"),
     "groups": ("groups",),
 }  # fmt: skip
+#: The scopes that a stranger may have by default.
+FOR_STRANGERS: Final = ("openid", "profile", "email", "offline_access")
 _WORD: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,64}", re.ASCII)
 _MOST: Final = 64
 #: How many own scopes an operator may define: together with the others 64, the limit of a grant.
@@ -58,11 +60,13 @@ class Scopes:
         own: the operator's own scopes, by name.
         unread: the operator's scopes could not be read, so no scope can be called unknown.
         of_apis: the scopes of APIs, which are valid only together with a resource (RFC 8707).
+        of_strangers: all that clients may have that the operator did not register.
     """
 
     own: Mapping[str, OwnScope] = field(default_factory=dict)
     unread: bool = False
     of_apis: tuple[str, ...] = ()
+    of_strangers: tuple[str, ...] = FOR_STRANGERS
 
     @cached_property
     def words(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from joserfc.jwk import RSAKey
 
@@ -14,12 +15,17 @@ from service.keys.algorithms import RSA_ALGS
 from service.outbound.fetcher import Outbound
 from service.protocol.client_addresses import check_addresses
 from service.protocol.clients import InvalidClientMetadata, MintedAudienceMissing
+from service.records.scopes import STANDARD_SCOPES
 from service.settings.faults import Fault
 from service.settings.parsers import folder_fault
 from service.settings.table import Settings
 from service.storage.urls import DatabaseUrl
 
 Check = Callable[[Settings], Iterator[Fault]]
+
+
+#: The settings by which there are clients before anybody has registered one.
+_OF_CLIENTS: Final = ("PYLON_OIDC_CLIENTS", "PYLON_OIDC_REGISTRATION", "PYLON_OIDC_CLIENT_DOCUMENTS")
 
 
 @dataclass(frozen=True)
@@ -197,6 +203,17 @@ def _published_key_is(private_key: RSAKey, settings: Settings) -> Iterator[Fault
         )
 
 
+def _setting_of_clients(settings: Settings) -> str:
+    """The setting by which there are clients."""
+    if settings.clients:
+        return "PYLON_OIDC_CLIENTS"
+    return "PYLON_OIDC_CLIENT_DOCUMENTS" if settings.registration == "off" else "PYLON_OIDC_REGISTRATION"
+
+
+def _whose(settings: Settings) -> str:
+    return "there are clients" if settings.clients else f"{_setting_of_clients(settings)} is on"
+
+
 # Browsers use http only on this machine: with a loopback issuer, or in dev mode without an issuer.
 
 
@@ -258,34 +275,35 @@ def _database_can_be_made(settings: Settings) -> Iterator[Fault]:
         yield from _sqlite_faults("DATABASE_URL", settings.database)
 
 
-@cross_check("PYLON_OIDC_CLIENTS", "PYLON_OIDC_ISSUER", "PYLON_DEV_MODE")
+@cross_check(*_OF_CLIENTS, "PYLON_OIDC_ISSUER", "PYLON_DEV_MODE")
 def _clients_need_an_issuer(settings: Settings) -> Iterator[Fault]:
-    if settings.clients and not settings.dev_mode and settings.issuer is None:
+    if settings.has_clients and not settings.dev_mode and settings.issuer is None:
         yield Fault(
             "PYLON_OIDC_ISSUER",
-            "is unset, and there are clients; write the public address, such as https://id.example.com",
+            f"is unset, and {_whose(settings)}; write the public address, such as https://id.example.com",
         )
 
 
-@cross_check("PYLON_OIDC_CLIENTS", "PYLON_LOGIN_URL", "PYLON_DEV_MODE")
+@cross_check(*_OF_CLIENTS, "PYLON_LOGIN_URL", "PYLON_DEV_MODE")
 def _clients_need_a_sign_in_page(settings: Settings) -> Iterator[Fault]:
-    if settings.clients and not settings.dev_mode and settings.login_url is None:
+    if settings.has_clients and not settings.dev_mode and settings.login_url is None:
         yield Fault(
-            "PYLON_LOGIN_URL", "is unset, and there are clients; write the address of the app's sign-in page"
+            "PYLON_LOGIN_URL",
+            f"is unset, and {_whose(settings)}; write the address of the app's sign-in page",
         )
 
 
 @cross_check(
-    "PYLON_OIDC_CLIENTS",
+    *_OF_CLIENTS,
     "PYLON_OIDC_PRIVATE_KEY",
     "PYLON_OIDC_KEY_PATH",
     "PYLON_OIDC_KEYS",
     "PYLON_DEV_MODE",
 )
 def _clients_need_a_key(settings: Settings) -> Iterator[Fault]:
-    if settings.clients and not settings.dev_mode and not settings.has_private_key:
+    if settings.has_clients and not settings.dev_mode and not settings.has_private_key:
         yield Fault(
-            "PYLON_OIDC_CLIENTS",
+            _setting_of_clients(settings),
             "needs an asymmetric signing key; set PYLON_OIDC_PRIVATE_KEY (a PEM), PYLON_OIDC_KEY_PATH (a file, created if missing), or PYLON_OIDC_KEYS=managed",
         )
 
@@ -311,9 +329,9 @@ def _clients_have_addresses_that_can_be_asked(settings: Settings) -> Iterator[Fa
             yield Fault("PYLON_OIDC_CLIENTS", f"{where}: {error.reason}")
 
 
-@cross_check("PYLON_OIDC_CLIENTS", "PYLON_COOKIE_SAME_SITE")
+@cross_check(*_OF_CLIENTS, "PYLON_COOKIE_SAME_SITE")
 def _strict_cookies_never_arrive(settings: Settings) -> Iterator[Fault]:
-    if settings.clients and settings.cookie_same_site == "strict":
+    if settings.has_clients and settings.cookie_same_site == "strict":
         yield Fault(
             "PYLON_COOKIE_SAME_SITE",
             "a browser that comes from a client's site does not send strict cookies; write lax",
@@ -327,10 +345,22 @@ def _minted_audience_is_no_client(settings: Settings) -> Iterator[Fault]:
         yield Fault("PYLON_JWT_AUDIENCE", "is the id of a client; write another name for the audience")
 
 
-@cross_check("PYLON_OIDC_CLIENTS", "PYLON_JWT_ALG", "PYLON_JWT_AUDIENCE")
+@cross_check(*_OF_CLIENTS, "PYLON_JWT_ALG", "PYLON_JWT_AUDIENCE")
 def _clients_need_a_minted_audience(settings: Settings) -> Iterator[Fault]:
-    if settings.clients and settings.lacks_minted_audience:
+    if settings.has_clients and settings.lacks_minted_audience:
         yield no_minted_audience(settings)
+
+
+@cross_check("PYLON_OIDC_REGISTRATION_SCOPES", "PYLON_OIDC_SCOPES")
+def _scopes_of_strangers_exist(settings: Settings) -> Iterator[Fault]:
+    known = (settings.own_scopes or STANDARD_SCOPES).words
+    for word in settings.registration_scopes:
+        if word not in known:
+            yield Fault(
+                "PYLON_OIDC_REGISTRATION_SCOPES",
+                f"holds a scope that there is not; write some of {' '.join(known)}",
+            )
+            return
 
 
 def no_minted_audience(settings: Settings) -> Fault:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -21,9 +21,9 @@ from service.outbound.reading import Proxy, parse_allowed, parse_ca_file, parse_
 from service.policies.values import Policies, Policy
 from service.records.clients import Client
 from service.records.lifetimes import Lifetimes
-from service.records.scopes import UNREAD_SCOPES, Scopes
+from service.records.scopes import FOR_STRANGERS, UNREAD_SCOPES, Scopes
 from service.records.sessions import MAX_SESSION_S
-from service.settings import parsers
+from service.settings import parsers, strangers
 from service.storage.urls import DatabaseUrl, parse_database_url
 
 T = TypeVar("T")
@@ -157,6 +157,21 @@ class Settings:
     )
     refresh_grace_s: int = _setting("PYLON_OIDC_REFRESH_GRACE_SECS", parsers.integer(0, 300), 30)
 
+    # clients that the operator did not register
+    registration: Literal["off", "token", "open"] = _setting(
+        "PYLON_OIDC_REGISTRATION", parsers.one_of("off", "token", "open"), "off"
+    )
+    registration_scopes: tuple[str, ...] = _setting(
+        "PYLON_OIDC_REGISTRATION_SCOPES", strangers.scopes, FOR_STRANGERS
+    )
+    registration_idle_days: int = _setting(
+        "PYLON_OIDC_REGISTRATION_IDLE_DAYS", parsers.integer(1, 3650, "days"), 30
+    )
+    client_documents: bool | tuple[AllowedHost, ...] = _setting(
+        "PYLON_OIDC_CLIENT_DOCUMENTS", strangers.client_documents, False
+    )
+    stranger_devices: bool = _setting("PYLON_OIDC_STRANGER_DEVICES", parsers.boolean, False)
+
     # requests of ours
     outbound_allow: Allowed | None = _setting("PYLON_OUTBOUND_ALLOW", parse_allowed, None)
     outbound_ca_file: Path | None = _setting("PYLON_OUTBOUND_CA_FILE", parse_ca_file, None)
@@ -172,7 +187,19 @@ class Settings:
     @property
     def scopes(self) -> Scopes:
         """The available scopes."""
-        return parsers.with_scopes_of_apis(self.own_scopes, self.policies)
+        known = parsers.with_scopes_of_apis(self.own_scopes, self.policies)
+        opened = (*self.registration_scopes, *self.audiences.scopes_of_strangers)
+        return replace(known, of_strangers=tuple(dict.fromkeys(opened)))
+
+    @property
+    def admits_strangers(self) -> bool:
+        """Whether there may be clients that the operator did not register."""
+        return self.registration != "off" or self.client_documents is not False
+
+    @property
+    def has_clients(self) -> bool:
+        """Whether these settings alone say that there are clients, or may be some."""
+        return bool(self.clients) or self.admits_strangers
 
     @property
     def audiences(self) -> Policies:

@@ -28,8 +28,12 @@ class Kind(StrEnum):
     REPLAY_MARKER = "replay_marker"
     #: The last known claims, roles and tenant of a user; id: hash of the user id; never ends.
     USER = "user_record"
-    #: A registered client; id: hash of the client id; never ends.
+    #: A registered client; never ends. Except a stranger that nobody has used; subject: the address that registered it.
     CLIENT = "client"
+    #: An invitation to register clients; id: hash of its token; subject: its id for the operator.
+    INVITATION = "invitation"
+    #: A device that waits for its user; id: hash of its code; subject: the address that started it. And its user code.
+    DEVICE = "device"
     #: An interaction that waits for the browser: to sign in or out, or for a form; subject: the address that started it.
     INTERACTION = "interaction"
     #: The outcome of an interaction, used once; id: hash of the verifier; grant: the interaction.
@@ -52,7 +56,7 @@ class Kind(StrEnum):
 #: Grants with offline access outlive their session, but lose their access tokens.
 FALLS_WITH_SESSION: Final = (Kind.SESSION, Kind.PROVIDER_SESSION, Kind.VISIT, Kind.GRANT)
 FALLS_WITH_USER: Final = (*FALLS_WITH_SESSION, Kind.CONSENT)
-FALLS_WITH_CLIENT: Final = (Kind.GRANT, Kind.CONSENT, Kind.VISIT, Kind.DELIVERY)
+FALLS_WITH_CLIENT: Final = (Kind.GRANT, Kind.CONSENT, Kind.VISIT, Kind.DELIVERY, Kind.DEVICE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +348,7 @@ class Store(Protocol):
     def trim(self, kind: Kind, *, most_of_one: int, most: int) -> int:
         """Limit the records of a kind. If there are too many, the oldest ones of the subject with the most are removed.
 
-        Records that have ended count until they are removed. Up to a sixteenth of the limit is removed in addition, so
+        Records that never end are neither counted nor removed. Records that have ended count until they are removed. Up to a sixteenth of the limit is removed in addition, so
         that the next call has nothing to do. It runs in several transactions, so that others do not wait for all of it.
 
         Args:
@@ -371,16 +375,14 @@ class Store(Protocol):
         """Bring the schema up to date. Several processes may call it at once: one migrates, and the others wait.
 
         Args:
-            ring_of_before: called with the records of the key ring if the schema is older than revision 0005. Returns
-                which of them to replace with what, in the transaction of the migration.
+            ring_of_before: called with the key ring before revision 0005. Returns what to replace with what.
         """
         ...
 
     def schema_state(self) -> Literal["current", "behind", "ahead", "copying"]:
         """Compare the schema with the one that this version needs. This is also the store's ping.
 
-        `ahead`: a newer version has already migrated, for example during a rolling deployment. `copying`: a copy into
-        this database is not finished.
+        `ahead`: a newer version has migrated. `copying`: a copy into this database is not finished.
         """
         ...
 
@@ -393,8 +395,5 @@ class Store(Protocol):
         ...
 
     def close(self) -> None:
-        """Close every connection, and stop background work. The next verb starts both again.
-
-        Called before a fork.
-        """
+        """Close every connection, and stop background work, before a fork. The next verb starts both again."""
         ...

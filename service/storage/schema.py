@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, LargeBinary, MetaData, String, Table, Text, text
@@ -10,7 +11,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Index, LargeBinary, MetaData
 from service.storage.interface import Kind
 
 #: The newest revision in `migrations/versions`. A test holds the two together.
-HEAD: Final = "0007"
+HEAD: Final = "0008"
 
 metadata = MetaData()
 
@@ -55,17 +56,23 @@ def _visits() -> Table:
     return _table_of_sessions(Kind.VISIT, String(64), Index("ix_visit_expires_at", "expires_at"))
 
 
-def _statuses() -> Table:
+def _devices() -> Table:
+    return _table_of_sessions(Kind.DEVICE, String(64), Index("ix_device_expires_at", "expires_at"))
+
+
+def _table_of_subjects(kind: Kind) -> Table:
+    """A table of records that depend on nothing, and are found by their id or subject."""
+    name = kind.value
     return Table(
-        Kind.STATUS.value,
+        name,
         metadata,
         Column("id_hash", String(64), primary_key=True),
         Column("subject", String(255), nullable=False),
         Column("version", BigInteger, nullable=False),
         Column("expires_at", BigInteger, nullable=False),
         Column("body", Text, nullable=False),
-        Index("ix_status_subject", "subject"),
-        Index("ix_status_expires_at", "expires_at"),
+        Index(f"ix_{name}_subject", "subject"),
+        Index(f"ix_{name}_expires_at", "expires_at"),
     )
 
 
@@ -101,7 +108,14 @@ def _table_of_sessions(
     )
 
 
-_MADE: Final = {Kind.GRANT: _grants, Kind.VISIT: _visits, Kind.DELIVERY: _deliveries, Kind.STATUS: _statuses}
+_MADE: Final[Mapping[Kind, Callable[[], Table]]] = {
+    Kind.GRANT: _grants,
+    Kind.VISIT: _visits,
+    Kind.DELIVERY: _deliveries,
+    Kind.DEVICE: _devices,
+    Kind.STATUS: partial(_table_of_subjects, Kind.STATUS),
+    Kind.INVITATION: partial(_table_of_subjects, Kind.INVITATION),
+}
 TABLES: Final = {kind: _MADE[kind]() if kind in _MADE else _table(kind) for kind in Kind}
 #: Alembic's own.
 REVISIONS: Final = Table("alembic_version", MetaData(), Column("version_num", String(32)))

@@ -29,7 +29,7 @@ from sqlalchemy import (
 # Both databases write `ON CONFLICT` in the same way.
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from service.storage.interface import Kind
+from service.storage.interface import NEVER, Kind
 from service.storage.schema import REVISIONS, TABLES
 
 #: The columns of a row, named like the fields of `interface.Record`. A table has those that its kind needs.
@@ -213,8 +213,9 @@ def delete_ended(table: Table) -> ClauseElement:
 
 
 def count_by_subject(table: Table) -> ClauseElement:
-    """The number of records, and the number of the subject that has the most. The empty subject does not count."""
-    each = select(table.c.subject, func.count().label("count")).group_by(table.c.subject).subquery()
+    """The number of records that end, and the number of the subject that has the most. The empty subject does not count."""
+    counted = select(table.c.subject, func.count().label("count")).where(_ends(table))
+    each = counted.group_by(table.c.subject).subquery()
     somebodys = case((each.c.subject == literal_column("''"), literal_column("0")), else_=each.c["count"])
     return select(
         func.coalesce(func.sum(each.c["count"]), literal_column("0")),
@@ -223,14 +224,15 @@ def count_by_subject(table: Table) -> ClauseElement:
 
 
 def select_beyond(table: Table) -> ClauseElement:
-    """The records that are not among the `most_of_one` newest of their subject, or not among the first `most` of all.
+    """The records that end and are not among the `most_of_one` newest of their subject, or the first `most` of all.
 
     The order of all is: the newest of every subject, then the second newest of each, and so on. So the records
     beyond `most` are the oldest of the subjects that have the most.
     """
     newest_first = [table.c.expires_at.desc(), table.c.id_hash]
     place = func.row_number().over(partition_by=table.c.subject, order_by=newest_first).label("place")
-    ranked = select(table.c.id_hash, table.c.subject, table.c.expires_at, place).subquery()
+    ending = select(table.c.id_hash, table.c.subject, table.c.expires_at, place).where(_ends(table))
+    ranked = ending.subquery()
     turn = func.row_number().over(order_by=[ranked.c.place, ranked.c.expires_at.desc(), ranked.c.id_hash])
     placed = select(ranked.c.id_hash, ranked.c.subject, ranked.c.place, turn.label("turn")).subquery()
     beyond_one = and_(placed.c.place > bindparam("most_of_one"), placed.c.subject != literal_column("''"))
@@ -276,6 +278,10 @@ def _many(table: Table, count: int) -> list[dict[str, Any]]:
 def _given(table: Table) -> tuple[str, ...]:
     """The columns that an update sets. It increments the version by itself."""
     return tuple(name for name in COLUMNS if name in table.c and name != "version")
+
+
+def _ends(table: Table) -> ColumnElement[bool]:
+    return table.c.expires_at < literal_column(str(NEVER))
 
 
 def _ended_between(table: Table) -> list[ColumnElement[bool]]:

@@ -18,7 +18,7 @@ from service.protocol.authorize import AuthorizationRequest
 from service.protocol.grants.base import GrantType, TokenRequest, invalid_grant, reused
 from service.protocol.grants.issuing import Issuing
 from service.protocol.pkce import verifies
-from service.records.clients import agreed_claims, is_offline, on_client
+from service.records.clients import agreed_claims, is_offline, on_client, used
 from service.records.grants import Code, Grant
 from service.records.interactions import Beside
 from service.records.lifetimes import Lifetimes
@@ -63,7 +63,7 @@ def new_code(
     )
     beside = Beside(
         (grant.to_record(),),
-        (visited(session, client.client_id, issuer),),
+        (visited(session, client.client_id, issuer), *used(client)),
         (on_session(session), *on_client(client)),
     )
     return handles.with_secret("code", grant_id, secret), beside

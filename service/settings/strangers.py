@@ -1,0 +1,33 @@
+"""The parsers of what the operator opens to clients that they did not register. See `settings.parsers`."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from service import issuer as issuers
+from service.records.scopes import FOR_STRANGERS
+
+_VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
+
+
+def scopes(value: str) -> tuple[str, ...]:
+    """Scopes, separated by spaces. Whether they exist is checked together with the operator's own."""
+    words = tuple(dict.fromkeys(value.split()))
+    if not words or not all(map(_VISIBLE.fullmatch, words)):
+        raise ValueError(f"names no scopes; write them with spaces between: {' '.join(FOR_STRANGERS)}")
+    return words
+
+
+def client_documents(value: str) -> bool | tuple[issuers.AllowedHost, ...]:
+    """Whether clients may be known by their documents: from everywhere, or from these hosts, separated by commas."""
+    if value in {"off", "on"}:
+        return value == "on"
+    example = "write off, on, or hosts such as app.example.com,.example.org"
+    try:
+        hosts = tuple(issuers.parse_allowed_host(entry) for entry in issuers.parse_list(value))
+    except issuers.InvalidHost:
+        raise ValueError(f"an entry is not a host; {example}") from None
+    if not hosts:
+        raise ValueError(f"contains no host; {example}")
+    return hosts
