@@ -371,7 +371,7 @@ class Clients:
         return of_record(record, self.scopes)
 
     def checked(self, client: Client) -> Client:
-        """Check what the rules of a client alone do not know: addresses, audiences and keys.
+        """Check what the rules of a client do not know: addresses, audiences and keys.
 
         Raises:
             InvalidClientMetadata: names the member.

@@ -198,7 +198,7 @@ class Settings:
 
     @property
     def has_clients(self) -> bool:
-        """Whether these settings alone say that there are clients, or may be some."""
+        """Whether there are clients by these settings, or may be some."""
         return bool(self.clients) or self.admits_strangers
 
     @property

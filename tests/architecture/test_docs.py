@@ -156,10 +156,10 @@ def member_complaints(text: str) -> list[str]:
         {"client_id": "a", "client_secret": STRONG, "redirect_uris": ["https://a.example/"]},
         source="environment",
     )
-    found = complaints((code for row in documented for code in codes(row[0])), clients._MEMBERS)
+    found = complaints((code for row in documented for code in codes(row[0])), clients.MEMBERS)
     for cell, shown, *_ in documented:
         name = cell.strip("`")
-        if name not in clients._MEMBERS or shown == "required" or name == "client_secret":
+        if name not in clients.MEMBERS or shown == "required" or name == "client_secret":
             continue
         shown = shown.split(" with a secret")[0]
         real: Any = getattr(bare, name)

@@ -70,6 +70,62 @@ def test_a_wrong_setting_is_a_fault_of_its_own(
     assert fault.startswith(f"{name}: ") and said in fault and "; " in fault
 
 
+@each_of(
+    "opened",
+    [
+        {"PYLON_OIDC_REGISTRATION": "open"},
+        {"PYLON_OIDC_REGISTRATION": "token"},
+        {"PYLON_OIDC_CLIENT_DOCUMENTS": "on"},
+    ],
+)
+@each_of(
+    ("changes", "name", "said"),
+    [
+        ({"PYLON_OIDC_ISSUER": None}, "PYLON_OIDC_ISSUER", "is on"),
+        ({"PYLON_LOGIN_URL": None}, "PYLON_LOGIN_URL", "is on"),
+        ({"PYLON_OIDC_PRIVATE_KEY": None}, None, "PYLON_OIDC_KEY_PATH"),
+        ({"PYLON_COOKIE_SAME_SITE": "strict"}, "PYLON_COOKIE_SAME_SITE", "lax"),
+        ({"PYLON_JWT_ALG": "RS256"}, "PYLON_JWT_AUDIENCE", "is unset"),
+    ],
+)
+def test_whom_strangers_can_register_with_needs_the_same(
+    tmp_path: Path, changes: dict[str, str | None], name: str | None, said: str, opened: dict[str, str]
+) -> None:
+    """docs/settings.md#strangers: what clients need is needed before the first one registers itself."""
+    usual = {"PYLON_OIDC_CLIENTS": None, **opened}
+    assert _faults(tmp_path, **usual) == []
+    (fault,) = _faults(tmp_path, **usual, **changes)
+    assert fault.startswith(f"{name or next(iter(opened))}: ") and said in fault and "; " in fault
+
+
+@each_of(
+    ("changes", "name"),
+    [
+        ({"PYLON_OIDC_REGISTRATION": "on"}, "PYLON_OIDC_REGISTRATION"),
+        ({"PYLON_OIDC_REGISTRATION_SCOPES": "openid nothing"}, "PYLON_OIDC_REGISTRATION_SCOPES"),
+        ({"PYLON_OIDC_REGISTRATION_SCOPES": " "}, "PYLON_OIDC_REGISTRATION_SCOPES"),
+        ({"PYLON_OIDC_REGISTRATION_IDLE_DAYS": "0"}, "PYLON_OIDC_REGISTRATION_IDLE_DAYS"),
+        ({"PYLON_OIDC_CLIENT_DOCUMENTS": "https://app.example"}, "PYLON_OIDC_CLIENT_DOCUMENTS"),
+        ({"PYLON_OIDC_CLIENT_DOCUMENTS": ","}, "PYLON_OIDC_CLIENT_DOCUMENTS"),
+        ({"PYLON_OIDC_STRANGER_DEVICES": "yes"}, "PYLON_OIDC_STRANGER_DEVICES"),
+    ],
+)
+def test_what_is_opened_to_strangers_is_said_clearly(
+    tmp_path: Path, changes: dict[str, str | None], name: str
+) -> None:
+    """docs/settings.md#strangers: each refuses what it does not know."""
+    (fault,) = _faults(tmp_path, **changes)
+    assert fault.startswith(f"{name}: ") and "; write" in fault
+
+
+def test_strangers_are_kept_out_by_default(tmp_path: Path) -> None:
+    """docs/settings.md#strangers: closed; and what they may have, once that changes."""
+    settings = read_settings(_environ(tmp_path)).settings
+    assert not settings.admits_strangers and not settings.stranger_devices
+    assert settings.registration_idle_days == 30
+    assert settings.scopes.of_strangers == ("openid", "profile", "email", "offline_access")
+
+
 def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
     """docs/settings.md: a fault of one setting never hides another's."""
     wrong = _faults(

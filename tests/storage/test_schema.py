@@ -167,7 +167,7 @@ def test_what_there_was_is_known_by_its_client_after_the_upgrade_from_0003(
 GRANTS_OF_0004 = {"grant_record", "authorization_code", "access_token", "refresh_token"}
 
 #: Which tables have come since.
-SINCE_0004 = {"oauth_grant", "visit", "delivery", "status"}
+SINCE_0004 = {"oauth_grant", "visit", "delivery", "status", "invitation", "device"}
 
 
 def _fill_all(url: str) -> dict[str, list[dict[str, Any]]]:

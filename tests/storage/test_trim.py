@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.storage.interface import Kind, Record
+from service.storage.interface import NEVER, Kind, Record
 from service.storage.sql import SqlStore
 from tests.storage.stores import NOW, record
 
@@ -54,6 +54,21 @@ def test_in_all_whoever_has_the_most_loses(store: SqlStore) -> None:
     left = _left(store)
     assert left["c"] == 3 and sum(left.values()) == 60
     assert all(left[subject] == 19 for subject in ("a", "b", ""))
+
+
+def test_what_never_ends_is_not_counted_and_stays(store: SqlStore) -> None:
+    """docs/decisions/0021-strangers.md: clients that are in use, and the operator's, are no part of the limits."""
+    lasting = [
+        record(f"kept {n}", kind=KIND, subject=subject, expires_at=NEVER)
+        for subject in ("", "a")
+        for n in range(30)
+    ]
+    store.put(*lasting, now=NOW)
+    _put(store, {"a": 10, "": 10})
+    assert store.trim(KIND, most_of_one=10, most=20) == 0
+    assert store.trim(KIND, most_of_one=5, most=16) > 0
+    left = store.list(KIND, now=NOW)
+    assert sum(found.expires_at == NEVER for found in left) == 60
 
 
 def test_what_has_ended_counts_and_goes_first(store: SqlStore) -> None:
