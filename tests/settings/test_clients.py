@@ -247,9 +247,9 @@ def test_a_bad_member_is_told_by_its_name(tmp_path: Path, member: str) -> None:
 
 def test_these_tables_are_of_every_member() -> None:
     """A member without a good value and a bad one here is a member untested."""
-    from service.protocol.clients import _MEMBERS
+    from service.protocol.clients import MEMBERS
 
-    assert set(GOOD) == set(BAD) == set(_MEMBERS)
+    assert set(GOOD) == set(BAD) == set(MEMBERS)
 
 
 @each_of(

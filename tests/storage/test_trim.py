@@ -59,11 +59,11 @@ def test_in_all_whoever_has_the_most_loses(store: SqlStore) -> None:
 def test_what_never_ends_is_not_counted_and_stays(store: SqlStore) -> None:
     """docs/decisions/0021-strangers.md: clients that are in use, and the operator's, are no part of the limits."""
     lasting = [
-        record(f"kept {n}", kind=KIND, subject=subject, expires_at=NEVER)
+        record(f"kept {subject} {n}", kind=KIND, subject=subject, expires_at=NEVER)
         for subject in ("", "a")
         for n in range(30)
     ]
-    store.put(*lasting, now=NOW)
+    assert store.put(*lasting, now=NOW)
     _put(store, {"a": 10, "": 10})
     assert store.trim(KIND, most_of_one=10, most=20) == 0
     assert store.trim(KIND, most_of_one=5, most=16) > 0
