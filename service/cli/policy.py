@@ -35,10 +35,11 @@ from service.policies.values import (
     WAYS,
     Policy,
 )
+from service.protocol.metadata import build_resource_metadata, resource_metadata_address
 from service.records.clients import Client
 from service.records.sessions import Session, SignIn, new_session
 from service.sessions import LocalSessions
-from service.settings import Fault, Reading, Settings, read_settings
+from service.settings import Fault, Reading, Settings, platform_port, read_settings
 from service.settings.policies import SETTING
 from service.storage.interface import Store
 
@@ -127,6 +128,35 @@ def list_policies(file: Path | None, *, wide: bool, as_json: bool) -> None:
 def print_schema() -> None:
     """Print the JSON Schema of a policy file, for editors."""
     click.echo(as_text(), nl=False)
+
+
+@policy.command("resource-metadata", short_help="Print the metadata that an API publishes.")
+@click.argument("audience")
+@_file_option
+@click.option("--json", is_flag=True, expose_value=False, help="Changes nothing: the output is always JSON.")
+def resource_metadata(audience: str, file: Path | None) -> None:
+    """Print the protected resource metadata (RFC 9728) of an audience: what its API publishes, so that clients find us."""
+    reading = _reading(file)
+    if faults := [fault for fault in reading.faults if fault.setting in (*_CONCERNED, "PYLON_OIDC_ISSUER")]:
+        fail_configuration(faults)
+    settings = reading.settings
+    found = settings.audiences.tables.get(audience) or settings.audiences.of_resource(audience)
+    if found is None:
+        known = ", ".join(sorted(settings.audiences.audiences)) or "none"
+        raise click.UsageError(f"There is no audience {audience}. Write one of the policy file: {known}.")
+    address = resource_metadata_address(found.audience or "")
+    if address is None:
+        raise click.UsageError(
+            f"{audience} is not the address of an API. Name the table by it, such as https://api.example.com."
+        )
+    issuer = settings.issuer or (f"http://localhost:{platform_port() or 4321}" if settings.dev_mode else None)
+    if issuer is None:
+        fault = Fault(
+            "PYLON_OIDC_ISSUER", "is unset; write the public address, such as https://id.example.com"
+        )
+        fail_configuration([fault])
+    click.echo(json.dumps(build_resource_metadata(issuer, found), indent=2))
+    say(f"The API answers with this at {address}", err=True)
 
 
 def _clients_of_policy(each: Policy, *, as_json: bool) -> Any:

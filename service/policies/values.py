@@ -213,6 +213,15 @@ class Policies:
         return frozenset(audience for audience in self.tables if audience is not None)
 
     @cached_property
+    def open_to_strangers(self) -> tuple[Policy, ...]:
+        """Those that clients may ask for that the operator did not register: all that discovery names of APIs."""
+        return tuple(
+            policy
+            for audience, policy in self.tables.items()
+            if policy.strangers and AUTHORIZATION_CODE in policy.grants and is_resource(audience or "")
+        )
+
+    @cached_property
     def scopes(self) -> tuple[str, ...]:
         """The words of every API, each once."""
         return tuple(dict.fromkeys(word for policy in self.tables.values() for word in policy.scopes))

@@ -1,15 +1,16 @@
-"""Builds the discovery document from the mounted endpoints and the loaded keys.
+"""Builds the discovery document from the mounted endpoints and the loaded keys, and those of APIs from their policies.
 
-Spec: OpenID Connect Discovery 1.0 §3, RFC 8414 §2
+Spec: OpenID Connect Discovery 1.0 §3, RFC 8414 §2, RFC 9728 §2, §4
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
 
 from service.keys.others import OTHERS_ALGS
-from service.policies.values import NO_POLICIES, Policies
+from service.policies.values import NO_POLICIES, Policies, Policy
 from service.protocol.authorize import PROMPTS, RESPONSE_MODES
 from service.protocol.clients import AUTH_METHODS
 from service.protocol.grants import GRANT_TYPES
@@ -26,6 +27,9 @@ ENDPOINTS: Final = {
     "revocation_endpoint": "/oidc/revoke",
     "end_session_endpoint": "/oidc/logout",
 }
+
+#: Where an API publishes its metadata.
+RESOURCE_WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
 
 #: The claims in discovery.
 _OWN_CLAIMS: Final = (
@@ -51,7 +55,7 @@ def build_metadata(
     return {
         "issuer": issuer,
         **{member: issuer + path for member, path in ENDPOINTS.items()},
-        "scopes_supported": list(scopes.words),
+        **_open_to_strangers(scopes, policies),
         "response_types_supported": ["code"],
         "response_modes_supported": list(RESPONSE_MODES),
         "grant_types_supported": [each.name for each in GRANT_TYPES if each.is_served(policies)],
@@ -76,3 +80,44 @@ def build_metadata(
         "backchannel_logout_session_supported": True,
         "authorization_response_iss_parameter_supported": True,
     }
+
+
+def _open_to_strangers(scopes: Scopes, policies: Policies) -> dict[str, Any]:
+    """The scopes, and the APIs for everybody: those of APIs that are not open to strangers are for their clients to know.
+
+    Spec: RFC 8414 §2 (scopes_supported), RFC 9728 §4 (protected_resources)
+    """
+    apis = policies.open_to_strangers
+    words = dict.fromkeys([*scopes.words, *(word for policy in apis for word in policy.scopes)])
+    resources = [policy.audience for policy in apis]
+    return {"scopes_supported": list(words)} | ({"protected_resources": resources} if resources else {})
+
+
+def build_resource_metadata(issuer: str, policy: Policy) -> dict[str, Any]:
+    """The metadata of an API, which it publishes itself, so that a client finds us.
+
+    Args:
+        issuer: ours, exactly as in tokens.
+        policy: of its audience, which is a URL.
+
+    Spec: RFC 9728 §2; a member without a value is left out (§3.2)
+    """
+    scopes = {"scopes_supported": list(policy.scopes)} if policy.scopes else {}
+    return {
+        "resource": policy.audience,
+        "authorization_servers": [issuer],
+        **scopes,
+        "bearer_methods_supported": ["header"],
+    }
+
+
+def resource_metadata_address(resource: str) -> str | None:
+    """Where an API publishes its metadata: the well-known part comes before its path. None if it has no address.
+
+    Spec: RFC 9728 §3.1
+    """
+    parts = urlsplit(resource)
+    if parts.scheme not in ("https", "http") or not parts.netloc:
+        return None
+    path = "" if parts.path == "/" else parts.path
+    return urlunsplit(parts._replace(path=RESOURCE_WELL_KNOWN + path))

@@ -27,7 +27,7 @@ from service.events import UNHEARD
 from service.keys.material import load_private_key
 from service.keys.signing import Keys, build_keyring
 from service.policies.deciding import Asked, Given, decide
-from service.policies.values import MINT, Policy
+from service.policies.values import MINT, Policies, Policy
 from service.protocol import authorize, clients
 from service.protocol.errors import OAuthError
 from service.protocol.grants import GRANT_TYPES
@@ -280,10 +280,14 @@ def admin_complaints(text: str) -> list[str]:
 
 
 def discovery_complaints(text: str) -> list[str]:
-    metadata = build_metadata("https://id.example.com", algs=["RS256"])
+    opened = Policy(
+        "https://a.example", "RS256", lifetime_s=60, grants=("authorization_code",), strangers=True
+    )
+    policies = Policies({opened.audience: opened})
+    metadata = build_metadata("https://id.example.com", algs=["RS256"], policies=policies)
     discovery = section(text, "`GET, HEAD, OPTIONS /.well-known/openid-configuration`")
     found = complaints(first_codes(discovery), metadata)
-    if json.loads(blocks(text)["discovery"].code) != metadata:
+    if json.loads(blocks(text)["discovery"].code) != build_metadata("https://id.example.com", algs=["RS256"]):
         found.append("the example is another document")
     return found
 

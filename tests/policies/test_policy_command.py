@@ -15,9 +15,11 @@ from service.sessions import LocalSessions
 from service.settings import Settings, read_settings
 from tests.docs.markdown import blocks, page
 from tests.settings.conftest import Run
+from tests.support.cases import each_of
 from tests.support.gunicorn import SECRET, rsa_pem
 
 API: Final = "https://api.example.com"
+WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
 RSA: Final = {"PYLON_OIDC_PRIVATE_KEY": rsa_pem(), "PYLON_OIDC_ISSUER": "https://id.example.com"}
 NIGHTLY: Final = {
     "client_id": "nightly",
@@ -380,3 +382,65 @@ def test_what_must_come_of_it_is_held(
         result = run("policy", "test", "--file", file)
         assert result.exit_code == 2
         assert result.stderr.startswith(f"PYLON_POLICIES: {file}, line 6: [[case]] 1, user: ")
+
+
+# --- what an API publishes ---
+
+_OPEN: Final = f"""
+[default]
+alg = "RS256"
+[audience."{API}/mcp"]
+grants = ["authorization_code"]
+strangers = true
+scopes = ["tools:call", "tools:list"]
+[audience."{API}"]
+grants = ["client_credentials"]
+[audience."{API}/v1?x=1"]
+grants = ["authorization_code"]
+[audience."legacy"]
+[audience."urn:x:y"]
+"""
+
+
+@each_of(
+    ("audience", "more", "address"),
+    [
+        (f"{API}/mcp", {"scopes_supported": ["tools:call", "tools:list"]}, f"{API}{WELL_KNOWN}/mcp"),
+        (API, {}, f"{API}{WELL_KNOWN}"),
+        (f"{API}/", {"resource": API}, f"{API}{WELL_KNOWN}"),
+        (f"{API}/v1?x=1", {}, f"{API}{WELL_KNOWN}/v1?x=1"),
+    ],
+)
+def test_the_metadata_of_an_api_is_printed(
+    audience: str, more: dict[str, Any], address: str, tmp_path: Path, run: Run
+) -> None:
+    """RFC 9728 §2, §3.1, §3.2: resource, our issuer, its scopes if it has some; and where it is published."""
+    result = run("policy", "resource-metadata", audience, PYLON_POLICIES=written(tmp_path, _OPEN), **RSA)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {
+        "resource": audience,
+        "authorization_servers": ["https://id.example.com"],
+        "bearer_methods_supported": ["header"],
+        **more,
+    }
+    assert result.stderr.split() == f"The API answers with this at {address}".split()
+
+
+@each_of(
+    ("audience", "environ", "said"),
+    [
+        ("https://other.example", RSA, "There is no audience https://other.example."),
+        (f"{API}/mcp/", RSA, "There is no audience"),
+        ("legacy", RSA, "legacy is not the address of an API."),
+        ("urn:x:y", RSA, "urn:x:y is not the address of an API."),
+        (API, {"PYLON_OIDC_KEYS": "managed"}, "PYLON_OIDC_ISSUER: is unset; write the public address"),
+        (API, {**RSA, "PYLON_OIDC_ISSUER": "https://id.example.com/"}, "PYLON_OIDC_ISSUER: "),
+    ],
+)
+def test_metadata_that_would_be_wrong_is_not_printed(
+    audience: str, environ: dict[str, str], said: str, tmp_path: Path, run: Run
+) -> None:
+    """An unknown audience, one without an address, and a service that does not know its own."""
+    result = run("policy", "resource-metadata", audience, PYLON_POLICIES=written(tmp_path, _OPEN), **environ)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in " ".join(result.stderr.split())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from tests.provider.conftest import ServeProvider
 from tests.provider.driver import ISSUER, Provider
 from tests.support.cases import each_of
 
@@ -134,3 +136,27 @@ def test_client_authentication_methods_are_listed(document: dict[str, Any]) -> N
 def test_display_values_are_accepted(op: Provider, value: str) -> None:
     """docs/conformance.md 2.16: display=page and display=popup are accepted; any other does no harm (Core §3.1.2.1)."""
     assert "code" in op.authorize(op.browser(), op.rp().request(display=value))
+
+
+def test_of_apis_those_for_strangers_are_listed(serve_provider: ServeProvider, tmp_path: Path) -> None:
+    """RFC 9728 §4, docs/endpoints.md: audiences with `strangers` and their scopes; nothing of any other."""
+    tables = {
+        "https://open.example.com/mcp": """grants = ["authorization_code"]
+            strangers = true
+            scopes = ["tools:call", "profile:read"]""",
+        "https://closed.example.com": """grants = ["authorization_code"]
+            scopes = ["secret:read"]""",
+        "https://minted.example.com": """strangers = true
+            scopes = ["minted:read"]""",
+        "also-minted": """grants = ["mint"]
+            strangers = true""",
+    }
+    file = tmp_path / "policies.toml"
+    file.write_text("\n".join(f'[audience."{name}"]\n{table}' for name, table in tables.items()))
+    op = serve_provider([], PYLON_POLICIES=str(file), PYLON_JWT_ALG="RS256")
+    for path in ("/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"):
+        answer = op.ask("GET", path)
+        document = answer.json()
+        assert document["protected_resources"] == ["https://open.example.com/mcp"]
+        assert document["scopes_supported"][-3:] == ["groups", "tools:call", "profile:read"]
+        assert "secret:read" not in answer.body.decode() and "minted:read" not in answer.body.decode()
