@@ -95,7 +95,7 @@ def _in_chunks(server: Gunicorn, chunks: tuple[bytes, ...]) -> Answer:
 
 
 def test_a_url_that_hangs_holds_up_nobody(house: House) -> None:
-    """docs/security.md: beside requests that wait for a client's keys the only worker answers others, whatever their form."""
+    """docs/security.md: while requests wait for a client's keys the only worker answers others, whatever their form."""
     with ThreadPoolExecutor(len(HANGING) + MANY) as threads:
         waiting = [threads.submit(_waits, house.one, name) for name in HANGING]
         time.sleep(0.3)
