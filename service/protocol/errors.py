@@ -133,5 +133,5 @@ def _json_of(part: str) -> Mapping[str, Any]:
         raise ValueError("not base64url")
     value = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
     if not isinstance(value, dict):
-        raise ValueError("no JSON object")
+        raise ValueError("not a JSON object")
     return value
