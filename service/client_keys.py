@@ -133,13 +133,13 @@ class ClientKeys:
         """What is known of the clients that have their keys at a URL, without a request to it.
 
         Args:
-            clients: any; those without a URL are left out.
+            clients: any; those without a URL, and strangers, whose keys are not the operator's concern, are left out.
             now: Unix s.
         """
         return [
             _seen(client, self._stored(client, now=now), now=now)
             for client in clients
-            if client.jwks_uri is not None
+            if client.jwks_uri is not None and not client.is_stranger
         ]
 
     def ask(self, client: Client, *, now: int) -> tuple[KeysAtUrl, Sequence[OthersKey]]:

@@ -195,6 +195,8 @@ class Interview:
                 questions[member] = self._post(target, b"grant_type=doctor", FORM, origin)
         if token := evidence.endpoint("token_endpoint"):
             questions["token-options"] = self._preflight(token, "POST")
+        if (register := evidence.endpoint("registration_endpoint")) and evidence.is_ours:
+            questions["register"] = self._post(register, b'{"redirect_uris": []}', JSON)  # registers nobody
         if logout := evidence.endpoint("end_session_endpoint"):
             questions["end_session"] = self._get(logout)
         if evidence.is_ours:

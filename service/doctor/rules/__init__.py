@@ -22,6 +22,7 @@ from service.doctor.rules import (
     handed_on,
     refusals,
     replicas,
+    strangers,
     tokens,
 )
 from service.doctor.rules.reading import Rule, found
@@ -58,7 +59,8 @@ RULES: Final[Sequence[Rule]] = (
     handed_on.answer_sizes, caches.private_answers, replicas.keys, replicas.clients, replicas.secrets, replicas.client_secret, replicas.replicas,
     tokens.token_issuer, browser.redirects, browser.cookies, browser.cors, caches.ages, caches.cache_control, caches.etag,
     closed.plain_http, closed.dev_mode, closed.closed, browser.sign_in_page, browser.security_headers, handed_on.inserted,
-    tokens.inside, tokens.tokens, tokens.flow, connection.unanswered, connection.certificate_ends, tokens.ring, clients.pkce, clients.keys, clients.deliveries, notes,
+    tokens.inside, tokens.tokens, tokens.flow, connection.unanswered, connection.certificate_ends, tokens.ring, clients.pkce, clients.keys, clients.deliveries,
+    strangers.registration, strangers.audiences, notes,
 )  # fmt: skip
 
 _NO_DOCUMENT: Final = frozenset(
