@@ -115,6 +115,16 @@ class RefreshTokenReused(Event):
     level = "warning"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceCodesLocked(Event):
+    """There were too many wrong user codes of one user, or from one address: no code is looked up for a while (RFC 8628 §5.1)."""
+
+    name = "device_codes_locked"
+    level = "warning"
+
+    by: Literal["user", "address"]
+
+
 # --- what operators do ---
 
 

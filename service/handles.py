@@ -4,6 +4,7 @@ A code or token of a grant contains the grant's id, a secret and a check value:
 
     code, access token    <grant id>.<secret><check>
     refresh token         <grant id>.<changing>.<fixed><check>
+    device code           <id of its device>.<secret><check>
 
 The check value distinguishes a damaged handle, which is harmless, from an outdated copy, which may be stolen. It is not
 a protection: the secrets are, and only their hashes are stored.
@@ -24,7 +25,11 @@ from array import array
 from dataclasses import dataclass
 from typing import Final, Literal
 
-HandleKind = Literal["code", "access token", "refresh token"]
+HandleKind = Literal["code", "access token", "refresh token", "device code"]
+
+#: RFC 8628 §6.1: 20 letters without vowels, so that a code is no word and its letters are on every keyboard.
+USER_CODE_LETTERS: Final = "BCDFGHJKLMNPQRSTVWXZ"
+_USER_CODE_CHARS: Final = 8
 
 _CHECK_CHARS: Final = 6
 #: RFC 4648 §5.
@@ -119,6 +124,26 @@ def hash_handle(value: str | bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+# --- codes of a device ---
+
+
+def new_user_code() -> str:
+    """A random code that a user types: 8 letters, each equally likely, so there are 20^8.
+
+    Spec: RFC 8628 §5.1, §6.1
+    """
+    return "".join(secrets.choice(USER_CODE_LETTERS) for _ in range(_USER_CODE_CHARS))
+
+
+def device_id(user_code: str) -> str:
+    """The id of the device that shows this code: 128 bits of its hash, in the form of a grant's id.
+
+    The device code contains it, so one row is found by both codes.
+    """
+    made = hashlib.sha256(f"user code\n{user_code}".encode("utf-8", "surrogatepass")).digest()[:16]
+    return base64.b32hexencode(made).rstrip(b"=").decode().lower()
+
+
 # --- codes and tokens of a grant ---
 
 
@@ -127,8 +152,8 @@ class Shown:
     """The parts of a handle, not yet verified.
 
     Attributes:
-        grant_id: the id of its grant.
-        secret: the secret of a code or access token; the changing part of a refresh token.
+        grant_id: the id of its grant; for a device code, of its device.
+        secret: the secret of a code, access token or device code; the changing part of a refresh token.
         fixed: the fixed part of a refresh token.
     """
 
@@ -138,7 +163,7 @@ class Shown:
 
 
 def with_secret(kind: HandleKind, grant_id: str, secret: str) -> str:
-    """Build a code or an access token. The secret has 256 bits."""
+    """Build a code, an access token or a device code. The secret has 256 bits."""
     return _checked(kind, f"{grant_id}.{secret}")
 
 

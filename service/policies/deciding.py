@@ -15,6 +15,7 @@ from msgspec import Struct, field
 from service.policies.values import (
     AUTHORIZATION_CODE,
     CLIENT_CREDENTIALS,
+    DEVICE_GRANT,
     EXCHANGE_GRANT,
     MINT,
     NOTHING_REQUIRED,
@@ -149,7 +150,7 @@ def _for_a_session(policy: Policy, asked: Asked, session: Session) -> Given | Re
 
 def _for_a_grant(policy: Policy, asked: Asked, session: Session, client: Client) -> Given | Refused:
     """An access token for what a user lets a client do at this API (RFC 9068 §2.2)."""
-    if AUTHORIZATION_CODE not in client.grant_types:
+    if {AUTHORIZATION_CODE, DEVICE_GRANT}.isdisjoint(client.grant_types):
         return Refused("grant_types")
     if not may_ask(policy, client):
         return Refused("clients")

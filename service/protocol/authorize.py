@@ -168,25 +168,24 @@ def check_resource(asked: Asked) -> None:
     named = open_to(asked.policies, _client(asked), words_of(asked.get("resource")))
     unknown = {resource for resource, policy in named.items() if policy is None}
     if unknown - {asked.issuer, f"{asked.issuer}/"}:
-        raise OAuthError("invalid_target", "A resource is unknown, or this client may not request it.")
+        raise OAuthError("invalid_target", "A resource is unknown, or not one that this client may ask for.")
 
 
 def check_scope(asked: Asked) -> None:
     """The scope has at least one word that the client may have (RFC 6749 §3.3)."""
     if not _granted_scope(asked):
         raise OAuthError(
-            "invalid_scope",
-            "The request has no scope that this client may have: see scope in its registration.",
+            "invalid_scope", "No scope is asked for that this client may have: see scope in its registration."
         )
     if len(_granted_scope(asked)) > MOST_WORDS:
-        raise OAuthError("invalid_scope", f"More than {MOST_WORDS} scopes are requested at once.")
+        raise OAuthError("invalid_scope", f"More than {MOST_WORDS} scopes are asked for at once.")
 
 
 def check_prompt(asked: Asked) -> None:
     """`prompt` has known words, and `none` is not combined (OpenID Connect Core §3.1.2.1)."""
     prompts = words_of(asked.get("prompt"))
     if any(word not in PROMPTS for word in prompts):
-        raise OAuthError("invalid_request", "The parameter prompt contains an unknown word.")
+        raise OAuthError("invalid_request", "The parameter prompt holds an unknown word.")
     if "none" in prompts and len(prompts) > 1:
         raise OAuthError("invalid_request", "prompt=none cannot be combined with another value.")
 
@@ -227,8 +226,8 @@ def check_pkce_present(asked: Asked) -> None:
     if not has_nonce(asked):
         raise OAuthError(
             "invalid_request",
-            "There is neither PKCE nor a nonce: send code_challenge with code_challenge_method=S256, or a nonce with the scope openid; "
-            "for a client that supports neither, register require_pkce false.",
+            "Send code_challenge with code_challenge_method=S256 (PKCE), or a nonce with the scope openid; "
+            "a client that can do neither is registered with require_pkce false.",
         )
 
 
@@ -247,7 +246,7 @@ def check_claims(asked: Asked) -> None:
     try:
         parse_claim_requests(asked.get("claims") or "{}")
     except ValueError:
-        words = "The parameter claims is malformed: see OpenID Connect Core 5.5."
+        words = "The parameter claims is not of the form of OpenID Connect Core 5.5."
         raise OAuthError("invalid_request", words) from None
 
 
@@ -309,7 +308,7 @@ DECIDED_BY: Final[Mapping[str, str]] = {
 class AuthorizationRequest:
     """A checked request. Times are in s.
 
-    `scope` is granted if the user agrees. `disclosed` is what they have to agree to: the same, and the scopes of claims
+    `redirect_uri` is empty for a device. `scope` is granted if the user agrees. `disclosed` is what they have to agree to: the same, and the scopes of claims
     that are requested one by one. Both consist of words, and pairs of the named `audiences` (`service.policies.pairs`).
     """
 
@@ -336,7 +335,7 @@ def build_request(asked: Asked) -> AuthorizationRequest:
     max_age = asked.get("max_age")
     return AuthorizationRequest(
         client=_client(asked),
-        redirect_uri=asked.parameters["redirect_uri"],
+        redirect_uri=asked.get("redirect_uri") or "",
         scope=_granted_scope(asked),
         disclosed=_disclosed(asked, {*claims["id_token"], *claims["userinfo"]}),
         state=asked.get("state"),

@@ -62,6 +62,9 @@ def can_be_remembered(request: AuthorizationRequest) -> bool:
     """Whether an earlier consent counts for this request, and this one for later requests.
 
     RFC 8252 §8.6: the server SHOULD NOT process requests of a public native client without the user's interaction,
-    because any program on the device can send them and receive the code.
+    because any program on the device can send them and receive the code. RFC 8628 §5.4: somebody else may have started
+    a device, which has no redirect URI.
     """
+    if not request.redirect_uri:
+        return False
     return not (request.client.is_public and destination(request.redirect_uri).is_on_device)

@@ -26,6 +26,7 @@ ENDPOINTS: Final = {
     "introspection_endpoint": "/oidc/introspect",
     "revocation_endpoint": "/oidc/revoke",
     "end_session_endpoint": "/oidc/logout",
+    "device_authorization_endpoint": "/oidc/device_authorization",
 }
 
 #: Where an API publishes its metadata.

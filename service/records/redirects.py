@@ -22,21 +22,24 @@ class Destination:
     """Where a redirect URI leads.
 
     Attributes:
-        kind: `web`; `loopback`, a program on the same computer; `app`, one that has registered a scheme of its own.
+        kind: `web`; `loopback`, a program on the same computer; `app`, one that has registered a scheme of its own;
+            `none`, for a device that asks for its answer itself.
         host: the host without its port; for an app, the scheme.
     """
 
-    kind: Literal["web", "loopback", "app"]
+    kind: Literal["web", "loopback", "app", "none"]
     host: str
 
     @property
     def is_on_device(self) -> bool:
         """Whether it leads to a program on the user's device. Any program there can take its place (RFC 8252 §8.6)."""
-        return self.kind != "web"
+        return self.kind in ("loopback", "app")
 
 
 def destination(redirect_uri: str) -> Destination:
-    """Where a registered redirect URI leads."""
+    """Where a registered redirect URI leads; an empty one leads nowhere."""
+    if not redirect_uri:
+        return Destination("none", "")
     parts = urlsplit(redirect_uri)
     if parts.scheme not in ("https", "http"):
         return Destination("app", parts.scheme)

@@ -1,6 +1,6 @@
 """Limits the requests that wait for a browser, because anyone can start one: in size, for each address, and in total.
 
-Owns: the limits. Authorization requests, sign-out requests and shown forms are records of this kind.
+Owns: the limits. Authorization requests, sign-out requests and shown forms are limited together, and so are devices.
 
 The limits are checked only from time to time, so each worker process may exceed them by the records that it stores in between.
 """
@@ -23,6 +23,8 @@ MOST_OF_ONE_ADDRESS = 1_000
 MOST_IN_ALL = 10_000
 #: A process checks the limits after it has stored this many.
 LOOK_EVERY = 50
+#: Each kind has these limits of its own.
+_LIMITED: Final = (Kind.INTERACTION, Kind.DEVICE)
 
 _log = structlog.get_logger("waiting")
 
@@ -53,22 +55,27 @@ class Waiting:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._kept = itertools.count()
+        self._kept = {kind: itertools.count() for kind in _LIMITED}
 
-    def keep(self, record: Record, *, ending: bool = False, now: int) -> None:
+    def keep(self, record: Record, *, ending: bool = False, now: int) -> bool:
         """Store one more. If there are too many, the oldest ones of the address with the most are removed.
 
         Args:
-            record: of the kind `INTERACTION`; its subject is the address that started it, or empty if not known.
+            record: of a kind with these limits; its subject is the address that started it, or empty if not known.
             ending: whether it is part of a sign-out.
             now: Unix s.
-        """
-        self.store.put(record, ending=ending, now=now)
-        if next(self._kept) % LOOK_EVERY == 0:
-            self._look()
 
-    def _look(self) -> None:
+        Returns:
+            False if its id already exists.
+        """
+        if not self.store.put(record, ending=ending, now=now):
+            return False
+        if next(self._kept[record.kind]) % LOOK_EVERY == 0:
+            self._look(record.kind)
+        return True
+
+    def _look(self, kind: Kind) -> None:
         try:
-            self.store.trim(Kind.INTERACTION, most_of_one=MOST_OF_ONE_ADDRESS, most=MOST_IN_ALL)
+            self.store.trim(kind, most_of_one=MOST_OF_ONE_ADDRESS, most=MOST_IN_ALL)
         except StoreUnavailable as error:  # the record is stored; the next check makes up for this one
             _log.warning("trim_failed", cause=type(error.__cause__).__name__, detail=error.reason)

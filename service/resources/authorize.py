@@ -11,6 +11,7 @@ import falcon
 
 from service.protocol import authorize as rules
 from service.protocol.authorize import Asked, AuthorizationRequest, build_request
+from service.protocol.devices import is_of_device
 from service.protocol.errors import NotOurClient, OAuthError, return_address
 from service.protocol.id_tokens import read_hint
 from service.protocol.metadata import ENDPOINTS
@@ -19,8 +20,10 @@ from service.protocol.sign_in import Asked as WasAsked
 from service.records.clients import Client
 from service.records.interactions import Interaction, State
 from service.resources.browser import STYLESHEET_PATH, wanted_by_app
+from service.resources.device_sign_in import OfDevice
+from service.resources.form_again import answer_again
 from service.resources.parts import Page, Parts
-from service.resources.sign_in import Flow, Seen
+from service.resources.sign_in import Ending, Flow, Seen
 from service.web.auth import is_own_form
 from service.web.binding import bind, is_bound
 from service.web.mounts import Mount
@@ -38,7 +41,7 @@ class Authorize(Page):
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
-        self._flow = Flow(parts)
+        self._flow, self._ending = Flow(parts), Ending(parts)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Check the request, and continue with it."""
@@ -47,7 +50,7 @@ class Authorize(Page):
 
         def look() -> Seen | None:
             request = None if came is None else self._checked(req, resp, came, now=now)
-            return None if request is None else Seen(request, WasAsked())
+            return None if request is None else Seen(request, WasAsked(), self._ending)
 
         self._flow.go_on(req, resp, look, now=now)
 
@@ -108,7 +111,7 @@ class Authorize(Page):
         except OAuthError as error:
             known = {"error": error.error} | _decided(asked, error.rule)
             parts.browser.log_refusal(req, error.description, known)
-            self._flow.send_error(req, resp, error, return_address(asked.parameters, asked.repeated))
+            self._ending.send_error(req, resp, error, return_address(asked.parameters, asked.repeated))
             return None
         request = build_request(asked)
         if rules.is_unbound(asked):
@@ -141,7 +144,7 @@ class OpenInteraction(Page):
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
-        self._flow = Flow(parts)
+        self._flow, self._ending, self._of_device = Flow(parts), Ending(parts), OfDevice(parts)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, interaction_id: str) -> None:
         """Continue, for the browser that started it."""
@@ -178,7 +181,9 @@ class OpenInteraction(Page):
             interaction = parts.interactions.find(interaction_id, issuer=req.context.issuer, now=now)
             if interaction is not None and is_bound(req, resp, interaction.id, interaction.is_browser):
                 return self._seen(interaction, event, now=now)
-            again = bool(token) and flow.answer_again(req, resp, interaction_id, token, now=now)
+            again = bool(token) and answer_again(
+                req, resp, interaction_id, token, flow=flow, ending_of=self._ending_of, now=now
+            )
             return None if again else OVER
 
         flow.go_on(req, resp, look, now=now)
@@ -188,6 +193,8 @@ class OpenInteraction(Page):
     ) -> Seen | ShowPage:
         """Read the interaction and check its request again, because its client may have changed."""
         parameters = interaction.parameters
+        if is_of_device(parameters):
+            return self._of_device.seen(interaction, event, verifier, now=now)
         client = self.parts.clients.find(parameters["client_id"], now=now)
         policies, hint_subject = self.parts.policies, interaction.hint_subject
         asked = Asked(parameters, frozenset(), client, hint_subject, policies, interaction.issuer)
@@ -199,7 +206,10 @@ class OpenInteraction(Page):
             return ShowPage(
                 error.rule, back=client.home(parameters["redirect_uri"]), client_id=client.client_id
             )
-        return Seen(build_request(asked), event, interaction, verifier)
+        return Seen(build_request(asked), event, self._ending, interaction, verifier)
+
+    def _ending_of(self, redirect_uri: str) -> Ending:
+        return self._ending if redirect_uri else self._of_device
 
 
 def routes(parts: Parts) -> tuple[Mount, ...]:

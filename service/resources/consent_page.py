@@ -5,6 +5,8 @@ The rules are in `protocol/consent.py` and `protocol/sign_in.py`, the form's ans
 
 from __future__ import annotations
 
+from typing import Any
+
 import falcon
 
 from service.policies.pairs import apis_of, plain
@@ -24,6 +26,8 @@ def show_consent(
     effect: AskConsent,
     *,
     action: str,
+    template: str = "consent.html",
+    **more: Any,
 ) -> None:
     """Show the page.
 
@@ -35,12 +39,14 @@ def show_consent(
         session: of the user who is asked.
         effect: what to show, and the form's one-time token.
         action: where the form is sent.
+        template: the page, or one that extends it.
+        more: values that only that one has.
     """
     known = about(request)
     parts.browser.show(
         req,
         resp,
-        "consent.html",
+        template,
         client=request.client,
         about=known,
         logo_uri=known.logo_uri,
@@ -50,4 +56,5 @@ def show_consent(
         user_name=session.claims.get("name") or session.user_id,
         form_token=effect.form_token,
         action=action,
+        **more,
     )

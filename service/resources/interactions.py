@@ -15,6 +15,7 @@ from service.policies.pairs import agreed_entries, apis_of, required_acr, requir
 from service.policies.values import Policies
 from service.protocol.authorize import Asked, build_request
 from service.protocol.consent import about
+from service.protocol.devices import PAGE, is_of_device, is_of_page
 from service.records.clients import Client
 from service.records.interactions import Interaction, Report, Step, on_interaction
 from service.records.scopes import words_of
@@ -77,13 +78,18 @@ class OneInteraction(_Base):
         """Answer with the request and its client."""
         now = req.context.now
         interaction = self._opened(interaction_id, now=now)
-        client = self.parts.clients.find(interaction.parameters["client_id"], now=now)
+        client = self._client(interaction, now=now)
         if client is None:
             raise ApiError("NOT_FOUND")
         shown = _shown(interaction, client, self.parts.policies)
         if interaction.state.step is Step.CONSENT:
             shown |= self._asked_user(interaction, now=now)
         send_json(resp, shown)
+
+    def _client(self, interaction: Interaction, *, now: int) -> Client | None:
+        if is_of_page(interaction.parameters):
+            return PAGE
+        return self.parts.clients.find(interaction.parameters["client_id"], now=now)
 
     def _asked_user(self, interaction: Interaction, *, now: int) -> dict[str, Any]:
         """The user whose consent is needed, so that the app's page asks no one else."""
@@ -162,7 +168,8 @@ class ReportConsent(_Base):
         now = req.context.now
         interaction = self._opened(interaction_id, now=now)
         consent = read_optional_json(req, _ConsentRequest)
-        if interaction.state.step is not Step.CONSENT:
+        # Only our page shows the code of a device.
+        if interaction.state.step is not Step.CONSENT or is_of_device(interaction.parameters):
             raise ApiError("WRONG_STEP")
         if consent.user_id is not UNSET and consent.user_id != interaction.state.asked_user_id:
             raise ApiError("WRONG_USER")

@@ -23,6 +23,7 @@ from service.outbound.fetcher import Outbound
 from service.policies.values import Policies
 from service.protocol.assertions import Assertions
 from service.records.assertions import UsedAssertions
+from service.records.devices import Devices
 from service.records.grants import Grants
 from service.records.interactions import Interactions
 from service.records.lifetimes import Lifetimes
@@ -58,6 +59,7 @@ class Parts:
         login_url: the app's sign-in page, or the path of our own; None: nobody can sign in.
         grants: what users let clients do.
         waiting: limits the requests that wait for a browser.
+        devices: devices that wait for their users.
         interactions: sign-ins that wait.
         notices: tells the operator about clients.
         admin: checks the admin token.
@@ -83,6 +85,7 @@ class Parts:
     login_url: str | None
     grants: Grants
     waiting: Waiting
+    devices: Devices
     interactions: Interactions
     notices: Notices
     admin: AdminAuth
@@ -114,8 +117,7 @@ def parts_of(
         deliveries=deliveries,
         statuses=statuses,
     )
-    signed_in = _signed_in(settings, sessions)
-    waiting, stylesheet = Waiting(store), Stylesheet()
+    signed_in, waiting, stylesheet = _signed_in(settings, sessions), Waiting(store), Stylesheet()
     client_keys = ClientKeys(store, Outbound.of(settings))
     return Parts(
         settings=settings,
@@ -129,6 +131,7 @@ def parts_of(
         login_url=settings.login_url or (DEV_SIGN_IN if settings.dev_mode else None),
         grants=Grants(store, events),
         waiting=waiting,
+        devices=Devices(waiting),
         interactions=Interactions(waiting, settings.lifetimes),
         notices=Notices(store, structlog.get_logger("clients")),
         admin=AdminAuth(settings.admin_tokens),

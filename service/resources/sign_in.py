@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import falcon
 
@@ -35,14 +35,14 @@ from service.protocol.sign_in import (
 )
 from service.records.clients import on_client
 from service.records.consents import on_consent, remembered_scope, remembering
-from service.records.form_answers import ANSWERED_S, Answered, find_answer
+from service.records.form_answers import ANSWERED_S, Answered
 from service.records.interactions import NOTHING, Beside, Interaction, State
 from service.records.sessions import Session, on_session
 from service.resources.browser import wanted_by_app
 from service.resources.consent_page import show_consent
 from service.resources.parts import Parts
 from service.storage.interface import Contended
-from service.web.binding import bind, keep_on, shown, unbind
+from service.web.binding import bind, keep_on, unbind
 from service.web.redirects import send_authorization_response, send_redirect, with_parameters
 
 #: How often another request may be faster. In each round of a race, one request succeeds. So this many tabs can be
@@ -50,7 +50,61 @@ from service.web.redirects import send_authorization_response, send_redirect, wi
 _ATTEMPTS: Final = 64
 _WORD: Final = re.compile(r"[a-z_]{1,64}", re.ASCII)
 _OVER: Final = "This sign-in is over, or was begun in another browser."
+_DEVICE_OVER: Final = "This code has expired, or it was used already. Start again on your device."
 _NO_PAGE: Final = "This server cannot sign people in to other services: it has no sign-in page."
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a sign-in ends: with an answer to the redirect URI of its client."""
+
+    parts: Parts
+
+    @property
+    def consent_url(self) -> str | None:
+        """The app's own consent page; None: we show ours."""
+        return self.parts.settings.consent_url
+
+    def consent_page(self, _interaction: Interaction) -> dict[str, Any]:
+        """The template of our consent page, and the values that only it has."""
+        return {"template": "consent.html"}
+
+    def outcome(
+        self, request: AuthorizationRequest, effect: SendCode | SendError, issuer: str, now: int
+    ) -> tuple[Mapping[str, str], Beside]:
+        """The parameters for the client, and what is stored with them."""
+        if isinstance(effect, SendError):
+            return _told(effect.error.parameters(), request.state, issuer), NOTHING
+        code, beside = new_code(
+            effect.request, effect.session, issuer=issuer, lifetimes=self.parts.lifetimes, now=now
+        )
+        if effect.unasked:
+            consent = on_consent(effect.session.user_id, request.client.client_id, issuer)
+            beside += Beside(standing_on=(consent,))
+        return _told({"code": code}, request.state, issuer), beside
+
+    def send(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        redirect_uri: str,
+        parameters: Mapping[str, str],
+        response_mode: str,
+    ) -> None:
+        """Send the browser there with these parameters."""
+        stylesheet = self.parts.browser.stylesheet(req)
+        send_authorization_response(
+            resp, redirect_uri, parameters, response_mode=response_mode, stylesheet=stylesheet
+        )
+
+    def send_error(
+        self, req: falcon.Request, resp: falcon.Response, error: OAuthError, to: tuple[str, str | None, str]
+    ) -> None:
+        """Send an error to a trusted redirect URI (URI, `state`, response mode), always with `state` and `iss`."""
+        redirect_uri, state, response_mode = to
+        note(resp, error.error, error.cause)
+        told = _told(error.parameters(), state, req.context.issuer)
+        self.send(req, resp, redirect_uri, told, response_mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +116,12 @@ class Seen:
         event: the event.
         interaction: its interaction; None for a new request.
         verifier: the verifier of the report that the browser brings.
+        ending: how the sign-in ends.
     """
 
     request: AuthorizationRequest
     event: Event
+    ending: Ending
     interaction: Interaction | None = None
     verifier: str | None = None
 
@@ -118,7 +174,7 @@ class Flow:
             if seen is None:
                 return
             if isinstance(seen, ShowPage):
-                self._show(req, resp, seen)
+                self.show(req, resp, seen)
                 return
             req.context.client_id = seen.request.client.client_id
             state = State(began_at=now) if seen.interaction is None else seen.interaction.state
@@ -144,45 +200,6 @@ class Flow:
             now=now,
         )
 
-    def answer_again(
-        self,
-        req: falcon.Request,
-        resp: falcon.Response,
-        interaction_id: str,
-        unverified_token: str,
-        *,
-        now: int,
-    ) -> bool:
-        """Repeat the answer to a form that this browser sent within the last minute. Returns whether it was such a form.
-
-        If its code has been used in the meantime, a page says that the sign-in is over.
-        """
-        issuer = req.context.issuer
-        answered = find_answer(
-            self.parts.browser.store, interaction_id, unverified_token, issuer=issuer, now=now
-        )
-        if answered is None or not any(map(answered.is_browser, shown(req, interaction_id))):
-            return False
-        req.context.client_id = answered.client_id
-        if answered.parameters:
-            if "error" in answered.parameters:
-                note(resp, answered.parameters["error"], "answered_before")
-            self._send(req, resp, answered.redirect_uri, answered.parameters, answered.response_mode)
-            return True
-        client = self.parts.clients.find(answered.client_id, now=now)
-        back = None if client is None else client.home(answered.redirect_uri)
-        self.parts.browser.show_error(req, resp, _OVER, cause="interaction_over", back=back)
-        return True
-
-    def send_error(
-        self, req: falcon.Request, resp: falcon.Response, error: OAuthError, to: tuple[str, str | None, str]
-    ) -> None:
-        """Send an error to a trusted redirect URI (URI, `state`, response mode), always with `state` and `iss`."""
-        redirect_uri, state, response_mode = to
-        note(resp, error.error, error.cause)
-        told = _told(error.parameters(), state, req.context.issuer)
-        self._send(req, resp, redirect_uri, told, response_mode)
-
     # --- read ---
 
     def _facts(self, req: falcon.Request, seen: Seen, state: State, *, now: int) -> Facts:
@@ -193,7 +210,7 @@ class Flow:
             key = (session.user_id, client.client_id, req.context.issuer)
             remembered = remembered_scope(self.parts.browser.store, *key, now=now)
         opened_here = (req.uri_template or "").endswith("/oidc/interaction/{interaction_id}")
-        shows_form = self.parts.settings.consent_url is None and opened_here and not req.query_string
+        shows_form = seen.ending.consent_url is None and opened_here and not req.query_string
         form_token = new_handle() if shows_form else None
         return Facts(seen.request, session, remembered, form_token, self.parts.login_url is not None)
 
@@ -220,13 +237,11 @@ class Flow:
     ) -> _Stored | None:
         """Store the state and what its effect needs, in one transaction. Returns None if another request was faster."""
         issuer, request = req.context.issuer, seen.request
-        beside, told, handle = NOTHING, None, None
+        beside, handle = NOTHING, None
+        told: Mapping[str, str] | None = None
         kept = kept_with(state, after, seen.event, facts)
-        if isinstance(effect, SendError):
-            told = _told(effect.error.parameters(), request.state, issuer)
-        if isinstance(effect, SendCode):
-            code, beside = self._code(effect, issuer, now)
-            told = _told({"code": code}, request.state, issuer)
+        if isinstance(effect, SendCode | SendError):
+            told, beside = seen.ending.outcome(request, effect, issuer, now)
         if kept.remembered is not None and facts.session is not None:
             user_id, scope = kept.remembered
             change = remembering(user_id, request.client.client_id, issuer, scope)
@@ -261,15 +276,6 @@ class Flow:
         # A request that is answered at once has no state to store.
         is_kept = beside == NOTHING or beside.put(self.parts.browser.store, now=now)
         return _Stored(None, told=told) if is_kept else None
-
-    def _code(self, effect: SendCode, issuer: str, now: int) -> tuple[str, Beside]:
-        code, beside = new_code(
-            effect.request, effect.session, issuer=issuer, lifetimes=self.parts.lifetimes, now=now
-        )
-        if effect.unasked:
-            consent = on_consent(effect.session.user_id, effect.request.client.client_id, issuer)
-            beside += Beside(standing_on=(consent,))
-        return code, beside
 
     def _tell(self, seen: Seen, facts: Facts, state: State, after: State) -> None:
         """Report a consent, after it was stored."""
@@ -306,7 +312,7 @@ class Flow:
         if stored.cookie is not None and interaction is not None:
             bind(req, resp, interaction.id, stored.cookie, max_age_s=interaction.expires_at - now)
         if isinstance(effect, ShowPage):
-            self._show(req, resp, effect)
+            self.show(req, resp, effect)
         elif stored.told is not None:
             if isinstance(effect, SendError):
                 note(resp, effect.error.error, effect.error.cause)
@@ -315,17 +321,18 @@ class Flow:
             elif interaction is not None:
                 unbind(req, resp, interaction.id)
             request = seen.request
-            self._send(req, resp, request.redirect_uri, stored.told, request.response_mode)
+            seen.ending.send(req, resp, request.redirect_uri, stored.told, request.response_mode)
         elif isinstance(effect, ToSignIn) and interaction is not None and self.parts.login_url is not None:
             at = interaction.issuer if self.parts.login_url.startswith("/") else ""
             send_redirect(resp, with_parameters(at + self.parts.login_url, wanted_by_app(interaction)))
         elif isinstance(effect, AskConsent) and interaction is not None:
-            self._ask_consent(req, resp, interaction, facts, effect)
+            self._ask_consent(req, resp, seen.ending, interaction, facts, effect)
 
     def _ask_consent(
         self,
         req: falcon.Request,
         resp: falcon.Response,
+        ending: Ending,
         interaction: Interaction,
         facts: Facts,
         effect: AskConsent,
@@ -333,31 +340,21 @@ class Flow:
         wanted, session = wanted_by_app(interaction), facts.session
         here = wanted["return_to"]
         if effect.form_token is None or session is None:
-            url = self.parts.settings.consent_url
+            url = ending.consent_url
             send_redirect(resp, here if url is None else with_parameters(url, wanted))
             return
-        show_consent(self.parts, req, resp, facts.request, session, effect, action=here)
+        page = ending.consent_page(interaction)
+        show_consent(self.parts, req, resp, facts.request, session, effect, action=here, **page)
 
-    def _show(self, req: falcon.Request, resp: falcon.Response, page: ShowPage) -> None:
+    def show(self, req: falcon.Request, resp: falcon.Response, page: ShowPage) -> None:
+        """Show an error page."""
         # Only for clients of the database, which the start could not know.
         text, detail = (_NO_PAGE, "PYLON_LOGIN_URL is unset") if page.status == 501 else (_OVER, "")
+        text = _DEVICE_OVER if page.cause == "device_over" else text
         if page.client_id is not None:
             req.context.client_id = page.client_id
         self.parts.browser.show_error(
             req, resp, text, cause=page.cause, detail=detail, back=page.back, status=page.status
-        )
-
-    def _send(
-        self,
-        req: falcon.Request,
-        resp: falcon.Response,
-        redirect_uri: str,
-        parameters: Mapping[str, str],
-        response_mode: str,
-    ) -> None:
-        stylesheet = self.parts.browser.stylesheet(req)
-        send_authorization_response(
-            resp, redirect_uri, parameters, response_mode=response_mode, stylesheet=stylesheet
         )
 
 

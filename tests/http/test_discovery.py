@@ -39,6 +39,7 @@ def _document(issuer: str, algs: list[str]) -> dict[str, object]:
         "introspection_endpoint": f"{issuer}/oidc/introspect",
         "revocation_endpoint": f"{issuer}/oidc/revoke",
         "end_session_endpoint": f"{issuer}/oidc/logout",
+        "device_authorization_endpoint": f"{issuer}/oidc/device_authorization",
         "scopes_supported": [
             "openid",
             "profile",
@@ -51,7 +52,11 @@ def _document(issuer: str, algs: list[str]) -> dict[str, object]:
         ],
         "response_types_supported": ["code"],
         "response_modes_supported": ["query", "form_post"],
-        "grant_types_supported": ["authorization_code", "refresh_token"],
+        "grant_types_supported": [
+            "authorization_code",
+            "refresh_token",
+            "urn:ietf:params:oauth:grant-type:device_code",
+        ],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": algs,
         "token_endpoint_auth_methods_supported": [
@@ -290,7 +295,7 @@ def test_every_endpoint_of_the_document_is_mounted(serve: Serve) -> None:
         prefix = issuer.removeprefix("https://id.example.com")
         document = house.ask("GET", prefix + OPENID).json()
         urls = [value for member, value in document.items() if member.endswith(("_endpoint", "_uri"))]
-        assert len(urls) == 7
+        assert len(urls) == 8
         for url in urls:
             path = url.removeprefix("https://id.example.com")
             assert house.ask("GET", path).status != 404

@@ -30,6 +30,7 @@ ENDPOINTS = {
     "revocation_endpoint": "/oidc/revoke",
     "end_session_endpoint": "/oidc/logout",
     "jwks_uri": "/oidc/jwks",
+    "device_authorization_endpoint": "/oidc/device_authorization",
 }
 BOOLEANS = {
     "claims_parameter_supported": True,
@@ -107,8 +108,9 @@ def test_claims_and_scopes_are_listed(document: dict[str, Any]) -> None:
 
 
 def test_grant_types_are_listed(document: dict[str, Any]) -> None:
-    """docs/conformance.md 1.13: authorization_code and refresh_token (Discovery §3, RFC 7591 §2)."""
-    assert document["grant_types_supported"] == ["authorization_code", "refresh_token"]
+    """docs/conformance.md 1.13: authorization_code, refresh_token and device_code (Discovery §3, RFC 7591 §2)."""
+    devices = "urn:ietf:params:oauth:grant-type:device_code"
+    assert document["grant_types_supported"] == ["authorization_code", "refresh_token", devices]
 
 
 def test_locales_are_not_claimed(document: dict[str, Any]) -> None:

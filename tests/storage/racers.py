@@ -12,10 +12,13 @@ from typing import Any, Final
 
 from msgspec.structs import replace as changed
 
+from service.handles import device_id
+from service.records.devices import Decision, Device, decided
 from service.records.grants import AccessToken, Code, Grant, Grants
+from service.records.guesses import Guesses, Locked
 from service.records.sessions import SignIn
 from service.sessions import LocalSessions, Replayed
-from service.storage.interface import Kind, Record
+from service.storage.interface import Kind, NotStanding, Record
 from service.storage.sql import SqlStore
 from tests.storage.crew import ANSWER_S, CONTEXT, Crew
 from tests.storage.stores import NOW, id_of, open_url, record
@@ -99,6 +102,27 @@ def _wins_refresh(store: SqlStore, token: str, _racer: str) -> bool:
     return session is not None and sessions.refresh(session, now=NOW) is not None
 
 
+def device_of(handle: str) -> Device:
+    """A device that waits for its user."""
+    return Device(device_id(handle), "https://id.example", {"client_id": "tv"}, "hash", NOW + 600)
+
+
+def _wins_decision(store: SqlStore, handle: str, racer: str) -> bool:
+    change = decided(device_id(handle), Decision.ALLOWED, grant_id=racer, now=NOW)
+    try:
+        return store.put(record(f"{handle} by {racer}", subject=handle), changes=[change], now=NOW)
+    except NotStanding:
+        return False
+
+
+def _may_guess(store: SqlStore, handle: str, _racer: str) -> bool:
+    try:
+        Guesses(store).count(handle, "", now=NOW)
+    except Locked:
+        return False
+    return True
+
+
 #: What is raced for: whether this caller got it.
 RACES: Final[Mapping[str, Callable[[SqlStore, str, str], bool]]] = {
     "put": _wins_put,
@@ -110,6 +134,8 @@ RACES: Final[Mapping[str, Callable[[SqlStore, str, str], bool]]] = {
     "change": _wins_change,
     "trusted mint": _wins_trusted_mint,
     "refresh": _wins_refresh,
+    "decision": _wins_decision,
+    "guess": _may_guess,
 }
 
 

@@ -13,13 +13,20 @@ from typing import Any, Final
 from service.keys.signing import Keys
 from service.policies.values import Policies
 from service.protocol.errors import OAuthError, Reused
-from service.protocol.grants import authorization_code, client_credentials, refresh_token, token_exchange
+from service.protocol.grants import (
+    authorization_code,
+    client_credentials,
+    device_code,
+    refresh_token,
+    token_exchange,
+)
 from service.protocol.grants.base import GrantType, TokenRequest
 from service.protocol.grants.issuing import Issuing
 
 GRANT_TYPES: Final = (
     authorization_code.TYPE,
     refresh_token.TYPE,
+    device_code.TYPE,
     client_credentials.TYPE,
     token_exchange.TYPE,
 )

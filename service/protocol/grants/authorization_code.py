@@ -38,14 +38,47 @@ def new_code(
         lifetimes: the lifetimes of the code and its tokens.
         now: Unix s.
     """
-    client, secret, grant_id = request.client, new_handle(), new_grant_id(now)
+    secret, grant_id = new_handle(), new_grant_id(now)
+    code = Code(
+        hash=handles.short_hash(secret),
+        uri_hash=handles.short_hash(request.redirect_uri),
+        challenge=request.code_challenge,
+        nonce=request.nonce,
+    )
+    # A grant expires with its code until the code is redeemed.
+    ends_at = now + lifetimes.code_s
+    beside = new_grant(request, session, code, grant_id, issuer=issuer, expires_at=ends_at, now=now)
+    return handles.with_secret("code", grant_id, secret), beside
+
+
+def new_grant(
+    request: AuthorizationRequest,
+    session: Session,
+    code: Code,
+    grant_id: str,
+    *,
+    issuer: str,
+    expires_at: int,
+    now: int,
+) -> Beside:
+    """Create the grant of a code: the record to store, and what it depends on.
+
+    Args:
+        request: the request that the user agreed to.
+        session: the user's session.
+        code: how its code is recognised.
+        grant_id: its id.
+        issuer: its issuer.
+        expires_at: when its code expires, Unix s.
+        now: Unix s.
+    """
+    client = request.client
     grant = Grant(
         id=grant_id,
         subject=session.user_id,
         client_id=client.client_id,
         sid=session.sid,
-        # A grant expires with its code until the code is redeemed.
-        expires_at=now + lifetimes.code_s,
+        expires_at=expires_at,
         issuer=issuer,
         scope=request.scope,
         auth_time=session.auth_time,
@@ -54,19 +87,13 @@ def new_code(
         id_token_claims=agreed_claims(request.id_token_claims, request.disclosed, client),
         userinfo_claims=agreed_claims(request.userinfo_claims, request.disclosed, client),
         created_at=now,
-        code=Code(
-            hash=handles.short_hash(secret),
-            uri_hash=handles.short_hash(request.redirect_uri),
-            challenge=request.code_challenge,
-            nonce=request.nonce,
-        ),
+        code=code,
     )
-    beside = Beside(
+    return Beside(
         (grant.to_record(),),
         (visited(session, client.client_id, issuer), *used(client)),
         (on_session(session), *on_client(client)),
     )
-    return handles.with_secret("code", grant_id, secret), beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +167,17 @@ def exchange(request: TokenRequest, issuing: Issuing) -> dict[str, Any]:
         shown = _Shown(handle, grant, request)
         for check in CHECKS:
             check(shown)
-        return _redeemed(grant, request, issuing)
+        return redeemed_grant(grant, request, issuing)
 
     return issuing.grants.use(handle.grant_id, redeemed, now=request.now)
 
 
-def _redeemed(grant: Grant, request: TokenRequest, issuing: Issuing) -> tuple[Grant, dict[str, Any]]:
-    """The grant with a used code and its first tokens, and the answer."""
+def redeemed_grant(grant: Grant, request: TokenRequest, issuing: Issuing) -> tuple[Grant, dict[str, Any]]:
+    """The grant with a used code and its first tokens, and the answer.
+
+    Raises:
+        OAuthError: `invalid_target`.
+    """
     client, now, lifetimes = request.client, request.now, issuing.lifetimes
     offline = is_offline(grant.scope, client)
     nonce, code = grant.code.nonce, replace(grant.code, spent_at=now, nonce=None)
