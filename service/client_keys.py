@@ -20,6 +20,7 @@ from service.handles import hash_handle
 from service.keys.material import KeyFault
 from service.keys.others import OthersKey, usable_keys
 from service.outbound.fetcher import Outbound, Unreachable
+from service.protocol.errors import OAuthError
 from service.records.clients import Client
 from service.storage.interface import Kind, Record, Store
 
@@ -33,6 +34,8 @@ _MOST_KEPT: Final = 1000
 #: How long to wait for another process that asks, and the time between two looks, in s.
 _PATIENCE_S: Final = 5.5
 _LOOK_S: Final = 0.1
+#: How many requests of a process may wait for URLs of clients. A worker has 8 threads: the others answer other requests.
+_MOST_WAITING: Final = 6
 
 _log: Final[Any] = structlog.get_logger("clients")
 
@@ -95,6 +98,7 @@ class ClientKeys:
         self._known: dict[str, _Fetched] = {}
         self._asking: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
+        self._room = threading.BoundedSemaphore(_MOST_WAITING)
 
     def current(self, client: Client, *, now: int) -> Sequence[OthersKey]:
         """The keys of a client. Those of its URL are fetched if there are none, or none that are fresh.
@@ -102,6 +106,9 @@ class ClientKeys:
         Args:
             client: registered for `private_key_jwt`.
             now: Unix s.
+
+        Raises:
+            OAuthError: `temporarily_unavailable` if it has no keys yet, and too many requests wait for URLs already.
         """
         if client.jwks_uri is None:
             return self._keys(client, client.jwks)
@@ -111,7 +118,11 @@ class ClientKeys:
         return self._of(client, known, now=now)
 
     def again(self, client: Client, *, now: int) -> Sequence[OthersKey]:
-        """The keys of a client's URL, asked again because none of `current` fits. Empty if it was asked a moment ago."""
+        """The keys of a client's URL, asked again because none of `current` fits. Empty if it was asked a moment ago.
+
+        Raises:
+            OAuthError: as `current`.
+        """
         if client.jwks_uri is None:
             return ()
         before = self._known.get(_name(client), _Fetched())
@@ -122,13 +133,13 @@ class ClientKeys:
         """What is known of the clients that have their keys at a URL, without a request to it.
 
         Args:
-            clients: any; those without a URL are left out.
+            clients: any; those without a URL, and strangers, whose keys are not the operator's concern, are left out.
             now: Unix s.
         """
         return [
             _seen(client, self._stored(client, now=now), now=now)
             for client in clients
-            if client.jwks_uri is not None
+            if client.jwks_uri is not None and not client.is_stranger
         ]
 
     def ask(self, client: Client, *, now: int) -> tuple[KeysAtUrl, Sequence[OthersKey]]:
@@ -171,6 +182,19 @@ class ClientKeys:
             waits: whether somebody else who is asking is waited for.
             now: Unix s.
         """
+        if 0 <= now - before.asked_at < ASK_S and before.is_done:
+            return before
+        if not self._room.acquire(blocking=False):
+            if not waits:
+                return before
+            words = "The client's keys are not known yet, and too many requests wait for keys of clients."
+            raise OAuthError("temporarily_unavailable", words, cause="client_keys_awaited")
+        try:
+            return self._asked_in_turn(client, before, waits=waits, now=now)
+        finally:
+            self._room.release()
+
+    def _asked_in_turn(self, client: Client, before: _Fetched, *, waits: bool, now: int) -> _Fetched:
         name = _name(client)
         with self._guard:
             lock = self._asking.setdefault(name, threading.Lock())
@@ -197,8 +221,6 @@ class ClientKeys:
             mine = not 0 <= now - stored.asked_at < ASK_S
             return _written(record, replace(stored, asked_at=now, is_done=False)) if mine else None
 
-        if 0 <= now - known.asked_at < ASK_S and known.is_done:
-            return known
         new = Record(Kind.REPLAY_MARKER, _id_hash(client), now + KEPT_S)
         changed = self._store.change(Kind.REPLAY_MARKER, new.id_hash, claim, new=new, now=now)
         if changed is None or not mine:

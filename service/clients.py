@@ -336,7 +336,7 @@ class Clients:
     def _check_no_user(self, client_id: str, *, now: int) -> None:
         if self._subjects.is_user(client_id, now=now):
             raise InvalidClientMetadata(
-                "client_id", "is the id of a user, whom an API would take the client for; choose another"
+                "client_id", "is the id of a user, and an API could confuse the two; choose another"
             )
 
     def _check_own_tokens(self, client_id: str, metadata: Mapping[str, Any], *, now: int) -> None:

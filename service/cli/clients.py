@@ -77,7 +77,9 @@ class _Application(click.Choice[str]):
 
 
 @clients.command("add", short_help="Register a client and print its secret.")
-@click.option("--redirect-uri", "redirect_uris", multiple=True, help="Where codes go; may be repeated.")
+@click.option(
+    "--redirect-uri", "redirect_uris", multiple=True, help="A redirect URI of the client; may be repeated."
+)
 @click.option("--preset", type=_Application(), help=f"A well-known application: {', '.join(presets())}.")
 @click.option("--url", callback=_url, help="The address of that application, as its users see it.")
 @click.option("--name", "client_name", help="The name that users see.")

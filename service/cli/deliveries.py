@@ -119,7 +119,7 @@ def _each(
 ) -> int:
     """Do something to each that is named; to how many it was done."""
     if [bool(ids), client_id is not None, everything].count(True) != 1:
-        raise click.UsageError("Which ones? Write their ids, --client CLIENT_ID, or --all.")
+        raise click.UsageError("No logout token is named. Write their ids, --client CLIENT_ID, or --all.")
     now, done = int(time.time()), 0
     with _queue() as queue:
         for delivery_id in ids:

@@ -62,7 +62,7 @@ def _explain(context: click.Context, _parameter: click.Parameter, id_: str | Non
 @click.argument("url")
 @click.option("--client-id", help="A client to start a sign-in for.")
 @click.option("--client-secret-file", type=_file_option, help="Its secret, in a file.")
-@click.option("--redirect-uri", help="One that this client has registered.")
+@click.option("--redirect-uri", help="A redirect URI that this client has registered.")
 @click.option(
     "--session-file", type=_file_option, help="A session token, in a file: doctor mints tokens with it."
 )

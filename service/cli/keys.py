@@ -55,7 +55,7 @@ def _changed(action: str, opened: Opened, ring: Ring, *steps: dict[str, Any]) ->
 @click.option(
     "--compromised",
     is_flag=True,
-    help="Someone else has the key that signs: remove it now, whatever that breaks.",
+    help="The signing key is compromised: remove it now, even if valid tokens stop working.",
 )
 @json_option
 def rotate(*, alg: str | None, compromised: bool, as_json: bool) -> None:
@@ -133,7 +133,7 @@ def reseal(*, repair: bool) -> None:
             f"Sealed {done.count} private keys under the first encryption key. You can remove the others when every replica has this one."
         )
         for kid in done.taken_away:
-            say(f"Took {kid} away: no private part that a known encryption key decrypts belongs to it.")
+            say(f"Removed {kid}: it has no private part that a known encryption key decrypts.")
 
 
 @keys.command("import", short_help="Add a private key from a PEM file.")

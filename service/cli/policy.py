@@ -172,7 +172,7 @@ def _names_of(each: Policy) -> str | None:
 
 
 @policy.command("explain", short_help="Print the token that would be issued.")
-@click.option("--audience", required=True, help="Whose token: the name of a table.")
+@click.option("--audience", required=True, help="The audience of the token: the name of a table.")
 @click.option(
     "--user", metavar="USER_ID", help="For this user, with their newest session, or what is known of them."
 )
@@ -227,7 +227,7 @@ def explain(
         moved = "" if move is None else f" ({move.percent} % of the callers by {move.to})"
         say(f"A token for {audience} by {way}.")
         header = f"signed by {decided.alg}{moved}, has typ {decided.typ}"
-        say(f"It is {header}, and is good for {decided.expires_in} s.")
+        say(f"It is {header}, and is valid for {decided.expires_in} s.")
         click.echo()
         rows = [
             row | {"value": None if row["value"] is None else json.dumps(row["value"])}

@@ -89,8 +89,8 @@ def result(
         try:
             session = session_of(json.dumps(case.user).encode(), settings, now=now)
         except (click.ClickException, TypeError) as error:
-            why = error.message if isinstance(error, click.ClickException) else "it is no JSON"
-            text = f"{policies.file}, line {case.line}: [[case]] {number}, user: is no body of a session request ({why})"
+            why = error.message if isinstance(error, click.ClickException) else "it is not JSON"
+            text = f"{policies.file}, line {case.line}: [[case]] {number}, user: is not the body of a session request ({why})"
             fail_configuration([Fault(SETTING, text, case.line)])
     client = (
         None if case.client is None else _client_of_case(settings, clients, case.client, case.grant, now=now)
@@ -111,15 +111,15 @@ def difference(case: Case, decided: Given | Refused) -> str | None:
         if case.refuse == decided.rule:
             return None
         return f"refused by {decided.rule}" + (
-            f", not by {case.refuse}" if case.refuse else ", and not given"
+            f", not by {case.refuse}" if case.refuse else ", and not issued"
         )
     if case.refuse is not None:
-        return f"given, and not refused by {case.refuse}"
+        return f"issued, and not refused by {case.refuse}"
     for name, value in (case.expect or {}).items():
         if name not in decided.claims:
             return f"has no {name}"
         if not _same(decided.claims[name], value):
-            return f"{name} is {json.dumps(decided.claims[name])}, and not {json.dumps(value)}"
+            return f"{name} is {json.dumps(decided.claims[name])}, not {json.dumps(value)}"
     return None
 
 

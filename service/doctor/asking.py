@@ -1,4 +1,4 @@
-"""Asking: one question of the public address or of the inside one, and several at a time."""
+"""Sends requests to the public address or to the inside one, several at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from service.doctor.wire import Wire
 FORM: Final = ("Content-Type", "application/x-www-form-urlencoded")
 JSON: Final = ("Content-Type", "application/json")
 _AT_ONCE: Final = 8
-#: Where each answer takes long there is more time, and more is asked at a time.
+#: If answers take long, there is more time, and more requests are sent at a time.
 _SLOW_S: Final = 1.0
 _MORE_S: Final = 45.0
 _MORE_AT_ONCE: Final = 16
@@ -25,16 +25,16 @@ Question = Callable[[], Reply]
 
 
 class Asker:
-    """Asks, and keeps what came back.
+    """Sends requests, and keeps the answers.
 
     Args:
-        options: what the operator gave.
+        options: the operator's options.
         wire: how connections are made.
-        progress: gets the name of each question that is answered.
-        is_patient: whether there is more time where answers come, but slowly.
+        progress: gets the name of each request that was answered.
+        is_patient: whether there is more time if answers are slow.
 
     Attributes:
-        answers: what came back, by the name of the question.
+        answers: the answers, by the name of the request.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Asker:
         return self._wire
 
     def together(self, questions: Mapping[str, Question]) -> None:
-        """Ask several at a time, and keep what comes back."""
+        """Send several requests at a time, and keep the answers."""
 
         def answer(name: str) -> Answer:
             try:
@@ -64,7 +64,7 @@ class Asker:
             except WireError as error:
                 return error
             except TimeoutError:
-                return WireError("timeout", "the time for all questions was over")
+                return WireError("timeout", "the time for all requests was over")
 
         with ThreadPoolExecutor(self._at_once) as pool:
             for name, found in zip(questions, pool.map(answer, questions), strict=True):
@@ -72,17 +72,17 @@ class Asker:
                 self._progress(name)
 
     def take_time(self, reply: Reply | None) -> None:
-        """Take more time where an answer came that took long."""
+        """Allow more time after an answer that took long."""
         if self._is_patient and reply is not None and reply.took_s > _SLOW_S:
             more = max(self._wire.deadline, time.monotonic() + _MORE_S)
             self._wire, self._at_once = replace(self._wire, deadline=more), _MORE_AT_ONCE
 
     def get(self, target: str, *headers: tuple[str, str], method: str = "GET", **more: Any) -> Question:
-        """A question without a body."""
+        """A request without a body."""
         return lambda: self._wire.ask(self.origin, method, target, headers, **more)
 
     def post(self, target: str, body: bytes, *headers: tuple[str, str]) -> Question:
-        """A question with one; a form, unless the headers say otherwise."""
+        """A request with a body; a form, unless the headers say otherwise."""
         return lambda: self._wire.ask(self.origin, "POST", target, headers or (FORM,), body)
 
     # --- the application itself, without the proxy, under the public name ---
@@ -90,10 +90,10 @@ class Asker:
     def inside(
         self, method: str, target: str, headers: Sequence[tuple[str, str]] = (), data: bytes = b""
     ) -> Reply:
-        """Ask the application itself; there is a second for it when the time is over.
+        """Send a request to the application itself; it has one more second if the time is over.
 
         Raises:
-            WireError: when no answer came, or there is no inside address.
+            WireError: if there was no answer, or there is no inside address.
         """
         where = self.options.inside
         if where is None:
@@ -103,7 +103,7 @@ class Asker:
         return wire.ask(origin, method, target, headers, data, host=self.origin.host, place=place)
 
     def as_admin(self, method: str, target: str, body: Mapping[str, Any] | None = None) -> Reply:
-        """Ask it as the app's backend does.
+        """Send it as the app's backend does.
 
         Args:
             method: of the request.
@@ -111,7 +111,7 @@ class Asker:
             body: sent as JSON.
 
         Raises:
-            WireError: when no answer came, or there is no inside address.
+            WireError: if there was no answer, or there is no inside address.
         """
         headers = [("Authorization", f"Bearer {self.options.admin_token}")]
         data = b"" if body is None else json.dumps(body).encode()

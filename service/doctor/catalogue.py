@@ -1,4 +1,4 @@
-"""What may be found, and how it is fixed: the files of `findings/`, read once.
+"""The possible findings and their fixes: the files of `findings/`, read once.
 
 A table of a file is a finding; its id is the table's name and is used in links, so it never changes. `{url}`, `{origin}`,
 `{authority}`, `{path}`, `{name}`, `{endpoint}` and the like are filled in.
@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-#: The proxies that may be in front.
+#: The proxies that findings have lines for.
 PROXIES: Final = ("nginx", "apache", "haproxy", "caddy", "traefik", "aws-alb", "varnish")
 DOCS: Final = "docs/doctor/{id}.md"
 
@@ -23,13 +23,13 @@ class Fix:
     """One line that fixes a finding.
 
     Attributes:
-        proxy: what it is for: one of `PROXIES`, or `setting`, `system`, `dns`.
-        file: which file it goes into; empty when the line is a command to run.
-        block: the opening of the block in it, outer ones first, joined by ` > `; empty for the top of the file.
-        line: the line; it takes the place of what sets the same thing. `- x` removes what begins with x.
+        proxy: which program it configures: one of `PROXIES`, or `setting`, `system`, `dns`.
+        file: the file it belongs in; empty if the line is a command to run.
+        block: the opening line of its block, outer ones first, joined by ` > `; empty for the top of the file.
+        line: the line; it replaces the line that sets the same thing. `- x` removes every line that starts with x.
         tested: whether a test applies it.
-        variant: which case of the finding it is for; empty for any.
-        never: in which cases it would not help.
+        variant: the case of the finding that it fixes; empty for any.
+        never: the cases in which it would not help.
     """
 
     proxy: str
@@ -43,19 +43,19 @@ class Fix:
 
 @dataclass(frozen=True)
 class Kind:
-    """What may be found.
+    """A possible finding.
 
     Attributes:
-        id: its name, which stays.
+        id: its name, which never changes.
         severity: `error`, `warning` or `note`.
-        title: it in one line.
-        symptoms: what relying parties and people say.
+        title: a summary in one line.
+        symptoms: the messages that relying parties and people report.
         cause: why it happens.
-        cases: why it happens in some cases, by variant.
-        noted: the cases in which it is a note, whatever it is else.
-        expected: what should have been seen.
+        cases: the causes of single cases, by variant.
+        noted: the cases in which it is only a note.
+        expected: what doctor should have seen.
         verify: a command that shows whether it is fixed.
-        fixes: by proxy; the first that fits is the one to try.
+        fixes: by proxy; the first that fits is tried first.
     """
 
     id: str
@@ -72,7 +72,7 @@ class Kind:
 
 @cache
 def kinds() -> Mapping[str, Kind]:
-    """All that may be found, by id, in the order of the files."""
+    """All possible findings, by id, in the order of the files."""
     files = sorted(Path(__file__).with_name("findings").glob("*.toml"))
     tables = [tomllib.loads(file.read_text("utf-8")) for file in files]
     return {name: _kind(name, table) for of_file in tables for name, table in of_file.items()}
@@ -86,14 +86,14 @@ def _kind(name: str, table: dict[str, Any]) -> Kind:
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found.
+    """A finding.
 
     Attributes:
-        kind: what it is.
-        seen: what was seen, printable.
-        values: what stands for `{url}` and the like in its texts.
+        kind: its entry in the catalogue.
+        seen: what doctor saw, in printable characters.
+        values: the values of `{url}` and the other placeholders in its texts.
         variant: which case of the kind it is.
-        follows_from: the id of the finding that it is a consequence of; empty for a cause.
+        follows_from: the id of the finding that causes it; empty for a cause.
     """
 
     kind: Kind
@@ -104,22 +104,22 @@ class Finding:
 
     @property
     def severity(self) -> str:
-        """How much it matters, in this case."""
+        """The severity in this case."""
         return "note" if self.variant and self.variant in self.kind.noted else self.kind.severity
 
     @property
     def cause(self) -> str:
-        """Why it happens, in this case."""
+        """The cause in this case."""
         return self.kind.cases.get(self.variant, self.kind.cause)
 
     def filled(self, text: str) -> str:
-        """A text of the kind with what was seen in it."""
+        """A text of the kind, with its placeholders filled in."""
         for name, value in self.values.items():
             text = text.replace("{" + name + "}", value)
         return text
 
     def fixes(self) -> Sequence[Fix]:
-        """The fixes of this case, filled in."""
+        """The fixes of this case, with their placeholders filled in."""
         return [
             replace(
                 fix,
@@ -133,16 +133,16 @@ class Finding:
 
 
 def shown(text: object, most: int = 160) -> str:
-    """What a server sent, made harmless for a terminal and a page: printable, and not longer than that.
+    """Text from a server, made safe for a terminal and a page: printable, and limited in length.
 
     Args:
-        text: what it sent.
-        most: characters.
+        text: what the server sent.
+        most: the most characters.
     """
     printable = "".join(char if char.isprintable() else "?" for char in str(text)[: most + 1])
     return printable if len(printable) <= most else printable[: most - 1] + "…"
 
 
 def counted(number: int, what: str) -> str:
-    """A number of things: `1 day`, `2 days`."""
+    """A number and its noun: `1 day`, `2 days`."""
     return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""What the operator gave, and everything that came back."""
+"""The operator's options, and all answers."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from urllib.parse import urlsplit
 
 from service.doctor.reply import Origin, Place, Reply, WireError
 
-#: A reserved name (RFC 6761 §6.4), which no proxy and no service may answer for.
+#: A reserved name (RFC 6761 §6.4), for which no proxy and no service may answer.
 NOBODY: Final = "doctor.invalid"
-#: Whom `doctor` signs in, where it can, and signs out again.
+#: The user that `doctor` signs in, if it can, and signs out again.
 USER: Final = "pylon-oidc-doctor"
 
-#: What libraries of relying parties call themselves (RFC 9110 §10.1.5).
+#: The names that libraries of relying parties send (RFC 9110 §10.1.5).
 AGENTS: Final = ("python-requests/2.32.3", "Go-http-client/1.1", "Java/21")
 
-#: What came back of one question.
+#: The outcome of one request.
 Answer = Reply | WireError
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the operator gave.
+    """The operator's options.
 
     Attributes:
-        url: the public address, without a slash at its end.
+        url: the public address, without a trailing slash.
         client_id: a client to begin a sign-in for, or None.
         client_secret: its secret, or None.
-        redirect_uri: one that it has registered, or None.
+        redirect_uri: a redirect URI of that client, or None.
         session: a session token, or None.
         admin_url: how the application is reached from inside, as `http://…` or `unix:/path`; or None.
         admin_token: its admin token, or None.
@@ -47,7 +47,7 @@ class Options:
 
     @property
     def origin(self) -> Origin:
-        """Whom to ask."""
+        """The origin to test."""
         origin = Origin.of(self.url)
         if origin is None:
             raise ValueError("not an address that can be asked; write it as https://id.example.com")
@@ -55,7 +55,7 @@ class Options:
 
     @property
     def path(self) -> str:
-        """The path of the address; empty at the root."""
+        """The path of the address; empty for the root."""
         return urlsplit(self.url).path
 
     @property
@@ -65,7 +65,7 @@ class Options:
 
     @property
     def inside(self) -> tuple[Origin, Place | None] | None:
-        """Whom to ask on the inside, and where; None without an address that can be asked, or a token."""
+        """The inside origin and its place; None without a usable address or a token."""
         if self.admin_url is None or self.admin_token is None:
             return None
         path = self.admin_url.removeprefix("unix:")
@@ -78,12 +78,12 @@ class Options:
 
 @dataclass(frozen=True)
 class UnverifiedToken:
-    """A token as it came: nothing of it is checked.
+    """A token that has not been verified.
 
     Attributes:
-        text: all of it.
-        header: what it says of itself.
-        claims: what it says.
+        text: the whole token.
+        header: its header.
+        claims: its claims.
         received_at: Unix s.
     """
 
@@ -94,7 +94,7 @@ class UnverifiedToken:
 
     @staticmethod
     def read(text: object, received_at: float = 0.0) -> UnverifiedToken | None:
-        """Split it; None for what is no JWT."""
+        """Split a token; None if it is not a JWT."""
         try:
             parts = [
                 json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
@@ -109,15 +109,15 @@ class UnverifiedToken:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything that came back.
+    """All answers.
 
     Attributes:
-        options: what the operator gave.
-        answers: by the name of the question.
+        options: the operator's options.
+        answers: by the name of the request.
         minted: tokens that were minted through the public address.
-        flow: how far a whole sign-in came: name of the step -> what was seen; `done` when it came to its end.
-        id_token: of that sign-in.
-        lasted_s: how long all of it took.
+        flow: the steps of a whole sign-in: name of the step -> what was seen; `done` if it completed.
+        id_token: the ID token of that sign-in.
+        lasted_s: the duration of the run.
     """
 
     options: Options
@@ -128,12 +128,12 @@ class Evidence:
     lasted_s: float = 0.0
 
     def reply(self, name: str) -> Reply | None:
-        """The answer to a question; None when it was not asked, or none came."""
+        """The answer to a request; None if it was not sent, or not answered."""
         answer = self.answers.get(name)
         return answer if isinstance(answer, Reply) else None
 
     def replies(self, prefix: str) -> list[Reply]:
-        """The answers to a question that was asked several times: `prefix` itself, and `prefix-NUMBER`."""
+        """The answers to a repeated request: `prefix` itself, and `prefix-NUMBER`."""
         return [
             answer
             for name, answer in self.answers.items()
@@ -141,31 +141,31 @@ class Evidence:
         ]
 
     def error(self, name: str) -> WireError | None:
-        """Why no answer came."""
+        """Why there was no answer."""
         answer = self.answers.get(name)
         return answer if isinstance(answer, WireError) else None
 
     @property
     def document(self) -> Mapping[str, Any]:
-        """The discovery document; empty when there is none."""
+        """The discovery document; empty if there is none."""
         reply = self.reply("discovery")
         return reply.json_object() if reply is not None and reply.status == 200 else {}
 
     @property
     def issuer(self) -> str | None:
-        """The issuer that it names; None when it is no text."""
+        """The issuer in the document; None if it is not text."""
         issuer = self.document.get("issuer")
         return issuer if isinstance(issuer, str) else None
 
     @property
     def is_derived(self) -> bool:
-        """Whether the issuer comes from `Host`: then no cache may keep its document."""
+        """Whether the issuer comes from `Host`: then no cache may keep the document."""
         reply = self.reply("discovery")
         return reply is not None and "no-store" in reply.header("cache-control") and "host" in _vary(reply)
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is a pylon-oidc that answers: its errors have a shape of their own."""
+        """Whether pylon-oidc answers: its errors have a shape that others do not have."""
         probe = self.reply("probe")
         if probe is not None and probe.code:
             return True
@@ -174,17 +174,17 @@ class Evidence:
 
     @property
     def is_reached(self) -> bool:
-        """Whether our application itself answered, not the proxy before it."""
+        """Whether our application itself answered, and not the proxy in front of it."""
         probe = self.reply("probe")
         return probe is not None and probe.code not in {"", "PROXY_REFUSED"}
 
     def endpoint(self, member: str) -> str | None:
-        """Path and query of an endpoint of the document; None when it is not at the asked origin."""
+        """Path and query of an endpoint in the document; None if it is at another origin."""
         return at_origin(self.document.get(member), self.options.origin)
 
     @property
     def readiness(self) -> Mapping[str, Any]:
-        """What the application says of itself on the inside: `/readyz`; empty when it was not asked, or is not ours."""
+        """The application's own report on the inside (`/readyz`); empty if it was not requested, or is not ours."""
         reply = self.reply("readyz-inside")
         told = {} if reply is None else reply.json_object()
         return told if isinstance(told.get("status"), str) else {}
@@ -206,7 +206,7 @@ def _vary(reply: Reply) -> set[str]:
 
 
 def at_origin(url: object, origin: Origin) -> str | None:
-    """Path and query of a URL; None when it is at another origin, or cannot be asked for."""
+    """Path and query of a URL; None if it is at another origin, or not usable."""
     if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url:
         return None
     if Origin.of(url) != origin:

@@ -1,8 +1,8 @@
-"""What `doctor` asks: a fixed small number of requests, several at a time.
+"""The requests that `doctor` sends: a fixed, small number, several at a time.
 
-Four steps: the address itself, then what its discovery document names, then what others may send, then tokens where a
-session is available. Only the origin that was asked for is asked (and the inside of it, where the operator names one): an
-address in a document, or a redirect to elsewhere, is looked at and never followed.
+Four steps: the address itself; then what its discovery document names; then headers that others may send; then tokens, if
+a session is available. Requests go only to the origin of the URL (and to the inside address, if the operator gives one): an
+address in a document, or a redirect to another origin, is examined and never followed.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from service.doctor.sign_in import SignIn
 
 DISCOVERY: Final = "/.well-known/openid-configuration"
 OAUTH_DISCOVERY: Final = "/.well-known/oauth-authorization-server"
-#: What no cache keeps is asked as often as this: one of three replicas stays unseen once in 43 times at most.
+#: How often an uncached request is repeated: one of three replicas stays unseen at most once in 43 times.
 _REPEATS: Final = range(1, 13)
-#: What costs the service more than a read.
+#: How often a request is repeated that costs the service more than a read.
 _FEW: Final = range(2, 7)
 _BODY_BYTES: Final = 60 * 1024
 _LONG_CHARACTERS: Final = 6 * 1024
-#: What applications put into `state`, and browsers into `Cookie`.
+#: The sizes that applications use for `state`, and browsers for `Cookie`.
 _STATE_CHARACTERS: Final = 3 * 1024
 _FIELD_CHARACTERS: Final = 4 * 1024
-#: What a proxy says of whom it does not reach.
+#: What a proxy answers if it does not reach the service.
 GATEWAY: Final = frozenset({500, 502, 503, 504})
 
 
 class Interview:
-    """Asks the questions.
+    """Sends the requests.
 
     Args:
-        asker: sends them to the servers that the operator named.
+        asker: sends them to the operator's servers.
     """
 
     def __init__(self, asker: Asker) -> None:
@@ -46,7 +46,7 @@ class Interview:
         self._get, self._post = asker.get, asker.post
 
     def run(self) -> Evidence:
-        """Ask everything, and return what came back."""
+        """Send all requests, and return the answers."""
         began = time.monotonic()
         return replace(self._asked(), lasted_s=time.monotonic() - began)
 
@@ -70,7 +70,7 @@ class Interview:
     # --- the address ---
 
     def _ask_addresses(self) -> None:
-        """Each address of the name, where it has several: it may lead to another server. All else is asked at a good one."""
+        """If the name has several addresses, test each: one may lead to another server. Later requests use one that works."""
         places = self._places()
         shared = len({place.address for place in places}) < len(places)
         names = {f"address {each.address}" + (f":{each.port}" if shared else ""): each for each in places}
@@ -88,17 +88,17 @@ class Interview:
             self._asker.wire.pin(self._origin, names[name])
 
     def _places(self) -> list[Place]:
-        """The addresses of the name, where it has several; those of `localhost` are one machine's."""
+        """The addresses of the name, if there are several; those of `localhost` all belong to this machine."""
         if self._origin.name == "localhost" or self._origin.name.endswith(".localhost"):
             return []
         try:
             found = self._asker.wire.places(self._origin)
         except WireError:
-            return []  # reported by every question
+            return []  # every other request reports it
         return found if len(found) > 1 else []
 
     def _ask_address(self) -> None:
-        """The address itself, and what is next to it."""
+        """The address itself, and the addresses next to it."""
         path, wire = self._path, self._asker.wire
         questions = {
             "discovery": self._get(path + DISCOVERY, ("Origin", f"https://{NOBODY}")),
@@ -121,7 +121,7 @@ class Interview:
         return lambda: wire.ask(plain, "GET", target)
 
     def _ask_inside(self) -> None:
-        """The application itself, where the operator says where it is: what it answers without a proxy."""
+        """The application itself, if the operator gives its address: what it answers without a proxy."""
         if self._options.inside is None:
             return
         ask = self._asker
@@ -156,7 +156,7 @@ class Interview:
                 return
 
     def _ask_elsewhere(self, evidence: Evidence) -> None:
-        """Without a document: where it might be instead."""
+        """Without a document: look for it elsewhere."""
         path = self._path
         questions = {"token-probe": self._post(f"{path}/oidc/token", b"grant_type=doctor")}
         if path:
@@ -172,9 +172,9 @@ class Interview:
     # --- what the document names ---
 
     def _ask_document(self, evidence: Evidence) -> None:
-        """What the document names, and whether it comes back as the service sends it."""
+        """The endpoints in the document, and whether their answers arrive as the service sends them."""
         path, origin = self._path, ("Origin", f"https://{NOBODY}")
-        questions = self._questions_of_a_client()  # the first that a slow service should answer
+        questions = self._questions_of_a_client()  # first, because a slow service should answer these
         questions |= {
             "discovery-head": self._get(path + DISCOVERY, method="HEAD"),
             "discovery-options": self._preflight(path + DISCOVERY, "GET"),
@@ -195,6 +195,8 @@ class Interview:
                 questions[member] = self._post(target, b"grant_type=doctor", FORM, origin)
         if token := evidence.endpoint("token_endpoint"):
             questions["token-options"] = self._preflight(token, "POST")
+        if (register := evidence.endpoint("registration_endpoint")) and evidence.is_ours:
+            questions["register"] = self._post(register, b'{"redirect_uris": []}', JSON)  # registers nobody
         if logout := evidence.endpoint("end_session_endpoint"):
             questions["end_session"] = self._get(logout)
         if evidence.is_ours:
@@ -206,7 +208,7 @@ class Interview:
             self._asker.together({"login-page": self._get(page)})
 
     def _preflight(self, target: str, method: str) -> Question:
-        """What a browser asks before a script of another origin may ask (Fetch §4.8)."""
+        """The preflight of a browser, before a script of another origin may send its request (Fetch §4.8)."""
         return self._get(
             target,
             ("Origin", f"https://{NOBODY}"),
@@ -216,7 +218,7 @@ class Interview:
         )
 
     def _questions_of_a_client(self) -> dict[str, Question]:
-        """How a sign-in begins, and whether the client is known, at every replica."""
+        """The start of a sign-in, and whether each replica knows the client."""
         if not self._options.has_client:
             return {}
         begin, silent = self._sign_in.begin(), self._sign_in.begin(prompt="none")
@@ -270,7 +272,7 @@ class Interview:
     # --- what others may send ---
 
     def _ask_after(self, evidence: Evidence) -> None:
-        """What others may send; then whether it has changed what the next client gets."""
+        """Headers that others may send; then whether they have changed the next client's answer."""
         path = self._path
         forged = (
             ("X-Forwarded-Host", NOBODY), ("Forwarded", f"host={NOBODY};proto=http"), ("X-Forwarded-Port", "1"),
@@ -290,14 +292,14 @@ class Interview:
         questions = {f"discovery-{n}": self._get(path + DISCOVERY) for n in (2, 3)}
         if userinfo := evidence.endpoint("userinfo_endpoint"):
             questions["userinfo-bare"] = self._get(userinfo)
-        if self._options.has_client and evidence.is_ours:  # what a cache has kept meanwhile comes once more
+        if self._options.has_client and evidence.is_ours:  # once more, for what a cache has kept meanwhile
             questions[f"authorize-{_FEW.stop}"] = self._get(self._sign_in.begin())
         self._asker.together(questions)
 
     # --- tokens ---
 
     def _with_tokens(self, evidence: Evidence) -> Evidence:
-        """Mint through the public address, and sign in, where the operator gave what it takes."""
+        """Mint through the public address, and sign in, if the options allow it."""
         if self._options.inside is None:
             return self._with_minted(evidence, self._options.session)
         ask = self._asker
@@ -332,7 +334,7 @@ class Interview:
         return replace(evidence, minted=minted)
 
     def _introspect(self, token: UnverifiedToken) -> Question:
-        """Whether the application on the inside takes a token that came from outside."""
+        """Whether the application on the inside accepts a token from outside."""
         headers = [("Authorization", f"Bearer {self._options.admin_token}"), FORM]
         body = urlencode({"token": token.text}).encode()
         return lambda: self._asker.inside("POST", f"{self._path}/oidc/introspect", headers, body)
@@ -347,7 +349,7 @@ class Interview:
 
 
 def _needs_secret(evidence: Evidence) -> bool:
-    """Whether the client is one with a secret."""
+    """Whether the client has a secret."""
     told = [reply.json_object().get("error") for reply in evidence.replies("client")]
     return bool(told) and all(error == "invalid_client" for error in told)
 

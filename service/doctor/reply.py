@@ -1,6 +1,6 @@
-"""What comes back, and from whom: values without a connection.
+"""An answer, and the server that sent it: values without a connection.
 
-The server may be hostile: nothing here fails, whatever it sent.
+The server may be hostile: nothing here fails, whatever the server sends.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 
 
 class WireError(Exception):
-    """No answer came.
+    """There was no answer.
 
     Args:
         kind: `dns`, `refused`, `unroutable` (from here), `timeout`, `certificate`, `client-certificate` (the server
-            wants one), `old-tls`, `tls`, `closed` (without a byte of an answer) or `protocol`.
-        detail: what happened, in words; may hold what the server sent.
-        code: OpenSSL's code of a certificate that did not verify, else 0.
+            requires one), `old-tls`, `tls`, `closed` (without a byte of an answer) or `protocol`.
+        detail: what happened, in words; may contain what the server sent.
+        code: OpenSSL's code for a certificate that did not verify, otherwise 0.
     """
 
     def __init__(self, kind: str, detail: str, code: int = 0) -> None:
@@ -29,13 +29,13 @@ class WireError(Exception):
 
 @dataclass(frozen=True)
 class Certificate:
-    """What a server's certificate says of itself; nothing of it is checked.
+    """The content of a server's certificate; nothing in it is verified.
 
     Attributes:
-        names: for which it stands (RFC 6125 §1.8): DNS names and addresses of its `subjectAltName`.
-        subject: the common name of its subject; empty without one.
-        begins: Unix s.
-        ends: Unix s.
+        names: the names that it is for (RFC 6125 §1.8): DNS names and addresses of its `subjectAltName`.
+        subject: the common name of its subject; empty if it has none.
+        begins: the start of its validity, Unix s.
+        ends: the end of its validity, Unix s.
     """
 
     names: tuple[str, ...]
@@ -45,7 +45,7 @@ class Certificate:
 
     @staticmethod
     def read(der: bytes | None) -> Certificate | None:
-        """Read one; None for none, and for what cannot be read."""
+        """Read a certificate; None if there is none, or it cannot be read."""
         from cryptography import x509
 
         try:
@@ -68,16 +68,16 @@ class Reply:
     """One answer.
 
     Attributes:
-        status: of the answer.
+        status: the status code.
         headers: name in lower case, and value, in their order.
         body: its first 256 KiB.
-        truncated: whether there was more.
-        received_at: Unix s, at the head of the answer.
-        asked_from: our own address of the connection.
-        tls: version of TLS, or None for plain http.
-        alpn: the protocol that was agreed on, or None.
-        took_s: from the beginning of the connection to the head of the answer.
-        certificate: of the server, if only a handshake was asked for.
+        truncated: whether the body was longer.
+        received_at: when the head of the answer arrived, Unix s.
+        asked_from: our own address on the connection.
+        tls: the version of TLS, or None for plain http.
+        alpn: the negotiated protocol, or None.
+        took_s: from the start of the connection to the head of the answer.
+        certificate: the server's, if only a handshake was requested.
     """
 
     status: int
@@ -92,32 +92,32 @@ class Reply:
     certificate: Certificate | None = None
 
     def all(self, name: str) -> list[str]:
-        """Every value of a header."""
+        """All values of a header."""
         return [value for given, value in self.headers if given == name]
 
     def header(self, name: str) -> str:
-        """The values of a header, joined; empty without it."""
+        """The values of a header, joined; empty if it is missing."""
         return ", ".join(self.all(name))
 
     @property
     def media_type(self) -> str:
-        """The type of its content, without parameters."""
+        """The media type of the body, without parameters."""
         return self.header("content-type").partition(";")[0].strip().lower()
 
     @property
     def location(self) -> str:
-        """Where it redirects to; empty for any other answer."""
+        """The target of a redirect; empty for any other answer."""
         return self.header("location") if 300 <= self.status < 400 else ""
 
     def json(self) -> Any:
-        """The body as JSON; None when it is none, or too deep, too long or not UTF-8."""
+        """The body as JSON; None if it is not JSON, nested too deeply, too long or not UTF-8."""
         try:
             return None if self.truncated else json.loads(self.body.decode())
         except (ValueError, RecursionError):
             return None
 
     def json_object(self) -> Mapping[str, Any]:
-        """The body as a JSON object; empty when it is none."""
+        """The body as a JSON object; empty if it is not one."""
         value = self.json()
         return value if isinstance(value, dict) else {}
 
@@ -131,7 +131,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Origin:
-    """The server to ask: scheme, name and port as in the URL."""
+    """The server: scheme, name and port as in the URL."""
 
     scheme: str
     name: str
@@ -139,7 +139,7 @@ class Origin:
 
     @staticmethod
     def of(url: str) -> Origin | None:
-        """The origin of a URL; None when it has none that we would ask."""
+        """The origin of a URL; None if it has none, or none that doctor may use."""
         try:
             parts = urlsplit(url)
             port = parts.port or {"https": 443, "http": 80}[parts.scheme]
@@ -150,7 +150,7 @@ class Origin:
 
     @property
     def host(self) -> str:
-        """The value of `Host`: the default port left out."""
+        """The value of `Host`, without the default port."""
         name = f"[{self.name}]" if ":" in self.name else self.name
         return name if self.port == {"https": 443, "http": 80}[self.scheme] else f"{name}:{self.port}"
 
@@ -164,7 +164,7 @@ class Place:
 
     Attributes:
         address: an IP address, or the path of a Unix socket.
-        port: of it; 0 for a socket.
+        port: its port; 0 for a socket.
     """
 
     address: str

@@ -18,14 +18,14 @@ _LABEL: Final = 10
 
 @dataclass(frozen=True)
 class Report:
-    """What was found.
+    """The result of a run.
 
     Attributes:
-        url: the address that was asked for.
-        issuer: what its document names, printable; None without one.
-        proxy: what is in front, as the operator says; None if they did not say.
-        seen: what is in between, if the answers show it.
-        checked: how many questions were answered.
+        url: the tested address.
+        issuer: the issuer in its document, printable; None without one.
+        proxy: the proxy in front, as the operator says; None if unknown.
+        seen: the programs in between, if the answers show them.
+        checked: the number of answered requests.
         findings: in their order.
         at: Unix s.
     """
@@ -40,19 +40,19 @@ class Report:
 
     @property
     def is_well(self) -> bool:
-        """Whether nothing but notes was found."""
+        """Whether there are only notes."""
         return all(finding.severity == "note" for finding in self.findings)
 
     def fixes(self, finding: Finding) -> list[Fix]:
-        """The fixes of a finding for the proxy here; for every proxy if that is not known."""
+        """The fixes of a finding for the proxy in front; for every proxy if that is not known."""
         return [fix for fix in self._all(finding) if self._is_here(fix)]
 
     def others(self, finding: Finding) -> list[Fix]:
-        """Those for what does not stand here, as far as is known."""
+        """The fixes for other proxies, as far as that is known."""
         return [fix for fix in self._all(finding) if not self._is_here(fix)]
 
     def _all(self, finding: Finding) -> list[Fix]:
-        """That for what keeps answers first, for it is the nearest to the service; then that for the proxy in front."""
+        """First the fix for a cache, because it is the nearest to the service; then that for the proxy in front."""
         order = [*(name for name in self.seen if name == "varnish"), self.proxy, *self.seen, "nginx"]
         places = {name: place for place, name in reversed(list(enumerate(order)))}
         return sorted(
@@ -66,7 +66,7 @@ class Report:
         return {"varnish"} & set(self.seen)
 
     def no_fix(self, finding: Finding) -> str:
-        """Why no line is named; empty where one is."""
+        """Why there is no line; empty if there is one."""
         if self.fixes(finding):
             return ""
         if self.others(finding):
@@ -74,7 +74,7 @@ class Report:
         return "no single line fixes this: the cause can be in several places"
 
     def as_json(self) -> dict[str, Any]:
-        """The object that `--json` prints."""
+        """The object for `--json`."""
         findings = [self._as_json(finding) for finding in self.findings]
         return {"url": self.url, "issuer": self.issuer, "checked": self.checked, "findings": findings}
 
@@ -101,17 +101,17 @@ class Report:
         return told | ({"follows_from": finding.follows_from} if finding.follows_from else {})
 
     def verdict(self) -> str:
-        """All of it in one line."""
+        """A summary in one line."""
         causes = [finding.severity for finding in self.findings if not finding.follows_from]
         parts = [counted(number, severity) for severity in _COLOURS if (number := causes.count(severity))]
         return ", ".join(parts) if parts else "Nothing to fix."
 
     def as_text(self, width: int, height: int) -> Iterator[str]:
-        """The lines for a terminal; colours are click's, which leaves them out where nobody sees them.
+        """The lines for a terminal, with click's colours, which it leaves out if the output is not a terminal.
 
         Args:
             width: columns.
-            height: lines: where all fixes fit, all are shown.
+            height: lines: if all fixes fit, all are shown.
         """
         whole = list(self._as_text(width, most=99))
         yield from whole if len(whole) < height else self._as_text(width, most=1)
@@ -159,7 +159,7 @@ class Report:
         yield " " * _LABEL + ("more".ljust(_LABEL) + command if fits else command)
 
     def as_page(self) -> str:
-        """One HTML page that needs nothing else."""
+        """One HTML page without other files."""
         from jinja2 import Environment, StrictUndefined
 
         text = Path(__file__).with_name("report.html").read_text("utf-8")
@@ -168,7 +168,7 @@ class Report:
 
 
 def _wrapped(text: str, width: int, *, whole_words: bool = False) -> list[str]:
-    """A text in lines; names of files and headers stay whole, as far as they fit or must."""
+    """Wrap a text. Names of files and headers stay in one piece, unless they are too long."""
     return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=not whole_words)
 
 

@@ -1,4 +1,4 @@
-"""A whole sign-in, as a browser, the app's backend and the client do it together; what it leaves is taken back."""
+"""A whole sign-in, as a browser, the app's backend and the client do it together; afterwards it is undone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from service.doctor.reply import Reply
 from service.handles import new_handle
 
 _MOST_HOPS: Final = 4
-#: What a step is called to people.
+#: The names of the steps, for people.
 STEPS: Final[Mapping[str, str]] = {
     "authorize": "the beginning of the sign-in (/oidc/authorize)",
     "login": "the report of the sign-in (POST /api/oidc/interactions/…/login, asked inside)",
@@ -31,7 +31,7 @@ class SignIn:
     """Requests of one client, with one PKCE verifier.
 
     Args:
-        asker: asks.
+        asker: sends them.
     """
 
     def __init__(self, asker: Asker) -> None:
@@ -57,7 +57,7 @@ class SignIn:
         """Exchange a code.
 
         Raises:
-            WireError: when no answer came.
+            WireError: if there was no answer.
         """
         options = self._options
         form = {
@@ -75,10 +75,10 @@ class SignIn:
         return self._asker.post(f"{self._asker.path}/oidc/token", urlencode(form).encode(), *headers)()
 
     def run(self, begun: Reply) -> dict[str, Any]:
-        """From the redirect to the sign-in page on; what of the evidence came of it.
+        """The steps from the redirect to the sign-in page; returns what the evidence needs.
 
         Raises:
-            WireError: when no answer came.
+            WireError: if there was no answer.
         """
         interaction = query_of(begun.location, "interaction")
         self._keep_cookies(begun)
@@ -106,16 +106,16 @@ class SignIn:
         return self._with_tokens(code)
 
     def _back(self, told: Reply) -> str | None:
-        """Where the browser is to go next: an address of ours, or None."""
+        """Where the browser goes next: an address of this service, or None."""
         return at_origin(told.json_object().get("redirect_to"), self._asker.origin)
 
     def _waits_for_consent(self, finished: Reply, report: str) -> bool:
-        """Whether the user is to be asked: on the page that came, or on the app's own."""
+        """Whether the user is asked for consent: on this page, or on the app's own."""
         is_page = finished.status == 200 or bool(query_of(finished.location, "interaction"))
         return is_page and self._asker.as_admin("GET", report).json_object().get("step") == "consent"
 
     def _followed(self, target: str) -> Reply:
-        """Go there as a browser does, as long as it is sent on to pages of interactions here."""
+        """Go there as a browser does, and follow redirects to pages of interactions here."""
         for _ in range(_MOST_HOPS):
             reply = self._asker.get(target, *self._sent())()
             self._keep_cookies(reply)
@@ -152,7 +152,7 @@ class SignIn:
 
 
 def _stopped(step: str, reply: Reply) -> dict[str, Any]:
-    """What was seen at a step that went wrong: the answer, and by which id the service's log has it."""
+    """What was seen at a step that went wrong: the answer, and the request id under which the service's log has it."""
     error = reply.json_object().get("error")
     words = [str(reply.status), reply.code or (error if isinstance(error, str) else "")]
     if reply.location:
@@ -163,12 +163,12 @@ def _stopped(step: str, reply: Reply) -> dict[str, Any]:
 
 
 def without_query(url: str) -> str:
-    """An address without its query, which may hold codes."""
+    """An address without its query, which may contain codes."""
     return url.partition("?")[0].partition("#")[0]
 
 
 def query_of(url: str, name: str) -> str | None:
-    """A parameter of an address; None without it, or when it comes twice."""
+    """A parameter of an address; None if it is missing, or repeated."""
     try:
         values = parse_qs(urlsplit(url).query).get(name, [])
     except ValueError:

@@ -1,6 +1,6 @@
-"""One HTTP/1.1 request over one connection of its own: bounded in time and size, and never followed anywhere.
+"""One HTTP/1.1 request over a new connection: limited in time and size, without following redirects.
 
-The server may be hostile. An answer is at most 256 KiB and one exchange at most as long as its time; a redirect is an
+The server may be hostile. An answer has at most 256 KiB, and one exchange has a time limit; a redirect is an
 answer like any other. Nothing is decompressed.
 
 Spec: RFC 9110, RFC 9112
@@ -27,9 +27,9 @@ from service.doctor.reply import Certificate, Origin, Place, Reply, WireError
 MAX_BODY: Final = 256 * 1024
 _MAX_HEAD: Final = 32 * 1024
 _MAX_INTERIM: Final = 5
-#: One exchange, in s; the whole run has a bound of its own.
+#: The limit of one exchange, in s; the whole run has its own limit.
 _EXCHANGE_S: Final = 4.0
-#: A name may have many addresses; these are asked.
+#: A name may have many addresses; this many are used.
 MAX_ADDRESSES: Final = 4
 _UNROUTABLE: Final = frozenset(
     {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL}
@@ -41,7 +41,7 @@ def system_addresses(name: str, port: int) -> list[str]:
     """The addresses of a name, in the order in which the system would try them.
 
     Raises:
-        OSError: when it has none.
+        OSError: if it has none.
     """
     found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
@@ -52,12 +52,12 @@ class Wire:
     """How connections are made.
 
     Attributes:
-        deadline: monotonic s, after which nothing is asked or read any more.
-        clock: tells the time, Unix s.
-        connect_to: `name:port` -> hosts and ports to connect to instead; all else stays as it is.
-        source: the address to ask from, or None.
-        ca: a file of further certificate authorities, or None.
-        look_up: gives the addresses of a name and port.
+        deadline: monotonic s, after which nothing is sent or read any more.
+        clock: returns the time, Unix s.
+        connect_to: `name:port` -> hosts and ports to connect to instead; all else stays the same.
+        source: the local address to send from, or None.
+        ca: a file with more certificate authorities, or None.
+        look_up: returns the addresses of a name and port.
     """
 
     deadline: float
@@ -81,20 +81,20 @@ class Wire:
         context: ssl.SSLContext | None = None,
         place: Place | None = None,
     ) -> Reply:
-        """Ask once, over a connection of its own.
+        """Send one request, over a new connection.
 
         Args:
-            origin: whom.
-            method: of the request.
+            origin: the server.
+            method: the method.
             target: path and query.
-            headers: beyond `Host` and the length of the body.
-            body: what is sent.
-            host: another `Host` than the origin's.
-            context: how TLS is spoken; as a relying party does, without it.
-            place: where to connect to; to any address of the name that answers, without it.
+            headers: in addition to `Host` and the length of the body.
+            body: the body.
+            host: a `Host` that differs from the origin's.
+            context: the settings of TLS; by default those of a relying party.
+            place: where to connect to; by default any address of the name that answers.
 
         Raises:
-            WireError: when no answer came in time.
+            WireError: if there was no answer in time.
         """
         began = time.monotonic()
         end = min(self.deadline, began + _EXCHANGE_S)
@@ -116,13 +116,13 @@ class Wire:
                 raise _broken(error) from None
 
     def handshake(self, origin: Origin) -> Reply:
-        """Only a TLS handshake, as a browser makes it, whatever the certificate.
+        """Only a TLS handshake, as a browser makes it, with any certificate.
 
         Returns:
-            An answer of status 0, with what was agreed on, and the certificate.
+            An answer of status 0, with what was negotiated, and the certificate.
 
         Raises:
-            WireError: when there is none.
+            WireError: if there is none.
         """
         end = min(self.deadline, time.monotonic() + _EXCHANGE_S)
         with self._connected(origin, end, _looking_context()) as wire:
@@ -132,10 +132,10 @@ class Wire:
             return Reply(0, (), b"", False, self.clock(), _own(wire), version, alpn, certificate=read)
 
     def places(self, origin: Origin) -> list[Place]:
-        """Where the name leads, in the order of the system; the operator's own addresses where there are any.
+        """Where the name leads, in the order of the system; the operator's own addresses if they gave some.
 
         Raises:
-            WireError: if it leads nowhere, or gives no answer in time.
+            WireError: if it leads nowhere, or there is no answer in time.
         """
         if (pinned := self._pinned.get(origin)) is not None:
             return [pinned]
@@ -147,11 +147,11 @@ class Wire:
         return found[:MAX_ADDRESSES]
 
     def pin(self, origin: Origin, place: Place) -> None:
-        """Connect only there from now on, of all the addresses of the name."""
+        """From now on connect only there, of all the addresses of the name."""
         self._pinned[origin] = place
 
     def _looked_up(self, name: str, port: int) -> list[str]:
-        """Ask the system, which has no bound of its own on how long it takes."""
+        """Look the name up with the system, which itself has no time limit."""
         found: list[list[str] | OSError] = []
 
         def look_up() -> None:
@@ -212,17 +212,17 @@ class Wire:
         return plain
 
     def tls_context(self) -> ssl.SSLContext:
-        """TLS as relying parties speak it: TLS 1.2 at least, the chain and the name are checked."""
+        """TLS as relying parties use it: at least TLS 1.2, with the chain and the name verified."""
         return _tls_context(self.ca, ("http/1.1",))
 
     @staticmethod
     def old_tls_context() -> ssl.SSLContext:
-        """TLS before 1.2, with whatever ciphers and certificates: only to tell what is spoken."""
+        """TLS before 1.2, with any ciphers and certificates: only to see what the server accepts."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         context.set_ciphers(_OLD_TLS_CIPHERS)
-        with warnings.catch_warnings():  # they are deprecated: that is what is asked about
+        with warnings.catch_warnings():  # they are deprecated, which is the point of this check
             warnings.simplefilter("ignore", DeprecationWarning)
             context.minimum_version = ssl.TLSVersion.TLSv1
             context.maximum_version = ssl.TLSVersion.TLSv1_1
@@ -230,7 +230,7 @@ class Wire:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether it is an address of this machine to itself."""
+    """Whether it is a loopback address."""
     try:
         return ipaddress.ip_address(address.partition("%")[0]).is_loopback
     except ValueError:
@@ -239,9 +239,9 @@ def is_loopback(address: str) -> bool:
 
 @lru_cache(maxsize=4)
 def _tls_context(ca: str | None, protocols: tuple[str, ...]) -> ssl.SSLContext:
-    # Reading all the authorities of a system takes longer than to ask a question.
+    # Reading all authorities of a system takes longer than a request.
     context = ssl.create_default_context()
-    # RFC 9525 §6.3: the name is in subjectAltName; most clients look nowhere else.
+    # RFC 9525 §6.3: the name is in subjectAltName; most clients check nothing else.
     context.hostname_checks_common_name = False
     if ca is not None:
         context.load_verify_locations(ca)
@@ -251,7 +251,7 @@ def _tls_context(ca: str | None, protocols: tuple[str, ...]) -> ssl.SSLContext:
 
 @lru_cache(maxsize=1)
 def _looking_context() -> ssl.SSLContext:
-    """TLS that takes any certificate: to look at it, and to ask nothing."""
+    """TLS that accepts any certificate: to look at it, and to send nothing."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -260,7 +260,7 @@ def _looking_context() -> ssl.SSLContext:
 
 
 def _own(wire: socket.socket) -> str:
-    """Our own address of a connection; empty for a Unix socket."""
+    """Our own address on a connection; empty for a Unix socket."""
     name = wire.getsockname()
     return str(name[0]) if isinstance(name, tuple) else ""
 
@@ -311,7 +311,7 @@ def _read(
 
 
 def _agreed(wire: socket.socket) -> tuple[str | None, str | None]:
-    """The version of TLS and the protocol in it; nothing in the clear."""
+    """The version of TLS and its protocol; nothing for plain http."""
     if isinstance(wire, ssl.SSLSocket):
         return wire.version(), wire.selected_alpn_protocol()
     return None, None
@@ -325,7 +325,7 @@ def _left(end: float) -> float:
 
 
 def _broken(error: Exception) -> WireError:
-    """What a connection that stood has ended with."""
+    """How an established connection ended."""
     if isinstance(error, h11.LocalProtocolError):
         # Its words repeat what was to be sent, which may be a secret.
         return WireError("protocol", "that cannot be asked")

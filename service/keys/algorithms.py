@@ -92,4 +92,4 @@ def kinds_in_words() -> str:
     """The kinds of keys, for an error message: `an RSA key …, a P-256 or an Ed25519 key`."""
     curves = dict.fromkeys(row.crv for row in _TABLE if row.crv is not None)
     *some, last = [f"{'an' if crv[0] in 'AEIOU' else 'a'} {crv}" for crv in curves]
-    return f"an RSA key of {MIN_RSA_BITS} bits at least, {', '.join(some)} or {last} key"
+    return f"an RSA key of at least {MIN_RSA_BITS} bits, {', '.join(some)} or {last} key"

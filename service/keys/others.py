@@ -144,7 +144,7 @@ def usable_keys(jwks: object) -> tuple[OthersKey, ...]:
         if key is not None:
             found.append(key)
     if not found:
-        raise KeyFault("has no key that verifies a signature")
+        raise KeyFault("has no key that verifies a signature; use an RSA, P-256 or Ed25519 key")
     return tuple(found)
 
 
@@ -172,16 +172,14 @@ def _key_of(jwk: object) -> OthersKey | None:
         KeyFault: if it is malformed, weak or not public.
     """
     if not isinstance(jwk, dict) or not isinstance(jwk.get("kty"), str):
-        raise KeyFault(
-            "has a key that is not a JWK with kty; write one such as openssl or your library makes it"
-        )
+        raise KeyFault("has a key that is not a JWK with kty; write it as your library exports it")
     if _PRIVATE & jwk.keys() or jwk["kty"] == "oct":
         raise KeyFault(
             "has a private or secret key; write only public members, and replace a key that was sent"
         )
     kid, use, operations = (jwk.get(name) for name in ("kid", "use", "key_ops"))
     if kid is not None and (not isinstance(kid, str) or not 1 <= len(kid) <= 255):
-        raise KeyFault("has a key whose kid is not a text of 1 to 255 characters")
+        raise KeyFault("has a key whose kid is malformed; write a text of 1 to 255 characters")
     if use not in {None, "sig"} if not isinstance(use, (list, dict)) else True:
         return None
     if operations is not None and (not isinstance(operations, list) or "verify" not in operations):
@@ -203,13 +201,17 @@ def _imported(jwk: Mapping[str, Any]) -> AsymmetricKey:
         if jwk["kty"] == "RSA":
             modulus, exponent = (parse_base64url_uint(str(jwk[name])) for name in ("n", "e"))
             if not MIN_RSA_BITS <= modulus.bit_length() <= MAX_RSA_BITS or modulus % 2 == 0:
-                raise KeyFault(f"has an RSA key that has not {MIN_RSA_BITS} to {MAX_RSA_BITS} bits")
+                raise KeyFault(
+                    f"has an RSA key that is too small or too large; use one of {MIN_RSA_BITS} to {MAX_RSA_BITS} bits"
+                )
             if not 3 <= exponent <= MAX_EXPONENT or exponent % 2 == 0:
-                raise KeyFault("has an RSA key whose exponent is not an odd number from 3 to 2147483647")
+                raise KeyFault(
+                    "has an RSA key whose exponent is not an odd number from 3 to 2147483647; use 65537 (AQAB)"
+                )
         key = load_public_jwk(jwk)
         key.public_key  # noqa: B018 - a point that is not on the curve raises here
     except KeyFault:
         raise
     except (JoseError, ValueError, TypeError, KeyError):
-        raise KeyFault("has a key that is malformed; write it as your library makes it") from None
+        raise KeyFault("has a key that is malformed; write it as your library exports it") from None
     return key

@@ -273,7 +273,7 @@ class ManagedKeys(Keys):
             self._look(now)
         except Unsealable as error:  # there is no other ring to use
             _log.error("keys_unreadable", detail=str(error))
-            raise StoreUnavailable("the ring of keys in the database is not taken") from None
+            raise StoreUnavailable("the ring of keys in the database is refused") from None
 
     def _look_now(self, now: float) -> None:
         with self._told():

@@ -388,4 +388,4 @@ def try_key(ring: Keyring, alg: str) -> None:
         if ring.verify(ring.sign(probe, alg=alg), alg=alg) != probe:
             raise InvalidToken
     except (InvalidToken, JoseError, ValueError) as exc:
-        raise KeyFault(f"the {alg} key does not verify what it signs; make a new one") from exc
+        raise KeyFault(f"the {alg} key does not verify what it signs; create a new one") from exc

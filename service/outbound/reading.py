@@ -70,7 +70,9 @@ def parse_ca_file(value: str) -> Path:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(value)
     except (OSError, ValueError) as error:
         reason = (
-            "it holds no certificate" if isinstance(error, ssl.SSLError) else "it is missing or not readable"
+            "it contains no certificate"
+            if isinstance(error, ssl.SSLError)
+            else "it is missing or not readable"
         )
         raise ValueError(f"{reason}; write the path of a PEM file with CA certificates") from None
     return Path(value)

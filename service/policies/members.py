@@ -128,7 +128,7 @@ def _text(pattern: str, example: str) -> Kind:
 
     def parse(value: Any) -> str:
         if type(value) is not str or not matches(value):
-            raise _wrong(f"is not of its form; write {example}")
+            raise _wrong(f"does not have the right form; write {example}")
         return value
 
     return parse, {"type": "string", "pattern": pattern}
@@ -155,7 +155,7 @@ def _names(
 
     def parse(value: Any) -> tuple[str, ...]:
         if type(value) is not list or not all(type(entry) is str and matches(entry) for entry in value):
-            raise _wrong(f"is not a list of words of its form; write {example}")
+            raise _wrong(f"is not a list of words of the right form; write {example}")
         if not least <= len(value) <= most:
             raise _wrong(f"does not have {least} to {most} entries; write {example}")
         if len(set(value)) < len(value):

@@ -259,11 +259,11 @@ def _clients_verify_by_public_keys(policy: Policy) -> Iterator[Disagreement]:
     if policy.alg == "HS256":
         yield (
             ("alg",),
-            "HS256 cannot sign what is had by authorization_code: who verifies it could sign it; write ES256, or leave "
+            "HS256 cannot sign tokens for authorization_code, because their verifiers could sign them too; write ES256, or leave "
             "authorization_code out of grants",
         )
     if policy.migrate and policy.migrate.to == "HS256":
-        yield ("migrate", "to"), "HS256 cannot sign what is had by authorization_code; write ES256"
+        yield ("migrate", "to"), "HS256 cannot sign tokens for authorization_code; write ES256"
 
 
 @_rule("grants")

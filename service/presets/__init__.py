@@ -100,5 +100,5 @@ def plain_url(text: str) -> str:
     """
     parts = urlsplit(text)
     if parts.scheme not in {"https", "http"} or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("is no address; write https://app.example.com")
+        raise ValueError("is not an address; write https://app.example.com")
     return text.rstrip("/")

@@ -168,24 +168,25 @@ def check_resource(asked: Asked) -> None:
     named = open_to(asked.policies, _client(asked), words_of(asked.get("resource")))
     unknown = {resource for resource, policy in named.items() if policy is None}
     if unknown - {asked.issuer, f"{asked.issuer}/"}:
-        raise OAuthError("invalid_target", "A resource is unknown, or not one that this client may ask for.")
+        raise OAuthError("invalid_target", "A resource is unknown, or this client may not request it.")
 
 
 def check_scope(asked: Asked) -> None:
     """The scope has at least one word that the client may have (RFC 6749 §3.3)."""
     if not _granted_scope(asked):
         raise OAuthError(
-            "invalid_scope", "No scope is asked for that this client may have: see scope in its registration."
+            "invalid_scope",
+            "The request has no scope that this client may have: see scope in its registration.",
         )
     if len(_granted_scope(asked)) > MOST_WORDS:
-        raise OAuthError("invalid_scope", f"More than {MOST_WORDS} scopes are asked for at once.")
+        raise OAuthError("invalid_scope", f"More than {MOST_WORDS} scopes are requested at once.")
 
 
 def check_prompt(asked: Asked) -> None:
     """`prompt` has known words, and `none` is not combined (OpenID Connect Core §3.1.2.1)."""
     prompts = words_of(asked.get("prompt"))
     if any(word not in PROMPTS for word in prompts):
-        raise OAuthError("invalid_request", "The parameter prompt holds an unknown word.")
+        raise OAuthError("invalid_request", "The parameter prompt contains an unknown word.")
     if "none" in prompts and len(prompts) > 1:
         raise OAuthError("invalid_request", "prompt=none cannot be combined with another value.")
 
@@ -226,8 +227,8 @@ def check_pkce_present(asked: Asked) -> None:
     if not has_nonce(asked):
         raise OAuthError(
             "invalid_request",
-            "Send code_challenge with code_challenge_method=S256 (PKCE), or a nonce with the scope openid; "
-            "a client that can do neither is registered with require_pkce false.",
+            "There is neither PKCE nor a nonce: send code_challenge with code_challenge_method=S256, or a nonce with the scope openid; "
+            "for a client that supports neither, register require_pkce false.",
         )
 
 
@@ -246,7 +247,7 @@ def check_claims(asked: Asked) -> None:
     try:
         parse_claim_requests(asked.get("claims") or "{}")
     except ValueError:
-        words = "The parameter claims is not of the form of OpenID Connect Core 5.5."
+        words = "The parameter claims is malformed: see OpenID Connect Core 5.5."
         raise OAuthError("invalid_request", words) from None
 
 

@@ -13,11 +13,11 @@ from service.records.clients import Client
 
 _REASONS: Final = {
     "not_https": "http is only for hosts that PYLON_OUTBOUND_ALLOW names; write https://…",
-    "address_not_public": "is no public address; write a name, or allow the address in PYLON_OUTBOUND_ALLOW",
+    "address_not_public": "is not a public address; write a name, or allow the address in PYLON_OUTBOUND_ALLOW",
     "address_through_proxy": "is an address, and the proxy knows only names; write a name",
 }
-_MALFORMED: Final = "is no web address; write https://…"
-_REFUSED_TO_STRANGERS: Final = "is no public address; write https://… with a host name"
+_MALFORMED: Final = "is not a web address; write https://…"
+_REFUSED_TO_STRANGERS: Final = "is not a public address; write https://… with a host name"
 
 
 def check_addresses(client: Client, outbound: Outbound) -> None:

@@ -85,7 +85,9 @@ def _shown(authorization: str | None, parameters: Mapping[str, str]) -> ShownCre
         if authorization is not None:
             _basic(authorization)  # if it is malformed, that is the answer
         raise OAuthError(
-            "invalid_request", "Two ways of client authentication at once.", cause="two_auth_methods"
+            "invalid_request",
+            "The client authenticates in two ways at once: use one.",
+            cause="two_auth_methods",
         )
     if by_key:
         return _signed(parameters)
@@ -94,7 +96,7 @@ def _shown(authorization: str | None, parameters: Mapping[str, str]) -> ShownCre
         if parameters.get("client_id", shown.client_id) != shown.client_id:
             raise OAuthError(
                 "invalid_request",
-                "The client_id is not the one that authenticates.",
+                "client_id is not the client that authenticates.",
                 cause="client_id_mismatch",
             )
         return shown
@@ -112,7 +114,7 @@ def _signed(parameters: Mapping[str, str]) -> ShownCredentials:
     if text is None or "client_assertion_type" not in parameters:
         raise OAuthError(
             "invalid_request",
-            "client_assertion and client_assertion_type belong together.",
+            "client_assertion and client_assertion_type need each other: send both.",
             cause="assertion_incomplete",
         )
     if parameters["client_assertion_type"] != ASSERTION_TYPE:

@@ -27,7 +27,7 @@ def _fault_with_keys(client: Client) -> tuple[str, str] | None:
             f"{KEY_METHOD} needs the client's public keys; write jwks_uri or jwks",
         )
     if client.secrets:
-        return "client_secret", f"a client of {KEY_METHOD} has none; leave it out"
+        return "client_secret", f"is not used with {KEY_METHOD}; leave it out"
     return None
 
 
@@ -36,7 +36,10 @@ def _fault_without_keys(client: Client) -> tuple[str, str] | None:
         if getattr(client, member) is not None:
             return member, f"is for clients whose token_endpoint_auth_method is {KEY_METHOD}; leave it out"
     if not client.secrets and not client.is_public:
-        return "token_endpoint_auth_method", "needs a client_secret; write none for a public client"
+        return (
+            "token_endpoint_auth_method",
+            "needs a client_secret; add it, or write none for a public client",
+        )
     if client.secrets and client.is_public:
-        return "client_secret", "a public client has none; leave it out"
+        return "client_secret", "a public client has no secret; leave it out"
     return None

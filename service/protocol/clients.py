@@ -73,7 +73,7 @@ class MintedAudienceMissing(InvalidClientMetadata):
         super().__init__(
             "PYLON_JWT_AUDIENCE",
             f"is unset, there are clients, and PYLON_JWT_ALG={mint_alg}: a client's ID token would pass for a minted token; "
-            "write a name for the services that take minted tokens, as api",
+            "write a name for the services that take minted tokens, such as api",
         )
 
 
@@ -151,7 +151,7 @@ def _read_members(
             faults.append(error)
     needed = ["client_id", *(["redirect_uris"] if "authorization_code" in _grant_types_of(values) else [])]
     missing = [member for member in needed if member not in metadata]
-    faults += [InvalidClientMetadata(member, "is missing; every client has it") for member in missing]
+    faults += [InvalidClientMetadata(member, "is missing; write it") for member in missing]
     return values, faults
 
 
@@ -169,7 +169,9 @@ def check_client(client: Client) -> Client:
     if fault := credentials_fault(client):
         raise InvalidClientMetadata(*fault)
     if client.is_public and client.require_pkce is False:
-        raise InvalidClientMetadata("require_pkce", "a public client cannot do without; leave it out")
+        raise InvalidClientMetadata(
+            "require_pkce", "is false, but a public client always needs PKCE; leave it out"
+        )
     for name in _FOR_SECRETS if client.is_public else ():
         if name in client.grant_types:
             raise InvalidClientMetadata("grant_types", f"{name} is for clients with a secret; leave it out")
@@ -209,7 +211,7 @@ def is_client_id(value: Any) -> TypeGuard[str]:
 
 def _client_id(member: str, value: Any) -> str:
     if not is_client_id(value):
-        raise InvalidClientMetadata(member, "is no client id; write 1 to 128 visible ASCII characters")
+        raise InvalidClientMetadata(member, "is not a client id; write 1 to 128 visible ASCII characters")
     return value
 
 
@@ -220,7 +222,7 @@ def _secret(member: str, value: Any) -> str:
         or not all(" " <= char <= "~" for char in value)
     ):
         raise InvalidClientMetadata(
-            member, f"is too weak; write {MIN_SECRET_CHARS} random ASCII characters at least"
+            member, f"is too weak; write at least {MIN_SECRET_CHARS} random ASCII characters"
         )
     try:
         check_secret_strength(value.encode())
@@ -255,18 +257,20 @@ def _one_of(*choices: str) -> Callable[[str, Any], str]:
 
 def _scope(member: str, value: Any) -> tuple[str, ...]:
     if type(value) is not str or not 1 <= len(value) <= _MOST_SCOPE_CHARS or not value.isprintable():
-        raise InvalidClientMetadata(member, "is not a line of scopes; write them with blanks between")
+        raise InvalidClientMetadata(member, "is not a line of scopes; write them with spaces between")
     return tuple(value.split())
 
 
 def _check_known(member: str, words: tuple[str, ...], scopes: Scopes) -> None:
     if not scopes.unread and not set(words) <= set(scopes.known):
-        raise InvalidClientMetadata(member, f"holds an unknown scope; write some of {' '.join(scopes.known)}")
+        raise InvalidClientMetadata(
+            member, f"contains an unknown scope; write some of {' '.join(scopes.known)}"
+        )
 
 
 def _claim_names(member: str, value: Any) -> dict[str, str]:
     if type(value) is not dict or len(value) > _MOST_NAMES:
-        raise InvalidClientMetadata(member, 'is no object of names; write {"roles": "groups"}')
+        raise InvalidClientMetadata(member, 'is not an object of names; write {"roles": "groups"}')
     for name, new in value.items():
         if not is_claim_name(name):
             shown = name if _HARMLESS_NAME.fullmatch(name) else "a name"
@@ -302,7 +306,7 @@ def _redirect_uri(member: str, value: Any, *, any_scheme: bool = False) -> str:
             member, "has a scheme without a dot; write com.example.app:/…, or allow it by allow_any_scheme"
         )
     raise InvalidClientMetadata(
-        member, "is no redirect URI; write https://…, http://localhost…, or com.example.app:/…"
+        member, "is not a redirect URI; write https://…, http://localhost…, or com.example.app:/…"
     )
 
 
@@ -313,7 +317,7 @@ def _web_uri(member: str, value: Any) -> str:
         parts.scheme == "http" and parts.hostname in _LOOPBACK_NAMES
     ):
         return uri
-    raise InvalidClientMetadata(member, "is no web address; write https://…")
+    raise InvalidClientMetadata(member, "is not a web address; write https://…")
 
 
 def _uri_to_tell(member: str, value: Any) -> str:
@@ -322,7 +326,7 @@ def _uri_to_tell(member: str, value: Any) -> str:
     parts = _split(member, uri)
     if parts.scheme in ("https", "http") and parts.hostname:
         return uri
-    raise InvalidClientMetadata(member, "is no web address; write https://…")
+    raise InvalidClientMetadata(member, "is not a web address; write https://…")
 
 
 def _jwks(member: str, value: Any) -> dict[str, Any]:
@@ -335,7 +339,7 @@ def _jwks(member: str, value: Any) -> dict[str, Any]:
 
 def _uri(member: str, value: Any) -> str:
     if type(value) is not str or not _VISIBLE_URI.fullmatch(value) or "#" in value:
-        raise InvalidClientMetadata(member, "is no absolute URI without a fragment; write https://…")
+        raise InvalidClientMetadata(member, "is not an absolute URI without a fragment; write https://…")
     return value
 
 
@@ -344,7 +348,7 @@ def _split(member: str, uri: str) -> Any:
         parts = urlsplit(uri)
         parts.port  # noqa: B018 - raises on a port that is no number
     except ValueError:
-        raise InvalidClientMetadata(member, "is no URI; write https://…") from None
+        raise InvalidClientMetadata(member, "is not a URI; write https://…") from None
     # A logo's host is written into a page's Content-Security-Policy, so it must be a plain host.
     if parts.netloc and not _PLAIN_HOST.fullmatch(parts.netloc):
         raise InvalidClientMetadata(member, "has user info, a wildcard or no host name; write the plain host")

@@ -19,7 +19,12 @@ from service.events import CodeReused, RefreshTokenReused
 from service.records.waiting import is_too_large
 
 #: Error -> status at the token endpoint and similar endpoints.
-_STATUS: Final = {"invalid_client": 401, "invalid_token": 401, "insufficient_scope": 403}
+_STATUS: Final = {
+    "invalid_client": 401,
+    "invalid_token": 401,
+    "insufficient_scope": 403,
+    "temporarily_unavailable": 503,
+}
 _NO_WORD: Final = re.compile(r"[^a-z0-9]+")
 
 
@@ -128,5 +133,5 @@ def _json_of(part: str) -> Mapping[str, Any]:
         raise ValueError("not base64url")
     value = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
     if not isinstance(value, dict):
-        raise ValueError("no JSON object")
+        raise ValueError("not a JSON object")
     return value

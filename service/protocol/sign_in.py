@@ -227,7 +227,9 @@ def _answered(state: State, token: str, facts: Facts, now: int, *, yes: bool) ->
     if not _is_who_was_asked(state, facts.session):
         return _go_on(state, facts, now)
     if not yes:
-        return _told(state, OAuthError("access_denied", "The user said no.", cause="denied_by_user"))
+        return _told(
+            state, OAuthError("access_denied", "The user denied the request.", cause="denied_by_user")
+        )
     return _go_on(replace(state, consent=Consent(state.asked_user_id, state.shown)), facts, now)
 
 
@@ -312,7 +314,7 @@ def _unmet_by_session(
     if not _is_asked_user(request, session.user_id):
         return OAuthError("login_required", "Another user is signed in.")
     if not _meets_essential_acr(request, session.acr):
-        return OAuthError("unmet_authentication_requirements", "The sign-in was not by the required means.")
+        return OAuthError("unmet_authentication_requirements", "The sign-in did not use the required method.")
     return _unmet_by_policy(request, session, now)
 
 
@@ -324,7 +326,7 @@ def _unmet_by_policy(request: AuthorizationRequest, session: Session, now: int) 
                 "login_required", "The user signed in too long ago for the resource.", cause=f"require_{rule}"
             )
         if rule in BY_SIGNING_IN:
-            words = "The sign-in was not by the means that the resource requires."
+            words = "The sign-in did not use the method that the resource requires."
             return OAuthError("unmet_authentication_requirements", words, cause=f"require_{rule}")
     return None
 
@@ -333,7 +335,7 @@ def _denied_by_policy(request: AuthorizationRequest, session: Session, now: int)
     """The error if a policy refuses this user however they sign in."""
     for rule in _unmet_rules(request, session, now):
         if rule not in BY_SIGNING_IN:
-            words = "This user may have no token for the resource."
+            words = "This user may not have a token for the resource."
             return OAuthError("access_denied", words, cause=f"require_{rule}")
     return None
 

@@ -151,17 +151,21 @@ def check_attributes(attributes: Mapping[str, Any]) -> None:
     for name, value in attributes.items():
         if not is_attribute_name(name):
             if name in STANDARD_CLAIMS:
-                raise InvalidAttributes(name, "It is a standard claim; give it in claims.")
+                raise InvalidAttributes(name, "It is a standard claim: send it in claims.")
             raise InvalidAttributes(
                 name,
-                "Write a name of 1 to 64 of A-Z a-z 0-9 _ . : / - that has no meaning in the protocol or here.",
+                "The name is not allowed: use 1 to 64 of A-Z a-z 0-9 _ . : / - and no name that has a meaning in the protocol or here.",
             )
         if not _is_attribute(value):
-            raise InvalidAttributes(name, "Write a string, a number, true, false, or a list of strings.")
+            raise InvalidAttributes(
+                name, "The value is not allowed: send a string, a number, true, false, or a list of strings."
+            )
     if len(attributes) > MAX_ATTRIBUTES:
-        raise InvalidAttributes(None, f"They are more than {MAX_ATTRIBUTES}.")
+        raise InvalidAttributes(None, f"There are too many: send at most {MAX_ATTRIBUTES}.")
     if len(json.dumps(attributes, ensure_ascii=False, separators=(",", ":")).encode()) > MAX_ATTRIBUTES_BYTES:
-        raise InvalidAttributes(None, f"They are larger than {MAX_ATTRIBUTES_BYTES} bytes.")
+        raise InvalidAttributes(
+            None, f"They are too large: send at most {MAX_ATTRIBUTES_BYTES} bytes of JSON."
+        )
 
 
 def _is_attribute(value: Any) -> bool:
@@ -192,14 +196,14 @@ def parse_claim_requests(text: str) -> dict[str, dict[str, ClaimRequest]]:
     try:
         value = json.loads(text, parse_constant=_refuse)
     except RecursionError:
-        raise ValueError("too deep") from None
+        raise ValueError("nested too deeply") from None
     if type(value) is not dict:
-        raise ValueError("no object")
+        raise ValueError("not an object")
     parsed: dict[str, dict[str, ClaimRequest]] = {"id_token": {}, "userinfo": {}}
     for place, wanted in parsed.items():
         members = value.get(place)
         if members is not None and type(members) is not dict:
-            raise ValueError("no object of claims")
+            raise ValueError("not an object of claims")
         wanted.update({name: _claim_request(detail) for name, detail in (members or {}).items()})
     return parsed
 
@@ -208,12 +212,12 @@ def _claim_request(detail: object) -> ClaimRequest:
     if detail is None:
         return ClaimRequest()
     if type(detail) is not dict or type(detail.get("essential", False)) is not bool:
-        raise ValueError("no claim request")
+        raise ValueError("not a claim request")
     values = detail.get("values", [detail["value"]] if "value" in detail else [])
     if type(values) is not list:
-        raise ValueError("no list of values")
+        raise ValueError("not a list of values")
     return ClaimRequest(detail.get("essential", False), tuple(values))
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"no JSON: {constant}")
+    raise ValueError(f"not JSON: {constant}")

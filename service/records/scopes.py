@@ -105,9 +105,9 @@ def parse_own_scope(word: str, value: Any) -> OwnScope:
         InvalidScope: says what is wrong, and what to write instead.
     """
     if not _WORD.fullmatch(word):
-        raise InvalidScope("a scope: is no name; write 1 to 64 of A-Z a-z 0-9 _ . : / -")
+        raise InvalidScope("a scope: is not a name; write 1 to 64 of A-Z a-z 0-9 _ . : / -")
     if word in SCOPES or word in PROTECTED_CLAIMS:
-        raise InvalidScope(f"{word}: has a meaning already; write another name")
+        raise InvalidScope(f"{word}: already has a meaning; write another name")
     if not isinstance(value, dict) or set(value) != {"claims", "description"}:
         raise InvalidScope(
             f'{word}: is not of its form; write {{"claims": ["department"], "description": "see your department"}}'
@@ -119,11 +119,11 @@ def parse_own_scope(word: str, value: Any) -> OwnScope:
         or not all(map(is_attribute_name, claims))
     ):
         raise InvalidScope(
-            f"{word}, claims: is no list of attributes; write names that your app gives in attributes, "
-            "none of a standard claim and none of the protocol"
+            f"{word}, claims: is not a list of attributes; write names that your app sends in attributes, "
+            "not those of standard claims or of the protocol"
         )
     if type(description) is not str or not 1 <= len(description) <= 255 or not description.isprintable():
         raise InvalidScope(
-            f"{word}, description: is no line of text; write what the user lets the service do"
+            f"{word}, description: is not a line of text; write what the user lets the service do"
         )
     return OwnScope(tuple(dict.fromkeys(claims)), description)

@@ -14,7 +14,7 @@ from service.web.errors import ApiError
 from service.web.mounts import Mount
 from service.web.render import send_json
 
-_HINT = "Set PYLON_JWT_SECRET (32 random bytes at least), or PYLON_JWT_ALG=RS256 with a private key."
+_HINT = "Set PYLON_JWT_SECRET (at least 32 random bytes), or PYLON_JWT_ALG=RS256 with a private key."
 
 
 class _MintRequest(StrictModel, frozen=True):

@@ -23,7 +23,7 @@ _USER_ID: Final = r"^[\x21-\x7e]{1,255}\Z"
 UserId = Annotated[str, Meta(pattern=_USER_ID)]
 Word = Annotated[str, Meta(min_length=1, max_length=255)]
 _CLOCK_SKEW_S: Final = 60
-_NO_CLAIM: Final = "It is no standard claim of OpenID Connect; give the app's own facts in attributes."
+_NO_CLAIM: Final = "It is not a standard claim of OpenID Connect: send the app's own facts in attributes."
 _IS_USER_ID: Final = re.compile(_USER_ID)
 
 

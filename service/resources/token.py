@@ -87,7 +87,9 @@ class Userinfo(Resource):
         if is_form(req) or read_body(req):
             in_body = form_parameters(req).values.get("access_token")
         if in_header is not None and in_body is not None:
-            raise OAuthError("invalid_request", "Two access tokens at once.", cause="two_access_tokens")
+            raise OAuthError(
+                "invalid_request", "There are two access tokens: send one.", cause="two_access_tokens"
+            )
         self._answer(req, resp, in_header or in_body)
 
     def _answer(self, req: falcon.Request, resp: falcon.Response, token: str | None) -> None:

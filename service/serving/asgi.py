@@ -94,7 +94,10 @@ class Bridge:
             await _refuse(send, status)
             return
         answer = _Answer(environ["REQUEST_METHOD"] == "HEAD")
-        pool = self._readers if only_reads(environ["REQUEST_METHOD"], environ["RAW_URI"]) else self._writers
+        body = environ["wsgi.input"]
+        sent = body.getvalue() if isinstance(body, io.BytesIO) else None
+        reads = only_reads(environ["REQUEST_METHOD"], environ["RAW_URI"], sent)
+        pool = self._readers if reads else self._writers
         self._under_way[answer] = time.monotonic()
         try:
             if pool is None:

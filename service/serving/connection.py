@@ -90,8 +90,10 @@ class Connection:
         self.watched = 0
         self.left = 0
 
-    def asked(self) -> tuple[str, str]:
-        """The method and target of the request; empty if the first line is malformed."""
+    def asked(self) -> tuple[str, str, bytes | None]:
+        """The method and target of the request, empty if the first line is malformed; and its body, None if in chunks."""
         line = self.received[: MAX_LINE_BYTES + 2].lstrip(b"\r\n").partition(b"\r\n")[0]
         method, _, rest = bytes(line).decode("latin-1").partition(" ")
-        return method, rest.partition(" ")[0]
+        framing = self.framing
+        body = None if framing.is_chunked else bytes(self.received[framing.body_at or 0 : framing.end])
+        return method, rest.partition(" ")[0], body

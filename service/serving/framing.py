@@ -55,6 +55,11 @@ class Framing:
         self._to_come: int | None = 0  # bytes left of the body; None if it is chunked
         self._decoded = 0
 
+    @property
+    def is_chunked(self) -> bool:
+        """Whether its body comes in chunks."""
+        return self._to_come is None
+
     def look(self, received: bytes | bytearray, *, is_all: bool = False) -> bool:
         """Whether the request is complete.
 

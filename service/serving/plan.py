@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 #: How long running requests may take to finish when the process stops.
 GRACEFUL_S: Final = 25
@@ -29,7 +30,10 @@ MAX_FIELDS: Final = 64
 WRITERS: Final = 8
 #: The requests that only read: by the whole path, or by its end below the issuer's path.
 _HEALTH: Final = frozenset({"/healthz", "/readyz"})
-_READS: Final = ("/oidc/jwks", "/oidc/userinfo", "/oidc/introspect", "/api/auth/me", "/api/auth/jwt")
+_READS: Final = ("/oidc/jwks", "/oidc/userinfo", "/api/auth/me", "/api/auth/jwt")
+#: It reads too, unless its client shows a signed assertion: that is noted, and may wait for the client's keys.
+_READS_FOR_SOME: Final = "/oidc/introspect"
+_ASSERTION: Final = b"client_assertion"
 _ASKING: Final = frozenset({"GET", "HEAD", "POST"})
 _NUMBER: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
 _ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+)):([0-9]{1,5})", re.ASCII)
@@ -113,11 +117,19 @@ def plan(environ: Mapping[str, str] | None = None) -> Plan:
     return Plan(Address("127.0.0.1", 4321), workers, 1, 15, trusted)
 
 
-def only_reads(method: str, target: str) -> bool:
-    """Whether a request with this method and target never waits for another request's write."""
+def only_reads(method: str, target: str, body: bytes | None = b"") -> bool:
+    """Whether a request never waits for another request's write, or for another machine.
+
+    Args:
+        method: its method.
+        target: its target.
+        body: its decoded body; None if it is not known.
+    """
     path = target.partition("?")[0]
     if method not in _ASKING:
         return False
+    if path.endswith(_READS_FOR_SOME):
+        return body is not None and _ASSERTION not in unquote_to_bytes(body)
     return path in _HEALTH or path.endswith(_READS) or "/.well-known/" in path
 
 

@@ -86,7 +86,7 @@ class BufferingWorker(ThreadWorker):
         """Raise a `RuntimeError` for TLS, which this worker does not support."""
         if cfg.is_ssl:
             raise RuntimeError(
-                "this worker serves plain HTTP; let a proxy end TLS, or take --worker-class gthread"
+                "this worker serves plain HTTP; terminate TLS at a proxy, or use --worker-class gthread"
             )
 
     def init_signals(self) -> None:

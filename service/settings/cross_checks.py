@@ -220,13 +220,13 @@ def _whose(settings: Settings) -> str:
 @cross_check("PYLON_COOKIE_SAME_SITE", "PYLON_OIDC_ISSUER")
 def _same_site_none_needs_https(settings: Settings) -> Iterator[Fault]:
     if settings.cookie_same_site == "none" and (settings.issuer or "").startswith("http:"):
-        yield Fault("PYLON_COOKIE_SAME_SITE", "none needs https; write lax")
+        yield Fault("PYLON_COOKIE_SAME_SITE", "is none, which needs https; write lax")
 
 
 @cross_check("PYLON_COOKIE_SAME_SITE", "PYLON_OIDC_ISSUER", "PYLON_DEV_MODE")
 def _same_site_none_needs_no_dev_mode(settings: Settings) -> Iterator[Fault]:
     if settings.cookie_same_site == "none" and settings.issuer is None and settings.dev_mode:
-        yield Fault("PYLON_COOKIE_SAME_SITE", "none needs https; write lax")
+        yield Fault("PYLON_COOKIE_SAME_SITE", "is none, which needs https; write lax")
 
 
 @cross_check("PYLON_COOKIE_DOMAIN", "PYLON_OIDC_ISSUER")
@@ -244,25 +244,31 @@ def _cookie_domain_covers_the_issuer(settings: Settings) -> Iterator[Fault]:
 @cross_check("PYLON_COOKIE_NAME", "PYLON_OIDC_ISSUER")
 def _cookie_prefix_needs_https(settings: Settings) -> Iterator[Fault]:
     if _has_prefix(settings) and (settings.issuer or "").startswith("http:"):
-        yield Fault("PYLON_COOKIE_NAME", "the prefix needs https; drop it")
+        yield Fault("PYLON_COOKIE_NAME", "has a prefix that needs https; remove the prefix")
 
 
 @cross_check("PYLON_COOKIE_NAME", "PYLON_OIDC_ISSUER", "PYLON_DEV_MODE")
 def _cookie_prefix_needs_no_dev_mode(settings: Settings) -> Iterator[Fault]:
     if _has_prefix(settings) and settings.issuer is None and settings.dev_mode:
-        yield Fault("PYLON_COOKIE_NAME", "the prefix needs https; drop it")
+        yield Fault("PYLON_COOKIE_NAME", "has a prefix that needs https; remove the prefix")
 
 
 @cross_check("PYLON_COOKIE_NAME", "PYLON_COOKIE_DOMAIN")
 def _host_prefix_allows_no_domain(settings: Settings) -> Iterator[Fault]:
     if _has_prefix(settings, "__host-") and settings.cookie_domain:
-        yield Fault("PYLON_COOKIE_NAME", "the prefix __Host- allows no domain; drop one of them")
+        yield Fault(
+            "PYLON_COOKIE_NAME",
+            "has the prefix __Host-, which does not allow PYLON_COOKIE_DOMAIN; remove one of them",
+        )
 
 
 @cross_check("PYLON_COOKIE_NAME", "PYLON_OIDC_ISSUER")
 def _host_prefix_allows_no_path(settings: Settings) -> Iterator[Fault]:
     if _has_prefix(settings, "__host-") and issuers.issuer_path(settings.issuer or ""):
-        yield Fault("PYLON_COOKIE_NAME", "the prefix __Host- allows no issuer with a path; drop the prefix")
+        yield Fault(
+            "PYLON_COOKIE_NAME",
+            "has the prefix __Host-, which does not allow an issuer with a path; remove the prefix",
+        )
 
 
 def _has_prefix(settings: Settings, *prefixes: str) -> bool:
@@ -334,7 +340,7 @@ def _strict_cookies_never_arrive(settings: Settings) -> Iterator[Fault]:
     if settings.has_clients and settings.cookie_same_site == "strict":
         yield Fault(
             "PYLON_COOKIE_SAME_SITE",
-            "a browser that comes from a client's site does not send strict cookies; write lax",
+            "is strict, so a browser that comes from a client's site does not send the cookie; write lax",
         )
 
 

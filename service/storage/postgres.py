@@ -272,7 +272,7 @@ class PostgresDatabase:
             return
         told = connection.pgconn.parameter_status
         if b"on" in {told(b"in_hot_standby"), told(b"default_transaction_read_only")}:
-            raise StoreUnavailable("the server only reads: what is given out now could not be revoked")
+            raise StoreUnavailable("the server is read-only: tokens that are issued now could not be revoked")
 
     def turn(self, within_s: float) -> contextlib.AbstractContextManager[object]:
         """See `storage.kept.Driver.turn`: any number of writers may write at the same time."""

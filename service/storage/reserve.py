@@ -116,7 +116,7 @@ class Reserve:
         """See `Room.check_growth`."""
         self._look_sometimes()
         if not self._may_grow:
-            raise StoreUnavailable("there is no room for more on the disk of the database")
+            raise StoreUnavailable("the disk of the database is full")
 
     def check_giving_out(self) -> None:
         """Refuse to issue tokens that could not be revoked.
@@ -126,7 +126,7 @@ class Reserve:
         """
         self._look_sometimes()
         if not self._may_give_out:
-            raise StoreUnavailable("there is no room left on the disk to revoke what is given out")
+            raise StoreUnavailable("there is no room left on the disk to revoke issued tokens")
 
     def was_refused(self, error: BaseException | None) -> None:
         """See `Room.was_refused`."""

@@ -148,7 +148,7 @@ def _on_api_error(
 def _on_a_client(
     req: falcon.Request, resp: falcon.Response, _error: IsAClient, params: Mapping[str, Any]
 ) -> None:
-    hint = "It is the id of a client, and an API would take the one for the other: give the user another id."
+    hint = "It is the id of a client, and an API could confuse the two: give the user another id."
     _on_api_error(req, resp, ApiError("INVALID_BODY", field="user_id", hint=hint), params)
 
 

@@ -16,6 +16,8 @@ from service.web.render import send_json
 
 #: Statuses of errors that are about the token; others get no challenge.
 _CHALLENGED: Final = frozenset({400, 401, 403})
+#: When a client may try again, in s.
+_RETRY_AFTER_S: Final = "2"
 
 
 def form_parameters(req: falcon.Request, *, lists: Collection[str] = LISTS) -> Parameters:
@@ -47,6 +49,8 @@ def send_oauth_error(resp: falcon.Response, error: OAuthError) -> None:
     resp.context.error, resp.context.cause = error.error, error.cause
     if error.error == "invalid_client":
         resp.set_header("WWW-Authenticate", 'Basic realm="pylon-oidc"')
+    if error.status == 503:
+        resp.set_header("Retry-After", _RETRY_AFTER_S)
 
 
 def send_bearer_error(resp: falcon.Response, error: OAuthError | None) -> None:

@@ -155,6 +155,8 @@ def begun(attributes: str) -> Reply:
 
 BEGUN = begun("Secure; HttpOnly; SameSite=Lax; Path=/")
 PAGE = reply(400, b'<link href="/oidc/style.css">', content_type="text/html")
+REGISTRABLE = reply(400, {"error": "invalid_redirect_uri"})
+APIS = {"protected_resources": ["https://tools.example.com/mcp"]}
 INVALID_HOST = reply(400, {"error": {"code": "INVALID_HOST"}})
 
 CASES: list[tuple[str, Mapping[str, Answer | None], dict[str, Any]]] = [
@@ -209,6 +211,8 @@ CASES: list[tuple[str, Mapping[str, Answer | None], dict[str, Any]]] = [
     ("deliveries-pile-up", {"deliveries-inside": reply(200, {"deliveries": [LATE]})}, {}),
     ("deliveries-pile-up", {"deliveries-inside": reply(200, {"deliveries": [LATE | {"tries": 1, "state": "given_up"}]})}, {}),
     ("client-keys-unreachable", {"client-keys-inside": reply(200, {"client_keys": [FETCHED, UNFETCHED]})}, {}),
+    ("registration-open", {"register": REGISTRABLE}, {}),
+    ("audience-open", everywhere(discovery(**APIS)), {}),
     ("private-answers-cached", {"userinfo-bare": WELL["userinfo"]}, {}),
     ("private-answers-cached", {f"authorize-{n}": BEGUN for n in (2, 3)}, {}),
     ("response-header-too-large", {"unknown-client": PAGE, "silent-1": reply(303), "long-state": reply(502, b"")}, {}),
@@ -420,6 +424,40 @@ def test_the_keys_and_their_next_change_are_told() -> None:
     told, _ = examine(Evidence(ASKED, WELL | {"readyz-inside": reply(200, late)}))
     assert (told.kind.id, told.kind.severity) == ("key-rotation-overdue", "warning")
     assert told.seen == "1 key: k1"
+
+
+@each_of(
+    ("metadata", "answer", "findings"),
+    [
+        ({}, REGISTRABLE, [("registration-open", "warning")]),
+        (APIS, REGISTRABLE, [("registration-open", "note"), ("audience-open", "note")]),
+        ({}, reply(400, {"error": "invalid_client_metadata"}), [("registration-open", "warning")]),
+        ({}, reply(401, {"error": "invalid_token"}), []),
+        ({}, reply(400, b"<html>"), []),
+        ({}, reply(429, {"error": "slow_down"}), []),
+        (APIS, None, [("audience-open", "note")]),
+        ({"protected_resources": "x"}, None, []),
+        ({"protected_resources": [1, None]}, None, []),
+    ],
+)
+def test_what_is_open_to_strangers_is_told(
+    metadata: dict[str, Any], answer: Reply | None, findings: list[tuple[str, str]]
+) -> None:
+    """docs/doctor/registration-open.md, audience-open.md: a warning if nothing needs it, and which APIs are open."""
+    told = examine(Evidence(ASKED, WELL | everywhere(discovery(**metadata)) | {"register": answer or PAGE}))
+    assert [(each.kind.id, each.severity) for each in told] == findings
+
+
+def test_an_api_for_strangers_where_there_are_none_is_told() -> None:
+    """docs/doctor/audience-open.md: it names the audience, and the settings without which nobody can use it."""
+    (told,) = examine(Evidence(ASKED, WELL | everywhere(discovery(**APIS))))
+    assert (told.seen, told.variant) == ("https://tools.example.com/mcp", "nobody")
+    for opened in (
+        {"registration_endpoint": f"{URL}/oidc/register"},
+        {"client_id_metadata_document_supported": True},
+    ):
+        (told,) = examine(Evidence(ASKED, WELL | everywhere(discovery(**APIS, **opened))))
+        assert told.variant == ""
 
 
 @each_of(

@@ -231,7 +231,7 @@ def test_a_token_is_seen_before_it_exists(
     with subtests.test("as a table"):
         result = run("policy", "explain", "--audience", reports, "--session-file", str(body), **environ)
         assert result.stdout.startswith(
-            f"A token for {reports} by mint.\nIt is signed by RS256, has typ JWT, and is good for 600 s.\n"
+            f"A token for {reports} by mint.\nIt is signed by RS256, has typ JWT, and is valid for 600 s.\n"
         )
         assert 'groups  ["admin"]' in result.stdout
         assert all(len(line) <= 80 for line in result.stdout.splitlines())
@@ -321,12 +321,12 @@ def test_what_must_come_of_it_is_held(
     cases = {
         "another value": (
             "user = {user_id = 'a', roles = ['x']}\nexpect = {roles = ['y']}",
-            'roles is ["x"], and not ["y"]',
+            'roles is ["x"], not ["y"]',
         ),
         "true is not 1": ("user = {user_id = 'a', roles = ['x']}\nexpect = {iat = true}", "iat is "),
         "not there": ("user = {user_id = 'a'}\nexpect = {email = 'x'}", "has no email"),
-        "given": ("user = {user_id = 'a'}\nrefuse = 'require.acr'", "given, and not refused by require.acr"),
-        "refused": ("client = 'other'\nexpect = {}", "refused by clients, and not given"),
+        "given": ("user = {user_id = 'a'}\nrefuse = 'require.acr'", "issued, and not refused by require.acr"),
+        "refused": ("client = 'other'\nexpect = {}", "refused by clients, and not issued"),
         "by another rule": (
             "client = 'nightly'\nscope = 'w'\nrefuse = 'clients'",
             "refused by scopes, not by clients",

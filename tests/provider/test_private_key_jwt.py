@@ -8,6 +8,8 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,6 +20,10 @@ from joserfc import jwt as joserfc_jwt
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
+from service.client_keys import ClientKeys
+from service.outbound.fetcher import Outbound
+from service.protocol.clients import parse_client
+from service.records.clients import STRANGERS
 from tests.outbound.attacking import Answering, Attacker, ok
 from tests.provider.browser import FORM
 from tests.provider.conftest import ServeProvider
@@ -450,6 +456,15 @@ def test_the_operator_sees_what_became_of_the_last_request(
     assert ask(op, assertion(op.clock())).status == 200
     assert listed() == [usual | {"asked_at": int(op.clock()), "fetched_at": int(op.clock())}]
     assert op.ask("GET", "/api/oidc/client-keys").status == 403
+
+
+def test_the_keys_of_strangers_are_not_the_operators_concern() -> None:
+    """docs/endpoints.md: a stranger's URL that fails is no fault of the deployment."""
+    client = parse_client(_USUAL | {"jwks_uri": "https://a.example/jwks"}, source="database")
+    strangers = [replace(client, client_id=source, source=source) for source in STRANGERS]
+    empty: Any = SimpleNamespace(get=lambda *_, **__: None)
+    (seen,) = ClientKeys(empty, Outbound()).seen([*strangers, client], now=1)
+    assert seen.client_id == client.client_id
 
 
 def test_a_url_that_is_down_keeps_the_last_keys_for_a_day(

@@ -29,6 +29,24 @@ WRITES = [
 ]
 
 
+#: The body of a form, and whether introspection with it only reads.
+FORMS: list[tuple[bytes | None, bool]] = [
+    (b"", True),
+    (b"token=x&client_id=a&client_secret=b", True),
+    (b"token=x&client_assertion=a.b.c", False),
+    (b"client%5fassertion=a.b.c", False),
+    (b"%63%6C%69%65%6E%74_assertion=a.b.c", False),
+    (None, False),
+]
+
+
+@pytest.mark.parametrize(("body", "reads"), FORMS)
+def test_a_signed_client_may_wait(body: bytes | None, reads: bool) -> None:
+    """docs/security.md: an assertion is noted, and may wait for the client's keys; other introspection reads."""
+    assert only_reads("POST", "/id/oidc/introspect", body) is reads
+    assert only_reads("POST", "/oidc/userinfo", body)
+
+
 @pytest.mark.parametrize(("method", "target"), READS)
 def test_what_reads(method: str, target: str) -> None:
     """Under an issuer with a path too."""

@@ -106,7 +106,7 @@ def test_which_ones_must_be_said(run: Run, store: SqlStore, command: str, argume
     before = _listed(run)
     result = run("deliveries", command, *arguments)
     assert result.exit_code == 2
-    assert "Which ones?" in result.stderr
+    assert "No logout token is named" in result.stderr
     assert _listed(run) == before
 
 

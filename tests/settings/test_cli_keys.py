@@ -432,7 +432,7 @@ def test_a_ring_whose_encryption_key_is_lost_is_repaired(operator: Operator) -> 
     lost = {"PYLON_KEY_ENCRYPTION_KEY": B64[TWO]}
     before = {key["kid"] for key in operator.listed()}
     told = operator.do("reseal", "--repair", **lost)
-    assert all(f"Took {kid} away" in told.stdout for kid in before)
+    assert all(f"Removed {kid}" in told.stdout for kid in before)
     (audit,) = [json.loads(line) for line in told.stderr.splitlines() if '"audit"' in line]
     assert set(audit["taken_away"]) == before
     after = json.loads(operator.do("list", "--json", **lost).stdout)["keys"]
@@ -461,7 +461,7 @@ def test_a_ring_that_was_forged_is_said_and_repaired(operator: Operator, run: Ru
     shown = operator.do("list")
     assert "theirs" in shown.stdout and "written or changed" in shown.stderr
     assert "theirs" not in operator.do("export-public", exit_code=1).stdout
-    assert "Took theirs away" in operator.do("reseal", "--repair").stdout
+    assert "Removed theirs" in operator.do("reseal", "--repair").stdout
     assert [key["kid"] for key in operator.listed()] == ours
     assert run("check", **environ).exit_code == 0
 

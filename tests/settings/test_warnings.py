@@ -144,8 +144,8 @@ def test_urls_of_clients_that_would_not_be_asked_are_faults(tmp_path: Path) -> N
 
     for uri, words in (
         ("http://app.internal/jwks", "http is only for hosts that PYLON_OUTBOUND_ALLOW names"),
-        ("https://10.1.2.3/jwks", "is no public address"),
-        ("https://localhost/jwks", "is no public address"),
+        ("https://10.1.2.3/jwks", "is not a public address"),
+        ("https://localhost/jwks", "is not a public address"),
     ):
         (fault,) = faults(uri)
         assert fault.startswith(f"client 1 (bank), jwks_uri: {words}")

@@ -1,7 +1,7 @@
-"""From what came back to what is wrong: one small function a question, in one ordered table, the causes first.
+"""From answers to findings: one small function for each question, in one ordered table, causes first.
 
-Each rule reads the evidence and yields what it finds; none asks anything, or knows of another. `FOLLOWS` says what
-follows from what.
+Each rule reads the evidence and yields findings. No rule sends a request or knows another rule. `FOLLOWS` says which
+finding follows from which.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from service.doctor.rules import (
     handed_on,
     refusals,
     replicas,
+    strangers,
     tokens,
 )
 from service.doctor.rules.reading import Rule, found
 
 
 def notes(e: Evidence) -> Iterator[Finding]:
-    """What is no fault."""
+    """Notes that are not faults."""
     if e.issuer is None:
         return
     if not e.is_ours:
@@ -49,7 +50,7 @@ def notes(e: Evidence) -> Iterator[Finding]:
         yield found(e, "http2-missing", handshake.alpn or "no protocol was agreed on")
 
 
-#: In the order in which causes come before what follows from them.
+#: The rules, with causes before their consequences.
 RULES: Final[Sequence[Rule]] = (
     replicas.clocks, caches.clock, connection.addresses, connection.connection, connection.old_tls, refusals.refusals,
     connection.gateway, tokens.readiness, replicas.stores, document.redirect, document.no_document, replicas.replicas_issuer,
@@ -58,7 +59,8 @@ RULES: Final[Sequence[Rule]] = (
     handed_on.answer_sizes, caches.private_answers, replicas.keys, replicas.clients, replicas.secrets, replicas.client_secret, replicas.replicas,
     tokens.token_issuer, browser.redirects, browser.cookies, browser.cors, caches.ages, caches.cache_control, caches.etag,
     closed.plain_http, closed.dev_mode, closed.closed, browser.sign_in_page, browser.security_headers, handed_on.inserted,
-    tokens.inside, tokens.tokens, tokens.flow, connection.unanswered, connection.certificate_ends, tokens.ring, clients.pkce, clients.keys, clients.deliveries, notes,
+    tokens.inside, tokens.tokens, tokens.flow, connection.unanswered, connection.certificate_ends, tokens.ring, clients.pkce, clients.keys, clients.deliveries,
+    strangers.registration, strangers.audiences, notes,
 )  # fmt: skip
 
 _NO_DOCUMENT: Final = frozenset(
@@ -70,7 +72,7 @@ _ISSUERS: Final = frozenset(
     {"host-not-forwarded", "port-dropped", "issuer-name", "issuer-port", "issuer-scheme-http", "host-refused"}
     | {"issuer-trailing-slash", "issuer-path", "issuer-case", "replicas-differ-issuer", "discovery-not-ours"}
 )
-#: Causes of which nearly everything else may be a consequence.
+#: Causes that may have nearly every other finding as a consequence.
 _BETWEEN: Final = frozenset({"refused-by-proxy", "bad-gateway", "not-ready"})
 _REPLICAS: Final = frozenset(
     {
@@ -82,7 +84,7 @@ _REPLICAS: Final = frozenset(
     | {"replicas-differ-keys"}
 )
 _ENDPOINTS: Final = frozenset({"endpoint-not-ours", "endpoint-unreachable"})
-#: Consequence -> what it may follow from.
+#: Consequence -> its possible causes.
 FOLLOWS: Final[Mapping[str, frozenset[str]]] = {
     **dict.fromkeys(
         ("endpoint-unreachable", "endpoint-not-ours", "inserted-well-known-missing"),
@@ -137,7 +139,7 @@ def examine(e: Evidence) -> list[Finding]:
     """All findings, each cause followed by its consequences.
 
     Args:
-        e: what came back.
+        e: the answers.
     """
     told: list[Finding] = []
     for rule in RULES:

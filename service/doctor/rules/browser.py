@@ -1,4 +1,4 @@
-"""What browsers need: CORS, cookies, redirects, security headers, and a sign-in page that is there."""
+"""What browsers need: CORS, cookies, redirects, security headers, and a sign-in page that exists."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PREFLIGHTS: Final = ("discovery-options", "token-options", "userinfo-options")
 
 
 def cors(e: Evidence) -> Iterator[Finding]:
-    """Scripts of any origin may read what no cookie counts for; the header comes once, and to preflights too."""
+    """Scripts of any origin may read answers for which no cookie counts; the header is there once, also on preflights."""
     if e.issuer is None:
         return
     given = {name: reply.all("access-control-allow-origin") for name in _OPEN if (reply := e.reply(name))}
@@ -66,7 +66,7 @@ def _lets_ask(reply: Reply) -> bool:
 
 
 def cookies(e: Evidence) -> Iterator[Finding]:
-    """The cookie that binds a sign-in to its browser comes back as it was set, and is passed to the service."""
+    """The cookie that binds a sign-in to its browser arrives as it was set, and is passed to the service."""
     reply = e.reply("authorize")
     if reply is None or reply.status != 303 or query_of(reply.location, "interaction") is None:
         return
@@ -91,13 +91,13 @@ def cookies(e: Evidence) -> Iterator[Finding]:
 
 
 def _usual(e: Evidence) -> dict[str, str]:
-    """The attributes that the service gives its cookies, as far as they are known from outside."""
+    """The attributes that the service gives its cookies, as far as they can be seen from outside."""
     secure = {"secure": ""} if e.options.origin.scheme == "https" else {}
     return {"httponly": "", "samesite": "lax", "path": e.options.path or "/", **secure}
 
 
 def _cookie(reply: Reply | None) -> dict[str, str] | None:
-    """The attributes of the interaction's cookie; None without one. Those of others, as of a load balancer, are passed over."""
+    """The attributes of the interaction's cookie; None without one. Cookies of others, such as a load balancer, are ignored."""
     for value in [] if reply is None else reply.all("set-cookie"):
         name, *attributes = value.split(";")
         if "pylon_interaction" not in name.partition("=")[0]:
@@ -120,14 +120,14 @@ def _told(name: str, given: str | None, wanted: str | None) -> str:
 
 
 def _case(given: Mapping[str, str], wanted: Mapping[str, str]) -> str:
-    """Which directive does it: those for the path, for the domain, or for the flags."""
+    """The directive that changes it: for the path, for the domain, or for the flags."""
     if given.get("path") != wanted.get("path"):
         return "path"
     return "domain" if given.get("domain") != wanted.get("domain") else "flags"
 
 
 def redirects(e: Evidence) -> Iterator[Finding]:
-    """Redirects come back as the service sent them."""
+    """Redirects arrive as the service sent them."""
     outside, inside = e.reply("authorize"), e.reply("authorize-inside")
     if outside is None or inside is None:
         return
@@ -144,7 +144,7 @@ def redirects(e: Evidence) -> Iterator[Finding]:
 
 
 def sign_in_page(e: Evidence) -> Iterator[Finding]:
-    """Where users are sent to sign in, there is something, as far as it is at this address."""
+    """There is a sign-in page where users are sent, if that is at this address."""
     reply, begun = e.reply("login-page"), e.reply("authorize")
     if reply is not None and begun is not None and reply.status >= 400:
         where = without_query(begun.location)
@@ -152,7 +152,7 @@ def sign_in_page(e: Evidence) -> Iterator[Finding]:
 
 
 def security_headers(e: Evidence) -> Iterator[Finding]:
-    """Browsers must use only https, and must not guess the type of an answer."""
+    """Browsers must use only https, and must not guess media types."""
     probe, page = e.reply("probe"), e.reply("authorization")
     if probe is None or not e.is_reached:
         return

@@ -1,4 +1,4 @@
-"""How old answers are, how long they may be kept, who is given whose, and what time it is there."""
+"""The age of answers, how long they may be kept, whether one client gets another's, and the clocks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def ages(e: Evidence) -> Iterator[Finding]:
 
 
 def cache_control(e: Evidence) -> Iterator[Finding]:
-    """How long an answer may be kept comes back as the service said it."""
+    """Cache-Control arrives as the service sent it."""
     if not e.is_ours or e.issuer is None:
         return
     wrong = []
@@ -55,7 +55,7 @@ def cache_control(e: Evidence) -> Iterator[Finding]:
     if token is not None and is_oauth_error(token) and "no-store" not in token.header("cache-control"):
         wrong.append(f"token: {token.header('cache-control') or 'none'}")
     if wrong:
-        # The service says it once; what comes twice was added.
+        # The service sends it once; a second one was added.
         case = (
             "added"
             if any(each.count("max-age") + each.count("no-store") > 1 for each in wrong)
@@ -65,7 +65,7 @@ def cache_control(e: Evidence) -> Iterator[Finding]:
 
 
 def private_answers(e: Evidence) -> Iterator[Finding]:
-    """What is for one client goes to no other: each start is new, and a request without a token gets the answer to that."""
+    """An answer for one client goes to no other: each sign-in is new, and a request without a token gets its own answer."""
     begun = [
         query_of(reply.location, "interaction") for reply in e.replies("authorize") if reply.status == 303
     ]
@@ -88,7 +88,7 @@ def _path(e: Evidence, member: str) -> str:
 
 
 def etag(e: Evidence) -> Iterator[Finding]:
-    """A strong entity tag survives, whatever is accepted."""
+    """A strong entity tag arrives with every Accept-Encoding."""
     plain, zipped = e.reply("discovery"), e.reply("discovery-gzip")
     if plain is None or zipped is None or not plain.header("etag").startswith('"'):
         return

@@ -25,7 +25,7 @@ _CASES: Final = {
 
 
 def pkce(e: Evidence) -> Iterator[Finding]:
-    """What the client's registration asks of its requests: a challenge, one or a nonce, or neither."""
+    """The client's registration requires of its requests: a challenge, a challenge or a nonce, or neither."""
     known = e.reply("client-inside")
     metadata = {} if known is None or known.status != 200 else known.json_object()
     is_public = metadata.get("token_endpoint_auth_method") == "none"

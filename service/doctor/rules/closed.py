@@ -1,4 +1,4 @@
-"""What must be closed to others."""
+"""Paths that must be closed to others."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from service.doctor.evidence import Evidence
 from service.doctor.rules.reading import LOOPBACK, found, is_a_developers, issuer_of
 
 _TREES: Final = {"closed-users": "/api/auth/users/", "closed-clients": "/api/oidc/"}
-#: In spellings that a proxy compares as they were sent, where the server behind it does not tell them apart.
+#: In spellings that a proxy compares as they were sent, if the server behind it decodes them.
 _ENCODED: Final = {"encoded-clients": "/%61pi/oidc/", "encoded-session": "POST /api/auth/%73ession"}
 
 
 def closed(e: Evidence) -> Iterator[Finding]:
-    """What only the app's backends and the operator need is closed to others, in any spelling."""
+    """Paths that only the app's backends and the operator need are closed to others, in any spelling."""
     trees = [what for name, what in _TREES.items() if _is_reached(e, name)]
     session = ["POST /api/auth/session"] if _is_reached(e, "closed-session") else []
     encoded = [what for name, what in _ENCODED.items() if _is_reached(e, name)]
@@ -41,13 +41,13 @@ def closed(e: Evidence) -> Iterator[Finding]:
 
 
 def _is_reached(e: Evidence, name: str) -> bool:
-    """Whether the admin API itself refused, for want of its token."""
+    """Whether the admin API itself refused, because the token is missing."""
     reply = e.reply(name)
     return reply is not None and reply.code == "FORBIDDEN"
 
 
 def dev_mode(e: Evidence) -> Iterator[Finding]:
-    """Nobody signs in as anyone. A page that comes at any path is that of a single-page app."""
+    """Nobody can sign in as any user. If every path has the same page, it is a single-page app."""
     reply, nowhere = e.reply("closed-dev"), e.reply("nowhere")
     if reply is None or reply.status != 200 or reply.media_type != "text/html" or is_a_developers(e):
         return
@@ -57,7 +57,7 @@ def dev_mode(e: Evidence) -> Iterator[Finding]:
 
 
 def plain_http(e: Evidence) -> Iterator[Finding]:
-    """Plain http leads to https."""
+    """Plain http redirects to https."""
     reply = e.reply("http")
     if reply is None:
         return

@@ -12,7 +12,7 @@ from service.doctor.evidence import Evidence
 from service.doctor.reply import Certificate, Reply, WireError
 from service.doctor.rules.reading import GATEWAY, counts, found, is_own, issuer_of
 
-#: By OpenSSL's X509_V_ERR_… of the chain.
+#: By OpenSSL's X509_V_ERR_… code for the chain.
 _CERTIFICATES: Final = {
     9: "certificate-expired",
     10: "certificate-expired",
@@ -28,17 +28,17 @@ _BROKEN: Final = {
     "old-tls": "tls-too-old",
     "client-certificate": "refused-by-proxy",
 }
-#: A certificate that is renewed in time has more days left than these, or a third of its life.
+#: A certificate that is renewed in time is valid for more days than these, or for a third of its lifetime.
 _DAYS_LEFT: Final = 21
 _DAY_S: Final = 86400
 #: Clients give up after a few seconds (openid-client: 3.5).
 _SLOW_S: Final = 2.5
-#: Questions whose answer may be none.
+#: Requests that may have no answer.
 _MAY_FAIL: Final = frozenset({"old-tls", "http", "handshake", "plain-port", "flow", "inside"})
 
 
 def connection(e: Evidence) -> Iterator[Finding]:
-    """The name, the port, the certificate and TLS are what a relying party needs."""
+    """Name, port, certificate and TLS are as relying parties need them."""
     error = e.error("discovery")
     if error is None:
         return
@@ -92,7 +92,7 @@ def _day(at: int) -> str:
 
 
 def certificate_ends(e: Evidence) -> Iterator[Finding]:
-    """The certificate is renewed before it ends."""
+    """The certificate is renewed before it expires."""
     handshake = e.reply("handshake")
     told = None if handshake is None else handshake.certificate
     if handshake is None or told is None or isinstance(e.answers.get("discovery"), WireError):
@@ -104,14 +104,14 @@ def certificate_ends(e: Evidence) -> Iterator[Finding]:
 
 
 def old_tls(e: Evidence) -> Iterator[Finding]:
-    """TLS 1.0 and 1.1 are spoken by nobody (RFC 8996)."""
+    """TLS 1.0 and 1.1 are refused (RFC 8996)."""
     reply = e.reply("old-tls")
     if reply is not None and e.error("discovery") is None:
         yield found(e, "tls-too-old", f"{reply.tls} is spoken too")
 
 
 def addresses(e: Evidence) -> Iterator[Finding]:
-    """All addresses of the name lead to the same service; one that does not is named only where another one does."""
+    """All addresses of the name lead to the same service. A wrong one is named only if another one is right."""
     told = {
         name.partition(" ")[2]: _said_at(answer)
         for name, answer in e.answers.items()
@@ -135,7 +135,7 @@ def _said_at(answer: Reply | WireError) -> str:
 
 
 def gateway(e: Evidence) -> Iterator[Finding]:
-    """The proxy reaches the service, each time."""
+    """The proxy always reaches the service."""
     replies = {
         name: answer
         for name, answer in e.answers.items()
@@ -149,7 +149,7 @@ def gateway(e: Evidence) -> Iterator[Finding]:
             e, "bad-gateway", f"{discovery.status} at the discovery address{_inside(e)}", variant=variant
         )
         return
-    # Of what is asked several times some is well and some is not: it does not depend on the question.
+    # Some repetitions of the same request work and some do not: so it does not depend on the request.
     for group in sorted({_group(name) for name in replies}):
         of_group = {name for name in replies if _group(name) == group}
         if of_group & bad.keys() and (of_group - bad.keys() or group == "again"):
@@ -160,7 +160,7 @@ def gateway(e: Evidence) -> Iterator[Finding]:
 
 
 def _group(name: str) -> str:
-    """The question, without the number of the time that it was asked."""
+    """The name of the request, without the number of its repetition."""
     group, _, number = name.rpartition("-")
     return group if number.isdecimal() else name
 
@@ -177,7 +177,7 @@ def _inside(e: Evidence) -> str:
 
 
 def unanswered(e: Evidence) -> Iterator[Finding]:
-    """What was asked was answered; silence is not health."""
+    """Every request was answered; silence is not health."""
     if e.error("discovery") is not None:
         return
     asked = {name: answer for name, answer in e.answers.items() if not name.startswith("address ")}

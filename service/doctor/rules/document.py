@@ -1,4 +1,4 @@
-"""The discovery document, whose issuer it names, and who can change that."""
+"""The discovery document, its issuer, and who can change it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def redirect(e: Evidence) -> Iterator[Finding]:
 
 
 def no_document(e: Evidence) -> Iterator[Finding]:
-    """There is a document, and it is the service's."""
+    """There is a document, and it is the service's own."""
     reply = e.reply("discovery")
     if reply is None or e.issuer is not None or reply.location or reply.status in GATEWAY:
         return
@@ -72,7 +72,7 @@ def no_document(e: Evidence) -> Iterator[Finding]:
 
 
 def _refused_host(e: Evidence, seen: str) -> Finding:
-    """Whether the proxy changed the Host, or the service refuses it: the inside knows."""
+    """Whether the proxy changed the Host, or the service refuses it: the inside address shows it."""
     within = e.reply("discovery-inside")
     if within is not None and within.code == "INVALID_HOST":
         told = f"{seen}, inside too: {e.options.origin.host} is not in PYLON_ALLOWED_HOSTS"
@@ -84,7 +84,7 @@ def _refused_host(e: Evidence, seen: str) -> Finding:
 
 
 def _elsewhere(e: Evidence, seen: str) -> Iterator[Finding]:
-    """The service answers, but its issuer is not this address: say where it is."""
+    """The service answers, but its issuer is another address: say which."""
     at = {name: issuer_of(e.reply(f"discovery-{name}")) for name in ("folded", "twice", "root")}
     if at["folded"] is not None:
         yield found(e, "issuer-case", f"{seen}; at {at['folded']} it is found")
@@ -116,7 +116,7 @@ def issuer(e: Evidence) -> Iterator[Finding]:
 
 
 def _difference(e: Evidence, given: str) -> str:
-    """The first of the ways to differ that holds."""
+    """The first difference that applies."""
     url, asked, told = e.options.url, e.options.origin, Origin.of(given)
     derived = e.is_derived and e.is_ours
     ways = {
@@ -132,7 +132,7 @@ def _difference(e: Evidence, given: str) -> str:
 
 
 def document_of_another(e: Evidence) -> Iterator[Finding]:
-    """The document is the one that the service gives: on the inside, or as far as its addresses tell."""
+    """The document is the service's own: as on the inside, or as far as its addresses show."""
     within = e.reply("discovery-inside")
     inside = {} if within is None else within.json_object()
     if e.issuer != e.options.url or not e.is_reached:
@@ -147,14 +147,14 @@ def document_of_another(e: Evidence) -> Iterator[Finding]:
     if other:
         given = [str(e.document.get(name)) for name in other]
         paths = [urlsplit(str(inside.get(name))).path for name in other]
-        # The service's own addresses with another name: a document of somebody else has other paths.
+        # The service's own addresses with another name: another program's document has other paths.
         is_rewritten = all(path and each.endswith(path) for each, path in zip(given, paths, strict=True))
         seen = f"{other[0]} is {shown(given[0], 120)}"
         yield found(e, "discovery-not-ours", seen, variant="rewritten" if is_rewritten else "another")
 
 
 def metadata(e: Evidence) -> Iterator[Finding]:
-    """The document's members are there, each of its type (Discovery §3)."""
+    """The document's members exist, each with the right type (Discovery §3)."""
     if e.issuer is None:
         return
     wrong = [name for name in _URLS if Origin.of(str(e.document.get(name))) is None]
@@ -176,7 +176,7 @@ def _is_list_of_text(value: Any) -> bool:
 
 
 def forwarded(e: Evidence) -> Iterator[Finding]:
-    """Headers that anybody may send change nothing."""
+    """Headers that anyone may send change nothing."""
     reply = e.reply("forged-forwarded")
     told = issuer_of(reply)
     if reply is not None and (
@@ -194,12 +194,12 @@ def forwarded(e: Evidence) -> Iterator[Finding]:
 
 
 def _without_forging(e: Evidence) -> set[str | None]:
-    """The issuers that an ordinary request gets: more than one if replicas differ."""
+    """The issuers in ordinary answers: more than one if replicas differ."""
     return {e.issuer, *(issuer_of(e.reply(name)) for name in ("discovery-2", "discovery-3"))}
 
 
 def hosts(e: Evidence) -> Iterator[Finding]:
-    """Names that are not ours are refused, and no cache mixes names up."""
+    """Other names are refused, and no cache mixes up names."""
     told = issuer_of(e.reply("forged-host"))
     after = [issuer_of(e.reply(name)) for name in ("discovery-2", "discovery-3")]
     if told is not None and told == e.issuer and e.is_derived and e.issuer == e.options.url:

@@ -18,9 +18,9 @@ from service.doctor.rules.reading import (
     without_query,
 )
 
-#: How a connection ends whose request was too long.
+#: How a connection ends if its request was too long.
 _BROKEN_OFF: Final = frozenset({"protocol", "closed"})
-#: Where programs ask, who follow no redirect with what they send.
+#: Endpoints for programs, which do not follow a redirect with a POST.
 _NEVER_REDIRECTED: Final = {
     "token": "token_endpoint",
     "introspection": "introspection_endpoint",
@@ -50,7 +50,7 @@ def paths(e: Evidence) -> Iterator[Finding]:
 
 
 def errors(e: Evidence) -> Iterator[Finding]:
-    """The service's own errors come back."""
+    """The service's own errors arrive."""
     if not e.is_ours:
         return
     for name in ("token", "authorization", "userinfo"):
@@ -60,7 +60,7 @@ def errors(e: Evidence) -> Iterator[Finding]:
         if reply.code == "PROXY_REFUSED" or (name == "token" and not is_oauth_error(reply)):
             yield found(e, "errors-replaced", f"{reply.status} of {_ASKED[name]} is the proxy's own")
             return
-    # Of one address GET is refused by the service and POST is not found by somebody else: it was the service too.
+    # At one address, the service refuses GET and somebody else answers POST with 404: the 404 is the service's too.
     asked, posted = e.reply("trusted-get"), e.reply("trusted-post")
     if (
         asked is None
@@ -74,7 +74,7 @@ def errors(e: Evidence) -> Iterator[Finding]:
 
 
 def endpoints(e: Evidence) -> Iterator[Finding]:
-    """Each advertised endpoint is there, and of its kind."""
+    """Each advertised endpoint exists, and answers as its kind does."""
     if any(paths(e)):
         return
     for name, member in _NEVER_REDIRECTED.items():
@@ -82,7 +82,7 @@ def endpoints(e: Evidence) -> Iterator[Finding]:
         if e.is_ours and reply is not None and reply.location:
             seen = f"{member} {e.endpoint(member)}: {reply.status} to {shown(without_query(reply.location), 100)}"
             yield found(e, "endpoint-unreachable", seen, variant="redirected")
-            return  # one rule for all of them, mostly
+            return  # usually one rule for all of them
     for name, member in _ASKED.items():
         reply, error = e.reply(name), e.error(name)
         where = e.endpoint(member) or ""
@@ -95,7 +95,7 @@ def endpoints(e: Evidence) -> Iterator[Finding]:
 
 
 def authorization(e: Evidence) -> Iterator[Finding]:
-    """`Authorization` arrives: a client that sends a wrong token is refused for that (RFC 6750 §3.1)."""
+    """`Authorization` arrives: a client with a wrong token is refused because of it (RFC 6750 §3.1)."""
     reply = e.reply("userinfo")
     if not e.is_ours or reply is None or reply.status != 401:
         return
@@ -114,7 +114,7 @@ def authorization(e: Evidence) -> Iterator[Finding]:
 
 
 def bodies(e: Evidence) -> Iterator[Finding]:
-    """Forms arrive: a request with a client and a code is refused for the code."""
+    """Forms arrive: a request with a client and a code is refused because of the code."""
     told = {str(reply.json_object().get("error")) for reply in e.replies("client")}
     if e.is_ours and told == {"invalid_request"}:
         seen = "invalid_request at the token endpoint, as to a request without a form"
@@ -122,7 +122,7 @@ def bodies(e: Evidence) -> Iterator[Finding]:
 
 
 def sizes(e: Evidence) -> Iterator[Finding]:
-    """What the service accepts, the proxy passes; what it answers, too."""
+    """The proxy passes everything that the service accepts, and everything that it answers."""
     reply, error = e.reply("body"), e.error("body")
     if (reply is not None and reply.status == 413) or (error is not None and error.kind in _BROKEN_OFF):
         yield found(e, "body-too-large-for-proxy", "413 for 60 KiB" if reply else f"60 KiB: {error}")
@@ -144,7 +144,7 @@ def sizes(e: Evidence) -> Iterator[Finding]:
 
 
 def answer_sizes(e: Evidence) -> Iterator[Finding]:
-    """The redirects of the authorization endpoint come back, however long the client's `state` is."""
+    """The redirects of the authorization endpoint arrive, even if the client's `state` is long."""
     short = e.reply("unknown-client")
     if short is None or not is_own(short):
         return
@@ -177,7 +177,7 @@ def _asked_at(name: str) -> str:
 
 
 def inserted(e: Evidence) -> Iterator[Finding]:
-    """Both forms of the well-known address are served (RFC 8414 §3.1)."""
+    """Both forms of the well-known address work (RFC 8414 §3.1)."""
     missing = [
         name
         for name in ("inserted-oidc", "inserted-oauth")

@@ -1,4 +1,4 @@
-"""What several rules read out of an answer."""
+"""Values that several rules read from an answer."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from service.doctor.reply import Reply
 from service.doctor.sign_in import query_of, without_query
 
 CLOCK_S: Final = 30
-#: How long the service lets its public documents be kept, at most.
+#: The longest time for which the service lets its public documents be kept.
 MAX_AGE_S: Final = 300
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
-#: What the service says when it cannot reach its database.
+#: What the service answers if it cannot reach its database.
 NO_STORE: Final = frozenset({"STORE_UNAVAILABLE", "temporarily_unavailable"})
-#: What a proxy says when it does not reach the service.
+#: What a proxy answers if it does not reach the service.
 GATEWAY: Final = frozenset({500, 502, 503, 504})
 __all__ = ["query_of", "without_query"]
 
@@ -28,11 +28,11 @@ def found(e: Evidence, id_: str, seen: object, *, variant: str = "", **values: s
     """A finding about this address.
 
     Args:
-        e: what came back.
-        id_: of its kind.
-        seen: what was seen.
-        variant: which case of the kind it is.
-        values: further placeholders of its texts.
+        e: the answers.
+        id_: the id of its kind.
+        seen: what doctor saw.
+        variant: its case.
+        values: more placeholders of its texts.
     """
     origin = e.options.origin
     usual = {
@@ -50,7 +50,7 @@ def found(e: Evidence, id_: str, seen: object, *, variant: str = "", **values: s
 
 
 def _upstream(e: Evidence) -> dict[str, str]:
-    """Where the application listens, as each proxy of the same machine writes it; by default the usual place."""
+    """Where the application listens, in the notation of each proxy on the same machine; by default the usual place."""
     origin, place = e.options.inside or (None, None)
     if place is not None:
         path = place.address
@@ -70,34 +70,34 @@ def _upstream(e: Evidence) -> dict[str, str]:
 
 
 def issuer_of(reply: Reply | None) -> str | None:
-    """The issuer that a document names; None for anything else."""
+    """The issuer of a document; None for anything else."""
     issuer = None if reply is None else reply.json_object().get("issuer")
     return issuer if isinstance(issuer, str) else None
 
 
 def is_oauth_error(reply: Reply | None) -> bool:
-    """Whether it is an error as RFC 6749 §5.2 has it."""
+    """Whether it is an error in the shape of RFC 6749 §5.2."""
     return reply is not None and isinstance(reply.json_object().get("error"), str)
 
 
 def is_own(reply: Reply) -> bool:
-    """Whether the service itself refused, in one of the shapes of its errors."""
+    """Whether the service itself refused, in one of its error shapes."""
     return is_oauth_error(reply) or reply.code not in {"", "PROXY_REFUSED"} or is_own_page(reply)
 
 
 def is_own_page(reply: Reply) -> bool:
-    """Whether it is a page of the service: nobody else's says so little of itself."""
+    """Whether it is a page of the service: nobody else's looks like it."""
     return reply.media_type == "text/html" and b"oidc/style.css" in reply.body
 
 
 def cannot_reach_store(reply: Reply) -> bool:
-    """Whether the service says that its database is away."""
+    """Whether the service reports that its database is away."""
     error = reply.json_object().get("error")
     return reply.status == 503 and (reply.code in NO_STORE or error in NO_STORE)
 
 
 def counts(part: int, of: int) -> str:
-    """How many of how many."""
+    """A number out of a total."""
     return f"all {of}" if part == of else f"{part} of {of}"
 
 
@@ -110,20 +110,20 @@ def date_of(reply: Reply) -> float | None:
 
 
 def max_age_of(reply: Reply) -> int | None:
-    """How long it may be kept, in s; None where it does not say."""
+    """How long it may be kept, in s; None if it does not say."""
     directives = [part.strip().lower() for part in reply.header("cache-control").split(",")]
     ages = [value for part in directives if (value := part.removeprefix("max-age=")) != part]
     return int(ages[0]) if len(ages) == 1 and ages[0].isdecimal() and len(ages[0]) < 12 else None
 
 
 def cookie_is_lost(e: Evidence) -> bool:
-    """Whether a sign-in cannot continue for a browser that sends its cookie, and can inside."""
+    """Whether a sign-in fails for a browser that sends its cookie, and works on the inside."""
     within = e.reply("return-inside")
     return e.flow.get("return", "").startswith("400") and within is not None and within.status == 303
 
 
 def age_of(e: Evidence, reply: Reply) -> int | None:
-    """How old an answer is, in s, by its `Age` or its `Date` (RFC 9111 §4.2.3); None where neither tells."""
+    """The age of an answer, in s, by its `Age` or its `Date` (RFC 9111 §4.2.3); None if it has neither."""
     shown_age, probe = reply.header("age"), e.reply("probe")
     told = [int(shown_age)] if shown_age.isdecimal() and len(shown_age) < 12 else []
     if probe is not None and (made := date_of(reply)) and (now := date_of(probe)):
@@ -132,7 +132,7 @@ def age_of(e: Evidence, reply: Reply) -> int | None:
 
 
 def keys_of(reply: Reply | None) -> list[Mapping[str, Any]]:
-    """The keys of a JWK Set; none of anything else."""
+    """The keys of a JWK Set; empty for anything else."""
     keys = None if reply is None else reply.json_object().get("keys")
     return [key for key in keys if isinstance(key, dict)] if isinstance(keys, list) else []
 
@@ -143,6 +143,6 @@ def kids_of(reply: Reply | None) -> set[str]:
 
 
 def is_a_developers(e: Evidence) -> bool:
-    """Whether the address can only be asked on its own machine, as `make run` has it: nobody is outside."""
+    """Whether the address is reachable only from its own machine, as with `make run`: there is no outside."""
     origin = e.options.origin
     return origin.scheme == "http" and origin.name in {"localhost", *LOOPBACK}

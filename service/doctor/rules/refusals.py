@@ -1,4 +1,4 @@
-"""Whether something in between refuses what the service would answer."""
+"""Whether something in between refuses requests that the service would answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from service.doctor.evidence import AGENTS, Evidence
 from service.doctor.reply import Reply, WireError
 from service.doctor.rules.reading import found, is_oauth_error, is_own, without_query
 
-#: What everybody may ask, and how it is called to people. The service answers none of them 403, 407, 429 or 451.
+#: Public requests, and their names for people. The service answers none of them with 403, 407, 429 or 451.
 _PUBLIC: Final = {
     "discovery": "discovery",
     "oauth": "discovery",
@@ -41,17 +41,17 @@ _COMES_BACK: Final = re.compile(
 )
 
 
-#: What may be the service's own, or something else, unless discovery is refused so too.
+#: Refusals that may be the service's own, unless discovery is refused in the same way.
 _PERHAPS: Final = "token"
 _PERHAPS_CERTIFICATE: Final = "certificate"
 
 
 @dataclass(frozen=True)
 class _Refusal:
-    """How somebody refused.
+    """A refusal by somebody else.
 
     Attributes:
-        variant: which case it is.
+        variant: its case.
         words: what the answer shows.
     """
 
@@ -60,7 +60,7 @@ class _Refusal:
 
 
 def refusals(e: Evidence) -> Iterator[Finding]:
-    """Nobody but the service refuses: no password, list, limit, certificate or sign-in page of somebody else."""
+    """Only the service refuses: there is no password, list, limit, certificate or sign-in page in between."""
     if (refused := _refused_program(e)) is not None:
         yield refused
         return
@@ -90,7 +90,7 @@ def refusals(e: Evidence) -> Iterator[Finding]:
 
 
 def _refused_program(e: Evidence) -> Finding | None:
-    """A program that is refused because of its name, while another one is answered."""
+    """A program is refused because of its name, while another one gets an answer."""
     keys = e.replies("jwks")
     if not keys or any(reply.status != 200 for reply in keys):
         return None
@@ -118,7 +118,7 @@ def _refusal(e: Evidence, name: str, answer: Reply | WireError) -> _Refusal | No
 
 
 def _is_emptied(reply: Reply) -> bool:
-    """Whether it is the service's own 401, whose body somebody replaced: that is another finding."""
+    """Whether it is the service's own 401 with a body that somebody replaced: that is another finding."""
     told = reply.header("www-authenticate")
     return reply.status == 401 and ("invalid_token" in told or 'realm="pylon-oidc"' in told)
 
@@ -128,7 +128,7 @@ def _wants_certificate(reply: Reply) -> _Refusal | None:
         return None
     if b"SSL certificate" in reply.body:
         return _Refusal("certificate", "400, a client certificate is required")
-    # The shipped site says no more; what doctor asks is well-formed.
+    # The shipped site says no more; doctor's requests are well-formed.
     by_site = reply.code == "PROXY_REFUSED"
     return (
         _Refusal(_PERHAPS_CERTIFICATE, "400, as without a client certificate (ssl_verify_client)")
@@ -166,7 +166,7 @@ _LOOKS: Final = (_wants_certificate, _challenges, _wants_password, _limits, _den
 
 
 def _sent_to_sign_in(e: Evidence, name: str, reply: Reply) -> _Refusal | None:
-    """A redirect to a page where somebody is to sign in first, as no address of the service gives it to a program."""
+    """A redirect to a sign-in page, which the service never sends to a program from these addresses."""
     if name not in {"discovery", "oauth", "jwks", "token", "token-probe", "userinfo"}:
         return None
     try:

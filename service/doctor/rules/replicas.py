@@ -1,4 +1,4 @@
-"""Whether everybody who answers is the same service: what is asked again and again gets the same answer."""
+"""Whether every answer comes from the same service: repeated requests get the same answer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _DOCUMENTS: Final = ("discovery", "discovery-2", "discovery-3")
 
 
 def replicas_issuer(e: Evidence) -> Iterator[Finding]:
-    """Everybody who answers has the same issuer."""
+    """Every answer has the same issuer."""
     documents = [issuer_of(e.reply(name)) for name in _DOCUMENTS]
     redirects = [query_of(reply.location, "iss") for reply in e.replies("silent")]
     minted = [token.claims.get("iss") for token in e.minted]
@@ -43,7 +43,7 @@ def replicas_issuer(e: Evidence) -> Iterator[Finding]:
 
 
 def stores(e: Evidence) -> Iterator[Finding]:
-    """Everybody reaches the database, and it is the same one."""
+    """Every replica reaches the database, and it is the same one."""
     asked = [reply for group in ("userinfo", "silent", "mint") for reply in e.replies(group)]
     away = [reply for reply in asked if cannot_reach_store(reply)]
     if away and len(away) < len(asked):
@@ -60,7 +60,7 @@ def stores(e: Evidence) -> Iterator[Finding]:
 
 
 def secrets(e: Evidence) -> Iterator[Finding]:
-    """Everybody has the same secrets."""
+    """Every replica has the same secrets."""
     accepted = [reply for reply in e.replies("accepted") if reply.status == 200]
     dead = [reply for reply in accepted if reply.json_object().get("active") is False]
     if dead and len(dead) < len(accepted):
@@ -74,7 +74,7 @@ def secrets(e: Evidence) -> Iterator[Finding]:
 
 
 def clocks(e: Evidence) -> Iterator[Finding]:
-    """Everybody has the same time."""
+    """Every replica has the same time."""
     off = [round(token.claims["iat"] - token.received_at) for token in e.minted if _is_dated(token)]
     if not off:
         asked = [*e.replies("silent"), *e.replies("userinfo")]
@@ -94,7 +94,7 @@ def _is_dated(token: UnverifiedToken) -> bool:
 
 
 def clients(e: Evidence) -> Iterator[Finding]:
-    """The client is known to everybody, and so a sign-in can begin."""
+    """Every replica knows the client, so a sign-in can begin."""
     asked = [*e.replies("authorize"), *e.replies("silent")]
     refused = [reply for reply in asked if reply.status in {400, 501}]
     if not refused:
@@ -140,7 +140,7 @@ def _without_id(reply: Reply) -> bytes:
 
 
 def client_secret(e: Evidence) -> Iterator[Finding]:
-    """The secret that was given is the client's."""
+    """The given secret is the client's."""
     told = [str(reply.json_object().get("error")) for reply in e.replies("client")]
     is_known = any(reply.status == 303 for reply in e.replies("authorize"))
     if is_known and e.options.client_secret is not None and set(told) == {"invalid_client"}:
@@ -149,7 +149,7 @@ def client_secret(e: Evidence) -> Iterator[Finding]:
 
 
 def keys(e: Evidence) -> Iterator[Finding]:
-    """The published keys are a JWK Set of public keys, the same in every answer, and the ones that sign."""
+    """The published keys are a JWK Set of public keys, the same in every answer, and include the ones that sign."""
     reply = e.reply("jwks")
     if reply is None:
         return
@@ -174,7 +174,7 @@ def keys(e: Evidence) -> Iterator[Finding]:
 
 
 def _old_keys(e: Evidence, reply: Reply, seen: str) -> Finding:
-    """Keys that a cache has kept, or that were never the service's: those it sends with an ETag and a max-age."""
+    """Keys that a cache has kept too long, or that are not the service's: it sends its own with an ETag and a max-age."""
     within = e.reply("jwks-inside")
     is_a_file = not reply.header("etag") and not reply.header("cache-control")
     if within is not None and keys_of(within) and is_a_file:
@@ -187,7 +187,7 @@ def _old_keys(e: Evidence, reply: Reply, seen: str) -> Finding:
 
 
 def replicas(e: Evidence) -> Iterator[Finding]:
-    """Everybody who answers is of the same version, with the same settings."""
+    """Every replica has the same version and the same settings."""
     replies = [e.reply(name) for name in _DOCUMENTS]
     documents = [
         reply.json_object() for reply in replies if reply is not None and issuer_of(reply) == e.issuer
@@ -210,7 +210,7 @@ def replicas(e: Evidence) -> Iterator[Finding]:
 
 
 def _of_tokens(minted: Any) -> dict[str, set[str]]:
-    """What a replica's settings decide of a token: name -> the values that were seen."""
+    """The parts of a token that depend on a replica's settings: name -> the values that were seen."""
     told: dict[str, set[str]] = {"alg": set(), "aud": set()}
     for token in minted:
         told["alg"].add(str(token.header.get("alg")))

@@ -1,4 +1,4 @@
-"""What the service says of itself, tokens, and a whole sign-in."""
+"""The service's own report, tokens, and a whole sign-in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from service.keys.signing import verifies_by_jwk
 
 
 def readiness(e: Evidence) -> Iterator[Finding]:
-    """The application can do its work, as it says itself: on the inside, or by each of its answers."""
+    """The application works, as it reports itself: on the inside, or by each of its answers."""
     told = e.readiness
     if told.get("status", "ok") != "ok":
         parts = {part: told.get(part) for part in ("database", "schema", "keys")}
@@ -29,7 +29,7 @@ def readiness(e: Evidence) -> Iterator[Finding]:
 
 
 def ring(e: Evidence) -> Iterator[Finding]:
-    """Keys that rotate by themselves do so in time; how old they are and what comes next is worth knowing."""
+    """Keys that rotate automatically do so in time; their age and the next step are noted."""
     if e.readiness.get("ring_refused") is True:
         yield found(e, "ring-refused", "ring_refused in readyz")
     older = e.readiness.get("ring_older")
@@ -63,7 +63,7 @@ def _age(key: Mapping[str, Any]) -> str:
 
 
 def _moment(at: object) -> str:
-    """Unix s as a date; `?` for what is none."""
+    """Unix s as a date; `?` for any other value."""
     try:
         return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC" if isinstance(at, int) else "?"
     except (ValueError, OverflowError, OSError):
@@ -71,7 +71,7 @@ def _moment(at: object) -> str:
 
 
 def inside(e: Evidence) -> Iterator[Finding]:
-    """The inside address does what it is asked."""
+    """The inside address works."""
     reply, error = e.reply("inside"), e.error("inside") or e.error("readyz-inside")
     if error is not None:
         yield found(e, "inside-unreachable", error.detail or error.kind, variant="address")
@@ -91,7 +91,7 @@ def token_issuer(e: Evidence) -> Iterator[Finding]:
 
 
 def tokens(e: Evidence) -> Iterator[Finding]:
-    """A fresh token verifies with nothing but the issuer, as a stock library does it."""
+    """A fresh token verifies with only the issuer, as a stock library does it."""
     refused = [reply for reply in e.replies("mint") if reply.status != 200]
     if refused and refused[0].code != "JWT_NOT_CONFIGURED":
         yield found(e, "token-invalid", f"minting: {refused[0].status} {refused[0].code}")
@@ -104,7 +104,7 @@ def tokens(e: Evidence) -> Iterator[Finding]:
 
 
 def _fault(e: Evidence, token: UnverifiedToken) -> str | None:
-    """Why a token does not verify; None when it does, or cannot be checked from outside."""
+    """Why a token does not verify; None if it does, or if that cannot be checked from outside."""
     alg = str(token.header.get("alg"))
     algs = e.document.get("id_token_signing_alg_values_supported")
     if not isinstance(algs, list) or alg not in algs:
@@ -122,7 +122,7 @@ def _fault(e: Evidence, token: UnverifiedToken) -> str | None:
 
 
 def flow(e: Evidence) -> Iterator[Finding]:
-    """A whole sign-in comes to its end, or to where the user is asked."""
+    """A whole sign-in completes, or gets as far as the consent page."""
     for step, seen in e.flow.items():
         if step == "stopped":
             yield found(e, "stopped-at-consent", seen)

@@ -67,7 +67,7 @@ def _no_target(cause: str) -> OAuthError:
     """The same answer for an unknown resource and one that is not for this client."""
     return OAuthError(
         "invalid_target",
-        "The resource is missing, unknown, or not one that this client may ask for.",
+        "The resource is missing or unknown, or this client may not request it.",
         cause=cause,
     )
 
@@ -75,7 +75,7 @@ def _no_target(cause: str) -> OAuthError:
 def _no_scope() -> OAuthError:
     return OAuthError(
         "invalid_scope",
-        "A scope is asked for that the resource does not have, or that this client may not have.",
+        "The request has a scope that the resource does not have, or that this client may not have.",
         cause="scope_not_permitted",
     )
 

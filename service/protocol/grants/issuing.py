@@ -122,7 +122,7 @@ class Issuing:
         )
         decided = decide(policy, asked)
         if isinstance(decided, Refused):
-            words_of_rule = f"The policy of this resource refuses it: {decided.rule}."
+            words_of_rule = f"The policy of this resource refuses the token: {decided.rule}."
             raise OAuthError("invalid_target", words_of_rule, cause=decided.rule.replace(".", "_"))
         scope = (pair(audience), *(pair(audience, word) for word in words))
         return Target(scope, decided, user)
@@ -296,10 +296,10 @@ def _of_granted(granted: tuple[str, ...], wanted: tuple[str, ...] | None, client
 def _check_granted(wanted: tuple[str, ...], granted: tuple[str, ...]) -> None:
     if not wanted or not set(wanted) <= set(granted):
         raise OAuthError(
-            "invalid_scope", "A scope is asked for that was not granted.", cause="scope_not_granted"
+            "invalid_scope", "The request has a scope that was not granted.", cause="scope_not_granted"
         )
 
 
 def _no_target(cause: str) -> OAuthError:
-    words = "The resource is missing, unknown, or not one that was granted to this client."
+    words = "The resource is missing or unknown, or was not granted to this client."
     return OAuthError("invalid_target", words, cause=cause)

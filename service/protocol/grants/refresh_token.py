@@ -118,7 +118,7 @@ def _target(request: TokenRequest, grant: Grant, issuing: Issuing) -> Target:
     if not target.scope:
         raise OAuthError(
             "invalid_scope",
-            "This client may no longer have the scope that it asks for.",
+            "This client may no longer have the scope that it requests.",
             cause="scope_taken_away",
         )
     return target

@@ -114,7 +114,9 @@ def _target(parameters: Mapping[str, str], policies: Policies) -> Policy:
 
 
 def _no_target(cause: str) -> OAuthError:
-    words = "The resource is missing, unknown, or not one that this client may exchange tokens for; name exactly one."
+    words = (
+        "The resource is missing or unknown, or this client may not exchange tokens for it: name exactly one."
+    )
     return OAuthError("invalid_target", words, cause=cause)
 
 
@@ -122,19 +124,19 @@ def _refusal(rule: str) -> OAuthError:
     if rule == "scopes":
         return OAuthError(
             "invalid_scope",
-            "A scope is asked for that the resource, this client or the subject token does not have.",
+            "The request has a scope that the resource, this client or the subject token does not have.",
             cause="scope_not_permitted",
         )
     if rule == "act":
         return OAuthError(
-            "invalid_request", "Too many clients act in the subject token already.", cause="too_many_actors"
+            "invalid_request", "The subject token already has too many actors.", cause="too_many_actors"
         )
     if rule == "grant_types":
         return OAuthError(
             "unauthorized_client", "This client may not use this grant type.", cause="grant_type_not_allowed"
         )
     if rule.startswith("require."):
-        words = f"The policy of this resource refuses it: {rule}."
+        words = f"The policy of this resource refuses the token: {rule}."
         return OAuthError("invalid_target", words, cause=rule.replace(".", "_"))
     causes = {"grants": "resource_not_by_token_exchange", "clients": "resource_not_for_this_client"}
     return _no_target(causes[rule])
