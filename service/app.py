@@ -26,6 +26,7 @@ from service.resources import (
     interactions,
     logout,
     mint,
+    registration,
     sessions,
     status,
     token,
@@ -67,6 +68,7 @@ MODULES: Final = (
     interactions,
     logout,
     mint,
+    registration,
     sessions,
     status,
     token,
@@ -96,7 +98,7 @@ def create_app(
         middleware=[
             RequestLog(settings.forwarded_allow_ips, clock),
             ErrorsOfEndpoints(paths_with("send_error", table)),
-            OpenCors(frozenset(paths_with("any_origin", table))),
+            OpenCors(paths_with("any_origin", table)),
             IssuerOfRequest(
                 IssuerResolver(settings.issuer, settings.allowed_hosts, settings.dev_mode),
                 indifferent=frozenset(paths_with("any_host", table)),

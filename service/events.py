@@ -125,16 +125,17 @@ class DeviceCodesLocked(Event):
     by: Literal["user", "address"]
 
 
-# --- what operators do ---
+# --- what operators do, and clients that register themselves ---
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientChanged(Event):
-    """A client's registration has changed."""
+    """A client's registration has changed. `by`: the operator has changed it, or the client itself."""
 
     name = "client_changed"
 
     what: Literal["registered", "metadata", "secret", "removed"]
+    by: Literal["operator", "client"] = "operator"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

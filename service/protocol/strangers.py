@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
 from service.policies.values import AUTHORIZATION_CODE, DEVICE_GRANT
 from service.protocol.clients import AUTH_METHODS, MEMBERS, InvalidClientMetadata, parse_client
@@ -119,6 +120,46 @@ def check_operators_change(client: Client, metadata: Mapping[str, Any]) -> None:
             raise InvalidClientMetadata(
                 name, "is only for clients that you register; register another client for it"
             )
+
+
+def method_of(metadata: Mapping[str, Any]) -> Any:
+    """How a client that registers itself authenticates, before that is checked."""
+    method = metadata.get("token_endpoint_auth_method")
+    return _DEFAULT_METHOD["registration"] if method is None else method
+
+
+def within(metadata: Mapping[str, Any], bounds: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of a client within that of its invitation, which completes it.
+
+    A list or a scope may have less than the invitation's; every other member must be the same, or left out.
+
+    Raises:
+        InvalidClientMetadata: names the first member that has more.
+    """
+    given = dict(metadata)
+    for name, bound in bounds.items():
+        value = given.get(name)
+        if value is None:
+            given[name] = bound
+        elif not _is_within(name, value, bound):
+            raise InvalidClientMetadata(name, "is more than the invitation allows; leave it out")
+    return given
+
+
+def _is_within(name: str, value: Any, bound: Any) -> bool:
+    if name == "scope" and isinstance(value, str):
+        return set(value.split()) <= set(bound.split())
+    if isinstance(bound, list):
+        return isinstance(value, list) and all(each in bound for each in value)
+    return bool(value == bound)
+
+
+def redirect_hosts(client: Client) -> frozenset[str]:
+    """Where a client's codes go: the hosts, and the schemes of apps."""
+    parts = map(urlsplit, client.redirect_uris)
+    return frozenset(
+        each.hostname or "" if each.scheme in ("https", "http") else each.scheme for each in parts
+    )
 
 
 def told_to_itself(client: Client) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from service.records.grants import Grants
 from service.records.interactions import Interactions
 from service.records.lifetimes import Lifetimes
 from service.records.waiting import Waiting
+from service.registrations import Registrations
 from service.resources.browser import Browser
 from service.resources.signed_in import SessionCookie, SignedIn
 from service.sessions import LocalSessions
@@ -72,6 +73,7 @@ class Parts:
         deliverer: sends them.
         client_keys: the keys of clients, also from their own URLs.
         assertions: authenticates clients that have keys.
+        registrations: registers clients that the operator does not know.
     """
 
     settings: Settings
@@ -98,6 +100,7 @@ class Parts:
     deliverer: Deliverer
     client_keys: ClientKeys
     assertions: Assertions
+    registrations: Registrations
 
 
 def parts_of(
@@ -143,6 +146,13 @@ def parts_of(
         deliveries=deliveries,
         deliverer=deliverer,
         client_keys=client_keys,
+        registrations=Registrations(
+            store,
+            clients,
+            mode=settings.registration,
+            idle_days=settings.registration_idle_days,
+            events=events,
+        ),
         assertions=Assertions(client_keys, UsedAssertions(store)),
     )
 

@@ -18,6 +18,7 @@ from service.protocol.errors import OAuthError
 from service.web.auth import AdminAuth
 from service.web.bodies import drain_body
 from service.web.errors import ApiError
+from service.web.mounts import declared_at
 from service.web.routing import raw_target
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
@@ -213,12 +214,12 @@ class OpenCors:
     Spec: Fetch §3.2
     """
 
-    def __init__(self, paths: frozenset[str]) -> None:
+    def __init__(self, paths: Mapping[str, bool]) -> None:
         self._paths = paths
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Allow every origin, without credentials. This runs before anything is refused."""
-        if req.env["PATH_INFO"] in self._paths:
+        if declared_at(req.env["PATH_INFO"], self._paths):
             resp.set_headers(
                 {
                     "Access-Control-Allow-Origin": "*",
@@ -239,7 +240,7 @@ class ErrorsOfEndpoints:
 
     def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
         """Set `req.context.send_error`; None if errors have the API's shape."""
-        req.context.send_error = self._shapes.get(req.env["PATH_INFO"])
+        req.context.send_error = declared_at(req.env["PATH_INFO"], self._shapes)
 
 
 class AsTheResourceSays:

@@ -1,0 +1,167 @@
+"""`/oidc/register`: clients register themselves, and manage their registration.
+
+Spec: RFC 7591 §3, RFC 7592 §2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import falcon
+
+from service.protocol.clients import InvalidClientMetadata
+from service.protocol.errors import OAuthError
+from service.protocol.strangers import told_to_itself
+from service.registrations import Registered
+from service.resources.parts import Parts, Resource
+from service.web.auth import bearer_token
+from service.web.bodies import check_json_type, parse_json_object, read_body
+from service.web.caching import send_preflight
+from service.web.errors import ApiError
+from service.web.mounts import Mount
+from service.web.oauth import send_bearer_error
+from service.web.render import send_json
+
+PATH: Final = "/oidc/register"
+#: Metadata is small; a set of keys is the largest part. What is stored of it is bounded too.
+MOST_BYTES: Final = 16 * 1024
+_ASCII: Final = {ord("…"): "...", ord('"'): "'", ord("\\"): "/"}
+
+
+def send_registration_error(resp: falcon.Response, error: OAuthError) -> None:
+    """Answer with an error: a challenge for a wrong token (RFC 6750 §3), else what is wrong (RFC 7591 §3.2.2)."""
+    if error.error == "invalid_token":
+        send_bearer_error(resp, error)
+        return
+    send_json(resp, error.parameters(), status=error.status)
+    resp.context.error, resp.context.cause = error.error, error.cause
+
+
+class Register(Resource):
+    """`POST /oidc/register`."""
+
+    any_origin = True
+    send_error = staticmethod(send_registration_error)
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Register a client: the token, the body, then its content. Its secret is not available later."""
+        registrations = self.parts.registrations
+        _check_open(self.parts)
+        token = bearer_token(req)
+        if token is None and registrations.mode != "open":
+            send_bearer_error(resp, None)
+            return
+        metadata = _metadata(req)
+        made = _checked(
+            lambda: registrations.register(
+                metadata,
+                unverified_token=token,
+                address=self.parts.browser.address(req),
+                now=req.context.now,
+            )
+        )
+        req.context.client_id = made.client.client_id
+        send_json(resp, _information(req, made), status=201)
+
+    def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer a preflight."""
+        send_preflight(req, resp, "POST, OPTIONS")
+
+
+class OneRegistration(Resource):
+    """`/oidc/register/{client_id}`: with the registration access token of that client."""
+
+    any_origin = True
+    send_error = staticmethod(send_registration_error)
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
+        """Answer with its metadata."""
+        token = self._token(req, resp)
+        if token is not None:
+            client = self.parts.registrations.read(client_id, token, now=req.context.now)
+            req.context.client_id = client.client_id
+            send_json(resp, _information(req, Registered(client, token)))
+
+    def on_put(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
+        """Replace its metadata. A secret is in the answer only if it is new."""
+        registrations, token, now = self.parts.registrations, self._token(req, resp), req.context.now
+        if token is not None:
+            registrations.read(client_id, token, now=now)  # a wrong token is refused before the body is read
+            metadata = _metadata(req)
+            made = _checked(lambda: registrations.change(client_id, token, metadata, now=now))
+            req.context.client_id = made.client.client_id
+            send_json(resp, _information(req, made))
+
+    def on_delete(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
+        """Remove it. Its tokens stop working immediately."""
+        token = self._token(req, resp)
+        if token is not None:
+            self.parts.registrations.remove(client_id, token, now=req.context.now)
+            req.context.client_id = client_id
+            resp.status_code = 204
+
+    def on_options(self, req: falcon.Request, resp: falcon.Response, client_id: str) -> None:
+        """Answer a preflight."""
+        send_preflight(req, resp, "GET, HEAD, PUT, DELETE, OPTIONS")
+
+    def _token(self, req: falcon.Request, resp: falcon.Response) -> str | None:
+        """The token of the request; None if it has none, which is then answered."""
+        _check_open(self.parts)
+        token = bearer_token(req)
+        if token is None:
+            send_bearer_error(resp, None)
+        return token
+
+
+def _check_open(parts: Parts) -> None:
+    if parts.registrations.mode == "off":
+        raise ApiError("NOT_FOUND")
+
+
+def _metadata(req: falcon.Request) -> dict[str, Any]:
+    """The body. What is no metadata at all is `invalid_client_metadata` too."""
+    try:
+        body = read_body(req)
+        if len(body) > MOST_BYTES:
+            raise ApiError("BODY_TOO_LARGE")
+        check_json_type(req)
+        return parse_json_object(body)
+    except ApiError as error:
+        is_large = error.code == "BODY_TOO_LARGE"
+        raise OAuthError(
+            "invalid_client_metadata",
+            "The body is larger than 16 KiB."
+            if is_large
+            else "The body is not a JSON object (application/json).",
+            status=413 if is_large else 400,
+            cause=error.cause,
+        ) from None
+
+
+def _checked(register: Callable[[], Registered]) -> Registered:
+    try:
+        return register()
+    except InvalidClientMetadata as error:
+        code = "invalid_redirect_uri" if error.member == "redirect_uris" else "invalid_client_metadata"
+        words = f"{error.member}: {error.reason}".translate(_ASCII)
+        raise OAuthError(code, words, cause=f"member_{error.member}") from None
+
+
+def _information(req: falcon.Request, made: Registered) -> dict[str, Any]:
+    """What the client gets to know of its registration (RFC 7591 §3.2.1, RFC 7592 §3)."""
+    client = made.client
+    shown = told_to_itself(client)
+    if client.registration is not None:
+        shown["client_id_issued_at"] = client.registration.issued_at
+    if made.secret is not None:
+        shown["client_secret"] = made.secret
+    if client.secrets:
+        shown["client_secret_expires_at"] = 0  # never
+    uri = f"{req.context.issuer}{PATH}/{client.client_id}"
+    return shown | {"registration_access_token": made.token, "registration_client_uri": uri}
+
+
+def routes(parts: Parts) -> tuple[Mount, ...]:
+    """Their paths."""
+    return Mount(PATH, Register(parts)), Mount(f"{PATH}/{{client_id}}", OneRegistration(parts))
