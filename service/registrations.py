@@ -36,7 +36,6 @@ from service.storage.interface import Contended, Fitting, Kind, NotStanding, Rec
 
 DAY_S: Final = 86_400
 _ATTEMPTS: Final = 8
-_NOTHING: Final = Invitation("", "", 1, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,24 +81,24 @@ class Registrations:
         self.mode = mode
 
     def register(
-        self, metadata: Mapping[str, Any], *, unverified_token: str | None, address: str, now: int
+        self, metadata: Mapping[str, Any], invitation: Invitation | None, *, address: str, now: int
     ) -> Registered:
         """Register a client.
 
         Args:
             metadata: from whomever.
-            unverified_token: the initial access token, if the request has one.
+            invitation: what `invitation` returned for the request.
             address: where the request comes from; empty if not known.
             now: Unix s.
 
         Raises:
-            OAuthError: `invalid_token` without an invitation where one is needed, or with a wrong one.
+            OAuthError: `invalid_token` if others have used up the invitation in the meantime.
             InvalidClientMetadata: names the first member that is missing or not allowed.
 
-        Spec: RFC 7591 §3
+        Spec: RFC 7591 §3.1
         """
-        invitation = self._invitation(unverified_token, now=now)
-        given = within(metadata, invitation.metadata)
+        bounds = {} if invitation is None else invitation.metadata
+        given = within(metadata, bounds)
         token = new_handle()
         secret = new_handle() if method_of(given) in SECRET_METHODS else None
         client = parse_stranger(
@@ -110,11 +109,11 @@ class Registrations:
             devices=self._clients.stranger_devices,
             secrets=() if secret is None else (ClientSecret(hash_handle(secret)),),
         )
-        registration = Registration(hash_handle(token), now, invitation.metadata)
+        registration = Registration(hash_handle(token), now, bounds)
         client = self._clients.checked(
             replace(client, registration=registration, row_ends_at=now + self._idle_s)
         )
-        using = () if invitation is _NOTHING else (one_use(invitation),)
+        using = () if invitation is None else (one_use(invitation),)
         try:
             self._store.put(new_record(client, address=address), changes=using, now=now)
         except NotStanding:  # others have used it up in the meantime
@@ -180,13 +179,21 @@ class Registrations:
 
     # --- what a token opens ---
 
-    def _invitation(self, unverified_token: str | None, *, now: int) -> Invitation:
-        """The invitation of a request; the empty one where none is needed."""
-        if unverified_token is None:
-            if self.mode == "open":
-                return _NOTHING
-            raise _wrong_token("no_initial_access_token")
-        record = self._store.get(Kind.INVITATION, id_of(unverified_token), now=now)
+    def invitation(self, unverified_token: str | None, *, now: int) -> Invitation | None:
+        """The invitation of a request; None where none is needed and none was sent.
+
+        Args:
+            unverified_token: the initial access token, if the request has one.
+            now: Unix s.
+
+        Raises:
+            OAuthError: `invalid_token` without an invitation where one is needed, or with a wrong one.
+
+        Spec: RFC 7591 §3
+        """
+        if unverified_token is None and self.mode == "open":
+            return None
+        record = self._store.get(Kind.INVITATION, id_of(unverified_token or ""), now=now)
         if record is None:
             raise _wrong_token("invitation_unknown")
         invitation = invitation_of(record)

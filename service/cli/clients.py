@@ -14,6 +14,7 @@ import click
 
 from service.cli.client_keys import client_keys
 from service.cli.common import configured_store, fail, json_option, print_rows, wide_option
+from service.cli.invitations import invitations, invite, uninvite
 from service.clients import ClientExists, ClientReadOnly, Clients
 from service.keys.file import check_mode
 from service.keys.material import KeyFault
@@ -337,3 +338,7 @@ def remove_client(client_id: str) -> None:
         if not directory.remove(client_id, now=int(time.time())):
             fail("There is no such client.")
         click.echo("Removed.")
+
+
+for command in (invite, invitations, uninvite):
+    clients.add_command(command)

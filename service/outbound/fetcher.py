@@ -13,11 +13,19 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import structlog
 
-from service.outbound.addresses import NOTHING, Allowed, Refused, Target, parse_target
+from service.outbound.addresses import (
+    NOTHING,
+    Allowed,
+    Refused,
+    Target,
+    check_address,
+    parse_host,
+    parse_target,
+)
 from service.outbound.reading import Proxy
 
 if TYPE_CHECKING:
@@ -124,6 +132,20 @@ class Outbound:
         """
         try:
             self._target(url, operators=operators)
+        except Refused as error:
+            raise Unreachable(str(error)) from None
+
+    def check_host(self, url: str, *, operators: bool) -> None:
+        """Check only that the host of a URL, of any scheme, is a name or an address that requests may go to.
+
+        Raises:
+            Unreachable: if it is an address that a request to would be refused.
+        """
+        host = (urlsplit(url).hostname or "").lower()
+        try:
+            address = parse_host(f"[{host}]" if ":" in host else host)
+            if address is not None:
+                check_address(address, host, self._allowed(operators=operators))
         except Refused as error:
             raise Unreachable(str(error)) from None
 

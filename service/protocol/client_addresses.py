@@ -34,3 +34,16 @@ def check_addresses(client: Client, outbound: Outbound) -> None:
         except Unreachable as error:
             reason = _REFUSED_TO_STRANGERS if client.is_stranger else _REASONS.get(error.cause, _MALFORMED)
             raise InvalidClientMetadata(member, reason) from None
+    if client.is_stranger:
+        _check_pages(client, outbound)
+
+
+def _check_pages(client: Client, outbound: Outbound) -> None:
+    """Check the pages of a stranger, which people are sent to: not to a machine that only they can reach."""
+    for member in ("client_uri", "logo_uri", "policy_uri", "tos_uri"):
+        uri: str | None = getattr(client, member)
+        try:
+            if uri is not None:
+                outbound.check_host(uri, operators=False)
+        except Unreachable:
+            raise InvalidClientMetadata(member, _REFUSED_TO_STRANGERS) from None

@@ -31,6 +31,8 @@ ENDPOINTS: Final = {
 
 #: Where an API publishes its metadata.
 RESOURCE_WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
+#: Where clients register themselves.
+REGISTRATION: Final = "/oidc/register"
 
 #: The claims in discovery.
 _OWN_CLAIMS: Final = (
@@ -44,6 +46,7 @@ def build_metadata(
     algs: Sequence[str],
     scopes: Scopes = STANDARD_SCOPES,
     policies: Policies = NO_POLICIES,
+    registration_is_open: bool = False,
 ) -> dict[str, Any]:
     """The metadata of the provider.
 
@@ -52,11 +55,13 @@ def build_metadata(
         algs: the algorithms that tokens are signed with.
         scopes: the available scopes.
         policies: which grants issue tokens for audiences.
+        registration_is_open: whether everybody may register a client.
     """
     return {
         "issuer": issuer,
         **{member: issuer + path for member, path in ENDPOINTS.items()},
         **_open_to_strangers(scopes, policies),
+        **({"registration_endpoint": issuer + REGISTRATION} if registration_is_open else {}),
         "response_types_supported": ["code"],
         "response_modes_supported": list(RESPONSE_MODES),
         "grant_types_supported": [each.name for each in GRANT_TYPES if each.is_served(policies)],

@@ -47,7 +47,13 @@ class Discovery(Resource):
             made = self._made = _Made(algs, {})
         document = made.documents.get(issuer)
         if document is None:
-            metadata = build_metadata(issuer, algs=algs, scopes=self._scopes, policies=self.parts.policies)
+            metadata = build_metadata(
+                issuer,
+                algs=algs,
+                scopes=self._scopes,
+                policies=self.parts.policies,
+                registration_is_open=self.parts.registrations.mode == "open",
+            )
             document = Document.of(metadata)
             # An attacker could send many values of `Host` to fill this.
             if len(made.documents) >= _ISSUERS_KEPT:

@@ -12,6 +12,7 @@ import falcon
 
 from service.protocol.clients import InvalidClientMetadata
 from service.protocol.errors import OAuthError
+from service.protocol.metadata import REGISTRATION
 from service.protocol.strangers import told_to_itself
 from service.registrations import Registered
 from service.resources.parts import Parts, Resource
@@ -23,7 +24,6 @@ from service.web.mounts import Mount
 from service.web.oauth import send_bearer_error
 from service.web.render import send_json
 
-PATH: Final = "/oidc/register"
 #: Metadata is small; a set of keys is the largest part. What is stored of it is bounded too.
 MOST_BYTES: Final = 16 * 1024
 _ASCII: Final = {ord("…"): "...", ord('"'): "'", ord("\\"): "/"}
@@ -46,21 +46,15 @@ class Register(Resource):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Register a client: the token, the body, then its content. Its secret is not available later."""
-        registrations = self.parts.registrations
+        registrations, now = self.parts.registrations, req.context.now
         _check_open(self.parts)
-        token = bearer_token(req)
+        token, address = bearer_token(req), self.parts.browser.address(req)
         if token is None and registrations.mode != "open":
             send_bearer_error(resp, None)
             return
+        invitation = registrations.invitation(token, now=now)
         metadata = _metadata(req)
-        made = _checked(
-            lambda: registrations.register(
-                metadata,
-                unverified_token=token,
-                address=self.parts.browser.address(req),
-                now=req.context.now,
-            )
-        )
+        made = _checked(lambda: registrations.register(metadata, invitation, address=address, now=now))
         req.context.client_id = made.client.client_id
         send_json(resp, _information(req, made), status=201)
 
@@ -158,10 +152,12 @@ def _information(req: falcon.Request, made: Registered) -> dict[str, Any]:
         shown["client_secret"] = made.secret
     if client.secrets:
         shown["client_secret_expires_at"] = 0  # never
-    uri = f"{req.context.issuer}{PATH}/{client.client_id}"
+    uri = f"{req.context.issuer}{REGISTRATION}/{client.client_id}"
     return shown | {"registration_access_token": made.token, "registration_client_uri": uri}
 
 
 def routes(parts: Parts) -> tuple[Mount, ...]:
     """Their paths."""
-    return Mount(PATH, Register(parts)), Mount(f"{PATH}/{{client_id}}", OneRegistration(parts))
+    return Mount(REGISTRATION, Register(parts)), Mount(
+        f"{REGISTRATION}/{{client_id}}", OneRegistration(parts)
+    )

@@ -22,7 +22,7 @@ from tests.support.nginx import (
 )
 
 #: So slow that a test gets nothing but the burst, however slow the machine.
-SLOW = {f"rate={rate}r/s": "rate=1r/m" for rate in (100, 1000, 20)}
+SLOW = {f"rate={rate}r/s": "rate=1r/m" for rate in (100, 1000, 20, 1)}
 BURST = 200
 ADDRESS_BURST = 2000
 
@@ -111,6 +111,18 @@ def test_the_refusal_says_when_to_come_back(site: NginxSite) -> None:
     answer = site.call("GET", "/x")
     assert_refused(answer, 429)
     assert answer.headers["retry-after"] == "1"
+
+
+@each_of("target", ["/oidc/register", "/tenant/oidc/register", "/oidc/register/r_1", "/OIDC/Register"])
+def test_registering_is_limited_by_address(site: NginxSite, target: str) -> None:
+    """Whatever credential is made up, an address gets a burst of 20, and another address still passes."""
+    site.reload()
+    statuses = flood(
+        site, 26, "Authorization: Bearer made-up-{n}", method="POST", target=target, source=OUTSIDER
+    )
+    assert statuses == {200: 21, 429: 5}
+    assert_refused_by_oauth(site.call("POST", "/oidc/register", source=OUTSIDER), 429)
+    assert flood(site, 5, method="POST", target=target) == {200: 5}
 
 
 @each_of(

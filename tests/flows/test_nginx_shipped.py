@@ -78,10 +78,16 @@ def test_the_page_has_the_limits_of_the_files() -> None:
         "100 requests a second, bursts of 200": ("rate=100r/s", "zone=pylon_credential burst=200"),
         "1,000 requests a second, bursts of 2,000": ("rate=1000r/s", "zone=pylon_address burst=2000"),
         "20 requests a second, bursts of 200": ("rate=20r/s", "zone=pylon_browser burst=200"),
+        "1 request a second, bursts of 20": ("rate=1r/s", "zone=pylon_strangers burst=20"),
         "64 at once": ("pylon_credential_at_once 64;",),
         "512 at once": ("pylon_address_at_once 512;",),
     }
-    files = ("local.conf.example", "snippets/limits.conf", "snippets/limits-browser.conf")
+    files = (
+        "local.conf.example",
+        "snippets/limits.conf",
+        "snippets/limits-browser.conf",
+        "snippets/limits-strangers.conf",
+    )
     text = "".join(map(read, files))
     for said, written in figures.items():
         assert said in PAGE
