@@ -28,6 +28,7 @@ def client_documents(value: str) -> bool | tuple[issuers.AllowedHost, ...]:
         hosts = tuple(issuers.parse_allowed_host(entry) for entry in issuers.parse_list(value))
     except issuers.InvalidHost:
         raise ValueError(f"an entry is not a host; {example}") from None
-    if not hosts:
-        raise ValueError(f"contains no host; {example}")
+    # `true` and the like would be hosts too.
+    if not hosts or not all({".", ":"} & set(host.name) or host.name == "localhost" for host in hosts):
+        raise ValueError(f"an entry is not a host with its domain; {example}")
     return hosts

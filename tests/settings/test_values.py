@@ -59,6 +59,11 @@ DEFAULTS: dict[str, Any] = {
     "PYLON_KEY_ENCRYPTION_KEY": None,
     "PYLON_OIDC_ALGS": ("RS256",),
     "PYLON_OIDC_KEY_ROTATION_DAYS": 90,
+    "PYLON_OIDC_REGISTRATION": "off",
+    "PYLON_OIDC_REGISTRATION_SCOPES": ("openid", "profile", "email", "offline_access"),
+    "PYLON_OIDC_REGISTRATION_IDLE_DAYS": 30,
+    "PYLON_OIDC_CLIENT_DOCUMENTS": False,
+    "PYLON_OIDC_STRANGER_DEVICES": False,
     "PYLON_OUTBOUND_ALLOW": None,
     "PYLON_OUTBOUND_CA_FILE": None,
     "PYLON_OUTBOUND_PROXY": None,
@@ -150,6 +155,11 @@ GOOD: dict[str, list[str]] = {
     ],
     "PYLON_OIDC_ALGS": ["RS256", "Ed25519, ES256,PS256 ,RS256", "ES256"],
     "PYLON_OIDC_KEY_ROTATION_DAYS": ["0", "1", "3650"],
+    "PYLON_OIDC_REGISTRATION": ["off", "token", "open"],
+    "PYLON_OIDC_REGISTRATION_SCOPES": ["openid", "openid  email address roles groups"],
+    "PYLON_OIDC_REGISTRATION_IDLE_DAYS": ["1", "3650"],
+    "PYLON_OIDC_CLIENT_DOCUMENTS": ["off", "on", "app.example.com", ".example.org, app.example.com:8443"],
+    "PYLON_OIDC_STRANGER_DEVICES": ["0", "1"],
     "PYLON_OUTBOUND_ALLOW": ["app.internal", "10.1.2.3, fd00::/8,[::1]"],
     "PYLON_OUTBOUND_CA_FILE": ["<authorities>"],
     "PYLON_OUTBOUND_PROXY": ["http://proxy.internal:3128", "http://u:p@[fd00::1]:3128/"],
@@ -353,6 +363,11 @@ BAD: dict[str, list[str]] = {
     ],
     "PYLON_OIDC_ALGS": ["HS256", "RS256;ES256", "none", "EdDSA", "rs256", ",", "RS256,RS384"],
     "PYLON_OIDC_KEY_ROTATION_DAYS": ["-1", "3651", "1.5", "x", "90d"],
+    "PYLON_OIDC_REGISTRATION": ["on", "Open", "closed", "1"],
+    "PYLON_OIDC_REGISTRATION_SCOPES": [" ", "openid nothing", "openid,email", "openid\x00"],
+    "PYLON_OIDC_REGISTRATION_IDLE_DAYS": ["0", "3651", "30d", "-1"],
+    "PYLON_OIDC_CLIENT_DOCUMENTS": ["https://app.example", "*.example.com", ",", "app.example/x", "On"],
+    "PYLON_OIDC_STRANGER_DEVICES": ["yes", "2"],
     "PYLON_OUTBOUND_ALLOW": [
         "a b",
         "*.internal",
@@ -426,7 +441,12 @@ def test_unset_it_has_its_default(name: str) -> None:
 @each_of(("name", "value"), [(name, value) for name, values in GOOD.items() for value in values])
 def test_a_good_value_is_taken(tmp_path: Path, name: str, value: str) -> None:
     """The meaning column: what is allowed."""
-    needy = {"PYLON_OIDC_CLIENTS", "PYLON_OIDC_KEYS"}  # outside dev mode they need more settings
+    needy = {
+        "PYLON_OIDC_CLIENTS",
+        "PYLON_OIDC_KEYS",
+        "PYLON_OIDC_REGISTRATION",
+        "PYLON_OIDC_CLIENT_DOCUMENTS",
+    }  # outside dev mode they need more settings
     beside = {"PYLON_DEV_MODE": "1"} if name in needy else {}
     reading = read(tmp_path, **beside, **{name: _write(tmp_path, value)})
     assert reading.faults == []

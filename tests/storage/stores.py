@@ -18,6 +18,7 @@ from service.handles import hash_handle, new_grant_id
 from service.settings import read_settings
 from service.startup import open_store
 from service.storage.interface import Kind, Record
+from service.storage.schema import TABLES
 from service.storage.sql import SqlStore
 
 NOW = 1_800_000_000
@@ -98,10 +99,8 @@ def fill_many(url: str, kind: Kind, count: int, *, ended: str = "false", begun_a
     }
     if own:
         values |= {"outlives_session": "i % 2 = 0", "tokens": "'\\x" + "00" * 64 + "'"}
-    elif kind is Kind.DELIVERY:
-        values["due_at"] = str(NOW)
-    elif kind not in (Kind.VISIT, Kind.STATUS):
-        values["grant_id"] = "''"
+    values |= {"due_at": str(NOW), "grant_id": "''"}
+    values = {name: value for name, value in values.items() if name in TABLES[kind].c}
     sql = f"INSERT INTO {kind} ({', '.join(values)}) SELECT {', '.join(values.values())} FROM n"
     if url.startswith("sqlite:"):
         numbers = f"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {count - 1}) "
