@@ -11,7 +11,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from service.clients import Clients, hanging_on
 from service.events import ClientChanged, Events
@@ -53,6 +53,16 @@ class Registered:
     secret: str | None = None
 
 
+class SettingsOfRegistrations(Protocol):
+    """The settings that are used here, by their names."""
+
+    @property
+    def registration(self) -> Literal["off", "token", "open"]: ...  # noqa: D102
+
+    @property
+    def registration_idle_days(self) -> int: ...  # noqa: D102
+
+
 class Registrations:
     """Registers clients.
 
@@ -79,6 +89,19 @@ class Registrations:
         self._events = events
         self._unused = UnusedStrangers(store)
         self.mode = mode
+
+    @classmethod
+    def of(
+        cls, settings: SettingsOfRegistrations, store: Store, clients: Clients, events: Events
+    ) -> Registrations:
+        """The one for these settings."""
+        return cls(
+            store,
+            clients,
+            mode=settings.registration,
+            idle_days=settings.registration_idle_days,
+            events=events,
+        )
 
     def register(
         self, metadata: Mapping[str, Any], invitation: Invitation | None, *, address: str, now: int

@@ -138,7 +138,7 @@ def invitations(*, wide: bool, as_json: bool) -> None:
 
 
 @click.command("uninvite", short_help="Withdraw an invitation.")
-@click.argument("invitation_id", metavar="ID")
+@click.argument("invitation_id")
 def uninvite(invitation_id: str) -> None:
     """Withdraw an invitation; clients that it has registered stay."""
     with configured_store() as store:

@@ -60,8 +60,8 @@ def build_metadata(
     return {
         "issuer": issuer,
         **{member: issuer + path for member, path in ENDPOINTS.items()},
-        **_open_to_strangers(scopes, policies),
         **({"registration_endpoint": issuer + REGISTRATION} if registration_is_open else {}),
+        **_open_to_strangers(scopes, policies),
         "response_types_supported": ["code"],
         "response_modes_supported": list(RESPONSE_MODES),
         "grant_types_supported": [each.name for each in GRANT_TYPES if each.is_served(policies)],
@@ -80,8 +80,7 @@ def build_metadata(
         "claims_supported": list(dict.fromkeys([*_OWN_CLAIMS, *scopes.claims_of(scopes.words)])),
         "claims_parameter_supported": True,
         "request_parameter_supported": False,
-        # If it were missing, it would mean true (Discovery §3).
-        "request_uri_parameter_supported": False,
+        "request_uri_parameter_supported": False,  # if it were missing, it would mean true (Discovery §3)
         "backchannel_logout_supported": True,
         "backchannel_logout_session_supported": True,
         "authorization_response_iss_parameter_supported": True,

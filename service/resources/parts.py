@@ -146,13 +146,7 @@ def parts_of(
         deliveries=deliveries,
         deliverer=deliverer,
         client_keys=client_keys,
-        registrations=Registrations(
-            store,
-            clients,
-            mode=settings.registration,
-            idle_days=settings.registration_idle_days,
-            events=events,
-        ),
+        registrations=Registrations.of(settings, store, clients, events),
         assertions=Assertions(client_keys, UsedAssertions(store)),
     )
 

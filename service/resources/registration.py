@@ -137,9 +137,10 @@ def _checked(register: Callable[[], Registered]) -> Registered:
     try:
         return register()
     except InvalidClientMetadata as error:
-        code = "invalid_redirect_uri" if error.member == "redirect_uris" else "invalid_client_metadata"
-        words = f"{error.member}: {error.reason}".translate(_ASCII)
-        raise OAuthError(code, words, cause=f"member_{error.member}") from None
+        words, cause = f"{error.member}: {error.reason}".translate(_ASCII), f"member_{error.member}"
+        if error.member == "redirect_uris":
+            raise OAuthError("invalid_redirect_uri", words, cause=cause) from None
+        raise OAuthError("invalid_client_metadata", words, cause=cause) from None
 
 
 def _information(req: falcon.Request, made: Registered) -> dict[str, Any]:

@@ -18,8 +18,7 @@ from service.protocol.errors import OAuthError
 from service.web.auth import AdminAuth
 from service.web.bodies import drain_body
 from service.web.errors import ApiError
-from service.web.mounts import declared_at
-from service.web.routing import raw_target
+from service.web.routing import declared_at, raw_target
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
 # Proxies write a bare address, an IPv4 address with a port, or an IPv6 address in brackets.

@@ -15,9 +15,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-T = TypeVar("T")
+from service.web.routing import ANY_LAST
+
 _TRAILING: Final = re.compile(r"/\{\w+\}\Z")
 
 
@@ -58,23 +59,13 @@ def joined(mounts: Iterable[Mount], *, prefix: str) -> Mapping[str, Mount]:
     return table
 
 
-#: What is in the place of a parameter at the end of a path.
-_ANY: Final = "/{}"
-
-
 def paths_with(attribute: str, table: Mapping[str, Mount]) -> Mapping[str, Any]:
     """The paths whose resource has the attribute, with its value. See `declared_at`."""
     return {
-        _TRAILING.sub(_ANY, path): getattr(mount.resource, attribute)
+        _TRAILING.sub(ANY_LAST, path): getattr(mount.resource, attribute)
         for path, mount in table.items()
         if hasattr(mount.resource, attribute)
     }
-
-
-def declared_at(path: str, declared: Mapping[str, T]) -> T | None:
-    """What is declared for a path of a request, which may end with any parameter; before it is routed."""
-    found = declared.get(path)
-    return declared.get(path.rpartition("/")[0] + _ANY) if found is None else found
 
 
 def _derive_head(resource: Any) -> None:

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final, TypeVar
 from urllib.parse import unquote
 
 import falcon
 from falcon.routing import CompiledRouter
+
+T = TypeVar("T")
+#: A parameter at the end of a path, whatever its value is.
+ANY_LAST: Final = "/{}"
+
+
+def declared_at(path: str, declared: Mapping[str, T]) -> T | None:
+    """What is declared for a path of a request, which may end with any parameter; before it is routed."""
+    found = declared.get(path)
+    return declared.get(path.rpartition("/")[0] + ANY_LAST) if found is None else found
 
 
 def raw_target(env: Mapping[str, Any]) -> str | None:

@@ -32,6 +32,7 @@ WALL_CLOCK = frozenset(
         "cli/clients.py",
         "cli/deliveries.py",
         "cli/doctor.py",
+        "cli/invitations.py",
         "cli/keys_migration.py",
         "cli/keys_shown.py",
         "cli/migrate.py",

@@ -14,7 +14,7 @@ METADATA: Final[Mapping[str, Any]] = {"redirect_uris": [CALLBACK], "client_name"
 
 
 class Stranger:
-    """One client that registered itself, with what it was told then."""
+    """One client that registered itself, with the answer that it got."""
 
     def __init__(self, op: Provider, told: dict[str, Any]) -> None:
         self.op, self.told = op, told

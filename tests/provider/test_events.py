@@ -103,7 +103,7 @@ def test_what_operators_do_to_clients_is_told(op: Provider) -> None:
     op.app.call("DELETE", "/api/oidc/clients/wiki")
     steps = ("registered", "metadata", "secret", "removed")
     assert _told(op.house) == [
-        {"event": "client_changed", "client_id": "wiki", "what": what} for what in steps
+        {"event": "client_changed", "client_id": "wiki", "what": what, "by": "operator"} for what in steps
     ]
 
 

@@ -73,7 +73,7 @@ def test_a_public_one_has_no_secret(open_op: Provider) -> None:
 
 @each_of("method", ["client_secret_basic", "client_secret_post", "none"])
 def test_a_user_signs_in_to_it(open_op: Provider, method: str) -> None:
-    """It gets a code, tokens, and what userinfo gives; the user is asked, and sees no logo of a stranger."""
+    """docs/registration.md: a code, tokens, and what userinfo gives; the user is asked, and sees no logo of a stranger."""
     stranger = registered(
         open_op, token_endpoint_auth_method=method, logo_uri="https://bank.example/logo.png"
     )
@@ -201,7 +201,7 @@ def test_a_wrong_invitation_is_refused_where_none_is_needed(open_op: Provider) -
 
 
 def test_it_reads_itself(open_op: Provider) -> None:
-    """RFC 7592 §2.1, §3: what it was told, without the secret, which is not stored; the same token."""
+    """RFC 7592 §2.1, §3: what it got then, without the secret, which is not stored; the same token."""
     stranger = registered(open_op, contacts=["ops@stranger.example"])
     answer = stranger.manage("GET")
     assert answer.status == 200 and answer.headers["Cache-Control"] == "no-store"
@@ -367,7 +367,7 @@ def test_the_operator_sees_where_it_came_from(open_op: Provider) -> None:
 
 
 def test_an_operators_client_is_never_a_strangers(open_op: Provider) -> None:
-    """docs/decisions/0021-strangers.md: an id of a stranger's form that the operator gave is the operator's."""
+    """docs/registration.md, decision 0021: an id of a stranger's form that the operator gave is the operator's."""
     own = {"client_id": "r_mine", "redirect_uris": [CALLBACK], "first_party": True}
     assert open_op.app.call("POST", "/api/oidc/clients", own).status == 201
     known = open_op.app.call("GET", "/api/oidc/clients/r_mine").json()
@@ -397,7 +397,7 @@ def test_one_that_nobody_used_ends(serve_provider: ServeProvider) -> None:
 
 
 def test_later_sign_ins_write_nothing_for_it(open_op: Provider) -> None:
-    """docs/decisions/0021-strangers.md: the first code makes the row permanent, and later ones leave it as it is."""
+    """docs/registration.md, decision 0021: the first code makes the row permanent, and later ones leave it as it is."""
     stranger, browser = registered(open_op), open_op.browser()
     open_op.authorize(browser, stranger.rp().request())
     before = _rows(open_op)

@@ -60,7 +60,7 @@ def _tokens(op: Provider, stranger: Stranger, **parameters: str) -> dict[str, An
 
 
 def test_grant_types(op: Provider) -> None:
-    """At the token endpoint too: no grant that has no user, none of another's token, no device."""
+    """docs/registration.md: at the token endpoint too: no grant that has no user, none of another's token, no device."""
     rp = registered(op).rp()
     for grant_type in (
         "client_credentials",
@@ -73,7 +73,7 @@ def test_grant_types(op: Provider) -> None:
 
 
 def test_scopes(op: Provider) -> None:
-    """Those that are open, with the scopes of open audiences; others are left out of the grant."""
+    """docs/registration.md: those that are open, with the scopes of open audiences; others are left out of the grant."""
     stranger = registered(op)
     assert stranger.told["scope"] == "openid profile email offline_access tools:call read"
     tokens = _tokens(op, stranger, scope="openid email roles groups address phone secret:read")
@@ -81,7 +81,7 @@ def test_scopes(op: Provider) -> None:
 
 
 def test_an_audience_that_is_open(op: Provider) -> None:
-    """The token is for the API only, by name, with the API's scopes."""
+    """docs/registration.md: the token is for the API only, by name, with the API's scopes."""
     told = _tokens(op, registered(op), scope="openid tools:call offline_access", resource=OPEN)
     claims = unverified_claims(told["access_token"])
     assert (claims["aud"], claims["scope"]) == (OPEN, "tools:call")
@@ -90,7 +90,7 @@ def test_an_audience_that_is_open(op: Provider) -> None:
 
 @pytest.mark.parametrize("resource", [CLOSED, f"{OPEN} {CLOSED}", "https://machine.example.com"])
 def test_an_audience_that_is_not_open(op: Provider, resource: str) -> None:
-    """`invalid_target` at the authorization request, although a client of the operator's gets it."""
+    """docs/registration.md: `invalid_target` at the authorization request, although a client of the operator's gets it."""
     stranger, browser = registered(op), op.browser()
     resources = "".join(f"&resource={each}" for each in resource.split())
     landing = browser.go(stranger.rp().request(scope="openid read").url + resources)
@@ -100,7 +100,7 @@ def test_an_audience_that_is_not_open(op: Provider, resource: str) -> None:
 
 
 def test_an_audience_at_the_token_endpoint(op: Provider) -> None:
-    """A code or refresh token for one audience is not exchanged for another one."""
+    """docs/registration.md: a code or refresh token for one audience is not exchanged for another one."""
     stranger = registered(op)
     rp = stranger.rp()
     request = rp.request(scope="openid offline_access tools:call", resource=OPEN)
@@ -113,7 +113,7 @@ def test_an_audience_at_the_token_endpoint(op: Provider) -> None:
 def test_an_audience_that_is_closed_later(
     serve_provider: ServeProvider, tmp_path: Path, op: Provider
 ) -> None:
-    """Its refresh token gets nothing more for it, its access token is dead, and a scope that is closed is gone."""
+    """docs/registration.md: its refresh token gets nothing more for it, its access token is dead, and a scope that is closed is gone."""
     stranger = registered(op)
     tokens = _tokens(op, stranger, scope="openid email offline_access tools:call", resource=OPEN)
     later = serve_provider(
@@ -140,7 +140,7 @@ def test_pkce_is_always_demanded(op: Provider) -> None:
 
 
 def test_consent_is_always_asked(op: Provider) -> None:
-    """`first_party` is the operator's word: a stranger that sends it is asked for all the same."""
+    """docs/registration.md: `first_party` is the operator's word: a stranger that sends it is asked for all the same."""
     stranger, browser = registered(op, first_party=True, client_id="c-basic"), op.browser()
     op.app.sign_in(browser)
     assert stranger.client_id != "c-basic"
@@ -209,7 +209,7 @@ def _causes(op: Provider) -> list[str]:
 
 
 def test_a_name_of_another_client(op: Provider) -> None:
-    """It cannot choose its id, so it takes nobody's place; and its name is text, whatever it looks like."""
+    """docs/registration.md: it cannot choose its id, so it takes nobody's place; and its name is text, whatever it looks like."""
     stranger = registered(op, client_id=CLOSED, client_name="<script>alert(1)</script>")
     assert stranger.client_id.startswith("r_")
     browser = op.browser()
@@ -219,7 +219,7 @@ def test_a_name_of_another_client(op: Provider) -> None:
 
 
 def test_an_issuer_of_several_names(serve_provider: ServeProvider) -> None:
-    """Where the issuer is that of the request, so is the address of the registration."""
+    """docs/registration.md: where the issuer is that of the request, so is the address of the registration."""
     op = serve_provider(PYLON_DEV_MODE="1", PYLON_OIDC_ISSUER=None, PYLON_OIDC_REGISTRATION="open")
     answer = op.ask("POST", "/oidc/register", host="localhost:4321", json={"redirect_uris": [CALLBACK]})
     assert answer.json()["registration_client_uri"].startswith("http://localhost:4321/oidc/register/r_")
