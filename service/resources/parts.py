@@ -111,13 +111,12 @@ def parts_of(
     clients = Clients.of(settings, store, events=events, subjects=subjects)
     statuses = StatusLists(store, enabled=settings.status_list)
     deliverer = deliverer_of(settings, store, keys, clock, clients=clients)
-    deliveries = deliverer.deliveries
     sessions = LocalSessions(
         store,
         lifetime_s=settings.session_lifetime_s,
         events=events,
         subjects=subjects,
-        deliveries=deliveries,
+        deliveries=deliverer.deliveries,
         statuses=statuses,
     )
     signed_in, waiting, stylesheet = _signed_in(settings, sessions), Waiting(store), Stylesheet()
@@ -143,7 +142,7 @@ def parts_of(
         stylesheet=stylesheet,
         policies=settings.audiences,
         statuses=statuses,
-        deliveries=deliveries,
+        deliveries=deliverer.deliveries,
         deliverer=deliverer,
         client_keys=client_keys,
         registrations=Registrations.of(settings, store, clients, events),

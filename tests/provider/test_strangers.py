@@ -180,7 +180,7 @@ def test_names_of_private_addresses(serve_provider: ServeProvider, monkeypatch: 
     clients is not asked for a stranger: neither for its keys, nor to tell it of a sign-out.
     """
     monkeypatch.setattr(wire, "system_addresses", lambda _host, _port: ["127.0.0.1"])
-    # Nothing listens there: what is asked fails with another cause than what is not.
+    # Nothing listens there: what is asked fails with a different cause.
     there = "https://inside.example:1/x"
     keys = {
         "token_endpoint_auth_method": "private_key_jwt",
@@ -209,7 +209,7 @@ def _causes(op: Provider) -> list[str]:
 
 
 def test_a_name_of_another_client(op: Provider) -> None:
-    """docs/registration.md: it cannot choose its id, so it takes nobody's place; and its name is text, whatever it looks like."""
+    """docs/registration.md: it cannot choose its id, so it replaces no other client; and its name is text, whatever it looks like."""
     stranger = registered(op, client_id=CLOSED, client_name="<script>alert(1)</script>")
     assert stranger.client_id.startswith("r_")
     browser = op.browser()
