@@ -21,6 +21,8 @@ MOST_SHOWN: Final = 1_000
 #: How many may wait or be kept: of one user, and in all. Beyond that the oldest of who has the most go.
 MOST_OF_ONE_USER: Final = 1_000
 MOST_IN_ALL: Final = 100_000
+#: After how many tries the queue is trimmed. Each that is queued is tried once at least, by whichever process sends.
+TRIM_EVERY: Final = 500
 
 
 class Ending:
@@ -68,6 +70,7 @@ class Deliveries:
         self._issuer = issuer
         #: Who in this process sends at once what is queued here; None: nobody.
         self.taker: Callable[[Sequence[Delivery]], None] | None = None
+        self._tries = 0
 
     # --- who is notified ---
 
@@ -120,8 +123,13 @@ class Deliveries:
         """Remove one: it was delivered, or its client is gone; whether it was there."""
         return self._store.delete(Fitting(Kind.DELIVERY, id_hash=delivery_id), now=now) > 0
 
+    def keep_small(self) -> int:
+        """One more is tried: trim the queue now and then; how many went."""
+        self._tries += 1
+        return self.trim() if self._tries % TRIM_EVERY == 0 else 0
+
     def trim(self) -> int:
-        """Keep the queue small; how many went."""
+        """Drop what is too much; how many went."""
         return self._store.trim(Kind.DELIVERY, most_of_one=MOST_OF_ONE_USER, most=MOST_IN_ALL)
 
     def rest(self) -> None:

@@ -44,15 +44,15 @@ POLL_S: Final = 5.0
 IDLE_POLL_S: Final = 60.0
 _BUSY_FOR_S: Final = 3600.0
 _FIRST_S: Final = 0.5
-#: How many tries are under way at once, in all; to one host; and to one that did not answer the last time. All of those
-#: have half of the threads at most, so that services that are down hold up nobody.
+#: How many tries are under way at once, in all; to one host; and to one that did not answer the last time, or took this
+#: long, in s. All of those have half of the threads at most, so that services that are down or slow hold up nobody.
 THREADS: Final = 16
 OF_ONE_HOST: Final = 4
-OF_ONE_THAT_FAILED: Final = 1
+OF_ONE_THAT_IS_SLOW: Final = 1
+SLOW_S: Final = 1.0
 #: A try must begin so long before somebody else may take it, in s: it takes 5 s at most.
 _BEFORE_END_S: Final = 7
 _AT_ONCE: Final = 32
-_TRIM_EVERY: Final = 500
 _TOLD_EVERY_S: Final = 60.0
 
 _log = structlog.get_logger("deliveries")
@@ -68,12 +68,13 @@ class _Taken:
 
 @dataclass(frozen=True, slots=True)
 class _Tried:
-    """What came of a try: a status, or why there is none."""
+    """What came of a try: a status, or why there is none; and whether it took long."""
 
     delivery: Delivery
     host: str
     status: int | None
     failure: str
+    is_slow: bool = False
 
 
 class Deliverer:
@@ -115,12 +116,11 @@ class Deliverer:
         self._handed: deque[_Taken] = deque()
         self._tried: deque[_Tried] = deque()
         self._under_way: Counter[str] = Counter()
-        self._failed: set[str] = set()
+        self._slow: set[str] = set()
         self._more = False
         self._poll_at = 0.0
         self._own: list[float] = []
         self._busy_until = float("-inf")
-        self._handed_count = 0
         self._told_at = float("-inf")
 
     # --- its thread ---
@@ -216,9 +216,6 @@ class Deliverer:
         for _ in range(len(self._handed)):
             taken = self._handed.popleft()
             self._busy_until = time.monotonic() + _BUSY_FOR_S
-            self._handed_count += 1
-            if self._handed_count % _TRIM_EVERY == 0 and (count := self.deliveries.trim()):
-                _log.warning("deliveries_dropped", count=count)
             if taken.until - time.monotonic() < _BEFORE_END_S:
                 heapq.heappush(self._own, taken.until + 1)
             elif not self._try(taken.delivery):
@@ -295,20 +292,22 @@ class Deliverer:
         with contextlib.suppress(RuntimeError):  # the process is ending: others find it in the queue
             self._pool.submit(self._send, taken, host, uri, token, not client.is_stranger)
             self._under_way[host] += 1
+        if count := self.deliveries.keep_small():
+            _log.warning("deliveries_dropped", count=count)
         return True
 
     def _has_room(self, host: str) -> bool:
         under_way = self._under_way
         if under_way.total() >= self._threads:
             return False
-        if host not in self._failed:
+        if host not in self._slow:
             return under_way[host] < OF_ONE_HOST
-        to_failed = sum(under_way[each] for each in self._failed)
-        return under_way[host] < OF_ONE_THAT_FAILED and to_failed < self._threads // 2
+        to_slow = sum(under_way[each] for each in self._slow)
+        return under_way[host] < OF_ONE_THAT_IS_SLOW and to_slow < self._threads // 2
 
     def _send(self, delivery: Delivery, host: str, uri: str, token: str, operators: bool) -> None:
         """Send it, in a thread of its own, which does nothing else."""
-        status, failure = None, ""
+        status, failure, began = None, "", time.monotonic()
         try:
             status = self._outbound.post(uri, {"logout_token": token}, operators=operators).status
         except Unreachable as error:
@@ -316,7 +315,8 @@ class Deliverer:
         except Exception as error:  # a fault of ours: it is tried again, and the log tells
             failure = type(error).__name__
             _log.error("delivery_broke", **describe_error(error))
-        self._tried.append(_Tried(delivery, host, status, failure))
+        is_slow = status is None or time.monotonic() - began >= SLOW_S
+        self._tried.append(_Tried(delivery, host, status, failure, is_slow))
         self.wake.set()
 
     # --- what became of it ---
@@ -327,7 +327,7 @@ class Deliverer:
             self._store(tried)  # again, if the store cannot be asked now
             self._tried.popleft()
             self._under_way -= Counter((tried.host,))
-            (self._failed.add if tried.status is None else self._failed.discard)(tried.host)
+            (self._slow.add if tried.is_slow else self._slow.discard)(tried.host)
 
     def _store(self, tried: _Tried) -> None:
         now, delivery, status = int(self._clock()), tried.delivery, tried.status

@@ -38,6 +38,11 @@ def is_resource(audience: str) -> bool:
     return _ABSOLUTE_URI.fullmatch(audience) is not None and "#" not in audience
 
 
+def names_issuer(resource: str, issuer: str) -> bool:
+    """Whether a resource is the issuer, which stands for userinfo. An origin may have a slash at its end, as in `of_resource`."""
+    return resource == issuer or (resource == f"{issuer}/" and _ORIGIN.fullmatch(issuer) is not None)
+
+
 @dataclass(frozen=True, slots=True)
 class Require:
     """What a sign-in must have been, and its user must be.

@@ -19,7 +19,8 @@ ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 MOST_LIFE_S: Final = 300
 #: How much a client's clock may be ahead, in s.
 SKEW_S: Final = 30
-_TYPES: Final = frozenset({None, "jwt", "client-authentication+jwt"})
+#: Its `typ`, where it has one.
+_TYPES: Final = frozenset({"jwt", "client-authentication+jwt"})
 _MOST_JTI_CHARS: Final = 512
 
 
@@ -87,10 +88,9 @@ def _check_header(unverified: Unverified, client: Client) -> None:
     alg, registered = unverified.alg, client.token_endpoint_auth_signing_alg
     if alg is None or (registered is not None and alg != same_alg(registered)):
         raise invalid_client("assertion_algorithm_refused")
-    typ = unverified.header.get("typ")
+    typ = unverified.header.get("typ", "JWT")
     # RFC 7515 §4.1.9: a media type, so without case, and with or without `application/`.
-    name = typ.lower().removeprefix("application/") if isinstance(typ, str) else typ
-    if (name is not None and not isinstance(name, str)) or name not in _TYPES:
+    if not isinstance(typ, str) or typ.lower().removeprefix("application/") not in _TYPES:
         raise invalid_client("assertion_of_another_type")
     if "crit" in unverified.header:
         raise invalid_client("assertion_critical_header")

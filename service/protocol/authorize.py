@@ -14,7 +14,7 @@ from itertools import takewhile
 from typing import Final
 
 from service.policies.pairs import is_pair, open_to, pair, pairs_of
-from service.policies.values import NO_POLICIES, Policies, Policy
+from service.policies.values import NO_POLICIES, Policies, Policy, names_issuer
 from service.protocol.errors import NotOurClient, OAuthError
 from service.protocol.pkce import is_challenge
 from service.records.claims import ClaimRequest, parse_claim_requests
@@ -166,8 +166,8 @@ def check_grant_type(asked: Asked) -> None:
 def check_resource(asked: Asked) -> None:
     """Each resource is one that the client may request, or the issuer, which stands for userinfo (RFC 8707 §2)."""
     named = open_to(asked.policies, _client(asked), words_of(asked.get("resource")))
-    unknown = {resource for resource, policy in named.items() if policy is None}
-    if unknown - {asked.issuer, f"{asked.issuer}/"}:
+    unknown = (resource for resource, policy in named.items() if policy is None)
+    if not all(names_issuer(resource, asked.issuer) for resource in unknown):
         raise OAuthError("invalid_target", "A resource is unknown, or this client may not request it.")
 
 
@@ -378,7 +378,7 @@ def _granted_scope(asked: Asked) -> tuple[str, ...]:
     asked_words = None if asked.get("scope") is None else wanted
     for policy in _audiences(asked):
         words += pairs_of(policy, client, asked_words)
-    if words and not {asked.issuer, f"{asked.issuer}/"}.isdisjoint(words_of(asked.get("resource"))):
+    if words and any(names_issuer(each, asked.issuer) for each in words_of(asked.get("resource"))):
         words.append(pair(asked.issuer))  # so that it counts as named
     return tuple(words)
 

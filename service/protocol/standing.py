@@ -236,11 +236,19 @@ class Standing:
         return None if kept is None else Stands(live, kept)
 
     def held(self, stands: Stands, policy: Policy) -> tuple[str, ...] | None:
-        """The scope that a token has for an audience when it is exchanged; None for the policy's `exchange_scopes`."""
+        """The scope that a token has for an audience when it is exchanged; None for the policy's `exchange_scopes`.
+
+        For the audience of the grant's own access token it is the scope of that token, which may be cut: an exchange for
+        another audience and back gives no more.
+        """
         if stands.grant is None or stands.session is not None:
             return None
+        audience = policy.audience or ""
         pairs = pairs_now(stands.grant.grant.scope, stands.grant.client, self.policies)
-        return words_for(pairs, policy.audience or "")
+        words = words_for(pairs, audience)
+        if stands.token is None or audience not in audiences_of(stands.token.scope):
+            return words
+        return tuple(word for word in words_for(stands.token.scope, audience) if word in words)
 
     def _of_client(self, token: Jwt, now: int) -> Stands | None:
         """Whether the client exists, would get such a token now, and has not revoked this one."""

@@ -10,6 +10,7 @@ from typing import Final
 
 import falcon
 
+from service.policies.values import EXCHANGE_GRANT
 from service.protocol.client_auth import authenticate_client
 from service.protocol.errors import OAuthError
 from service.protocol.grants import check_can_sign, exchange
@@ -26,11 +27,12 @@ from service.web.bodies import read_body
 from service.web.caching import send_preflight
 from service.web.errors import ApiError
 from service.web.mounts import Mount
-from service.web.oauth import form_parameters, send_bearer_error, send_oauth_error
+from service.web.oauth import form_parameters, repeated, send_bearer_error, send_oauth_error
 from service.web.params import is_form
 from service.web.render import send_json
 
-#: What names for whom a token is may be repeated (RFC 8707 §2, RFC 8693 §2.1); that it is one is for each grant type to say.
+#: What names for whom a token is may be repeated (RFC 8707 §2, RFC 8693 §2.1), `audience` only in an exchange; that it is
+#: one is for each grant type to say.
 _TARGETS: Final = ("resource", "audience")
 
 
@@ -47,7 +49,10 @@ class Token(Resource):
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Authenticate the client, then exchange its code, token or credentials."""
         now = req.context.now
-        values = form_parameters(req, lists=_TARGETS).values
+        parameters = form_parameters(req, lists=_TARGETS)
+        values = parameters.values
+        if "audience" in parameters.several and values.get("grant_type") != EXCHANGE_GRANT:
+            raise repeated()
         check_can_sign(values, self._issuing.keys)
         client = authenticated(req, values, self.parts, now=now)
         request = TokenRequest(

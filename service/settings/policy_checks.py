@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from service.keys.algorithms import RSA_ALGS
-from service.policies.values import Policy
+from service.policies.values import Policy, names_issuer
 from service.settings.cross_checks import CROSS_CHECKS, cross_check, secrets_of
 from service.settings.faults import Fault
 from service.settings.policies import SETTING, fault_of
@@ -90,7 +90,7 @@ def _no_audience_is_a_client(settings: Settings) -> Iterator[Fault]:
 @cross_check(SETTING, "PYLON_OIDC_ISSUER")
 def _no_audience_is_the_issuer(settings: Settings) -> Iterator[Fault]:
     for audience, _ in _tables(settings):
-        if settings.issuer is not None and audience in {settings.issuer, f"{settings.issuer}/"}:
+        if settings.issuer is not None and names_issuer(audience, settings.issuer):
             yield _of_a_table(
                 settings, audience, "", "is the issuer, whose tokens are userinfo's; write the name of an API"
             )

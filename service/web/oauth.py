@@ -39,8 +39,13 @@ def form_parameters(req: falcon.Request, *, lists: Collection[str] = LISTS) -> P
         cause = "form_too_large" if is_large else "form_malformed"
         raise OAuthError("invalid_request", description, status=error.status, cause=cause) from None
     if parameters.repeated:
-        raise OAuthError("invalid_request", "A parameter is repeated.", cause="parameter_repeated")
+        raise repeated()
     return parameters
+
+
+def repeated() -> OAuthError:
+    """The error for a parameter that must not be repeated (RFC 6749 §3.2)."""
+    return OAuthError("invalid_request", "A parameter is repeated.", cause="parameter_repeated")
 
 
 def send_oauth_error(resp: falcon.Response, error: OAuthError) -> None:

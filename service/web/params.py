@@ -34,10 +34,11 @@ class MalformedParameters(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """Parsed parameters: all values that are not empty, and the names that are repeated but must not be."""
+    """Parsed parameters: all values that are not empty, and the names that are repeated: those that must not be, and others."""
 
     values: Mapping[str, str] = field(default_factory=dict)
     repeated: frozenset[str] = frozenset()
+    several: frozenset[str] = frozenset()
 
 
 def parse_parameters(text: str, lists: Collection[str] = LISTS) -> Parameters:
@@ -53,10 +54,11 @@ def parse_parameters(text: str, lists: Collection[str] = LISTS) -> Parameters:
     values = {name: value for name, value in pairs if value}
     for name in values.keys() & set(lists):
         values[name] = " ".join(value for other, value in pairs if other == name and value)
-    names = [name for name, _ in pairs if name not in lists]
+    names = [name for name, _ in pairs]
     if len(names) == len(set(names)):
         return Parameters(values)
-    return Parameters(values, frozenset(name for name in names if names.count(name) > 1))
+    several = frozenset(name for name in names if names.count(name) > 1)
+    return Parameters(values, several - set(lists), several & set(lists))
 
 
 def read_query(req: falcon.Request) -> Parameters:

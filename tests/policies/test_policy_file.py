@@ -16,7 +16,7 @@ from service.policies.cases import CASE
 from service.policies.lines import key_lines, line_of
 from service.policies.members import AUDIENCE, DEFAULT, MIGRATE, REQUIRE, Wrong
 from service.policies.reading import read_policies
-from service.policies.values import Policies, Require
+from service.policies.values import Policies, Require, names_issuer
 from service.records.claims import PROTECTED_CLAIMS
 from tests.docs.markdown import PROJECT, blocks, page
 
@@ -173,6 +173,22 @@ def test_a_resource_is_the_name_of_an_audience_and_nothing_near_it(subtests: pyt
         with subtests.test(resource):
             found = policies.of_resource(resource)
             assert (None if found is None else found.audience) == audience
+
+
+@pytest.mark.parametrize(
+    ("resource", "issuer", "is_it"),
+    [
+        ("https://id.example", "https://id.example", True),
+        ("https://id.example/", "https://id.example", True),
+        ("https://id.example/idp", "https://id.example/idp", True),
+        ("https://id.example/idp/", "https://id.example/idp", False),
+        ("https://id.example//", "https://id.example", False),
+        ("https://ID.example", "https://id.example", False),
+    ],
+)
+def test_the_issuer_is_a_resource_by_its_own_name(resource: str, issuer: str, is_it: bool) -> None:
+    """RFC 8707 §2: only an origin may have a slash at its end."""
+    assert names_issuer(resource, issuer) is is_it
 
 
 # --- lines ---

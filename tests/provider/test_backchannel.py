@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any, Final
 
 import jwt as pyjwt
@@ -301,6 +302,30 @@ def test_one_slow_service_holds_up_nobody(serve_provider: ServeProvider) -> None
         (told,) = quick.wait(1)
         assert told.at - last < 0.5
         assert 1 <= len(slow.told) <= 4
+
+
+def test_many_slow_services_hold_up_nobody(serve_provider: ServeProvider) -> None:
+    """docs/security.md: one that was slow has one try at a time, and all of these have half of the threads at most."""
+    with ExitStack() as stack:
+        slow = [stack.enter_context(Listener()) for _ in range(8)]
+        quick = stack.enter_context(Listener())
+        told = {f"slow-{number}": each for number, each in enumerate(slow)} | {"quick": quick}
+        clients = [
+            _RP | {"client_id": name, "backchannel_logout_uri": each.uri} for name, each in told.items()
+        ]
+        op = serve_provider(clients, PYLON_OUTBOUND_ALLOW="127.0.0.1")
+        for each in slow:
+            each.slow_s = 1.5
+        browser, token, signed = _signed_in(op, *told)
+        _by_delete(op, browser, signed[0], token)
+        quick.wait(1)
+        assert wait_for(lambda: _deliveries(op) == [])  # now they are known to be slow
+        ends = [_signed_in(op, *told) for _ in range(4)]
+        for browser, token, signed in ends:
+            _by_delete(op, browser, signed[0], token)
+        last = time.time()
+        assert quick.wait(5)[-1].at - last < 1.0
+        assert wait_for(lambda: sum(len(each.told) for each in slow) == 5 * len(slow), 15)
 
 
 # --- what is taken away ---

@@ -164,6 +164,7 @@ def test_every_refusal_is_invalid_client_and_its_cause_is_in_the_log_only(op: Pr
         "another key": (assertion(now, client_id="c-es256", key="ec", header={"kid": "no"}), "assertion_signature_wrong"),
         "typ of an access token": (assertion(now, header={"typ": "at+jwt"}), "assertion_of_another_type"),
         "typ of a request object": (assertion(now, header={"typ": "oauth-authz-req+jwt"}), "assertion_of_another_type"),
+        "typ null": (_with_header(now, {"typ": None}), "assertion_of_another_type"),
         "typ no text": (_with_header(now, {"typ": 1}), "assertion_of_another_type"),
         "crit": (_with_header(now, {"crit": ["x"], "x": 1}), "assertion_critical_header"),
         "jwk": (_forged(now, {"jwk": _EC.as_dict(private=False)}), "assertion_signature_wrong"),

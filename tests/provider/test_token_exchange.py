@@ -272,6 +272,12 @@ def test_what_the_request_must_say(op: Provider, subtests: pytest.Subtests) -> N
                 "POST", "/oidc/token", body=body, content_type="application/x-www-form-urlencoded"
             )
             assert answer.json()["error"] == "invalid_target"
+    with subtests.test("audience named twice where it is no parameter"):
+        form = f"grant_type=refresh_token&refresh_token=x&audience={ORDERS}&audience={STOCK}"
+        body = f"{form}&client_id=web&client_secret={SECRET}".encode()
+        answer = op.ask("POST", "/oidc/token", body=body, content_type="application/x-www-form-urlencoded")
+        assert (answer.status, answer.json()["error"]) == (400, "invalid_request")
+        assert op.house.requests_logged[-1]["cause"] == "parameter_repeated"
     with subtests.test("nothing asked, and nothing left"):
         answer = exchange(op, "narrow", minted)
         assert "scope" not in answer.json()
@@ -308,6 +314,13 @@ def test_a_scope_is_never_wider_than_the_grant(op: Provider, subtests: pytest.Su
         cut = op.rp("web").refresh(refresh_token, resource=ORDERS, scope="orders:read").json()["access_token"]
         assert exchange(op, "orders-api", cut, scope="orders:write").json()["error"] == "invalid_scope"
         assert exchange(op, "orders-api", cut).json()["scope"] == "orders:read"
+    with subtests.test("nor by an exchange for another audience and back"):
+        other = exchanged(op, "orders-api", cut, EDGE)
+        assert unverified_claims(other)["scope"] == "edge"
+        assert exchange(op, "orders-api", other, scope="orders:write").json()["error"] == "invalid_scope"
+        back = exchanged(op, "orders-api", other)
+        assert unverified_claims(back)["scope"] == "orders:read"
+        assert is_active(op, "orders-api", back)
     with subtests.test("nor is an exchanged one"):
         cut = exchanged(op, "gateway", edge, scope="orders:read")
         assert exchange(op, "orders-api", cut, scope="orders:write").json()["error"] == "invalid_scope"

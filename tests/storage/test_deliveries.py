@@ -8,13 +8,14 @@ from dataclasses import replace
 from typing import Any, Final
 
 import pytest
+from joserfc.jwk import RSAKey
 
 from service.clients import Clients
 from service.deliveries import Deliveries
 from service.delivering import Deliverer
 from service.handles import hash_handle
-from service.keys.signing import Keyring, Keys
-from service.outbound.fetcher import Outbound
+from service.keys.signing import Keyring, Keys, build_keyring
+from service.outbound.fetcher import Answer, Outbound
 from service.records.clients import Client
 from service.records.deliveries import KEPT_S, LEASE_S, RETRY_AFTER_S
 from service.records.sessions import SignIn
@@ -24,7 +25,9 @@ from service.storage.sql import SqlStore
 from service.storage.sweeping import Sweeper
 from tests.provider.driver import CALLBACK
 from tests.storage.stores import NOW, open_url
+from tests.support.gunicorn import rsa_pem
 from tests.support.statements import watch_store
+from tests.support.told import wait_for
 
 ISSUER: Final = "https://id.example.com"
 URI: Final = "https://rp.example.org/told"
@@ -199,6 +202,26 @@ def test_the_queue_is_bounded_and_swept(store: SqlStore, monkeypatch: pytest.Mon
     assert one.id not in {each.id for each in queue.all(now=NOW)}
     store.delete_expired(now=NOW + KEPT_S, limit=100)
     assert list(queue.all(now=NOW)) == []
+
+
+def test_who_sends_keeps_the_queue_small_whoever_filled_it(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With PYLON_DELIVERIES=watch the process that sends trims it: the workers, which fill it, send nothing."""
+    monkeypatch.setattr("service.deliveries.MOST_IN_ALL", 16)
+    monkeypatch.setattr("service.deliveries.TRIM_EVERY", 10)
+    monkeypatch.setattr(Outbound, "post", lambda *_, **__: Answer(503, {}, b""))
+    _register(store, "told", URI)
+    for number in range(40):
+        _end(store, _signed_in(store, "told", user=f"user-{number}"))
+    clients, queue = Clients((), store, minted_audience=None), Deliveries(store)
+    keys = Keys(build_keyring(mint_alg="RS256", private_key=RSAKey.import_key(rsa_pem())))
+    deliverer = Deliverer(queue, clients, keys, Outbound(), lambda: NOW, poll_s=0.01)
+    deliverer.begin()
+    try:
+        assert wait_for(lambda: len(list(queue.all(now=NOW))) <= 16)
+    finally:
+        deliverer.end()
 
 
 def test_a_retry_begins_anew_under_the_same_id(store: SqlStore) -> None:

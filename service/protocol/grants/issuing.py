@@ -19,7 +19,7 @@ from service.keys.signing import Keys
 from service.notices import Notices
 from service.policies.deciding import Asked, Given, Refused, decide
 from service.policies.pairs import audiences_of, pair, pairs_now, plain, told, words_for
-from service.policies.values import AUTHORIZATION_CODE, Policies, Policy
+from service.policies.values import AUTHORIZATION_CODE, Policies, Policy, names_issuer
 from service.protocol.errors import OAuthError
 from service.protocol.id_tokens import mint_id_token
 from service.protocol.standing import Standing
@@ -142,7 +142,7 @@ class Issuing:
                 raise _no_target("resource_missing")
             return None
         one = named[0] if named else granted[0]
-        if one in {grant.issuer, f"{grant.issuer}/"}:
+        if names_issuer(one, grant.issuer):
             if not plain(grant.scope):
                 raise _no_target("nothing_for_userinfo")
             return None
