@@ -6,6 +6,7 @@ Spec: OpenID Connect Back-Channel Logout 1.0
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from tests.flows.provider_setup import OWN, Provider, Visitor, client_metadata, 
 from tests.flows.test_js_clients import JS
 from tests.support.apache import Apache
 from tests.support.app import query_of
+from tests.support.faketime import MovingClock
 from tests.support.gunicorn import PROJECT, on
 from tests.support.told import wait_for
 
@@ -29,6 +31,8 @@ APACHE, PYTHON, NODE = "apache", "in-python", "in-node"
 SECRET: Final = "a-secret-of-each-service-that-the-tests-run"
 #: How soon everybody is signed out, in s.
 SOON_S: Final = 2.0
+#: Longer than every token lives, in s.
+LATER_S: Final = 8 * 3600
 
 
 @dataclass
@@ -51,8 +55,14 @@ class Service:
 
 
 @contextlib.contextmanager
-def _running(client_id: str, *command: str) -> Iterator[Service]:
-    with subprocess.Popen([*command, client_id], cwd=PROJECT, stdout=subprocess.PIPE, text=True) as process:
+def _running(client_id: str, clock: MovingClock, *command: str) -> Iterator[Service]:
+    with subprocess.Popen(
+        [*command, client_id],
+        cwd=PROJECT,
+        env=os.environ | clock.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
         try:
             assert process.stdout is not None
             yield Service(client_id, f"http://127.0.0.1:{int(process.stdout.readline())}")
@@ -72,6 +82,7 @@ class House:
     provider: Provider
     apache: Apache
     services: tuple[Service, ...]
+    clock: MovingClock
 
     @property
     def page(self) -> str:
@@ -84,11 +95,12 @@ def house(request: pytest.FixtureRequest) -> Iterator[House]:
     """All of it, running."""
     with ExitStack() as stack:
         url = stack.enter_context(fresh_database(request, request.param))
-        services = (
-            stack.enter_context(_running(PYTHON, sys.executable, "-m", "tests.flows.signed_out")),
-            stack.enter_context(_running(NODE, _node(), str(JS / "signed_out.mjs"))),
-        )
         apache = stack.enter_context(Apache())
+        clock = MovingClock(apache.folder / "clock")
+        services = (
+            stack.enter_context(_running(PYTHON, clock, sys.executable, "-m", "tests.flows.signed_out")),
+            stack.enter_context(_running(NODE, clock, _node(), str(JS / "signed_out.mjs"))),
+        )
         of_apache = client_metadata(APACHE, SECRET, apache.origin) | {
             "redirect_uris": [apache.redirect_uri],
             "backchannel_logout_uri": f"{apache.redirect_uri}?logout=backchannel",
@@ -108,11 +120,12 @@ def house(request: pytest.FixtureRequest) -> Iterator[House]:
                 clients=clients,
                 secrets={each.client_id: SECRET for each in services},
                 PYLON_OUTBOUND_ALLOW="127.0.0.1,localhost",
+                **clock.environment,
                 **on(request.param),
             )
         )
-        apache.start(provider.issuer, APACHE, SECRET)
-        yield House(provider, apache, services)
+        apache.start(provider.issuer, APACHE, SECRET, **clock.environment)
+        yield House(provider, apache, services, clock)
 
 
 def _by_logout_at_a_third(house: House, visitor: Visitor, tokens: Mapping[str, str], _user: str) -> None:
@@ -147,27 +160,63 @@ def _tokens(house: House, visitor: Visitor, client_id: str) -> dict[str, Any]:
     return house.provider.party.take(visitor.answer(url)).tokens | {"client_id": request.client_id}
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_everybody_is_signed_out(house: House, way: str) -> None:
-    """Within 2 s of the end of the session, at each of the three; users of other sessions stay signed in."""
-    user, visitor, provider = way.replace(" ", "-"), Visitor(house.provider), house.provider
+@dataclass
+class Signed:
+    """A user who is signed in at all three."""
+
+    house: House
+    visitor: Visitor
+    user: str
+    third: Mapping[str, str]
+    sid: str
+
+    def is_in_at_apache(self) -> bool:
+        """Whether the protected page comes."""
+        answer = self.visitor.http.get(self.house.page, allow_redirects=False, timeout=20)
+        if answer.status_code == 302:
+            assert "client_id" in query_of(answer.headers["Location"])
+        return answer.status_code == 200
+
+    def end(self, way: str) -> None:
+        """End the session; everybody knows within 2 s."""
+        began = time.monotonic()
+        WAYS[way](self.house, self.visitor, self.third, self.user)
+        assert wait_for(lambda: not any(each.knows(self.sid) for each in self.house.services), SOON_S)
+        assert wait_for(lambda: not self.is_in_at_apache(), SOON_S), self.house.apache.output()
+        assert time.monotonic() - began < SOON_S
+
+
+def _signed_in(house: House, user: str) -> Signed:
+    visitor, provider = Visitor(house.provider), house.provider
     page = visitor.open(provider.app.login(visitor.begin(house.page), user))
     assert f"REMOTE_USER={user}\n" in page.text, house.apache.output()
-    stayer = Visitor(provider)
-    stayer.open(provider.app.login(stayer.begin(house.page), f"{user}-stays"))
     third = _tokens(house, visitor, OWN)
     sid = pyjwt.decode(third["id_token"], options={"verify_signature": False})["sid"]
     for each in house.services:
         each.sign_in(provider.issuer, _tokens(house, visitor, each.client_id)["id_token"])
         assert each.knows(sid)
-    began = time.monotonic()
-    WAYS[way](house, visitor, third, user)
+    return Signed(house, visitor, user, third, sid)
 
-    def is_out_at_apache() -> bool:
-        answer = visitor.http.get(house.page, allow_redirects=False, timeout=20)
-        return answer.status_code == 302 and "client_id" in query_of(answer.headers["Location"])
 
-    assert wait_for(lambda: not any(each.knows(sid) for each in house.services), SOON_S)
-    assert wait_for(is_out_at_apache, SOON_S), house.apache.output()
-    assert time.monotonic() - began < SOON_S
+@pytest.mark.parametrize("way", WAYS)
+def test_everybody_is_signed_out(house: House, way: str) -> None:
+    """Within 2 s of the end of the session, at each of the three; whoever is signed in otherwise stays."""
+    user, stayer = way.replace(" ", "-"), Visitor(house.provider)
+    signed = _signed_in(house, user)
+    stayer.open(house.provider.app.login(stayer.begin(house.page), f"{user}-stays"))
+    signed.end(way)
     assert f"REMOTE_USER={user}-stays\n" in stayer.open(house.page).text
+
+
+def test_everybody_is_signed_out_hours_after_the_last_token(house: House) -> None:
+    """docs/sign-in.md: 8 h later every access and ID token has ended, the sessions have not; all clocks are moved."""
+    signed = _signed_in(house, "late")
+    assert house.provider.server.stop() == 0
+    house.clock.move(LATER_S)
+    house.provider.start()
+    time.sleep(1.5)  # until everybody has noticed
+    bearer = {"Authorization": f"Bearer {signed.third['access_token']}"}
+    userinfo = requests.get(f"{house.provider.issuer}/oidc/userinfo", headers=bearer, timeout=20)
+    assert userinfo.status_code == 401
+    assert signed.is_in_at_apache(), house.apache.output()
+    signed.end("the app")

@@ -67,6 +67,8 @@ OIDCPKCEMethod S256
 OIDCRemoteUserClaim sub
 OIDCPassClaimsAs environment
 OIDCCacheShmMax 50
+OIDCSessionInactivityTimeout 172800
+OIDCSessionMaxDuration 172800
 <Location /protected/>
     AuthType openid-connect
     Require valid-user
@@ -110,8 +112,8 @@ class Apache(Stoppable):
         """Its callback."""
         return f"{self.origin}/protected/redirect_uri"
 
-    def start(self, issuer: str, client_id: str, client_secret: str) -> None:
-        """Start it as a client.
+    def start(self, issuer: str, client_id: str, client_secret: str, **environment: str) -> None:
+        """Start it as a client, with more in its environment.
 
         Raises:
             FileNotFoundError: When Apache or its module is not installed.
@@ -143,7 +145,9 @@ class Apache(Stoppable):
         with (self.folder / "output.txt").open("wb") as output:
             self._process = subprocess.Popen(
                 [program, "-f", str(configuration), "-D", "FOREGROUND"],
-                env=clean_environment(http_proxy=None, https_proxy=None, HTTP_PROXY=None, HTTPS_PROXY=None),
+                env=clean_environment(
+                    http_proxy=None, https_proxy=None, HTTP_PROXY=None, HTTPS_PROXY=None, **environment
+                ),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
