@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
@@ -36,6 +37,8 @@ _PATIENCE_S: Final = 5.5
 _LOOK_S: Final = 0.1
 #: How many requests of a process may wait for URLs of clients. A worker has 8 threads: the others answer other requests.
 _MOST_WAITING: Final = 6
+#: How long further ones wait for these, in s, counted from the last of them: most URLs answer by then.
+_MOST_WAITING_S: Final = 0.5
 
 _log: Final[Any] = structlog.get_logger("clients")
 
@@ -99,6 +102,7 @@ class ClientKeys:
         self._asking: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
         self._room = threading.BoundedSemaphore(_MOST_WAITING)
+        self._taken_at = 0.0
 
     def current(self, client: Client, *, now: int) -> Sequence[OthersKey]:
         """The keys of a client. Those of its URL are fetched if there are none, or none that are fresh.
@@ -184,11 +188,13 @@ class ClientKeys:
         """
         if 0 <= now - before.asked_at < ASK_S and before.is_done:
             return before
-        if not self._room.acquire(blocking=False):
+        patience_s = max(0.0, self._taken_at + _MOST_WAITING_S - time.monotonic()) if waits else 0.0
+        if not self._room.acquire(timeout=patience_s):
             if not waits:
                 return before
             words = "The client's keys are not known yet, and too many requests wait for keys of clients."
             raise OAuthError("temporarily_unavailable", words, cause="client_keys_awaited")
+        self._taken_at = time.monotonic()
         try:
             return self._asked_in_turn(client, before, waits=waits, now=now)
         finally:

@@ -200,7 +200,7 @@ def _signed_in(house: House, user: str) -> Signed:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_everybody_is_signed_out(house: House, way: str) -> None:
-    """Within 2 s of the end of the session, at each of the three; whoever is signed in otherwise stays."""
+    """Within 2 s of the end of the session, at each of the three; another user who is signed in there stays."""
     user, stayer = way.replace(" ", "-"), Visitor(house.provider)
     signed = _signed_in(house, user)
     stayer.open(house.provider.app.login(stayer.begin(house.page), f"{user}-stays"))

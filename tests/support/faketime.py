@@ -53,7 +53,7 @@ def _environment() -> dict[str, str]:
         raise FileNotFoundError("no faketime here: install the package `faketime`")
     return {
         "LD_PRELOAD": str(library),
-        # gunicorn tells by a file's times whether a worker lives. (Its monotonic clock is off with the other: with that
-        # alone left right, `time.sleep` fails.)
+        # gunicorn tells by a file's times whether a worker lives. (Its monotonic clock is off with the other: if only
+        # that one is left right, `time.sleep` fails.)
         "NO_FAKE_STAT": "1",
     }
