@@ -203,7 +203,7 @@ def test_a_session_that_a_policy_does_not_take_is_refused(op: Provider, subtests
         "acr": ("guarded", {"acr": "pwd"}, step_up),
         "amr": ("guarded", {"amr": ["otp"]}, step_up),
         "max_session_age_s": ("guarded", {"auth_time": now - 3601}, step_up),
-        "only amr": ("methods", {"amr": ["pwd"]}, {"max_age": 0}),
+        "amr only": ("methods", {"amr": ["pwd"]}, {"max_age": 0}),
     }
     for name, (audience, fields, asked) in cases.items():
         with subtests.test(name):

@@ -440,7 +440,10 @@ def test_the_operator_sees_what_became_of_the_last_request(
     for answer, failure in (
         (b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n", "the answer has status 404"),
         (ok(b"no JSON"), "the answer is not JSON"),
-        (ok(b'{"keys": []}'), "the answer has no key that verifies a signature"),
+        (
+            ok(b'{"keys": []}'),
+            "the answer has no key that verifies a signature; use an RSA, P-256 or Ed25519 key",
+        ),
         (b"", "answer_malformed"),
     ):
         client.answer = answer
