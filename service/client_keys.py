@@ -1,7 +1,7 @@
-"""The keys of clients that authenticate by them: registered, or at the client's own URL.
+"""The keys of clients that authenticate with them: registered, or at the client's own URL.
 
-What was fetched is shared by all processes through the store, so that a client's URL is asked rarely, and an outage of
-it does not lock the client out of a process that has just started.
+All processes share fetched keys through the store, so a client's URL is rarely requested, and an outage of that URL
+does not lock the client out of a process that has just started.
 
 Spec: RFC 7591 §2 (jwks, jwks_uri), OpenID Connect Core 1.0 §10.1.1
 """
@@ -25,14 +25,14 @@ from service.protocol.errors import OAuthError
 from service.records.clients import Client
 from service.storage.interface import Kind, Record, Store
 
-#: How long fetched keys count without another look, in s.
+#: How long fetched keys are used without another request, in s.
 FRESH_S: Final = 600
-#: How often one client's URL is asked at most, in s.
+#: The shortest time between two requests to one client's URL, in s.
 ASK_S: Final = 60
-#: How long fetched keys count if the URL fails, in s.
+#: How long fetched keys are used if the URL fails, in s.
 KEPT_S: Final = 86_400
 _MOST_KEPT: Final = 1000
-#: How long to wait for another process that asks, and the time between two looks, in s.
+#: How long to wait for another process that fetches, and the time between two checks, in s.
 _PATIENCE_S: Final = 5.5
 _LOOK_S: Final = 0.1
 #: How many requests of a process may wait for URLs of clients. A worker has 8 threads: the others answer other requests.
@@ -45,14 +45,14 @@ _log: Final[Any] = structlog.get_logger("clients")
 
 @dataclass(frozen=True, slots=True)
 class _Fetched:
-    """What is known of a URL.
+    """The state of a URL.
 
     Attributes:
         jwks: the last good document, or None.
-        fetched_at: when it came; 0: never.
-        asked_at: when the URL was asked last, with or without success.
-        is_done: whether that is over.
-        failure: why it failed; None: it did not, or is not over.
+        fetched_at: when it was fetched; 0: never.
+        asked_at: when the URL was last requested, with or without success.
+        is_done: whether that request has ended.
+        failure: why it failed; None: it did not, or has not ended.
     """
 
     jwks: Mapping[str, Any] | None = None
@@ -64,13 +64,13 @@ class _Fetched:
 
 @dataclass(frozen=True, slots=True)
 class KeysAtUrl:
-    """What became of the last request for a client's keys, for the operator.
+    """The result of the last request for a client's keys, for the operator.
 
     Attributes:
-        client_id: whose.
+        client_id: the client.
         jwks_uri: its URL.
-        asked_at: when the URL was asked last, Unix s; None: not within a day.
-        fetched_at: when the keys came that count now, Unix s; None: none count.
+        asked_at: when the URL was last requested, Unix s; None: not within a day.
+        fetched_at: when the keys in use were fetched, Unix s; None: there are none.
         failure: why the last request failed; None: it did not.
     """
 
@@ -81,7 +81,7 @@ class KeysAtUrl:
     failure: str | None
 
     def shown(self) -> dict[str, Any]:
-        """It as JSON."""
+        """As JSON."""
         return asdict(self)
 
 
@@ -89,14 +89,14 @@ class ClientKeys:
     """Finds the keys of clients.
 
     Args:
-        store: shares what was fetched.
-        outbound: fetches.
+        store: shares the fetched keys.
+        outbound: sends requests.
     """
 
     def __init__(self, store: Store, outbound: Outbound) -> None:
         self._store = store
         self._outbound = outbound
-        #: client id -> the document that its keys are of, and those.
+        #: client id -> a document and its keys.
         self._read: dict[str, tuple[Any, tuple[OthersKey, ...]]] = {}
         self._known: dict[str, _Fetched] = {}
         self._asking: dict[str, threading.Lock] = {}
@@ -105,7 +105,7 @@ class ClientKeys:
         self._taken_at = 0.0
 
     def current(self, client: Client, *, now: int) -> Sequence[OthersKey]:
-        """The keys of a client. Those of its URL are fetched if there are none, or none that are fresh.
+        """The keys of a client. Those of its URL are fetched if there are none, or they are too old.
 
         Args:
             client: registered for `private_key_jwt`.
@@ -122,7 +122,7 @@ class ClientKeys:
         return self._of(client, known, now=now)
 
     def again(self, client: Client, *, now: int) -> Sequence[OthersKey]:
-        """The keys of a client's URL, asked again because none of `current` fits. Empty if it was asked a moment ago.
+        """The keys of a client's URL, fetched again because none of `current` fits. Empty if they were fetched a moment ago.
 
         Raises:
             OAuthError: as `current`.
@@ -134,10 +134,10 @@ class ClientKeys:
         return () if known == before else self._of(client, known, now=now)
 
     def seen(self, clients: Iterable[Client], *, now: int) -> list[KeysAtUrl]:
-        """What is known of the clients that have their keys at a URL, without a request to it.
+        """The state of all clients that have their keys at a URL, without sending a request.
 
         Args:
-            clients: any; those without a URL, and strangers, whose keys are not the operator's concern, are left out.
+            clients: any clients. Those without a URL are left out, and strangers, whose keys do not concern the operator.
             now: Unix s.
         """
         return [
@@ -147,14 +147,14 @@ class ClientKeys:
         ]
 
     def ask(self, client: Client, *, now: int) -> tuple[KeysAtUrl, Sequence[OthersKey]]:
-        """Ask a client's URL now, although it may have been asked a moment ago: the operator wants to know.
+        """Request a client's URL now, even if that was done a moment ago: the operator wants to know.
 
         Args:
-            client: has its keys at a URL.
+            client: a client that has its keys at a URL.
             now: Unix s.
 
         Returns:
-            What became of it, and the keys that count now.
+            The result, and the keys in use now.
         """
         found = self._fetched(client, replace(self._stored(client, now=now), asked_at=now), now=now)
         self._keep(client, found, now=now)
@@ -178,12 +178,12 @@ class ClientKeys:
         return keys if jwks is not None else ()
 
     def _asked(self, client: Client, before: _Fetched, *, waits: bool, now: int) -> _Fetched:
-        """Ask the URL, unless this or another process did so within a minute; what is known then.
+        """Request the URL, unless this or another process did so within a minute. Returns its state.
 
         Args:
-            client: whose.
-            before: what this process knows.
-            waits: whether somebody else who is asking is waited for.
+            client: the client.
+            before: the state that this process knows.
+            waits: whether to wait for another process that is fetching.
             now: Unix s.
         """
         if 0 <= now - before.asked_at < ASK_S and before.is_done:
@@ -208,7 +208,7 @@ class ClientKeys:
             return before
         try:
             known = self._known.get(name, before)
-            if known == before:  # nobody has asked while this thread waited
+            if known == before:  # nobody has requested it while this thread waited
                 known = self._claimed(client, known, waits=waits, now=now)
                 if len(self._known) >= _MOST_KEPT:
                     self._known.clear()
@@ -218,7 +218,7 @@ class ClientKeys:
             lock.release()
 
     def _claimed(self, client: Client, known: _Fetched, *, waits: bool, now: int) -> _Fetched:
-        """Be the one process that asks now, or take what another one got."""
+        """Be the one process that fetches now, or use what another one gets."""
         mine = False
 
         def claim(record: Record) -> Record | None:
@@ -236,7 +236,7 @@ class ClientKeys:
         return found
 
     def _keep(self, client: Client, found: _Fetched, *, now: int) -> None:
-        """Share what became of a request."""
+        """Share the result of a request."""
         new = Record(Kind.REPLAY_MARKER, _id_hash(client), now + KEPT_S)
         self._store.change(new.kind, new.id_hash, lambda record: _written(record, found), new=new, now=now)
 
@@ -256,7 +256,7 @@ class ClientKeys:
         return found
 
     def _fetched(self, client: Client, known: _Fetched, *, now: int) -> _Fetched:
-        """Fetch the document. If that fails, what was known stays."""
+        """Fetch the document. If that fails, the earlier one stays."""
         done = replace(known, is_done=True)
         try:
             answer = self._outbound.get(

@@ -1,6 +1,6 @@
-"""The queue of logout tokens: filled in the transaction that ends a session, emptied by who sends them.
+"""The queue of logout tokens: filled in the transaction that ends a session, emptied by the sender (`delivering`).
 
-Owns: which clients are notified of an end, who may try a delivery now.
+Owns: which clients are notified of the end of a session, and which process may try a delivery now.
 Never touches: keys, addresses, threads.
 
 Spec: OpenID Connect Back-Channel Logout 1.0 §2.3, §2.5
@@ -18,7 +18,7 @@ from service.storage.interface import NEVER, Fitting, Kind, Record, Store
 
 #: How many an operator is shown at most.
 MOST_SHOWN: Final = 1_000
-#: How many may wait or be kept: of one user, and in all. Beyond that the oldest of who has the most go.
+#: How many may wait or be kept: for one user, and in total. Beyond that, the oldest of the user with the most are dropped.
 MOST_OF_ONE_USER: Final = 1_000
 MOST_IN_ALL: Final = 100_000
 #: After how many tries the queue is trimmed. Each that is queued is tried once at least, by whichever process sends.
@@ -26,10 +26,10 @@ TRIM_EVERY: Final = 500
 
 
 class Ending:
-    """What comes of the end of sessions: a delivery for each client that was signed in to and wants to hear of it.
+    """What the end of sessions causes: a delivery for each client that was signed in to and wants logout tokens.
 
     Attributes:
-        deliveries: what was decided last.
+        deliveries: the latest result.
     """
 
     def __init__(self, queue: Deliveries, now: int) -> None:
@@ -38,7 +38,7 @@ class Ending:
         self.deliveries: list[Delivery] = []
 
     def leaving(self, gone: Sequence[tuple[Record, Mapping[str, Any] | None]]) -> list[Record]:
-        """See `storage.interface.Leaving`; it may be asked again, for the same visits."""
+        """See `storage.interface.Leaving`; it may be called again, for the same visits."""
         notified = {
             (visit.session_id, visit.client_id, issuer): visit
             for visit, client in gone
@@ -55,10 +55,10 @@ class Deliveries:
     """The queue.
 
     Args:
-        store: where it is.
-        fixed: the clients of the environment, which win over those of the store. None: they cannot be read; then every
-            client that the store does not know may want to be notified.
-        issuer: the configured one, for visits that do not say theirs; None: those are left out.
+        store: the store of the queue.
+        fixed: the clients of the environment, which take precedence over those of the store. None: they cannot be read; then
+            every client that the store does not know may want to be notified.
+        issuer: the configured one, for visits without an issuer; None: those are left out.
     """
 
     def __init__(
@@ -68,28 +68,28 @@ class Deliveries:
         self._fixed = {client.client_id: client.backchannel_logout_uri for client in fixed or ()}
         self._knows_fixed = fixed is not None
         self._issuer = issuer
-        #: Who in this process sends at once what is queued here; None: nobody.
+        #: The sender in this process that takes new deliveries at once; None if there is none.
         self.taker: Callable[[Sequence[Delivery]], None] | None = None
         self._tries = 0
 
     # --- who is notified ---
 
     def ending(self, *, now: int) -> Ending:
-        """What to store when sessions end now; it is to be handed over once that is stored."""
+        """What to store when sessions end now. Pass it to `queued` once it is stored."""
         return Ending(self, now)
 
     def hand_over(self, ending: Ending) -> None:
-        """What was queued is stored: it is sent at once where somebody here does that."""
+        """Report that it was stored: if this process has a sender, it sends at once."""
         if ending.deliveries and self.taker is not None:
             self.taker(ending.deliveries)
 
     def issuer_of(self, visit: Record) -> str | None:
-        """Under which issuer a client was visited; one that an older version noted does not say."""
+        """The issuer of a visit; an older version did not record it."""
         issuer = visit.body.get("issuer", self._issuer)
         return issuer if isinstance(issuer, str) else None
 
     def wants(self, client_id: str, body: Mapping[str, Any] | None) -> bool:
-        """Whether a client says where its logout tokens go; `body`: of its record, where there is one."""
+        """Whether a client wants logout tokens; `body`: its record's body, if there is one."""
         if client_id in self._fixed:
             return self._fixed[client_id] is not None
         return logout_uri(body) is not None if body is not None else not self._knows_fixed
@@ -102,25 +102,25 @@ class Deliveries:
     # --- who sends ---
 
     def waiting(self, *, most: int, but: Sequence[str] = (), now: int) -> list[Delivery]:
-        """Those that wait, the earliest due first, but not those for some clients. One read."""
-        # Few lengths, few statements.
+        """The waiting ones, the earliest due first, without those for some clients. One read."""
+        # few different lengths, so few different statements
         padded = list(but) + list(but[-1:]) * (_power_of_two(len(but)) - len(but))
         found = self._store.due(Kind.DELIVERY, until=NEVER - 1, most=most, but=padded, now=now)
         return list(map(of_record, found))
 
     def take(self, delivery: Delivery, *, now: int) -> Delivery | None:
-        """Take one to try it; None where somebody else was faster."""
+        """Take one to try it. Returns None if another process was faster."""
         taken = delivery.taken(now)
         if not self._store.swap(taken.to_record(), now=now):
             return None
         return replace(taken, version=taken.version + 1)
 
     def keep(self, delivery: Delivery, *, now: int) -> bool:
-        """Store what became of a try; False where somebody else has tried it since, or it is gone."""
+        """Store the result of a try. Returns False if another process has tried it since, or it is gone."""
         return self._store.swap(delivery.to_record(), now=now)
 
     def remove(self, delivery_id: str, *, now: int) -> bool:
-        """Remove one: it was delivered, or its client is gone; whether it was there."""
+        """Remove one that was delivered, or whose client is gone. Returns whether it existed."""
         return self._store.delete(Fitting(Kind.DELIVERY, id_hash=delivery_id), now=now) > 0
 
     def keep_small(self) -> int:
@@ -129,26 +129,26 @@ class Deliveries:
         return self.trim() if self._tries % TRIM_EVERY == 0 else 0
 
     def trim(self) -> int:
-        """Drop what is too much; how many went."""
+        """Keep the queue small. Returns how many were dropped."""
         return self._store.trim(Kind.DELIVERY, most_of_one=MOST_OF_ONE_USER, most=MOST_IN_ALL)
 
     def rest(self) -> None:
-        """Nothing is asked for a while."""
+        """Disconnect from the store for a while."""
         self._store.rest()
 
     # --- what an operator does ---
 
     def shown(self, *, now: int) -> list[Delivery]:
-        """The first so many: those that wait, the earliest due first, then those that are over."""
+        """The first of them, up to a number: the waiting ones, the earliest due first, then the others."""
         found = self._store.due(Kind.DELIVERY, until=NEVER, most=MOST_SHOWN, now=now)
         return list(map(of_record, found))
 
     def all(self, *, now: int) -> Iterator[Delivery]:
-        """Every one."""
+        """All of them."""
         return map(of_record, self._store.list(Kind.DELIVERY, now=now))
 
     def retry(self, delivery_id: str, *, now: int) -> bool:
-        """Let one be tried now, and then as one that is new; whether there is such a one."""
+        """Have one tried now, with all its tries before it. Returns whether it exists."""
 
         def again(record: Record) -> Record:
             return of_record(record).again(now=now).to_record()

@@ -1,13 +1,13 @@
-"""Who sends logout tokens: one thread a process, which gives each try to a thread of a few.
+"""Sends logout tokens: one thread for each process, which passes each try to one of a few other threads.
 
-Owns: when the queue is looked at, how much is sent to whom at once, what an answer means.
+Owns: when to read the queue, how many requests run at a time in total and for each host, the meaning of an answer.
 Never touches: requests; none waits for this.
 
-    what was queued here, at once  ─┐
-    what others left, every 5 s    ─┴─> taken -> signed -> sent in a thread -> what became of it is stored
+    queued in this process, at once      ─┐
+    queued by other processes, every 5 s ─┴─> taken -> signed -> sent in a thread -> the result is stored
 
-All that is asked of the store is asked in the one thread, so that a process has one connection for it. While no client
-wants logout tokens, it looks once a minute and keeps no connection.
+Only the one thread uses the store, so a process has one connection for it. While no client wants logout tokens, it
+looks once a minute and keeps no connection.
 
 Spec: OpenID Connect Back-Channel Logout 1.0 §2.5, §2.8
 """
@@ -39,18 +39,18 @@ from service.records.deliveries import GIVEN_UP, LEASE_S, Delivery
 from service.settings.table import Settings
 from service.storage.interface import Store, StoreUnavailable
 
-#: How often the queue is looked at for what other processes left, in s; and while no client wants logout tokens.
+#: How often to read the queue for other processes' deliveries, in s; and while no client wants logout tokens.
 POLL_S: Final = 5.0
 IDLE_POLL_S: Final = 60.0
 _BUSY_FOR_S: Final = 3600.0
 _FIRST_S: Final = 0.5
-#: How many tries are under way at once, in all; to one host; and to one that did not answer the last time, or took this
-#: long, in s. All of those have half of the threads at most, so that services that are down or slow hold up nobody.
+#: How many tries run at a time: in total, for one host, and for a host that did not answer the last time, or took this
+#: long, in s. All of the last kind use at most half of the threads, so that services that are down or slow delay nobody.
 THREADS: Final = 16
 OF_ONE_HOST: Final = 4
 OF_ONE_THAT_IS_SLOW: Final = 1
 SLOW_S: Final = 1.0
-#: A try must begin so long before somebody else may take it, in s: it takes 5 s at most.
+#: How long before another process may take a delivery its try must start, in s: a try takes at most 5 s.
 _BEFORE_END_S: Final = 7
 _AT_ONCE: Final = 32
 _TOLD_EVERY_S: Final = 60.0
@@ -60,7 +60,7 @@ _log = structlog.get_logger("deliveries")
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """A delivery that only this process tries now, until a time of the monotonic clock."""
+    """A delivery that only this process tries, until a time of the monotonic clock."""
 
     delivery: Delivery
     until: float
@@ -68,7 +68,7 @@ class _Taken:
 
 @dataclass(frozen=True, slots=True)
 class _Tried:
-    """What came of a try: a status, or why there is none; and whether it took long."""
+    """The result of a try: a status, or why there is none; and whether it took long."""
 
     delivery: Delivery
     host: str
@@ -78,16 +78,16 @@ class _Tried:
 
 
 class Deliverer:
-    """Sends what is queued.
+    """Sends queued logout tokens.
 
     Args:
         deliveries: the queue.
-        clients: say where their tokens go.
-        keys: sign.
-        outbound: the way out of the process.
-        clock: Unix s.
-        poll_s: how often to look at the queue, in s; None: often while there is something to tell, else seldom.
-        threads: how many tries are under way at once.
+        clients: the clients, with their addresses.
+        keys: the signing keys.
+        outbound: sends requests.
+        clock: returns Unix s.
+        poll_s: how often to read the queue, in s; None: often while a client wants logout tokens, otherwise rarely.
+        threads: how many tries run at a time.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Deliverer:
         self._reset()
 
     def _reset(self) -> None:
-        """Nothing is under way: a fork has none of its parent's threads."""
+        """Forget what is in progress: a fork has none of its parent's threads."""
         self.wake = threading.Event()
         self._pool: ThreadPoolExecutor | None = None
         self._handed: deque[_Taken] = deque()
@@ -126,25 +126,25 @@ class Deliverer:
     # --- its thread ---
 
     def begin(self) -> None:
-        """Send from now on, in this process; whatever was begun before a fork is its parent's."""
+        """Start sending in this process. Tries that began before a fork belong to the parent."""
         if self._pid != os.getpid() or self._thread is None:
             self._start()
 
     def send_at_once(self, deliveries: Sequence[Delivery]) -> None:
-        """Send what this process has queued, and holds for a while. Nobody waits for it."""
+        """Send what this process has queued and reserved for a while. The caller does not wait."""
         self.begin()
         until = time.monotonic() + LEASE_S
         self._handed.extend(_Taken(delivery, until) for delivery in deliveries)
         self.wake.set()
 
     def look(self) -> None:
-        """Look at the queue now."""
+        """Read the queue now."""
         self.begin()
         self._poll_at = 0.0
         self.wake.set()
 
     def end(self) -> None:
-        """Stop, once what is under way has ended and is stored."""
+        """Stop as soon as running tries have ended and their results are stored."""
         if self._pid == os.getpid():
             self._end()
         self._thread = None
@@ -156,7 +156,7 @@ class Deliverer:
         with self._starting:
             if self._thread is not None:
                 return
-            # Replicas and workers that start together do not look together.
+            # Replicas and workers that start together do not read the queue at the same time.
             self._poll_at = time.monotonic() + _FIRST_S * self._spread()
             stop = threading.Event()
             thread = threading.Thread(
@@ -164,19 +164,19 @@ class Deliverer:
             )
             try:
                 thread.start()
-            except RuntimeError:  # none can be started now: others find what is queued
+            except RuntimeError:  # no thread can be started now: others find it in the queue
                 return
-            # Also where the process ends: its own threads have ended by then.
+            # Also when the process ends: its own threads have already ended.
             self._end = weakref.finalize(self, _stop, stop, self.wake, thread)
             self._thread = thread
 
     def rest_s(self) -> float:
-        """How long there is nothing to do, in s, unless somebody says so."""
+        """How long to wait, in s, unless something is queued before."""
         at = min([self._poll_at, *self._own[:1]])
         return max(0.0, at - time.monotonic())
 
     def turn(self, *, last: bool = False) -> None:
-        """Do what there is to do; the last time only store what became of tries."""
+        """Do one round of work; the last round only stores the results of tries."""
         try:
             self._store_tried()
             if not last:
@@ -188,12 +188,12 @@ class Deliverer:
             if time.monotonic() - self._told_at >= _TOLD_EVERY_S:
                 self._told_at = time.monotonic()
                 _log.warning("deliveries_not_seen", cause=type(error.__cause__).__name__, detail=error.reason)
-        except Exception as error:  # nobody waits for it: the log must tell
+        except Exception as error:  # nobody waits for this, so the failure is logged
             self._put_off()
             _log.error("deliveries_failed", **describe_error(error))
 
     def close(self) -> None:
-        """See the tries through that are under way, and store what became of them."""
+        """Collect finished tries, and store their results."""
         if self._pool is not None:
             self._pool.shutdown(wait=True)
             self._pool = None
@@ -206,13 +206,13 @@ class Deliverer:
         self._poll_at = time.monotonic() + self._spread() * (self._poll_s or POLL_S)
 
     def _spread(self) -> float:
-        """From 0.8 to 1.2, another one in each process."""
+        """A factor from 0.8 to 1.2 that differs between processes."""
         return 0.8 + 0.4 * (os.getpid() % 97) / 96
 
     # --- what is sent ---
 
     def _send_handed(self) -> None:
-        """What was queued in this process; what must wait for too long is left to who finds it in the queue."""
+        """Start what was queued in this process. What would wait for too long is left to any process that finds it in the queue."""
         for _ in range(len(self._handed)):
             taken = self._handed.popleft()
             self._busy_until = time.monotonic() + _BUSY_FOR_S
@@ -222,7 +222,7 @@ class Deliverer:
                 self._handed.append(taken)
 
     def _send_waiting(self) -> None:
-        """What is due in the queue, no matter who queued it: as much as there is room for."""
+        """Start what is due in the queue, from any process, as far as there is room."""
         now = int(self._clock())
         moment = time.monotonic()
         self._own = sorted(at for at in self._own if at > moment)
@@ -245,7 +245,7 @@ class Deliverer:
             self.deliveries.rest()
 
     def _take_each(self, due: Sequence[Delivery], held: set[str], now: int) -> set[str]:
-        """Take and try each; the clients for whose hosts there is no room now."""
+        """Take and try each delivery. Returns the clients for whose hosts there is no room now."""
         full: set[str] = set()
         for each in due:
             if each.client_id in held | full:
@@ -255,7 +255,7 @@ class Deliverer:
         return full
 
     def _is_wanted(self, moment: float, now: int) -> bool:
-        """Whether some client wants logout tokens. For an hour, what was found is not looked for again."""
+        """Whether some client wants logout tokens. A positive result is kept for an hour."""
         if moment < self._busy_until or self.deliveries.is_wanted_by_fixed:
             return True
         if any(client.backchannel_logout_uri for client in self._clients.list(now=now)):
@@ -263,11 +263,11 @@ class Deliverer:
         return moment < self._busy_until
 
     def _try(self, delivery: Delivery, *, take_at: int | None = None) -> bool:
-        """Try a delivery, where there is room for its host; False where there is none.
+        """Try a delivery if there is room for its host. Returns False if there is none.
 
         Args:
-            delivery: this process's own, or to be taken.
-            take_at: when it is taken, Unix s; None: it is this process's own.
+            delivery: reserved for this process, or to be taken.
+            take_at: when it is taken, Unix s; None: it is already reserved for this process.
         """
         now = int(self._clock())
         client = self._clients.registered(delivery.client_id, now=now)
@@ -280,7 +280,7 @@ class Deliverer:
         if not self._has_room(host):
             return False
         taken = delivery if take_at is None else self.deliveries.take(delivery, now=take_at)
-        if taken is None:  # somebody else was faster
+        if taken is None:  # another process was faster
             return True
         try:
             token = sign_logout_token(taken, client, self._keys, now=now)
@@ -306,13 +306,13 @@ class Deliverer:
         return under_way[host] < OF_ONE_THAT_IS_SLOW and to_slow < self._threads // 2
 
     def _send(self, delivery: Delivery, host: str, uri: str, token: str, operators: bool) -> None:
-        """Send it, in a thread of its own, which does nothing else."""
+        """Send it. This runs in a separate thread that does nothing else."""
         status, failure, began = None, "", time.monotonic()
         try:
             status = self._outbound.post(uri, {"logout_token": token}, operators=operators).status
         except Unreachable as error:
             failure = error.cause
-        except Exception as error:  # a fault of ours: it is tried again, and the log tells
+        except Exception as error:  # a fault in this program: it is tried again, and logged
             failure = type(error).__name__
             _log.error("delivery_broke", **describe_error(error))
         is_slow = status is None or time.monotonic() - began >= SLOW_S
@@ -324,7 +324,7 @@ class Deliverer:
     def _store_tried(self) -> None:
         while self._tried:
             tried = self._tried[0]
-            self._store(tried)  # again, if the store cannot be asked now
+            self._store(tried)  # later again, if the store is unavailable now
             self._tried.popleft()
             self._under_way -= Counter((tried.host,))
             (self._slow.add if tried.is_slow else self._slow.discard)(tried.host)
@@ -342,7 +342,7 @@ class Deliverer:
             _log.info("logout_delivered", **known)
             return
         failure = tried.failure if status is None else f"status {status}"
-        if status == 400:  # §2.8: it does not take this one, and will not take it later
+        if status == 400:  # §2.8: the client refuses this one, and will not accept it later
             if self.deliveries.keep(delivery.refused(failure, now=now), now=now):
                 _log.warning("delivery_refused", failure=failure, **known)
             return
@@ -365,7 +365,7 @@ def deliverer_of(
     clients: Clients | None = None,
     poll_s: float | None = None,
 ) -> Deliverer:
-    """Who sends logout tokens by these settings: at once those of this process, unless all are left to another one."""
+    """The sender for these settings. It takes new deliveries of this process at once, unless another process sends all."""
     deliveries = Deliveries(store, fixed=settings.clients, issuer=settings.issuer)
     clients = clients or Clients.of(settings, store)
     deliverer = Deliverer(deliveries, clients, keys, Outbound.of(settings), clock, poll_s=poll_s)
@@ -375,7 +375,7 @@ def deliverer_of(
 
 
 def _run(of: weakref.ref[Deliverer], stop: threading.Event) -> None:
-    """The thread. It keeps nobody alive while it rests."""
+    """The sending thread, which does not keep an idle process alive."""
     while True:
         deliverer = of()
         if deliverer is None:

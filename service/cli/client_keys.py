@@ -1,4 +1,4 @@
-"""`pylon-oidc clients keys`: the keys of a client, asked for now."""
+"""`pylon-oidc clients keys`: fetches the keys of a client now."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OUTBOUND = ("PYLON_OUTBOUND_ALLOW", "PYLON_OUTBOUND_CA_FILE", "PYLON_OUTBOUND_P
 @click.argument("client_id")
 @json_option
 def client_keys(client_id: str, *, as_json: bool) -> None:
-    """Ask the jwks_uri of a client now, and list the keys that count. Exit code 1 if it cannot be fetched.
+    """Fetch the keys of a client from its jwks_uri now, and list the keys in use. Exit code 1 if that fails.
 
     Run it on the machine of the service, with its settings: another machine may reach the URL when this one does not.
     """
@@ -35,7 +35,7 @@ def client_keys(client_id: str, *, as_json: bool) -> None:
             fail("There is no such client.")
         if client.jwks_uri is None:
             fail("This client has no jwks_uri.")
-        configure_logging("error", settings.log_format)  # this command itself says what failed
+        configure_logging("error", settings.log_format)  # this command itself reports the failure
         seen, keys = ClientKeys(store, Outbound.of(settings)).ask(client, now=now)
     rows = [{"kid": key.kid, "algs": sorted(key.algs)} for key in keys]
     if as_json:
@@ -47,7 +47,7 @@ def client_keys(client_id: str, *, as_json: bool) -> None:
 
 
 def _print(seen: KeysAtUrl, keys: Sequence[OthersKey]) -> None:
-    """The keys as a table, and until when earlier keys count."""
+    """The keys as a table, and how long earlier keys stay in use."""
     if keys:
         rows = [{"kid": key.kid, "algs": " ".join(sorted(key.algs))} for key in keys]
         print_rows(rows, ["kid", "algs"], name="keys", as_json=False, headings={"algs": "verifies"})

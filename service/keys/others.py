@@ -1,6 +1,6 @@
-"""Public keys of others: which a client may have, and whether one of them signed a JWT.
+"""Public keys of others: which ones a client may have, and whether one of them signed a JWT.
 
-Owns: what is accepted of a JWK Set that somebody else wrote.
+Owns: what is accepted in a JWK Set that somebody else wrote.
 Never touches: where the set comes from, our own keys.
 
 Spec: RFC 7517 §4, §5, RFC 7515 §4.1, RFC 7518 §3, §6, RFC 8037 §2, RFC 8725 §3, RFC 9864 §2.2
@@ -26,11 +26,11 @@ from service.keys.strength import MAX_EXPONENT, MIN_RSA_BITS
 _NAMES: Final = {**{alg: alg for alg in ALGORITHMS}, "EdDSA": "Ed25519"}
 #: The algorithms that others may sign with, by every name.
 OTHERS_ALGS: Final = tuple(_NAMES)
-#: A longer key takes too long to verify with.
+#: Verifying with a longer key takes too long.
 MAX_RSA_BITS: Final = 8192
 MOST_KEYS: Final = 100
 _PRIVATE: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
-#: By the names of our table. A registry that has EdDSA warns about that name.
+#: By the names of our table. joserfc warns about EdDSA in a registry.
 _VERIFIERS: Final = {alg: JWSRegistry(algorithms=[alg]).get_alg(alg) for alg in ALGORITHMS}
 _MOST_HEADER_CHARS: Final = 8192
 
@@ -40,8 +40,8 @@ class OthersKey:
     """A public key.
 
     Attributes:
-        kid: its name; None if it has none.
-        algs: what it verifies, by the names of our table.
+        kid: its id; None if it has none.
+        algs: the algorithms that it verifies, by the names of our table.
         key: the key.
     """
 
@@ -52,10 +52,10 @@ class OthersKey:
 
 @dataclass(frozen=True, slots=True)
 class Unverified:
-    """A JWT that nobody has checked yet.
+    """A JWT that has not been verified.
 
     Attributes:
-        text: all of it.
+        text: the whole token.
         header, claims: its parts.
     """
 
@@ -71,7 +71,7 @@ class Unverified:
 
     @property
     def alg(self) -> str | None:
-        """Its algorithm, by the name of our table; None if there is none of that name."""
+        """Its algorithm, by the name of our table; None if it is not in the table."""
         alg = self.header.get("alg")
         return _NAMES.get(alg) if isinstance(alg, str) else None
 
@@ -91,7 +91,7 @@ def read_unverified(text: str) -> Unverified | None:
 
 
 def is_text(value: str) -> bool:
-    """Whether a string of JSON can be written as UTF-8. Escapes can make halves of characters (RFC 8259 §8.2)."""
+    """Whether a string of JSON can be written as UTF-8. An escape can be half a character (RFC 8259 §8.2)."""
     return not any("\ud800" <= char <= "\udfff" for char in value)
 
 
@@ -104,7 +104,7 @@ def _object(segment: str) -> Mapping[str, Any] | None:
 
 
 def is_signed_by(unverified: Unverified, keys: Iterable[OthersKey]) -> bool:
-    """Whether one of these keys signed it. Of keys that have its kid, only those count; otherwise those without a kid.
+    """Whether one of these keys signed it: one with its kid, or else one without a kid.
 
     Nothing in the header says where a key is (`jku`, `x5u`) or what it is (`jwk`, `x5c`): they are ignored. A critical
     member is refused, because none is known.
@@ -130,7 +130,7 @@ def _verifies(text: str, key: AsymmetricKey, algorithm: Any) -> bool:
 
 
 def usable_keys(jwks: object) -> tuple[OthersKey, ...]:
-    """The keys of a fetched JWK Set that signatures can be verified with; others are left out (RFC 7517 §5).
+    """The keys of a fetched JWK Set that verify signatures; others are left out (RFC 7517 §5).
 
     Raises:
         KeyFault: if it is not a JWK Set, or has no such key.
@@ -149,7 +149,7 @@ def usable_keys(jwks: object) -> tuple[OthersKey, ...]:
 
 
 def check_public_jwks(jwks: object) -> None:
-    """Check a JWK Set that is registered: each of its keys must be right, and one must verify signatures.
+    """Check a JWK Set that is registered: all of its keys must be valid, and one must verify signatures.
 
     Raises:
         KeyFault: says what is wrong, and contains nothing of a key.
@@ -166,7 +166,7 @@ def _entries(jwks: object) -> list[Any]:
 
 
 def _key_of(jwk: object) -> OthersKey | None:
-    """Import a key; None for one that does not verify signatures by an algorithm of ours.
+    """Import a key. Returns None if it verifies no signatures with a supported algorithm.
 
     Raises:
         KeyFault: if it is malformed, weak or not public.

@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from typing import Final
 
 MIN_RSA_BITS: Final = 2048
-#: OpenSSL's, Java's and every browser's limit.
+#: The limit of OpenSSL, Java and every browser.
 MAX_RSA_BITS: Final = 16_384
-#: Go keeps an exponent in 31 bits.
+#: Go stores an exponent in 31 bits.
 MAX_EXPONENT: Final = (1 << 31) - 1
 
-#: Primes of a real key have the same length; by tools that count differently they differ by a bit or two.
+#: The primes of a real key have the same length, but some tools let them differ by a bit or two.
 _MOST_BITS_APART: Final = 8
-#: FIPS 186-5 §A.1.1: the first bits of the two primes differ within so many.
+#: FIPS 186-5 §A.1.1: the two primes must differ in their first bits; this many count.
 _CLOSE_BITS: Final = 100
 _FERMAT_STEPS: Final = 1000
 _SMALL_PRIMES_BELOW: Final = 1 << 18
@@ -37,7 +37,7 @@ def check_rsa_public(modulus: int, exponent: int) -> None:
     """Refuse a public key that some verifiers would refuse, or that can be factored.
 
     Raises:
-        WeakKey: if it is one.
+        WeakKey: if it is one of these.
     """
     check_exponent(exponent)
     check_modulus(modulus)

@@ -1,4 +1,4 @@
-"""Where a request of ours may go: which URLs, and which addresses of their hosts.
+"""Decides where a request may go: which URLs, and which addresses of their hosts.
 
 Spec: RFC 6890, RFC 3986 §3.2, RFC 4291 §2.5.5, RFC 6052
 """
@@ -26,9 +26,9 @@ _URL: Final = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
-#: A name that ends so is read as an IPv4 address by many libraries: decimal, octal, hexadecimal, or cut short.
+#: Many libraries read a name with such an end as an IPv4 address: decimal, octal, hexadecimal, or shortened.
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
-#: What is not public in IPv4. Azure's 168.63.129.16 answers only the machines themselves.
+#: The addresses that are not public in IPv4. Azure's 168.63.129.16 answers only its own machines.
 _CLOSED_4: Final = tuple(
     IPv4Network(each)
     for each in (
@@ -37,7 +37,7 @@ _CLOSED_4: Final = tuple(
         *("198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4", "168.63.129.16/32"),
     )
 )
-#: In IPv6 only this is public, without what maps to another address (6to4, Teredo) and what belongs to no one.
+#: Only this is public in IPv6, without the parts that map to another address (6to4, Teredo) or belong to no one.
 _OPEN_6: Final = IPv6Network("2000::/3")
 _CLOSED_6: Final = tuple(
     IPv6Network(each) for each in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
@@ -56,7 +56,7 @@ class Target:
         scheme: `https` or `http`.
         host: the name in lower case, or the address without brackets.
         port: as in the URL, or the scheme's.
-        path: path and query; `/` at least.
+        path: path and query; at least `/`.
         literal: the host, if it is an address.
     """
 
@@ -68,7 +68,7 @@ class Target:
 
     @property
     def authority(self) -> str:
-        """Host and port, as `Host` has them."""
+        """Host and port, in the notation of `Host`."""
         host = f"[{self.host}]" if isinstance(self.literal, IPv6Address) else self.host
         return host if self.port == {"https": 443, "http": 80}[self.scheme] else f"{host}:{self.port}"
 
@@ -83,8 +83,8 @@ class Allowed:
     """What an operator allows although it is not public.
 
     Attributes:
-        hosts: names and addresses, as URLs write them. Those may also be asked by http.
-        networks: of addresses.
+        hosts: names and addresses, as in URLs. These may also use http.
+        networks: networks of addresses.
     """
 
     hosts: frozenset[str] = frozenset()
@@ -103,7 +103,7 @@ NOTHING: Final = Allowed()
 
 
 def parse_target(url: str, allowed: Allowed) -> Target:
-    """Parse the URL of a request, and refuse it if its host shows that it is not allowed.
+    """Parse the URL of a request, and refuse it if its host is clearly not allowed.
 
     Raises:
         Refused: also for any form that two libraries may read differently: user info, a trailing dot, a backslash, a
@@ -161,17 +161,17 @@ def check_address(address: Address, host: str, allowed: Allowed) -> None:
 
 
 def is_public(address: Address) -> bool:
-    """Whether everybody can reach this address, and it is not another address in disguise."""
+    """Whether the address is public, and not another address in disguise."""
     if isinstance(address, IPv4Address):
         return not any(address in each for each in _CLOSED_4)
     return address in _OPEN_6 and not any(address in each for each in _CLOSED_6)
 
 
 def parse_address(text: str) -> Address:
-    """The address that a name has, as the system returns it.
+    """An address of a name, as the system returns it.
 
     Raises:
-        Refused: if it is bound to an interface (`fe80::1%eth0`), or no address.
+        Refused: if it is bound to an interface (`fe80::1%eth0`), or is not an address.
     """
     try:
         address = ip_address(text)
@@ -183,9 +183,9 @@ def parse_address(text: str) -> Address:
 
 
 def parse_network(text: str) -> Network:
-    """A CIDR.
+    """Parse a CIDR.
 
     Raises:
-        ValueError: if it is none, or has bits outside of its mask.
+        ValueError: if it is not one, or has bits outside of its mask.
     """
     return ip_network(text)

@@ -1,4 +1,4 @@
-"""Asks others over HTTP, for somebody who may be hostile: safely, briefly, and without a word about what went wrong.
+"""Sends HTTP requests to hosts that may be hostile: safely, briefly, and without revealing what went wrong.
 
 Spec: RFC 9110, RFC 9700 §4.15, OpenID Connect Core 1.0 §17
 """
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
     from service.outbound.wire import LookUp
 
-#: One request, from the look-up of the name to the last byte, in s.
+#: The limit of one request, from the look-up of the name to the last byte, in s.
 MOST_S: Final = 5.0
-#: The body of an answer, in bytes.
+#: The limit of the body of an answer, in bytes.
 MOST_BYTES: Final = 64 * 1024
-#: What an answer may have in addition to its body: headers, and how chunks are framed.
+#: The limit of everything else in an answer: headers and chunk sizes.
 _HEAD_BYTES: Final = 16 * 1024
-#: What everybody but the operator gets, for every cause.
+#: The message for everybody but the operator, for every cause.
 UNREACHABLE: Final = "The URL cannot be used: it does not answer as it should."
 
 _log: Final[Any] = structlog.get_logger("outbound")
@@ -64,7 +64,7 @@ class Answer:
     Attributes:
         status: the HTTP status; a redirect is an answer, and is not followed.
         headers: with names in lower case. Of a repeated header, all values joined by `, `.
-        body: at most as large as was asked for, not decoded; empty for a POST.
+        body: not decoded, and within the limit; empty for a POST.
     """
 
     status: int
@@ -90,18 +90,18 @@ class SettingsOfOutbound(Protocol):
 
 @dataclass(frozen=True)
 class Outbound:
-    """Sends requests. One for the whole process; threads may share it. It keeps no connection and no cookie.
+    """Sends requests. There is one for the whole process; threads may share it. It keeps no connections and no cookies.
 
-    A request takes at most 5 s in all and reads at most 64 KiB of body. It goes to public addresses by https (TLS 1.2 or
-    later, verified), or where the operator's list allows more. Every failure raises `Unreachable` and is logged here
+    A request takes at most 5 s in total, and reads a body of at most 64 KiB. It goes to public addresses with https (TLS 1.2
+    or later, verified), or where the operator's list allows more. Every failure raises `Unreachable` and is logged here
     once, as `outbound_failed` with its cause, so a caller logs nothing.
 
     Attributes:
         allowed: hosts and addresses that the operator allows although they are not public.
         ca_file: further certificate authorities.
-        proxy: through which everything goes; it then looks up the names.
-        dev_mode: whether `allowed` counts for everybody's URLs.
-        look_up: gives the addresses of a name and port; None: the system's.
+        proxy: the proxy for all requests, which then looks up the names.
+        dev_mode: whether `allowed` applies to everybody's URLs.
+        look_up: returns the addresses of a name and port; None: the system's.
     """
 
     allowed: Allowed = NOTHING
@@ -121,7 +121,7 @@ class Outbound:
         )
 
     def check(self, url: str, *, operators: bool) -> None:
-        """Check a URL as far as that is possible without asking anybody: its form, its scheme, a literal address.
+        """Check a URL without sending anything: its form, its scheme, a literal address.
 
         Args:
             url: the URL.
@@ -153,9 +153,9 @@ class Outbound:
         """GET a URL.
 
         Args:
-            url: the URL, from whomever.
+            url: the URL, from any source.
             operators: whether the URL is that of a client that the operator registered, so that the operator's list
-                counts. For a stranger's URL it counts only in dev mode.
+                applies. For a stranger's URL it applies only in dev mode.
             most_bytes: a longer body is a failure.
             accept: the `Accept` header.
 
@@ -163,7 +163,7 @@ class Outbound:
             The answer, of any status. Its body is complete.
 
         Raises:
-            Unreachable: if there is none within the bounds.
+            Unreachable: if there is none within the limits.
         """
         with self._told(url):
             target = self._target(url, operators=operators)
@@ -186,15 +186,15 @@ class Outbound:
         """POST a form (`application/x-www-form-urlencoded`).
 
         Args:
-            url: the URL, from whomever.
-            form: what is sent.
+            url: the URL, from any source.
+            form: the fields.
             operators: as for `get`.
 
         Returns:
-            The status and headers. The body is ignored, whatever it is.
+            The status and headers. The body is ignored.
 
         Raises:
-            Unreachable: if no status came within the bounds. The request may have arrived all the same.
+            Unreachable: if there was no status within the limits. The request may have arrived nevertheless.
         """
         with self._told(url):
             target = self._target(url, operators=operators)
@@ -204,7 +204,9 @@ class Outbound:
                 "POST", target, headers, content, operators=operators, most_bytes=MOST_BYTES
             ) as response:
                 answer = Answer(response.status_code, dict(response.headers), b"")
-                with contextlib.suppress(*_failures()):  # a peer may dislike that its answer is not read
+                with contextlib.suppress(
+                    *_failures()
+                ):  # the other side may object that its answer is not read
                     for _ in response.iter_raw():
                         pass
                 return answer
@@ -217,7 +219,7 @@ class Outbound:
             and target.literal is not None
             and not (allowed.names(target.host) or allowed.contains(target.literal))
         ):
-            # The proxy decides about names. Nobody else would decide about this.
+            # The proxy decides about names, and nobody would decide about an address.
             raise Refused("address_through_proxy")
         return target
 
@@ -226,7 +228,7 @@ class Outbound:
 
     @contextlib.contextmanager
     def _told(self, url: str) -> Iterator[None]:
-        """Log why a request failed, and raise the one failure that everybody sees."""
+        """Log why a request failed, and raise the one error that everybody sees."""
         try:
             yield
         except Refused as error:
@@ -237,7 +239,7 @@ class Outbound:
             cause = str(error) if isinstance(error, Failed) else "answer_malformed"
         else:
             return
-        # A query may hold a secret.
+        # A query may contain a secret.
         _log.warning("outbound_failed", url=url.partition("?")[0][:200], cause=cause)
         raise Unreachable(cause)
 
@@ -281,7 +283,7 @@ class Outbound:
 
 @lru_cache(maxsize=4)
 def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    # It takes long to read all the authorities of a system, so this is done once.
+    # Reading all authorities takes long, so it is done once.
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # RFC 9525 §6.3: the name is in subjectAltName.
@@ -294,7 +296,7 @@ def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
 
 @lru_cache(maxsize=1)
 def _failures() -> tuple[type[Exception], ...]:
-    """What a request may end with. httpx is loaded by the first request, not at the start."""
+    """The errors that end a request. httpx is loaded by the first request, not at the start."""
     import httpcore
     import httpx
 

@@ -1,4 +1,4 @@
-"""The settings of requests of ours.
+"""Parses the settings of requests to others.
 
 Never touches: the environment.
 """
@@ -64,7 +64,7 @@ def parse_ca_file(value: str) -> Path:
     """The path of a PEM file with certificates.
 
     Raises:
-        ValueError: if there is none in it.
+        ValueError: if it contains none.
     """
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(value)

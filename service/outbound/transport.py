@@ -1,4 +1,4 @@
-"""How httpx connects here: by `wire.py`, once for each request.
+"""Connects httpx with `wire.py`: one new connection for each request.
 
 Spec: RFC 9110 §9.3.6 (a proxy's CONNECT)
 """
@@ -30,9 +30,9 @@ class PinnedTransport(httpx.BaseTransport):
     """Sends one request.
 
     Args:
-        wire: connects.
-        context: how TLS is spoken with the target.
-        proxy: what is connected to instead of the target, if any.
+        wire: opens connections.
+        context: the TLS settings for the target.
+        proxy: the proxy to connect to instead of the target, if any.
     """
 
     def __init__(self, wire: Wire, context: ssl.SSLContext, proxy: Proxy | None) -> None:
@@ -49,7 +49,7 @@ class PinnedTransport(httpx.BaseTransport):
         )
 
     def handle_request(self, sent: httpx.Request) -> httpx.Response:
-        """Send it. The name of the URL is what TLS and `Host` say, whatever the address."""
+        """Send it. TLS and `Host` use the name of the URL, whatever the address."""
         url = sent.url
         response = self._pool.handle_request(
             httpcore.Request(

@@ -1,6 +1,6 @@
-"""Connections of our requests: to an address that was looked up once and checked, before a deadline, up to a size.
+"""Connections of requests: to an address that was looked up once and checked, with a deadline and a size limit.
 
-Everything ends at the deadline, whatever the other side does: the look-up of the name, the connection, TLS, and each
+Everything ends at the deadline, whatever the other side does: the look-up of the name, connecting, TLS, and each
 read and write.
 """
 
@@ -19,16 +19,16 @@ import httpcore
 
 from service.outbound.addresses import Address, Allowed, Refused, check_address, parse_address
 
-#: A name may have many addresses. All are checked, this many are tried.
+#: A name may have many addresses. All are checked; this many are tried.
 _MOST_TRIED: Final = 4
-#: The system has no bound on how long it looks up a name. No more threads than this wait for it.
+#: The system has no time limit for looking up a name. No more threads than this wait for it.
 _LOOKING_UP: Final = threading.BoundedSemaphore(16)
 
 LookUp = Callable[[str, int], list[str]]
 
 
 class Failed(Exception):
-    """A request of ours that got no answer. The message is a constant."""
+    """A request without an answer. The message is a constant."""
 
 
 def system_addresses(name: str, port: int) -> list[str]:
@@ -43,21 +43,21 @@ def system_addresses(name: str, port: int) -> list[str]:
 
 @dataclass
 class Budget:
-    """What one request may still cost.
+    """What a request may still use.
 
     Attributes:
         end: monotonic s.
-        bytes_left: to be read.
+        bytes_left: how many bytes it may still read.
     """
 
     end: float
     bytes_left: int
 
     def left_s(self) -> float:
-        """The time that is left.
+        """The remaining time in s.
 
         Raises:
-            Failed: if there is none.
+            Failed: if it is over.
         """
         left = self.end - time.monotonic()
         if left <= 0:
@@ -70,9 +70,9 @@ class Wire(httpcore.NetworkBackend):
     """Connects for one request.
 
     Attributes:
-        budget: what the request may cost.
-        look_up: gives the addresses of a name.
-        allowed: what the operator allows; None: any address (of the operator's proxy).
+        budget: the limits of the request.
+        look_up: returns the addresses of a name.
+        allowed: what the operator allows; None: any address (for the operator's proxy).
     """
 
     budget: Budget
@@ -91,7 +91,7 @@ class Wire(httpcore.NetworkBackend):
 
         Raises:
             Failed: if none answers in time.
-            Refused: if one of them may not be asked.
+            Refused: if one of them is not allowed.
         """
         found = self._addresses(host, port)
         if self.allowed is not None:
@@ -106,7 +106,7 @@ class Wire(httpcore.NetworkBackend):
         raise Failed("no_connection")
 
     def _addresses(self, host: str, port: int) -> list[Address]:
-        """Ask the system in a thread of its own, because it may never answer."""
+        """Look the name up with the system in a separate thread, because it may never answer."""
         try:
             return [parse_address(host)]
         except Refused:
@@ -151,16 +151,16 @@ def _connected(address: Address, port: int, seconds: float) -> socket.socket | N
 
 @dataclass
 class _Stream(httpcore.NetworkStream):
-    """One connection, within the budget of its request; timeouts of the caller do not count."""
+    """One connection, within the limits of its request; the caller's timeouts have no effect."""
 
     _wire: socket.socket
     _budget: Budget
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Read what is there.
+        """Read what has arrived.
 
         Raises:
-            Failed: if the time is over, or more came than the request may cost.
+            Failed: if the time is over, or more arrived than the request may read.
         """
         if self._budget.bytes_left <= 0:
             raise Failed("too_large")
@@ -175,7 +175,7 @@ class _Stream(httpcore.NetworkStream):
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Write all of it."""
+        """Write everything."""
         rest = memoryview(buffer)
         try:
             while rest:
@@ -189,7 +189,7 @@ class _Stream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        """Speak TLS from now on. Python bounds the whole handshake by the socket's timeout."""
+        """Start TLS. The socket's timeout limits the whole handshake."""
         try:
             self._wire.settimeout(self._budget.left_s())
             return _Stream(ssl_context.wrap_socket(self._wire, server_hostname=server_hostname), self._budget)
@@ -208,5 +208,5 @@ class _Stream(httpcore.NetworkStream):
         self._wire.close()
 
     def get_extra_info(self, info: str) -> typing.Any:
-        """What httpcore asks about the connection."""
+        """Information that httpcore requests about the connection."""
         return self._wire if info == "ssl_object" and isinstance(self._wire, ssl.SSLSocket) else None

@@ -21,7 +21,7 @@ class Case:
         grant: the grant.
         user: the body of a session request; None for a client's own token.
         client: the id of the client; None if there is none.
-        scope: the requested scope; None: none is given.
+        scope: the requested scope; None if there is none.
         expect: claims that the token must have with these values; None: it must be refused.
         refuse: the rule that must refuse it.
         line: its line in the file.

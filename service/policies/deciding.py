@@ -1,6 +1,6 @@
-"""What a token for an audience holds, or which rule refuses it: one function, which the endpoints and the commands call.
+"""Decides what a token for an audience contains, or which rule refuses it: one function for endpoints and commands.
 
-Pure: time and issuer are arguments, what is random (`jti`) is added by the one who signs.
+Pure: time and issuer are arguments, and the signer adds the random part (`jti`).
 
 Spec: RFC 7519 §4.1; RFC 8693 §4.1 (`act`); RFC 9068 §2.2; RFC 9470 §3 (what to ask the user for)
 """
@@ -27,19 +27,19 @@ from service.records.clients import Client
 from service.records.sessions import Session
 
 _OF_THE_SESSION: Final = frozenset({"roles", "tenant_id", "acr", "amr", "auth_time"})
-#: The rules that another sign-in can meet.
+#: The rules that another sign-in can satisfy.
 BY_SIGNING_IN: Final = frozenset({"acr", "amr", "max_session_age_s"})
-#: How many clients may act one for another.
+#: How many clients may act for one another in a row.
 MOST_ACTORS: Final = 4
 
 
 class Subject(Struct, frozen=True):
-    """The token that is exchanged, as far as it bounds what is given for it.
+    """The limits that an exchanged token sets for the new one.
 
     Attributes:
-        held: the words that it holds for the audience; None: the policy's `exchange_scopes`.
-        until: the new token ends then at the latest, Unix s; None: with the session.
-        actors: which clients act in it already, the latest first.
+        held: the scopes that it has for the audience; None: the policy's `exchange_scopes`.
+        until: the latest end of the new token, Unix s; None: that of the session.
+        actors: the clients that already act in it, the latest first.
     """
 
     held: tuple[str, ...] | None = None
@@ -47,21 +47,21 @@ class Subject(Struct, frozen=True):
     actors: tuple[str, ...] = ()
 
 
-#: One that was minted just now.
+#: A token that was minted just now.
 MINTED_NOW: Final = Subject()
 
 
 class Asked(Struct, frozen=True):
-    """What is asked for.
+    """A request for a token.
 
     Attributes:
-        way: by which way, one of `service.policies.values.WAYS`.
+        way: the grant, one of `service.policies.values.WAYS`.
         issuer: the `iss`, byte for byte.
         now: Unix s.
-        session: who is signed in, for the ways that have a user; of a grant, whose it is, how they signed in, and its end.
-        client: who asks, for the ways that have a client.
-        scope: which words; None: nothing is said.
-        subject: for `token_exchange`, what is exchanged.
+        session: the signed-in user, for grants with a user; for a stored grant, its user, their sign-in, and its end.
+        client: the client, for grants with a client.
+        scope: the requested scopes; None if not given.
+        subject: the token to exchange, for `token_exchange`.
     """
 
     way: str
@@ -81,7 +81,7 @@ class Given(Struct, frozen=True):
         typ: of its header.
         claims: its payload.
         expires_at, expires_in: Unix s, and s from now.
-        scope: the words that it holds.
+        scope: the scopes that it has.
     """
 
     policy: Policy
@@ -93,7 +93,7 @@ class Given(Struct, frozen=True):
 
     @property
     def alg(self) -> str:
-        """The signature algorithm. One caller always gets the same, also while an audience moves to another."""
+        """The signature algorithm. It is the same for all tokens of a caller, also while an audience moves to another one."""
         policy = self.policy
         if policy.migrate is None:
             return policy.alg
@@ -101,12 +101,12 @@ class Given(Struct, frozen=True):
 
 
 class Refused(Struct, frozen=True):
-    """A token that is not given.
+    """A token that is refused.
 
     Attributes:
-        rule: which rule refuses: `grants` (not by this way), `grant_types` (not a client of this way), `clients` (not
-            this client), `scopes` (a word that it may not have), or `require.…`.
-        step_up: what to ask the user for, where another sign-in would do (RFC 9470's words).
+        rule: the rule that refuses it: `grants` (not with this grant), `grant_types` (the client may not use it), `clients`
+            (not this client), `scopes` (a scope that it may not have), or `require.…`.
+        step_up: what to ask the user for, if another sign-in would help (in the terms of RFC 9470).
     """
 
     rule: str
@@ -114,11 +114,11 @@ class Refused(Struct, frozen=True):
 
 
 def decide(policy: Policy, asked: Asked) -> Given | Refused:
-    """Decide what is given for an audience.
+    """Decide about a token for an audience.
 
     Args:
-        policy: of the audience.
-        asked: by whom, by which way, and when.
+        policy: the policy of the audience.
+        asked: the request.
     """
     if asked.way not in policy.grants:
         return Refused("grants")
@@ -140,7 +140,7 @@ def _for_a_session(policy: Policy, asked: Asked, session: Session) -> Given | Re
         return Refused(f"require.{unmet}", step_up(policy.require, unmet))
     now = asked.now
     expires_at = min(now + policy.lifetime_s, session.expires_at)  # a token never outlives its session
-    # The protocol's own come last: so that nothing replaces them.
+    # The protocol's own claims come last, so that nothing replaces them.
     claims = user_claims(policy, session)
     claims |= {"iss": asked.issuer, "sub": session.user_id, "iat": now, "exp": expires_at, "sid": session.sid}
     if policy.audience is not None:
@@ -179,7 +179,7 @@ def _for_an_exchange(policy: Policy, asked: Asked, session: Session, client: Cli
 
 
 def exchange_refusal(policy: Policy, client: Client) -> str | None:
-    """The rule by which a client may not exchange tokens for ones of this audience at all."""
+    """The rule that keeps a client from exchanging any token for one of this audience."""
     if TOKEN_EXCHANGE not in policy.grants:
         return "grants"
     if client.is_public or EXCHANGE_GRANT not in client.grant_types:
@@ -188,13 +188,13 @@ def exchange_refusal(policy: Policy, client: Client) -> str | None:
 
 
 def exchanged_words(policy: Policy, client: Client, held: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The words of an audience that a client may have for a token that holds these; None: the policy's `exchange_scopes`."""
+    """The scopes of an audience that a client may get for a token with these; None: the policy's `exchange_scopes`."""
     held = policy.exchange_scopes if held is None else held
     return tuple(word for word in allowed_words(policy, client) if word in held)
 
 
 def act_of(actors: Iterable[str]) -> dict[str, Any] | None:
-    """The `act` claim for these clients, the one that acts now first; None for none.
+    """The `act` claim for these clients, the current one first; None if there are none.
 
     Spec: RFC 8693 §4.1
     """
@@ -205,7 +205,7 @@ def act_of(actors: Iterable[str]) -> dict[str, Any] | None:
 
 
 def actors_of(act: Any) -> tuple[str, ...] | None:
-    """The clients of an `act` claim, the one that acts now first; None where it is not of the form of `act_of`."""
+    """The clients of an `act` claim, the current one first; None if it does not have the form of `act_of`."""
     actors: list[str] = []
     while act is not None:
         if not isinstance(act, Mapping) or type(act.get("sub")) is not str:
@@ -223,7 +223,7 @@ def _in_the_users_name(
     scope: tuple[str, ...],
     more: Mapping[str, Any] | None = None,
 ) -> Given:
-    """What a token of a user holds that a client has (RFC 9068 §2.2)."""
+    """The claims of a user's token that a client has (RFC 9068 §2.2)."""
     now, ends = asked.now, [session.expires_at]
     if asked.subject.until is not None:
         ends.append(asked.subject.until)
@@ -243,12 +243,12 @@ def _in_the_users_name(
 
 
 def allowed_words(policy: Policy, client: Client) -> tuple[str, ...]:
-    """The words that both an audience and a client have."""
+    """The scopes that both an audience and a client have."""
     return tuple(word for word in policy.scopes if word in client.scope)
 
 
 def _scope(asked: Asked, allowed: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The words that are given, of those that are allowed; None where another is asked for."""
+    """The scopes to grant, of the allowed ones; None if another one is requested."""
     if asked.scope is None:
         return allowed
     wanted = set(asked.scope)
@@ -279,14 +279,14 @@ def _for_a_client(policy: Policy, asked: Asked, client: Client) -> Given | Refus
 
 
 def may_ask(policy: Policy, client: Client) -> bool:
-    """Whether a client may ask for tokens of this audience at all: a stranger only where the operator lets strangers in."""
+    """Whether a client may request tokens of this audience at all: a stranger only if the operator admits strangers."""
     if client.is_stranger:
         return policy.strangers
     return policy.clients is None or client.client_id in policy.clients
 
 
 def user_claims(policy: Policy, session: Session) -> dict[str, Any]:
-    """The claims of the user that go in, under their names there, and the fixed ones; what is not known is not there."""
+    """The user's claims under their names in the token, and the fixed ones. Unknown claims are left out."""
     claims = dict(policy.static)
     for claim, name in policy.named_claims:
         if claim in _OF_THE_SESSION:
@@ -301,7 +301,7 @@ def user_claims(policy: Policy, session: Session) -> dict[str, Any]:
 
 
 def unmet_requirement(require: Require, session: Session, now: int) -> str | None:
-    """The first member of `require` that a session does not meet; first what no other sign-in of this user changes."""
+    """The first member of `require` that a session does not meet, beginning with those that another sign-in would not change."""
     checks = (
         ("tenant_id", not require.tenant_id or session.tenant_id in require.tenant_id),
         ("roles", not require.roles or not set(require.roles).isdisjoint(session.roles)),
@@ -317,9 +317,9 @@ def unmet_requirement(require: Require, session: Session, now: int) -> str | Non
 
 
 def step_up(require: Require, unmet: str) -> dict[str, Any]:
-    """What to ask the user for, so that the next sign-in meets all of it; nothing where no sign-in would.
+    """What to ask the user for, so that the next sign-in meets every requirement; empty if none would.
 
-    Spec: RFC 9470 §3. It has no word for methods: there the user signs in again.
+    Spec: RFC 9470 §3. It has no term for methods: the user then signs in again.
     """
     if unmet not in BY_SIGNING_IN:
         return {}

@@ -21,7 +21,7 @@ _OF_THE_PROTOCOL: Final = {
     "act": "the client, which acts for the user",
     "scope": "asked, of scopes and of the client's scope",
 }
-#: Other words for these: where a client asks for itself, in its user's name, and for another token.
+#: Other descriptions for some grants: a client for itself, for its user, and for another token.
 _OF_A_CLIENT: Final = {"sub": "the client's id", "exp": "lifetime_s"}
 _OF_A_GRANT: Final = {"exp": "lifetime_s"}
 _EXCHANGED: Final = {
@@ -37,7 +37,7 @@ _KINDS: Final = {
 }
 #: Always in a token that a user lets a client have, whatever the table says.
 _OF_THE_SIGN_IN: Final = frozenset({"acr", "amr", "auth_time"})
-#: A rule that refuses -> why, in words.
+#: The reason for each rule that refuses, in words.
 _WHY: Final = {
     "audience": "no table of the policies has this name",
     "grants": "the grants of its table do not have {way}",
@@ -85,13 +85,13 @@ def _from_the_user(policy: Policy, claim: str) -> str:
 
 
 def explained(audience: str, way: str, decided: Given | Refused, *, made_up: bool = False) -> dict[str, Any]:
-    """What was decided, for people and programs: header, claims and where each comes from; or the rule that refuses.
+    """The decision, for people and programs: header and claims with their sources, or the rule that refuses.
 
     Args:
-        audience: whose token was asked for.
-        way: by which way.
-        decided: what came of it.
-        made_up: the session is not stored: its `sid` has no meaning.
+        audience: the audience of the token.
+        way: the grant.
+        decided: the decision.
+        made_up: whether the session is not stored, so that its `sid` has no meaning.
     """
     asked = {"audience": audience, "grant": way}
     if isinstance(decided, Refused):
@@ -113,7 +113,7 @@ def explained(audience: str, way: str, decided: Given | Refused, *, made_up: boo
 
 
 def rows_of(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The claims of an explained token, a row each; what is random has no value."""
+    """The claims of an explained token, one row each; random ones have no value."""
     claims = answer["claims"]
     return [
         {"claim": name, "value": claims.get(name), "from": source}

@@ -1,6 +1,6 @@
-"""How far an audience has moved from one algorithm to another, what of the old one still lives, and the next safe step.
+"""How far an audience has moved from one algorithm to another, which old tokens still live, and the next safe step.
 
-Pure: what is known of starts, the policy and the time come in.
+Pure: the known starts, the policy and the time are arguments.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Final
 from service.policies.values import Policies, Policy
 from service.records.starts import Run, Runs
 
-#: How long a process continues, in s, after the one that replaces it has started.
+#: How long a process may continue, in s, after its replacement has started.
 LEAVES_WITHIN_S: Final = 60
-#: What `percent` is raised to first.
+#: The first value of `percent` after 0.
 FIRST_SHARE: Final = 10
 
 
@@ -34,13 +34,13 @@ class LastToken:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an audience is.
+    """The progress of an audience.
 
     Attributes:
-        policy: as the file says.
-        last: of the algorithm that signs no more; None where there is none.
+        policy: the policy in the file.
+        last: the last token of an algorithm that no longer signs; None if there is none.
         step: what to do next, in words.
-        safe_at: from when on that is safe, Unix s; None where the step waits for nothing that is known here.
+        safe_at: from when on that is safe, Unix s; None if the step has to wait for nothing that is known here.
     """
 
     policy: Policy
@@ -50,13 +50,13 @@ class Progress:
 
 
 def run_of(policy: Policy, now: int) -> Run:
-    """What a process that starts now signs by."""
+    """How a process signs that starts now."""
     to, percent = (None, 0) if policy.migrate is None else (policy.migrate.to, policy.migrate.percent)
     return Run(policy.alg, to, percent, policy.signing_algs, policy.lifetime_s, now, now)
 
 
 def last_tokens(runs: Runs) -> dict[str, LastToken]:
-    """Of every algorithm that signs no more: the last token. Nothing is known of what was before the first run."""
+    """The last token of each algorithm that no longer signs. Nothing is known about the time before the first run."""
     if not runs:
         return {}
     first = runs[0]
@@ -71,7 +71,7 @@ def last_tokens(runs: Runs) -> dict[str, LastToken]:
 
 
 def with_left(policies: Policies, runs: Mapping[str, Runs], *, now: int) -> Policies:
-    """The policies, each with the algorithms by which tokens that still live may have been signed."""
+    """The policies, each with the algorithms that may have signed tokens that still live."""
     tables = dict(policies.tables)
     for audience, policy in policies.tables.items():
         last = last_tokens(runs.get(audience or "", ())).values()
@@ -82,14 +82,14 @@ def with_left(policies: Policies, runs: Mapping[str, Runs], *, now: int) -> Poli
 
 
 def progress(policy: Policy, runs: Runs, *, now: int, lead_s: int, better: str | None) -> Progress:
-    """How far an audience is.
+    """The progress of an audience.
 
     Args:
-        policy: as the file says.
-        runs: what is known of starts.
+        policy: the policy in the file.
+        runs: the known starts.
         now: Unix s.
-        lead_s: how long it takes until every verifier knows a key that was published, in s.
-        better: an algorithm that there is a key for, to leave HS256 by.
+        lead_s: how long it takes until every verifier knows a new key, in s.
+        better: an algorithm with a key, to replace HS256.
     """
     if not runs or not runs[-1].is_like(run_of(policy, now)):
         return Progress(policy, None, "restart every process: the last one started with other settings")
@@ -126,7 +126,7 @@ def _at_rest(policy: Policy, last: LastToken | None, *, now: int, better: str | 
 
 
 def _waiting(policy: Policy, last: LastToken | None, step: str, *, now: int) -> Progress:
-    """A step that is safe when the last token has ended."""
+    """A step that is safe once the last token has expired."""
     if last is None or now >= last.ends_at:
         return Progress(policy, last, step, None if last is None else last.ends_at)
     return Progress(

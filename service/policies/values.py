@@ -1,4 +1,4 @@
-"""A policy: what tokens for one audience are, and all policies of a service; frozen.
+"""A policy: the tokens for one audience; and all policies of a service. Both are frozen.
 
 Spec: RFC 8707 §2 (a resource is an absolute URI), RFC 9068 §2.1 (`at+jwt`)
 """
@@ -21,9 +21,9 @@ CLIENT_CREDENTIALS: Final = "client_credentials"
 AUTHORIZATION_CODE: Final = "authorization_code"
 TOKEN_EXCHANGE: Final = "token_exchange"
 WAYS: Final = (MINT, AUTHORIZATION_CODE, CLIENT_CREDENTIALS, TOKEN_EXCHANGE)
-#: Those by which a client asks.
+#: The grants that clients use.
 CLIENT_WAYS: Final = frozenset(WAYS[1:])
-#: How a client's `grant_types` and a request name the exchange (RFC 8693 §2.1); the other ways have one name.
+#: The name of the exchange in a client's `grant_types` and in a request (RFC 8693 §2.1); the other grants have one name.
 EXCHANGE_GRANT: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 #: The same for devices (RFC 8628 §3.4), whose tokens are those of the code flow.
 DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
@@ -45,12 +45,12 @@ def names_issuer(resource: str, issuer: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Require:
-    """What a sign-in must have been, and its user must be.
+    """The requirements for a sign-in and its user.
 
     Attributes:
         acr: one of these.
         amr: all of these.
-        max_session_age_s: at most so long ago, in s, counted from `auth_time`.
+        max_session_age_s: the longest time since the sign-in, in s, from `auth_time`.
         roles: any of these.
         tenant_id: one of these.
         email_verified: whether the email address must be verified.
@@ -69,43 +69,43 @@ NOTHING_REQUIRED: Final = Require()
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """To which algorithm an audience moves, and how many of a hundred callers get tokens that it signs already."""
+    """The algorithm that an audience moves to, and the percentage of callers whose tokens it already signs."""
 
     to: str
     percent: int
 
     def has_moved(self, caller: str) -> bool:
-        """Whether this caller is among them; one who is stays so while the share grows.
+        """Whether this caller has moved; once moved, it stays so while the percentage grows.
 
         Args:
-            caller: the `sid` of a session, or the id of a client that asks for itself.
+            caller: the `sid` of a session, or the id of a client that acts for itself.
         """
         return zlib.crc32(caller.encode()) * 100 >> 32 < self.percent
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What a token for one audience is.
+    """The tokens for one audience.
 
     Attributes:
-        audience: its `aud`; None where the service has no policies and no audience.
-        alg: it is signed by that.
-        lifetime_s: lives so long at most, in s.
+        audience: its `aud`; None if the service has no policies and no audience.
+        alg: their signature algorithm.
+        lifetime_s: their longest lifetime, in s.
         grants: the grants that issue it.
-        clients: which may ask, for the ways that have a client; None: those that the operator registered.
-        strangers: whether clients may ask that the operator did not register.
-        scopes: the words of this API.
-        scope_descriptions: what the consent page says of each.
-        exchange_scopes: the words that a minted token or an ID token counts as holding when it is exchanged.
-        claims: which claims of the user go in.
+        clients: the clients that may request them; None: those that the operator registered.
+        strangers: whether clients that the operator did not register may request them.
+        scopes: the scopes of this API.
+        scope_descriptions: their descriptions on the consent page.
+        exchange_scopes: the scopes that a minted token or an ID token counts as having when it is exchanged.
+        claims: the claims of the user that they contain.
         rename: claim -> the name that it has in the token.
-        static: claims that are always there.
-        require: what must hold for it.
-        typ: the header's `typ`; None: by the way.
-        migrate: where it moves to.
-        left: algorithm that signs its tokens no more -> when the last of those ends, Unix s.
-        secret_file, secret_env: where the HS256 secret of this audience is.
-        secret: that secret; None: the one of the service.
+        static: claims that they always contain.
+        require: the requirements for a token.
+        typ: the header's `typ`; None: the default of the grant.
+        migrate: the move to another algorithm.
+        left: algorithm that no longer signs -> when the last of its tokens expires, Unix s.
+        secret_file, secret_env: the source of this audience's own HS256 secret.
+        secret: that secret; None: that of the service.
     """
 
     audience: str | None
@@ -130,7 +130,7 @@ class Policy:
 
     @cached_property
     def named_claims(self) -> tuple[tuple[str, str], ...]:
-        """Each claim of the user that goes in, with the name that it has there."""
+        """Each claim of the user in the token, with its name there."""
         return tuple((claim, self.rename.get(claim, claim)) for claim in self.claims)
 
     def alg_for(self, caller: str) -> str:
@@ -141,32 +141,32 @@ class Policy:
 
     @cached_property
     def algs(self) -> tuple[str, ...]:
-        """The algorithms by which its tokens may be signed: its own, and the one that it moves to."""
+        """The algorithms that may sign its tokens: its own, and the one that it moves to."""
         return (self.alg,) if self.migrate is None else (self.alg, self.migrate.to)
 
     @cached_property
     def signing_algs(self) -> tuple[str, ...]:
-        """Those of them by which somebody gets a token now."""
+        """Those of them that sign tokens now."""
         if self.migrate is None or self.migrate.percent == 0:
             return (self.alg,)
         return (self.migrate.to,) if self.migrate.percent == 100 else self.algs
 
     @cached_property
     def algs_of_shown(self) -> tuple[str, ...]:
-        """The algorithms of the tokens that somebody may show: also those of `left`."""
+        """The algorithms of tokens that may still be in use, including those of `left`."""
         return tuple(dict.fromkeys((*self.algs, *self.left)))
 
     def may_live(self, alg: str, expires_at: int) -> bool:
-        """Whether there can be a token of that algorithm which ends then, Unix s."""
+        """Whether there can be a token of that algorithm that expires at this time, Unix s."""
         return alg in self.algs or expires_at <= self.left.get(alg, 0)
 
     def typ_by(self, way: str) -> str:
-        """The header's `typ` of a token that was had by this way."""
+        """The header's `typ` of a token of this grant."""
         return self.typ or ("at+jwt" if way in CLIENT_WAYS else "JWT")
 
     @cached_property
     def typs(self) -> frozenset[str]:
-        """Every `typ` that its tokens have."""
+        """Every `typ` of its tokens."""
         return frozenset(self.typ_by(way) for way in self.grants)
 
 
@@ -176,10 +176,10 @@ class Policies:
 
     Attributes:
         tables: audience -> its policy, in the order of the file.
-        cases: what the file says that must come of it, as `service.policies.cases` reads it.
-        file: its path; empty where there is none.
-        lines: on which line each key of it stands.
-        unread: the file could not be read: nothing can be called unknown.
+        cases: the test cases of the file, as `service.policies.cases` reads them.
+        file: its path; empty if there is none.
+        lines: the line of each key in it.
+        unread: whether the file could not be read, so that nothing can be called unknown.
     """
 
     tables: Mapping[str | None, Policy]
@@ -194,7 +194,7 @@ class Policies:
         return policy if policy is not None and MINT in policy.grants else None
 
     def of_resource(self, resource: str) -> Policy | None:
-        """The policy of a resource; an origin is named with a slash too, nothing else is another spelling.
+        """The policy of a resource. An origin may also end with a slash; there is no other second spelling.
 
         Spec: RFC 8707 §2
         """
@@ -205,7 +205,7 @@ class Policies:
 
     @property
     def sole(self) -> Policy | None:
-        """The policy of all tokens where there is no file."""
+        """The policy of all tokens if there is no file."""
         return None if self.file else next(iter(self.tables.values()), None)
 
     def served_by(self, way: str) -> bool:
@@ -219,7 +219,7 @@ class Policies:
 
     @cached_property
     def open_to_strangers(self) -> tuple[Policy, ...]:
-        """Those that clients may ask for that the operator did not register: all that discovery names of APIs."""
+        """The audiences that strangers may request: the APIs that discovery names."""
         return tuple(
             policy
             for audience, policy in self.tables.items()
@@ -228,34 +228,34 @@ class Policies:
 
     @cached_property
     def scopes(self) -> tuple[str, ...]:
-        """The words of every API, each once."""
+        """The scopes of all APIs, without duplicates."""
         return tuple(dict.fromkeys(word for policy in self.tables.values() for word in policy.scopes))
 
     @cached_property
     def scopes_of_strangers(self) -> tuple[str, ...]:
-        """The words of the APIs that strangers may use, each once."""
+        """The scopes of the APIs that strangers may use, without duplicates."""
         opened = (policy for policy in self.tables.values() if policy.strangers)
         return tuple(dict.fromkeys(word for policy in opened for word in policy.scopes))
 
     @cached_property
     def algs(self) -> frozenset[str]:
-        """Every algorithm that signs for an audience, or will."""
+        """Every algorithm that signs, or will sign, for an audience."""
         return frozenset(alg for policy in self.tables.values() for alg in policy.algs)
 
     @cached_property
     def longest_s(self) -> int:
-        """The longest life of a token, in s."""
+        """The longest lifetime of a token, in s."""
         return max((policy.lifetime_s for policy in self.tables.values()), default=0)
 
     def place(self, audience: str, *member: str) -> tuple[int, str]:
-        """The line of a member of an audience's table, where it is said for it or by default; and its name in words."""
+        """The line of a member of an audience's table, or of `[default]`; and its name in words."""
         own: Path = ("audience", audience, *member)
         default: Path = ("default", *member)
         at = default if member and own[:3] not in self.lines and default[:2] in self.lines else own
         return line_of(self.lines, at), named(table_name(audience), member)
 
 
-#: There is no audience at all.
+#: There are no audiences.
 NO_POLICIES: Final = Policies({})
 
 
@@ -265,5 +265,5 @@ def named(table: str, member: Sequence[str | int]) -> str:
 
 
 def table_name(audience: str) -> str:
-    """How an audience's table is headed in the file."""
+    """The header of an audience's table in the file."""
     return '[audience."' + audience.replace("\\", "\\\\").replace('"', '\\"') + '"]'

@@ -1,7 +1,7 @@
-"""What well-known applications need: a data file each, read by `pylon-oidc clients add --preset`.
+"""The presets for well-known applications: a data file each, read by `pylon-oidc clients add --preset`.
 
-A file has the application's `title`, the `metadata` of its client, and what to `paste` at the other side. In its texts
-`{url}`, `{issuer}`, `{client_id}` and `{client_secret}` stand for themselves.
+A file has the application's `title`, the `metadata` of its client, and what to `paste` into its configuration. The
+texts contain the placeholders `{url}`, `{issuer}`, `{client_id}` and `{client_secret}`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Preset:
     """One application.
 
     Attributes:
-        name: what it is called on the command line.
-        title: what people call it.
-        metadata: of its client, with `{url}` in it.
-        paste: what to write there.
-        recognised: whether its redirect URIs are its own, so that one tells the application.
+        name: its name on the command line.
+        title: its name for people.
+        metadata: the metadata of its client, with `{url}` in it.
+        paste: the text for its configuration.
+        recognised: whether its redirect URIs identify it.
     """
 
     name: str
@@ -45,14 +45,14 @@ class Preset:
         return {member: _filled(value, url) for member, value in self.metadata.items()}
 
     def at_other_side(self, **known: str) -> str:
-        """What to paste there; `url`, `issuer`, `client_id` and `client_secret` are known."""
+        """The text to paste there, with `url`, `issuer`, `client_id` and `client_secret` filled in."""
         text = self.paste
         for name, value in known.items():
             text = text.replace("{" + name + "}", value)
         return text
 
     def url_of(self, redirect_uri: str) -> str | None:
-        """Where the application is whose redirect URI this is; None where it is not this one's."""
+        """The address of the application with this redirect URI; None if it is not this application's."""
         for template in self.metadata.get("redirect_uris", ()) if self.recognised else ():
             tail = template.removeprefix(_URL)
             if tail != template and redirect_uri.endswith(tail):
@@ -68,7 +68,7 @@ def _filled(value: Any, url: str) -> Any:
 
 @cache
 def presets() -> Mapping[str, Preset]:
-    """Every application that has a file, by name."""
+    """All presets, by name."""
     found = sorted(entry.name for entry in files(__name__).iterdir() if entry.name.endswith(".toml"))
     return {name.removesuffix(".toml"): _read(name) for name in found}
 
@@ -85,7 +85,7 @@ def _read(file: str) -> Preset:
 
 
 def recognise(redirect_uri: str) -> tuple[Preset, str] | None:
-    """The application whose redirect URI this is, and where it is; None for an unknown one."""
+    """The application with this redirect URI, and its address; None if it is not known."""
     for preset in presets().values():
         if url := preset.url_of(redirect_uri):
             return preset, url
@@ -93,10 +93,10 @@ def recognise(redirect_uri: str) -> tuple[Preset, str] | None:
 
 
 def plain_url(text: str) -> str:
-    """The address of an application, without a slash at its end.
+    """The address of an application, without a trailing slash.
 
     Raises:
-        ValueError: with what to write instead.
+        ValueError: says what is wrong, and what to write instead.
     """
     parts = urlsplit(text)
     if parts.scheme not in {"https", "http"} or not parts.hostname or parts.query or parts.fragment:

@@ -15,9 +15,9 @@ from service.protocol.errors import invalid_client
 from service.records.clients import Client
 
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-#: How far in the future it may end, in s.
+#: The latest expiry of an assertion, in s from now.
 MOST_LIFE_S: Final = 300
-#: How much a client's clock may be ahead, in s.
+#: How far a client's clock may be ahead, in s.
 SKEW_S: Final = 30
 #: Its `typ`, where it has one.
 _TYPES: Final = frozenset({"jwt", "client-authentication+jwt"})
@@ -28,11 +28,11 @@ class KeysOfClients(Protocol):
     """Finds the keys of clients."""
 
     def current(self, client: Client, *, now: int) -> Sequence[OthersKey]:
-        """The keys that are known."""
+        """The known keys."""
         ...
 
     def again(self, client: Client, *, now: int) -> Sequence[OthersKey]:
-        """The keys, asked for again if that may be done now; empty if it may not."""
+        """The keys, fetched again if that is allowed now; otherwise empty."""
         ...
 
 
@@ -40,13 +40,13 @@ class UsedOnce(Protocol):
     """Remembers which assertions were used."""
 
     def use(self, client_id: str, jti: str, *, until: int, now: int) -> bool:
-        """Whether it was not used before."""
+        """Use it. Returns whether it was not used before."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Assertions:
-    """Authenticates clients by their keys.
+    """Authenticates clients with their keys.
 
     Attributes:
         keys: the keys of clients.
@@ -59,13 +59,13 @@ class Assertions:
     def check(
         self, unverified: Unverified, client: Client, *, issuer: str, token_endpoint: str, now: int
     ) -> None:
-        """Check everything about an assertion whose `sub` is this client, and use it up.
+        """Check an assertion whose `sub` is this client, and use it up.
 
         Args:
             unverified: the assertion.
             client: registered for `private_key_jwt`.
-            issuer: of this request; the audience.
-            token_endpoint: its address; also the audience, for clients that are registered so.
+            issuer: the issuer of this request; the audience.
+            token_endpoint: its address; also an audience, if the client is registered for that.
             now: Unix s.
 
         Raises:
@@ -89,7 +89,7 @@ def _check_header(unverified: Unverified, client: Client) -> None:
     if alg is None or (registered is not None and alg != same_alg(registered)):
         raise invalid_client("assertion_algorithm_refused")
     typ = unverified.header.get("typ", "JWT")
-    # RFC 7515 §4.1.9: a media type, so without case, and with or without `application/`.
+    # RFC 7515 §4.1.9: a media type, so in any case, and with or without `application/`.
     if not isinstance(typ, str) or typ.lower().removeprefix("application/") not in _TYPES:
         raise invalid_client("assertion_of_another_type")
     if "crit" in unverified.header:
@@ -115,7 +115,7 @@ def _check_claims(unverified: Unverified, client: Client, audiences: set[str], *
         if name in claims and ((moment := _number(claims, name)) is None or moment > now + SKEW_S):
             raise invalid_client("assertion_from_the_future")
     jti = claims.get("jti")
-    # Escapes in JSON can make half a character, which is no text.
+    # An escape in JSON can be half a character, which is not text.
     if not isinstance(jti, str) or not 1 <= len(jti) <= _MOST_JTI_CHARS or not is_text(jti):
         raise invalid_client("assertion_without_jti")
     return math.ceil(until)

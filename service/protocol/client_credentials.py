@@ -1,4 +1,4 @@
-"""What a client authenticates with: whether its members fit its method.
+"""Checks that the members of a client fit its authentication method.
 
 Spec: RFC 7591 §2
 """
@@ -9,12 +9,12 @@ from typing import Final
 
 from service.records.clients import KEY_METHOD, Client
 
-#: Members that only a client with keys has.
+#: Members that only a client with keys may have.
 _OF_KEYS: Final = ("jwks", "jwks_uri", "token_endpoint_auth_signing_alg", "assertion_audience")
 
 
 def credentials_fault(client: Client) -> tuple[str, str] | None:
-    """The member that does not fit the client's method, and what to write instead; None if all fit."""
+    """The first member that does not fit the client's method, and what to write instead; None if all fit."""
     if client.jwks is not None and client.jwks_uri is not None:
         return "jwks", "is given together with jwks_uri; write one of the two"
     return _fault_with_keys(client) if client.has_keys else _fault_without_keys(client)

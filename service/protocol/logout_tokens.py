@@ -1,4 +1,4 @@
-"""Logout tokens: what one says, and that it is signed as the ID tokens of its client are.
+"""Logout tokens: their content, signed with the algorithm of the client's ID tokens.
 
 Spec: OpenID Connect Back-Channel Logout 1.0 §2.4, §2.6; RFC 8725 §3.11
 """
@@ -12,24 +12,24 @@ from service.records.clients import Client
 from service.records.deliveries import Delivery
 
 TYP: Final = "logout+jwt"
-#: How long one is good, in s.
+#: The lifetime of one, in s.
 LIFETIME_S: Final = 120
 #: The one member of `events`; its value is an empty object (§2.4).
 EVENT: Final = "http://schemas.openid.net/event/backchannel-logout"
 
 
 def sign_logout_token(delivery: Delivery, client: Client, keys: Keys, *, now: int) -> str:
-    """Sign what is delivered: by today's key, at this time, always under the same `jti`.
+    """Sign a logout token, with the current key and time, and always the same `jti`.
 
     Args:
-        delivery: says it.
-        client: whom it is for.
-        keys: sign.
+        delivery: its content.
+        client: the client that it is for.
+        keys: the signing keys.
         now: Unix s.
 
     Raises:
-        LookupError: when there is no key for the algorithm of the client's ID tokens.
-        StoreUnavailable: when nobody knows whether the key still may sign.
+        LookupError: if there is no key for the algorithm of the client's ID tokens.
+        StoreUnavailable: if it is not known whether the key may still sign.
     """
     alg = client.id_token_signed_response_alg
     claims = {

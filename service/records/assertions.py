@@ -1,4 +1,4 @@
-"""Assertions of clients that were used: each counts once, in every process and replica.
+"""Remembers used assertions of clients: each works once, in all processes and replicas.
 
 Spec: RFC 7523 §3 (7)
 """
@@ -10,12 +10,12 @@ from typing import Final
 from service.handles import hash_handle
 from service.storage.interface import Kind, Record, Store
 
-#: A marker stays longer than the assertion is valid, for replicas whose clocks differ, in s.
+#: How much longer than the assertion a marker lives, for replicas whose clocks differ, in s.
 _MARGIN_S: Final = 60
 
 
 class UsedAssertions:
-    """Remembers them.
+    """Remembers used assertions.
 
     Args:
         store: shared by all processes.
@@ -25,12 +25,12 @@ class UsedAssertions:
         self._store = store
 
     def use(self, client_id: str, jti: str, *, until: int, now: int) -> bool:
-        """Use an assertion, if nobody has used it. Of several callers at once, one gets True. One statement.
+        """Use an assertion that was not used before. Of several callers at once, one gets True. One statement.
 
         Args:
-            client_id: whose.
+            client_id: its client.
             jti: its id.
-            until: when it stops being valid, Unix s.
+            until: when it expires, Unix s.
             now: Unix s.
         """
         marker = Record(

@@ -1,6 +1,6 @@
-"""A logout token that a client has yet to get: what it says, when it is tried, and its row.
+"""A logout token that a client has not received yet: its content, its next try, and its row.
 
-What the token says is kept, and its `jti`; the token is signed at each try.
+The content and the `jti` are stored; each try signs the token again.
 
 Spec: OpenID Connect Back-Channel Logout 1.0 §2.4, §2.5
 """
@@ -14,14 +14,14 @@ from typing import Any, Final
 from service.handles import new_id
 from service.storage.interface import NEVER, Kind, Record
 
-#: How long after a try in vain the next one comes, in s; after the last of them it is given up.
+#: The time until the next try after each failed one, in s; after the last of them there is no further try.
 RETRY_AFTER_S: Final = (5, 30, 120, 600, 3600, 21_600)
-#: For so long, in s, nobody else tries what one process has taken: longer than a try takes, with what is before it.
+#: How long a process reserves what it has taken, in s: longer than a try takes, including the wait for it.
 LEASE_S: Final = 15
-#: How long it is kept, in s, in whatever state; and what was given up or refused, since then.
+#: How long it is kept, in s, in any state; and after it was refused or given up.
 KEPT_S: Final = 30 * 86_400
 KEPT_OVER_S: Final = 7 * 86_400
-#: Why it is over, where it was not delivered.
+#: Why it will not be tried again.
 REFUSED: Final = "refused"
 GIVEN_UP: Final = "given_up"
 WAITING: Final = "waiting"
@@ -32,17 +32,17 @@ class Delivery:
     """A logout token that waits for its client, or was given up.
 
     Attributes:
-        id: the token's `jti`, at every try.
-        client_id: whom it is for.
-        subject, sid: whose session has ended, and which.
-        issuer: `iss`: the one that the client knows.
+        id: the token's `jti`, the same at every try.
+        client_id: the client that it is for.
+        subject, sid: the user and the session that ended.
+        issuer: `iss`, as the client knows it.
         queued_at: when the session ended; Unix s.
-        due_at: when it is tried next, Unix s; `NEVER` where it is over.
-        expires_at: Unix s; then it is forgotten.
-        tries: how often it was tried.
-        failure: why the last try was in vain.
+        due_at: when it is tried next, Unix s; `NEVER` if there is no further try.
+        expires_at: when it is forgotten, Unix s.
+        tries: how many tries there were.
+        failure: why the last try failed.
         state: `WAITING`, `REFUSED` or `GIVEN_UP`.
-        version: as it was read.
+        version: the version that was read.
     """
 
     id: str
@@ -59,22 +59,22 @@ class Delivery:
     version: int = 1
 
     def taken(self, now: int) -> Delivery:
-        """Taken by this process: nobody else tries it for a while."""
+        """Reserve it for this process, so that no other one tries it for a while."""
         return replace(self, due_at=now + LEASE_S)
 
     def failed(self, failure: str, *, now: int) -> Delivery:
-        """After a try in vain: to be tried again later, or given up."""
+        """After a failed try: schedule the next one, or give up."""
         tries = self.tries + 1
         if tries > len(RETRY_AFTER_S):
             return self._over(GIVEN_UP, failure, now)
         return replace(self, tries=tries, failure=failure, due_at=now + RETRY_AFTER_S[tries - 1])
 
     def refused(self, failure: str, *, now: int) -> Delivery:
-        """The client does not take it, and never will."""
+        """The client refuses it, and will not accept it later."""
         return self._over(REFUSED, failure, now)
 
     def again(self, *, now: int) -> Delivery:
-        """Tried now, and then as one that is new."""
+        """Try it now, with all its tries before it."""
         return replace(self, tries=0, state=WAITING, due_at=now, expires_at=now + KEPT_S)
 
     def _over(self, state: str, failure: str, now: int) -> Delivery:
@@ -97,7 +97,7 @@ class Delivery:
         )
 
     def shown(self) -> dict[str, Any]:
-        """What an operator is shown."""
+        """The members that an operator is shown."""
         return {
             "id": self.id,
             "client_id": self.client_id,
@@ -116,7 +116,7 @@ _IN_BODY: Final = ("issuer", "queued_at", "tries", "failure", "state")
 
 
 def of_record(record: Record) -> Delivery:
-    """The delivery of a row; members that nobody knows here are passed over."""
+    """Read a delivery from a row. Unknown members are ignored."""
     body = {name: record.body[name] for name in _IN_BODY if name in record.body}
     return Delivery(
         id=record.id_hash,
@@ -131,11 +131,11 @@ def of_record(record: Record) -> Delivery:
 
 
 def queued(visit: Record, issuer: str, *, now: int, due_at: int) -> Delivery:
-    """For the client of a visit whose session ends now.
+    """Create one for the client of a visit whose session ends now.
 
     Args:
         visit: the session, its user, and the client.
-        issuer: under which it was signed in.
+        issuer: the issuer that it was signed in under.
         now: Unix s.
         due_at: when it may be tried; Unix s.
     """
@@ -152,6 +152,6 @@ def queued(visit: Record, issuer: str, *, now: int, due_at: int) -> Delivery:
 
 
 def logout_uri(body: Mapping[str, Any]) -> str | None:
-    """Where the record of a client says that its logout tokens go."""
+    """The address in a client's record that its logout tokens go to."""
     uri = body.get("backchannel_logout_uri")
     return uri if isinstance(uri, str) else None

@@ -1,6 +1,6 @@
-"""How the processes of this service sign for each audience, and since when: one record, which each start adds to.
+"""How the processes of this service sign for each audience, and since when: one record that each start updates.
 
-So it is known when the last token of an algorithm was given, and no request writes anything for it.
+It shows when the last token of an algorithm was issued, and no request writes anything for it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final
 from service.handles import hash_handle
 from service.storage.interface import NEVER, Kind, Record, Store
 
-#: How long a rollout takes at most, in s: a start after that replaces no process that ran with other settings.
+#: The longest duration of a rollout, in s: a later start replaces no process that ran with other settings.
 ROLLOUT_S: Final = 86_400
 _ID: Final = hash_handle("algorithms by which audiences are signed")
 _MOST_RUNS: Final = 50
@@ -20,12 +20,12 @@ _MOST_RUNS: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What processes signed by for one audience, until the next run.
+    """How processes signed for one audience, until the next run.
 
     Attributes:
-        alg, to, percent: as the policy says; `to` is None where it moves nowhere.
-        signs: the algorithms by which somebody got a token.
-        lifetime_s: how long a token lives at most, in s.
+        alg, to, percent: as in the policy; `to` is None without a migration.
+        signs: the algorithms that tokens were signed with.
+        lifetime_s: the longest lifetime of a token, in s.
         since: when the first of them started, Unix s.
         latest: when the last of them started within the rollout, Unix s.
     """
@@ -39,7 +39,7 @@ class Run:
     latest: int
 
     def is_like(self, other: Run) -> bool:
-        """Whether both say the same of what is signed."""
+        """Whether both sign in the same way."""
         return replace(self, since=0, latest=0) == replace(other, since=0, latest=0)
 
 
@@ -47,17 +47,17 @@ Runs = tuple[Run, ...]
 
 
 class Starts:
-    """What is known of all starts.
+    """The record of all starts.
 
     Args:
-        store: where.
+        store: the store.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def note(self, starting: Mapping[str, Run], *, now: int) -> Mapping[str, Runs]:
-        """Note a start, and return what is known of each audience from now on; the last run is the one that starts.
+        """Record a start. Returns the runs of each audience; the last one is the run that starts.
 
         Args:
             starting: audience -> the run that starts now.

@@ -112,7 +112,7 @@ class AllClientKeys(Resource):
     admin_only = True
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """List what became of the last request to each URL. It sends none."""
+        """List the result of the last request to each URL. Sends no request."""
         found = self.parts.client_keys.seen(self.parts.clients.list(now=req.context.now), now=req.context.now)
         send_json(resp, {"client_keys": [keys.shown() for keys in found]})
 

@@ -1,4 +1,4 @@
-"""`GET /api/oidc/deliveries`: logout tokens that clients have yet to get, or could not get; for the admin token.
+"""`GET /api/oidc/deliveries`: logout tokens that clients have not received yet, or could not receive. Needs the admin token.
 
 Spec: OpenID Connect Back-Channel Logout 1.0 §2.5
 """
@@ -18,11 +18,11 @@ class AllDeliveries(Resource):
     admin_only = True
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """List the first thousand: those that wait, the next one due first, then those that are over."""
+        """List the first thousand: those that wait, the next one due first, then the others."""
         found = self.parts.deliveries.shown(now=req.context.now)
         send_json(resp, {"deliveries": [delivery.shown() for delivery in found]})
 
 
 def routes(parts: Parts) -> tuple[Mount, ...]:
-    """Where it is."""
+    """Its path."""
     return (Mount("/api/oidc/deliveries", AllDeliveries(parts)),)

@@ -24,7 +24,7 @@ _METHODS: Final = "GET, HEAD, OPTIONS"
 #: How long this process sends the same list, and how long caches may keep it, in s: together less than its `ttl`.
 _SAME_S: Final = 10
 _CACHED_S: Final = 30
-#: How many lists are kept, by address.
+#: How many lists are cached, by address.
 _MOST: Final = 256
 
 
@@ -55,7 +55,7 @@ class StatusList(Resource):
         send_preflight(req, resp, _METHODS)
 
     def _document(self, issuer: str, number: str, now: int) -> Document:
-        """The list as it was at most some seconds ago. One thread makes it; the others wait for it.
+        """The list as it was at most some seconds ago. One thread signs it; the others wait for it.
 
         Raises:
             ApiError: `NOT_FOUND` if there is no such list.
@@ -73,7 +73,7 @@ class StatusList(Resource):
         return made.document if made is not None and made.at <= now < made.at + _SAME_S else None
 
     def _is_taken(self, uri: str, number: str, now: int) -> bool:
-        """Whether a process has taken that list. One that was sent before is not looked for again."""
+        """Whether a process has taken that list. A list that was sent before is not looked up again."""
         if uri in self._made:
             return True
         return is_number(number) and self.parts.store.get(Kind.STATUS, number, now=now) is not None

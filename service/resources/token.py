@@ -31,8 +31,8 @@ from service.web.oauth import form_parameters, repeated, send_bearer_error, send
 from service.web.params import is_form
 from service.web.render import send_json
 
-#: What names for whom a token is may be repeated (RFC 8707 §2, RFC 8693 §2.1), `audience` only in an exchange; that it is
-#: one is for each grant type to say.
+#: The parameters that name the audience may be repeated (RFC 8707 §2, RFC 8693 §2.1), `audience` only in an exchange.
+#: Each grant type requires a single one.
 _TARGETS: Final = ("resource", "audience")
 
 

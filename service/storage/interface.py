@@ -44,7 +44,7 @@ class Kind(StrEnum):
     GRANT = "oauth_grant"
     #: A client that a session has signed its user in to; id: hash of both. It ends with the session, not with the grant.
     VISIT = "visit"
-    #: A logout token that a client has yet to get, or could not get; id: the token's `jti`.
+    #: A logout token that a client has not received yet, or could not receive; id: the token's `jti`.
     DELIVERY = "delivery"
     #: A status list that a process has taken; id: its number. And a bit that is set in it; id: its place, subject: the list.
     STATUS = "status"
@@ -133,8 +133,8 @@ _LEAVING_OUT: Final = {"keep_session_id", "outlives_session"}
 #: Decides the new version of a record; None leaves it as it is. It is called again if another writer was faster, so it
 #: must have no side effects. Kind and id do not change.
 Decide = Callable[[Record], Record | None]
-#: Decides what is stored for records that go, given each of them and the body of its client's record.
-#: What is stored for a session or grant that is removed, or loses its access tokens, now (Unix s); None: nothing.
+#: Decides what is stored when records are removed, from each of them and the body of its client's record.
+#: What is stored when a session or grant is removed, or loses its access tokens, now (Unix s); None: nothing.
 Remains = Callable[[Record, int], Record | None]
 Leaving = Callable[[Sequence[tuple[Record, Mapping[str, Any] | None]]], Sequence[Record]]
 RingOfBefore = Callable[[Sequence[Record]], tuple[str, Record] | None]
@@ -331,7 +331,7 @@ class Store(Protocol):
             fitting: what to remove, in this order: first the records that others depend on, so that none are added later.
             without_tokens: grants that stay, but lose their access tokens.
             leaving: what to store for the visits that go, by one more statement if there is anything.
-            now: Unix s.
+            leaving: what to store for the removed visits; one more statement if there is anything.
 
         Returns:
             How many records fitted the first.

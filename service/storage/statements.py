@@ -128,17 +128,17 @@ def insert_one(table: Table) -> ClauseElement:
 
 
 def insert_many(table: Table, count: int) -> ClauseElement:
-    """So many new records; each column of each is named with the number of its record."""
+    """That many new records; each column of each record is named with the number of the record."""
     return insert(table).values(_many(table, count))
 
 
 def insert_missing(table: Table, count: int) -> ClauseElement:
-    """The same, leaving out those whose id exists."""
+    """The same, without those whose id exists."""
     return upsert(table).values(_many(table, count)).on_conflict_do_nothing()
 
 
 def select_due(table: Table, but: int) -> ClauseElement:
-    """The live records that are due by `until`, the earliest first, up to `most`; not those of so many clients."""
+    """The live records that are due by `until`, the earliest first, up to `most`; without those of that many clients."""
     due = [table.c.due_at <= bindparam("until"), table.c.expires_at > bindparam("now")]
     if but:
         due.append(table.c.client_id.not_in([bindparam(f"but_{number}") for number in range(but)]))
@@ -185,7 +185,7 @@ def delete_fitting(table: Table, names: tuple[str, ...]) -> ClauseElement:
 
 
 def delete_with_clients(table: Table, names: tuple[str, ...]) -> ClauseElement:
-    """The live records that fit what is named, returned, each with the body of its client's record."""
+    """The live records that fit the named columns, each with the body of its client's record."""
     client = TABLES[Kind.CLIENT]
     # Within RETURNING, columns are written without their table for SQLite: `client_id = client_id` fits every client.
     is_its_client: ColumnElement[bool] = literal_column(f"{client.name}.client_id = {table.name}.client_id")

@@ -24,9 +24,9 @@ from service.storage.rows import can_fit, record_of, row_of
 
 #: From the second attempt on a writer holds a lock: it can then lose only to one that stores the first record.
 _ATTEMPTS: Final = 5
-#: How many records one statement inserts at most.
+#: The most records that one statement inserts.
 _AT_ONCE: Final = 50
-#: The kinds of which something may remain.
+#: The kinds that may leave something behind.
 _LEAVE_SOMETHING: Final = frozenset({Kind.SESSION, Kind.GRANT})
 
 
@@ -70,7 +70,7 @@ class Writer:
     Args:
         connections: those of the store.
         text: makes a statement on the table of a kind.
-        remains: what is stored in place of sessions and grants that go; None: nothing is.
+        remains: what is stored instead of sessions and grants that are removed; None: nothing is.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class Writer:
         leaving: Leaving | None,
         now: int,
     ) -> int:
-        """Delete what fits, and take the access tokens of grants that stay; how many there were that fit the first."""
+        """Delete the records that fit, and remove the access tokens of grants that stay. Returns how many were deleted."""
         with self._connections.transaction() as run:
             counts: list[int] = []
             left: list[Record] = []
@@ -180,7 +180,7 @@ class Writer:
         return counts[0]
 
     def _gone(self, run: Run, fitting: Fitting, now: int) -> list[tuple[Record, Mapping[str, Any] | None]]:
-        """Delete what fits; each record, and what that of its client says."""
+        """Delete the records that fit. Returns each record, with the body of its client's record."""
         said = fitting.said()
         if not can_fit(said):
             return []
@@ -223,7 +223,7 @@ class Writer:
         self._keep_remains(run, (record_of(fitting.kind, row) for row in emptied), now)
 
     def _keep_remains(self, run: Run, records: Iterable[Record], now: int) -> None:
-        """Store what remains of sessions and grants, unless it is stored already."""
+        """Store what remains of sessions and grants, unless it is already stored."""
         if self._remains is None:
             return
         found = (self._remains(each, now) for each in records if each.kind in _LEAVE_SOMETHING)

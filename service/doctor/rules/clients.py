@@ -1,4 +1,4 @@
-"""What the service says on the inside about its clients."""
+"""The service's own report about its clients, from the inside."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from service.doctor.catalogue import Finding, counted, shown
 from service.doctor.evidence import Evidence
 from service.doctor.rules.reading import found
 
-#: So many tries are two and a half minutes.
+#: This many tries take two and a half minutes.
 _MANY_TRIES: Final = 4
 #: Why keys could not be fetched -> the case, where there is a line for it, or more to say.
 _CASES: Final = {
@@ -38,7 +38,7 @@ def pkce(e: Evidence) -> Iterator[Finding]:
 
 
 def deliveries(e: Evidence) -> Iterator[Finding]:
-    """Whether clients get their logout tokens: those that were tried in vain for minutes, or given up."""
+    """Clients get their logout tokens: reports those that have failed for minutes, or were given up."""
     late = [
         each
         for each in _listed(e, "deliveries")
@@ -56,7 +56,7 @@ def _tries(delivery: Mapping[str, object]) -> int:
 
 
 def keys(e: Evidence) -> Iterator[Finding]:
-    """Whether the keys of clients that have them at a URL can be fetched: what became of the last request."""
+    """The keys of clients that have them at a URL can be fetched: reports the result of the last request."""
     failed = [each for each in _listed(e, "client_keys") if isinstance(each.get("failure"), str)]
     if not failed:
         return

@@ -1,7 +1,7 @@
-"""The token that a client shows to be exchanged: whether it counts for this client, what it holds and how long.
+"""The token that a client sends to exchange: whether it is valid for this client, what it allows and for how long.
 
-Nothing of it is believed but its signature and what it names: who the user is, how they signed in and what the client may
-have is read from the session or the grant that it stands on, which must live now.
+Only its signature and the session or grant that it names are trusted. The user, their sign-in and the client's rights are
+read from that session or grant, which must be live.
 
 Spec: RFC 8693 §2.1, §3
 """
@@ -25,18 +25,18 @@ from service.records.sessions import Session
 ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"
 JWT: Final = "urn:ietf:params:oauth:token-type:jwt"
 ID_TOKEN: Final = "urn:ietf:params:oauth:token-type:id_token"
-#: RFC 8693 §3: of its types those that a token of ours has.
+#: The types of RFC 8693 §3 that our tokens have.
 SUBJECT_TOKEN_TYPES: Final = (ACCESS_TOKEN, JWT, ID_TOKEN)
 
 
 @dataclass(frozen=True, slots=True)
 class SubjectToken:
-    """A subject token that counts.
+    """A valid subject token.
 
     Attributes:
-        session: whose it is, and how they signed in.
-        bounds: how far it goes.
-        line: what the `jti` of the new token begins with.
+        session: its user, and how they signed in.
+        bounds: its limits for the new token.
+        line: the first part of the new token's `jti`.
     """
 
     session: Session
@@ -49,10 +49,10 @@ class SubjectTokens:
     """Reads subject tokens.
 
     Attributes:
-        client: who shows them.
-        issuer: under which issuer.
+        client: the client that sends them.
+        issuer: the issuer of the request.
         now: Unix s.
-        issuing: knows grants, sessions and users.
+        issuing: has grants, sessions and users.
     """
 
     client: Client
@@ -61,12 +61,12 @@ class SubjectTokens:
     issuing: Issuing
 
     def read(self, unverified_token: str, kind: str, policy: Policy) -> SubjectToken:
-        """The token as it counts for this client, to be exchanged for one of an audience.
+        """Read a token that this client may exchange for one of an audience.
 
         Args:
-            unverified_token: as it was shown.
+            unverified_token: the token as it was sent.
             kind: one of `SUBJECT_TOKEN_TYPES`.
-            policy: of the audience that is asked for.
+            policy: the policy of the requested audience.
 
         Raises:
             OAuthError: `invalid_request`.
@@ -96,7 +96,7 @@ class SubjectTokens:
             raise _invalid("subject_token_unknown")
         held = self.issuing.standing.held(stands, policy)
         if token.kind is JwtKind.ACCESS and token.policy.audience == policy.audience:
-            # For its own audience it never holds more than it says.
+            # For its own audience it never allows more than it says.
             held = tuple(
                 word for word in token.scope if word in (policy.exchange_scopes if held is None else held)
             )
@@ -105,7 +105,7 @@ class SubjectTokens:
         return SubjectToken(self._session_of(stands), bounds, _line_of(token))
 
     def _of_handle(self, shown: handles.Shown, policy: Policy) -> SubjectToken:
-        """An access token for userinfo: only of the client that it was issued to."""
+        """An access token for userinfo, only from the client that it was issued to."""
         standing = self.issuing.standing
         live = standing.grant(shown.grant_id, self.issuer, self.now, self.client)
         token_hash = handles.hash_bytes(shown.secret)
@@ -120,7 +120,7 @@ class SubjectTokens:
         return SubjectToken(self._session_of(stands), bounds, line)
 
     def _of_id_token(self, unverified_token: str) -> SubjectToken:
-        """An ID token: while its session and a grant of this client in it live."""
+        """An ID token, while its session and a grant of this client in it are live."""
         standing, now = self.issuing.standing, self.now
         claims = read_hint(self.issuing.keys, unverified_token, issuer=self.issuer)
         if claims is None:
@@ -150,7 +150,7 @@ class SubjectTokens:
 
 
 def _line_of(token: Jwt) -> str:
-    """What the `jti` of a token begins with that is given for this one; see `service.protocol.standing`."""
+    """The first part of the `jti` of a token that is exchanged for this one; see `service.protocol.standing`."""
     if token.is_exchanged:
         return token.jti
     if token.kind is JwtKind.MINTED:
@@ -159,6 +159,6 @@ def _line_of(token: Jwt) -> str:
 
 
 def _invalid(cause: str) -> OAuthError:
-    """One answer to every subject token that does not count: it must not tell what is known from what is not."""
+    """The same answer for every invalid subject token, so that it does not reveal which ones exist."""
     words = "The subject token is invalid, expired, revoked, not of its type, or not for this client."
     return OAuthError("invalid_request", words, cause=cause)

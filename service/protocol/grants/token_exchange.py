@@ -1,7 +1,7 @@
-"""Token exchange: a token of a user for one for another audience, with which a client acts for that user.
+"""Token exchange: a user's token for one for another audience, with which a client acts for that user.
 
-Nothing is stored. What is given names in its `jti` what the subject token stands on (`service.protocol.standing`), so it
-ends with that: with the session, with the grant, or with the access token that it was exchanged for.
+Nothing is stored. The `jti` of the new token names what the subject token depends on (`service.protocol.standing`), so it
+ends together with the session, the grant, or the access token that it was exchanged for.
 
 Spec: RFC 8693 §2; RFC 8707 §2.2; RFC 9068 §2
 """
@@ -22,7 +22,7 @@ from service.protocol.grants.subject_tokens import ACCESS_TOKEN, JWT, SUBJECT_TO
 from service.protocol.tokens import NoKey, sign_token
 from service.records.scopes import words_of
 
-#: What may be asked for: the same token is both.
+#: The types that may be requested; both mean the same token.
 _REQUESTED_TOKEN_TYPES: Final = (ACCESS_TOKEN, JWT)
 
 
@@ -70,10 +70,10 @@ def _signed(given: Given, jti: str, issuing: Issuing, status: Mapping[str, Any])
 
 
 def _issued_token_type(parameters: Mapping[str, str]) -> str:
-    """The type of the token that is asked for, which is the one that is given.
+    """The type of the requested token, which is also that of the answer.
 
     Raises:
-        OAuthError: `invalid_request` for one that is not given, and for an actor.
+        OAuthError: `invalid_request` for any other type, and for an actor.
     """
     if "actor_token" in parameters or "actor_token_type" in parameters:
         raise OAuthError(
@@ -103,7 +103,7 @@ def _subject_token_type(request: TokenRequest) -> str:
 
 
 def _target(parameters: Mapping[str, str], policies: Policies) -> Policy:
-    """The audience that is asked for: `resource` and `audience` both name it, one in all."""
+    """The requested audience: `resource` and `audience` both name it, and there must be exactly one."""
     named = (*words_of(parameters.get("resource")), *words_of(parameters.get("audience")))
     if len(named) != 1:
         raise _no_target("more_than_one_resource" if named else "resource_missing")

@@ -1,4 +1,4 @@
-"""Logout tokens that clients have yet to get."""
+"""Logout tokens that clients have not received yet."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    """Make the queue."""
+    """Create the queue."""
     op.create_table(
         "delivery",
         sa.Column("id_hash", sa.String(64), primary_key=True),
