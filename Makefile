@@ -56,3 +56,5 @@ lock: ## Write the lock files again, from pyproject.toml and tests/js/package.js
 	@tests/js/lock
 	@apps/js/lock
 	$(foreach name,$(basename $(notdir $(wildcard apps/python/*.in))),$(COMPILE) --output-file=apps/python/$(name).txt apps/python/$(name).in;)
+	@bench/peers/lock
+	$(COMPILE) --output-file=bench/peers/python/django-oauth-toolkit.txt bench/peers/python/django-oauth-toolkit.in

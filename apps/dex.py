@@ -49,7 +49,8 @@ class Dex(Application):
 
     @contextlib.contextmanager
     def run(self, stand: Stand) -> Iterator[Running]:
-        program, web = go_program("dex"), go_folder("dex", MODULE) / "web"
+        program = go_program("dex")
+        web = go_folder(program, MODULE) / "web"
         with stand.port() as port:
             url = f"http://localhost:{port}"
             made = stand.register(self.name, url)

@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from apps.stand import HOME
@@ -60,9 +60,9 @@ def run(*command: str | Path, cwd: Path | None = None, **environ: str) -> str:
     return done.stdout
 
 
-def python(name: str) -> Path:
-    """The interpreter of a virtual environment with the packages of `apps/python/NAME.txt`."""
-    lock = HERE / f"python/{name}.txt"
+def python(name: str, *, source: Path | None = None) -> Path:
+    """The interpreter of a virtual environment with the packages of `apps/python/NAME.txt`, or of another folder's."""
+    lock = (source or HERE / "python") / f"{name}.txt"
     key = f"{sys.version} {hashlib.sha256(lock.read_bytes()).hexdigest()}"
     folder = HOME / "python" / name
     with _once(folder, key) as wanted:
@@ -114,30 +114,34 @@ def npm_version(package: str) -> str:
     return str(json.loads((npm() / "node_modules" / package / "package.json").read_text())["version"])
 
 
-def go_program(name: str, package: str = ".") -> Path:
-    """A program of `apps/go`: a package of others, or what is already there; all that it needs is locked."""
-    source = HERE / "go" / name
-    files = sorted(file.name for file in source.iterdir())
-    key = hashlib.sha256(b"".join((source / file).read_bytes() for file in files)).hexdigest()
+def go_program(
+    name: str, package: str = ".", *, source: Path | None = None, build: Sequence[str] = (), nice: int = 0
+) -> Path:
+    """A program of `apps/go`: a package of others, or what stands there; all that it needs is locked.
+
+    Args:
+        name: Of the program, and of its folder.
+        package: What is built.
+        source: Another folder that has its files.
+        build: More arguments for `go build`.
+        nice: How far it gives way to other programs.
+    """
+    source = source or HERE / "go" / name
+    files = sorted(file.relative_to(source) for file in source.rglob("*") if file.is_file())
+    text = b"".join((source / file).read_bytes() for file in files)
+    key = hashlib.sha256(text + " ".join(build).encode()).hexdigest()
     folder = HOME / "go" / name
     with _once(folder, key) as wanted:
         if wanted:
             for file in files:
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source / file, folder / file)
             if package != ".":
                 (folder / "tools.go").write_text(
                     f'//go:build tools\n\npackage tools\n\nimport _ "{package}"\n'
                 )
-            run(
-                _program("go"),
-                "build",
-                "-buildvcs=false",
-                "-mod=mod",
-                "-o",
-                folder / name,
-                package,
-                cwd=folder,
-            )
+            command = ["build", "-buildvcs=false", "-mod=mod", *build, "-o", folder / name, package]
+            run("nice", "-n", str(nice), _program("go"), *command, cwd=folder)
     return folder / name
 
 
@@ -157,19 +161,15 @@ def go_programs(name: str, sources: Mapping[str, str]) -> Path:
     return folder / "bin"
 
 
-def go_folder(name: str, module: str) -> Path:
+def go_folder(program: Path, module: str) -> Path:
     """Where the files of a module are that such a program is built from."""
-    go_program(name)
-    return Path(
-        run(
-            _program("go"), "list", "-mod=mod", "-m", "-f", "{{.Dir}}", module, cwd=HOME / "go" / name
-        ).strip()
-    )
+    command = [_program("go"), "list", "-mod=mod", "-m", "-f", "{{.Dir}}", module]
+    return Path(run(*command, cwd=program.parent).strip())
 
 
-def go_version(name: str, module: str) -> str:
+def go_version(name: str, module: str, *, source: Path | None = None) -> str:
     """The version of the module that it is built from."""
-    for line in (HERE / "go" / name / "go.mod").read_text().splitlines():
+    for line in ((source or HERE / "go" / name) / "go.mod").read_text().splitlines():
         words = line.removeprefix("require ").split()
         if words[:1] == [module]:
             return words[1].removeprefix("v").removesuffix("+incompatible")

@@ -1,14 +1,15 @@
 """The benchmark: ratios between things measured side by side in one run, because figures of two runs do not compare.
 
-    python -m bench            the service compared with a bare Falcon answer, a file and the raw signature; writes results/
-    python -m bench flows      code exchange, refresh and userinfo compared with npm oidc-provider; a part of the run above
-    python -m bench workers    gunicorn's worker classes compared with each other, and what slow clients do to them;
+    python -m bench            the service beside a bare Falcon answer, a file and the raw signature; writes results/
+    python -m bench flows      every flow beside five other providers; a part of the run above
+    python -m bench install    gets those providers, and measures nothing
+    python -m bench workers    gunicorn's worker classes beside each other, and what slow clients do to them;
                                --record puts the tables into the decision record too
     python -m bench profile    where the microseconds of each flow go, in one process and without a server
 
 Everything listens on loopback, ends by its own process id, and runs for a bounded time. The environment sets how
 long: BENCH_SECONDS (4) a case and round, BENCH_ROUNDS (3), BENCH_CALLS (2,000) a flow of the profile,
-BENCH_FLOWS (320) exchanges and refreshes a round.
+BENCH_FLOW_SECONDS (1) a flow of a provider and round, BENCH_FLOWS (800) codes a round.
 
     machine    what it was measured on
     wrk        the load generator
@@ -18,8 +19,10 @@ BENCH_FLOWS (320) exchanges and refreshes a round.
     signatures the raw signature rate
     starts     cold start, and memory after load
     ratios     the run itself: cases, rounds, targets
-    flows      code exchange, refresh, userinfo compared with a peer
-    clients    relying parties that ask for them
+    flows      every flow beside other providers
+    providers  how each of them is started
+    clients    relying parties that ask for codes, exchanges and refreshes
+    wire       their HTTP
     workers    the comparison of worker classes
     slow       clients that dawdle
     profile    timing in process

@@ -1,4 +1,4 @@
-"""`python -m bench [flows|workers [--record]|profile|rotation|status]`."""
+"""`python -m bench [flows [NAME…]|growth|install|workers [--record]|profile|rotation|status]`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,19 @@ def main(arguments: list[str]) -> int:
             from bench import ratios
 
             return ratios.main()
-        case ["flows"]:
+        case ["install"]:
             from bench import flows
 
-            return flows.main()
+            flows.install()
+            return 0
+        case ["growth"]:
+            from bench import growth
+
+            return growth.main()
+        case ["flows", *only]:
+            from bench import flows
+
+            return flows.main(",".join(only))
         case ["workers"] | ["workers", "--record"]:
             from bench import workers
 
@@ -36,7 +45,10 @@ def main(arguments: list[str]) -> int:
             from bench import status
 
             return status.main()
-    print("usage: python -m bench [flows|workers [--record]|profile|rotation|status]", file=sys.stderr)
+    print(
+        "usage: python -m bench [flows [NAME…]|growth|install|workers [--record]|profile|rotation|status]",
+        file=sys.stderr,
+    )
     return 2
 
 

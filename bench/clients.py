@@ -1,23 +1,28 @@
-"""Relying parties that ask as fast as they are answered: plain HTTP clients, in processes of their own.
+"""Relying parties that ask as fast as they are answered: bare HTTP on sockets, in processes of their own.
 
 Each request is another one (a code is good once, a refresh token comes from the answer before), which wrk cannot do.
+Every provider is asked by this same code.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import http.client
 import json
 import multiprocessing
+import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from selectors import EVENT_READ, DefaultSelector
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+from bench.wire import NothingAnswered, Wire
+
 PROCESSES = 2
-THREADS = 4
+CONNECTIONS = 4
 CLIENT_ID = "bench"
 CLIENT_SECRET = "bench-secret-0123456789abcdef0123456789abcdef"
 REDIRECT_URI = "http://localhost:9/callback"
@@ -25,8 +30,10 @@ SCOPE = "openid profile email offline_access"
 # RFC 7636, appendix B.
 _VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 _CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
-_BASIC = "Basic " + base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
+BASIC = "Basic " + base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
+FORM = "application/x-www-form-urlencoded"
 _TIMEOUT_S = 10.0
+_LOCATION = re.compile(rb"\r\nlocation: *([^\r]*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,19 @@ class Place:
         }
         return f"{self.authorize}?{urlencode(asked)}"
 
+    def request(self, method: str, uri: str, headers: dict[str, str], body: str = "") -> bytes:
+        """One request, as bytes."""
+        lines = [f"{method} {uri} HTTP/1.1", f"Host: {self.host}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        if method == "POST":
+            lines.append(f"Content-Length: {len(body)}")
+        return "\r\n".join([*lines, "", body]).encode()
+
+    def form(self, uri: str, form: dict[str, str]) -> bytes:
+        """A form of the client, as bytes."""
+        headers = {"Authorization": BASIC, "Content-Type": FORM}
+        return self.request("POST", uri, headers, urlencode(form))
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -74,7 +94,7 @@ class Answers:
         began_at, ended_at: On the clock that all processes share, in s.
         took_ms: Each answer's time.
         got: What the next step needs: codes, or refresh tokens.
-        access_token: One of them; empty where there was none.
+        access_token: The last one; empty where there was none.
         errors: Requests that failed; they are in no other figure.
     """
 
@@ -96,97 +116,99 @@ class Answers:
         return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
 
 
-class NothingAnswered(RuntimeError):
-    """Not one request was answered; the message holds the last failure."""
-
-
-class _Client:
-    """One connection, kept alive where the server lets it be."""
+class _Steps:
+    """How the request of a step is made, and what its answer holds for the next one."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self._wire = http.client.HTTPConnection("127.0.0.1", place.port, timeout=_TIMEOUT_S)
-        self.took_ms: list[float] = []
-        self.got: list[str] = []
         self.access_token = ""
-        self.errors = 0
-        self.failure = ""
 
-    def authorize(self, _: str, requests: int) -> None:
-        """Ask for codes."""
-        for _number in range(requests):
-            self._one("GET", self._place.authorize_uri, None, {"Cookie": self._place.cookie}, self._code)
+    def request(self, step: str, last: str) -> bytes:
+        """The request of a step.
 
-    def exchange(self, code: str, _requests: int) -> None:
-        """Exchange one code."""
-        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": REDIRECT_URI}
-        self._token(form | {"code_verifier": _VERIFIER})
+        Args:
+            step: `authorize`, `exchange` or `refresh`.
+            last: The code, or the refresh token.
+        """
+        place = self._place
+        if step == "authorize":
+            return place.request("GET", place.authorize_uri, {"Cookie": place.cookie})
+        if step == "exchange":
+            form = {"grant_type": "authorization_code", "code": last, "redirect_uri": REDIRECT_URI}
+            return place.form(place.token, form | {"code_verifier": _VERIFIER})
+        return place.form(place.token, {"grant_type": "refresh_token", "refresh_token": last})
 
-    def refresh(self, token: str, requests: int) -> None:
-        """Refresh again and again, each time with the token of the answer before."""
-        for _number in range(requests):
-            self._token({"grant_type": "refresh_token", "refresh_token": token})
-            token = self.got.pop() if self.got else token
+    def read(self, step: str, status: int, head: bytes, body: bytes) -> str:
+        """What an answer holds.
 
-    def _token(self, form: dict[str, str]) -> None:
-        headers = {"Authorization": _BASIC, "Content-Type": "application/x-www-form-urlencoded"}
-        self._one("POST", self._place.token, urlencode(form), headers, self._tokens)
-
-    def _one(
-        self,
-        method: str,
-        uri: str,
-        body: str | None,
-        headers: dict[str, str],
-        read: Callable[[http.client.HTTPResponse, bytes], str],
-    ) -> None:
-        start = time.monotonic()
-        try:
-            self._wire.request(method, uri, body, {"Host": self._place.host, **headers})
-            answer = self._wire.getresponse()
-            text = answer.read()
-            took_ms = (time.monotonic() - start) * 1000
-            self.got.append(read(answer, text))
-        except (OSError, http.client.HTTPException, LookupError, ValueError) as error:
-            self._wire.close()
-            self.errors += 1
-            self.failure = f"{method} {urlsplit(uri).path}: {error!r}"
-            return
-        self.took_ms.append(took_ms)
-
-    def _code(self, answer: http.client.HTTPResponse, _: bytes) -> str:
-        location = urlsplit(answer.headers["Location"] or "")
-        try:
-            return parse_qs(location.query)["code"][0]
-        except KeyError:
-            raise ValueError(f"{answer.status} and no code: {location.path}") from None
-
-    def _tokens(self, answer: http.client.HTTPResponse, text: bytes) -> str:
-        if answer.status != 200:
-            raise ValueError(f"{answer.status} {text[:200]!r}")
-        said = json.loads(text)
+        Raises:
+            ValueError, LookupError: When it is no success.
+        """
+        if step == "authorize":
+            location = _LOCATION.search(head)
+            query = urlsplit(location[1].decode() if location else "").query
+            if "code=" not in query:
+                raise ValueError(f"{status} and no code: {location and location[1]!r} {body[:200]!r}")
+            return parse_qs(query)["code"][0]
+        if status != 200:
+            raise ValueError(f"{status} {body[:300]!r}")
+        said = json.loads(body)
         if not said["id_token"]:
             raise ValueError("no ID token")
         self.access_token = said["access_token"]
         return str(said["refresh_token"])
 
 
-def _in_one_process(place: Place, step: str, chains: Sequence[str], requests: int) -> tuple[Answers, str]:
-    """Let some threads do a step for each chain."""
-    clients = [_Client(place) for _ in range(THREADS)]
+def _in_one_process(
+    place: Place, step: str, chains: Sequence[str], requests: int, seconds: float
+) -> tuple[Answers, str]:
+    """Do a step for each chain, over a few connections that each have one request under way."""
+    steps, waiting = _Steps(place), deque((chain, requests) for chain in chains)
+    took_ms: list[float] = []
+    got: list[str] = []
+    errors, failure = 0, ""
+    start = last_at = time.monotonic()
+    end = start + seconds
 
-    def work(number: int) -> None:
-        for chain in chains[number::THREADS]:
-            getattr(clients[number], step)(chain, requests)
+    with DefaultSelector() as ready, contextlib.ExitStack() as stack:
 
-    start = time.monotonic()
-    with ThreadPoolExecutor(THREADS) as threads:
-        list(threads.map(work, range(THREADS)))
-    answers = [
-        Answers(start, time.monotonic(), one.took_ms, one.got, one.access_token, one.errors)
-        for one in clients
-    ]
-    return _together(answers), next((one.failure for one in clients if one.failure), "")
+        def send(wire: Wire) -> bool:
+            if not waiting or time.monotonic() >= end:
+                return False
+            wire.chain = waiting.popleft()
+            wire.send(steps.request(step, wire.chain[0]))
+            ready.register(wire, EVENT_READ)
+            return True
+
+        wires = [stack.enter_context(Wire(place.port)) for _ in range(CONNECTIONS)]
+        busy = sum(send(wire) for wire in wires)
+        while busy:
+            events = ready.select(_TIMEOUT_S)
+            if not events:
+                errors, failure = errors + busy, failure or f"{step}: no answer in {_TIMEOUT_S} s"
+                break
+            for key, _ in events:
+                wire: Wire = key.fileobj  # type: ignore[assignment]
+                ready.unregister(wire)
+                try:
+                    answer = wire.read()
+                    if answer is None:
+                        ready.register(wire, EVENT_READ)
+                        continue
+                    read = steps.read(step, *answer)
+                    last_at = time.monotonic()
+                    took_ms.append((last_at - wire.sent_at) * 1000)
+                    chain, left = wire.chain
+                    if left > 1:
+                        waiting.append((read if step == "refresh" else chain, left - 1))
+                    if left == 1 or step == "authorize":
+                        got.append(read)
+                except (OSError, LookupError, ValueError) as error:
+                    wire.close()
+                    errors, failure = errors + 1, f"{step}: {error!r}"
+                if not send(wire):
+                    busy -= 1
+    return Answers(start, last_at, took_ms, got, steps.access_token, errors), failure
 
 
 def _together(answers: Sequence[Answers]) -> Answers:
@@ -206,7 +228,9 @@ class Clients:
     def __init__(self, pool: ProcessPoolExecutor) -> None:
         self._pool = pool
 
-    def ask(self, place: Place, step: str, chains: Sequence[str], requests: int = 1) -> Answers:
+    def ask(
+        self, place: Place, step: str, chains: Sequence[str], requests: int = 1, seconds: float = 30.0
+    ) -> Answers:
         """Do a step for each chain.
 
         Args:
@@ -214,15 +238,16 @@ class Clients:
             step: `authorize`, `exchange` or `refresh`.
             chains: Codes or refresh tokens to begin with; anything for `authorize`.
             requests: How many for each chain, one after the other.
+            seconds: After this long no other request is sent.
 
         Raises:
             NothingAnswered: When each of them failed.
         """
         jobs = [
-            self._pool.submit(_in_one_process, place, step, chains[number::PROCESSES], requests)
+            self._pool.submit(_in_one_process, place, step, chains[number::PROCESSES], requests, seconds)
             for number in range(PROCESSES)
         ]
-        done = [job.result(timeout=60) for job in jobs]
+        done = [job.result(timeout=seconds + 60) for job in jobs]
         answers = _together([one for one, _ in done])
         if not answers.took_ms:
             raise NothingAnswered(next((failure for _, failure in done if failure), step))
@@ -235,43 +260,3 @@ def started() -> Iterator[Clients]:
     with ProcessPoolExecutor(PROCESSES, mp_context=multiprocessing.get_context("spawn")) as pool:
         list(pool.map(time.sleep, [0.2] * PROCESSES))
         yield Clients(pool)
-
-
-def browse(place: Place, uri: str, sign_in: Callable[[str], str]) -> str:
-    """Follow a sign-in as a browser does, to the client's redirect URI.
-
-    Args:
-        place: The provider.
-        uri: Where to begin.
-        sign_in: Is given an address that is not the provider's, the app's sign-in page, and says where it sends the
-            browser.
-
-    Returns:
-        The `Cookie` header that the browser ends with.
-
-    Raises:
-        NothingAnswered: When it does not end there.
-    """
-    cookies: dict[str, str] = {}
-    for _ in range(8):
-        wire = http.client.HTTPConnection("127.0.0.1", place.port, timeout=_TIMEOUT_S)
-        with contextlib.closing(wire):
-            header = "; ".join(f"{name}={value}" for name, value in cookies.items())
-            wire.request("GET", uri, headers={"Host": place.host, "Cookie": header})
-            answer = wire.getresponse()
-            text = answer.read()
-        for line in answer.headers.get_all("Set-Cookie") or []:
-            name, _, value = line.split(";")[0].partition("=")
-            cookies[name] = value
-            if not value:
-                del cookies[name]
-        location = answer.headers["Location"]
-        if location is None:
-            raise NothingAnswered(f"sign-in ended with {answer.status}: {text[:200]!r}")
-        if location.startswith(REDIRECT_URI):
-            return "; ".join(f"{name}={value}" for name, value in cookies.items())
-        if urlsplit(location).netloc not in {"", place.host}:
-            location = sign_in(location)
-        split = urlsplit(location)
-        uri = f"{split.path}?{split.query}" if split.query else split.path
-    raise NothingAnswered("sign-in goes round in circles")

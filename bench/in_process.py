@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import time
@@ -17,7 +16,6 @@ from bench import clients, servers
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 Request = dict[str, Any]
 _HOST = urlsplit(servers.ISSUER).netloc
-_BASIC = "Basic " + base64.b64encode(f"{clients.CLIENT_ID}:{clients.CLIENT_SECRET}".encode()).decode()
 _CLAIMS = {"name": "Ada Byron", "email": "ada@example.com", "email_verified": True}
 # RFC 7636, appendix B.
 _VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
@@ -157,7 +155,7 @@ class Service:
     def introspections(self, count: int) -> list[Request]:
         """One access token, whose client asks about it so many times."""
         form = {"token": self._access_token()}
-        return [environ("POST", "/oidc/introspect", {"Authorization": _BASIC}, form)] * count
+        return [environ("POST", "/oidc/introspect", {"Authorization": clients.BASIC}, form)] * count
 
     def _access_token(self) -> str:
         (request,) = self.exchanges(1)
@@ -172,7 +170,7 @@ class Service:
         return self._token(form | {"code_verifier": _VERIFIER})
 
     def _token(self, form: Mapping[str, str]) -> Request:
-        return environ("POST", "/oidc/token", {"Authorization": _BASIC}, form)
+        return environ("POST", "/oidc/token", {"Authorization": clients.BASIC}, form)
 
     def _tokens(self, request: Request) -> dict[str, Any]:
         tokens: dict[str, Any] = json.loads(self.answered(request, "200").body)

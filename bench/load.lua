@@ -1,13 +1,18 @@
 -- wrk's side of the benchmark: which requests are sent, and one line of JSON at the end.
--- Arguments: the method, then the file with one session token a line (or none).
+-- Arguments: the method, the file with one session token a line (or nothing), the body, its type, and Authorization.
 local requests, turn = nil, 0
 
 function init(args)
-   local method, path = args[1] or "GET", args[2]
-   wrk.method = method
-   if method == "POST" then wrk.headers["Content-Length"] = "0" end
+   local path, body = args[2] or "", args[3] or ""
+   wrk.method = args[1] or "GET"
+   if wrk.method == "POST" then wrk.headers["Content-Length"] = tostring(#body) end
+   if body ~= "" then
+      wrk.body = body
+      wrk.headers["Content-Type"] = args[4]
+   end
+   if args[5] then wrk.headers["Authorization"] = args[5] end
    requests = {}
-   if path then
+   if path ~= "" then
       for token in io.lines(path) do
          wrk.headers["Authorization"] = "Bearer " .. token
          requests[#requests + 1] = wrk.format()

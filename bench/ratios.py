@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import flows, machine, report, servers, starts, usage, wrk
+from bench import flows, flows_report, machine, report, servers, starts, usage, wrk
 from bench.signatures import Signer
 from tests.support.gunicorn import Gunicorn
 from tests.support.nginx import NginxSite
@@ -131,6 +131,7 @@ def main() -> int:
         0; a target that is missed is said, and is no failure of the benchmark.
     """
     wrk.check_installed()
+    flows.install()
     described = machine.describe()
     with starts.scratch() as name:
         folder = Path(name)
@@ -142,7 +143,7 @@ def main() -> int:
         beside_peer = flows.run(folder)
     goals = _goals(described["cores"], raw, results, memory, cold)
     text = _text(described, raw, results, memory, cold, goals)
-    text += f"\n\n## Code exchange, refresh and userinfo\n\n{flows.section(beside_peer)}"
+    text += f"\n\n# Beside other providers\n\n{flows_report.section(beside_peer)}"
     print(text)
     data = {
         "seconds": SECONDS,

@@ -28,8 +28,15 @@ def own_cpu_s(pid: int) -> float:
 
 
 def cpu_s(pid: int) -> float:
-    """The same of a process tree; of the processes that live."""
-    return sum(own_cpu_s(one) for one in tree(pid))
+    """The same of a process tree: of the processes that live, and of those that ended and were waited for."""
+    return sum(own_cpu_s(one) + _ended_cpu_s(one) for one in tree(pid))
+
+
+def _ended_cpu_s(pid: int) -> float:
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[13]) + int(fields[14])) * _TICK_S  # cutime and cstime
+    return 0.0
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,17 @@ class Target:
         url: Of one resource.
         method: `GET` or `POST`.
         tokens: A file with session tokens, one a line, used in turn as `Authorization: Bearer`.
+        body: What is posted.
+        content_type: Of the body.
+        authorization: The header of each request, where no tokens are given.
     """
 
     url: str
     method: str = "GET"
     tokens: Path | None = None
+    body: str = ""
+    content_type: str = "application/x-www-form-urlencoded"
+    authorization: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,8 @@ def run(target: Target, seconds: float, connections: int = CONNECTIONS) -> Load:
     """
     whole = max(1, round(seconds))
     command = ["wrk", f"-t{min(THREADS, connections)}", f"-c{connections}", f"-d{whole}s", "--timeout", "5s"]
-    command += ["-s", str(_SCRIPT), target.url, "--", target.method]
-    command += [str(target.tokens)] if target.tokens else []
+    command += ["-s", str(_SCRIPT), target.url, "--", target.method, str(target.tokens or "")]
+    command += [target.body, target.content_type] + ([target.authorization] if target.authorization else [])
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=whole + 20, check=False)

@@ -18,6 +18,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -96,10 +97,13 @@ class Role:
 class PostgresCluster:
     """One PostgreSQL server, from `initdb` to its end."""
 
-    def __init__(self, standby_of: PostgresCluster | None = None) -> None:
+    def __init__(
+        self, standby_of: PostgresCluster | None = None, settings: Mapping[str, str] | None = None
+    ) -> None:
         """Make the cluster and start it.
 
         Args:
+            settings: What else to set, or otherwise: the benchmark flushes each commit to disk.
             standby_of: The primary that it follows and answers reads for, until it is promoted; without one it is a
                 primary of its own.
 
@@ -109,6 +113,7 @@ class PostgresCluster:
         """
         self._bin = find_binaries()
         self._account = server_account()
+        self._settings = _SETTINGS | dict(settings or {})
         # A short path: PostgreSQL puts a Unix socket into it.
         self.folder = Path(tempfile.mkdtemp(prefix="pylon-pg-"))
         self._data = self.folder / "data"
@@ -190,7 +195,7 @@ class PostgresCluster:
         """
         if self.pid is not None:
             return
-        settings = _SETTINGS | {"port": str(self.port), "unix_socket_directories": str(self.folder)}
+        settings = self._settings | {"port": str(self.port), "unix_socket_directories": str(self.folder)}
         command = [str(self._bin / "postgres"), "-D", str(self._data)]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
