@@ -1,9 +1,9 @@
 """The benchmark: ratios between things measured side by side in one run, because figures of two runs do not compare.
 
-    python -m bench            the service beside a bare Falcon answer, a file and the raw signature; writes results/
-    python -m bench flows      every flow beside five other providers; a part of the run above
+    python -m bench            the service compared with a bare Falcon answer, a file and the raw signature; writes results/
+    python -m bench flows      every flow next to five other providers; a part of the run above
     python -m bench install    gets those providers, and measures nothing
-    python -m bench workers    gunicorn's worker classes beside each other, and what slow clients do to them;
+    python -m bench workers    gunicorn's worker classes compared with each other, and what slow clients do to them;
                                --record puts the tables into the decision record too
     python -m bench profile    where the microseconds of each flow go, in one process and without a server
 
@@ -19,7 +19,7 @@ BENCH_FLOW_SECONDS (1) a flow of a provider and round, BENCH_FLOWS (800) codes a
     signatures the raw signature rate
     starts     cold start, and memory after load
     ratios     the run itself: cases, rounds, targets
-    flows      every flow beside other providers
+    flows      every flow next to other providers
     providers  how each of them is started
     clients    relying parties that ask for codes, exchanges and refreshes
     wire       their HTTP

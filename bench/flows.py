@@ -1,4 +1,4 @@
-"""Every flow of ours beside five other providers: all up at once, asked one at a time, round by round.
+"""Every flow of ours next to five other providers: all up at once, asked one at a time, round by round.
 
 Each gives a code at once to a browser that is signed in, signs ID tokens by RS256 and rotates refresh tokens; each runs
 with its own best production setting. The same clients ask all of them.
@@ -168,7 +168,7 @@ def _leave_out(absent: dict[str, str], name: str, error: Exception) -> None:
 def install() -> None:
     """Get all peers from their registries, once for each version: minutes, at the first time.
 
-    Those that cannot be had are said, and left out by `run`.
+    Those that cannot be installed are named, and left out by `run`.
     """
     for module in (node, django, keycloak, dex, hydra):
         _say(f"installing {module.NAME}")
@@ -229,7 +229,7 @@ def _say(what: str) -> None:
 
 
 def main(only: str = "") -> int:
-    """Run it alone, print it, write it.
+    """Run only this part, print it, write it.
 
     Args:
         only: As `run` has it.
@@ -239,7 +239,7 @@ def main(only: str = "") -> int:
     described = machine.describe()
     with starts.scratch() as name:
         flows = run(Path(name), only)
-    head = [f"# Beside other providers, {described['date']}", "", report.about(described), ""]
+    head = [f"# Next to other providers, {described['date']}", "", report.about(described), ""]
     text = "\n".join([*head, flows_report.section(flows)])
     print(text)
     path = report.write("flows", described, {"flows": asdict(flows)}, text)

@@ -12,7 +12,7 @@ from bench.providers.base import ROWS
 if TYPE_CHECKING:
     from bench.flows import Flows, Result
 
-#: Beside the peer on the same kind of database: CPU of an answer, by server; then the rate beside the best on disk.
+#: Compared with the peer on the same kind of database: CPU of an answer, by server; then the rate compared with the best on disk.
 _CPU_GOALS = {
     "code exchange": {"gunicorn": 0.65, "granian": 0.5},
     "refresh": {"gunicorn": 0.65, "granian": 0.5},
@@ -46,9 +46,7 @@ def section(flows: Flows) -> str:
         f"- {name}: {about.what}. On disk when it answers: {about.durable}."
         for name, about in flows.providers.items()
     ]
-    parts += [
-        f"- {name}: could not be had: {why.splitlines()[0][:300]}" for name, why in flows.absent.items()
-    ]
+    parts += [f"- {name}: not available: {why.splitlines()[0][:300]}" for name, why in flows.absent.items()]
     return "\n".join(parts)
 
 
@@ -115,7 +113,7 @@ def _goals(flows: Flows) -> str:
     if not rows:
         return "No ratios: the other side of each is missing."
     note = (
-        "CPU beside `oidc-provider` on the same kind of database; rates beside the best peer on disk; "
+        "CPU compared with `oidc-provider` on the same kind of database; rates compared with the best peer on disk; "
         "each the median of the ratios of the rounds."
     )
     return "\n".join(["## Ratios", "", note, "", report.table(["", "measured", "wanted", ""], rows)])

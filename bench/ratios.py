@@ -140,10 +140,10 @@ def main() -> int:
         _say("cold start")
         cold = starts.cold_start(folder)
         raw, results = _rounds(folder)
-        beside_peer = flows.run(folder)
+        next_to_peers = flows.run(folder)
     goals = _goals(described["cores"], raw, results, memory, cold)
     text = _text(described, raw, results, memory, cold, goals)
-    text += f"\n\n# Beside other providers\n\n{flows_report.section(beside_peer)}"
+    text += f"\n\n# Next to other providers\n\n{flows_report.section(next_to_peers)}"
     print(text)
     data = {
         "seconds": SECONDS,
@@ -152,7 +152,7 @@ def main() -> int:
         "cases": {case: [_flat(result) for result in rounds] for case, rounds in results.items()},
         "memory": {alg: asdict(one) for alg, one in memory.items()},
         "cold_start": asdict(cold),
-        "flows": asdict(beside_peer),
+        "flows": asdict(next_to_peers),
         "targets": [asdict(goal) | {"reached": goal.reached} for goal in goals],
     }
     path = report.write("", described, data, text)

@@ -49,7 +49,7 @@ _POLL_S = 0.005
 
 
 class Absent(RuntimeError):
-    """A peer cannot be had here; the message says why."""
+    """A peer is not available here; the message says why."""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def django(folder: Path, database: PostgresCluster) -> Iterator[Provider]:
         database: Where it has a database of its own.
 
     Raises:
-        Absent: When it cannot be had or does not start.
+        Absent: When it is not available or does not start.
     """
     program = install()
     where = urlsplit(database.create_database())

@@ -29,7 +29,7 @@ def install() -> Path:
     """Its folder, built for PostgreSQL.
 
     Raises:
-        Absent: When it cannot be had.
+        Absent: When it is not available.
     """
     try:
         folder = maven_zip("keycloak-bench", f"org.keycloak:keycloak-quarkus-dist:{VERSION}")
@@ -51,7 +51,7 @@ def keycloak(folder: Path, database: PostgresCluster) -> Iterator[Provider]:
         database: Where it has a database of its own.
 
     Raises:
-        Absent: When it cannot be had or does not start.
+        Absent: When it is not available or does not start.
     """
     home = install()
     where = urlsplit(database.create_database())

@@ -1,5 +1,5 @@
 // Dex's server, its storage in PostgreSQL: `dex FILE ADDRESS WEB`. Its own command is not built, since what other
-// storages need is no longer had in the versions of its time.
+// storages need is no longer available in the versions of its time.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Package crdb stands in for the one that Dex names for CockroachDB, whose version of that time is no longer had.
+// Package crdb stands in for the one that Dex names for CockroachDB, whose version of that time is no longer available.
 // Dex on PostgreSQL never calls it.
 package crdb
 
