@@ -117,7 +117,7 @@ def npm_version(package: str) -> str:
 def go_program(
     name: str, package: str = ".", *, source: Path | None = None, build: Sequence[str] = (), nice: int = 0
 ) -> Path:
-    """A program of `apps/go`: a package of others, or what stands there; all that it needs is locked.
+    """A program of `apps/go`: a package of others, or what is already there; all that it needs is locked.
 
     Args:
         name: Of the program, and of its folder.

@@ -10,7 +10,7 @@ import { prepare, store } from "./stores.mjs";
 
 const { PEER_SECRET, PEER_REDIRECT_URI, PEER_SCOPE, PEER_STORE = "memory", PEER_DATABASE, PEER_PORT = "0" } = process.env;
 const workers = Number(process.env.PEER_WORKERS ?? 0);
-// The resource servers whose access tokens are JWTs, by what signs them.
+// The resource servers whose access tokens are JWTs, and the algorithm of each.
 const algorithms = new Map([["https://rs256.example.com", "RS256"], ["https://es256.example.com", "ES256"]]);
 
 function secrets() {

@@ -94,7 +94,7 @@ class Provider:
         return sum(usage.memory(pid).pss_mb for pid in usage.tree(self.pid))
 
     def codes(self, asking: Clients, count: int, seconds: float) -> list[str]:
-        """Codes for the signed-in user, as many as can be had in so many seconds."""
+        """Codes for the signed-in user, as many as it gives in so many seconds."""
         if self.code is None:
             return asking.ask(self.place, "authorize", [""] * count, seconds=seconds).got
         end, codes = time.monotonic() + seconds, []

@@ -41,7 +41,7 @@ OAUTH2_PROVIDER = {
         "openid": "sign in",
         "profile": "name",
         "email": "address",
-        "offline_access": "go on",
+        "offline_access": "refresh",
         "introspection": "ask about tokens",
     },
 }
