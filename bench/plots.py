@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 WIDTH = 800
@@ -16,7 +16,7 @@ _PLOT = WIDTH - _NAMES - 70
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of a page, and of series: each is told from its neighbours by lightness too."""
+    """Colours of a page, and of series, which differ in lightness too."""
 
     name: str
     page: str
@@ -71,7 +71,7 @@ def bars(
         for name, values in of.items():
             out.append(_text(theme, _NAMES - 8, y + 13, name, anchor="end"))
             ends = list(accumulate(values, initial=0.0))
-            for number, (begin, end) in enumerate(zip(ends, ends[1:], strict=False)):
+            for number, (begin, end) in enumerate(pairwise(ends)):
                 left, right = (_NAMES + _PLOT * value / most for value in (begin, end))
                 out.append(_box(left, y + 2, max(right - left, 0.5), _ROW - 6, theme.series[number]))
             label = f"{ends[-1]:,.0f} {unit}"
@@ -113,7 +113,9 @@ def lines(
         for value, dash in ((0.0, "none"), (1.0, "none"), (bound, "6 4"))
     ]
     out += [_text(theme, left - 8, y(value) + 4, f"{value:g} ×", anchor="end") for value in (0.0, 1.0, bound)]
-    out += [_text(theme, x(number), top + height + 22, tick, anchor="middle") for number, tick in enumerate(ticks)]
+    out += [
+        _text(theme, x(number), top + height + 22, tick, anchor="middle") for number, tick in enumerate(ticks)
+    ]
     for number, (name, values) in enumerate(series.items()):
         colour = theme.series[number % len(theme.series)]
         points = " ".join(f"{x(place):.1f},{y(value):.1f}" for place, value in enumerate(values))
