@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -82,10 +83,17 @@ class Service:
         folder: for its database.
         registered: whether the client is registered in the database; else the environment has it.
         database_url: of a database with its schema, instead of one in the folder.
+        users: how many are signed in, each with a session; requests are of one after the other.
     """
 
     def __init__(
-        self, alg: str, folder: Path, *, registered: bool = False, database_url: str | None = None
+        self,
+        alg: str,
+        folder: Path,
+        *,
+        registered: bool = False,
+        database_url: str | None = None,
+        users: int = 1,
     ) -> None:
         from service.app import create_app
         from service.clients import Clients
@@ -114,14 +122,18 @@ class Service:
         prepared = prepare(given, clock=time.time)
         configure_logging("info", "json")
         sessions = LocalSessions(prepared.store, lifetime_s=prepared.settings.session_lifetime_s)
-        user = SignIn("ada", claims=_CLAIMS, given=frozenset({"claims"}))
-        self.token = sessions.create(user, now=int(time.time())).token
+        self._tokens_of = [
+            sessions.create(
+                SignIn(user, claims=_CLAIMS, given=frozenset({"claims"})), now=int(time.time())
+            ).token
+            for user in ("ada", *(f"ada-{number}" for number in range(1, users)))
+        ]
         if registered:
             directory = Clients((), prepared.store, minted_audience=prepared.settings.jwt_audience)
             directory.add(client, now=int(time.time()))
         self.store = prepared.store
         self.app: Wsgi = create_app(prepared.settings, prepared.store, prepared.keyring)
-        self._cookie = f"{prepared.settings.cookie_name}={self.token}"
+        self._cookie_name = prepared.settings.cookie_name
 
     def answered(self, request: Request, status: str) -> Answer:
         """What the application answers, which has that status."""
@@ -131,12 +143,22 @@ class Service:
 
     def mints(self, count: int) -> list[Request]:
         """A mint, so many times."""
-        return [environ("POST", servers.MINT, {"Authorization": f"Bearer {self.token}"})] * count
+        return [
+            environ("POST", servers.MINT, {"Authorization": f"Bearer {token}"})
+            for token in self._in_turn(count)
+        ]
+
+    def _in_turn(self, count: int) -> list[str]:
+        """Tokens of sessions."""
+        return list(itertools.islice(itertools.cycle(self._tokens_of), count))
 
     def authorizations(self, count: int) -> list[Request]:
         """A request for a code by a browser that is signed in, so many times."""
         place = clients.Place(443, "/oidc/authorize", "/oidc/token")
-        return [environ("GET", place.authorize_uri, {"Cookie": self._cookie})] * count
+        return [
+            environ("GET", place.authorize_uri, {"Cookie": f"{self._cookie_name}={token}"})
+            for token in self._in_turn(count)
+        ]
 
     def exchanges(self, count: int) -> list[Request]:
         """So many codes, each to be exchanged."""
@@ -148,18 +170,22 @@ class Service:
         return [self._token({"grant_type": "refresh_token", "refresh_token": token}) for token in tokens]
 
     def userinfos(self, count: int) -> list[Request]:
-        """One access token, so many times."""
-        headers = {"Authorization": f"Bearer {self._access_token()}"}
-        return [environ("GET", "/oidc/userinfo", headers)] * count
+        """One access token a user, so many times in total."""
+        tokens = self._access_tokens(count)
+        return [environ("GET", "/oidc/userinfo", {"Authorization": f"Bearer {token}"}) for token in tokens]
 
     def introspections(self, count: int) -> list[Request]:
-        """One access token, whose client asks about it so many times."""
-        form = {"token": self._access_token()}
-        return [environ("POST", "/oidc/introspect", {"Authorization": clients.BASIC}, form)] * count
+        """One access token a user, whose client asks about it, so many times in total."""
+        headers = {"Authorization": clients.BASIC}
+        tokens = self._access_tokens(count)
+        return [environ("POST", "/oidc/introspect", headers, {"token": token}) for token in tokens]
 
-    def _access_token(self) -> str:
-        (request,) = self.exchanges(1)
-        return str(self._tokens(request)["access_token"])
+    def _access_tokens(self, count: int) -> list[str]:
+        tokens = [
+            str(self._tokens(request)["access_token"])
+            for request in self.exchanges(min(count, len(self._tokens_of)))
+        ]
+        return list(itertools.islice(itertools.cycle(tokens), count))
 
     def _code(self, request: Request) -> str:
         answer = self.answered(request, "303")

@@ -89,7 +89,7 @@ def microseconds(app: Wsgi, requests: Sequence[Request]) -> float:
 
 def main() -> int:
     """Print the tables."""
-    with starts.scratch() as name, _log_into(Path(name) / "log"):
+    with starts.scratch() as name, log_into(Path(name) / "log"):
         small, flows = _measure(Path(name))
     print(f"load average {os.getloadavg()[0]:.2f}\n")
     print(report.table(["one request, CPU", "µs"], [[name, f"{value:.1f}"] for name, value in small.items()]))
@@ -113,7 +113,7 @@ def _divided(name: str, flow: Flow) -> str:
 
 
 @contextlib.contextmanager
-def _log_into(path: Path) -> Iterator[None]:
+def log_into(path: Path) -> Iterator[None]:
     """Let what is written to stderr go to a file, as under a server."""
     saved, log = os.dup(2), os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 2)
