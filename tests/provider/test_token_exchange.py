@@ -227,6 +227,21 @@ def test_each_kind_of_token_counts_where_it_may(op: Provider, subtests: pytest.S
                         assert is_active(op, "orders-api", answer.json()["access_token"])
 
 
+def test_an_id_token_counts_only_for_its_own_client(op: Provider) -> None:
+    """RFC 8693 §2.1: another client that the user signed in to, in the same session, gets nothing for it."""
+    browser = op.browser()
+    signed = op.sign_in(browser, "web", fields=ADA, resource=None, scope="openid")
+    request = op.rp("other").request(scope="openid", redirect_uri=OTHER_CALLBACK)
+    landing = browser.go(request.url)
+    code = op.answered(request, landing)["code"]
+    own = op.rp("other").redeem(request, code).json()["id_token"]
+    assert unverified_claims(own)["sid"] == unverified_claims(signed.tokens["id_token"])["sid"]
+    assert exchange(op, "other", own, subject_token_type=ID).status == 200
+    answer = exchange(op, "other", signed.tokens["id_token"], subject_token_type=ID)
+    assert (answer.status, answer.json()["error"]) == (400, "invalid_request")
+    assert op.house.requests_logged[-1]["cause"] == "subject_token_of_another"
+
+
 def test_what_the_request_must_say(op: Provider, subtests: pytest.Subtests) -> None:
     """RFC 8693 §2.1, §2.2.2: each parameter that is wrong by its own error, and nothing is given."""
     minted = mint(op, op.app.session(**ADA)["token"])
