@@ -35,10 +35,11 @@ _MOST_KEPT: Final = 1000
 #: How long to wait for another process that fetches, and the time between two checks, in s.
 _PATIENCE_S: Final = 5.5
 _LOOK_S: Final = 0.1
-#: How many requests of a process may wait for URLs of clients. A worker has 8 threads: the others answer other requests.
-_MOST_WAITING: Final = 6
+#: How many requests of a process may wait for URLs of clients. A worker has 8 threads, and 4 may wait for documents of
+#: clients: there are always some that answer other requests.
+_MOST_WAITING: Final = 3
 #: How long further ones wait for these, in s, counted from the last of them: most URLs answer by then.
-_MOST_WAITING_S: Final = 0.5
+_MOST_WAITING_S: Final = 1.0
 
 _log: Final[Any] = structlog.get_logger("clients")
 

