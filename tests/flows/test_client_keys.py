@@ -30,7 +30,7 @@ HANGING: Final = ("plain", "encoded", "chunked", "token")
 #: More than a worker has threads.
 MANY: Final = 12
 #: A request that waits for nobody is answered in that time, in s; one that waits for the URL takes 5 s.
-AT_ONCE_S: Final = 2.0
+AT_ONCE_S: Final = 2.5
 
 
 @pytest.fixture(params=CASES)

@@ -534,7 +534,7 @@ def test_many_at_once_ask_a_url_once(serve_provider: ServeProvider, client: _Cli
     answering = client.serve
 
     def slowly(wire: Any) -> None:
-        time.sleep(0.5)
+        time.sleep(0.2)
         answering(wire)
 
     client.serve = slowly
