@@ -161,7 +161,10 @@ def test_a_credential_may_not_hold_more_than_64_requests_at_once(site: NginxSite
     assert answered == {("Bearer one", 200): 64, ("Bearer two", 200): 4}
 
 
-BROWSERS = ["/oidc/authorize?x=1", "/oidc/logout", "/oidc/interaction/abc", "/id/one/oidc/authorize"]
+BROWSERS = [
+    "/oidc/authorize?x=1", "/oidc/logout", "/oidc/interaction/abc", "/id/one/oidc/authorize",
+    "/oidc/device?user_code=BBBB-BBBB", "/oidc/device_authorization",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -170,11 +173,12 @@ def test_a_browsers_pages_are_limited_by_address_alone(site: NginxSite, method: 
     lines = "Authorization: Bearer made-up-{n}", "Cookie: pylon_session=made-up-{n}", "Content-Length: 0"
     passed = 0
     for target in BROWSERS:
-        passed += flood(site, 80, *lines, method=method, target=target)[200]
+        passed += flood(site, 50, *lines, method=method, target=target)[200]
     assert passed == BURST + 1
     answer = site.call("GET", BROWSERS[0], headers={"Authorization": "Bearer new"})
     assert_refused(answer, 429)
     assert answer.headers["retry-after"] == "1"
+    assert_refused_by_oauth(site.call("POST", BROWSERS[-1]), 429, "temporarily_unavailable")
     assert flood(site, 5, method=method, target=BROWSERS[0], source=OUTSIDER) == {200: 5}
     assert flood(site, 5, target="/oidc/token") == {200: 5}
 
