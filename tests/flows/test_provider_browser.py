@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from tests.flows.provider_setup import OTHER, OWN, PUBLIC, STAGE_NAMES, Stage, fresh_database, staged
+from tests.flows.test_provider_clients import JS, find_node
 from tests.support.app import Request, query_of, with_query
 from tests.support.browser import ENTER, SPACE, Browser, trust_flags
+from tests.support.gunicorn import clean_environment
 from tests.support.nginx import Certificates, make_certificates
 
 _users = (f"user-{os.getpid()}-{number}" for number in itertools.count())
+DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 ALLOW, DENY = "button[value=allow]", "button[value=deny]"
 
 
@@ -120,6 +125,67 @@ def test_prompt_none_gives_a_code_afterwards(stage: Stage, user: str, way: str) 
     sign_in(stage, user, way=way)
     stage.land()
     assert "code" in silently(stage)
+
+
+@pytest.fixture(scope="module")
+def device(usual_stage: Stage) -> str:
+    """A client of the app's own for devices, which authenticates nowhere."""
+    metadata = {
+        "client_id": "screen",
+        "client_name": "The screen in the hall",
+        "grant_types": [DEVICE_GRANT, "refresh_token"],
+        "token_endpoint_auth_method": "none",
+        "first_party": True,
+    }
+    usual_stage.app.call("POST", "/api/oidc/clients", metadata)
+    usual_stage.party.clients["screen"] = None
+    return "screen"
+
+
+def test_a_device_is_let_in(stage: Stage, user: str, device: str) -> None:
+    """RFC 8628 §3: openid-client shows a code; its user signs in, mistypes it once, and says yes; it gets tokens."""
+    asked = json.dumps({"issuer": stage.issuer, "client_id": device})
+    environ = clean_environment(
+        NODE_EXTRA_CA_CERTS=str(stage.party.verify), http_proxy=None, https_proxy=None
+    )
+    with subprocess.Popen(
+        [find_node(), JS / "device_flow.mjs", asked], stdout=subprocess.PIPE, text=True, env=environ
+    ) as program:
+        try:
+            assert program.stdout is not None
+            codes = json.loads(program.stdout.readline())
+            stage.browser.open(codes["verification_uri"])
+            fill_in(stage, user)
+            stage.browser.wait_for_title("Connect a device")
+            stage.browser.write("#user_code", "BBBB-BBBB")
+            stage.browser.press(ENTER)
+            stage.browser.wait_for_text("not valid")
+            stage.browser.write("#user_code", codes["user_code"].lower().replace("-", " "))
+            stage.browser.press(ENTER)
+            stage.browser.wait_for_title("Connect a device?")
+            for words in (codes["user_code"], "The screen in the hall", "only if you started this"):
+                assert words in stage.browser.text
+            stage.browser.click(ALLOW)
+            stage.browser.wait_for_title("Your device is connected")
+            done = json.loads(program.communicate(timeout=60)[0])
+        finally:
+            program.kill()
+    assert (done["claims"]["sub"], done["userinfo"]["email"]) == (user, "ada@example.com")
+    assert done["refreshed"] is True and "nonce" not in done["claims"]
+    assert [line for line in stage.browser.console() if "status of 400" not in line] == []
+
+
+def test_a_device_is_denied(stage: Stage, user: str, device: str) -> None:
+    """RFC 8628 §3.3.1: by the complete address, and by keyboard; a client of the app's own is asked for all the same."""
+    codes = stage.party.post(device, "/oidc/device_authorization", scope="openid").json()
+    stage.browser.open(codes["verification_uri_complete"])
+    fill_in(stage, user, "cookie")
+    stage.browser.wait_for_title("Connect a device?")
+    stage.browser.tab_to(DENY)
+    stage.browser.press(SPACE)
+    stage.browser.wait_for_title("Your device is not connected")
+    told = stage.party.token(device, grant_type=DEVICE_GRANT, device_code=codes["device_code"])
+    assert told.json()["error"] == "access_denied"
 
 
 def test_a_sign_in_by_report_leaves_cookies_of_this_host_alone(stage: Stage, user: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import shutil
 import socket
@@ -15,6 +16,7 @@ from typing import Any
 import jwt
 import pytest
 import requests
+from authlib.common.errors import AuthlibBaseError
 from authlib.common.security import generate_token
 from authlib.integrations.requests_client import OAuth2Session
 from joserfc.jwk import ECKey, OKPKey, RSAKey
@@ -238,6 +240,31 @@ def test_authlib_completes_the_code_flow(provider: Provider, method: str) -> Non
     revoked = client.revoke_token(metadata["revocation_endpoint"], token=second["refresh_token"])
     assert revoked.status_code == 200
     assert client.get(metadata["userinfo_endpoint"]).status_code == 401
+
+
+def test_authlib_lets_a_device_in(provider: Provider) -> None:
+    """RFC 8628 §3.4: the tokens of a device, with a secret by Basic; its errors reach the program by name."""
+    grant = "urn:ietf:params:oauth:grant-type:device_code"
+    made = provider.app.call("POST", "/api/oidc/clients", {"client_id": "screen", "grant_types": [grant]})
+    metadata = requests.get(f"{provider.issuer}/.well-known/openid-configuration", timeout=20).json()
+    visitor = Visitor(provider)
+    with OAuth2Session("screen", made["client_secret"], scope="openid") as program:
+        codes = requests.post(
+            metadata["device_authorization_endpoint"],
+            data={"scope": "openid"},
+            auth=("screen", made["client_secret"]),
+            timeout=20,
+        ).json()
+        asked = {"grant_type": grant, "device_code": codes["device_code"]}
+        with pytest.raises(AuthlibBaseError, match="authorization_pending"):
+            program.fetch_token(metadata["token_endpoint"], **asked)
+        waiting = visitor.begin(codes["verification_uri_complete"])
+        page = visitor.open(provider.app.login(waiting, "viewer"))
+        form = dict(re.findall(r'name="(form_token)" value="([^"]+)"', page.text))
+        visitor.http.post(page.url, data=form | {"decision": "allow"}, timeout=20)
+        tokens = program.fetch_token(metadata["token_endpoint"], **asked)
+        assert program.get(metadata["userinfo_endpoint"]).json()["sub"] == "viewer"
+    assert "id_token" in tokens
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -19,7 +19,7 @@ from tests.support.browser import ENTER, TAB, Browser
 from tests.support.gunicorn import ADMIN, Gunicorn, rsa_pem
 
 SIZES = ((320, 640), (1280, 800))
-LONG = "long"
+LONG, DEVICE = "long", "device"
 LONG_NAME = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
 ALL_SCOPES = "openid profile email address phone roles offline_access"
 #: Contrast that text must have to what is behind it: WCAG 2.2 §1.4.3, level AA.
@@ -54,7 +54,7 @@ class House:
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """The house."""
-    with RelyingParty({OWN: None, OTHER: None, LONG: None}) as party:
+    with RelyingParty({OWN: None, OTHER: None, LONG: None, DEVICE: None}) as party:
         addresses = {
             "client_uri": "https://www.example.com/" + "a-long-path/" * 9,
             "policy_uri": "https://www.example.com/privacy",
@@ -62,7 +62,13 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             "logo_uri": f"{party.origin}/logo.svg",
         }
         long = client_metadata(LONG, None, party.origin, first_party=False)
-        clients = [*usual_clients(party.origin), long | addresses | {"client_name": LONG_NAME}]
+        device = {
+            "client_id": DEVICE,
+            "client_name": "The screen in the hall",
+            "grant_types": ["urn:ietf:params:oauth:grant-type:device_code"],
+            "token_endpoint_auth_method": "none",
+        }
+        clients = [*usual_clients(party.origin), long | addresses | {"client_name": LONG_NAME}, device]
         settings: dict[str, Any] = {
             "PYLON_DEV_MODE": "1",
             "PYLON_ADMIN_TOKEN": ADMIN,
@@ -145,6 +151,32 @@ def form_post(house: House) -> None:
     house.browser.open(house.party.begin(OWN, response_mode="form_post")[1])
 
 
+def device_code(house: House) -> None:
+    """The page where a user enters the code of a device."""
+    house.sign_in()
+    house.browser.open(f"{house.issuer}/oidc/device")
+
+
+def device_code_wrong(house: House) -> None:
+    """The same, after a code that no device shows."""
+    house.sign_in()
+    house.browser.open(f"{house.issuer}/oidc/device?user_code=AAAA-AAAA")
+
+
+def device_confirm(house: House) -> None:
+    """The page that asks about a device."""
+    house.sign_in()
+    codes = house.party.post(DEVICE, "/oidc/device_authorization", scope="openid email").json()
+    house.browser.open(codes["verification_uri_complete"])
+
+
+def device_done(house: House) -> None:
+    """The page after it."""
+    device_confirm(house)
+    house.browser.wait_for_title("Connect a device?")
+    house.browser.click("button[value=allow]")
+
+
 #: How to come to each page, and its title.
 PAGES: dict[Callable[[House], None], str] = {
     home: "pylon-oidc",
@@ -159,6 +191,10 @@ PAGES: dict[Callable[[House], None], str] = {
     still_signed_in: "You are still signed in",
     quickstart: "Quickstart, development mode",
     form_post: "Taking you back",
+    device_code: "Connect a device",
+    device_code_wrong: "Error: Connect a device",
+    device_confirm: "Connect a device?",
+    device_done: "Your device is connected",
 }
 
 _WIDER_THAN_THE_WINDOW = "return document.scrollingElement.scrollWidth - innerWidth"

@@ -22,6 +22,7 @@ from tests.support.app import query_of
 PROCESSES, THREADS = 4, 8
 RACERS = PROCESSES * THREADS
 ROUNDS = 3
+DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
@@ -123,6 +124,26 @@ def test_reuse_after_the_successor_was_used_ends_the_grant(provider: Provider) -
     assert provider.party.userinfo(third["access_token"]).status_code == 401
     assert provider.party.refresh(PUBLIC, third["refresh_token"]).json()["error"] == "invalid_grant"
     assert provider.app.grants("reuse") == []
+
+
+def test_one_of_32_gets_the_tokens_of_a_device(provider: Provider) -> None:
+    """RFC 8628 §3.5: of 32 requests at once one gets tokens, which stay good, every other one `invalid_grant`."""
+    metadata = {"client_id": "screen", "grant_types": [DEVICE_GRANT], "token_endpoint_auth_method": "none"}
+    provider.app.call("POST", "/api/oidc/clients", metadata)
+    provider.party.clients["screen"] = None
+    codes = provider.party.post("screen", "/oidc/device_authorization", scope="openid").json()
+    form = {"client_id": "screen", "grant_type": DEVICE_GRANT, "device_code": codes["device_code"]}
+    assert {each.body["error"] for each in race(provider, form)} == {"authorization_pending", "slow_down"}
+    visitor = Visitor(provider)
+    page = visitor.open(provider.app.login(visitor.begin(codes["verification_uri_complete"]), "viewer"))
+    token = _between(page.text, 'name="form_token" value="', '"')
+    done = visitor.http.post(page.url, data={"form_token": token, "decision": "allow"}, timeout=30)
+    assert "Your device is connected" in done.text
+    told = race(provider, form)
+    assert sorted(each.status for each in told) == [200] + [400] * (RACERS - 1)
+    assert {each.body["error"] for each in told if each.status == 400} == {"invalid_grant"}
+    won = next(each.body for each in told if each.status == 200)
+    assert provider.party.userinfo(won["access_token"]).json()["sub"] == "viewer"
 
 
 def test_32_that_press_allow_at_once_make_one_grant(provider: Provider) -> None:

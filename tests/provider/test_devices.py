@@ -250,7 +250,7 @@ def test_the_page_says_what_is_asked(op: Provider, browser: Browser) -> None:
     codes = start(op, scope="openid email offline_access")
     page = enter(browser, codes["user_code"])
     for words in (codes["user_code"], "&lt;b&gt;The TV&lt;/b&gt;", "see your email address", "stay connected",
-                  "Only allow this if you started it"):  # fmt: skip
+                  "only if you started this"):  # fmt: skip
         assert words in page.text
     assert "<script" not in page.text and "remember" not in page.text
     for shown in (page, browser.go(PAGE)):
