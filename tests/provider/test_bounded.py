@@ -12,6 +12,7 @@ import pytest
 
 from service.records import waiting
 from tests.provider.browser import FORM, query_of
+from tests.provider.conftest import ServeProvider
 from tests.provider.driver import CALLBACK, LOGIN_URL, OTHER_CALLBACK, SIGNED_OUT, Provider, Request
 from tests.support.cases import each_of
 
@@ -242,6 +243,31 @@ def test_one_address_has_so_many_waiting(tight: Provider, begin: Callable[[Provi
         begin(tight, STRANGER)
     assert len(_kept(tight)) <= EACH + 4 + 1
     assert "code" in query_of(tight.finish(browser, landing).url)
+
+
+def test_one_address_has_so_many_devices(
+    serve_provider: ServeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/security.md: devices that wait have the same bounds, of their own; those of others stay."""
+    for name, most in (("MOST_OF_ONE_ADDRESS", EACH), ("MOST_IN_ALL", ALL), ("LOOK_EVERY", 4)):
+        monkeypatch.setattr(waiting, name, most)
+    grant = "urn:ietf:params:oauth:grant-type:device_code"
+    screen = {"client_id": "screen", "grant_types": [grant], "token_endpoint_auth_method": "none"}
+    op = serve_provider([screen])
+    form = {"client_id": "screen", "scope": "openid"}
+    path = "/oidc/device_authorization"
+    other = _post(op, path, form, "203.0.113.77").json()
+    mine = [_post(op, path, form, STRANGER).json() for _ in range(3 * EACH)]
+    with sqlite3.connect(op.house.settings.data_dir / "pylon.db") as database:
+        ((count,),) = database.execute("SELECT count(*) FROM device")
+    assert count <= EACH + 4 + 1
+    for codes, error in (
+        (other, "authorization_pending"),
+        (mine[-1], "authorization_pending"),
+        (mine[0], "invalid_grant"),
+    ):
+        asked = {"client_id": "screen", "grant_type": grant, "device_code": codes["device_code"]}
+        assert _post(op, "/oidc/token", asked).json()["error"] == error
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""CORS: `*` without credentials on token, userinfo and revoke, for errors too; nowhere that a cookie counts."""
+"""CORS: `*` without credentials on token, userinfo, revoke and device authorization, for errors too; nowhere that a cookie counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.cases import each_of
 from tests.support.gunicorn import Answer
 
 ORIGIN = {"Origin": "https://spa.example.net"}
-OPEN = ["/oidc/token", "/oidc/userinfo", "/oidc/revoke"]
+OPEN = ["/oidc/token", "/oidc/userinfo", "/oidc/revoke", "/oidc/device_authorization"]
 
 
 def _is_open(answer: Answer) -> None:

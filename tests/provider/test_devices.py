@@ -9,12 +9,17 @@ from urllib.parse import urlencode
 
 import pytest
 
+from service.protocol.strangers import parse_stranger
+from service.records.clients import new_record
+from service.records.scopes import STANDARD_SCOPES
+from service.storage.interface import Store
 from tests.http.driver import refused, unverified_claims
 from tests.provider.browser import FORM, Browser, Landing, query_of
 from tests.provider.conftest import ServeProvider
 from tests.provider.driver import CALLBACK, ISSUER, LOGIN_URL, SECRET, Provider
 from tests.support.cases import each_of
 from tests.support.gunicorn import Answer, rsa_pem
+from tests.support.told import Listener
 
 GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
 PAGE: Final = f"{ISSUER}/oidc/device"
@@ -536,10 +541,88 @@ def test_a_client_that_changed_while_its_device_waits(op: Provider, browser: Bro
     assert error_of(rp.post("/oidc/token", form)) == "invalid_grant"
 
 
-def test_sessions_tell_the_client_that_they_ended(op: Provider, browser: Browser) -> None:
-    """A device's client counts as visited, as for a code: its user's grants list it (Back-Channel Logout §2.3)."""
-    codes = start(op)
-    browser.submit(enter(browser, codes["user_code"]), decision="allow")
-    poll(op, codes)
-    (grant,) = op.app.grants()
-    assert grant["client_id"] == "c-tv"
+def test_a_client_is_told_that_the_session_ended(serve_provider: ServeProvider) -> None:
+    """OpenID Connect Back-Channel Logout §2.4: a client that got tokens for a device, with the `sid` of its ID token."""
+    with Listener() as listener:
+        tv = TV | {"backchannel_logout_uri": listener.uri}
+        op = serve_provider([tv], PYLON_OUTBOUND_ALLOW="127.0.0.1")
+        browser = op.browser()
+        token = op.app.sign_in(browser)["token"]
+        codes = start(op)
+        browser.submit(enter(browser, codes["user_code"]), decision="allow")
+        sid = unverified_claims(poll(op, codes).json()["id_token"])["sid"]
+        assert op.ask("DELETE", "/api/auth/session", token=token).status == 200
+        (told,) = listener.wait(1)
+        assert (told.claims["aud"], told.claims["sub"], told.claims["sid"]) == ("c-tv", "ada", sid)
+
+
+def test_clients_that_nobody_registered(serve_provider: ServeProvider) -> None:
+    """docs/devices.md: only with PYLON_OIDC_STRANGER_DEVICES, also for what is stored already; the page says who it is not."""
+    for allowed in (True, False):
+        stores: list[Store] = []
+        op = serve_provider(
+            [],
+            store_of=lambda store, stores=stores: stores.append(store) or store,
+            PYLON_OIDC_STRANGER_DEVICES="1" if allowed else "0",
+        )
+        metadata = {"client_name": "Nice", "grant_types": [GRANT], "token_endpoint_auth_method": "none"}
+        stranger = parse_stranger(
+            metadata, client_id="r_new", source="registration", scopes=STANDARD_SCOPES, devices=True
+        )
+        stores[0].put(new_record(stranger), now=int(op.clock()))
+        answer = op.rp("r_new", secret=None).post("/oidc/device_authorization", {"scope": "openid"})
+        if not allowed:
+            assert error_of(answer) == "unauthorized_client"
+            continue
+        browser = op.browser()
+        op.app.sign_in(browser)
+        page = enter(browser, answer.json()["user_code"])
+        assert asks(page) and "an unknown service" in page.text and "Nice" in page.text
+        assert "Nobody here has checked" in page.text and "Your answer goes to" not in page.text
+        browser.submit(page, decision="allow")
+        form = {"grant_type": GRANT, "device_code": answer.json()["device_code"]}
+        assert op.rp("r_new", secret=None).post("/oidc/token", form).status == 200
+
+
+def test_codes_are_of_one_issuer(serve_provider: ServeProvider) -> None:
+    """RFC 9207 §2, docs/devices.md: another issuer of the same service knows neither of the codes."""
+    op = serve_provider(
+        CLIENTS, PYLON_DEV_MODE="1", PYLON_OIDC_ISSUER=None, PYLON_ALLOWED_HOSTS="localhost:*"
+    )
+    form = urlencode({"client_id": "c-tv", "scope": "openid"}).encode()
+
+    def ask(host: str, path: str, body: bytes) -> Answer:
+        return op.ask("POST", path, host=host, body=body, content_type=FORM)
+
+    codes = ask("localhost:1", "/oidc/device_authorization", form).json()
+    assert codes["verification_uri"] == "http://localhost:1/oidc/device"
+    asked = {"client_id": "c-tv", "grant_type": GRANT, "device_code": codes["device_code"]}
+    assert error_of(ask("localhost:2", "/oidc/token", urlencode(asked).encode())) == "invalid_grant"
+    assert error_of(ask("localhost:1", "/oidc/token", urlencode(asked).encode())) == "authorization_pending"
+    begun = op.ask("POST", "/api/auth/session", host="localhost:1", admin=True, json={"user_id": "ada"})
+    token, query = begun.json()["token"], urlencode({"user_code": codes["user_code"]})
+    for host, status in (("localhost:2", 400), ("localhost:1", 303)):
+        answer = op.ask("GET", "/oidc/device", host=host, query=query, cookie=token)
+        assert answer.status == status
+
+
+@each_of("query", ["user_code=A&user_code=B", f"user_code={'B' * 65}", "user_code=%ff"])
+def test_a_malformed_address_is_a_page(op: Provider, browser: Browser, query: str) -> None:
+    """docs/endpoints.md: a repeated, too long or malformed parameter, before anything is counted."""
+    for _ in range(6):
+        assert browser.go(f"{PAGE}?{query}").is_page(400)
+    assert asks(enter(browser, start(op)["user_code"]))
+
+
+def test_without_a_sign_in_page_there_is_a_page(serve_provider: ServeProvider) -> None:
+    """docs/errors.md: nobody can sign in, which the operator has to change."""
+    op = serve_provider([], PYLON_LOGIN_URL=None)
+    assert op.browser().go(PAGE).is_page(501)
+
+
+def test_without_a_key_no_device_starts(serve_provider: ServeProvider) -> None:
+    """docs/endpoints.md: as at the token endpoint, before the client is looked at."""
+    op = serve_provider([], PYLON_OIDC_PRIVATE_KEY=None)
+    form = urlencode({"client_id": "c-tv", "scope": "openid"}).encode()
+    answer = op.ask("POST", "/oidc/device_authorization", body=form, content_type=FORM)
+    assert error_of(answer) == "unsupported_grant_type"

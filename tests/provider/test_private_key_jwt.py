@@ -117,7 +117,7 @@ def op(serve_provider: ServeProvider) -> Provider:
 
 
 def test_every_algorithm_counts_at_every_endpoint(op: Provider) -> None:
-    """RFC 7523 §3, RFC 8414 §2: RS256, PS256, ES256 and Ed25519, at token, introspection and revocation."""
+    """RFC 7523 §3, RFC 8414 §2: RS256, PS256, ES256 and Ed25519, at token, introspection, revocation and device authorization."""
     now = op.clock()
     for key, alg in (
         ("rsa", "RS256"),
@@ -129,6 +129,8 @@ def test_every_algorithm_counts_at_every_endpoint(op: Provider) -> None:
         assert ask(op, assertion(now, key=key, alg=alg)).json() == {"active": False}, alg
         assert ask(op, assertion(now, key=key, alg=alg), "/oidc/revoke").status == 200
         assert ask(op, assertion(now, key=key, alg=alg), "/oidc/token").json()["error"] == "invalid_grant"
+        device = ask(op, assertion(now, key=key, alg=alg), "/oidc/device_authorization")
+        assert device.json()["error"] == "unauthorized_client"  # it is known, and has another grant type
     for alg in ("Ed25519", "EdDSA"):  # one algorithm with two names
         assert ask(op, assertion(now, client_id="c-eddsa", key="okp", alg=alg)).status == 200
 

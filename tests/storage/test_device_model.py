@@ -163,7 +163,7 @@ LOCKED: Final = [("guess", 0, 0)] * 5
 
 
 @settings(
-    max_examples=12,
+    max_examples=10,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
