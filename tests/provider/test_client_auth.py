@@ -115,7 +115,6 @@ def test_an_unsupported_grant_type_is_told(op: Provider) -> None:
         "client_credentials",
         "password",
         "implicit",
-        "urn:ietf:params:oauth:grant-type:device_code",
     ):
         answer = op.rp().post("/oidc/token", {"grant_type": grant_type})
         assert (answer.status, answer.json()["error"]) == (400, "unsupported_grant_type")

@@ -350,6 +350,7 @@ def test_without_policies_no_client_gets_a_token_of_its_own(serve_provider: Serv
     assert op.ask("GET", "/.well-known/openid-configuration").json()["grant_types_supported"] == [
         "authorization_code",
         "refresh_token",
+        "urn:ietf:params:oauth:grant-type:device_code",
     ]
     assert for_itself(op, "nightly").json()["error"] == "unsupported_grant_type"
 
