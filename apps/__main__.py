@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import apps
 from apps.application import Application, Seen, SignOut, Tried
-from apps.installing import Missing
+from apps.installing import Missing, python
 from tests.support.gunicorn import PROJECT
 
 BEGIN, END = "<!-- last run: written by make apps -->", "<!-- end of the last run -->"
@@ -40,7 +40,9 @@ def main() -> int:
     known = tried()
     parser = argparse.ArgumentParser(prog="python -m apps", description=__doc__)
     parser.add_argument(
-        "--install", action="store_true", help="only install the light ones, which `make test` runs"
+        "--install",
+        action="store_true",
+        help="only install what `make test` runs: the light ones, and agents",
     )
     parser.add_argument("--write", action="store_true", help="write the table into docs/apps/README.md")
     parser.add_argument("names", nargs="*", choices=[*known, []], metavar="NAME", help=", ".join(known))
@@ -49,6 +51,7 @@ def main() -> int:
         for one in known.values():
             if one.light:
                 one.version()
+        python("mcp")  # for tests/flows/test_mcp.py
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end what was started
     names = options.names or list(known)

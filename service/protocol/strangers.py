@@ -76,7 +76,9 @@ def parse_stranger(
     given = {name: metadata[name] for name in MEMBERS_OF_STRANGERS if metadata.get(name) is not None}
     given.setdefault("token_endpoint_auth_method", _DEFAULT_METHOD[source])
     _check_method(given["token_endpoint_auth_method"], source)
-    if "scope" in given:
+    if "scope" in given and _is_all(given["scope"], scopes):
+        del given["scope"]
+    elif "scope" in given:
         _check_scope(given["scope"], scopes)
     if "grant_types" in given:
         given["grant_types"] = _granted_types(given["grant_types"], devices=devices)
@@ -176,6 +178,15 @@ def _check_method(method: Any, source: str) -> None:
         raise InvalidClientMetadata(
             "token_endpoint_auth_method", f"is not supported; write {' or '.join(allowed)}"
         )
+
+
+def _is_all(scope: Any, scopes: Scopes) -> bool:
+    """Whether a scope is every one that discovery names: some programs ask for these, and mean what they may have.
+
+    Spec: RFC 7591 §3.2.1: the server may replace a value, and says so in its answer
+    """
+    words = set(scope.split()) if isinstance(scope, str) else set()
+    return set(scopes.words) <= words <= {*scopes.words, *scopes.of_strangers}
 
 
 def _check_scope(scope: Any, scopes: Scopes) -> None:

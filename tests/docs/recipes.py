@@ -55,6 +55,8 @@ APIS = ["api.py", "api.mjs", "legacy.py", "legacy.mjs"]
 APIS_BUILT = ["api.go", "legacy.go", "Api.java", "Legacy.java"]
 #: Of docs/status-lists.md, run by tests/flows/test_status_lists.py.
 STATUS_LISTS = ["status-list.py", "status-list.mjs"]
+#: Of docs/mcp.md, run by tests/flows/test_mcp.py.
+MCP = ["mcp.toml", "mcp.env", "mcp-metadata.sh", "mcp-server.py", "mcp-server.mjs"]
 CLIENTS = ["client-authlib.py", "client-openid-client.mjs"]
 
 

@@ -22,6 +22,7 @@ from tests.docs.recipes import (
     ELSEWHERE,
     HAND_OVERS,
     INSTALL,
+    MCP,
     RECIPES,
     SHELL,
     SIGN_INS,
@@ -97,7 +98,7 @@ def verify(
 
 def test_every_recipe_is_run_by_a_test() -> None:
     """No block is marked as a recipe without being run here, and none that is run here has vanished."""
-    here = [*VERIFIERS, *SIGN_INS, *SHELL, *INSTALL, *HAND_OVERS, *CLIENTS, *STATUS_LISTS]
+    here = [*VERIFIERS, *SIGN_INS, *SHELL, *INSTALL, *HAND_OVERS, *CLIENTS, *STATUS_LISTS, *MCP]
     assert sorted(RECIPES) == sorted([*here, *ELSEWHERE, *WALK, *APIS, *APIS_BUILT])
     other = (PROJECT / "tests/provider/test_signed_in_already.py").read_text(encoding="utf-8")
     assert all(name in other for name in ELSEWHERE)

@@ -109,6 +109,20 @@ def test_scope() -> None:
         assert "hr:read" not in refused.value.reason
 
 
+def test_every_scope_of_discovery_is_all_that_it_may_have() -> None:
+    """RFC 7591 §3.2.1: an agent whose server names no scopes asks for all of them; a word more, or one less, counts."""
+    listed = dict.fromkeys([*SCOPES.words, *SCOPES.of_strangers])
+    assert {"roles", "tools:call"} <= set(listed)
+    assert _parsed(scope=" ".join(listed)).scope == SCOPES.of_strangers
+    for counted in (
+        [*listed, "hr:read"],
+        [*listed, "nothing"],
+        [word for word in listed if word != "openid"],
+    ):
+        with pytest.raises(InvalidClientMetadata, match="scope: holds one"):
+            _parsed(scope=" ".join(counted))
+
+
 def test_the_operator_closes_a_scope() -> None:
     """A stored stranger has the scopes that are open now: those that it named, or all."""
     for members in ({}, {"scope": "openid email tools:call"}):
