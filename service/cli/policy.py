@@ -107,6 +107,7 @@ def list_policies(file: Path | None, *, wide: bool, as_json: bool) -> None:
             "lifetime_s": each.lifetime_s,
             "grants": list(each.grants) if as_json else " ".join(each.grants),
             "clients": _clients_of_policy(each, as_json=as_json),
+            "strangers": each.strangers,
             "scopes": list(each.scopes) if as_json else " ".join(each.scopes) or None,
             "claims": [name for _, name in each.named_claims] if as_json else _names_of(each),
         }
@@ -161,10 +162,13 @@ def resource_metadata(audience: str, file: Path | None) -> None:
 
 def _clients_of_policy(each: Policy, *, as_json: bool) -> Any:
     """The clients that may request tokens; none if no way involves a client."""
-    has_clients = not CLIENT_WAYS.isdisjoint(each.grants)
     if as_json:
         return None if each.clients is None else list(each.clients)
-    return (("all" if each.clients is None else " ".join(each.clients)) if has_clients else None) or None
+    if CLIENT_WAYS.isdisjoint(each.grants):
+        return None
+    known = "all" if each.clients is None else " ".join(each.clients)
+    is_open = each.strangers and AUTHORIZATION_CODE in each.grants
+    return (f"{known} and strangers".removeprefix(" and ") if is_open else known) or None
 
 
 def _names_of(each: Policy) -> str | None:

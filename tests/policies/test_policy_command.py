@@ -444,3 +444,30 @@ def test_metadata_that_would_be_wrong_is_not_printed(
     result = run("policy", "resource-metadata", audience, PYLON_POLICIES=written(tmp_path, _OPEN), **environ)
     assert (result.exit_code, result.stdout) == (2, "")
     assert said in " ".join(result.stderr.split())
+
+
+def test_the_list_says_which_audiences_are_open_to_strangers(tmp_path: Path, run: Run) -> None:
+    """docs/doctor/audience-open.md: its last command shows them; an audience without the code flow is open to none."""
+    text = """
+[default]
+alg = "RS256"
+strangers = true
+[audience."https://open.example.com"]
+grants = ["authorization_code"]
+[audience."https://listed.example.com"]
+grants = ["authorization_code"]
+clients = ["wiki"]
+[audience."https://shut.example.com"]
+grants = ["client_credentials"]
+[audience."https://closed.example.com"]
+grants = ["authorization_code"]
+strangers = false
+"""
+    environ = {"PYLON_POLICIES": written(tmp_path, text), **RSA}
+    listed = run("policy", "list", "--wide", **environ).stdout.splitlines()
+    clients = {line.split()[0]: line.partition("authorization_code")[2].strip() for line in listed[1:]}
+    assert clients["https://open.example.com"].startswith("all and strangers")
+    assert clients["https://listed.example.com"].startswith("wiki and strangers")
+    assert not any("strangers" in line for line in listed if "shut" in line or "closed" in line)
+    as_json = json.loads(run("policy", "list", "--json", **environ).stdout)["audiences"]
+    assert [each["strangers"] for each in as_json] == [True, True, True, False]
