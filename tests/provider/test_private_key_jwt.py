@@ -370,7 +370,7 @@ def test_discovery_says_it(op: Provider) -> None:
 # --- keys at the client's own URL ---
 
 
-class _Client:
+class KeyServer:
     """The client's server: what it answers may change."""
 
     def __init__(self) -> None:
@@ -385,17 +385,19 @@ class _Client:
 
 
 @pytest.fixture
-def client() -> Iterator[_Client]:
-    made = _Client()
+def client() -> Iterator[KeyServer]:
+    made = KeyServer()
     with made.server:
         yield made
 
 
-def _with_uri(serve_provider: ServeProvider, client: _Client) -> Provider:
+def _with_uri(serve_provider: ServeProvider, client: KeyServer) -> Provider:
     return serve_provider([_USUAL | {"jwks_uri": client.uri}], PYLON_OUTBOUND_ALLOW="127.0.0.1")
 
 
-def test_keys_of_a_url_are_cached_and_a_swap_goes_on(serve_provider: ServeProvider, client: _Client) -> None:
+def test_keys_of_a_url_are_cached_and_a_swap_goes_on(
+    serve_provider: ServeProvider, client: KeyServer
+) -> None:
     """RFC 7523 §3: 10 minutes; an unknown kid asks again, once a minute."""
     op = _with_uri(serve_provider, client)
     for _ in range(3):
@@ -419,7 +421,7 @@ def test_keys_of_a_url_are_cached_and_a_swap_goes_on(serve_provider: ServeProvid
 
 
 def test_the_operator_sees_what_became_of_the_last_request(
-    serve_provider: ServeProvider, client: _Client
+    serve_provider: ServeProvider, client: KeyServer
 ) -> None:
     """docs/endpoints.md: which client, when, and why it failed, as the log has it; nothing is asked for it."""
     op = _with_uri(serve_provider, client)
@@ -474,7 +476,7 @@ def test_the_keys_of_strangers_are_not_the_operators_concern() -> None:
 
 
 def test_a_url_that_is_down_keeps_the_last_keys_for_a_day(
-    serve_provider: ServeProvider, client: _Client
+    serve_provider: ServeProvider, client: KeyServer
 ) -> None:
     """docs/relying-parties.md: an outage of the URL stops nobody for 24 hours."""
     op = _with_uri(serve_provider, client)
@@ -504,7 +506,7 @@ def test_a_url_that_is_down_keeps_the_last_keys_for_a_day(
     assert ask(op, assertion(op.clock())).status == 200
 
 
-def test_a_hostile_document_does_no_harm(serve_provider: ServeProvider, client: _Client) -> None:
+def test_a_hostile_document_does_no_harm(serve_provider: ServeProvider, client: KeyServer) -> None:
     """RFC 7523 §3: keys of any form next to a good one are left out, private ones too; what is stored is only what verifies."""
     entries = [
         1, None, [], {}, {"kty": []}, {"kty": "oct", "k": "c2VjcmV0"}, {"kty": "RSA", "n": "AQAB", "e": "AQAB"}, _EC.as_dict(private=True) | {"kid": "ec"},
@@ -530,7 +532,7 @@ def test_a_hostile_document_does_no_harm(serve_provider: ServeProvider, client: 
         assert ask(op, assertion(op.clock())).status == 200, document
 
 
-def test_many_at_once_ask_a_url_once(serve_provider: ServeProvider, client: _Client) -> None:
+def test_many_at_once_ask_a_url_once(serve_provider: ServeProvider, client: KeyServer) -> None:
     """docs/relying-parties.md: the URL is asked once, whatever the number of requests."""
     op = _with_uri(serve_provider, client)
     answering = client.serve
@@ -553,7 +555,7 @@ def test_many_at_once_ask_a_url_once(serve_provider: ServeProvider, client: _Cli
 
 
 def test_a_url_that_the_operator_did_not_allow_is_not_asked(
-    serve_provider: ServeProvider, client: _Client
+    serve_provider: ServeProvider, client: KeyServer
 ) -> None:
     """docs/security.md: an address inside the network is a fault at start."""
     with pytest.raises(AssertionError, match="jwks_uri: http is only for hosts"):
