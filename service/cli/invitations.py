@@ -133,7 +133,7 @@ def invitations(*, wide: bool, as_json: bool) -> None:
         }
         for each in known
     ]
-    columns = ["id", "uses_left", "created_at", "expires_at", "metadata"]
+    columns = ["id", "uses_left", "expires_at", "metadata"]
     print_rows(rows, columns, name="invitations", as_json=as_json, wide=wide, whole=["id"])
 
 

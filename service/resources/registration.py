@@ -5,6 +5,7 @@ Spec: RFC 7591 §3, RFC 7592 §2
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -120,7 +121,10 @@ def _metadata(req: falcon.Request) -> dict[str, Any]:
         if len(body) > MOST_BYTES:
             raise ApiError("BODY_TOO_LARGE")
         check_json_type(req)
-        return parse_json_object(body)
+        metadata = parse_json_object(body)
+        if len(json.dumps(metadata)) > MOST_BYTES:  # as it would be stored: in ASCII
+            raise ApiError("BODY_TOO_LARGE")
+        return metadata
     except ApiError as error:
         is_large = error.code == "BODY_TOO_LARGE"
         raise OAuthError(

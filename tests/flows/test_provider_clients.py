@@ -42,7 +42,10 @@ SCOPE = "openid profile email offline_access"
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def provider(request: pytest.FixtureRequest) -> Iterator[Provider]:
     """A provider of two workers."""
-    with fresh_database(request, request.param) as url, Provider(url, clients=_clients) as running:
+    with (
+        fresh_database(request, request.param) as url,
+        Provider(url, clients=_clients, PYLON_OIDC_REGISTRATION="open") as running,
+    ):
         yield running
 
 
@@ -78,9 +81,19 @@ def find_node() -> str:
     return node
 
 
+def agreed(visitor: Visitor, url: str) -> str:
+    """Agree on the consent page at an address; where the browser goes then."""
+    page = visitor.open(url)
+    token = page.text.partition('name="form_token" value="')[2].partition('"')[0]
+    form = {"form_token": token, "decision": "allow"}
+    answer = visitor.http.post(page.url, data=form, allow_redirects=False, timeout=20)
+    assert answer.is_redirect, page.text
+    return answer.headers["Location"]
+
+
 def openid_client(provider: Provider, visitor: Visitor, user_id: str, method: str) -> dict[str, Any]:
     """Let openid-client go through the flow; what it did."""
-    asked = {
+    asked: dict[str, Any] = {
         "issuer": provider.issuer,
         "client_id": method,
         "client_secret": _secret(method),
@@ -91,8 +104,30 @@ def openid_client(provider: Provider, visitor: Visitor, user_id: str, method: st
         "redirect_uri": provider.party.redirect_uri,
         "post_logout_redirect_uri": f"{provider.party.origin}/out",
     }
+    return run_flow("code_flow.mjs", asked, provider, visitor, user_id)
+
+
+def run_flow(
+    script: str,
+    asked: dict[str, Any],
+    provider: Provider,
+    visitor: Visitor,
+    user_id: str,
+    *,
+    asks: bool = False,
+) -> dict[str, Any]:
+    """Run a script of openid-client's, and be its browser; what it did.
+
+    Args:
+        script: Name of the file.
+        asked: Its argument.
+        provider: Whom it signs a user in with.
+        visitor: The browser.
+        user_id: Who signs in.
+        asks: Whether the user is asked for consent.
+    """
     process = subprocess.Popen(
-        [find_node(), JS / "code_flow.mjs", json.dumps(asked)],
+        [find_node(), JS / script, json.dumps(asked)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -103,8 +138,10 @@ def openid_client(provider: Provider, visitor: Visitor, user_id: str, method: st
         assert process.stdout is not None
         begun = process.stdout.readline().strip()
         assert begun, process.communicate(timeout=20)[1]
-        waiting = visitor.begin(begun)
-        came_back = visitor.follow(provider.app.login(waiting, user_id), provider.party.redirect_uri)
+        signed_in = provider.app.login(visitor.begin(begun), user_id)
+        came_back = visitor.follow(
+            agreed(visitor, signed_in) if asks else signed_in, provider.party.redirect_uri
+        )
         output, errors = process.communicate(f"{came_back}\n", timeout=60)
     finally:
         process.kill()
@@ -128,6 +165,27 @@ def test_openid_client_completes_the_code_flow(provider: Provider, method: str) 
     out = f"{provider.party.origin}/out"
     assert query_of(visitor.follow(done["endSessionUrl"], out)) == {"state": "bye"}
     assert provider.app.sessions(user_id) == []
+
+
+def test_openid_client_registers_itself(provider: Provider) -> None:
+    """Nothing configured but the issuer: it registers, signs a user in, reads, changes and removes its registration."""
+    metadata = {"redirect_uris": [provider.party.redirect_uri], "client_name": "Registered by Node"}
+    asked = {
+        "issuer": provider.issuer,
+        "metadata": metadata,
+        "redirect_uri": provider.party.redirect_uri,
+        "another_redirect_uri": "https://elsewhere.example/callback",
+    }
+    visitor = Visitor(provider)
+    done = run_flow("register.mjs", asked, provider, visitor, "node-stranger", asks=True)
+    information = done["information"]
+    assert done["claims"]["aud"] == information["client_id"]
+    assert done["claims"]["sub"] == done["userinfo"]["sub"] == "node-stranger"
+    assert done["read"]["status"] == 200 and done["read"]["body"]["client_name"] == "Registered by Node"
+    assert done["changed"]["status"] == 200
+    assert done["changed"]["body"]["redirect_uris"] == [asked["another_redirect_uri"]]
+    assert done["removed"] == {"status": 204, "body": None}
+    assert done["afterwards"] == 401
 
 
 def test_processes_use_an_assertion_once(provider: Provider) -> None:

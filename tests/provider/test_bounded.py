@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
 
-from service.records import waiting
+from service.records import unused, waiting
+from service.startup import open_store
+from service.storage.interface import NEVER
 from tests.provider.browser import FORM, query_of
 from tests.provider.conftest import ServeProvider
 from tests.provider.driver import CALLBACK, LOGIN_URL, OTHER_CALLBACK, SIGNED_OUT, Provider, Request
+from tests.provider.registering import register, registered
 from tests.support.cases import each_of
 
 MOST_BYTES = 8192
@@ -336,3 +340,55 @@ def test_what_was_dropped_is_over(tight: Provider) -> None:
     assert tight.app.call("GET", f"/api/oidc/interactions/{tight.app.interaction(landing)}").status == 404
     landing = tight.finish(browser, browser.go(tight.rp("c-third").request().url))
     assert landing.is_at(OTHER_CALLBACK)
+
+
+# --- strangers ---
+
+
+def _strangers(op: Provider) -> list[tuple[str, int]]:
+    """The rows of clients: from which address each came, and when it ends."""
+    with sqlite3.connect(op.house.settings.data_dir / "pylon.db") as database:
+        return list(database.execute("SELECT subject, expires_at FROM client"))
+
+
+def test_registrations_are_bounded(serve_provider: ServeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/security.md: for each address and in all, whoever floods; one that is in use stays, honest ones register and
+    sign in meanwhile, and nothing else is left after the sweep.
+    """
+    monkeypatch.setattr(unused, "MOST_OF_ONE_ADDRESS", EACH)
+    monkeypatch.setattr(unused, "MOST_IN_ALL", ALL)
+    op = serve_provider(PYLON_OIDC_REGISTRATION="open")
+    op.app.call("POST", "/api/oidc/clients", {"client_id": "mine", "redirect_uris": [CALLBACK]})
+    in_use = registered(op)
+    op.authorize(op.browser(), in_use.rp().request())
+    flood = [STRANGER] * 200 + [f"198.51.100.{number % 250}" for number in range(300)]
+    flood += [f"2001:db8:0:{number}::1" for number in range(100)]
+    for number, address in enumerate(flood):
+        assert register(op, address=address).status == 201
+        assert len(_strangers(op)) - 2 <= ALL + unused.LOOK_EVERY
+        if number == 199:  # the flood came from one address, which has lost its oldest
+            assert len(_strangers(op)) - 2 <= EACH + unused.LOOK_EVERY
+        if number % 100 == 50:
+            honest = registered(op, address="203.0.113.77")
+            assert "code" in op.authorize(op.browser(), honest.rp().request())
+    assert in_use.manage("GET").status == 200
+    op.clock.advance(31 * 86_400)
+    with closing(open_store(op.house.settings)) as store:
+        while store.delete_expired(now=int(op.clock()), limit=1000):
+            pass
+    assert sorted(_strangers(op)) == [("", NEVER)] * (2 + len(flood) // 100)
+
+
+def test_a_registration_is_bounded_in_size(serve_provider: ServeProvider) -> None:
+    """docs/security.md: 16 KiB are taken, unknown members are not stored, a byte more is refused."""
+    op = serve_provider(PYLON_OIDC_REGISTRATION="open")
+    body = json.dumps({"redirect_uris": [CALLBACK], "contacts": ["x" * 255] * 20, "unknown": ""}).encode()
+    filled = body[:-2] + b"u" * (16_384 - len(body)) + body[-2:]
+    assert op.ask("POST", "/oidc/register", body=filled).status == 201
+    assert op.ask("POST", "/oidc/register", body=b" " + filled).status == 413
+    # What is stored is ASCII, so other characters count as what they become.
+    wide = {"redirect_uris": [CALLBACK], "contacts": ["\U0001f600" * 255] * 6}
+    assert op.ask("POST", "/oidc/register", body=json.dumps(wide, ensure_ascii=False).encode()).status == 413
+    with sqlite3.connect(op.house.settings.data_dir / "pylon.db") as database:
+        ((size,),) = database.execute("SELECT length(body) FROM client")
+    assert size < 8_192

@@ -12,11 +12,16 @@ from typing import Any, Final
 
 from msgspec.structs import replace as changed
 
-from service.handles import device_id
+from service.clients import Clients
+from service.events import UNHEARD
+from service.handles import device_id, hash_handle
+from service.protocol.errors import OAuthError
 from service.records.devices import Decision, Device, decided
 from service.records.grants import AccessToken, Code, Grant, Grants
 from service.records.guesses import Guesses, Locked
+from service.records.invitations import Invitation
 from service.records.sessions import SignIn
+from service.registrations import Registrations
 from service.sessions import LocalSessions, Replayed
 from service.storage.interface import Kind, NotStanding, Record
 from service.storage.sql import SqlStore
@@ -123,6 +128,24 @@ def _may_guess(store: SqlStore, handle: str, _racer: str) -> bool:
     return True
 
 
+def invitation_of(handle: str) -> Invitation:
+    """An invitation that registers one client, which has its name."""
+    return Invitation(handle, hash_handle(handle), 1, NOW + 60, NOW, {"client_name": handle})
+
+
+def _wins_invitation(store: SqlStore, handle: str, _racer: str) -> bool:
+    clients = Clients((), store, minted_audience=None)
+    registrations = Registrations(store, clients, mode="token", idle_days=1, events=UNHEARD)
+    metadata = {"redirect_uris": ["https://rp.example/cb"]}
+    try:
+        # Read by all before one of them has used it.
+        registrations.register(metadata, invitation_of(handle), address="", now=NOW)
+    except OAuthError as error:
+        assert error.cause == "invitation_used_up"
+        return False
+    return True
+
+
 #: What is raced for: whether this caller got it.
 RACES: Final[Mapping[str, Callable[[SqlStore, str, str], bool]]] = {
     "put": _wins_put,
@@ -136,6 +159,7 @@ RACES: Final[Mapping[str, Callable[[SqlStore, str, str], bool]]] = {
     "refresh": _wins_refresh,
     "decision": _wins_decision,
     "guess": _may_guess,
+    "invitation": _wins_invitation,
 }
 
 

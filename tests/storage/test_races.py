@@ -14,7 +14,16 @@ from service.records.sessions import SignIn
 from service.sessions import LocalSessions
 from service.storage.interface import Kind
 from service.storage.sql import SqlStore
-from tests.storage.racers import RACES, Racers, Result, device_of, grant_of, race_threads, redeem
+from tests.storage.racers import (
+    RACES,
+    Racers,
+    Result,
+    device_of,
+    grant_of,
+    invitation_of,
+    race_threads,
+    redeem,
+)
 from tests.storage.stores import NOW, record
 
 ROUNDS = 6
@@ -50,6 +59,8 @@ def prizes(race: str, store: SqlStore) -> list[str]:
         store.put(*(record(handle, kind=Kind.INTERACTION) for handle in handles), now=NOW)
     if race in {"swap", "use"}:
         store.put(*(grant_of(handle) for handle in handles), now=NOW)
+    if race == "invitation":
+        store.put(*(invitation_of(handle).to_record() for handle in handles), now=NOW)
     if race == "decision":
         store.put(*(device_of(handle).to_record() for handle in handles), now=NOW)
     if race == "refresh":
@@ -71,6 +82,9 @@ def left(race: str, store: SqlStore, handles: list[str]) -> list[int]:
             return [store.list(Kind.GRANT, subject=handle, now=NOW)[0].version - 1 for handle in handles]
         case "use":
             return [len(Grants(store).of_user(handle, now=NOW)[0].access) for handle in handles]
+        case "invitation":
+            names = [each.body["client_name"] for each in store.list(Kind.CLIENT, now=NOW)]
+            return [names.count(handle) for handle in handles]
         case _:
             return [len(store.list(Kind.SESSION, subject=handle, now=NOW)) for handle in handles]
 
