@@ -352,7 +352,7 @@ def _strangers(op: Provider) -> list[tuple[str, int]]:
 
 
 def test_registrations_are_bounded(serve_provider: ServeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
-    """docs/security.md: for each address and in all, whoever floods; one that is in use stays, honest ones register and
+    """docs/security.md: for each address and in all; one that is in use stays, honest ones register and
     sign in meanwhile, and nothing else is left after the sweep.
     """
     monkeypatch.setattr(unused, "MOST_OF_ONE_ADDRESS", EACH)
