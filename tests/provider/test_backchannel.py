@@ -5,6 +5,8 @@ Spec: OpenID Connect Back-Channel Logout 1.0
 
 from __future__ import annotations
 
+import base64
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -158,6 +160,46 @@ def test_nobody_is_told_of_a_session_that_lives(op: Provider, listener: Listener
     assert op.ask("GET", "/api/auth/me", token=kept).status == 200
     assert wait_for(lambda: _deliveries(op) == [])
     assert [told.claims["sid"] for told in listener.told] == [signed[0].claims["sid"]]
+
+
+def test_who_ends_all_other_sessions_stays_signed_in(op: Provider, listener: Listener) -> None:
+    """docs/sign-in.md: the session that the user keeps goes on, at its clients too."""
+    _, kept, (stays,) = _signed_in(op, "told")
+    _, _, (goes,) = _signed_in(op, "told")
+    assert op.ask("DELETE", "/api/auth/sessions", token=kept).json() == {"revoked_count": 1}
+    listener.wait(1)
+    assert wait_for(lambda: _deliveries(op) == [])
+    assert not wait_for(lambda: len(listener.told) > 1, within_s=0.2)
+    assert [told.claims["sid"] for told in listener.told] == [goes.claims["sid"]]
+    assert stays.claims["sid"] != goes.claims["sid"]
+
+
+def test_a_logout_token_is_signed_as_the_id_tokens_of_its_client(
+    serve_provider: ServeProvider, listener: Listener
+) -> None:
+    """Back-Channel Logout §2.4: by the algorithm that the client registered, with a key of the JWKS."""
+    told = _RP | {"backchannel_logout_uri": listener.uri}
+    clients = [told | {"client_id": alg, "id_token_signed_response_alg": alg} for alg in ("RS256", "ES256")]
+    op = serve_provider(
+        clients,
+        PYLON_OIDC_PRIVATE_KEY=None,
+        PYLON_OIDC_KEYS="managed",
+        PYLON_KEY_ENCRYPTION_KEY=base64.b64encode(secrets.token_bytes(32)).decode(),
+        PYLON_OIDC_ALGS="RS256,ES256",
+        PYLON_OUTBOUND_ALLOW="127.0.0.1",
+    )
+    browser = op.browser()
+    token = op.app.sign_in(browser)["token"]
+    for client_id in ("RS256", "ES256"):
+        request = op.rp(client_id).request()
+        assert "code" in op.answered(request, browser.go(request.url))
+    assert op.ask("DELETE", "/api/auth/session", token=token).status == 200
+    keys = pyjwt.PyJWKSet.from_dict(op.ask("GET", "/oidc/jwks").json())
+    for each in listener.wait(2):
+        alg = each.claims["aud"]
+        assert each.header["alg"] == alg
+        options: Any = {"verify_exp": False, "verify_iat": False}
+        pyjwt.decode(each.token, keys[each.header["kid"]], algorithms=[alg], audience=alg, options=options)
 
 
 def test_a_client_is_told_hours_after_its_last_token(op: Provider, listener: Listener) -> None:
