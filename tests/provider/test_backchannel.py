@@ -163,7 +163,7 @@ def test_nobody_is_told_of_a_session_that_lives(op: Provider, listener: Listener
 
 
 def test_who_ends_all_other_sessions_stays_signed_in(op: Provider, listener: Listener) -> None:
-    """docs/sign-in.md: the session that the user keeps goes on, at its clients too."""
+    """docs/sign-in.md: the session that the user keeps continues, at its clients too."""
     _, kept, (stays,) = _signed_in(op, "told")
     _, _, (goes,) = _signed_in(op, "told")
     assert op.ask("DELETE", "/api/auth/sessions", token=kept).json() == {"revoked_count": 1}
