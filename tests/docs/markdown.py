@@ -26,6 +26,16 @@ def pages() -> dict[str, str]:
     return {str(path.relative_to(PROJECT)): path.read_text(encoding="utf-8") for path in found}
 
 
+def all_markdown() -> dict[str, str]:
+    """Every page, and the Markdown files outside of `docs/`: what a repository shows, and the examples' own pages."""
+    others = [PROJECT / "SECURITY.md", *sorted((PROJECT / "examples").rglob("*.md"))]
+    return pages() | {
+        str(path.relative_to(PROJECT)): path.read_text(encoding="utf-8")
+        for path in others
+        if not {".venv", "node_modules"} & set(path.parts)
+    }
+
+
 def page(name: str) -> str:
     """One page of `docs/`, or of the project's root, by its name."""
     below = PROJECT / "docs" / name
