@@ -37,8 +37,8 @@ INSTALL = [
 ]
 BACKENDS = ["hand-over-backend.py", "hand-over-backend.mjs"]
 HAND_OVERS = [*BACKENDS, "hand-over-cookie.py"]
-#: Run by tests/provider/test_signed_in_already.py.
-ELSEWHERE = ["signed-in-already.py"]
+#: Run by tests/provider/test_signed_in_already.py and tests/flows/test_provider_browser.py.
+ELSEWHERE = ["signed-in-already.py", "device-openid-client.mjs"]
 #: Of docs/audiences.md, run by tests/flows/walking.py; the programs in Go and Java by `make apps`.
 WALK = [
     *(
