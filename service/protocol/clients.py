@@ -175,7 +175,10 @@ def check_client(client: Client) -> Client:
     for name in _FOR_SECRETS if client.is_public else ():
         if name in client.grant_types:
             raise InvalidClientMetadata("grant_types", f"{name} is for clients with a secret; leave it out")
-    if client.response_types != ("code",):
+    # RFC 7591 §2.1: a client that uses no authorization endpoint has no response type.
+    if client.response_types != ("code",) and (
+        client.response_types or "authorization_code" in client.grant_types
+    ):
         raise InvalidClientMetadata("response_types", "only code is supported; leave it out")
     if "authorization_code" in client.grant_types and not client.redirect_uris:
         raise InvalidClientMetadata("redirect_uris", "is empty; write at least one")

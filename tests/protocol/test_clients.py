@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -337,3 +338,22 @@ def test_a_default_scope_is_one_that_it_may_have() -> None:
     """What the client's scope does not hold would never be granted."""
     with pytest.raises(InvalidClientMetadata, match="default_scopes: groups is not among its scope"):
         _client(scope="openid", default_scopes=["groups"])
+
+
+@each_of(
+    ("grant_types", "response_types", "fits"),
+    [
+        (["authorization_code"], ["code"], True),
+        (["authorization_code"], [], False),
+        (["urn:ietf:params:oauth:grant-type:device_code"], [], True),
+        (["urn:ietf:params:oauth:grant-type:device_code"], ["code"], True),
+        (["refresh_token", "authorization_code"], [], False),
+    ],
+)
+def test_a_response_type_is_for_the_code_flow(
+    grant_types: list[str], response_types: list[str], fits: bool
+) -> None:
+    """RFC 7591 §2.1: a client that uses no authorization endpoint may say so by an empty list."""
+    metadata = {"client_id": "c", "redirect_uris": ["https://rp.example.org/cb"], "grant_types": grant_types}
+    with contextlib.nullcontext() if fits else pytest.raises(InvalidClientMetadata, match="response_types"):
+        parse_client(metadata | {"response_types": response_types}, source="database")
