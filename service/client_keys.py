@@ -8,12 +8,13 @@ Spec: RFC 7591 §2 (jwks, jwks_uri), OpenID Connect Core 1.0 §10.1.1
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -21,6 +22,7 @@ from service.handles import hash_handle
 from service.keys.material import KeyFault
 from service.keys.others import OthersKey, usable_keys
 from service.outbound.fetcher import Outbound, Unreachable
+from service.outbound.slots import Slots
 from service.protocol.errors import OAuthError
 from service.records.clients import Client
 from service.storage.interface import Kind, Record, Store
@@ -35,11 +37,6 @@ _MOST_KEPT: Final = 1000
 #: How long to wait for another process that fetches, and the time between two checks, in s.
 _PATIENCE_S: Final = 5.5
 _LOOK_S: Final = 0.1
-#: How many requests of a process may wait for URLs of clients. A worker has 8 threads, and 4 may wait for documents of
-#: clients: there are always some that answer other requests.
-_MOST_WAITING: Final = 3
-#: How long further ones wait for these, in s, counted from the last of them: most URLs answer by then.
-_MOST_WAITING_S: Final = 1.0
 
 _log: Final[Any] = structlog.get_logger("clients")
 
@@ -92,18 +89,18 @@ class ClientKeys:
     Args:
         store: shares the fetched keys.
         outbound: sends requests.
+        slots: limits how many requests wait.
     """
 
-    def __init__(self, store: Store, outbound: Outbound) -> None:
+    def __init__(self, store: Store, outbound: Outbound, slots: Slots | None = None) -> None:
         self._store = store
         self._outbound = outbound
+        self._slots = slots or Slots()
         #: client id -> a document and its keys.
         self._read: dict[str, tuple[Any, tuple[OthersKey, ...]]] = {}
         self._known: dict[str, _Fetched] = {}
         self._asking: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
-        self._room = threading.BoundedSemaphore(_MOST_WAITING)
-        self._taken_at = 0.0
 
     def current(self, client: Client, *, now: int) -> Sequence[OthersKey]:
         """The keys of a client. Those of its URL are fetched if there are none, or they are too old.
@@ -189,34 +186,39 @@ class ClientKeys:
         """
         if 0 <= now - before.asked_at < ASK_S and before.is_done:
             return before
-        patience_s = max(0.0, self._taken_at + _MOST_WAITING_S - time.monotonic()) if waits else 0.0
-        if not self._room.acquire(timeout=patience_s):
-            if not waits:
-                return before
-            words = "The client's keys are not known yet, and too many requests wait for keys of clients."
-            raise OAuthError("temporarily_unavailable", words, cause="client_keys_awaited")
-        self._taken_at = time.monotonic()
-        try:
-            return self._asked_in_turn(client, before, waits=waits, now=now)
-        finally:
-            self._room.release()
+        with self._slot(client, waits=waits) as is_free:
+            if is_free:
+                ask = self._asked_now if client.is_stranger else self._asked_in_turn
+                return ask(client, before, waits=waits, now=now)
+        if not waits:
+            return before
+        words = "The client's keys are not known yet, and too many requests wait for keys of clients."
+        raise OAuthError("temporarily_unavailable", words, cause="client_keys_awaited")
+
+    def _slot(self, client: Client, *, waits: bool) -> contextlib.AbstractContextManager[bool]:
+        if client.is_stranger:
+            return self._slots.for_stranger(urlsplit(client.jwks_uri or "").hostname or "")
+        return self._slots.for_operator(waits=waits)
 
     def _asked_in_turn(self, client: Client, before: _Fetched, *, waits: bool, now: int) -> _Fetched:
-        name = _name(client)
         with self._guard:
-            lock = self._asking.setdefault(name, threading.Lock())
+            lock = self._asking.setdefault(_name(client), threading.Lock())
         if not lock.acquire(blocking=waits):
             return before
         try:
-            known = self._known.get(name, before)
-            if known == before:  # nobody has requested it while this thread waited
-                known = self._claimed(client, known, waits=waits, now=now)
-                if len(self._known) >= _MOST_KEPT:
-                    self._known.clear()
-                self._known[name] = known
-            return known
+            return self._asked_now(client, before, waits=waits, now=now)
         finally:
             lock.release()
+
+    def _asked_now(self, client: Client, before: _Fetched, *, waits: bool, now: int) -> _Fetched:
+        name = _name(client)
+        known = self._known.get(name, before)
+        if known == before:  # nobody has requested it while this thread waited
+            known = self._claimed(client, known, waits=waits, now=now)
+            if len(self._known) >= _MOST_KEPT:
+                self._known.clear()
+            self._known[name] = known
+        return known
 
     def _claimed(self, client: Client, known: _Fetched, *, waits: bool, now: int) -> _Fetched:
         """Be the one process that fetches now, or use what another one gets."""

@@ -17,8 +17,9 @@ from service.handles import hash_handle, new_handle, new_id
 from service.outbound.fetcher import Outbound, SettingsOfOutbound
 from service.policies.values import CLIENT_CREDENTIALS
 from service.protocol.client_addresses import check_addresses
+from service.protocol.client_changes import changed_client
+from service.protocol.client_documents import CLOSED, DocumentHosts, HostPattern
 from service.protocol.clients import InvalidClientMetadata, MintedAudienceMissing, parse_client
-from service.protocol.strangers import check_operators_change, with_metadata
 from service.records.clients import (
     KEY_METHOD,
     Client,
@@ -48,7 +49,7 @@ class ClientExists(Exception):
 
 
 class ClientReadOnly(Exception):
-    """The client is in the environment, and can only be changed there."""
+    """The client is in the environment, or known by its document, and can only be changed there."""
 
 
 class SettingsOfClients(SettingsOfSubjects, SettingsOfOutbound, Protocol):
@@ -69,6 +70,9 @@ class SettingsOfClients(SettingsOfSubjects, SettingsOfOutbound, Protocol):
     @property
     def stranger_devices(self) -> bool: ...  # noqa: D102
 
+    @property
+    def client_documents(self) -> bool | tuple[HostPattern, ...]: ...  # noqa: D102
+
 
 class Clients:
     """The directory of clients.
@@ -85,6 +89,7 @@ class Clients:
         subjects: knows the ids of users.
         outbound: checks the addresses that requests go to; None: they are not checked.
         stranger_devices: whether clients that the operator did not register may use the device grant.
+        documents: which clients may be known by their documents.
     """
 
     def __init__(
@@ -101,11 +106,13 @@ class Clients:
         subjects: Subjects | None = None,
         outbound: Outbound | None = None,
         stranger_devices: bool = False,
+        documents: DocumentHosts = CLOSED,
     ) -> None:
         self._events = events
         self._outbound = outbound
         self.scopes = scopes
         self.stranger_devices = stranger_devices
+        self.documents = documents
         self._id_token_algs = id_token_algs
         self._fixed = {client.client_id: client for client in from_environment}
         self._store = store
@@ -138,6 +145,7 @@ class Clients:
             subjects=subjects or Subjects.of(settings, store),
             outbound=Outbound.of(settings),
             stranger_devices=settings.stranger_devices,
+            documents=DocumentHosts(settings.client_documents),
         )
 
     def find(self, client_id: str, *, now: int) -> Client | None:
@@ -145,6 +153,8 @@ class Clients:
         if client_id in self._audiences:
             return None
         client = self.registered(client_id, now=now)
+        if client is not None and client.source == "document" and self.documents.url_of(client_id) is None:
+            return None  # the operator has closed its host
         # Another process registered it after the start.
         if client is not None and self._lacks_minted_audience:
             _log.error(
@@ -161,8 +171,8 @@ class Clients:
         ids = row_ids(client_id) if before is None else (before.id_hash,)
         record = _first(self._store.get(Kind.CLIENT, id_hash, now=now) for id_hash in ids)
         if record is None:
-            self._read.pop(client_id, None)
-            return None
+            was_read = self._read.pop(client_id, None) is not None
+            return self.registered(client_id, now=now) if was_read else None  # it may have another row now
         if client is None or before != record or before.version != record.version:
             if len(self._read) >= _MOST_READ:
                 self._read.clear()
@@ -197,12 +207,14 @@ class Clients:
             made = given["client_secret"] = new_handle()
         client = self.checked(parse_client(given, source="database", scopes=self.scopes))
         client_id = client.client_id
-        if self.registered(client_id, now=now) is not None:
+        known = self.registered(client_id, now=now)
+        if known is not None and known.source != "document":
             raise ClientExists
         if "client_id" in metadata:
             self._check_no_user(client_id, now=now)
-            # A client of the environment may have had that id, and left records behind.
-            self._store.delete(*hanging_on(client_id), now=now)
+            # A client of the environment may have had that id, and left records behind; or a document has it.
+            copies = [Fitting(Kind.CLIENT, id_hash=each) for each in row_ids(client_id)[1:]]
+            self._store.delete(*copies, *hanging_on(client_id), now=now)
         if not self._store.put(new_record(client), now=now):
             raise ClientExists
         if "client_id" in metadata:
@@ -256,45 +268,10 @@ class Clients:
 
     def _with_metadata(self, current: Client, metadata: Mapping[str, Any], *, now: int) -> Client:
         """The client with other metadata and the same secrets."""
-        if metadata.get("client_id", current.client_id) != current.client_id:
-            raise InvalidClientMetadata("client_id", "cannot be changed; leave it out")
-        secret, method = metadata.get("client_secret"), metadata.get("token_endpoint_auth_method")
-        if current.has_keys and method != KEY_METHOD:
-            # Without its keys it needs a secret, which only the request can give: it must not become public.
-            if secret is None and method != "none":
-                raise InvalidClientMetadata(
-                    "client_secret", f"is missing; write one, or keep {KEY_METHOD} and the keys"
-                )
-            return self._parsed(current, metadata, kept=())
-        if secret is not None and not (isinstance(secret, str) and current.has_secret(secret, now=now)):
-            # RFC 7592 §2.2: if it is present, it MUST be the client's current one.
-            raise InvalidClientMetadata("client_secret", "is not the client's, and not set here; rotate it")
-        # The client's own secret may be sent back, and does not change anything.
-        given = {name: value for name, value in metadata.items() if name != "client_secret"}
-        return self._parsed(current, given, kept=() if method == KEY_METHOD else current.secrets)
-
-    def _parsed(
-        self, current: Client, metadata: Mapping[str, Any], *, kept: tuple[ClientSecret, ...]
-    ) -> Client:
-        if metadata.get("token_endpoint_auth_method") == "none" and not current.is_public:
-            raise InvalidClientMetadata(
-                "token_endpoint_auth_method", "cannot become public; register another client"
-            )
-        # A member that we return may be sent back, although this service sets it itself.
-        given = {name: value for name, value in metadata.items() if name != "source"}
-        if current.is_stranger:
-            check_operators_change(current, given)
-            return self.checked(
-                with_metadata(current, given, scopes=self.scopes, devices=self.stranger_devices, secrets=kept)
-            )
-        return self.checked(
-            parse_client(
-                given | {"client_id": current.client_id},
-                source="database",
-                kept_secrets=kept,
-                scopes=self.scopes,
-            )
-        )
+        if current.source == "document":
+            raise ClientReadOnly
+        devices = self.stranger_devices
+        return self.checked(changed_client(current, metadata, scopes=self.scopes, devices=devices, now=now))
 
     def rotate_secret(self, client_id: str, *, now: int) -> str | None:
         """Give a client a new secret. The old one stays valid for an hour; earlier ones until their own hour is over.

@@ -139,7 +139,7 @@ def _differences(
         return
     keys = _keys(settings, ring, now)
     algs = list(settings.algs) if keys is None else keys.algs
-    inside = build_metadata(issuer, algs=algs, scopes=settings.scopes, policies=settings.audiences)
+    inside = _metadata(settings, issuer, algs)
     for member in sorted(inside.keys() | discovery.keys()):
         if inside.get(member) != discovery.get(member):
             yield _difference(f"discovery: {member}", inside.get(member), discovery.get(member))
@@ -229,10 +229,17 @@ def _notes(settings: Settings, ring: _RingFound | None, warnings: list[str], now
         algs = yield from _managed_notes(settings, ring, warnings, now)
     else:
         algs = yield from _fixed_notes(settings)
-    yield from _metadata_notes(
-        build_metadata(
-            settings.issuer or FALLBACK_ISSUER, algs=algs, scopes=settings.scopes, policies=settings.audiences
-        )
+    yield from _metadata_notes(_metadata(settings, settings.issuer or FALLBACK_ISSUER, algs))
+
+
+def _metadata(settings: Settings, issuer: str, algs: Sequence[str]) -> dict[str, Any]:
+    return build_metadata(
+        issuer,
+        algs=algs,
+        scopes=settings.scopes,
+        policies=settings.audiences,
+        registration_is_open=settings.registration == "open",
+        documents=settings.client_documents is not False,
     )
 
 

@@ -54,7 +54,7 @@ def _directory() -> Iterator[Clients]:
         except ClientExists:
             fail("A client with this id already exists.")
         except ClientReadOnly:
-            fail("This client is in PYLON_OIDC_CLIENTS; change it there.")
+            fail("This client is in PYLON_OIDC_CLIENTS, or known by its document; change it there.")
 
 
 def _url(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:

@@ -5,9 +5,11 @@ Spec: RFC 8252 §8.6; draft-ietf-oauth-client-id-metadata-document (security con
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
+from service.handles import hash_handle
 from service.protocol.authorize import AuthorizationRequest
 from service.records.redirects import Destination, destination
 
@@ -68,3 +70,18 @@ def can_be_remembered(request: AuthorizationRequest) -> bool:
     if not request.redirect_uri:
         return False
     return not (request.client.is_public and destination(request.redirect_uri).is_on_device)
+
+
+def identity(request: AuthorizationRequest) -> str | None:
+    """What a stranger is recognised by: where its answer goes, how it authenticates, and its keys.
+
+    A consent for one counts only as long as these are the same, because the owner of its document may change them.
+    None for a client of the operator's, who decides about changes.
+    """
+    client = request.client
+    if not client.is_stranger:
+        return None
+    redirect = destination(request.redirect_uri)
+    keys = client.jwks_uri or (json.dumps(client.jwks, sort_keys=True) if client.jwks is not None else "")
+    method = client.token_endpoint_auth_method or ""
+    return hash_handle("\n".join((redirect.kind, redirect.host, method, keys if client.has_keys else "")))

@@ -47,6 +47,7 @@ def build_metadata(
     scopes: Scopes = STANDARD_SCOPES,
     policies: Policies = NO_POLICIES,
     registration_is_open: bool = False,
+    documents: bool = False,
 ) -> dict[str, Any]:
     """The metadata of the provider.
 
@@ -56,23 +57,19 @@ def build_metadata(
         scopes: the available scopes.
         policies: which grants issue tokens for audiences.
         registration_is_open: whether everybody may register a client.
+        documents: whether the URL of a document may be a client id.
     """
     return {
         "issuer": issuer,
         **{member: issuer + path for member, path in ENDPOINTS.items()},
         **({"registration_endpoint": issuer + REGISTRATION} if registration_is_open else {}),
-        **_open_to_strangers(scopes, policies),
+        **_open_to_strangers(scopes, policies, documents),
         "response_types_supported": ["code"],
         "response_modes_supported": list(RESPONSE_MODES),
         "grant_types_supported": [each.name for each in GRANT_TYPES if each.is_served(policies)],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": list(algs),
-        "token_endpoint_auth_methods_supported": list(AUTH_METHODS),
-        "token_endpoint_auth_signing_alg_values_supported": list(OTHERS_ALGS),
-        "introspection_endpoint_auth_methods_supported": [*SECRET_METHODS, KEY_METHOD],
-        "introspection_endpoint_auth_signing_alg_values_supported": list(OTHERS_ALGS),
-        "revocation_endpoint_auth_methods_supported": list(AUTH_METHODS),
-        "revocation_endpoint_auth_signing_alg_values_supported": list(OTHERS_ALGS),
+        **_authentication(),
         "code_challenge_methods_supported": ["S256"],
         "prompt_values_supported": list(PROMPTS),
         "display_values_supported": ["page", "popup"],
@@ -87,15 +84,33 @@ def build_metadata(
     }
 
 
-def _open_to_strangers(scopes: Scopes, policies: Policies) -> dict[str, Any]:
-    """The scopes, and the APIs for everybody: those of APIs that are not open to strangers are for their clients to know.
+def _authentication() -> dict[str, Any]:
+    """How clients authenticate at each endpoint: those without a secret do not introspect."""
+    return {
+        "token_endpoint_auth_methods_supported": list(AUTH_METHODS),
+        "token_endpoint_auth_signing_alg_values_supported": list(OTHERS_ALGS),
+        "introspection_endpoint_auth_methods_supported": [*SECRET_METHODS, KEY_METHOD],
+        "introspection_endpoint_auth_signing_alg_values_supported": list(OTHERS_ALGS),
+        "revocation_endpoint_auth_methods_supported": list(AUTH_METHODS),
+        "revocation_endpoint_auth_signing_alg_values_supported": list(OTHERS_ALGS),
+    }
 
-    Spec: RFC 8414 §2 (scopes_supported), RFC 9728 §4 (protected_resources)
+
+def _open_to_strangers(scopes: Scopes, policies: Policies, documents: bool) -> dict[str, Any]:
+    """The scopes, and what is for everybody: APIs that are not open to strangers are for their clients to know.
+
+    Spec: RFC 8414 §2 (scopes_supported), RFC 9728 §4 (protected_resources);
+    draft-ietf-oauth-client-id-metadata-document-02 §6
     """
     apis = policies.open_to_strangers
     words = dict.fromkeys([*scopes.words, *(word for policy in apis for word in policy.scopes)])
     resources = [policy.audience for policy in apis]
-    return {"scopes_supported": list(words)} | ({"protected_resources": resources} if resources else {})
+    opened: dict[str, Any] = {"scopes_supported": list(words)}
+    if resources:
+        opened["protected_resources"] = resources
+    if documents:
+        opened["client_id_metadata_document_supported"] = True
+    return opened
 
 
 def build_resource_metadata(issuer: str, policy: Policy) -> dict[str, Any]:

@@ -26,7 +26,7 @@ STRANGERS: Final = ("registration", "document")
 REGISTERED: Final = "r_"
 _IDS_OF_STRANGERS: Final = (REGISTERED, "https://")
 #: Fields of a client that are never shown: the hashes of its secrets, and internal fields.
-_NO_MEMBERS: Final = ("secrets", "scopes", "version", "row_ends_at", "registration")
+_NO_MEMBERS: Final = ("secrets", "scopes", "version", "row_ends_at", "registration", "fresh_until")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,7 @@ class Client:
         version: the version of its record, which its grants depend on; not a member of the metadata.
         row_ends_at: when its row ends, Unix s; only for a stranger that nobody has signed in through.
         registration: for a client that registered itself: how it manages that; not a member of the metadata.
+        fresh_until: for a client by its document: when the copy of that needs another look, Unix s.
     """
 
     client_id: str
@@ -113,6 +114,7 @@ class Client:
     version: int = field(default=0, compare=False)
     row_ends_at: int = field(default=NEVER, compare=False)
     registration: Registration | None = field(default=None, repr=False)
+    fresh_until: int = field(default=0, compare=False)
 
     @property
     def is_stranger(self) -> bool:
@@ -306,6 +308,8 @@ def to_body(client: Client) -> dict[str, Any]:
     }
     if client.scope == _all_of(client.scopes, client.source):  # all scopes, including future ones
         del body["scope"]
+    if client.source == "document":
+        body["fresh_until"] = client.fresh_until
     if client.registration is not None:
         body["registration"] = asdict(client.registration)
     return body

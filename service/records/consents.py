@@ -19,18 +19,33 @@ def on_consent(user_id: str, client_id: str, issuer: str) -> Fitting:
     return Fitting(Kind.CONSENT, id_hash=consent_id(user_id, client_id, issuer))
 
 
-def remembered_scope(store: Store, user_id: str, client_id: str, issuer: str, *, now: int) -> tuple[str, ...]:
-    """The scope that the user agreed to earlier for this client."""
+def remembered_scope(
+    store: Store, user_id: str, client_id: str, issuer: str, identity: str | None, *, now: int
+) -> tuple[str, ...]:
+    """The scope that the user agreed to earlier for this client, as long as a stranger is recognised as the same.
+
+    Args:
+        store: the store.
+        user_id, client_id, issuer: whose consent for whom.
+        identity: what a stranger is recognised by now; None for a client of the operator's.
+        now: Unix s.
+    """
     record = store.get(Kind.CONSENT, consent_id(user_id, client_id, issuer), now=now)
-    return () if record is None or record.client_id != client_id else tuple(record.body["scope"])
+    if record is None or record.client_id != client_id or record.body.get("identity") != identity:
+        return ()
+    return tuple(record.body["scope"])
 
 
-def remembering(user_id: str, client_id: str, issuer: str, scope: Iterable[str]) -> Change:
-    """The change that adds this scope to what is remembered."""
+def remembering(
+    user_id: str, client_id: str, issuer: str, identity: str | None, scope: Iterable[str]
+) -> Change:
+    """The change that adds this scope to what is remembered. What was agreed for another identity is forgotten."""
+    named = {} if identity is None else {"identity": identity}
 
     def widened(record: Record) -> Record:
-        known = record.body["scope"]
-        return replace(record, body={"scope": [*known, *(word for word in scope if word not in known)]})
+        known = record.body["scope"] if record.body.get("identity") == identity else []
+        words = [*known, *(word for word in scope if word not in known)]
+        return replace(record, body={"scope": words, **named})
 
     id_hash = consent_id(user_id, client_id, issuer)
     nothing = Record(
@@ -38,7 +53,7 @@ def remembering(user_id: str, client_id: str, issuer: str, scope: Iterable[str])
         id_hash,
         NEVER,
         user_id,
-        body={"scope": []},
+        body={"scope": [], **named},
         client_id=client_id,
         version=new_version(),
     )

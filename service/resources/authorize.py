@@ -9,8 +9,10 @@ from collections.abc import Callable
 
 import falcon
 
+from service.client_documents import RETRY_S, DocumentBusy
 from service.protocol import authorize as rules
 from service.protocol.authorize import Asked, AuthorizationRequest, build_request
+from service.protocol.client_documents import DocumentRefused
 from service.protocol.devices import is_of_device
 from service.protocol.errors import NotOurClient, OAuthError, return_address
 from service.protocol.id_tokens import read_hint
@@ -31,6 +33,11 @@ from service.web.params import MalformedParameters, Parameters, read_form, read_
 from service.web.redirects import send_redirect
 
 _MALFORMED = "The request is malformed."
+_NO_DOCUMENT = (
+    "This server could not find out who sent you here: the service's own description is missing or wrong."
+)
+_BUSY = "This server is finding out about other services. Wait a few seconds, and try again."
+_DOCUMENTS = "PYLON_OIDC_CLIENT_DOCUMENTS"
 _NO_KEY = "This server cannot sign people in to other services: it has no key for that."
 
 
@@ -81,11 +88,17 @@ class Authorize(Page):
             browser.show_error(req, resp, _MALFORMED, cause="malformed_parameters", status=error.status)
             return None
 
-    def _asked(self, parameters: Parameters, *, issuer: str, now: int) -> Asked:
-        """The request, and what is known about it."""
-        values, parts = parameters.values, self.parts
-        client = parts.clients.find(values["client_id"], now=now) if "client_id" in values else None
-        hint_subject = None
+    def _asked(self, req: falcon.Request, parameters: Parameters, *, now: int) -> Asked:
+        """The request, and what is known about it.
+
+        Raises:
+            DocumentRefused: if the client is to be known by its document, and is not.
+        """
+        values, parts, issuer = parameters.values, self.parts, req.context.issuer
+        client, hint_subject = None, None
+        if "client_id" in values and "client_id" not in parameters.repeated:
+            address = parts.browser.address(req)
+            client = parts.documents.find(values["client_id"], address=address, now=now)
         if "id_token_hint" in values:
             hint = read_hint(parts.keys, values["id_token_hint"], issuer=issuer)
             # It is only a hint (OpenID Connect Core §3.1.2.1): if its key is gone, it is ignored.
@@ -96,7 +109,11 @@ class Authorize(Page):
         self, req: falcon.Request, resp: falcon.Response, came: Parameters, *, now: int
     ) -> AuthorizationRequest | None:
         parts = self.parts
-        asked = self._asked(came, issuer=req.context.issuer, now=now)
+        try:
+            asked = self._asked(req, came, now=now)
+        except DocumentRefused as refused:
+            self._show_refused_document(req, resp, came.values["client_id"], refused)
+            return None
         _note_client(req, asked.client)
         try:
             rules.check_request(asked, rules.BEFORE_TRUST)
@@ -119,6 +136,20 @@ class Authorize(Page):
                 "client_without_pkce_and_nonce", request.client.client_id, now=now, setting="require_pkce"
             )
         return request
+
+    def _show_refused_document(
+        self, req: falcon.Request, resp: falcon.Response, client_id: str, refused: DocumentRefused
+    ) -> None:
+        """Show one page for every cause. Only the log has the cause: others could ask us about hosts that only we reach."""
+        known = {"rule": refused.cause, "url": client_id.partition("?")[0], "setting": _DOCUMENTS}
+        self.parts.browser.log_refusal(req, refused.detail, known)
+        resp.context.error, resp.context.cause = "invalid_request", refused.cause
+        if isinstance(refused, DocumentBusy):
+            resp.context.error = "temporarily_unavailable"
+            resp.set_header("Retry-After", str(RETRY_S))
+            self.show_failure(req, resp, _BUSY, status=503)
+            return
+        self.show_failure(req, resp, _NO_DOCUMENT, status=400)
 
 
 def _note_client(req: falcon.Request, client: Client | None) -> None:

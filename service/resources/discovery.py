@@ -53,6 +53,7 @@ class Discovery(Resource):
                 scopes=self._scopes,
                 policies=self.parts.policies,
                 registration_is_open=self.parts.registrations.mode == "open",
+                documents=self.parts.settings.client_documents is not False,
             )
             document = Document.of(metadata)
             # An attacker could send many values of `Host` to fill this.

@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from service.client_documents import ClientDocuments
 from service.client_keys import ClientKeys
 from service.clients import Clients
 from service.deliveries import Deliveries
@@ -20,6 +21,7 @@ from service.events import Events
 from service.keys.signing import Keys
 from service.notices import Notices
 from service.outbound.fetcher import Outbound
+from service.outbound.slots import Slots
 from service.policies.values import Policies
 from service.protocol.assertions import Assertions
 from service.records.assertions import UsedAssertions
@@ -54,7 +56,6 @@ class Parts:
         keys: sign and verify.
         sessions: the sessions of signed-in users.
         clients: the registered clients.
-        clock: returns Unix s; called once for each request, which has the result as `req.context.now`.
         events: where events are sent.
         lifetimes: the lifetimes of codes, tokens and interactions.
         login_url: the app's sign-in page, or the path of our own; None: nobody can sign in.
@@ -72,6 +73,7 @@ class Parts:
         deliveries: the queue of logout tokens.
         deliverer: sends them.
         client_keys: the keys of clients, also from their own URLs.
+        documents: clients that are known by their documents.
         assertions: authenticates clients that have keys.
         registrations: registers clients that the operator does not know.
     """
@@ -81,7 +83,6 @@ class Parts:
     keys: Keys
     sessions: LocalSessions
     clients: Clients
-    clock: Callable[[], float]
     events: Events
     lifetimes: Lifetimes
     login_url: str | None
@@ -99,6 +100,7 @@ class Parts:
     deliveries: Deliveries
     deliverer: Deliverer
     client_keys: ClientKeys
+    documents: ClientDocuments
     assertions: Assertions
     registrations: Registrations
 
@@ -120,14 +122,13 @@ def parts_of(
         statuses=statuses,
     )
     signed_in, waiting, stylesheet = _signed_in(settings, sessions), Waiting(store), Stylesheet()
-    client_keys = ClientKeys(store, Outbound.of(settings))
+    client_keys, documents = _asking_others(settings, store, clients, subjects, events)
     return Parts(
         settings=settings,
         store=store,
         keys=keys,
         sessions=sessions,
         clients=clients,
-        clock=clock,
         events=events,
         lifetimes=settings.lifetimes,
         login_url=settings.login_url or (DEV_SIGN_IN if settings.dev_mode else None),
@@ -146,8 +147,18 @@ def parts_of(
         deliverer=deliverer,
         client_keys=client_keys,
         registrations=Registrations.of(settings, store, clients, events),
+        documents=documents,
         assertions=Assertions(client_keys, UsedAssertions(store)),
     )
+
+
+def _asking_others(
+    settings: Settings, store: Store, clients: Clients, subjects: Subjects, events: Events
+) -> tuple[ClientKeys, ClientDocuments]:
+    """What sends requests while a request waits: both have the same slots."""
+    outbound, slots, most_s = Outbound.of(settings), Slots(), settings.lifetimes.interaction_s
+    documents = ClientDocuments(store, clients, outbound, slots, subjects, events, most_s)
+    return ClientKeys(store, outbound, slots), documents
 
 
 def _signed_in(settings: Settings, sessions: LocalSessions) -> SignedIn:

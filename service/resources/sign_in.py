@@ -15,6 +15,7 @@ import falcon
 from service.events import ConsentGiven
 from service.handles import new_handle
 from service.protocol.authorize import AuthorizationRequest
+from service.protocol.consent import identity
 from service.protocol.errors import OAuthError
 from service.protocol.grants.authorization_code import new_code
 from service.protocol.sign_in import (
@@ -208,7 +209,7 @@ class Flow:
         remembered: tuple[str, ...] = ()
         if session is not None and not client.first_party:  # without a consent there is nothing to remember
             key = (session.user_id, client.client_id, req.context.issuer)
-            remembered = remembered_scope(self.parts.browser.store, *key, now=now)
+            remembered = remembered_scope(self.parts.browser.store, *key, identity(seen.request), now=now)
         opened_here = (req.uri_template or "").endswith("/oidc/interaction/{interaction_id}")
         shows_form = seen.ending.consent_url is None and opened_here and not req.query_string
         form_token = new_handle() if shows_form else None
@@ -244,7 +245,7 @@ class Flow:
             told, beside = seen.ending.outcome(request, effect, issuer, now)
         if kept.remembered is not None and facts.session is not None:
             user_id, scope = kept.remembered
-            change = remembering(user_id, request.client.client_id, issuer, scope)
+            change = remembering(user_id, request.client.client_id, issuer, identity(request), scope)
             beside += Beside((), (change,), (on_session(facts.session), *on_client(request.client)))
         if kept.signed_in is not None:
             record, handle = self.parts.browser.own_session(req, kept.signed_in, now=now)

@@ -19,6 +19,7 @@ from service.keys.sealing import SealingKeys
 from service.outbound.addresses import Allowed
 from service.outbound.reading import Proxy, parse_allowed, parse_ca_file, parse_proxy
 from service.policies.values import Policies, Policy
+from service.protocol.client_documents import HostPattern
 from service.records.clients import Client
 from service.records.lifetimes import Lifetimes
 from service.records.scopes import FOR_STRANGERS, UNREAD_SCOPES, Scopes
@@ -167,7 +168,7 @@ class Settings:
     registration_idle_days: int = _setting(
         "PYLON_OIDC_REGISTRATION_IDLE_DAYS", parsers.integer(1, 3650, "days"), 30
     )
-    client_documents: bool | tuple[AllowedHost, ...] = _setting(
+    client_documents: bool | tuple[HostPattern, ...] = _setting(
         "PYLON_OIDC_CLIENT_DOCUMENTS", strangers.client_documents, False
     )
     stranger_devices: bool = _setting("PYLON_OIDC_STRANGER_DEVICES", parsers.boolean, False)

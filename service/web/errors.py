@@ -44,7 +44,10 @@ ERRORS: Final[Mapping[str, tuple[int, str]]] = {
     "NOT_FOUND": (404, "There is nothing here."),
     "METHOD_NOT_ALLOWED": (405, "This method is not allowed here."),
     "CLIENT_EXISTS": (409, "A client with this id already exists."),
-    "CLIENT_READ_ONLY": (409, "This client is in the environment; change it there."),
+    "CLIENT_READ_ONLY": (
+        409,
+        "This client is in the environment, or known by its document; change it there.",
+    ),
     "WRONG_USER": (409, "The answer is from a user other than the one who was asked."),
     "WRONG_STEP": (409, "The interaction does not wait for this."),
     "BODY_TOO_LARGE": (413, "The body is larger than 64 KiB."),

@@ -285,7 +285,7 @@ def discovery_complaints(text: str) -> list[str]:
         "https://a.example", "RS256", lifetime_s=60, grants=("authorization_code",), strangers=True
     )
     policies = Policies({opened.audience: opened})
-    metadata = build_metadata("https://id.example.com", algs=["RS256"], policies=policies)
+    metadata = build_metadata("https://id.example.com", algs=["RS256"], policies=policies, documents=True)
     discovery = section(text, "`GET, HEAD, OPTIONS /.well-known/openid-configuration`")
     found = complaints(first_codes(discovery), metadata)
     if json.loads(blocks(text)["discovery"].code) != build_metadata("https://id.example.com", algs=["RS256"]):
