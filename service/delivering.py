@@ -263,12 +263,7 @@ class Deliverer:
         return moment < self._busy_until
 
     def _try(self, delivery: Delivery, *, take_at: int | None = None) -> bool:
-        """Try a delivery if there is room for its host. Returns False if there is none.
-
-        Args:
-            delivery: reserved for this process, or to be taken.
-            take_at: when it is taken, Unix s; None: it is already reserved for this process.
-        """
+        """Try a delivery if there is room for its host; False if there is none. With `take_at`, Unix s, it is taken first."""
         now = int(self._clock())
         client = self._clients.registered(delivery.client_id, now=now)
         uri = None if client is None else client.backchannel_logout_uri
@@ -277,6 +272,11 @@ class Deliverer:
             _log.info("delivery_dropped", delivery=delivery.id, client_id=delivery.client_id)
             return True
         host = urlsplit(uri).netloc
+        if (
+            client.is_stranger
+        ):  # they may have as many hosts as they like: all of these have half of the threads
+            host = f"{host} of strangers"
+            self._slow.add(host)
         if not self._has_room(host):
             return False
         taken = delivery if take_at is None else self.deliveries.take(delivery, now=take_at)

@@ -12,7 +12,7 @@ from joserfc.jwk import RSAKey
 
 from service.clients import Clients
 from service.deliveries import Deliveries
-from service.delivering import Deliverer
+from service.delivering import THREADS, Deliverer
 from service.handles import hash_handle
 from service.keys.signing import Keyring, Keys, build_keyring
 from service.outbound.fetcher import Answer, Outbound
@@ -202,6 +202,45 @@ def test_the_queue_is_bounded_and_swept(store: SqlStore, monkeypatch: pytest.Mon
     assert one.id not in {each.id for each in queue.all(now=NOW)}
     store.delete_expired(now=NOW + KEPT_S, limit=100)
     assert list(queue.all(now=NOW)) == []
+
+
+def test_strangers_have_half_of_the_threads(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/security.md: however many clients with hosts of their own somebody registers, others are told at once."""
+    free = threading.Event()
+    asked: list[str] = []
+
+    def post(_outbound: Outbound, uri: str, _form: object, *, operators: bool) -> Answer:
+        asked.append(uri)
+        if not operators:
+            free.wait(20)
+        return Answer(200, {}, b"")
+
+    monkeypatch.setattr(Outbound, "post", post)
+    strangers = [
+        Client(
+            f"s{number}",
+            (CALLBACK,),
+            "registration",
+            backchannel_logout_uri=f"https://s{number}.example.org/",
+        )
+        for number in range(20)
+    ]
+    fixed = [*strangers, _fixed("told", URI)]
+    queue = Deliveries(store, fixed=fixed)
+    _end(store, _signed_in(store, *(each.client_id for each in strangers)), queue)
+    _end(store, _signed_in(store, "told"), queue)
+    keys = Keys(build_keyring(mint_alg="RS256", private_key=RSAKey.import_key(rsa_pem())))
+    clients = Clients(fixed, store, minted_audience=None)
+    deliverer = Deliverer(queue, clients, keys, Outbound(), lambda: NOW, poll_s=0.01)
+    deliverer.begin()
+    try:
+        assert wait_for(lambda: URI in asked)
+        assert wait_for(lambda: len(asked) == 1 + THREADS // 2)
+        free.set()
+        assert wait_for(lambda: len(asked) == 1 + len(strangers))
+    finally:
+        free.set()
+        deliverer.end()
 
 
 def test_who_sends_keeps_the_queue_small_whoever_filled_it(
