@@ -133,7 +133,7 @@ class Authority:
             .not_valid_after(now + datetime.timedelta(days=days))
             .add_extension(x509.BasicConstraints(ca=for_name is None, path_length=None), critical=True)
         )
-        if for_name is not None:
+        if for_name:
             try:
                 names: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(for_name))
             except ValueError:
@@ -141,11 +141,11 @@ class Authority:
             builder = builder.add_extension(x509.SubjectAlternativeName([names]), critical=False)
         return builder.sign(self._key, hashes.SHA256())
 
-    def server(self, name: str = NAME, *, days: int = 30) -> ssl.SSLContext:
-        """TLS of a server with a certificate for this name, which ends in so many days."""
+    def server(self, name: str = NAME, *, days: int = 30, has_san: bool = True) -> ssl.SSLContext:
+        """TLS of a server with a certificate for this name, which ends in so many days; by its CN only, without a SAN."""
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._sign(name, name, key, days=days)
-        file = self._folder / f"{name.replace(':', '_')}-{days}.pem"
+        certificate = self._sign(name, name if has_san else "", key, days=days)
+        file = self._folder / f"{name.replace(':', '_')}-{days}-{has_san}.pem"
         file.write_bytes(
             certificate.public_bytes(serialization.Encoding.PEM)
             + key.private_bytes(

@@ -173,6 +173,7 @@ def test_tls_is_verified(authority: Authority) -> None:
         warnings.simplefilter("ignore", DeprecationWarning)
         old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
     contexts = {
+        "the name only in CN": (authority.server(has_san=False), "certificate_refused"),
         "wrong name": (authority.server("other.example.com"), "certificate_refused"),
         "expired": (authority.server(days=-1), "certificate_refused"),
         "TLS 1.1": (old, "tls_failed"),
