@@ -52,11 +52,13 @@ def decided_for(settings: Settings, audience: str, asked: Asked) -> Given | Refu
 def _at_a_fresh_grant(policy: Policy, asked: Asked) -> Asked:
     """What the first token of a code is decided by: words of other APIs are left out, and a grant ends later than its session."""
     words, session, client = asked.scope, asked.session, asked.client
+    granted: tuple[str, ...] = ()
     if words is not None and client is not None:
+        granted = tuple(word for word in client.scopes.words if word in words and word in client.scope)
         words = tuple(word for word in words if word in policy.scopes and word in client.scope)
     if session is not None:
         session = dataclasses.replace(session, expires_at=asked.now + policy.lifetime_s)
-    return replace(asked, scope=words, session=session)
+    return replace(asked, scope=words, session=session, granted=granted)
 
 
 def issuer_of(settings: Settings, way: str) -> str:

@@ -7,7 +7,7 @@ Spec: RFC 7519 §4.1; RFC 8693 §4.1 (`act`); RFC 9068 §2.2; RFC 9470 §3 (what
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from msgspec import Struct, field
@@ -19,6 +19,7 @@ from service.policies.values import (
     EXCHANGE_GRANT,
     MINT,
     NOTHING_REQUIRED,
+    SIGN_IN_CLAIMS,
     TOKEN_EXCHANGE,
     Policy,
     Require,
@@ -26,7 +27,7 @@ from service.policies.values import (
 from service.records.clients import Client
 from service.records.sessions import Session
 
-_OF_THE_SESSION: Final = frozenset({"roles", "tenant_id", "acr", "amr", "auth_time"})
+_OF_THE_SESSION: Final = frozenset({"roles", "tenant_id", *SIGN_IN_CLAIMS})
 #: The rules that another sign-in can satisfy.
 BY_SIGNING_IN: Final = frozenset({"acr", "amr", "max_session_age_s"})
 #: How many clients may act for one another in a row.
@@ -62,6 +63,7 @@ class Asked(Struct, frozen=True):
         client: the client, for grants with a client.
         scope: the requested scopes; None if not given.
         subject: the token to exchange, for `token_exchange`.
+        granted: the scopes of the grant that belong to no API.
     """
 
     way: str
@@ -71,6 +73,7 @@ class Asked(Struct, frozen=True):
     client: Client | None = None
     scope: tuple[str, ...] | None = None
     subject: Subject = MINTED_NOW
+    granted: tuple[str, ...] = ()
 
 
 class Given(Struct, frozen=True):
@@ -228,7 +231,7 @@ def _in_the_users_name(
     if asked.subject.until is not None:
         ends.append(asked.subject.until)
     expires_at = min(now + policy.lifetime_s, *ends)
-    claims = user_claims(policy, session)
+    claims = user_claims(policy, session, claims_for(policy, client, asked.granted))
     claims |= {"iss": asked.issuer, "sub": session.user_id, "aud": policy.audience}
     claims |= {"client_id": client.client_id, "iat": now, "exp": expires_at}
     claims |= {"sid": session.sid, "auth_time": session.auth_time}
@@ -285,10 +288,22 @@ def may_ask(policy: Policy, client: Client) -> bool:
     return policy.clients is None or client.client_id in policy.clients
 
 
-def user_claims(policy: Policy, session: Session) -> dict[str, Any]:
+def claims_for(policy: Policy, client: Client, granted: Iterable[str]) -> tuple[str, ...]:
+    """The user's claims in a client's token: those of the table; for a stranger, of these what a granted scope gives."""
+    if not client.is_stranger:
+        return policy.claims
+    given = {*client.scopes.claims_of(granted), *SIGN_IN_CLAIMS}
+    if "groups" in given:  # the same claim under another name
+        given.add("roles")
+    return tuple(claim for claim in policy.claims if claim in given)
+
+
+def user_claims(policy: Policy, session: Session, only: Collection[str] | None = None) -> dict[str, Any]:
     """The user's claims under their names in the token, and the fixed ones. Unknown claims are left out."""
     claims = dict(policy.static)
     for claim, name in policy.named_claims:
+        if only is not None and claim not in only:
+            continue
         if claim in _OF_THE_SESSION:
             value = getattr(session, claim)
             value = list(value) or None if type(value) is tuple else value

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from service.keys.algorithms import MINT_ALGS
 from service.policies.lines import Path
-from service.policies.values import WAYS, Migration, Require
+from service.policies.values import SIGN_IN_CLAIMS, WAYS, Migration, Require
 from service.records.claims import (
     OUR_CLAIMS,
     PROTECTED_CLAIMS,
@@ -38,8 +38,6 @@ _MOST: Final = 64
 _MOST_CLIENTS: Final = 1000
 _SAFE_INTEGER: Final = 2**53 - 1
 _MOST_DEPTH: Final = 4
-#: Claims of a sign-in that a policy may name although they belong to the protocol: their meaning does not change.
-SIGN_IN_CLAIMS: Final = ("acr", "amr", "auth_time")
 _OF_THE_SESSION: Final = ("roles", "tenant_id", *SIGN_IN_CLAIMS)
 _NO_NAMES: Final = (PROTECTED_CLAIMS - set(SIGN_IN_CLAIMS)) | (OUR_CLAIMS - set(_OF_THE_SESSION))
 _NO_TARGETS: Final = PROTECTED_CLAIMS | VERIFIED_CLAIMS

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from service.policies.deciding import may_ask
+from service.policies.deciding import claims_for, may_ask
 from service.policies.values import AUTHORIZATION_CODE, Policies, Policy
 from service.records.clients import Client
 
@@ -124,15 +124,15 @@ class Api:
         }
 
 
-def apis_of(scope: Iterable[str], policies: Policies) -> tuple[Api, ...]:
-    """The audiences of the entries, for the consent page, without the issuer."""
+def apis_of(scope: Iterable[str], client: Client, policies: Policies) -> tuple[Api, ...]:
+    """The audiences of the entries that a client requests, for the consent page, without the issuer."""
     scope = tuple(scope)
     found = ((audience, policies.tables.get(audience)) for audience in audiences_of(scope))
     return tuple(
         Api(
             audience,
             {word: policy.scope_descriptions.get(word) for word in words_for(scope, audience)},
-            policy.claims,
+            claims_for(policy, client, plain(scope)),
         )
         for audience, policy in found
         if policy is not None

@@ -27,6 +27,9 @@ CLIENT_WAYS: Final = frozenset(WAYS[1:])
 EXCHANGE_GRANT: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 #: The same for devices (RFC 8628 §3.4), whose tokens are those of the code flow.
 DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
+#: Claims of a sign-in, which every token in a user's name has. A policy may name them although they belong to the protocol:
+#: their meaning does not change.
+SIGN_IN_CLAIMS: Final = ("acr", "amr", "auth_time")
 _ABSOLUTE_URI: Final = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]*:[\x21\x23-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e]+"
 )

@@ -51,7 +51,7 @@ def show_consent(
         about=known,
         logo_uri=known.logo_uri,
         scope=plain(effect.shown),
-        apis=apis_of(effect.shown, parts.policies),
+        apis=apis_of(effect.shown, request.client, parts.policies),
         descriptions=request.client.scopes.descriptions,
         user_name=session.claims.get("name") or session.user_id,
         form_token=effect.form_token,

@@ -127,7 +127,7 @@ def _shown(interaction: Interaction, client: Client, policies: Policies) -> dict
         "expires_at": interaction.expires_at,
         "step": interaction.state.step,
     }
-    if resources := [api.as_json() for api in apis_of(scope, policies)]:
+    if resources := [api.as_json() for api in apis_of(scope, client, policies)]:
         shown["resources"] = resources
     if known.is_warned_of:
         shown["origin"] = known.as_json()

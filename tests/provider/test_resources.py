@@ -21,6 +21,7 @@ from service.startup import open_store
 from tests.http.driver import unverified_claims
 from tests.provider.conftest import ServeProvider
 from tests.provider.driver import CALLBACK, CLAIMS, ISSUER, OTHER_CALLBACK, SECRET, Provider, Signed
+from tests.provider.registering import registered
 from tests.support.gunicorn import SECRET as JWT_SECRET
 from tests.support.gunicorn import Answer
 
@@ -412,3 +413,50 @@ def test_a_user_is_asked_by_the_words_of_each_api(op: Provider, subtests: pytest
         assert answer.status == 400  # another verifier: nothing is spent
         assert [each["resources"] for each in op.app.grants() if each["scope"] == "openid write"] == [[A]]
         assert request.parameters["resource"]
+
+
+STRANGERS_API: Final = "https://open.example.com"
+FOR_STRANGERS: Final = f"""
+[audience."{STRANGERS_API}"]
+alg = "RS256"
+grants = ["authorization_code"]
+strangers = true
+scopes = ["open:read"]
+claims = ["roles", "tenant_id", "email", "name", "acr", "plan"]
+rename = {{ acr = "level" }}
+"""
+
+
+def test_a_strangers_token_has_only_claims_that_a_granted_scope_gives(
+    serve_provider: ServeProvider, tmp_path: Path, subtests: pytest.Subtests
+) -> None:
+    """docs/policies.md: the table of an audience lists them for all clients; who registered itself needs a scope for each."""
+    (tmp_path / "policies.toml").write_text(FOR_STRANGERS)
+    own = {"client_id": "own", "client_secret": SECRET, "redirect_uris": [CALLBACK]}
+    op = serve_provider([own], PYLON_POLICIES=str(tmp_path / "policies.toml"), PYLON_OIDC_REGISTRATION="open")
+    stranger = registered(op)
+    user = {
+        "roles": ["admin"], "tenant_id": "acme", "acr": "pwd", "attributes": {"plan": "gold"},
+        "claims": {"name": "Ada", "email": "ada@example.com"},
+    }  # fmt: skip
+    always = {"acr": "pwd", "level": "pwd"}
+    cases: dict[str, tuple[Any, str, dict[str, Any]]] = {
+        "nothing": (stranger.rp(), "openid open:read", {}),
+        "one": (stranger.rp(), "openid email open:read", {"email": "ada@example.com"}),
+        "two": (stranger.rp(), "openid email profile", {"email": "ada@example.com", "name": "Ada"}),
+        "the operator's client": (op.rp("own"), "open:read", {
+            "roles": ["admin"], "tenant_id": "acme", "email": "ada@example.com", "name": "Ada", "plan": "gold",
+        }),
+    }  # fmt: skip
+    for name, (rp, scope, given) in cases.items():
+        with subtests.test(name):
+            browser, request = op.browser(), rp.request(scope=scope, resource=STRANGERS_API)
+            landing = browser.go(request.url)
+            interaction = op.app.interaction(landing)
+            page = op.app.by_backend(browser, landing, **user)
+            shown = op.app.call("GET", f"/api/oidc/interactions/{interaction}").json()["resources"]
+            assert set(shown[0]["claims"]) == {*given, "acr"}
+            code = op.answered(request, browser.submit(page, decision="allow"))["code"]
+            claims = unverified_claims(rp.redeem(request, code).json()["access_token"])
+            known = {*always, *cases["the operator's client"][2]}
+            assert {claim: claims[claim] for claim in known & claims.keys()} == given | always

@@ -205,7 +205,7 @@ def test_the_queue_is_bounded_and_swept(store: SqlStore, monkeypatch: pytest.Mon
 
 
 def test_strangers_have_half_of_the_threads(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """docs/security.md: however many clients with hosts of their own somebody registers, others are told at once."""
+    """docs/security.md: however many clients with hosts of their own somebody registers, others get theirs at once."""
     free = threading.Event()
     asked: list[str] = []
 

@@ -118,7 +118,13 @@ class Issuing:
             words = tuple(word for word in words if word in wanted)
         user = self.users.user(grant.subject, now=now)
         asked = Asked(
-            AUTHORIZATION_CODE, grant.issuer, now, session=facts_of(grant, user), client=client, scope=words
+            AUTHORIZATION_CODE,
+            grant.issuer,
+            now,
+            session=facts_of(grant, user),
+            client=client,
+            scope=words,
+            granted=scope_now(plain(grant.scope), client),
         )
         decided = decide(policy, asked)
         if isinstance(decided, Refused):
