@@ -14,6 +14,7 @@ import jwt as pyjwt
 import pytest
 
 from service.cli.policy_cases import decided_for
+from service.clients import Clients
 from service.policies.deciding import Asked, Given
 from service.policies.explaining import explained
 from service.sessions import LocalSessions
@@ -460,3 +461,13 @@ def test_a_strangers_token_has_only_claims_that_a_granted_scope_gives(
             claims = unverified_claims(rp.redeem(request, code).json()["access_token"])
             known = {*always, *cases["the operator's client"][2]}
             assert {claim: claims[claim] for claim in known & claims.keys()} == given | always
+            client = Clients.of(op.house.settings, open_store(op.house.settings)).registered(
+                rp.client_id, now=int(op.clock())
+            )
+            session = LocalSessions(open_store(op.house.settings), lifetime_s=3600).of_sid(
+                "ada", claims["sid"], now=int(op.clock())
+            )
+            asked = Asked("authorization_code", "", int(op.clock()), session, client, tuple(scope.split()))
+            decided = decided_for(op.house.settings, STRANGERS_API, asked)
+            assert isinstance(decided, Given)
+            assert decided.claims == {name: claims[name] for name in claims if name != "jti"}
