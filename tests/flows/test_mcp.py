@@ -226,17 +226,21 @@ def run_agent(language: str, tools: Tools, *more: str) -> tuple[dict[str, Any], 
 
 WALKS: Final = [
     # the agent's SDK, the server's, whether by document, the host of its redirect URI
+    ("python", "python", True, "127.0.0.1"),
     ("python", "node", False, "localhost"),
+    ("node", "node", True, "localhost"),
     ("node", "python", False, "127.0.0.1"),
 ]
 
 
-@pytest.mark.parametrize(("agent", "server", "by_document", "host"), WALKS)
-def test_an_agent_that_nobody_registered_calls_a_tool(
-    town: Town, agent: str, server: str, by_document: bool, host: str
-) -> None:
+def test_an_agent_that_nobody_registered_calls_a_tool(town: Town, subtests: pytest.Subtests) -> None:
     """docs/mcp.md, RFC 9728, RFC 8707: a token for this server, with the user's consent; the other server refuses it."""
-    tools = town.tools[server]
+    for agent, server, by_document, host in WALKS:
+        with subtests.test(agent=agent, server=server, by_document=by_document):
+            _walk(town, agent, town.tools[server], by_document=by_document, host=host)
+
+
+def _walk(town: Town, agent: str, tools: Tools, *, by_document: bool, host: str) -> None:
     (other,) = (each for each in town.tools.values() if each is not tools)
     got, request, pages = run_agent(agent, tools, host, *([town.document] if by_document else []))
     assert got["tool"] == "ada"
@@ -249,6 +253,9 @@ def test_an_agent_that_nobody_registered_calls_a_tool(
     assert request["redirect_uri"].startswith(f"http://{host}:")
     consent = pages[-1]
     assert ("use the tools for you" if tools.scope else "act for you") in consent and tools.address in consent
+    assert "a program on this computer" in consent
+    who = urlsplit(town.document).hostname if by_document else "an unknown service"
+    assert f"Allow {who} to use your account?" in consent
     elsewhere = [line for line in got["asked"] if not line.endswith(tools.address)]
     discovered = f"GET {town.issuer}/.well-known/oauth-authorization-server"
     assert discovered in elsewhere and f"POST {town.issuer}/oidc/token" in elsewhere
