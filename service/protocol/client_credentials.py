@@ -32,7 +32,8 @@ def _fault_with_keys(client: Client) -> tuple[str, str] | None:
 
 
 def _fault_without_keys(client: Client) -> tuple[str, str] | None:
-    for member in _OF_KEYS:
+    # A stranger may have keys for a purpose that we do not know: they are kept, and not used (RFC 7591 §2).
+    for member in () if client.is_stranger else _OF_KEYS:
         if getattr(client, member) is not None:
             return member, f"is for clients whose token_endpoint_auth_method is {KEY_METHOD}; leave it out"
     if not client.secrets and not client.is_public:

@@ -61,7 +61,7 @@ def parse_stranger(
     """Check the metadata of a stranger.
 
     Args:
-        metadata: from whomever. Members that are unknown, null or the operator's are ignored.
+        metadata: from whomever. Members that are unknown, null, empty or the operator's are ignored.
         client_id: its id.
         source: how it came.
         scopes: the available scopes, with those that are open to strangers. It gets all of these if it names none.
@@ -73,7 +73,7 @@ def parse_stranger(
 
     Spec: RFC 7591 §2
     """
-    given = {name: metadata[name] for name in MEMBERS_OF_STRANGERS if metadata.get(name) is not None}
+    given = {name: metadata[name] for name in MEMBERS_OF_STRANGERS if metadata.get(name) not in (None, "")}
     given.setdefault("token_endpoint_auth_method", _DEFAULT_METHOD[source])
     _check_method(given["token_endpoint_auth_method"], source)
     if "scope" in given and _is_all(given["scope"], scopes):
@@ -127,7 +127,7 @@ def check_operators_change(client: Client, metadata: Mapping[str, Any]) -> None:
 def method_of(metadata: Mapping[str, Any]) -> Any:
     """How a client that registers itself authenticates, before that is checked."""
     method = metadata.get("token_endpoint_auth_method")
-    return _DEFAULT_METHOD["registration"] if method is None else method
+    return _DEFAULT_METHOD["registration"] if method in (None, "") else method
 
 
 def within(metadata: Mapping[str, Any], bounds: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def within(metadata: Mapping[str, Any], bounds: Mapping[str, Any]) -> dict[str, 
     given = dict(metadata)
     for name, bound in bounds.items():
         value = given.get(name)
-        if value is None:
+        if value in (None, ""):
             given[name] = bound
         elif not _is_within(name, value, bound):
             raise InvalidClientMetadata(name, "is more than the invitation allows; leave it out")

@@ -68,7 +68,7 @@ def test_unknown_and_null_members_are_ignored() -> None:
         "client_secret": "s",
         "client_id": "evil",
     }
-    sent |= {"version": 1, "registration": {}, "client_name": None}
+    sent |= {"version": 1, "registration": {}, "client_name": None, "scope": ""}
     assert _parsed(**sent) == _parsed()
     assert "source" not in told_to_itself(_parsed())
 
@@ -147,6 +147,15 @@ def test_how_it_authenticates() -> None:
                 scopes=SCOPES,
                 devices=False,
             )
+
+
+def test_keys_that_it_does_not_authenticate_with() -> None:
+    """RFC 7591 §2: a client may have keys for something else. One of the two members, well-formed, and never used."""
+    kept = _parsed(jwks_uri="https://rp.example.org/jwks")
+    assert kept.jwks_uri == "https://rp.example.org/jwks" and not kept.has_keys
+    for wrong in ({"jwks": {}, "jwks_uri": "https://a.example/"}, {"jwks": {"keys": 7}}, {"jwks_uri": "jwks"}):
+        with pytest.raises(InvalidClientMetadata, match="jwks"):
+            _parsed(**wrong)
 
 
 def test_only_audiences_that_let_strangers_in() -> None:
