@@ -153,7 +153,11 @@ def test_keys_that_it_does_not_authenticate_with() -> None:
     """RFC 7591 §2: a client may have keys for something else. One of the two members, well-formed, and never used."""
     kept = _parsed(jwks_uri="https://rp.example.org/jwks")
     assert kept.jwks_uri == "https://rp.example.org/jwks" and not kept.has_keys
-    for wrong in ({"jwks": {}, "jwks_uri": "https://a.example/"}, {"jwks": {"keys": 7}}, {"jwks_uri": "jwks"}):
+    for wrong in (
+        {"jwks": {}, "jwks_uri": "https://a.example/"},
+        {"jwks": {"keys": 7}},
+        {"jwks_uri": "jwks"},
+    ):
         with pytest.raises(InvalidClientMetadata, match="jwks"):
             _parsed(**wrong)
 
