@@ -146,6 +146,19 @@ def test_one_of_32_gets_the_tokens_of_a_device(provider: Provider) -> None:
     assert provider.party.userinfo(won["access_token"]).json()["sub"] == "viewer"
 
 
+def test_5_of_32_that_guess_at_once_may(provider: Provider) -> None:
+    """RFC 8628 §5.1: wrong codes are counted before they are looked up, by all processes together."""
+    visitor = Visitor(provider)
+    visitor.http.cookies.set("pylon_session", provider.app.session("guessing"))
+
+    def guess(_: int) -> int:
+        url = f"{provider.issuer}/oidc/device?user_code=BBBB-BBBB"
+        return visitor.http.get(url, allow_redirects=False, timeout=30).status_code
+
+    with ThreadPoolExecutor(RACERS) as threads:
+        assert sorted(threads.map(guess, range(RACERS))) == [400] * 5 + [429] * (RACERS - 5)
+
+
 def test_32_that_press_allow_at_once_make_one_grant(provider: Provider) -> None:
     """A consent form that is sent 32 times gives one code, to each of them; no second grant comes of it."""
     visitor = Visitor(provider)

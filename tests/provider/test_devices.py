@@ -354,6 +354,13 @@ def test_forms_of_other_sites_do_nothing(
     assert error_of(poll(op, codes)) == "authorization_pending"
 
 
+def test_a_form_of_another_session_does_nothing(op: Provider, browser: Browser) -> None:
+    """docs/endpoints.md: the form that one user was shown counts for no other user."""
+    other = op.browser()
+    op.app.sign_in(other, "mallory")
+    assert browser.submit(other.go(PAGE), user_code=start(op)["user_code"]).is_page(403)
+
+
 def test_five_wrong_codes_lock_a_user(op: Provider, browser: Browser) -> None:
     """RFC 8628 §5.1: in 10 minutes, also for a right code, by form and by URL, in every browser of theirs; it stops nobody else."""
     codes = start(op)
@@ -497,7 +504,9 @@ roles = ["admin"]
 def test_policies_hold_as_at_authorize(serve_provider: ServeProvider, tmp_path: Path) -> None:
     """docs/policies.md: another sign-in is asked for where it helps, and a user who may have no token is denied."""
     op = serve_provider(CLIENTS, PYLON_POLICIES=_policies(tmp_path), PYLON_OIDC_PRIVATE_KEY=rsa_pem())
-    codes, browser = start(op, scope="openid read", resource=API), op.browser()
+    form = urlencode({"client_id": "c-tv", "scope": "openid read", "resource": [API, ISSUER]}, doseq=True)
+    answer = op.ask("POST", "/oidc/device_authorization", body=form.encode(), content_type=FORM)
+    codes, browser = answer.json(), op.browser()
     op.app.sign_in(browser, roles=["admin"])
     landing = browser.go(codes["verification_uri_complete"])
     assert landing.is_at(LOGIN_URL)
@@ -507,7 +516,8 @@ def test_policies_hold_as_at_authorize(serve_provider: ServeProvider, tmp_path: 
     page = op.app.by_backend(browser, landing, acr="mfa", roles=["admin"])
     assert asks(page) and "read your reports" in page.text and API in page.text
     browser.submit(page, decision="allow")
-    tokens = poll(op, codes).json()
+    assert error_of(poll(op, codes, resource="https://other.example.com")) == "invalid_target"
+    tokens = poll(op, codes, resource=API).json()
     claims = unverified_claims(tokens["access_token"])
     assert (claims["aud"], claims["client_id"], claims["acr"]) == (API, "c-tv", "mfa")
 
