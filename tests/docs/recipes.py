@@ -37,8 +37,11 @@ INSTALL = [
 ]
 BACKENDS = ["hand-over-backend.py", "hand-over-backend.mjs"]
 HAND_OVERS = [*BACKENDS, "hand-over-cookie.py"]
-#: Run by tests/provider/test_signed_in_already.py and tests/flows/test_provider_browser.py.
-ELSEWHERE = ["signed-in-already.py", "device-openid-client.mjs"]
+#: Run by these tests.
+ELSEWHERE = {
+    "signed-in-already.py": "tests/provider/test_signed_in_already.py",
+    "device-openid-client.mjs": "tests/flows/test_provider_browser.py",
+}
 #: Of docs/audiences.md, run by tests/flows/walking.py; the programs in Go and Java by `make apps`.
 WALK = [
     *(
