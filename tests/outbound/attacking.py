@@ -29,10 +29,12 @@ class Attacker:
         met: connections so far.
     """
 
-    def __init__(self, serve: Serve, context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, serve: Serve, context: ssl.SSLContext | None = None, *, address: str = "127.0.0.1"
+    ) -> None:
         self._serve, self._context = serve, context
         self.met = 0
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=32)
+        self._listening = socket.create_server((address, 0), backlog=32)
         self.port: int = self._listening.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
