@@ -36,7 +36,7 @@ _MALFORMED = "The request is malformed."
 _NO_DOCUMENT = (
     "This server could not find out who sent you here: the service's own description is missing or wrong."
 )
-_BUSY = "This server is finding out about other services. Wait a few seconds, and try again."
+_BUSY = "This server is busy: it is looking up other services. Wait a few seconds, and try again."
 _DOCUMENTS = "PYLON_OIDC_CLIENT_DOCUMENTS"
 _NO_KEY = "This server cannot sign people in to other services: it has no key for that."
 
