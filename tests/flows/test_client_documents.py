@@ -148,7 +148,7 @@ def test_an_attack_leaves_nothing(request: pytest.FixtureRequest, host: Publishe
             stack.enter_context(Attacker(counted, tls if number == 2 else None, address=f"127.0.0.{number}"))
             for number in range(2, 10)
         ]
-        threads = stack.enter_context(ThreadPoolExecutor(16))
+        threads = stack.enter_context(ThreadPoolExecutor(24))
 
         def attempt(number: int) -> int:
             if number % 10 == 0:
@@ -168,7 +168,8 @@ def test_an_attack_leaves_nothing(request: pytest.FixtureRequest, host: Publishe
             signed_in += 1
         assert {each.result() for each in attacking} <= {400, 503}
         assert signed_in > 0
-        assert most <= 2 * 4
+        # Two processes with four each; a host notices a moment later that a request has ended.
+        assert most <= 2 * 4 + 3
         assert endless.seen
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database:
             assert database.execute("SELECT count(*) FROM client").fetchone() == (0,)
