@@ -57,4 +57,4 @@ lock: ## Write the lock files again, from pyproject.toml and tests/js/package.js
 	@apps/js/lock
 	$(foreach name,$(basename $(notdir $(wildcard apps/python/*.in))),$(COMPILE) --output-file=apps/python/$(name).txt apps/python/$(name).in;)
 	@bench/peers/lock
-	$(COMPILE) --output-file=bench/peers/python/django-oauth-toolkit.txt bench/peers/python/django-oauth-toolkit.in
+	$(foreach name,$(basename $(notdir $(wildcard bench/peers/python/*.in))),$(COMPILE) --output-file=bench/peers/python/$(name).txt bench/peers/python/$(name).in;)

@@ -3,6 +3,7 @@
     python -m bench            the service compared with a bare Falcon answer, a file and the raw signature; writes results/
     python -m bench flows      every flow next to five other providers; a part of the run above
     python -m bench growth     each flow with 1,000 and with 1,000,000 sessions and grants, in one process
+    python -m bench record     puts the newest results into docs/bench.md and the README
     python -m bench install    gets those providers, and measures nothing
     python -m bench workers    gunicorn's worker classes compared with each other, and what slow clients do to them;
                                --record puts the tables into the decision record too
@@ -29,5 +30,6 @@ BENCH_FLOW_SECONDS (1) a flow of a provider and round, BENCH_FLOWS (800) codes a
     growth     the cost of each flow as databases grow
     profile    timing in process
     plots      drawings
+    newest     the pages that show the newest results
     report     tables, and the two files of a run
 """

@@ -1,4 +1,4 @@
-"""`python -m bench [flows [NAME…]|growth|install|workers [--record]|profile|rotation|status]`."""
+"""`python -m bench [flows [NAME…]|growth|install|record|workers [--record]|profile|rotation|status]`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ def main(arguments: list[str]) -> int:
 
             flows.install()
             return 0
+        case ["record"]:
+            from bench import newest
+
+            return newest.main()
         case ["growth"]:
             from bench import growth
 
@@ -46,7 +50,7 @@ def main(arguments: list[str]) -> int:
 
             return status.main()
     print(
-        "usage: python -m bench [flows [NAME…]|growth|install|workers [--record]|profile|rotation|status]",
+        "usage: python -m bench [flows [NAME…]|growth|install|record|workers [--record]|profile|rotation|status]",
         file=sys.stderr,
     )
     return 2

@@ -170,6 +170,7 @@ def install() -> None:
 
     Those that cannot be installed are named, and left out by `run`.
     """
+    ours.fast_parser()
     for module in (node, django, keycloak, dex, hydra):
         _say(f"installing {module.NAME}")
         try:

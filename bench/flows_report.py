@@ -148,5 +148,10 @@ def _of(results: list[Result], figure: str) -> float:
     return _median([getattr(one, figure) for one in results])
 
 
+def median_of(rounds: list[dict[str, float]], figure: str) -> float:
+    """The median of a figure, of rounds as a file of results has them."""
+    return _median([one[figure] for one in rounds])
+
+
 def _median(values: list[float]) -> float:
     return statistics.median(values)

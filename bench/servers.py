@@ -58,10 +58,12 @@ def settings(alg: str, data_dir: Path) -> dict[str, str]:
     return given | {"PYLON_OIDC_PRIVATE_KEY": rsa_pem(), "PYLON_OIDC_ISSUER": ISSUER}
 
 
-def ours(alg: str, data_dir: Path, *, unix: bool = False, argv: Sequence[str] = ()) -> Gunicorn:
-    """The service in gunicorn, by `deploy/gunicorn.conf.py` and whatever `argv` changes in it."""
+def ours(
+    alg: str, data_dir: Path, *, unix: bool = False, argv: Sequence[str] = (), server: str = "gunicorn"
+) -> Gunicorn:
+    """The service in gunicorn, by `deploy/gunicorn.conf.py` and whatever `argv` changes in it, or in granian."""
     environment: dict[str, Any] = settings(alg, data_dir)
-    return Gunicorn(unix=unix, argv=argv, **environment)
+    return Gunicorn(server=server, unix=unix, argv=argv, **environment)
 
 
 def bare(body_bytes: int, *, unix: bool = False) -> Gunicorn:

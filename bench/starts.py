@@ -18,23 +18,23 @@ from pathlib import Path
 from bench import servers, usage, wrk
 from tests.support.gunicorn import PROJECT, clean_environment, hold_port
 
-_STARTS = 7
+_STARTS = 5
 _LIMIT_S = 20.0
 
 
 @dataclass(frozen=True)
 class MemoryAfterLoad:
-    """PSS in MB of one gunicorn with two workers, after it has minted for a while."""
+    """PSS in MB of one server with two workers, after it has minted for a while."""
 
     worker_pss_mb: float
     worker_private_mb: float
     master_pss_mb: float
 
 
-def memory_after_load(alg: str, folder: Path, seconds: float) -> MemoryAfterLoad:
-    """Start a gunicorn by itself, let it answer everything that is measured, and weigh it: the heavier worker."""
-    data_dir = folder / f"memory-{alg}"
-    with servers.ours(alg, data_dir) as server:
+def memory_after_load(alg: str, folder: Path, seconds: float, kind: str) -> MemoryAfterLoad:
+    """Start one server, let it answer everything that is measured, and weigh it: the heavier worker."""
+    data_dir = folder / f"memory-{kind}-{alg}"
+    with servers.ours(alg, data_dir, server=kind) as server:
         tokens = servers.sign_in(server, folder / f"memory-{alg}.tokens")
         for path in (servers.DISCOVERY, servers.JWKS):
             wrk.run(wrk.Target(servers.url(server, path)), 1)
@@ -54,35 +54,46 @@ class ColdStart:
     Attributes:
         first_s: With an empty data folder: the database is made and migrated.
         again_s: With the database there.
+        serve_s: The same of `pylon-oidc serve`.
+        help_s: Of `pylon-oidc --help`, to its end.
         environment: Which packages were installed with it.
     """
 
     first_s: float
     again_s: float
+    serve_s: float
+    help_s: float
     environment: str
 
 
 def cold_start(folder: Path) -> ColdStart:
-    """Start it seven times for each kind, and take the medians."""
+    """Start it five times for each kind, and take the medians."""
     python, environment = _python()
     data_dir = folder / "start"
-    first, again = [], []
+    first, again, serve, shown = [], [], [], []
     _one_start(python, data_dir)  # so that bytecode is compiled
     for _ in range(_STARTS):
         shutil.rmtree(data_dir)
         first.append(_one_start(python, data_dir))
         again.append(_one_start(python, data_dir))
-    return ColdStart(statistics.median(first), statistics.median(again), environment)
+        serve.append(_one_start(python, data_dir, serve=True))
+        began = time.monotonic()
+        subprocess.run([python, "-m", "service", "--help"], cwd=PROJECT, capture_output=True, check=True)
+        shown.append(time.monotonic() - began)
+    return ColdStart(*(statistics.median(one) for one in (first, again, serve, shown)), environment)
 
 
-def _one_start(python: str, data_dir: Path) -> float:
+def _one_start(python: str, data_dir: Path, *, serve: bool = False) -> float:
     holder = hold_port()
     port: int = holder.getsockname()[1]
-    command = [python, "-m", "gunicorn", "-c", "deploy/gunicorn.conf.py", "--bind", f"127.0.0.1:{port}"]
+    start_it = (
+        ["service", "serve"] if serve else ["gunicorn", "-c", "deploy/gunicorn.conf.py", "service.wsgi:app"]
+    )
+    command = [python, "-m", *start_it, "--bind", f"127.0.0.1:{port}"]
     environment = clean_environment(**servers.settings("HS256", data_dir))
     start = time.monotonic()
     process = subprocess.Popen(
-        [*command, "service.wsgi:app"],
+        command,
         cwd=PROJECT,
         env=environment,
         stdin=subprocess.DEVNULL,

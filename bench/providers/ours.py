@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from apps.installing import python
 from bench import clients, servers
 from bench.clients import Place
 from bench.providers.base import Provider, documents, for_itself
@@ -52,6 +53,15 @@ def name(server: str, postgres: bool) -> str:
     return f"{NAME} {server} {'PG' if postgres else 'SQLite'}"
 
 
+def fast_parser() -> Path | None:
+    """Where gunicorn's parser in C is, as `pylon-oidc` with gunicorn's extra `fast` has it; `None` where it does not build."""
+    try:
+        interpreter = python("gunicorn-fast", source=Path(__file__).parents[1] / "peers/python")
+    except AssertionError:
+        return None
+    return next(interpreter.parents[1].glob("lib/python*/site-packages"))
+
+
 @contextlib.contextmanager
 def ours(folder: Path, server: str, database: PostgresCluster | None = None) -> Iterator[Provider]:
     """Start it twice: the second start is the one that counts.
@@ -64,6 +74,9 @@ def ours(folder: Path, server: str, database: PostgresCluster | None = None) -> 
     home = folder / f"ours-{server}-{'postgres' if database else 'sqlite'}"
     home.mkdir()
     given = _environment(home)
+    parser = fast_parser() if server == "gunicorn" else None
+    if parser is not None:
+        given["PYTHONPATH"] = str(parser)
     if database is not None:
         given["DATABASE_URL"] = database.create_database()
         migrate(given["DATABASE_URL"])
@@ -75,7 +88,8 @@ def ours(folder: Path, server: str, database: PostgresCluster | None = None) -> 
         place = Place(up.port, "/oidc/authorize", "/oidc/token")
         cookie, _ = browse(place, place.authorize_uri, clients.REDIRECT_URI, lambda uri: _sign_in(up, uri))
         version = importlib.metadata.version(server)
-        what = f"{server} {version}, 2 workers, {'PostgreSQL' if database else 'SQLite'}"
+        what = f"{server} {version}{' with its parser in C' if parser else ''}, 2 workers, "
+        what += "PostgreSQL" if database else "SQLite"
         yield Provider(
             name=name(server, database is not None),
             what=what,

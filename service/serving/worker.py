@@ -22,13 +22,13 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, Final
 
 from gunicorn import util
-from gunicorn.http import RequestParser
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, NoMoreData
 from gunicorn.workers.gthread import ThreadWorker
 
 from service.serving.connection import Connection, Exchange, State
 from service.serving.framing import Framing
 from service.serving.plan import BODY_S, HEAD_S, STOPPING_S, WRITERS, only_reads
+from service.serving.request import Parser, keep_settings
 
 ANSWER_S: Final = 10.0
 LEAVE_S: Final = 2.0
@@ -101,6 +101,7 @@ class BufferingWorker(ThreadWorker):
     def init_process(self) -> None:
         """Start in the worker: threads do not survive a fork."""
         self.writers = ThreadPoolExecutor(WRITERS)
+        keep_settings(self.cfg)
         super().init_process()
 
     # The loop
@@ -244,7 +245,7 @@ class BufferingWorker(ThreadWorker):
                 raise LimitRequestLine("request line")
             if framing.head_too_large:
                 raise LimitRequestHeaders("request head")
-            parser = RequestParser(self.cfg, exchange, conn.client)
+            parser = Parser(self.cfg, exchange, conn.client)
             request = next(parser)
             if framing.is_last:
                 request.force_close()
