@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -33,6 +33,8 @@ DISCOVERY = "/.well-known/openid-configuration"
 JWKS = "/oidc/jwks"
 MINT = "/api/auth/jwt"
 FILE = "/bench-file"
+#: A mint that nginx passes on by the uwsgi protocol.
+BY_UWSGI = "/bench-uwsgi"
 #: Of the bare application: as what only reads, it is answered without another thread.
 BARE = "/.well-known/bare"
 _SESSIONS = 64
@@ -59,11 +61,18 @@ def settings(alg: str, data_dir: Path) -> dict[str, str]:
 
 
 def ours(
-    alg: str, data_dir: Path, *, unix: bool = False, argv: Sequence[str] = (), server: str = "gunicorn"
+    alg: str,
+    data_dir: Path,
+    *,
+    unix: bool = False,
+    argv: Sequence[str] = (),
+    server: str = "gunicorn",
+    wait: bool = True,
+    more: Mapping[str, str] | None = None,
 ) -> Gunicorn:
     """The service in gunicorn, by `deploy/gunicorn.conf.py` and whatever `argv` changes in it, or in granian."""
-    environment: dict[str, Any] = settings(alg, data_dir)
-    return Gunicorn(server=server, unix=unix, argv=argv, **environment)
+    environment: dict[str, Any] = settings(alg, data_dir) | dict(more or {})
+    return Gunicorn(server=server, unix=unix, argv=argv, wait=wait, **environment)
 
 
 def bare(body_bytes: int, *, unix: bool = False) -> Gunicorn:
@@ -102,9 +111,9 @@ def url(server: Gunicorn | Granian | NginxSite, path: str) -> str:
     return f"http://127.0.0.1:{server.port}{path}"
 
 
-def mint(server: Gunicorn | Granian | NginxSite, tokens: Path) -> Target:
-    """`POST /api/auth/jwt` at a server."""
-    return Target(url(server, MINT), "POST", tokens)
+def mint(server: Gunicorn | Granian | NginxSite, tokens: Path, path: str = MINT) -> Target:
+    """`POST /api/auth/jwt` at a server, or what stands for it at a site."""
+    return Target(url(server, path), "POST", tokens)
 
 
 def site(socket_path: Path, file: bytes = b"") -> NginxSite:
@@ -122,6 +131,8 @@ def site(socket_path: Path, file: bytes = b"") -> NginxSite:
     service = "include pylon-oidc/snippets/service.conf;"
     in_place = (
         f"{service}\n    location = {FILE} {{ types {{}} default_type application/json; alias {document}; }}"
+        f"\n    location = {BY_UWSGI} {{ include /etc/nginx/uwsgi_params; uwsgi_param PATH_INFO {MINT};"
+        f" uwsgi_param REQUEST_URI {MINT}; uwsgi_pass unix:{socket_path}; }}"
     )
     return NginxSite(
         f"unix:{socket_path}",

@@ -7,21 +7,26 @@ CPU, how long the server takes to stop, and whether clients that dawdle keep oth
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bench import machine, report, servers, slow, starts, usage, wrk
+from bench.providers.ours import fast_parser
 from bench.ratios import ROUNDS, SECONDS
 from tests.support.gunicorn import Gunicorn
 
 Server = Gunicorn | servers.Granian
+#: BENCH_SLOW=0 leaves the slow clients out, which take minutes and do not depend on the machine.
+SLOW = os.environ.get("BENCH_SLOW") != "0"
 _IDLE_CONNECTIONS = 4
+_START_S = 10.0
 _RECORD = machine.PROJECT / "docs/decisions/0004-worker-class.md"
 
 
@@ -32,12 +37,18 @@ class Candidate:
     Attributes:
         name: Its row.
         argv: gunicorn's arguments, or granian's.
-        granian: Whether it is that.
+        granian: Whether it is granian with its own WSGI interface.
+        server: What of ours starts it: `gunicorn`, or `granian` as `pylon-oidc serve` runs it.
+        in_c: Whether gunicorn parses by its extra `fast`.
+        uwsgi: Whether nginx speaks the uwsgi protocol with it.
     """
 
     name: str
     argv: tuple[str, ...] = ()
     granian: bool = False
+    server: str = "gunicorn"
+    in_c: bool = False
+    uwsgi: bool = False
 
 
 def gthread(threads: int, keepalive_s: int = 0) -> Candidate:
@@ -51,17 +62,26 @@ def ours(threads: int, keepalive_s: int = 0) -> Candidate:
 
 
 def _threaded(name: str, worker_class: str, threads: int, keepalive_s: int) -> Candidate:
-    name += f", {threads} thread{'s' if threads > 1 else ''}{', keep-alive' if keepalive_s else ''}"
+    name += f", {threads}{', keep-alive' if keepalive_s else ''}"
     argv = ["--worker-class", worker_class, "--threads", str(threads), "--keep-alive", str(keepalive_s)]
     return Candidate(name, tuple(argv))
 
 
 SYNC = Candidate("sync", ("--worker-class", "sync"))
-GRANIAN = Candidate("granian, 1 thread", ("--blocking-threads", "1"), granian=True)
-DIRECTLY = [SYNC, gthread(2, 5), gthread(16, 75), ours(1), ours(1, 15), ours(4, 15), ours(16, 75), GRANIAN]
+GRANIAN = Candidate("granian, WSGI", ("--blocking-threads", "1"), granian=True)
+SERVED = Candidate("granian, as served", server="granian")
+KEPT = ours(1, 15)
+IN_C = replace(KEPT, name="the same, parser in C", in_c=True)
+REUSE_PORT = replace(KEPT, name="the same, reuse_port", argv=(*KEPT.argv, "--reuse-port"))
+UWSGI = Candidate("sync, uwsgi", ("--worker-class", "sync", "--protocol", "uwsgi"), uwsgi=True)
+DIRECTLY = [
+    SYNC, gthread(2, 5), gthread(16, 75), ours(1), KEPT, IN_C, REUSE_PORT, ours(4, 15), ours(16, 75), GRANIAN, SERVED,
+]  # fmt: skip
 #: nginx closes its idle connections after 10 s: the server's own limit is longer, or there is none.
-BEHIND_NGINX = [SYNC, gthread(2), gthread(2, 15), ours(1), ours(1, 15), ours(4, 15), GRANIAN]
-DAWDLED_AT = [SYNC, gthread(16), gthread(32), ours(1, 15), ours(16, 75), GRANIAN]
+BEHIND_NGINX = [
+    SYNC, UWSGI, gthread(2), gthread(2, 15), ours(1), KEPT, IN_C, ours(4, 15), GRANIAN, SERVED,
+]  # fmt: skip
+DAWDLED_AT = [SYNC, gthread(16), gthread(32), ours(1, 15), ours(16, 75), GRANIAN, SERVED]
 
 
 @dataclass(frozen=True)
@@ -88,6 +108,7 @@ def main(*, record: bool = False) -> int:
         record: Whether the decision record gets the tables too.
     """
     wrk.check_installed()
+    fast_parser()
     described = machine.describe()
     with starts.scratch() as name:
         folder = Path(name)
@@ -101,7 +122,7 @@ def main(*, record: bool = False) -> int:
             for one in BEHIND_NGINX:
                 _say(f"round {number} of {ROUNDS}, behind nginx: {one.name}")
                 proxied[one.name].append(_behind_nginx(one, folder, tokens))
-        dawdled = _dawdled(folder, tokens)
+        dawdled = _dawdled(folder, tokens) if SLOW else {}
     text = _text(described, directly, proxied, dawdled)
     print(text)
     data = {
@@ -139,8 +160,20 @@ def _running(one: Candidate, folder: Path, *, unix: bool = False) -> Iterator[tu
         with servers.Granian(settings, unix=path if unix else None, argv=one.argv) as server:
             yield server, path
     else:
-        with servers.ours("HS256", folder / "data", unix=unix, argv=one.argv) as gunicorn:
-            yield gunicorn, gunicorn.socket_path or path
+        parser = fast_parser() if one.in_c else None
+        more = {"PYTHONPATH": str(parser)} if parser else {}
+        argv = (
+            one.argv
+            if one.server == "granian"
+            else (*one.argv, "--http-parser", "fast" if parser else "python")
+        )
+        with servers.ours(
+            "HS256", folder / "data", unix=unix, argv=argv, server=one.server, wait=not one.uwsgi, more=more
+        ) as server:
+            end = time.monotonic() + _START_S
+            while one.uwsgi and len(server.worker_pids()) < 2 and time.monotonic() < end:
+                time.sleep(0.1)  # it does not answer HTTP
+            yield server, server.socket_path or path
 
 
 def _directly(one: Candidate, folder: Path, tokens: Path) -> Round:
@@ -152,7 +185,8 @@ def _directly(one: Candidate, folder: Path, tokens: Path) -> Round:
 
 def _behind_nginx(one: Candidate, folder: Path, tokens: Path) -> Round:
     with _running(one, folder, unix=True) as (server, path), servers.site(path) as site:
-        return Round(*_load(servers.mint(site, tokens), server), _stop_s(server))
+        target = servers.mint(site, tokens, servers.BY_UWSGI if one.uwsgi else servers.MINT)
+        return Round(*_load(target, server), _stop_s(server))
 
 
 def _load(target: wrk.Target, server: Server) -> tuple[wrk.Load, float, float]:
@@ -187,14 +221,14 @@ def _stop_s(server: Server) -> float:
 def _dawdled(folder: Path, tokens: Path) -> dict[str, dict[str, slow.Seen]]:
     seen: dict[str, dict[str, slow.Seen]] = {}
     for one in DAWDLED_AT:
-        seen[f"{one.name}, directly"] = {}
+        seen[one.name] = {}
         for kind in slow.KINDS:
             _say(f"20 slow clients, {kind}: {one.name}")
             with _running(one, folder) as (server, _):
-                seen[f"{one.name}, directly"][kind] = slow.watch(
+                seen[one.name][kind] = slow.watch(
                     slow.to_port(server.port), kind, host="localhost", tokens=tokens
                 )
-    behind = "sync, behind the nginx site"
+    behind = "sync, behind nginx"
     with _running(SYNC, folder, unix=True) as (_, path), servers.site(path) as site:
         _say(f"20 slow clients: {behind}")
         seen[behind] = {
@@ -209,14 +243,11 @@ def _text(
     proxied: dict[str, list[Round]],
     dawdled: dict[str, dict[str, slow.Seen]],
 ) -> str:
-    head = ["", "mints a second", "app µs", "versus sync", "p50 ms", "p99 ms", "busier", "stop s", "errors"]
+    head = ["", "/s", "app µs", "/ sync", "p50", "p99", "busier", "stop", "err."]
     slow_rows = [
         [
             name,
-            *(
-                f"{one.answered} of {one.asked} ({report.number(one.slowest_ms)} ms)"
-                for one in kinds.values()
-            ),
+            *(f"{one.answered}/{one.asked} {report.number(one.slowest_ms)}" for one in kinds.values()),
         ]
         for name, kinds in dawdled.items()
     ]
@@ -228,8 +259,8 @@ def _text(
             "",
             f"HS256 mints, 2 workers, wrk with {wrk.CONNECTIONS} connections; {ROUNDS} interleaved rounds of "
             f"{SECONDS:g} s, medians, one server at a time. `app µs` is CPU of the server's processes for one mint, "
-            "`versus sync` the same as a ratio, `busier` the part of the work that one of the two workers did while only "
-            "four clients asked, `stop` from SIGTERM to the exit, with idle kept-alive connections open where the "
+            "`/ sync` the same as a ratio, `/s` mints a second, `p50` and `p99` ms, `busier` the part of the work that one of the two workers did while only "
+            "four clients asked, `stop` the seconds from SIGTERM to the exit, with idle kept-alive connections open where the "
             "server keeps them.",
             "",
             "## Directly, over TCP",
@@ -243,9 +274,11 @@ def _text(
             f"## {slow.CLIENTS} slow clients",
             "",
             f"How many requests for discovery, asked one after the other during {slow.WINDOW_S:g} s, were answered "
-            "within 2 s (the slowest of those).",
+            "within 2 s, and how long the slowest of those took in ms. A number after a class is its threads.",
             "",
-            report.table(["", *slow.KINDS], slow_rows),
+            report.table(["", "silent", "slow head", "slow body", "does not close"], slow_rows)
+            if slow_rows
+            else "Not run.",
         ]
     )
 
