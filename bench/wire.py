@@ -57,7 +57,13 @@ class Wire:
             self._socket = socket.create_connection(("127.0.0.1", self._port), _TIMEOUT_S)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._kept = False
-        self._socket.sendall(self._request)
+        try:
+            self._socket.sendall(self._request)
+        except ConnectionError:
+            if not self._kept:
+                raise
+            self.close()
+            self._send()
 
     def read(self) -> tuple[int, bytes, bytes] | None:
         """Read what has come.
@@ -70,7 +76,10 @@ class Wire:
             ValueError: When what came is no answer.
         """
         assert self._socket is not None
-        part = self._socket.recv(65_536)
+        try:
+            part = self._socket.recv(65_536)
+        except ConnectionError:
+            part = b""
         if not part:
             if self._kept and not self._got:  # it was closed meanwhile: as a browser does, once more
                 self.close()
