@@ -171,6 +171,7 @@ def install() -> None:
     Those that cannot be installed are named, and left out by `run`.
     """
     ours.fast_parser()
+    starts.only_what_runs()
     for module in (node, django, keycloak, dex, hydra):
         _say(f"installing {module.NAME}")
         try:

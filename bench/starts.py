@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from apps.stand import HOME
 from bench import servers, usage, wrk
 from tests.support.gunicorn import PROJECT, clean_environment, hold_port
 
@@ -68,7 +69,7 @@ class ColdStart:
 
 def cold_start(folder: Path) -> ColdStart:
     """Start it five times for each kind, and take the medians."""
-    python, environment = _python()
+    python, environment = only_what_runs()
     data_dir = folder / "start"
     first, again, serve, shown = [], [], [], []
     _one_start(python, data_dir)  # so that bytecode is compiled
@@ -122,15 +123,16 @@ def _answers(port: int) -> bool:
         return False
 
 
-def _python() -> tuple[str, str]:
+def only_what_runs() -> tuple[str, str]:
     """A Python with the packages of `requirements.txt` and no other, made once; else the one that runs this."""
-    home, lock = PROJECT / "bench/peers/run", PROJECT / "requirements.txt"
+    home, lock = HOME / "run", PROJECT / "requirements.txt"
     stamp, python = home / "installed-from", home / "bin/python"
     wanted = hashlib.sha256(lock.read_bytes() + sys.version.encode() + os.fsencode(home)).hexdigest()
     if stamp.exists() and stamp.read_text() == wanted:
         return str(python), "only requirements.txt"
     try:
         shutil.rmtree(home, ignore_errors=True)
+        home.parent.mkdir(exist_ok=True)
         subprocess.run(
             [sys.executable, "-m", "venv", str(home)], check=True, capture_output=True, timeout=120
         )
