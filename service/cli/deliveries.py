@@ -33,8 +33,8 @@ _WATCH_POLL_S: Final = 1.0
 _TIMES: Final = ("queued_at", "next_try_at")
 
 _ids = click.argument("ids", nargs=-1)
-_client = click.option("--client", "client_id", metavar="CLIENT_ID", help="All of this client.")
-_all = click.option("--all", "everything", is_flag=True, help="All that there are.")
+_client = click.option("--client", "client_id", metavar="CLIENT_ID", help="All tokens of this client.")
+_all = click.option("--all", "everything", is_flag=True, help="All tokens.")
 
 
 @click.group()

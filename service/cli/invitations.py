@@ -69,7 +69,7 @@ class _Moment(click.ParamType):  # type: ignore[type-arg]
 )
 @json_option
 def invite(*, uses: int, expires_at: int, file: BinaryIO | None, as_json: bool) -> None:
-    """Make an invitation: an initial access token, printed only now, with which a program registers itself."""
+    """Create an invitation, with which a program registers itself. Its token is printed only now."""
     settings = read_settings().settings
     bounds = {} if file is None else _bounds(file, settings)
     if settings.registration == "off":
