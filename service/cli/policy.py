@@ -221,7 +221,8 @@ def explain(
     words = None if scope is None else tuple(scope.split())
     asked = Asked(way, "", now, session=who.session, client=who.client, scope=words)
     decided = decided_for(settings, audience, asked)
-    answer = explained(audience, way, decided, made_up=who.is_made_up)
+    has_place = settings.status_list and who.has_place_by(way)
+    answer = explained(audience, way, decided, made_up=who.is_made_up, has_place=has_place)
     if as_json:
         click.echo(json.dumps(answer, indent=2))
     elif isinstance(decided, Refused):
@@ -247,6 +248,12 @@ class _Who:
     session: Session | None = None
     client: Client | None = None
     is_made_up: bool = False
+
+    def has_place_by(self, way: str) -> bool:
+        """Whether a token names a place in a status list: a new grant has one, a session that began without them none."""
+        if self.session is None:
+            return False
+        return way == AUTHORIZATION_CODE or self.is_made_up or self.session.status is not None
 
 
 def _who(

@@ -20,6 +20,7 @@ _OF_THE_PROTOCOL: Final = {
     "client_id": "the client",
     "act": "the client, which acts for the user",
     "scope": "asked, of scopes and of the client's scope",
+    "status": "its place in a status list",
 }
 #: Other descriptions for some grants: a client for itself, for its user, and for another token.
 _OF_A_CLIENT: Final = {"sub": "the client's id", "exp": "lifetime_s"}
@@ -84,7 +85,9 @@ def _from_the_user(policy: Policy, claim: str) -> str:
     return f"{kind}, by rename" if claim in policy.rename else kind
 
 
-def explained(audience: str, way: str, decided: Given | Refused, *, made_up: bool = False) -> dict[str, Any]:
+def explained(
+    audience: str, way: str, decided: Given | Refused, *, made_up: bool = False, has_place: bool = False
+) -> dict[str, Any]:
     """The decision, for people and programs: header and claims with their sources, or the rule that refuses.
 
     Args:
@@ -92,12 +95,13 @@ def explained(audience: str, way: str, decided: Given | Refused, *, made_up: boo
         way: the grant.
         decided: the decision.
         made_up: whether the session is not stored, so that its `sid` has no meaning.
+        has_place: whether the token names its place in a status list.
     """
     asked = {"audience": audience, "grant": way}
     if isinstance(decided, Refused):
         return {**asked, "refused": decided.rule, **({"step_up": decided.step_up} if decided.step_up else {})}
     move = decided.policy.migrate
-    random = ["jti", *(["sid"] if made_up and "sid" in decided.claims else [])]
+    random = ["jti", *(["sid"] if made_up and "sid" in decided.claims else []), *(["status"] * has_place)]
     own = [name for name in _OF_THE_PROTOCOL if name in decided.claims or name in random]
     order = [*own, *(name for name in decided.claims if name not in own)]
     claims = {name: decided.claims[name] for name in order if name not in random}

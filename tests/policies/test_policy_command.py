@@ -228,6 +228,14 @@ def test_a_token_is_seen_before_it_exists(
         assert told["random"] == ["jti", "sid"]
         assert told["sources"]["groups"] == "roles of the user, by rename"
         assert told["sources"]["env"] == "static"
+    with subtests.test("with status lists"):
+        environ["PYLON_STATUS_LIST"] = "1"
+        told = explain("--audience", reports, "--session-file", str(body))
+        assert told["random"] == ["jti", "sid", "status"]
+        assert told["sources"]["status"] == "its place in a status list"
+        told = explain("--audience", reports, "--client", "nightly")
+        assert told["random"] == ["jti"] and "status" not in told["sources"]
+        del environ["PYLON_STATUS_LIST"]
     with subtests.test("as a table"):
         result = run("policy", "explain", "--audience", reports, "--session-file", str(body), **environ)
         assert result.stdout.startswith(
