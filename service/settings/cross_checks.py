@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
 
 from joserfc.jwk import RSAKey
 
@@ -22,10 +21,6 @@ from service.settings.table import Settings
 from service.storage.urls import DatabaseUrl
 
 Check = Callable[[Settings], Iterator[Fault]]
-
-
-#: The settings by which there are clients before anybody has registered one.
-_OF_CLIENTS: Final = ("PYLON_OIDC_CLIENTS", "PYLON_OIDC_REGISTRATION", "PYLON_OIDC_CLIENT_DOCUMENTS")
 
 
 @dataclass(frozen=True)
@@ -204,7 +199,7 @@ def _published_key_is(private_key: RSAKey, settings: Settings) -> Iterator[Fault
 
 
 def _setting_of_clients(settings: Settings) -> str:
-    """The setting by which there are clients."""
+    """The setting by which there are clients. No check waits for all three: a wrong one has its default, which is no client."""
     if settings.clients:
         return "PYLON_OIDC_CLIENTS"
     return "PYLON_OIDC_CLIENT_DOCUMENTS" if settings.registration == "off" else "PYLON_OIDC_REGISTRATION"
@@ -281,7 +276,7 @@ def _database_can_be_made(settings: Settings) -> Iterator[Fault]:
         yield from _sqlite_faults("DATABASE_URL", settings.database)
 
 
-@cross_check(*_OF_CLIENTS, "PYLON_OIDC_ISSUER", "PYLON_DEV_MODE")
+@cross_check("PYLON_OIDC_ISSUER", "PYLON_DEV_MODE")
 def _clients_need_an_issuer(settings: Settings) -> Iterator[Fault]:
     if settings.has_clients and not settings.dev_mode and settings.issuer is None:
         yield Fault(
@@ -290,7 +285,7 @@ def _clients_need_an_issuer(settings: Settings) -> Iterator[Fault]:
         )
 
 
-@cross_check(*_OF_CLIENTS, "PYLON_LOGIN_URL", "PYLON_DEV_MODE")
+@cross_check("PYLON_LOGIN_URL", "PYLON_DEV_MODE")
 def _clients_need_a_sign_in_page(settings: Settings) -> Iterator[Fault]:
     if settings.has_clients and not settings.dev_mode and settings.login_url is None:
         yield Fault(
@@ -300,7 +295,6 @@ def _clients_need_a_sign_in_page(settings: Settings) -> Iterator[Fault]:
 
 
 @cross_check(
-    *_OF_CLIENTS,
     "PYLON_OIDC_PRIVATE_KEY",
     "PYLON_OIDC_KEY_PATH",
     "PYLON_OIDC_KEYS",
@@ -335,7 +329,7 @@ def _clients_have_addresses_that_can_be_asked(settings: Settings) -> Iterator[Fa
             yield Fault("PYLON_OIDC_CLIENTS", f"{where}: {error.reason}")
 
 
-@cross_check(*_OF_CLIENTS, "PYLON_COOKIE_SAME_SITE")
+@cross_check("PYLON_COOKIE_SAME_SITE")
 def _strict_cookies_never_arrive(settings: Settings) -> Iterator[Fault]:
     if settings.has_clients and settings.cookie_same_site == "strict":
         yield Fault(
@@ -351,7 +345,7 @@ def _minted_audience_is_no_client(settings: Settings) -> Iterator[Fault]:
         yield Fault("PYLON_JWT_AUDIENCE", "is the id of a client; write another name for the audience")
 
 
-@cross_check(*_OF_CLIENTS, "PYLON_JWT_ALG", "PYLON_JWT_AUDIENCE")
+@cross_check("PYLON_JWT_ALG", "PYLON_JWT_AUDIENCE")
 def _clients_need_a_minted_audience(settings: Settings) -> Iterator[Fault]:
     if settings.has_clients and settings.lacks_minted_audience:
         yield no_minted_audience(settings)

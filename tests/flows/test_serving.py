@@ -381,4 +381,4 @@ def test_tls_is_refused_in_words() -> None:
         server="gunicorn", argv=["--certfile", __file__, "--keyfile", __file__]
     )
     assert code != 0
-    assert re.search("let a proxy end TLS", output)
+    assert re.search("terminate TLS at a proxy", output)

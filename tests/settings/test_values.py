@@ -158,7 +158,13 @@ GOOD: dict[str, list[str]] = {
     "PYLON_OIDC_REGISTRATION": ["off", "token", "open"],
     "PYLON_OIDC_REGISTRATION_SCOPES": ["openid", "openid  email address roles groups"],
     "PYLON_OIDC_REGISTRATION_IDLE_DAYS": ["1", "3650"],
-    "PYLON_OIDC_CLIENT_DOCUMENTS": ["off", "on", "app.example.com", ".example.org, app.example.com:8443"],
+    "PYLON_OIDC_CLIENT_DOCUMENTS": [
+        "off",
+        "on",
+        "app.example.com",
+        ".example.org, app.example.com:8443",
+        "*.example.com",
+    ],
     "PYLON_OIDC_STRANGER_DEVICES": ["0", "1"],
     "PYLON_OUTBOUND_ALLOW": ["app.internal", "10.1.2.3, fd00::/8,[::1]"],
     "PYLON_OUTBOUND_CA_FILE": ["<authorities>"],
@@ -366,7 +372,7 @@ BAD: dict[str, list[str]] = {
     "PYLON_OIDC_REGISTRATION": ["on", "Open", "closed", "1"],
     "PYLON_OIDC_REGISTRATION_SCOPES": [" ", "openid nothing", "openid,email", "openid\x00"],
     "PYLON_OIDC_REGISTRATION_IDLE_DAYS": ["0", "3651", "30d", "-1"],
-    "PYLON_OIDC_CLIENT_DOCUMENTS": ["https://app.example", "*.example.com", ",", "app.example/x", "On"],
+    "PYLON_OIDC_CLIENT_DOCUMENTS": ["https://app.example", "*.com", "a.*.com", ",", "app.example/x", "On"],
     "PYLON_OIDC_STRANGER_DEVICES": ["yes", "2"],
     "PYLON_OUTBOUND_ALLOW": [
         "a b",
