@@ -153,7 +153,7 @@ class ClientDocuments:
 
         stored = self._store.change(Kind.CLIENT, new.id_hash, decided, new=new, now=now)
         if what is not None:
-            self._events.send(ClientChanged(client_id=client.client_id, what=what))
+            self._events.send(ClientChanged(client_id=client.client_id, what=what, by="client"))
         if what == "registered":
             self._unused.added()
         return client if stored is None else of_record(stored, self._clients.scopes)

@@ -363,8 +363,8 @@ def test_a_changed_document_counts_at_the_next_look(op: Provider, host: Publishe
     assert asked(op, client_id, browser)[1].is_page(400)
     assert op.house.lines[-1]["cause"] == "redirect_uri_registered"
     assert rp.refresh(tokens["refresh_token"]).json()["scope"] == "openid offline_access"
-    changes = [line["what"] for line in op.house.lines if line["event"] == "client_changed"]
-    assert changes == ["registered", "metadata"]
+    changes = [(line["what"], line["by"]) for line in op.house.lines if line["event"] == "client_changed"]
+    assert changes == [("registered", "client"), ("metadata", "client")]
 
 
 # --- consent ---
