@@ -70,9 +70,10 @@ def _the_default_audience_can_be_minted(settings: Settings) -> Iterator[Fault]:
         return
     if settings.policies.to_mint(settings.jwt_audience) is None:
         names = [name for name, policy in _tables(settings) if settings.policies.to_mint(name)]
-        instead = f"write {' or '.join(names)}, or unset it" if names else "unset it"
+        write = f"write {' or '.join(names)}, " if names else ""
         yield Fault(
-            "PYLON_JWT_AUDIENCE", f"names no table of PYLON_POLICIES whose grants has mint; {instead}"
+            "PYLON_JWT_AUDIENCE",
+            f"names no table of PYLON_POLICIES whose grants has mint; {write}add its table, or unset it",
         )
 
 

@@ -60,7 +60,7 @@ DISAGREEING: Final[list[tuple[str, str, dict[str, str], str, str]]] = [
     ("a key that is not kept", "[audience.a]\nalg = 'ES256'\n", {"PYLON_OIDC_KEYS": "managed", "PYLON_KEY_ENCRYPTION_KEY": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}, "PYLON_POLICIES", "write PYLON_OIDC_ALGS=RS256,ES256"),
     ("no key to move to", "[audience.a]\nmigrate = {to = 'ES256', percent = 0}\n", RSA, "PYLON_POLICIES", "line 2: [audience.\"a\"], migrate.to: ES256 cannot be signed with the RSA key"),
     ("a key to move to that is not kept", "[audience.a]\n[audience.a.migrate]\npercent = 0\nto = 'ES256'\n", {"PYLON_OIDC_KEYS": "managed", "PYLON_KEY_ENCRYPTION_KEY": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}, "PYLON_POLICIES", "line 4: [audience.\"a\"], migrate.to: ES256 is not among"),
-    ("a default that is no table", "[audience.a]\n", {"PYLON_JWT_AUDIENCE": "b"}, "PYLON_JWT_AUDIENCE", "write a, or unset it"),
+    ("a default that is no table", "[audience.a]\n", {"PYLON_JWT_AUDIENCE": "b"}, "PYLON_JWT_AUDIENCE", "write a, add its table, or unset it"),
     ("a default that is not minted", f"[audience.'{API}']\ngrants = ['client_credentials']\n", {"PYLON_JWT_AUDIENCE": API}, "PYLON_JWT_AUDIENCE", "unset it"),
     ("a client", "[audience.nightly]\n", RSA | {"PYLON_OIDC_CLIENTS": json.dumps([NIGHTLY]), "PYLON_LOGIN_URL": "https://a.example"}, "PYLON_POLICIES", "line 1: [audience.\"nightly\"]: is the id of a client"),
     ("the issuer", "[audience.'https://id.example.com']\n", RSA, "PYLON_POLICIES", "is the issuer"),
