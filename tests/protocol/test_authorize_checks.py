@@ -234,6 +234,16 @@ def test_what_binds_a_code_to_its_browser(
     assert all(word in refusal.value.description for word in named)
 
 
+@each_of("require", [None, True, False])
+def test_a_stranger_always_sends_a_challenge(require: bool | None) -> None:
+    """RFC 9700 §2.1.1: a nonce is not enough for a client that the operator did not register, whatever its row says."""
+    for source in ("registration", "document"):
+        client = replace(CLIENT, require_pkce=require, source=source)
+        check_request(_asked(client), ALL)
+        with pytest.raises(OAuthError, match="invalid_request"):
+            check_request(_asked(client, **_NONE, nonce="n"), ALL)
+
+
 def test_default_scopes_come_with_openid() -> None:
     """A client that asks only for openid gets what its operator added; what it may not have stays out."""
     client = replace(CLIENT, default_scopes=("email", "groups"), scope=("openid", "email", "profile"))

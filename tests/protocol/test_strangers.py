@@ -124,12 +124,12 @@ def test_every_scope_of_discovery_is_all_that_it_may_have() -> None:
 
 
 def test_the_operator_closes_a_scope() -> None:
-    """A stored stranger has the scopes that are open now: those that it named, or all."""
-    for members in ({}, {"scope": "openid email tools:call"}):
-        record = new_record(_parsed(**members), address="192.0.2.1")
-        closed = replace(SCOPES, of_strangers=("openid",))
-        assert of_record(record, closed).scope == ("openid",)
-        assert of_record(record, SCOPES).scope == SCOPES.of_strangers
+    """A stored stranger has the scopes that are open now: of those that it named, or all."""
+    closed = replace(SCOPES, of_strangers=("openid", "tools:call"))
+    for scope, given in ((None, SCOPES.of_strangers), ("openid email", ("openid", "email"))):
+        record = new_record(_parsed(**{} if scope is None else {"scope": scope}), address="192.0.2.1")
+        assert of_record(record, SCOPES).scope == given
+        assert of_record(record, closed).scope == tuple(word for word in given if word != "email")
 
 
 def test_how_it_authenticates() -> None:
