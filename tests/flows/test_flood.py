@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import math
 import os
 import secrets
 import subprocess
@@ -108,6 +110,18 @@ def flood(behind: Behind, count: int) -> Counter[int]:
     return statuses
 
 
+def register(behind: Behind, address: str, count: int) -> Counter[int]:
+    """Register so many clients from one address, over one connection; how often each status came."""
+    body = json.dumps({"redirect_uris": ["https://a.example/"], "client_name": "x" * 255})
+    head = (
+        f"POST /oidc/register HTTP/1.1\r\nHost: {behind.site.authority}\r\nContent-Type: application/json\r\n"
+    )
+    request = f"{head}Content-Length: {len(body)}\r\n\r\n{body}"
+    last = request.replace("\r\n", "\r\nConnection: close\r\n", 1)
+    answers = behind.site.exchange((request * (count - 1) + last).encode(), source=address, timeout=60)
+    return Counter(answer.status for answer in answers)
+
+
 @contextmanager
 def honest_sign_ins(behind: Behind) -> Iterator[list[float]]:
     """Somebody signs in every so often; how long each took, in s. A failure fails the test."""
@@ -162,9 +176,9 @@ def size_of(path: Path) -> int:
     return sum(file.stat().st_size for file in files if file.exists())
 
 
-def sweep_later(url: str) -> None:
-    """`pylon-oidc sweep`, two hours from now."""
-    environment = clean_environment(DATABASE_URL=url, **clock_environment(7200))
+def sweep_later(url: str, *, in_s: int = 7200) -> None:
+    """`pylon-oidc sweep`, so many s from now."""
+    environment = clean_environment(DATABASE_URL=url, **clock_environment(in_s))
     subprocess.run([sys.executable, "-m", "service", "sweep"], cwd=PROJECT, env=environment, check=True)
 
 
@@ -176,7 +190,8 @@ def path(tmp_path: Path) -> Path:
 def test_a_flood_is_bounded_and_honest_people_sign_in(path: Path) -> None:
     """docs/security.md: while it lasts the database stays below what the pages name; after the sweep it is as small as before."""
     url = f"sqlite:///{path}"
-    with behind_nginx(url, PYLON_TRUSTED_SECRET=TRUSTED, WEB_CONCURRENCY=str(WORKERS)) as behind:
+    settings = {"PYLON_TRUSTED_SECRET": TRUSTED, "PYLON_OIDC_REGISTRATION": "open"}
+    with behind_nginx(url, WEB_CONCURRENCY=str(WORKERS), **settings) as behind:
         assert Visitor(behind, source=HONEST).sign_in().status == 303
         before = path.stat().st_size
         with measured(path) as sizes, honest_sign_ins(behind) as took:
@@ -200,3 +215,13 @@ def test_a_flood_is_bounded_and_honest_people_sign_in(path: Path) -> None:
         wait_until(lambda: path.stat().st_size <= before + (2 << 20), timeout_s=30)
         assert size_of(path) <= before + (7 << 20)
         assert Visitor(behind, source=HONEST).sign_in().status == 303
+        with honest_sign_ins(behind), ThreadPoolExecutor(AT_ONCE) as pool:
+            began = time.monotonic()
+            registered = sum(
+                pool.map(lambda each: register(behind, each, 40), ADDRESSES[:16]), Counter[int]()
+            )
+            most = 16 * (21 + math.ceil(time.monotonic() - began))
+        assert set(registered) == {201, 429} and 16 * 21 <= registered[201] <= most
+        assert rows(url, Kind.CLIENT) == registered[201]
+        sweep_later(url, in_s=31 * 86_400)
+        assert rows(url, Kind.CLIENT) == 0
