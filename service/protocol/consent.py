@@ -84,4 +84,4 @@ def identity(request: AuthorizationRequest) -> str | None:
     redirect = destination(request.redirect_uri)
     keys = client.jwks_uri or (json.dumps(client.jwks, sort_keys=True) if client.jwks is not None else "")
     method = client.token_endpoint_auth_method or ""
-    return hash_handle("\n".join((redirect.kind, redirect.host, method, keys if client.has_keys else "")))
+    return hash_handle("\n".join((redirect.kind, redirect.host, method, keys)))

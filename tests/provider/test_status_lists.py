@@ -14,6 +14,8 @@ from typing import Any, Final
 import jwt as pyjwt
 import pytest
 
+from service.records.sessions import SignIn
+from service.sessions import LocalSessions
 from service.startup import open_store
 from service.status_lists import StatusLists
 from tests.http.driver import unverified_claims
@@ -136,6 +138,18 @@ def test_the_end_of_a_session_sets_its_bit_and_no_other(op: Provider, subtests: 
         store.delete_expired(now=int(op.clock()), limit=1000)
         store.close()
         assert not is_revoked(op, one)
+
+
+def test_a_session_that_began_before_gets_its_place_when_it_is_refreshed(op: Provider) -> None:
+    """docs/status-lists.md: until then its tokens name none."""
+    without = LocalSessions(open_store(op.house.settings), lifetime_s=3600)
+    begun = {"token": without.create(SignIn("ada"), now=int(op.clock())).token}
+    assert "status" not in unverified_claims(minted(op, begun))
+    refreshed = op.ask("POST", "/api/auth/refresh", token=begun["token"]).json()
+    token = minted(op, refreshed)
+    assert not is_revoked(op, token)
+    assert op.ask("DELETE", "/api/auth/session", token=refreshed["token"]).status == 200
+    assert is_revoked(op, token)
 
 
 def test_the_end_of_a_grant_sets_its_bit(op: Provider, subtests: pytest.Subtests) -> None:
