@@ -187,7 +187,7 @@ class Deliverer:
             self._put_off()
             if time.monotonic() - self._told_at >= _TOLD_EVERY_S:
                 self._told_at = time.monotonic()
-                _log.warning("deliveries_not_seen", cause=type(error.__cause__).__name__, detail=error.reason)
+                _log.warning("deliveries_not_read", cause=type(error.__cause__).__name__, detail=error.reason)
         except Exception as error:  # nobody waits for this, so the failure is logged
             self._put_off()
             _log.error("deliveries_failed", **describe_error(error))
@@ -314,7 +314,7 @@ class Deliverer:
             failure = error.cause
         except Exception as error:  # a fault in this program: it is tried again, and logged
             failure = type(error).__name__
-            _log.error("delivery_broke", **describe_error(error))
+            _log.error("delivery_error", **describe_error(error))
         is_slow = status is None or time.monotonic() - began >= SLOW_S
         self._tried.append(_Tried(delivery, host, status, failure, is_slow))
         self.wake.set()

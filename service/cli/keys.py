@@ -126,7 +126,7 @@ def reseal(*, repair: bool) -> None:
         facts = {
             "count": done.count,
             "under": opened.rings.sealing.names[0],
-            "taken_away": done.taken_away,
+            "removed": done.taken_away,
         }
         _changed("keys.reseal", opened, done.ring, facts)
         say(

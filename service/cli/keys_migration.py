@@ -26,13 +26,13 @@ _CONCERNED = (
     *("PYLON_POLICIES", "PYLON_JWT_ALG", "PYLON_JWT_SECRET", "PYLON_JWT_LIFETIME_SECS", "PYLON_JWT_AUDIENCE"),
     *("PYLON_OIDC_KEYS", "PYLON_OIDC_ALGS", "PYLON_OIDC_PRIVATE_KEY", "PYLON_OIDC_KEY_PATH"),
 )
-_COLUMNS = ("audience", "alg", "to", "percent", "last_given_at", "last_ends_at")
+_COLUMNS = ("audience", "alg", "to", "percent", "last_issued_at", "last_expires_at")
 _HEADINGS = {
     "alg": "now",
     "to": "next",
     "percent": "share",
-    "last_given_at": "last of the old",
-    "last_ends_at": "ends",
+    "last_issued_at": "last of the old",
+    "last_expires_at": "ends",
 }
 _NO_FILE = "to move to another algorithm, write a table for this audience in the file of PYLON_POLICIES"
 
@@ -89,8 +89,8 @@ def _facts(found: Progress) -> dict[str, Any]:
         "to": None if move is None else move.to,
         "percent": None if move is None else move.percent,
         "last_alg": None if last is None else last.alg,
-        "last_given_at": None if last is None else last.given_at,
-        "last_ends_at": None if last is None else last.ends_at,
+        "last_issued_at": None if last is None else last.given_at,
+        "last_expires_at": None if last is None else last.ends_at,
         "next_step": found.step,
         "safe_at": found.safe_at,
     }
@@ -99,9 +99,9 @@ def _facts(found: Progress) -> dict[str, Any]:
 def _row(found: Progress, *, wide: bool) -> dict[str, Any]:
     facts = _facts(found)
     when = as_date if wide else as_minute
-    given, ends = facts["last_given_at"], facts["last_ends_at"]
+    given, ends = facts["last_issued_at"], facts["last_expires_at"]
     share = None if facts["percent"] is None else f"{facts['percent']} %"
-    shown = {"percent": share, "last_given_at": None, "last_ends_at": None}
+    shown = {"percent": share, "last_issued_at": None, "last_expires_at": None}
     if given is not None:
-        shown |= {"last_given_at": f"{facts['last_alg']}, {when(given)}", "last_ends_at": when(ends)}
+        shown |= {"last_issued_at": f"{facts['last_alg']}, {when(given)}", "last_expires_at": when(ends)}
     return facts | shown

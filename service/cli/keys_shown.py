@@ -220,7 +220,7 @@ def _print_plan(
             for change in changes
         ],
         "rotation_is_safe_at": safe,
-        "taken_away": [
+        "removed": [
             {"kid": key.kid, "alg": key.alg, "until": until}
             for key, until in lately_revoked(ring, opened.now, opened.margins)
         ],

@@ -181,7 +181,7 @@ class ManagedKeys(Keys):
             if change is None
             else {"at": change.at, "alg": change.alg, "kid": change.kid, "what": change.what},
             "rotation_overdue": [key.kid for key in overdue(keys, self._kept, now, self._margins)],
-            "keys_seen_s_ago": max(0, int(time_of_day - state.seen_at)),
+            "keys_read_s_ago": max(0, int(time_of_day - state.seen_at)),
             **self._odd(state.ring),
         }
 
@@ -289,7 +289,7 @@ class ManagedKeys(Keys):
                 with self._told():
                     self._look(now)
             except Exception as error:  # nothing waits for it, so the failure is logged
-                _log.error("keys_look_failed", **describe_error(error))
+                _log.error("keys_read_failed", **describe_error(error))
             finally:
                 self._looking.release()
 
@@ -305,7 +305,7 @@ class ManagedKeys(Keys):
         try:
             yield
         except StoreUnavailable as error:
-            _log.warning("keys_not_seen", cause=type(error.__cause__).__name__, detail=error.reason)
+            _log.warning("keys_not_read", cause=type(error.__cause__).__name__, detail=error.reason)
         except Unsealable as error:
             _log.error("keys_unreadable", detail=str(error))
 

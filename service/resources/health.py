@@ -55,9 +55,9 @@ class Ready(Resource):
             pass  # for keys in the database; the value above reports it
         parts = {"database": database, "schema": schema, "keys": keys, **told}
         if raw_target(req.env) is None:
-            parts["raw_path"] = "not given by this server"
+            parts["raw_path"] = "not passed by this server"
         elif target_lacks_host(req.env):
-            parts["raw_path"] = "given by this server without a host or a fragment"
+            parts["raw_path"] = "passed by this server without a host or a fragment"
         ready = database == "ok" and schema in {"ok", "ahead"} and keys != "unavailable"
         send_json(resp, {"status": "ok" if ready else "unavailable", **parts}, status=200 if ready else 503)
 

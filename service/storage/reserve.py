@@ -146,7 +146,7 @@ class Reserve:
             except OSError:
                 return False
         self._look_at = 0.0
-        _log.warning("reserve_drawn", left_bytes=left)
+        _log.warning("reserve_used", left_bytes=left)
         return True
 
     def _look_sometimes(self) -> None:

@@ -85,7 +85,7 @@ RING = {
     ],
     "next_key_change": {"at": 1793491200, "alg": "RS256", "kid": "k2", "what": "signs"},
     "rotation_overdue": [],
-    "keys_seen_s_ago": 3,
+    "keys_read_s_ago": 3,
 }
 WELL: Mapping[str, Answer] = {
     "discovery": discovery(),

@@ -69,7 +69,7 @@ def test_a_server_that_hands_on_no_raw_path_is_named(tmp_path: Path) -> None:
         ]
         assert any("granian" in note for note in told["notes"])
         with urlopen(f"{url}/readyz", timeout=10) as answer:
-            assert json.loads(answer.read())["raw_path"] == "not given by this server"
+            assert json.loads(answer.read())["raw_path"] == "not passed by this server"
     finally:
         server.stop()
 

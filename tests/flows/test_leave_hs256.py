@@ -350,8 +350,8 @@ def test_nobody_is_refused_on_the_way_forward_and_back(
                 with subtests.test("the command knows the last token", step=step.name):
                     told = command(service, WALK[WALK.index(step) - 1].table)
                     latest, ends = load.last[step.after]
-                    assert (told["last_alg"], told["safe_at"]) == (step.after, told["last_ends_at"])
-                    assert (told["last_given_at"] >= latest, told["last_ends_at"] >= ends) == (True, True)
+                    assert (told["last_alg"], told["safe_at"]) == (step.after, told["last_expires_at"])
+                    assert (told["last_issued_at"] >= latest, told["last_expires_at"] >= ends) == (True, True)
                 load.wait_for_the_last(step.after)
             service.roll(step.table)
             if step.knows == "both":

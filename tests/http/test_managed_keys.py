@@ -652,7 +652,7 @@ def test_readyz_tells_roles_ages_and_the_next_change(house: House) -> None:
         "what": "is made",
     }
     assert told["rotation_overdue"] == []
-    assert told["keys_seen_s_ago"] == 0
+    assert told["keys_read_s_ago"] == 0
 
 
 def test_readyz_without_a_ring_is_as_ever(serve: Serve) -> None:

@@ -112,7 +112,7 @@ def test_without_a_raw_path_a_route_is_served(house: House) -> None:
     """PEP 3333 knows no raw path: a server without one serves all the same, and readiness tells that."""
     answer = house.ask("GET", "/readyz", environ={"RAW_URI": None})
     assert answer.status == 200
-    assert answer.json()["raw_path"] == "not given by this server"
+    assert answer.json()["raw_path"] == "not passed by this server"
     assert house.ask("GET", "/oidc/jwks", environ={"RAW_URI": None}).status == 200
     for name in ("RAW_URI", "REQUEST_URI"):
         assert "raw_path" not in _sent(house, "/readyz", "/readyz", name=name).json()

@@ -235,8 +235,8 @@ def test_keys_migration_says_where_each_audience_is(
     with subtests.test("at the beginning"):
         found = shown("[audience.api]\nalg = 'HS256'\nlifetime_s = 600\n")
         assert found == {
-            "audience": "api", "alg": "HS256", "to": None, "percent": None, "last_alg": None, "last_given_at": None,
-            "last_ends_at": None, "next_step": 'write migrate = {to = "ES256", percent = 0}', "safe_at": None,
+            "audience": "api", "alg": "HS256", "to": None, "percent": None, "last_alg": None, "last_issued_at": None,
+            "last_expires_at": None, "next_step": 'write migrate = {to = "ES256", percent = 0}', "safe_at": None,
         }  # fmt: skip
     with subtests.test("not started with it"):
         found = shown(MOVING % 10, start=False)
@@ -246,12 +246,12 @@ def test_keys_migration_says_where_each_audience_is(
         assert (found["to"], found["percent"], found["last_alg"]) == ("ES256", 10, None)
     with subtests.test("all"):
         found = shown(MOVING % 100)
-        assert (found["percent"], found["last_alg"], found["last_ends_at"] - found["last_given_at"]) == (
+        assert (found["percent"], found["last_alg"], found["last_expires_at"] - found["last_issued_at"]) == (
             100,
             "HS256",
             600,
         )
-        assert found["safe_at"] == found["last_ends_at"] >= now + 600
+        assert found["safe_at"] == found["last_expires_at"] >= now + 600
         assert found["next_step"].startswith("wait until the last token that HS256 signed has ended")
     with subtests.test("explain says the share"):
         (tmp_path / "ada.json").write_text('{"user_id": "ada"}')

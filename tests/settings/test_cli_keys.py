@@ -434,7 +434,7 @@ def test_a_ring_whose_encryption_key_is_lost_is_repaired(operator: Operator) -> 
     told = operator.do("reseal", "--repair", **lost)
     assert all(f"Removed {kid}" in told.stdout for kid in before)
     (audit,) = [json.loads(line) for line in told.stderr.splitlines() if '"audit"' in line]
-    assert set(audit["taken_away"]) == before
+    assert set(audit["removed"]) == before
     after = json.loads(operator.do("list", "--json", **lost).stdout)["keys"]
     assert len(after) == 4 and not before & {key["kid"] for key in after}
 
@@ -614,7 +614,7 @@ def test_a_key_that_was_taken_away_is_shown_until_it_is_gone(operator: Operator)
     (told,) = json.loads(result.stdout)["rotated"]
     assert before + 60 <= told["signs_until"] <= int(time.time()) + 60
     plan = json.loads(operator.do("plan", "--json").stdout)
-    assert plan["taken_away"] == [{"kid": told["kid"], "alg": "ES256", "until": told["signs_until"]}]
+    assert plan["removed"] == [{"kid": told["kid"], "alg": "ES256", "until": told["signs_until"]}]
     assert f"{told['kid']} was removed" in operator.do("plan").stdout
     words = operator.do("rotate", "--alg", "Ed25519", "--compromised").stdout
     assert "Workers may still sign with it" in words
