@@ -31,11 +31,12 @@ class Slots:
         """Take a slot for a stranger's host, without waiting for one, and give it back at the end: one for each host.
 
         Args:
-            host: in lower case, without its port: the owner of a host has all its ports.
+            host: in lower case, without its port: the owner of a host has all its ports. Brackets do not matter.
 
         Yields:
             Whether there was one. If not, the request must not be sent.
         """
+        host = host.strip("[]")
         with self._guard:
             hosts = self._strangers
             is_free = len(hosts) < MOST_OF_STRANGERS and host not in hosts

@@ -261,6 +261,18 @@ def test_no_document_for_the_id_of_a_user_or_an_audience(make: Make, host: Publi
     assert op.house.lines[-1]["cause"] == "document_metadata" and _copies(op) == []
 
 
+def test_no_session_for_the_id_of_a_document(make: Make, host: Publisher, tmp_path: Path) -> None:
+    """docs/policies.md: where clients get tokens of their own, no user has the id of a client, a stranger's either."""
+    policies = tmp_path / "policies.toml"
+    policies.write_text(
+        '[audience."https://api.example.com"]\nalg = "RS256"\ngrants = ["client_credentials"]\n'
+    )
+    op = make(PYLON_POLICIES=str(policies))
+    client_id = host.publish()
+    assert asked(op, client_id)[1].is_page(200)
+    refused(op.app.call("POST", "/api/auth/session", {"user_id": client_id}), 400, "INVALID_BODY")
+
+
 # --- what it gets ---
 
 
@@ -419,6 +431,7 @@ def test_a_yes_is_remembered_for_what_it_was_given_to(op: Provider, host: Publis
         ("other keys", keyed | {"jwks": public("ec", "okp")}, False),
         ("keys elsewhere", keyed | {"jwks_uri": f"{host.origin}/keys"}, False),
         ("keys at another place", keyed | {"jwks_uri": f"{host.origin}/keys2"}, False),
+        ("keys that it does not use", {"jwks": public("ec")}, False),
         ("the first method again", {}, False),
     ]
     client_id, browser = host.publish(), signed_in(op)
