@@ -18,6 +18,7 @@ from service.keys.material import KeyFault, check_secret_strength
 from service.keys.others import OTHERS_ALGS, check_public_jwks
 from service.policies.values import CLIENT_CREDENTIALS, EXCHANGE_GRANT
 from service.protocol.client_credentials import credentials_fault
+from service.protocol.client_documents import parse_document_url
 from service.protocol.grants import GIVEN_BY_DEFAULT, GRANT_TYPES
 from service.records.claims import VERIFIED_CLAIMS, is_claim_name
 from service.records.clients import KEY_METHOD, SECRET_METHODS, Client, ClientSecret, Source, defaults
@@ -208,8 +209,10 @@ def _text(member: str, value: Any) -> str:
 
 
 def is_client_id(value: Any) -> TypeGuard[str]:
-    """Whether the value may be a client id: visible ASCII, so that it can be shown anywhere."""
-    return type(value) is str and _CLIENT_ID.fullmatch(value) is not None
+    """Whether the value may be a client id: visible ASCII, so that it can be shown anywhere; the URL of a document may be longer."""
+    return type(value) is str and (
+        _CLIENT_ID.fullmatch(value) is not None or parse_document_url(value) is not None
+    )
 
 
 def _client_id(member: str, value: Any) -> str:

@@ -77,7 +77,7 @@ def parse_stranger(
     given.setdefault("token_endpoint_auth_method", _DEFAULT_METHOD[source])
     _check_method(given["token_endpoint_auth_method"], source)
     if "scope" in given and _is_all(given["scope"], scopes):
-        del given["scope"]
+        given["scope"] = " ".join(word for word in scopes.of_strangers if word in given["scope"].split())
     elif "scope" in given:
         _check_scope(given["scope"], scopes)
     if "grant_types" in given:

@@ -306,8 +306,9 @@ def to_body(client: Client) -> dict[str, Any]:
         "token_endpoint_auth_method": client.token_endpoint_auth_method,
         "scope": list(client.scope),
     }
-    if client.scope == _all_of(client.scopes, client.source):  # all scopes, including future ones
-        del body["scope"]
+    is_bound = client.registration is not None and "scope" in client.registration.bounds
+    if client.scope == _all_of(client.scopes, client.source) and not is_bound:
+        del body["scope"]  # all scopes, including future ones
     if client.source == "document":
         body["fresh_until"] = client.fresh_until
     if client.registration is not None:

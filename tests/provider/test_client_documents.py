@@ -213,6 +213,17 @@ def test_a_document_of_5_kib_counts(op: Provider, host: Publisher) -> None:
     assert asked(op, client_id, browser)[1].is_page(200)
 
 
+def test_a_url_of_255_characters_counts(op: Provider, host: Publisher) -> None:
+    """docs/client-documents.md: at most 255 characters; and the operator may adopt such a client."""
+    client_id = host.publish("/".ljust(255 - len(host.origin), "x"))
+    rp, browser = party(op, client_id), op.browser()
+    request = rp.request()
+    tokens = rp.redeem(request, op.authorize(browser, request)["code"]).json()
+    assert rp.verified(tokens["id_token"])["aud"] == client_id
+    added = op.app.call("POST", "/api/oidc/clients", {"client_id": client_id, "redirect_uris": [CALLBACK]})
+    assert added.status == 201, added
+
+
 def test_the_operators_client_wins(make: Make, host: Publisher) -> None:
     """A document never takes the id of a client of the operator's, who may also take one from a document."""
     client_id = host.publish(redirect_uris=["https://stranger.example.org/"])

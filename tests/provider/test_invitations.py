@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import pytest
 
 from service.handles import hash_handle
 from service.records.invitations import Invitation
+from service.records.scopes import STANDARD_SCOPES
 from service.startup import open_store
 from tests.provider.conftest import ServeProvider
 from tests.provider.driver import Provider
@@ -17,6 +20,13 @@ from tests.provider.registering import CALLBACK, Stranger, refusal, register
 from tests.support.cases import each_of
 
 Invite = Callable[..., str]
+OPENED = """
+[audience."https://api.example.com/mcp"]
+alg = "RS256"
+grants = ["authorization_code"]
+scopes = ["tools:call"]
+strangers = true
+"""
 
 
 @pytest.fixture
@@ -30,15 +40,18 @@ def invite(op: Provider) -> Invite:
     """Make an invitation; its token."""
 
     def make(*, uses: int = 1, lives_s: int = 60, **metadata: Any) -> str:
-        now, token = int(op.clock()), f"token-{len(made)}"
-        made.append(token)
-        invitation = Invitation(f"id-{token}", hash_handle(token), uses, now + lives_s, now, metadata)
-        with closing(open_store(op.house.settings)) as store:
-            assert store.put(invitation.to_record(), now=now)
-        return token
+        return invited(op, uses=uses, lives_s=lives_s, **metadata)
 
-    made: list[str] = []
     return make
+
+
+def invited(op: Provider, /, *, uses: int = 1, lives_s: int = 60, **metadata: Any) -> str:
+    """The token of a new invitation."""
+    now, token = int(op.clock()), token_hex(8)
+    invitation = Invitation(f"id-{token}", hash_handle(token), uses, now + lives_s, now, metadata)
+    with closing(open_store(op.house.settings)) as store:
+        assert store.put(invitation.to_record(), now=now)
+    return token
 
 
 def test_it_registers_so_many_clients(op: Provider, invite: Invite) -> None:
@@ -115,6 +128,28 @@ def test_a_client_never_has_more(op: Provider, invite: Invite, beyond: dict[str,
     stranger = Stranger(op, register(op, token=token, redirect_uris=None, client_name=None).json())
     answer = stranger.put(**beyond)
     assert answer.status == 400 and "invitation" in answer.json()["error_description"]
+
+
+def test_its_scope_stays_what_it_was(serve_provider: ServeProvider, tmp_path: Path) -> None:
+    """docs/registration.md: what the operator opens to strangers later is not for a client whose invitation names its scope."""
+    every = " ".join(STANDARD_SCOPES.words)
+
+    def op_with(**environ: Any) -> Provider:
+        return serve_provider(
+            PYLON_OIDC_REGISTRATION="token",
+            PYLON_OIDC_REGISTRATION_SCOPES=every,
+            **environ,
+        )
+
+    op = op_with()
+    bound, free = (register(op, token=invited(op, **bounds)) for bounds in ({"scope": every}, {}))
+    (tmp_path / "policies.toml").write_text(OPENED)
+    later = op_with(
+        PYLON_POLICIES=str(tmp_path / "policies.toml"), PYLON_DATA_DIR=str(op.house.settings.data_dir)
+    )
+    known = [Stranger(later, answer.json()).manage("GET").json()["scope"] for answer in (bound, free)]
+    assert known == [every, f"{every} tools:call"]
+    assert register(later, token=invited(later, scope=every), scope=every).json()["scope"] == every
 
 
 def test_the_operator_is_not_bound(op: Provider, invite: Invite) -> None:
