@@ -163,6 +163,8 @@ class LocalSessions:
             token_hash=hash_handle(token),
             token_prefix=token[:TOKEN_PREFIX_LENGTH],
             expires_at=min(now + session.lifetime_s, session.created_at + MAX_SESSION_S),
+            # It may have begun before there were status lists.
+            status=session.status or self._statuses.next_place(now=now),
         )
         if not self._store.replace(Kind.SESSION, session.token_hash, to_record(successor), now=now):
             return None

@@ -170,6 +170,7 @@ def test_an_attack_leaves_nothing(request: pytest.FixtureRequest, host: Publishe
         assert signed_in > 0
         # Two processes with four each; a host notices a moment later that a request has ended.
         assert most <= 2 * 4 + 3
+        assert _authorize(provider, f"https://127.0.0.2:{hosts[0].port}/alone").status_code == 400
         assert endless.seen
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database:
             assert database.execute("SELECT count(*) FROM client").fetchone() == (0,)
