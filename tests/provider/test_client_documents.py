@@ -72,7 +72,7 @@ def asked(
 
 
 def test_the_whole_flow(op: Provider, host: Publisher) -> None:
-    """A document is a client: code, PKCE, refresh, userinfo; fetched once."""
+    """docs/client-documents.md: a document is a client: code, PKCE, refresh, userinfo; fetched once."""
     client_id = host.publish()
     rp, browser = party(op, client_id), op.browser()
     request = rp.request(scope="openid email offline_access")
@@ -102,7 +102,7 @@ def _no_document(op: Provider, landing: Landing) -> str:
 
 
 def test_discovery_says_where_documents_count(make: Make) -> None:
-    """draft §6: `client_id_metadata_document_supported`."""
+    """docs/client-documents.md: draft §6: `client_id_metadata_document_supported`."""
     member = "client_id_metadata_document_supported"
     for value, said in (("on", True), ("*.example.com", True), ("off", None), (None, None)):
         op = make(PYLON_OIDC_CLIENT_DOCUMENTS=value)
@@ -136,7 +136,7 @@ def test_a_host_that_is_closed_later(make: Make, host: Publisher) -> None:
 
 
 def test_outside_dev_mode_no_private_address_is_asked(serve_provider: ServeProvider, host: Publisher) -> None:
-    """The operator's list of hosts is not for strangers, neither for documents nor for keys."""
+    """docs/client-documents.md: the operator's list of hosts is not for strangers, neither for documents nor for keys."""
     environ = {name: value for name, value in host.environ.items() if name != "PYLON_DEV_MODE"}
     op = serve_provider((), **environ)
     by_name = host.origin.replace("127.0.0.1", "localhost")
@@ -152,7 +152,7 @@ def test_outside_dev_mode_no_private_address_is_asked(serve_provider: ServeProvi
 
 
 def test_one_page_for_every_failure(op: Provider, host: Publisher) -> None:
-    """draft §5.1, §5.2: the log has the cause, the page none; nothing is stored, and the next request asks again."""
+    """docs/client-documents.md: draft §5.1, §5.2: the log has the cause, the page none; nothing is stored, and the next request asks again."""
     url = f"{host.origin}/client.json"
 
     def redirect(wire: socket.socket) -> None:
@@ -203,7 +203,7 @@ def _of(host: Publisher, **members: Any) -> Published:
 
 
 def test_a_document_of_5_kib_counts(op: Provider, host: Publisher) -> None:
-    """draft §8.7: a byte more does not."""
+    """docs/client-documents.md: draft §8.7: a byte more does not."""
     client_id = host.publish()
     text = json.dumps(host.at["/client.json"])
     browser = signed_in(op)
@@ -225,7 +225,7 @@ def test_a_url_of_255_characters_counts(op: Provider, host: Publisher) -> None:
 
 
 def test_the_operators_client_wins(make: Make, host: Publisher) -> None:
-    """A document never takes the id of a client of the operator's, who may also take one from a document."""
+    """docs/client-documents.md: a document never takes the id of a client of the operator's, who may also take one from a document."""
     client_id = host.publish(redirect_uris=["https://stranger.example.org/"])
     own = {"client_id": client_id, "redirect_uris": [CALLBACK], "first_party": True}
     op = make([own])
@@ -288,7 +288,7 @@ def test_no_session_for_the_id_of_a_document(make: Make, host: Publisher, tmp_pa
 
 
 def test_our_own_members_are_never_taken(op: Provider, host: Publisher) -> None:
-    """What only an operator decides is ignored: no skipped consent, no way around PKCE, no other audience."""
+    """docs/client-documents.md: what only an operator decides is ignored: no skipped consent, no way around PKCE, no other audience."""
     client_id = host.publish(
         first_party=True, require_pkce=False, resource_ids=["api"], default_scopes=["phone"], logout_by_hint=True,
         claim_names={"name": "x"}, id_token_claims="requested", assertion_audience="token_endpoint", profile="x",
@@ -303,7 +303,7 @@ def test_our_own_members_are_never_taken(op: Provider, host: Publisher) -> None:
 
 
 def test_it_gets_no_tokens_of_its_own(op: Provider, host: Publisher) -> None:
-    """Only the code flow and refresh: no client_credentials, no exchange, no introspection."""
+    """docs/client-documents.md: only the code flow and refresh: no client_credentials, no exchange, no introspection."""
     client_id = host.publish()
     asked(op, client_id)
     rp = party(op, client_id)
@@ -314,7 +314,7 @@ def test_it_gets_no_tokens_of_its_own(op: Provider, host: Publisher) -> None:
 
 
 def test_it_signs_with_its_own_key(op: Provider, host: Publisher) -> None:
-    """`private_key_jwt`: with keys in the document, or at a URL of the stranger's, asked within the same limits."""
+    """docs/client-documents.md: `private_key_jwt`: with keys in the document, or at a URL of the stranger's, asked within the same limits."""
     for path, keys in (("/in", {"jwks": public("ec")}), ("/at", {"jwks_uri": f"{host.origin}/keys"})):
         host.at["/keys"] = public("ec")
         client_id = host.publish(path, token_endpoint_auth_method="private_key_jwt", **keys)
@@ -331,7 +331,7 @@ def test_it_signs_with_its_own_key(op: Provider, host: Publisher) -> None:
 
 
 def test_a_copy_counts_as_long_as_it_is_fresh(op: Provider, host: Publisher) -> None:
-    """draft §5.2: between 5 minutes and a day, in every process, and only authorization requests look again."""
+    """docs/client-documents.md: draft §5.2: between 5 minutes and a day, in every process, and only authorization requests look again."""
     client_id = host.publish()
 
     def fetches(advance_s: int) -> int:
@@ -348,7 +348,7 @@ def test_a_copy_counts_as_long_as_it_is_fresh(op: Provider, host: Publisher) -> 
 
 
 def test_a_sign_in_goes_on_whatever_the_host_does(op: Provider, host: Publisher) -> None:
-    """Once a user has come, nothing asks the host: neither the sign-in, nor consent, nor tokens; other users get no page."""
+    """docs/client-documents.md: once a user has come, nothing asks the host: neither the sign-in, nor consent, nor tokens; other users get no page."""
     client_id, browser = host.publish(), op.browser()
     rp = party(op, client_id)
     request = rp.request(scope="openid offline_access")
@@ -365,7 +365,7 @@ def test_a_sign_in_goes_on_whatever_the_host_does(op: Provider, host: Publisher)
 
 
 def test_a_sign_in_goes_on_while_the_copy_is_renewed(op: Provider, host: Publisher) -> None:
-    """The consent page of one user is open while another user's request fetches the same document again."""
+    """docs/client-documents.md: the consent page of one user is open while another user's request fetches the same document again."""
     client_id, browser = host.publish(), signed_in(op)
     request, page = asked(op, client_id, browser)
     op.clock.advance(301)
@@ -394,7 +394,7 @@ def test_a_changed_document_counts_at_the_next_look(op: Provider, host: Publishe
 
 
 def test_the_page_says_from_where(op: Provider, host: Publisher) -> None:
-    """draft §8: the host of the client id and of the redirect URI; no logo and no link of a stranger's, only its words."""
+    """docs/client-documents.md: draft §8: the host of the client id and of the redirect URI; no logo and no link of a stranger's, only its words."""
     client_id = host.publish(
         client_name="<b>Your bank</b>", client_uri="https://bank.example/", logo_uri="https://bank.example/logo.png",
         policy_uri="https://rp.example.org/privacy",
@@ -427,7 +427,7 @@ def test_the_apps_page_is_told_from_where(make: Make, host: Publisher) -> None:
 
 
 def test_a_yes_is_remembered_for_what_it_was_given_to(op: Provider, host: Publisher) -> None:
-    """Another redirect host, another method, other keys: the user is asked again, and `prompt=none` is refused."""
+    """docs/client-documents.md: another redirect host, another method, other keys: the user is asked again, and `prompt=none` is refused."""
     host.at["/keys"] = public("ec")
     elsewhere = "https://other.example.org/callback"
     keyed = {"token_endpoint_auth_method": "private_key_jwt"}
@@ -463,7 +463,7 @@ def test_a_yes_is_remembered_for_what_it_was_given_to(op: Provider, host: Publis
 
 
 def test_a_yes_for_one_host_is_none_for_another_of_the_same_document(op: Provider, host: Publisher) -> None:
-    """What was agreed for one redirect host is not added to what is agreed for another."""
+    """docs/client-documents.md: what was agreed for one redirect host is not added to what is agreed for another."""
     uris = [CALLBACK, "https://other.example.org/callback"]
     client_id, browser = host.publish(redirect_uris=uris), signed_in(op)
     _, page = asked(op, client_id, browser, scope="openid email")
@@ -478,7 +478,7 @@ def test_a_yes_for_one_host_is_none_for_another_of_the_same_document(op: Provide
 
 
 def test_one_of_a_host_at_once(op: Provider, host: Publisher) -> None:
-    """Others get an error page with `Retry-After`; a copy that was fresh a minute ago is used meanwhile."""
+    """docs/client-documents.md: others get an error page with `Retry-After`; a copy that was fresh a minute ago is used meanwhile."""
     client_id, browser = host.publish(), signed_in(op)
     assert asked(op, client_id, browser)[1].is_page(200)
     met, go_on = threading.Event(), threading.Event()
