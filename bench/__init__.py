@@ -11,7 +11,8 @@
 
 Everything listens on loopback, ends by its own process id, and runs for a bounded time. The environment sets how
 long: BENCH_SECONDS (4) a case and round, BENCH_ROUNDS (3), BENCH_CALLS (2,000) a flow of the profile,
-BENCH_FLOW_SECONDS (1) a flow of a provider and round, BENCH_FLOWS (800) codes a round.
+BENCH_FLOW_SECONDS (1) a flow of a provider and round, BENCH_FLOWS (800) codes a round; BENCH_QUIET_S (0),
+how long to wait at most until the load average is below 0.5.
 
     machine    what it was measured on
     wrk        the load generator

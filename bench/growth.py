@@ -11,7 +11,6 @@ import json
 import os
 import sqlite3
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -38,6 +37,8 @@ SIZES = tuple(
 _CALLS = int(os.environ.get("BENCH_CALLS") or 200)
 _ROUNDS = int(os.environ.get("BENCH_ROUNDS") or 5)
 _USERS = 200
+#: What standard error is before the log of the service takes its place.
+_SAID = os.fdopen(os.dup(2), "w")
 _FAR = 9_007_199_254_740_992
 _DAY_S = 86_400
 
@@ -225,7 +226,7 @@ def _json(value: object) -> str:
 
 
 def _say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
+    print(what, file=_SAID, flush=True)
 
 
 def _text(described: dict[str, object], grown: dict[str, list[Grown]]) -> str:

@@ -8,12 +8,15 @@ import os
 import platform
 import re
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 from tests.support.nginx import find_nginx
 
 PROJECT = Path(__file__).resolve().parents[1]
+#: The load average below which figures may be published.
+QUIET = 0.5
 _PACKAGES = (
     "falcon",
     "gunicorn",
@@ -31,8 +34,16 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def _wait_until_quiet() -> None:
+    """Wait until the load average is below 0.5, for at most `BENCH_QUIET_S` (0) seconds."""
+    end = time.monotonic() + float(os.environ.get("BENCH_QUIET_S") or 0)
+    while os.getloadavg()[0] >= QUIET and time.monotonic() < end:
+        time.sleep(1)
+
+
 def describe() -> dict[str, Any]:
-    """Machine, versions and commit, for the head of a report."""
+    """Machine, versions and commit, for the head of a report; when the machine is quiet, where that is waited for."""
+    _wait_until_quiet()
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "cpu": _cpu(),
