@@ -1,9 +1,9 @@
-"""Clients that are known by their document: fetched when a user comes, and stored, so that all processes have it.
+"""Clients that are known by their document: fetched when a user arrives, and stored for all processes.
 
 Only an authorization request fetches. Everything else uses the stored copy (`service.clients`), which stays as long as
 somebody uses the client.
 
-Owns: when a document is fetched, and what is stored of it.
+Owns: when a document is fetched, and which parts of it are stored.
 Never touches: the rules of documents (`protocol.client_documents`) and of strangers (`protocol.strangers`), pages.
 
 Spec: draft-ietf-oauth-client-id-metadata-document-02 §5, §5.1, §5.2, §8.6
@@ -33,9 +33,9 @@ from service.records.unused import UnusedStrangers
 from service.storage.interface import Kind, Record, Store
 from service.subjects import Subjects
 
-#: While one request fetches a document again, others use the copy for so long, in s. A fetch takes 5 s at most.
+#: While one request fetches a document again, others use the copy for this long, in s. A fetch takes at most 5 s.
 _MEANWHILE_S: Final = 60
-#: When a request may try again that found too many fetches under way, in s.
+#: When a request that found too many fetches in progress may try again, in s.
 RETRY_S: Final = 5
 
 
@@ -50,9 +50,9 @@ class ClientDocuments:
     """Finds the client of an authorization request, and fetches its document if its id is the URL of one.
 
     Args:
-        store: has the copies.
+        store: the store of the copies.
         clients: the directory of all clients.
-        outbound: fetches.
+        outbound: sends requests.
         slots: limits the fetches.
         subjects: knows the ids of users.
         events: where changes of clients are reported.
@@ -83,14 +83,14 @@ class ClientDocuments:
 
         Args:
             client_id: its id. If that is the URL of a document, and there is no fresh copy, the document is fetched.
-            address: of the browser; empty if not known.
+            address: the browser's address; empty if not known.
             now: Unix s.
 
         Returns:
             The client, or None if there is none with this id.
 
         Raises:
-            DocumentRefused: if there is no document, or it makes no client.
+            DocumentRefused: if there is no document, or it is refused.
             DocumentBusy: if too many are being fetched.
         """
         client = self._clients.find(client_id, now=now)
@@ -141,7 +141,7 @@ class ClientDocuments:
         return replace(client, fresh_until=now + fresh_s(answer.headers))
 
     def _kept(self, client: Client, *, address: str, now: int) -> Client:
-        """Store the copy, or change the one that is there. Returns it as it is stored."""
+        """Store the copy, or change the existing one. Returns the stored copy."""
         client = replace(client, row_ends_at=now + self._unused_s)
         new, body = new_record(client, address=address), to_body(client)
         what: Literal["registered", "metadata"] | None = None

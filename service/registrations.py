@@ -1,6 +1,6 @@
 """Clients that register themselves, and manage their registration.
 
-Owns: who may register, the credentials that are given out, the uses of an invitation.
+Owns: who may register, the issued credentials, the uses of an invitation.
 Never touches: requests; what a stranger may have (`protocol.strangers`).
 
 Spec: RFC 7591 §3, RFC 7592 §2
@@ -67,10 +67,10 @@ class Registrations:
     """Registers clients.
 
     Args:
-        store: where they are.
+        store: the store.
         clients: the directory of all clients.
-        mode: who may register one.
-        idle_days: after how many days one ends that nobody has signed in through.
+        mode: who may register.
+        idle_days: after how many days an unused registration expires.
         events: where changes of clients are reported.
     """
 
@@ -109,7 +109,7 @@ class Registrations:
         """Register a client.
 
         Args:
-            metadata: from whomever.
+            metadata: from any source.
             invitation: what `invitation` returned for the request.
             address: where the request comes from; empty if not known.
             now: Unix s.
@@ -203,14 +203,14 @@ class Registrations:
     # --- what a token opens ---
 
     def invitation(self, unverified_token: str | None, *, now: int) -> Invitation | None:
-        """The invitation of a request; None where none is needed and none was sent.
+        """The invitation of a request; None if none is needed and none was sent.
 
         Args:
             unverified_token: the initial access token, if the request has one.
             now: Unix s.
 
         Raises:
-            OAuthError: `invalid_token` without an invitation where one is needed, or with a wrong one.
+            OAuthError: `invalid_token` if a required invitation is missing, or the token is wrong.
 
         Spec: RFC 7591 §3
         """
@@ -266,5 +266,5 @@ class Registrations:
 
 
 def _wrong_token(cause: str) -> OAuthError:
-    """The same answer for every token that does not open what it is shown for (RFC 6750 §3.1)."""
+    """The same answer for every wrong token (RFC 6750 §3)."""
     return OAuthError("invalid_token", "The token is missing, unknown, expired or used up.", cause=cause)

@@ -1,4 +1,4 @@
-"""`pylon-oidc clients invite` and its kin: let a program register itself.
+"""`pylon-oidc clients invite`, `invitations`, `uninvite`: let a program register itself.
 
 Spec: RFC 7591 §3 (initial access token)
 """
@@ -25,7 +25,7 @@ from service.storage.interface import Fitting, Kind
 
 _UNITS: Final = {"m": 60, "h": 3600, "d": 86_400}
 _DURATION: Final = re.compile(r"([1-9][0-9]{0,5})([mhd])", re.ASCII)
-#: What a client needs, in place of what the invitation leaves to it.
+#: What a client needs, if the invitation leaves it open.
 _LEFT_OUT: Final = {"redirect_uris": ["https://client.invalid/callback"]}
 
 
@@ -35,7 +35,7 @@ class _Moment(click.ParamType):  # type: ignore[type-arg]
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The moment, Unix s."""
+        """Parse it. Returns Unix s."""
         now = int(time.time())
         if match := _DURATION.fullmatch(value):
             return now + int(match[1]) * _UNITS[match[2]]

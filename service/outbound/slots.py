@@ -28,13 +28,13 @@ class Slots:
 
     @contextlib.contextmanager
     def for_stranger(self, host: str) -> Iterator[bool]:
-        """Take a slot for a stranger's host, without waiting for one, and give it back at the end: one for each host.
+        """Take a slot for a stranger's host, at most one for each host, without waiting; it is returned at the end.
 
         Args:
-            host: in lower case, without its port: the owner of a host has all its ports. Brackets do not matter.
+            host: in lower case, without its port, because the owner of a host owns all its ports. Brackets are ignored.
 
         Yields:
-            Whether there was one. If not, the request must not be sent.
+            Whether there was one. If not, no request may be sent.
         """
         host = host.strip("[]")
         with self._guard:
@@ -54,7 +54,7 @@ class Slots:
         """The same for a host of a client that the operator registered. One host may have all slots.
 
         Args:
-            waits: whether to wait a moment for one.
+            waits: whether to wait briefly for one.
         """
         patience_s = max(0.0, self._taken_at + PATIENCE_S - time.monotonic()) if waits else 0.0
         is_free = self._operators.acquire(timeout=patience_s)

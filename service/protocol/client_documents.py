@@ -1,4 +1,4 @@
-"""Client ID Metadata Documents: which URLs are a client's id, and what their document says.
+"""Client ID Metadata Documents: which URLs are client ids, and how their documents are read.
 
 Spec: draft-ietf-oauth-client-id-metadata-document-02 §3, §4, §5, §5.2
 """
@@ -15,7 +15,7 @@ from typing import Any, Final
 MOST_CHARS: Final = 255
 #: draft §8.7: the size of a document should be limited to 5 KiB.
 MOST_BYTES: Final = 5 * 1024
-#: How long a document counts without another look, whatever its `Cache-Control` says, in s.
+#: How long a document is fresh at least and at most, whatever its `Cache-Control` says, in s.
 SHORTEST_S: Final = 300
 LONGEST_S: Final = 86_400
 
@@ -26,16 +26,16 @@ _URL: Final = re.compile(
 )
 _DOTS: Final = re.compile(r"(?:\.|%2e){1,2}", re.IGNORECASE)
 _JSON: Final = re.compile(r"application/(?:json|[A-Za-z0-9.+_-]+\+json)\s*(?:;.*)?", re.ASCII | re.IGNORECASE)
-#: Nobody shares a secret with a server by publishing it (draft §4).
+#: A published secret is not a secret (draft §4).
 _SECRETS: Final = ("client_secret", "client_secret_expires_at")
 
 
 class DocumentRefused(Exception):
-    """A document does not make a client. Users see one page for every cause.
+    """A document is refused. Users see the same page for every cause.
 
     Args:
         cause: a constant word for the log.
-        detail: for the operator, without anything of the document.
+        detail: for the operator; contains nothing of the document.
     """
 
     def __init__(self, cause: str, detail: str) -> None:
@@ -59,7 +59,7 @@ class DocumentUrl:
 
 @dataclass(frozen=True, slots=True)
 class HostPattern:
-    """Hosts whose documents count.
+    """Hosts whose documents are accepted.
 
     Attributes:
         name: a host or domain, in lower case.
@@ -84,7 +84,7 @@ class HostPattern:
 
 @dataclass(frozen=True, slots=True)
 class DocumentHosts:
-    """Which documents count.
+    """Which documents are accepted.
 
     Attributes:
         opened: `True`: all; `False`: none; or those of some hosts.
@@ -93,7 +93,7 @@ class DocumentHosts:
     opened: bool | tuple[HostPattern, ...] = False
 
     def url_of(self, client_id: str) -> DocumentUrl | None:
-        """The URL of the client's document, if it has one that counts."""
+        """The URL of the client's document, if that is accepted."""
         url = parse_document_url(client_id) if self.opened else None
         if url is None or self.opened is True or self.opened is False:
             return url
@@ -119,13 +119,13 @@ def parse_document_url(client_id: str) -> DocumentUrl | None:
 
 
 def read_document(client_id: str, status: int, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
-    """The metadata of a document. Whether a client may have it is for `protocol.strangers` to say.
+    """The metadata in a document. `protocol.strangers` decides whether a client may have it.
 
     Args:
-        client_id: the URL that was asked.
-        status: of the answer, which may be a redirect: that is not followed, and not a document.
-        headers: of the answer, names in lower case.
-        body: of the answer.
+        client_id: the requested URL.
+        status: the status of the answer; a redirect is not followed, and is not a document.
+        headers: its headers, with names in lower case.
+        body: its body.
 
     Raises:
         DocumentRefused: with the cause.
@@ -152,7 +152,7 @@ def read_document(client_id: str, status: int, headers: Mapping[str, str], body:
 
 
 def fresh_s(headers: Mapping[str, str]) -> int:
-    """How long a document counts, in s: as its `Cache-Control` says, within our bounds (draft §5.2; RFC 9111 §4.2)."""
+    """How long a document is fresh, in s: as its `Cache-Control` says, within our limits (draft §5.2; RFC 9111 §4.2)."""
     parts = [part.partition("=") for part in headers.get("cache-control", "").lower().split(",")]
     said = {name.strip(): value.strip().strip('"') for name, _, value in reversed(parts)}
     if "no-store" in said or "no-cache" in said:

@@ -19,7 +19,7 @@ class About:
     """What a consent page shows about the client of a request, in addition to the names that it gives itself.
 
     Attributes:
-        is_stranger: whether no operator has registered it: its name and links are only its own words.
+        is_stranger: whether no operator has registered it, so that its name and links are only its own claims.
         client_host: the host of its client id, if that is the URL of its document.
         logo_uri: its logo; None for a stranger, who could show another one's.
         redirect: where the answer goes.
@@ -38,7 +38,7 @@ class About:
         return self.is_stranger or self.redirect.is_on_device
 
     def as_json(self) -> dict[str, Any]:
-        """The same for the app's own page."""
+        """The same as JSON, for the app's own page."""
         return {
             "stranger": self.is_stranger,
             "client_host": self.client_host,
@@ -73,10 +73,10 @@ def can_be_remembered(request: AuthorizationRequest) -> bool:
 
 
 def identity(request: AuthorizationRequest) -> str | None:
-    """What a stranger is recognised by: where its answer goes, how it authenticates, and its keys.
+    """What identifies a stranger for a consent: where its answer goes, how it authenticates, and its keys.
 
-    A consent for one counts only as long as these are the same, because the owner of its document may change them.
-    None for a client of the operator's, who decides about changes.
+    A consent is valid only as long as these are the same, because the owner of its document may change them.
+    None for the operator's clients, whose changes the operator makes.
     """
     client = request.client
     if not client.is_stranger:

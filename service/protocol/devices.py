@@ -1,4 +1,4 @@
-"""Devices without a browser: what one may ask for, how often, and what its user is asked.
+"""Devices without a browser: what they may request, how often they may ask, and what their user is asked.
 
 `asked` is the state machine of a waiting device: pure, with time as an argument.
 
@@ -26,11 +26,11 @@ from service.protocol.errors import OAuthError
 from service.records.clients import Client
 from service.records.devices import Decision, Device
 
-#: What `slow_down` adds to the interval, in s.
+#: How much `slow_down` adds to the interval, in s.
 SLOWER_S: Final = 5
-#: The parameters that count; the others of an authorization request need a browser (RFC 8628 §3.1).
+#: The parameters that have an effect; the others of an authorization request need a browser (RFC 8628 §3.1).
 _KEPT: Final = ("scope", "resource")
-#: While a user signs in, the sign-in page has nothing else to name: the code, and so the client, is looked up afterwards.
+#: The client's name on the sign-in page: the code, and so the client, is looked up only after the sign-in.
 PAGE: Final = Client("", (), "environment", client_name="A device", first_party=True, scope=())
 
 
@@ -39,18 +39,18 @@ CHECKS: Final[tuple[Check, ...]] = (check_size, check_resource, check_scope)
 
 
 def may_use_devices(client: Client, *, strangers: bool) -> bool:
-    """Whether a client may use the grant type of devices. `strangers`: whether those may that the operator did not register."""
+    """Whether a client may use the device grant. `strangers`: whether clients that the operator did not register may."""
     return DEVICE_GRANT in client.grant_types and (strangers or not client.is_stranger)
 
 
 def checked_request(
     parameters: Mapping[str, str], client: Client | None, policies: Policies, issuer: str, *, strangers: bool
 ) -> AuthorizationRequest:
-    """Check what a device asks for. Runs again whenever its user's browser comes back, as the client may have changed.
+    """Check the request of a device. Runs again whenever its user's browser comes back, because the client may have changed.
 
     Args:
-        parameters: of the request of the device; others than `scope` and `resource` do not count.
-        client: its client, authenticated when it asked; None if it is gone.
+        parameters: the device's parameters; only `scope` and `resource` have an effect.
+        client: its client, authenticated at the request; None if it is gone.
         policies: the policy of each audience.
         issuer: the issuer of the request.
         strangers: whether clients that the operator did not register may use devices.
@@ -73,7 +73,7 @@ def checked_request(
 
 
 def page_request(user_code: str) -> AuthorizationRequest:
-    """The request of a browser that has opened the page for devices: that somebody signs in, and nothing else.
+    """The request of a browser at the page for devices: somebody signs in, and nothing else.
 
     Args:
         user_code: the code of its URL, not verified yet; empty if there is none.
@@ -100,7 +100,7 @@ def asked(device: Device, *, now: int) -> tuple[Device | None, OAuthError | None
         now: Unix s.
 
     Returns:
-        Its next state, or None if that stays the same; and the error to answer with, or None if it is let in.
+        Its next state, or None if that stays the same; and the error to answer with, or None if its user has allowed it.
 
     Spec: RFC 8628 §3.5
     """

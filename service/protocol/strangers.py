@@ -1,9 +1,9 @@
 """What a stranger may have: a client that the operator did not register.
 
-It registered itself (RFC 7591), or is known by its document. The tables here say which of its members count, which
+It registered itself (RFC 7591), or is known by its document. The tables here say which of its members are used, which
 grant types and scopes it may have, and how it may authenticate. The rest is checked as for every client.
 
-Four rules are held elsewhere, at the place of what they forbid: PKCE is always demanded
+Four rules are enforced elsewhere, next to what they restrict: PKCE is always required
 (`protocol.authorize.check_pkce_present`), an audience needs `strangers = true` (`policies.deciding.may_ask`), requests
 to a stranger's URLs ignore the operator's list (`outbound.fetcher`), and the audience of an assertion is the issuer
 (`protocol.assertions`).
@@ -41,7 +41,7 @@ _MADE_HERE: Final = ("client_id", "client_secret")
 #: The members that a stranger gives, and gets to see.
 MEMBERS_OF_STRANGERS: Final = tuple(name for name in MEMBERS if name not in (*OWN_MEMBERS, *_MADE_HERE))
 GRANT_TYPES: Final = (AUTHORIZATION_CODE, "refresh_token")
-#: How a stranger may authenticate, and how it does if it does not say (RFC 7591 §2). A document holds no secret.
+#: How a stranger may authenticate, and its default (RFC 7591 §2). A document contains no secret.
 METHODS: Final[Mapping[str, tuple[str, ...]]] = {
     "registration": AUTH_METHODS,
     "document": ("none", KEY_METHOD),
@@ -61,9 +61,9 @@ def parse_stranger(
     """Check the metadata of a stranger.
 
     Args:
-        metadata: from whomever. Members that are unknown, null, empty or the operator's are ignored.
+        metadata: from any source. Members that are unknown, null, empty or the operator's are ignored.
         client_id: its id.
-        source: how it came.
+        source: how it became known.
         scopes: the available scopes, with those that are open to strangers. It gets all of these if it names none.
         devices: whether strangers may use the device grant.
         secrets: its secrets, if it has any.
@@ -93,7 +93,7 @@ def with_metadata(
     devices: bool,
     secrets: tuple[ClientSecret, ...],
 ) -> Client:
-    """A stranger with other metadata: its source, and what it registered with, stay. See `parse_stranger`."""
+    """A stranger with other metadata, and the same source and registration. See `parse_stranger`."""
     parsed = parse_stranger(
         metadata,
         client_id=current.client_id,
@@ -165,7 +165,7 @@ def redirect_hosts(client: Client) -> frozenset[str]:
 
 
 def told_to_itself(client: Client) -> dict[str, Any]:
-    """The metadata that a stranger gets to see of itself (RFC 7591 §3.2.1)."""
+    """The metadata that a stranger sees of itself (RFC 7591 §3.2.1)."""
     known = client.public_metadata()
     return {"client_id": client.client_id} | {
         name: known[name] for name in MEMBERS_OF_STRANGERS if name in known and known[name] != []
@@ -198,7 +198,7 @@ def _check_scope(scope: Any, scopes: Scopes) -> None:
 
 
 def _granted_types(asked: Any, *, devices: bool) -> Any:
-    """The grant types that it gets. The device grant is left out where it is not open, if there are others."""
+    """The grant types that it gets. The device grant is left out if it is not open and there are others."""
     if not isinstance(asked, list):
         return asked  # not a list: refused where its form is checked
     allowed = (*GRANT_TYPES, DEVICE_GRANT) if devices else GRANT_TYPES

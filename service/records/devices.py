@@ -40,12 +40,12 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device that has asked to be let in.
+    """A device that waits for its user.
 
     Attributes:
         id: the id of its row.
         issuer: the issuer that it asked.
-        parameters: what it asked for: `client_id`, and `scope` and `resource` if given.
+        parameters: its request: `client_id`, and `scope` and `resource` if given.
         secret_hash: hash of the secret in its device code.
         ends_at: when both codes expire, Unix s.
         interval_s: how long it has to wait between two requests.
@@ -76,7 +76,7 @@ class Device:
         return self.decision is Decision.NONE and now < self.ends_at
 
     def to_record(self, address: str = "") -> Record:
-        """Its row. `address` is where it asked from, for a new one."""
+        """Its row. `address` is where its first request came from, for a new one."""
         body = {
             "issuer": self.issuer,
             "request": as_kept(self.parameters),

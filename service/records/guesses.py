@@ -28,7 +28,7 @@ class Locked(Exception):
     """There were too many wrong codes.
 
     Args:
-        by: whose they were.
+        by: whose attempts they were: the user's or the address's.
         wait_s: when the next attempt is possible, in s.
     """
 
@@ -45,7 +45,7 @@ class Attempt:
     Attributes:
         at: Unix s.
         rows: the ids of the rows that count it.
-        locks: whose last possible attempt this is, unless it is right.
+        locks: the user or address whose last possible attempt this is, unless it is right.
     """
 
     at: int
@@ -54,7 +54,7 @@ class Attempt:
 
 
 class Guesses:
-    """Counts attempts. Their rows end with the time that they count for.
+    """Counts attempts. Their rows expire when they no longer count.
 
     Args:
         store: the store.
@@ -126,5 +126,5 @@ def _limits(user_id: str, address: str) -> Iterator[_Limit]:
 
 
 def _times(body: Mapping[str, Any], now: int) -> list[int]:
-    """When the attempts that count were made, the first one first."""
+    """When the counted attempts were made, the first one first."""
     return [at for at in body["at"] if at > now - WINDOW_S]

@@ -23,7 +23,7 @@ class Invitation:
         uses_left: how many clients it may still register.
         expires_at: Unix s.
         created_at: Unix s.
-        metadata: bounds the metadata of the clients that it registers.
+        metadata: limits the metadata of the clients that it registers.
     """
 
     id: str
@@ -58,7 +58,7 @@ def id_of(unverified_token: str) -> str:
 
 
 def one_use(invitation: Invitation) -> Change:
-    """The change that uses it once. It is left as it is, and so refuses, if no use is left then."""
+    """The change that uses it once. If no use is left, it leaves the row as it is, and so refuses."""
 
     def used(record: Record) -> Record | None:
         uses = record.body["uses"]

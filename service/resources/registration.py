@@ -25,7 +25,7 @@ from service.web.mounts import Mount
 from service.web.oauth import send_bearer_error
 from service.web.render import send_json
 
-#: Metadata is small; a set of keys is the largest part. What is stored of it is bounded too.
+#: Metadata is small; a set of keys is the largest part. What is stored of it is limited too.
 MOST_BYTES: Final = 16 * 1024
 _ASCII: Final = {ord("…"): "...", ord('"'): "'", ord("\\"): "/"}
 
@@ -115,7 +115,7 @@ def _check_open(parts: Parts) -> None:
 
 
 def _metadata(req: falcon.Request) -> dict[str, Any]:
-    """The body. What is no metadata at all is `invalid_client_metadata` too."""
+    """The body. A body that is not metadata at all is `invalid_client_metadata` too."""
     try:
         body = read_body(req)
         if len(body) > MOST_BYTES:
@@ -148,7 +148,7 @@ def _checked(register: Callable[[], Registered]) -> Registered:
 
 
 def _information(req: falcon.Request, made: Registered) -> dict[str, Any]:
-    """What the client gets to know of its registration (RFC 7591 §3.2.1, RFC 7592 §3)."""
+    """The registration as the client sees it (RFC 7591 §3.2.1, RFC 7592 §3)."""
     client = made.client
     shown = told_to_itself(client)
     if client.registration is not None:

@@ -1,4 +1,4 @@
-"""What is open to clients that the operator did not register: right, if it is meant."""
+"""What is open to clients that the operator did not register, which may be intended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from service.doctor.rules.reading import found
 
 
 def registration(e: Evidence) -> Iterator[Finding]:
-    """Whether everybody may register a client; an answer to such a request says so, whatever the document names."""
+    """Whether everybody may register a client: the answer to such a request shows it, whatever the document names."""
     reply = e.reply("register")
     error = None if reply is None or reply.status != 400 else reply.json_object().get("error")
     if error not in ("invalid_redirect_uri", "invalid_client_metadata"):

@@ -1,6 +1,6 @@
 """Device code: a device asks until its user has decided, and then gets tokens, once.
 
-What the user lets it do is a grant like that of an authorization code, with the device code as its code.
+What the user allows is a grant like that of an authorization code, with the device code as its code.
 
 Spec: RFC 8628 §3.4, §3.5
 """
@@ -50,7 +50,7 @@ def exchange(request: TokenRequest, issuing: Issuing) -> dict[str, Any]:
 
 def _let_in(grant_id: str, request: TokenRequest, issuing: Issuing) -> dict[str, Any]:
     def redeemed(grant: Grant | None) -> tuple[Grant, dict[str, Any]]:
-        # It ends with the session in which the user said yes, and with its client.
+        # It ends with the session in which the user agreed, and with its client.
         if grant is None or grant.client_id != request.client.client_id:
             raise invalid_grant("device_grant_ended")
         if grant.code.spent_at is not None:
