@@ -107,7 +107,7 @@ def asked(device: Device, *, now: int) -> tuple[Device | None, OAuthError | None
     if now >= device.ends_at:
         return None, OAuthError("expired_token", "The device code has expired.")
     if device.decision is Decision.DENIED:
-        return None, OAuthError("access_denied", "The user said no.")
+        return None, OAuthError("access_denied", "The user denied the request.")
     if device.decision is Decision.ALLOWED:
         return None, None
     is_early = device.asked_at is not None and now - device.asked_at < device.interval_s
