@@ -53,6 +53,23 @@ def test_a_finding_tells_cause_and_remedy(kind: Kind) -> None:
             assert f"EnvironmentFile=-{fix.file}\n" in (PROJECT / "deploy/pylon-oidc.service").read_text()
 
 
+#: Texts of this service that findings quote: people search for them as they read them.
+OWN_TEXTS = (
+    "This sign-in is over, or was begun in another browser",
+    "This did not work",
+    "for a client that supports neither, register require_pkce false",
+    "client_without_pkce_and_nonce",
+    "client_keys_unusable",
+)
+
+
+@each_of("text", OWN_TEXTS)
+def test_a_quoted_text_is_the_one_that_the_service_shows(text: str) -> None:
+    """docs/troubleshooting.md: a text of the service is found under the words that the service uses today."""
+    assert text in {symptom for kind in kinds().values() for symptom in kind.symptoms}
+    assert any(text in path.read_text("utf-8") for path in (PROJECT / "service").rglob("*.py"))
+
+
 def test_no_page_has_a_placeholder() -> None:
     """What doctor fills in with what it saw is an example on a page; these are Caddy's and curl's own."""
     of_others = {"host", "hostport", "time_total", "http_code"}
