@@ -5,8 +5,8 @@
 PIP_TOOLS := pip-tools==7.6.2
 # ARGS goes to pytest or to the benchmark: make test ARGS='-k issuer -x'
 ARGS ?=
-# Tests run on every usable core plus one, because some of them wait for a server.
-JOBS ?= $(shell expr 1 + "$$(nproc 2>/dev/null || echo 2)")
+# Tests run on every usable core plus two, because many of them wait for a server.
+JOBS ?= $(shell expr 2 + "$$(nproc 2>/dev/null || echo 2)")
 # Always keep bytecode: the tests start hundreds of interpreters.
 test: export PYTHONDONTWRITEBYTECODE =
 

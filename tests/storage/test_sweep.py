@@ -1,6 +1,6 @@
 """What has ended is removed outside the requests: by whom, how fast, and without blocking anyone.
 
-`PYLON_TESTS_SWEEP_ROWS=1000000` sweeps so many grants instead of 200,000 (SQLite) and 40,000 (PostgreSQL).
+`PYLON_TESTS_SWEEP_ROWS=1000000` sweeps so many grants instead of 80,000 (SQLite) and 20,000 (PostgreSQL).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.support.gunicorn import PROJECT, clean_environment
 
 BACKLOG = 4000
 DAY_S = 86_400
-GRANTS = {"sqlite": 200_000, "postgresql": 40_000}
+GRANTS = {"sqlite": 80_000, "postgresql": 20_000}
 #: How long a slice of the sweep may take, in s.
 SLICE_S = 0.02
 
