@@ -15,7 +15,7 @@ import pytest
 
 from service.records import unused
 from service.startup import open_store
-from tests.http.driver import refused
+from tests.http.driver import refused, unverified_claims
 from tests.provider.browser import Browser, Landing
 from tests.provider.conftest import ServeProvider
 from tests.provider.driver import CALLBACK, Provider, RelyingParty, Request
@@ -311,6 +311,50 @@ def test_it_gets_no_tokens_of_its_own(op: Provider, host: Publisher) -> None:
     for grant_type in ("client_credentials", exchange):
         assert rp.post("/oidc/token", {"grant_type": grant_type}).json()["error"] in {"unauthorized_client", "unsupported_grant_type"}  # fmt: skip
     assert rp.introspect("x").json()["error"] == "unauthorized_client"
+
+
+def test_only_audiences_for_strangers(make: Make, host: Publisher, tmp_path: Path) -> None:
+    """RFC 8707 §2: a resource that is not open to strangers is `invalid_target`; one that is gives a token for it alone."""
+    policies = tmp_path / "policies.toml"
+    table = '[audience."{}"]\nalg = "RS256"\ngrants = ["authorization_code"]\nscopes = ["read"]\n{}'
+    opened, closed = "https://open.example.com", "https://closed.example.com"
+    policies.write_text(table.format(opened, "strangers = true\n") + table.format(closed, ""))
+    op, client_id = make(PYLON_POLICIES=str(policies)), host.publish()
+    rp, browser = party(op, client_id), signed_in(op)
+    for scope in (None, "openid", "read"):
+        request, landing = asked(op, client_id, browser, resource=closed, scope=scope)
+        assert op.answered(request, landing)["error"] == "invalid_target"
+    request = rp.request(resource=opened, scope=None)
+    code = op.answered(request, browser.submit(browser.go(request.url), decision="allow"))["code"]
+    assert rp.redeem(request, code, resource=closed).json()["error"] == "invalid_target"
+    token = rp.redeem(request, code, resource=opened).json()
+    claims = unverified_claims(token["access_token"])
+    assert (claims["aud"], claims["scope"], claims["client_id"]) == (opened, "read", client_id)
+
+
+def test_other_clients_tokens_are_not_its_own(op: Provider, host: Publisher) -> None:
+    """RFC 6749 §5.2, RFC 7009 §2.1: a code and a refresh token of another document are refused, and stay good."""
+    first, second = party(op, host.publish("/1.json")), party(op, host.publish("/2.json"))
+    asked(op, second.client_id)
+    request = first.request(scope="openid offline_access")
+    code = op.authorize(op.browser(), request)["code"]
+    assert second.redeem(request, code).json()["error"] == "invalid_grant"
+    tokens = first.redeem(request, code).json()
+    assert second.revoke(tokens["refresh_token"]).status == 200
+    assert "access_token" in first.refresh(tokens["refresh_token"]).json()
+
+
+def test_the_port_of_localhost_is_not_free_for_one_with_keys(op: Provider, host: Publisher) -> None:
+    """RFC 8252 §8.3: only for a public client; another path is none of either's."""
+    keyed = {"token_endpoint_auth_method": "private_key_jwt", "jwks": public("ec")}
+    for path, members, status in (("/public.json", {}, 200), ("/keyed.json", keyed, 400)):
+        client_id, browser = (
+            host.publish(path, redirect_uris=["http://localhost/cb"], **members),
+            signed_in(op),
+        )
+        assert asked(op, client_id, browser, redirect_uri="http://localhost/cb")[1].is_page(200)
+        assert asked(op, client_id, browser, redirect_uri="http://localhost:5/cb")[1].is_page(status)
+        assert asked(op, client_id, browser, redirect_uri="http://localhost:5/cb2")[1].is_page(400)
 
 
 def test_it_signs_with_its_own_key(op: Provider, host: Publisher) -> None:
