@@ -239,6 +239,10 @@ def test_the_operators_client_wins(make: Make, host: Publisher) -> None:
     assert rp.refresh(tokens["refresh_token"]).json()["error"] == "invalid_grant"
     assert asked(op, client_id)[1].is_at(CALLBACK)
     assert len(host.asked) == 1 and _copies(op) == []
+    # Not even if it is not served, because an audience got its name later.
+    later = make(PYLON_JWT_AUDIENCE=client_id, PYLON_DATA_DIR=str(op.house.settings.data_dir))
+    assert asked(later, client_id)[1].is_page(400)
+    assert later.house.lines[-1]["cause"] == "client_known" and len(host.asked) == 1
 
 
 def test_an_operator_sees_and_removes_it_and_changes_nothing(op: Provider, host: Publisher) -> None:
@@ -314,7 +318,7 @@ def test_it_gets_no_tokens_of_its_own(op: Provider, host: Publisher) -> None:
 
 
 def test_only_audiences_for_strangers(make: Make, host: Publisher, tmp_path: Path) -> None:
-    """RFC 8707 §2: a resource that is not open to strangers is `invalid_target`; one that is gives a token for it alone."""
+    """RFC 8707 §2: a resource that is not open to strangers is `invalid_target`; one that is gives a token only for it."""
     policies = tmp_path / "policies.toml"
     table = '[audience."{}"]\nalg = "RS256"\ngrants = ["authorization_code"]\nscopes = ["read"]\n{}'
     opened, closed = "https://open.example.com", "https://closed.example.com"
