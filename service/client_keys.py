@@ -13,7 +13,7 @@ import json
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import structlog
@@ -33,11 +33,14 @@ FRESH_S: Final = 600
 ASK_S: Final = 60
 #: How long fetched keys are used if the URL fails, in s.
 KEPT_S: Final = 86_400
+#: How many clients' keys a process keeps: of the operator's clients, and of strangers, whose sets may be large.
 _MOST_KEPT: Final = 1000
+_MOST_KEPT_OF_STRANGERS: Final = 100
 #: How long to wait for another process that fetches, and the time between two checks, in s.
 _PATIENCE_S: Final = 5.5
 _LOOK_S: Final = 0.1
 
+_Value = TypeVar("_Value")
 _log: Final[Any] = structlog.get_logger("clients")
 
 
@@ -58,6 +61,26 @@ class _Fetched:
     asked_at: int = 0
     is_done: bool = True
     failure: str | None = None
+
+
+class _Memory:
+    """What a process knows of some clients, of at most so many.
+
+    Attributes:
+        read: client id -> a document and its keys.
+        known: client and URL -> the state of the URL.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.read: dict[str, tuple[Any, tuple[OthersKey, ...]]] = {}
+        self.known: dict[str, _Fetched] = {}
+
+    def put(self, kept: dict[str, _Value], name: str, value: _Value) -> None:
+        """Keep a value in one of the two. If there are too many, all are forgotten."""
+        if len(kept) >= self._most:
+            kept.clear()
+        kept[name] = value
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +119,8 @@ class ClientKeys:
         self._store = store
         self._outbound = outbound
         self._slots = slots or Slots()
-        #: client id -> a document and its keys.
-        self._read: dict[str, tuple[Any, tuple[OthersKey, ...]]] = {}
-        self._known: dict[str, _Fetched] = {}
+        self._of_operators = _Memory(_MOST_KEPT)
+        self._of_strangers = _Memory(_MOST_KEPT_OF_STRANGERS)
         self._asking: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
 
@@ -114,7 +136,7 @@ class ClientKeys:
         """
         if client.jwks_uri is None:
             return self._keys(client, client.jwks)
-        known = self._known.get(_name(client), _Fetched())
+        known = self._known(client)
         if not 0 <= now - known.fetched_at < FRESH_S:
             known = self._asked(client, known, waits=not self._of(client, known, now=now), now=now)
         return self._of(client, known, now=now)
@@ -127,7 +149,7 @@ class ClientKeys:
         """
         if client.jwks_uri is None:
             return ()
-        before = self._known.get(_name(client), _Fetched())
+        before = self._known(client)
         known = self._asked(client, before, waits=True, now=now)
         return () if known == before else self._of(client, known, now=now)
 
@@ -158,21 +180,26 @@ class ClientKeys:
         self._keep(client, found, now=now)
         return _seen(client, found, now=now), self._of(client, found, now=now)
 
+    def _memory(self, client: Client) -> _Memory:
+        return self._of_strangers if client.is_stranger else self._of_operators
+
+    def _known(self, client: Client) -> _Fetched:
+        return self._memory(client).known.get(_name(client), _Fetched())
+
     def _of(self, client: Client, known: _Fetched, *, now: int) -> Sequence[OthersKey]:
         if known.jwks is None or now - known.fetched_at >= KEPT_S:
             return ()
         return self._keys(client, known.jwks)
 
     def _keys(self, client: Client, jwks: Mapping[str, Any] | None) -> tuple[OthersKey, ...]:
-        document, keys = self._read.get(client.client_id, (None, ()))
+        memory = self._memory(client)
+        document, keys = memory.read.get(client.client_id, (None, ()))
         if jwks is not None and document != jwks:
             try:
                 keys = usable_keys(jwks)
             except KeyFault:  # the rules may have changed since it was stored
                 keys = ()
-            if len(self._read) >= _MOST_KEPT:
-                self._read.clear()
-            self._read[client.client_id] = jwks, keys
+            memory.put(memory.read, client.client_id, (jwks, keys))
         return keys if jwks is not None else ()
 
     def _asked(self, client: Client, before: _Fetched, *, waits: bool, now: int) -> _Fetched:
@@ -211,13 +238,14 @@ class ClientKeys:
             lock.release()
 
     def _asked_now(self, client: Client, before: _Fetched, *, waits: bool, now: int) -> _Fetched:
-        name = _name(client)
-        known = self._known.get(name, before)
+        memory, name = self._memory(client), _name(client)
+        known = memory.known.get(name, before)
         if known == before:  # nobody has requested it while this thread waited
-            known = self._claimed(client, known, waits=waits, now=now)
-            if len(self._known) >= _MOST_KEPT:
-                self._known.clear()
-            self._known[name] = known
+            if client.is_unused:  # anybody can add such clients, so nothing is stored for them
+                known = self._fetched(client, replace(known, asked_at=now), now=now)
+            else:
+                known = self._claimed(client, known, waits=waits, now=now)
+            memory.put(memory.known, name, known)
         return known
 
     def _claimed(self, client: Client, known: _Fetched, *, waits: bool, now: int) -> _Fetched:
@@ -226,26 +254,30 @@ class ClientKeys:
 
         def claim(record: Record) -> Record | None:
             nonlocal mine
-            stored = _read(record)
+            stored = _read(record, client)
             mine = not 0 <= now - stored.asked_at < ASK_S
-            return _written(record, replace(stored, asked_at=now, is_done=False)) if mine else None
+            return _written(record, client, replace(stored, asked_at=now, is_done=False)) if mine else None
 
         new = Record(Kind.REPLAY_MARKER, _id_hash(client), now + KEPT_S)
         changed = self._store.change(Kind.REPLAY_MARKER, new.id_hash, claim, new=new, now=now)
         if changed is None or not mine:
             return self._of_another(client, waits=waits, now=now)
-        found = self._fetched(client, _read(changed), now=now)
+        found = self._fetched(client, _read(changed, client), now=now)
         self._keep(client, found, now=now)
         return found
 
     def _keep(self, client: Client, found: _Fetched, *, now: int) -> None:
         """Share the result of a request."""
         new = Record(Kind.REPLAY_MARKER, _id_hash(client), now + KEPT_S)
-        self._store.change(new.kind, new.id_hash, lambda record: _written(record, found), new=new, now=now)
+
+        def written(record: Record) -> Record:
+            return _written(record, client, found)
+
+        self._store.change(new.kind, new.id_hash, written, new=new, now=now)
 
     def _stored(self, client: Client, *, now: int) -> _Fetched:
         record = self._store.get(Kind.REPLAY_MARKER, _id_hash(client), now=now)
-        return _Fetched() if record is None else _read(record)
+        return _Fetched() if record is None else _read(record, client)
 
     def _of_another(self, client: Client, *, waits: bool, now: int) -> _Fetched:
         """What another process got, or with `waits`, what it gets."""
@@ -286,7 +318,8 @@ def _name(client: Client) -> str:
 
 
 def _id_hash(client: Client) -> str:
-    return hash_handle(f"keys of a client\n{_name(client)}")
+    """The id of the row. A stranger can change its URL as often as it likes, and has one row all the same."""
+    return hash_handle(f"keys of a client\n{client.client_id if client.is_stranger else _name(client)}")
 
 
 def _seen(client: Client, known: _Fetched, *, now: int) -> KeysAtUrl:
@@ -300,8 +333,10 @@ def _seen(client: Client, known: _Fetched, *, now: int) -> KeysAtUrl:
     )
 
 
-def _read(record: Record) -> _Fetched:
+def _read(record: Record, client: Client) -> _Fetched:
     body = record.body
+    if body.get("jwks_uri", client.jwks_uri) != client.jwks_uri:
+        return _Fetched()
     return _Fetched(
         body.get("jwks"),
         body.get("fetched_at", 0),
@@ -311,8 +346,9 @@ def _read(record: Record) -> _Fetched:
     )
 
 
-def _written(record: Record, known: _Fetched) -> Record:
+def _written(record: Record, client: Client, known: _Fetched) -> Record:
     body = {
+        "jwks_uri": client.jwks_uri,
         "jwks": known.jwks,
         "fetched_at": known.fetched_at,
         "asked_at": known.asked_at,

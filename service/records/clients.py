@@ -122,6 +122,11 @@ class Client:
         return self.source in STRANGERS
 
     @property
+    def is_unused(self) -> bool:
+        """Whether it is a stranger that nobody has signed in through, so its row ends."""
+        return self.row_ends_at < NEVER
+
+    @property
     def is_public(self) -> bool:
         """Whether it is registered without credentials (RFC 6749 §2.1, RFC 7591 §2)."""
         return self.token_endpoint_auth_method == "none"
@@ -270,7 +275,7 @@ def on_client(client: Client) -> tuple[Fitting, ...]:
 
 def used(client: Client) -> tuple[Change, ...]:
     """The change to make together with a sign-in: the first one keeps a stranger's row. Later ones change nothing."""
-    if client.row_ends_at >= NEVER:
+    if not client.is_unused:
         return ()
 
     def kept(record: Record) -> Record:

@@ -8,9 +8,10 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 import jwt as pyjwt
@@ -24,6 +25,8 @@ from service.client_keys import ClientKeys
 from service.outbound.fetcher import Outbound
 from service.protocol.clients import parse_client
 from service.records.clients import STRANGERS
+from service.startup import open_store
+from service.storage.interface import NEVER, Kind
 from tests.outbound.attacking import Answering, Attacker, ok
 from tests.provider.browser import FORM
 from tests.provider.conftest import ServeProvider
@@ -43,6 +46,7 @@ _USUAL = {
     "token_endpoint_auth_method": "private_key_jwt",
 }
 _NEVER = "none of these"
+NOW = 1_800_000_000
 
 
 def public(*names: str, **more: Any) -> dict[str, Any]:
@@ -473,6 +477,31 @@ def test_the_keys_of_strangers_are_not_the_operators_concern() -> None:
     empty: Any = SimpleNamespace(get=lambda *_, **__: None)
     (seen,) = ClientKeys(empty, Outbound()).seen([*strangers, client], now=1)
     assert seen.client_id == client.client_id
+
+
+def test_the_keys_of_strangers_leave_one_row(op: Provider) -> None:
+    """docs/security.md: nothing for one that nobody uses, however often it changes its URL; one row for each other one."""
+    asked: list[str] = []
+
+    def get(url: str, **_: Any) -> SimpleNamespace:
+        asked.append(url)
+        return SimpleNamespace(status=200, body=json.dumps(public("ec")).encode())
+
+    unused = parse_client(_USUAL | {"jwks_uri": "https://a.example/1"}, source="registration")
+    unused, outbound = replace(unused, row_ends_at=2**31), cast(Outbound, SimpleNamespace(get=get))
+    with closing(open_store(op.house.settings)) as store:
+        keys = ClientKeys(store, outbound)
+        for client, rows in ((unused, 0), (replace(unused, row_ends_at=NEVER), 1)):
+            for n in range(3):
+                moved = replace(client, jwks_uri=f"https://{rows}.example/{n}")
+                assert len(keys.current(moved, now=NOW)) == 1
+                assert keys.current(moved, now=NOW + 59) and keys.again(moved, now=NOW + 59) == ()
+            assert len(asked) == 3 and not asked.clear()
+            assert len(store.list(Kind.REPLAY_MARKER, now=NOW)) == rows
+        assert ClientKeys(store, outbound).current(moved, now=NOW + 59) and not asked  # of the other process
+        for n in range(150):
+            keys.current(replace(unused, client_id=f"r_{n}"), now=NOW + 59)
+        assert len(keys._of_strangers.known) <= 100 and len(keys._of_strangers.read) <= 100
 
 
 def test_a_url_that_is_down_keeps_the_last_keys_for_a_day(
