@@ -263,6 +263,7 @@ class Outbound:
             Budget(time.monotonic() + MOST_S, most_bytes + _HEAD_BYTES),
             self.look_up or system_addresses,
             None if self.proxy is not None else self._allowed(operators=operators),
+            operators or self.proxy is not None,
         )
         transport = PinnedTransport(wire, _tls_context(self.ca_file), self.proxy)
         sent = {

@@ -21,8 +21,9 @@ from service.outbound.addresses import Address, Allowed, Refused, check_address,
 
 #: A name may have many addresses. All are checked; this many are tried.
 _MOST_TRIED: Final = 4
-#: The system has no time limit for looking up a name. No more threads than this wait for it.
-_LOOKING_UP: Final = threading.BoundedSemaphore(16)
+#: The system has no time limit for looking up a name, so a look-up may go on after its request. No more threads than this
+#: wait for it: for URLs of the operator's clients, and for those of strangers, whose name servers may be slow on purpose.
+_LOOKING_UP: Final = {True: threading.BoundedSemaphore(16), False: threading.BoundedSemaphore(16)}
 
 LookUp = Callable[[str, int], list[str]]
 
@@ -73,11 +74,13 @@ class Wire(httpcore.NetworkBackend):
         budget: the limits of the request.
         look_up: returns the addresses of a name.
         allowed: what the operator allows; None: any address (for the operator's proxy).
+        operators: whether the URL is not a stranger's.
     """
 
     budget: Budget
     look_up: LookUp
     allowed: Allowed | None
+    operators: bool
 
     def connect_tcp(
         self,
@@ -112,6 +115,7 @@ class Wire(httpcore.NetworkBackend):
         except Refused:
             pass
         found: list[list[str] | None] = []
+        free = _LOOKING_UP[self.operators]
 
         def look_up() -> None:
             try:
@@ -119,15 +123,15 @@ class Wire(httpcore.NetworkBackend):
             except (OSError, ValueError):
                 found.append(None)
             finally:
-                _LOOKING_UP.release()
+                free.release()
 
-        if not _LOOKING_UP.acquire(timeout=self.budget.left_s()):
+        if not free.acquire(timeout=self.budget.left_s()):
             raise Failed("name_server_slow")
         asking = threading.Thread(target=look_up, name="outbound-look-up", daemon=True)
         try:
             asking.start()
         except RuntimeError:
-            _LOOKING_UP.release()
+            free.release()
             raise Failed("name_server_slow") from None
         asking.join(self.budget.left_s())
         if not found:

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from service.outbound.addresses import Allowed
+from service.outbound.addresses import NOTHING, Allowed, Refused
 from service.outbound.fetcher import MOST_BYTES, UNREACHABLE, Outbound, Unreachable
 from service.outbound.reading import Proxy, parse_allowed
+from service.outbound.wire import Budget, Failed, LookUp, Wire
 from tests.outbound.attacking import NAME, Answering, Attacker, Authority, ok, stuck
 
 _LOOPBACK = parse_allowed("127.0.0.0/8")
@@ -249,6 +250,23 @@ def test_a_name_is_looked_up_once_and_every_address_of_it_counts(authority: Auth
             return found
 
         _fails(_outbound(authority, look_up=unknown), f"https://{NAME}/", "name_unknown")
+
+
+def test_slow_name_servers_of_strangers_stop_only_strangers() -> None:
+    """docs/security.md: a look-up goes on after its request has ended; however many do, the operator's clients have others."""
+    over = threading.Event()
+
+    def wire(look_up: LookUp, *, operators: bool) -> Wire:
+        return Wire(Budget(time.monotonic() + 0.05, 1000), look_up, NOTHING, operators)
+
+    with stuck(over) as look_up:
+        for _ in range(17):
+            with pytest.raises(Failed, match="name_server_slow"):
+                wire(look_up, operators=False).connect_tcp("a.example", 443)
+        with pytest.raises(Failed, match="name_server_slow"):  # none is left to them
+            wire(lambda *_: ["10.0.0.1"], operators=False).connect_tcp("a.example", 443)
+        with pytest.raises(Refused, match="address_not_public"):
+            wire(lambda *_: ["10.0.0.1"], operators=True).connect_tcp("a.example", 443)
 
 
 def test_the_systems_resolver_is_asked_once(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
