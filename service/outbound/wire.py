@@ -21,7 +21,7 @@ from service.outbound.addresses import Address, Allowed, Refused, check_address,
 
 #: A name may have many addresses. All are checked; this many are tried.
 _MOST_TRIED: Final = 4
-#: The system has no time limit for looking up a name, so a look-up may go on after its request. No more threads than this
+#: The system has no time limit for looking up a name, so a look-up may continue after its request. No more threads than this
 #: wait for it: for URLs of the operator's clients, and for those of strangers, whose name servers may be slow on purpose.
 _LOOKING_UP: Final = {True: threading.BoundedSemaphore(16), False: threading.BoundedSemaphore(16)}
 

@@ -253,7 +253,7 @@ def test_a_name_is_looked_up_once_and_every_address_of_it_counts(authority: Auth
 
 
 def test_slow_name_servers_of_strangers_stop_only_strangers() -> None:
-    """docs/security.md: a look-up goes on after its request has ended; however many do, the operator's clients have others."""
+    """docs/security.md: a look-up continues after its request has ended; however many do, the operator's clients have others."""
     over = threading.Event()
 
     def wire(look_up: LookUp, *, operators: bool) -> Wire:
