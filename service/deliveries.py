@@ -59,11 +59,18 @@ class Deliveries:
         fixed: the clients of the environment, which take precedence over those of the store. None: they cannot be read; then
             every client that the store does not know may want to be notified.
         issuer: the configured one, for visits without an issuer; None: those are left out.
+        strangers: whether clients can add themselves.
     """
 
     def __init__(
-        self, store: Store, *, fixed: Iterable[Client] | None = (), issuer: str | None = None
+        self,
+        store: Store,
+        *,
+        fixed: Iterable[Client] | None = (),
+        issuer: str | None = None,
+        strangers: bool = False,
     ) -> None:
+        self._strangers = strangers
         self._store = store
         self._fixed = {client.client_id: client.backchannel_logout_uri for client in fixed or ()}
         self._knows_fixed = fixed is not None
@@ -95,9 +102,9 @@ class Deliveries:
         return logout_uri(body) is not None if body is not None else not self._knows_fixed
 
     @property
-    def is_wanted_by_fixed(self) -> bool:
-        """Whether a client of the environment wants logout tokens."""
-        return any(uri is not None for uri in self._fixed.values())
+    def is_wanted_for_sure(self) -> bool:
+        """Whether a client of the environment wants logout tokens; or one that adds itself may: there may be thousands to ask."""
+        return self._strangers or any(uri is not None for uri in self._fixed.values())
 
     # --- who sends ---
 

@@ -50,6 +50,8 @@ THREADS: Final = 16
 OF_ONE_HOST: Final = 4
 OF_ONE_THAT_IS_SLOW: Final = 1
 SLOW_S: Final = 1.0
+#: Marks a stranger's host. They may have as many as they like, so these have half of the threads, and are noted only for a try.
+_OF_STRANGERS: Final = " of strangers"
 #: How long before another process may take a delivery its try must start, in s: a try takes at most 5 s.
 _BEFORE_END_S: Final = 7
 _AT_ONCE: Final = 32
@@ -256,7 +258,7 @@ class Deliverer:
 
     def _is_wanted(self, moment: float, now: int) -> bool:
         """Whether some client wants logout tokens. A positive result is kept for an hour."""
-        if moment < self._busy_until or self.deliveries.is_wanted_by_fixed:
+        if moment < self._busy_until or self.deliveries.is_wanted_for_sure:
             return True
         if any(client.backchannel_logout_uri for client in self._clients.list(now=now)):
             self._busy_until = moment + _BUSY_FOR_S
@@ -271,11 +273,8 @@ class Deliverer:
             self.deliveries.remove(delivery.id, now=now)
             _log.info("delivery_dropped", delivery=delivery.id, client_id=delivery.client_id)
             return True
-        host = urlsplit(uri).netloc
-        if (
-            client.is_stranger
-        ):  # they may have as many hosts as they like: all of these have half of the threads
-            host = f"{host} of strangers"
+        host = urlsplit(uri).netloc + _OF_STRANGERS * client.is_stranger
+        if client.is_stranger:
             self._slow.add(host)
         if not self._has_room(host):
             return False
@@ -327,7 +326,8 @@ class Deliverer:
             self._store(tried)  # later again, if the store is unavailable now
             self._tried.popleft()
             self._under_way -= Counter((tried.host,))
-            (self._slow.add if tried.is_slow else self._slow.discard)(tried.host)
+            is_noted = tried.is_slow and not tried.host.endswith(_OF_STRANGERS)
+            (self._slow.add if is_noted else self._slow.discard)(tried.host)
 
     def _store(self, tried: _Tried) -> None:
         now, delivery, status = int(self._clock()), tried.delivery, tried.status
@@ -366,7 +366,8 @@ def deliverer_of(
     poll_s: float | None = None,
 ) -> Deliverer:
     """The sender for these settings. It takes new deliveries of this process at once, unless another process sends all."""
-    deliveries = Deliveries(store, fixed=settings.clients, issuer=settings.issuer)
+    strangers = settings.admits_strangers
+    deliveries = Deliveries(store, fixed=settings.clients, issuer=settings.issuer, strangers=strangers)
     clients = clients or Clients.of(settings, store)
     deliverer = Deliverer(deliveries, clients, keys, Outbound.of(settings), clock, poll_s=poll_s)
     if settings.deliveries == "workers":
