@@ -332,6 +332,13 @@ def test_the_clients_logo_is_shown(shown: House) -> None:
     assert shown.browser.run("return document.querySelector('img').naturalWidth") > 0
 
 
+@pytest.mark.parametrize("shown", [consent_to_a_registration], indirect=True, ids=["registration"])
+def test_what_a_stranger_calls_itself_covers_nothing_else(shown: House) -> None:
+    """A name with many accents on a letter is cut off at its own line, so that it hides no warning."""
+    cut = "return [...document.querySelectorAll('dd')].map(each => getComputedStyle(each).overflow)"
+    assert shown.browser.run(cut) == ["hidden", "hidden"]
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_text_stands_out_from_what_is_behind_it(shown: House, dark: bool) -> None:
     """Every piece of text has a contrast of 4.5 at least (WCAG 2.2 §1.4.3)."""
