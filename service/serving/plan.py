@@ -34,6 +34,10 @@ _READS: Final = ("/oidc/jwks", "/oidc/userinfo", "/api/auth/me", "/api/auth/jwt"
 #: It reads too, unless its client shows a signed assertion: that is noted, and may wait for the client's keys.
 _READS_FOR_SOME: Final = "/oidc/introspect"
 _ASSERTION: Final = b"client_assertion"
+#: Of all grant types, this one stores nothing, and no code or token is used up.
+_TOKENS: Final = "/oidc/token"
+_GRANT_TYPE: Final = b"grant_type"
+_CLIENT_CREDENTIALS: Final = b"grant_type=client_credentials"
 _ASKING: Final = frozenset({"GET", "HEAD", "POST"})
 _NUMBER: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
 _ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+)):([0-9]{1,5})", re.ASCII)
@@ -117,6 +121,14 @@ def plan(environ: Mapping[str, str] | None = None) -> Plan:
     return Plan(Address("127.0.0.1", 4321), workers, 1, 15, trusted)
 
 
+def _is_client_credentials(body: bytes) -> bool:
+    """Whether a form can be nothing else: written without escapes, named once, and without an assertion."""
+    if _CLIENT_CREDENTIALS not in body.split(b"&"):
+        return False
+    plain = unquote_to_bytes(body)
+    return plain.count(_GRANT_TYPE) == 1 and _ASSERTION not in plain
+
+
 def only_reads(method: str, target: str, body: bytes | None = b"") -> bool:
     """Whether a request never waits for another request's write, or for another machine.
 
@@ -130,6 +142,8 @@ def only_reads(method: str, target: str, body: bytes | None = b"") -> bool:
         return False
     if path.endswith(_READS_FOR_SOME):
         return body is not None and _ASSERTION not in unquote_to_bytes(body)
+    if path.endswith(_TOKENS):
+        return body is not None and _is_client_credentials(body)
     return path in _HEALTH or path.endswith(_READS) or "/.well-known/" in path
 
 

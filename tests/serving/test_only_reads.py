@@ -47,6 +47,29 @@ def test_a_signed_client_may_wait(body: bytes | None, reads: bool) -> None:
     assert only_reads("POST", "/oidc/userinfo", body)
 
 
+#: The body of a form, and whether a request for a token with it only reads.
+TOKENS: list[tuple[bytes | None, bool]] = [
+    (b"grant_type=client_credentials", True),
+    (b"scope=a&grant_type=client_credentials&resource=https%3A%2F%2Fapi.example.com", True),
+    (b"grant_type=authorization_code&code=x", False),
+    (b"x=grant_type%3Dclient_credentials&grant_type=refresh_token", False),
+    (b"x=1%26grant_type=client_credentials&grant%5Ftype=refresh_token", False),
+    (b"grant_type=client_credentials&grant%5Ftype=refresh_token", False),
+    (b"grant_type=client_credentials&grant_type=client_credentials", False),
+    (b"grant_type=client%5Fcredentials", False),
+    (b"grant_type=client_credentials_", False),
+    (b"grant_type=client_credentials&client%5Fassertion=a.b.c", False),
+    (b"", False),
+    (None, False),
+]
+
+
+@pytest.mark.parametrize(("body", "reads"), TOKENS)
+def test_a_token_for_a_client_itself_uses_nothing_up(body: bytes | None, reads: bool) -> None:
+    """docs/decisions/0014-speed.md: nothing else is taken for that, however the form is written."""
+    assert only_reads("POST", "/id/oidc/token", body) is reads
+
+
 @pytest.mark.parametrize(("method", "target"), READS)
 def test_what_reads(method: str, target: str) -> None:
     """Under an issuer with a path too."""
