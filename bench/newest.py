@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -65,16 +66,18 @@ def draw(path: Path, flows: dict[str, Any]) -> None:
 def line(data: dict[str, Any]) -> str:
     """One sentence of a run, for the README."""
     results, about = data["flows"]["results"], data["machine"]
-    minted = results["mint HS256"][ours.name("granian", postgres=False)]
+    minted = results["mint HS256"][ours.name("gunicorn", postgres=False)]
     mine = results["code exchange"][ours.name("gunicorn", postgres=False)]
     peer = results["code exchange"].get(node.name("sqlite"))
     said = (
-        f"On {about['cores']} cores of {about['cpu']}, granian with two workers mints "
+        f"On {about['cores']} cores of {about['cpu']}, gunicorn with two workers mints "
         f"{median_of(minted, 'rate'):,.0f} HS256 tokens a second"
     )
     if peer:
-        part = median_of(mine, "cpu_us") / median_of(peer, "cpu_us")
-        said += f"; a code exchange by gunicorn takes {part:.2f} times the CPU of npm `oidc-provider`, both on SQLite"
+        part = statistics.median(
+            one["cpu_us"] / other["cpu_us"] for one, other in zip(mine, peer, strict=True)
+        )
+        said += f"; a code exchange takes {part:.2f} times the CPU of npm `oidc-provider`, both on SQLite"
     return f"{said} ([the benchmark](docs/bench.md))."
 
 
