@@ -52,6 +52,32 @@ class Absent(RuntimeError):
     """A peer is not available here; the message says why."""
 
 
+def set_up(command: Sequence[str | Path], folder: Path, environ: Mapping[str, str], what: str) -> None:
+    """Run a command that makes a provider's tables.
+
+    Args:
+        command: its words.
+        folder: where it runs.
+        environ: more of its environment.
+        what: what could not be done if it fails, for the message.
+
+    Raises:
+        Absent: If it fails.
+    """
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=clean_environment(**environ),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise Absent(f"{what}: {(done.stdout + done.stderr)[-1000:]}")
+
+
 @dataclass(frozen=True)
 class Provider:
     """A provider that is up.

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import secrets
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,9 +13,9 @@ from urllib.parse import urlsplit
 from apps.installing import python, run
 from bench import clients
 from bench.clients import Place
-from bench.providers.base import Absent, Provider, call, documents, port, server
+from bench.providers.base import Absent, Provider, call, documents, port, server, set_up
 from bench.wire import browse
-from tests.support.gunicorn import clean_environment, rsa_pem
+from tests.support.gunicorn import rsa_pem
 from tests.support.postgres import PostgresCluster
 
 NAME = "Django OAuth Toolkit PG"
@@ -64,7 +63,7 @@ def django(folder: Path, database: PostgresCluster) -> Iterator[Provider]:
         },
     }
     environ = {"BENCH_DJANGO": json.dumps(given), "PYTHONPATH": str(_PEERS)}
-    _set_up(program, environ, folder)
+    set_up([program, "-m", "django_site.set_up"], folder, environ, "it could not be set up")
     discovery = "/o/.well-known/openid-configuration"
     with port() as at:
         command = [
@@ -88,18 +87,3 @@ def django(folder: Path, database: PostgresCluster) -> Iterator[Provider]:
                 introspection="/o/introspect/",
                 database=database,
             )
-
-
-def _set_up(program: Path, environ: dict[str, str], folder: Path) -> None:
-    done = subprocess.run(
-        [program, "-m", "django_site.set_up"],
-        cwd=folder,
-        env=clean_environment(**environ),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise Absent(f"it could not be set up: {done.stderr[-1000:]}")

@@ -6,7 +6,6 @@ import base64
 import contextlib
 import dataclasses
 import secrets
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -14,9 +13,8 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from apps.installing import Missing, go_program, go_version
 from bench import clients
 from bench.clients import Place
-from bench.providers.base import Absent, Provider, call, documents, for_itself, port, server
+from bench.providers.base import Absent, Provider, call, documents, for_itself, port, server, set_up
 from bench.wire import browse
-from tests.support.gunicorn import clean_environment
 from tests.support.postgres import PostgresCluster
 
 NAME = "Ory Hydra"
@@ -83,7 +81,9 @@ def hydra(folder: Path, database: PostgresCluster, *, tuned: bool) -> Iterator[P
             "SERVE_ADMIN_PORT": str(admin),
             "SQA_OPT_OUT": "true",
         } | (_TUNED if tuned else {})
-        _migrate(program, environ, folder)
+        set_up(
+            [program, "migrate", "sql", "-e", "--yes"], folder, environ, "its database could not be migrated"
+        )
         discovery = "/.well-known/openid-configuration"
         with server([program, "serve", "all", "--dev"], at, discovery, folder, environ=environ) as up:
             call(at, "GET", "/.well-known/jwks.json")  # it makes its keys when they are first asked for
@@ -113,21 +113,6 @@ def hydra(folder: Path, database: PostgresCluster, *, tuned: bool) -> Iterator[P
                 code=lambda: parse_qs(urlsplit(code(signed_in)[1]).query)["code"][0],
                 database=database,
             )
-
-
-def _migrate(program: Path, environ: dict[str, str], folder: Path) -> None:
-    done = subprocess.run(
-        [program, "migrate", "sql", "-e", "--yes"],
-        cwd=folder,
-        env=clean_environment(**environ),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise Absent(f"its database could not be migrated: {(done.stdout + done.stderr)[-1000:]}")
 
 
 def _register(admin: int) -> None:
