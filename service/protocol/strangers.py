@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final, Literal
-from urllib.parse import urlsplit
 
 from service.policies.values import AUTHORIZATION_CODE, DEVICE_GRANT
 from service.protocol.clients import AUTH_METHODS, MEMBERS, InvalidClientMetadata, parse_client
 from service.records.clients import KEY_METHOD, Client, ClientSecret
+from service.records.redirects import destination
 from service.records.scopes import Scopes
 
 #: Members that only the operator decides. From a stranger they are ignored, as unknown members are.
@@ -158,10 +158,7 @@ def _is_within(name: str, value: Any, bound: Any) -> bool:
 
 def redirect_hosts(client: Client) -> frozenset[str]:
     """Where a client's codes go: the hosts, and the schemes of apps."""
-    parts = map(urlsplit, client.redirect_uris)
-    return frozenset(
-        each.hostname or "" if each.scheme in ("https", "http") else each.scheme for each in parts
-    )
+    return frozenset(destination(uri).host for uri in client.redirect_uris)
 
 
 def told_to_itself(client: Client) -> dict[str, Any]:

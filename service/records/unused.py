@@ -12,7 +12,8 @@ from typing import Final
 
 import structlog
 
-from service.storage.interface import Kind, Store, StoreUnavailable
+from service.records.limits import trimmed
+from service.storage.interface import Kind, Store
 
 #: The limit for one address (an IPv6 network of 64 bits counts as one), and the limit for all.
 MOST_OF_ONE_ADDRESS = 100
@@ -38,10 +39,8 @@ class UnusedStrangers:
         """One more is stored. If there are too many, the oldest ones of the address with the most are removed."""
         if next(self._stored) % LOOK_EVERY:
             return
-        try:
-            removed = self._store.trim(Kind.CLIENT, most_of_one=MOST_OF_ONE_ADDRESS, most=MOST_IN_ALL)
-        except StoreUnavailable as error:  # it is stored; the next check makes up for this one
-            _log.warning("trim_failed", cause=type(error.__cause__).__name__, detail=error.reason)
-            return
+        removed = trimmed(
+            self._store, Kind.CLIENT, most_of_one=MOST_OF_ONE_ADDRESS, most=MOST_IN_ALL, log=_log
+        )
         if removed:
             _log.warning("strangers_removed", count=removed)

@@ -14,7 +14,8 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 import structlog
 
-from service.storage.interface import Kind, Record, Store, StoreUnavailable
+from service.records.limits import trimmed
+from service.storage.interface import Kind, Record, Store
 
 #: How large the parameters of one request may be, in bytes of a URL.
 MOST_BYTES: Final = 8192
@@ -71,11 +72,5 @@ class Waiting:
         if not self.store.put(record, ending=ending, now=now):
             return False
         if next(self._kept[record.kind]) % LOOK_EVERY == 0:
-            self._look(record.kind)
+            trimmed(self.store, record.kind, most_of_one=MOST_OF_ONE_ADDRESS, most=MOST_IN_ALL, log=_log)
         return True
-
-    def _look(self, kind: Kind) -> None:
-        try:
-            self.store.trim(kind, most_of_one=MOST_OF_ONE_ADDRESS, most=MOST_IN_ALL)
-        except StoreUnavailable as error:  # the record is stored; the next check makes up for this one
-            _log.warning("trim_failed", cause=type(error.__cause__).__name__, detail=error.reason)

@@ -20,7 +20,7 @@ from service.protocol.sign_in import Asked, ShowPage
 from service.records.devices import INTERVAL_S, LIFETIME_S, Device, shown
 from service.records.guesses import Guesses, Locked
 from service.records.sessions import Session
-from service.resources.device_sign_in import OfDevice
+from service.resources.device_sign_in import DEVICE_PAGE, OfDevice
 from service.resources.parts import Page, Parts, Resource
 from service.resources.sign_in import Flow, Seen
 from service.resources.token import authenticated
@@ -33,7 +33,6 @@ from service.web.params import MalformedParameters, Parameters, read_form, read_
 from service.web.redirects import with_parameters
 from service.web.render import send_json
 
-_PAGE: Final = "/oidc/device"
 #: A code has 8 letters; more than this is no code, and is not stored while its user signs in.
 _MOST_CHARS: Final = 64
 _FORM_S: Final = 3_600
@@ -59,7 +58,7 @@ class DeviceAuthorization(Resource):
         codes = parts.devices.begin(
             request.parameters, issuer=issuer, address=parts.browser.address(req), now=now
         )
-        page = issuer + _PAGE
+        page = issuer + DEVICE_PAGE
         user_code = shown(codes.user_code)
         answer = {
             "device_code": codes.device_code,
@@ -152,7 +151,7 @@ class DevicePage(Page):
             status=status,
             user_name=session.claims.get("name") or session.user_id,
             form_token=token,
-            action=req.context.issuer + _PAGE,
+            action=req.context.issuer + DEVICE_PAGE,
             problem=problem,
         )
 
@@ -226,5 +225,5 @@ def routes(parts: Parts) -> tuple[Mount, ...]:
     """Their paths."""
     return (
         Mount(ENDPOINTS["device_authorization_endpoint"], DeviceAuthorization(parts)),
-        Mount(_PAGE, DevicePage(parts)),
+        Mount(DEVICE_PAGE, DevicePage(parts)),
     )

@@ -20,6 +20,8 @@ from service.records.interactions import NOTHING, Beside, Interaction
 from service.resources.sign_in import Ending, Seen
 from service.web.redirects import send_redirect, with_parameters
 
+#: The path of the page for users of devices.
+DEVICE_PAGE: Final = "/oidc/device"
 #: Outcome -> the title and the text of its page.
 _PAGES: Final[Mapping[str, tuple[str, str]]] = {
     "allowed": ("Your device is connected", "Go back to your device. You can close this page."),
@@ -113,7 +115,7 @@ class OfDevice(Ending):
         """Show the outcome; after a sign-in, the page itself."""
         outcome = parameters[_OUTCOME]
         if outcome == "signed_in":
-            here = f"{req.context.issuer}/oidc/device"
+            here = req.context.issuer + DEVICE_PAGE
             code = {name: value for name, value in parameters.items() if name == "user_code"}
             send_redirect(resp, with_parameters(here, code))
             return
