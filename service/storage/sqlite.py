@@ -101,7 +101,9 @@ class SqliteDatabase:
         lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            with contextlib.suppress(FileExistsError):
+                # Only a new file: to close an existing one would drop the locks that SQLite has on it in this process.
+                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             with self._turn.taken(BUSY_TIMEOUT_S):
                 try:
                     with contextlib.closing(self.connect()) as connection:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -348,3 +350,18 @@ def test_an_acknowledged_write_is_on_the_disk(sqlite_url: str) -> None:
     assert store._connections.read("PRAGMA journal_mode", {}) == [("wal",)]
     assert store._connections.read("PRAGMA synchronous", {}) == [(2,)]
     store.close()
+
+
+def test_a_migration_leaves_the_locks_of_its_process(sqlite_url: str) -> None:
+    """A process that is connected while it migrates stays visible to others: none takes itself for the last one, which
+    would remove the write-ahead log under it.
+    """
+    path = sqlite_path(sqlite_url)
+    with closing(open_url(sqlite_url)) as store:
+        store.migrate()
+        assert store.schema_state() == "current"  # this thread is connected from now on
+        store.migrate()
+        last = f"import sqlite3; c = sqlite3.connect({str(path)!r}); c.execute('SELECT count(*) FROM alembic_version'); c.close()"
+        subprocess.run([sys.executable, "-c", last], check=True, timeout=60)
+        assert path.with_name(f"{path.name}-wal").exists()
+        assert store.schema_state() == "current"
