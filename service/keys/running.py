@@ -256,6 +256,7 @@ class ManagedKeys(Keys):
             raise StoreUnavailable("the ring of keys was never read")
         if not state.built_at <= now < state.turns_at:
             with self._changing:
+                state = self._state or state  # another thread may have read a newer one
                 state = self._install(state.ring, state.seen_at, now)
         return state
 
@@ -360,8 +361,8 @@ class ManagedKeys(Keys):
 
     def _maintain(self) -> None:
         """Create the keys that are due. If several workers and replicas try, one succeeds."""
-        now = self._clock()
         with self._told(), self._changing:
+            now = self._clock()
             self._install(self._rings.ensure(self._margins, now=int(now)), now, now)
 
     # --- prepared keys ---

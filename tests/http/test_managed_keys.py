@@ -384,6 +384,28 @@ def test_the_next_key_is_made_beside_the_requests(worker: Worker) -> None:
     assert len(worker.keys.current().published) == 3
 
 
+def test_what_a_read_found_is_not_replaced_by_an_earlier_one(worker: Worker) -> None:
+    """A thread that began first and was then held up does not make the ring look old, which would refuse requests."""
+    worker.clock.now = START + M.rotation_s - M.ahead_s
+    worker.kid()  # the next key is due
+    other = at_once(worker.kid)
+    began = iter([worker.clock.now])
+
+    def held_up() -> float:
+        """The time at which the thread began; then it stands still for long, and a request comes."""
+        if threading.current_thread() is threading.main_thread() and (then := next(began, None)) is not None:
+            worker.clock.advance(2 * (M.learn_s + M.slack_s))
+            other.start()
+            other.waits()
+            return then
+        return worker.clock()
+
+    worker.keys._clock = held_up
+    worker.beside[0]()
+    other.result()
+    assert worker.kid()
+
+
 def test_nothing_runs_beside_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow a start is: a thread at the fork would leave its locks held permanently in each worker."""
     for name, value in MINTING.items():

@@ -46,7 +46,9 @@ def id_token(op: Provider, client_id: str) -> tuple[str, str]:
     """What a flow gives: the ID token and the access token."""
     rp = op.rp(client_id)
     request = rp.request()
-    tokens = rp.redeem(request, op.authorize(op.browser(), request)["code"]).json()
+    answer = rp.redeem(request, op.authorize(op.browser(), request)["code"])
+    assert answer.status == 200, answer
+    tokens = answer.json()
     return tokens["id_token"], tokens["access_token"]
 
 
