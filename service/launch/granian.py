@@ -10,6 +10,7 @@ and a worker that ends is always replaced.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import gc
 import importlib
@@ -27,16 +28,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from granian._granian import SocketHolder
-from granian.constants import HTTPModes, Interfaces, Loops
+from granian._granian import ASGIWorker, CallbackScheduler, SocketHolder
+from granian._signals import set_loop_signals
+from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from granian.server.mp import MPServer
+from granian.server.common import WORKERS_METHODS
+from granian.server.mp import MPServer, WorkerProcess
 
 from service.launch.binding import check_binding
 from service.serving.asgi import Bridge
 from service.serving.framing import MAX_HEAD_BYTES
-from service.serving.plan import GRACEFUL_S, HUNG_S, STOPPING_S, Address, Plan, parse_address, plan
+from service.serving.plan import BODY_S, GRACEFUL_S, HUNG_S, STOPPING_S, Address, Plan, parse_address, plan
+from service.serving.steps import Nowhere, Steps
 
 _BACKLOG: Final = 2048
 #: The most connections of a worker, if its limit of open files allows that; and the files it needs for other things.
@@ -45,7 +49,7 @@ _OTHER_FILES: Final = 64
 #: Longer than nginx's 10 s for an idle connection, so that nginx closes first. granian has one limit for both the
 #: request head and an idle connection.
 _WITHOUT_PLATFORM_S: Final = 13
-_WATCH_S: Final = 1.0
+_WATCH_S: Final = 0.5
 #: A pause before a worker is replaced, so that one that always fails at once does not cause a busy loop.
 _REST_S: Final = 0.5
 
@@ -137,6 +141,38 @@ def listen(address: Address) -> socket.socket:
     return sock
 
 
+def _serve(
+    number: int,
+    begin: Callable[[Any], None],
+    sock: tuple[Any, Any],
+    ipc: Any,
+    loop: asyncio.AbstractEventLoop,
+    runtime_mode: RuntimeModes,
+    *options: Any,
+) -> None:
+    """Serve in a worker, like granian's own function for ASGI, but with no event loop between its threads and ours.
+
+    granian has one thread for all that is Python. That thread would pass each request, and each part of a body, to a loop
+    in another thread. Here it answers the request itself, and the loop only waits for signals.
+    """
+    *runtime, _task, http, http1, http2, websockets, static, _log, tls, _scope, metrics = options
+    make: dict[str, Any] = {
+        "worker": ASGIWorker,
+        "scheduler": CallbackScheduler,
+    }  # type stubs of an older version
+    signalled = set_loop_signals(loop)
+    ended = asyncio.Event()
+    signalled.add_cb(lambda: loop.call_soon_threadsafe(ended.set))
+    worker = make["worker"](
+        number, sock, ipc, *runtime, http, http1, http2, websockets, static, *tls, metrics
+    )
+    scheduler = make["scheduler"](Nowhere, None, None, None, None)
+    scheduler._schedule_fn = begin
+    serve = getattr(worker, WORKERS_METHODS[runtime_mode][(sock[0] or sock[1]).is_uds()])
+    serve(scheduler, Nowhere, signalled)
+    loop.run_until_complete(ended.wait())
+
+
 class _Loader:
     """Gives a worker the application, and makes sure that the worker ends when it must.
 
@@ -149,23 +185,29 @@ class _Loader:
         self._bridge = bridge
         self._begin_work = begin_work
         self._main = os.getpid()
+        self._steps = Steps(BODY_S)
 
-    def __call__(self) -> Bridge:
-        """Prepare the worker, before it serves."""
+    def __call__(self) -> Callable[[Any], None]:
+        """Prepare the worker, before it serves. Returns what begins to answer a request."""
         gc.enable()
         signal.signal(signal.SIGUSR1, self._take_leave)
         threading.Thread(target=self._watch, daemon=True).start()
         self._begin_work()
-        return self._bridge
+        return self._begin
+
+    def _begin(self, request: Any) -> None:
+        client = request.proto
+        self._steps.begin(self._bridge(request.scope, client.receive, client.send), request)
 
     def _take_leave(self, _number: int, _frame: object) -> None:
         self._bridge.takes_leave = True
         _listen_no_more()
 
     def _watch(self) -> None:
-        """End this process if its parent has ended or a request has hung. granian checks neither."""
+        """End this process if its parent has ended or a request has hung, and late requests. granian checks none of these."""
         while True:
             time.sleep(_WATCH_S)
+            self._steps.end_the_late(time.monotonic())
             if os.getppid() != self._main:
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(GRACEFUL_S)
@@ -222,7 +264,7 @@ def server_of(planned: Plan) -> Server:
         workers=planned.workers,
         http=HTTPModes.http1,
         websockets=False,
-        loop=Loops.auto,
+        loop=Loops.asyncio,
         backlog=_BACKLOG,
         backpressure=max(1, min(_MOST_CONNECTIONS, files - _OTHER_FILES)),
         http1_settings=HTTP1Settings(
@@ -277,9 +319,8 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     try:
-        server.serve(
-            target_loader=_Loader(bridge, getattr(app, "begin_work", lambda: None)), wrap_loader=False
-        )
+        loader = _Loader(bridge, getattr(app, "begin_work", lambda: None))
+        server.serve(WorkerProcess.wrap_target(_serve), loader, wrap_loader=False)
     except OSError as error:
         print(f"{planned.address}: cannot be listened on ({error.strerror})", file=sys.stderr)
         sys.exit(1)

@@ -10,7 +10,6 @@ Spec: ASGI HTTP 2.3; PEP 3333; RFC 9110 §10.1.1, RFC 9112 §6.3
 
 from __future__ import annotations
 
-import asyncio
 import io
 import sys
 import time
@@ -19,7 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from service.serving.framing import MAX_BODY_BYTES, MAX_HEAD_BYTES
-from service.serving.plan import BODY_S, HUNG_S, MAX_FIELDS, MAX_LINE_BYTES, WRITERS, only_reads
+from service.serving.plan import HUNG_S, MAX_FIELDS, MAX_LINE_BYTES, WRITERS, only_reads
+from service.serving.steps import Moved, Pool
+from service.serving.turns import Turns
 
 Environ = dict[str, Any]
 Scope = MutableMapping[str, Any]
@@ -48,22 +49,23 @@ class _CutShort(io.BytesIO):
 
 
 class Bridge:
-    """Calls a WSGI application for ASGI requests.
+    """Calls a WSGI application for ASGI requests, in the steps of `steps.py`.
 
     Requests that may wait for another request's write are answered in separate threads.
 
     Args:
         app: the application.
-        threads: how many requests that only read are answered at the same time; with 1, in the loop, one after
-            the other.
+        threads: how many requests that only read are answered at the same time; with 1, in the thread in which they
+            arrive, one after the other.
         workers: how many processes do the same.
     """
 
     def __init__(self, app: WsgiApp, *, threads: int = 1, workers: int = 1) -> None:
         self._app = app
         # The first request starts the threads, in the worker: threads do not survive a fork.
-        self._readers = ThreadPoolExecutor(threads) if threads > 1 else None
-        self._writers = ThreadPoolExecutor(WRITERS)
+        self._readers = Moved(ThreadPoolExecutor(threads)) if threads > 1 else None
+        writers: Pool = ThreadPoolExecutor(WRITERS) if threads > 1 else Turns(WRITERS)
+        self._writers = Moved(writers)
         #: The requests being answered, with their start by the monotonic clock, oldest first.
         self._under_way: dict[_Answer, float] = {}
         #: Whether the process is about to end. Each answer is then the last on its connection.
@@ -82,7 +84,7 @@ class Bridge:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request. A `TimeoutError` while it waits for the body is answered with 408."""
         if scope["type"] != "http":
             return
         environ: Environ = self._environ.copy()
@@ -97,13 +99,12 @@ class Bridge:
         body = environ["wsgi.input"]
         sent = body.getvalue() if isinstance(body, io.BytesIO) else None
         reads = only_reads(environ["REQUEST_METHOD"], environ["RAW_URI"], sent)
-        pool = self._readers if reads else self._writers
+        threads = self._readers if reads else self._writers
+        if threads is not None:
+            await threads
         self._under_way[answer] = time.monotonic()
         try:
-            if pool is None:
-                answer.of(self._app, environ)
-            else:
-                await asyncio.get_running_loop().run_in_executor(pool, answer.of, self._app, environ)
+            answer.of(self._app, environ)
         finally:
             del self._under_way[answer]
         if is_last or self.takes_leave:
@@ -212,8 +213,7 @@ async def _read_body(environ: Environ, receive: Receive) -> tuple[int | None, bo
         return None, True
     body = bytearray()
     try:
-        async with asyncio.timeout(BODY_S):
-            size = await _receive(receive, body)
+        size = await _receive(receive, body)
     except TimeoutError:
         return 408, True
     is_whole = size is not None and size >= length

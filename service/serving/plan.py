@@ -28,6 +28,10 @@ MAX_FIELDS: Final = 64
 
 #: Threads of a worker for requests that may wait for another request's write. Requests that only read never wait for them.
 WRITERS: Final = 8
+#: Without threads for reads, requests that may write run one at a time, which costs the least. The next one starts when
+#: the last one has taken this long, in s. With threads the database is on another machine, and they do not wait for each
+#: other.
+SLOW_S: Final = 0.02
 #: The requests that only read: by the whole path, or by its end below the issuer's path.
 _HEALTH: Final = frozenset({"/healthz", "/readyz"})
 _READS: Final = ("/oidc/jwks", "/oidc/userinfo", "/api/auth/me", "/api/auth/jwt")

@@ -27,7 +27,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from service.serving.connection import Connection, Exchange, State
 from service.serving.framing import Framing
-from service.serving.plan import BODY_S, HEAD_S, STOPPING_S, WRITERS, only_reads
+from service.serving.plan import BODY_S, HEAD_S, SLOW_S, STOPPING_S, WRITERS, only_reads
 from service.serving.request import Parser, keep_settings
 
 ANSWER_S: Final = 10.0
@@ -42,9 +42,6 @@ _TOLD_EVERY_S: Final = 60.0
 _LOOK_S: Final = 0.5
 #: Requests that are answered before connections are checked again.
 _AT_A_TIME: Final = 8
-#: Without threads, requests that may write run one at a time, which costs the least. The next one starts when the last
-#: one has taken this long, in s. With threads the database is on another machine, and they do not wait for each other.
-_SLOW_S: Final = 0.02
 
 
 class BufferingWorker(ThreadWorker):
@@ -138,7 +135,7 @@ class BufferingWorker(ThreadWorker):
             listener.close()
 
     def _turn(self) -> None:
-        rest_s = 0 if self._ready else _SLOW_S if self._to_write else _LOOK_S
+        rest_s = 0 if self._ready else SLOW_S if self._to_write else _LOOK_S
         self.wait_for_and_dispatch_events(timeout=rest_s)
         for _ in range(min(len(self._ready), _AT_A_TIME)):
             self.enqueue_req(self._ready.popleft())
@@ -221,7 +218,7 @@ class BufferingWorker(ThreadWorker):
     def _let_write(self, now: float) -> None:
         """Start the next request that may write, unless one has just started. One that waits for a lock stops no other."""
         while self._to_write and len(self._writing) < WRITERS:
-            if self.cfg.threads == 1 and now - next(reversed(self._writing.values()), 0.0) < _SLOW_S:
+            if self.cfg.threads == 1 and now - next(reversed(self._writing.values()), 0.0) < SLOW_S:
                 return
             conn = self._to_write.popleft()
             self._writing[conn] = now
