@@ -229,6 +229,23 @@ def test_a_head_and_a_body_have_a_deadline_each() -> None:
         assert _answers(wire, 1)[0][0] == 400
 
 
+def test_a_body_has_a_deadline_under_granian_too() -> None:
+    """RFC 9110 §15.5.9: a body that stops, or comes byte by byte, is 408 after 10 s, and keeps nobody waiting."""
+    kinds = ["stops within the body", "a byte of the body a second", "a byte of a chunk a second"]
+    with Gunicorn(server="granian", app="tests.flows.echoing:app", WEB_CONCURRENCY="1") as server:
+        with Dawdlers(lambda: _connected(server), kinds, 60).at_work() as slow:
+
+            def all_have_ended() -> bool:
+                assert server.call("GET", "/oidc/jwks", timeout=2).status == 200
+                return all(slow.ended.values())
+
+            wait_until(all_have_ended, timeout_s=22)
+        for lasted, answer in [one for kind in kinds for one in slow.ended[kind]]:
+            assert 9.5 < lasted < 15
+            assert answer.startswith(b"HTTP/1.1 408 ")
+        assert server.call("POST", "/length", body=b"whole").body == b"5"
+
+
 def test_the_oldest_makes_room_for_the_next() -> None:
     """At the bound the connection that got nowhere for the longest time ends; new connections are served, and it is logged."""
     argv = ["--worker-connections", "20"]
@@ -238,7 +255,7 @@ def test_the_oldest_makes_room_for_the_next() -> None:
     ):
         silent = [stack.enter_context(_connected(server)) for _ in range(60)]
         for _ in range(5):
-            assert server.call("GET", "/", timeout=2).status == 200
+            assert server.call("GET", "/oidc/jwks", timeout=2).status == 200
         for wire in silent[:30]:
             assert _rest(wire) == b""
         worker = psutil.Process(server.worker_pids()[0])

@@ -1,0 +1,57 @@
+"""Requests that may write take turns: one at a time while nothing is in their way, and none stops the next for long."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+
+from service.serving.plan import SLOW_S
+from service.serving.turns import Turns
+
+
+def test_one_job_at_a_time_in_order() -> None:
+    """The next job starts when the last one has ended, however many are waiting."""
+    turns, all_done = Turns(8), threading.Event()
+    running, most, order = 0, 0, []
+
+    def job(number: int) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        time.sleep(SLOW_S / 20)
+        order.append(number)
+        running -= 1
+        if number == 99:
+            all_done.set()
+
+    for number in range(100):
+        turns.submit(lambda number=number: job(number))
+    assert all_done.wait(10)
+    assert order == list(range(100))
+    assert most <= 2  # a busy machine may make a job look slow
+
+
+def test_a_slow_job_stops_no_other() -> None:
+    """While jobs wait for a lock, the next ones start, in as many threads as there are; and all jobs end."""
+    turns, lock, ended = Turns(3), threading.Event(), threading.Semaphore(0)
+    started: list[float] = []
+
+    def slow() -> None:
+        started.append(time.monotonic())
+        lock.wait(10)
+        ended.release()
+
+    for _ in range(5):
+        turns.submit(slow)
+    end = time.monotonic() + 5
+    while len(started) < 3 and time.monotonic() < end:
+        time.sleep(0.005)
+    time.sleep(SLOW_S * 3)
+    assert len(started) == 3
+    assert min(later - sooner for sooner, later in itertools.pairwise(started)) >= SLOW_S * 0.9
+    lock.set()
+    assert all(ended.acquire(timeout=5) for _ in range(5))
+    # And then they take turns as before.
+    turns.submit(ended.release)
+    assert ended.acquire(timeout=5)
