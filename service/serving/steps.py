@@ -1,4 +1,4 @@
-"""Runs coroutines without an event loop: each goes on in the thread in which what it waits for arrives.
+"""Runs coroutines without an event loop: each continues in the thread in which what it waits for arrives.
 
     begin -> wait for the client, again and again -> move to a thread of a pool -> the end
 
