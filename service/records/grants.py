@@ -258,6 +258,7 @@ class Grants:
         grant_id: str,
         decide: Callable[[Grant | None], tuple[Grant | None, _Result]],
         *,
+        beside: Callable[[Grant], Record | None] = lambda _grant: None,
         ending: bool = False,
         now: int,
     ) -> _Result:
@@ -267,6 +268,7 @@ class Grants:
             grant_id: its id, in the right form.
             decide: returns the new grant, or None to leave it, and the result. It is called again if another request
                 was faster. If it raises, nothing is changed.
+            beside: returns the record to store together with the new grant, unless there is one of its id; None: nothing.
             ending: whether it removes something; see `Store.swap`.
             now: Unix s.
 
@@ -275,7 +277,9 @@ class Grants:
         """
         for _ in range(_ATTEMPTS):
             wanted, result = decide(self.find(grant_id, now=now))
-            if wanted is None or self._store.swap(wanted.to_record(), ending=ending, now=now):
+            if wanted is None:
+                return result
+            if self._store.swap(wanted.to_record(), beside=beside(wanted), ending=ending, now=now):
                 return result
         raise Contended
 

@@ -42,7 +42,7 @@ class Kind(StrEnum):
     CONSENT = "consent"
     #: What a user lets a client do, with its code and tokens; id: its own, which is not secret.
     GRANT = "oauth_grant"
-    #: A client that a session has signed its user in to; id: hash of both. It ends with the session, not with the grant.
+    #: A client that got tokens by a session; id: hash of both. It ends with the session, not with the grant.
     VISIT = "visit"
     #: A logout token that a client has not received yet, or could not receive; id: the token's `jti`.
     DELIVERY = "delivery"
@@ -54,7 +54,7 @@ class Kind(StrEnum):
 
 #: Which records end together, in the order of removal: first those that others depend on, so that none are added later.
 #: Grants with offline access outlive their session, but lose their access tokens.
-FALLS_WITH_SESSION: Final = (Kind.SESSION, Kind.PROVIDER_SESSION, Kind.VISIT, Kind.GRANT)
+FALLS_WITH_SESSION: Final = (Kind.SESSION, Kind.PROVIDER_SESSION, Kind.GRANT, Kind.VISIT)
 FALLS_WITH_USER: Final = (*FALLS_WITH_SESSION, Kind.CONSENT)
 FALLS_WITH_CLIENT: Final = (Kind.GRANT, Kind.CONSENT, Kind.VISIT, Kind.DELIVERY, Kind.DEVICE)
 
@@ -250,13 +250,15 @@ class Store(Protocol):
         """
         ...
 
-    def swap(self, record: Record, *, ending: bool = False, now: int) -> bool:
+    def swap(self, record: Record, *, beside: Record | None = None, ending: bool = False, now: int) -> bool:
         """Store a changed record, if it is still as it was read: live, and with the version that `record` has.
 
-        This is one statement and its own transaction. The indexed columns (subject, session, client) do not change.
+        This is one statement and its own transaction, without `beside`. The indexed columns (subject, session, client)
+        do not change.
 
         Args:
             record: the new values, with the version that was read.
+            beside: a new record to store in the same transaction, by one more statement, unless its id already exists.
             ending: whether it removes something. On a full disk it may then use the reserve.
             now: Unix s.
 

@@ -36,7 +36,7 @@ from service.storage.rows import can_fit, record_of, row_of
 from service.storage.schema import HEAD
 from service.storage.statements import Statements
 from service.storage.sweeping import Sweeper
-from service.storage.writing import Left, NotThere, Writer, Writing
+from service.storage.writing import Left, NotThere, Writer, Writing, swapped_values
 
 #: How many records one transaction removes when a kind is trimmed.
 TRIM_SLICE: Final = 100
@@ -207,11 +207,13 @@ class SqlStore:
             return None
         return changed
 
-    def swap(self, record: Record, *, ending: bool = False, now: int) -> bool:
+    def swap(self, record: Record, *, beside: Record | None = None, ending: bool = False, now: int) -> bool:
         """See `Store.swap`."""
-        sql = self._text(statements.swap_one, record.kind)
-        values = {**row_of(record), "wanted": record.id_hash, "known_version": record.version, "now": now}
-        return self.in_room(lambda: bool(self._connections.write(sql, values)), leaves=0 if ending else None)
+        leaves = 0 if ending else None
+        if beside is not None:
+            return self.in_room(lambda: self._writer.swap(record, beside, now), leaves=leaves)
+        sql, values = self._text(statements.swap_one, record.kind), swapped_values(record, now)
+        return self.in_room(lambda: bool(self._connections.write(sql, values)), leaves=leaves)
 
     @tried_again
     def replace(self, kind: Kind, id_hash: str, successor: Record, *, now: int) -> bool:

@@ -163,8 +163,12 @@ def swap_one(table: Table) -> ClauseElement:
 
     Indexed columns do not change.
     """
-    used = tuple(name for name in _USED if name in table.c)
-    return _updated(table, used).where(*_live(table, "wanted", "known_version"))
+    return _swapped(table)
+
+
+def swap_returning(table: Table) -> ClauseElement:
+    """The same, as part of a larger transaction. Returns a row if it was changed."""
+    return _swapped(table).returning(table.c.id_hash)
 
 
 def empty_fitting(table: Table, names: tuple[str, ...]) -> ClauseElement:
@@ -299,6 +303,11 @@ def _fits(table: Table, name: str) -> ColumnElement[bool]:
         return table.c.session_id != bindparam(name)
     column = {"wanted": "id_hash", "known_version": "version"}.get(name, name)
     return table.c[column] == bindparam(name)
+
+
+def _swapped(table: Table) -> Update:
+    used = tuple(name for name in _USED if name in table.c)
+    return _updated(table, used).where(*_live(table, "wanted", "known_version"))
 
 
 def _updated(table: Table, names: tuple[str, ...]) -> Update:

@@ -18,7 +18,7 @@ from service.storage.interface import (
     Record,
     Remains,
 )
-from service.storage.kept import Conflict, KeptConnections, Run
+from service.storage.kept import Conflict, KeptConnections, Run, tried_again
 from service.storage.reserve import HALF
 from service.storage.rows import can_fit, record_of, row_of
 
@@ -105,6 +105,16 @@ class Writer:
             except _Outrun:
                 pass
         raise Contended
+
+    @tried_again
+    def swap(self, record: Record, beside: Record, now: int) -> bool:
+        """Store a changed record, and a new one beside it unless that exists. Returns False if the first has changed since."""
+        sql = self._text(statements.swap_returning, record.kind)
+        with self._connections.transaction() as run:
+            if not run(sql, swapped_values(record, now)):
+                return False
+            self._insert_many(run, [beside], statements.insert_missing)
+        return True
 
     def _check_standing(self, run: Run, standing_on: Sequence[Fitting], now: int) -> None:
         for each in standing_on:
@@ -233,3 +243,8 @@ class Writer:
     def _insert(self, run: Run, records: Iterable[Record]) -> None:
         for record in records:
             run(self._text(statements.insert_one, record.kind), row_of(record))
+
+
+def swapped_values(record: Record, now: int) -> dict[str, Any]:
+    """The values of `statements.swap_one`: the record, with the version that was read."""
+    return {**row_of(record), "wanted": record.id_hash, "known_version": record.version, "now": now}

@@ -25,7 +25,7 @@ import psutil
 import pytest
 
 from service.records.sessions import SignIn
-from service.records.visits import visited
+from service.records.visits import visit
 from service.sessions import LocalSessions, NewSession
 from service.storage.interface import Kind
 from service.storage.sql import SqlStore
@@ -68,7 +68,7 @@ def _signed_in(store: SqlStore, user: str, clients: int) -> NewSession:
     now = int(time.time())
     new = LocalSessions(store, lifetime_s=86_400).create(SignIn(user), now=now)
     for number in range(clients):
-        store.put(changes=[visited(new.session, f"told-{number}", ISSUER)], now=now)
+        store.put(visit(user, new.session.sid, f"told-{number}", ISSUER, at=now), now=now)
     return new
 
 

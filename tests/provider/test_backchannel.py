@@ -124,6 +124,19 @@ def test_each_client_that_got_tokens_is_told(op: Provider, listener: Listener, w
     assert len({told.claims["jti"] for told in listener.told}) == 2
 
 
+def test_a_client_that_got_no_tokens_gets_no_logout_token(op: Provider, listener: Listener) -> None:
+    """docs/sign-in.md: a code that was never exchanged, or only with a wrong verifier, gave its client nothing."""
+    browser, token, _ = _signed_in(op, "told")
+    request = op.rp("too").request()
+    code = op.answered(request, browser.go(request.url))["code"]
+    assert op.rp("too").redeem(request, code, code_verifier="v" * 43).status == 400
+    assert op.ask("DELETE", "/api/auth/session", token=token).status == 200
+    assert op.rp("too").redeem(request, code).status == 400
+    listener.wait(1)
+    assert wait_for(lambda: _deliveries(op) == [])
+    assert [told.claims["aud"] for told in listener.told] == ["told"]
+
+
 def test_the_browser_goes_back_too(op: Provider, listener: Listener) -> None:
     """docs/conformance.md 6.5: with the notice sent, the browser also returns to its client, with the `state`, signed out."""
     browser, _, (signed,) = _signed_in(op, "told")
@@ -192,7 +205,8 @@ def test_a_logout_token_is_signed_as_the_id_tokens_of_its_client(
     token = op.app.sign_in(browser)["token"]
     for client_id in ("RS256", "ES256"):
         request = op.rp(client_id).request()
-        assert "code" in op.answered(request, browser.go(request.url))
+        code = op.answered(request, browser.go(request.url))["code"]
+        assert op.rp(client_id).redeem(request, code).status == 200
     assert op.ask("DELETE", "/api/auth/session", token=token).status == 200
     keys = pyjwt.PyJWKSet.from_dict(op.ask("GET", "/oidc/jwks").json())
     for each in listener.wait(2):

@@ -556,10 +556,13 @@ def test_a_client_is_told_that_the_session_ended(serve_provider: ServeProvider) 
     with Listener() as listener:
         tv = TV | {"backchannel_logout_uri": listener.uri}
         op = serve_provider([tv], PYLON_OUTBOUND_ALLOW="127.0.0.1")
-        browser = op.browser()
-        token = op.app.sign_in(browser)["token"]
-        codes = start(op)
-        browser.submit(enter(browser, codes["user_code"]), decision="allow")
+        for fetches in (False, True):
+            browser = op.browser()
+            token = op.app.sign_in(browser)["token"]
+            codes = start(op)
+            browser.submit(enter(browser, codes["user_code"]), decision="allow")
+            if not fetches:  # allowed, but the device never came for its tokens
+                assert op.ask("DELETE", "/api/auth/session", token=token).status == 200
         sid = unverified_claims(poll(op, codes).json()["id_token"])["sid"]
         assert op.ask("DELETE", "/api/auth/session", token=token).status == 200
         (told,) = listener.wait(1)

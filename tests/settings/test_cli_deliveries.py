@@ -14,7 +14,7 @@ import pytest
 from service.deliveries import Deliveries
 from service.records.deliveries import queued
 from service.records.sessions import SignIn
-from service.records.visits import visited
+from service.records.visits import visit
 from service.sessions import LocalSessions
 from service.storage.interface import Kind, Record
 from service.storage.sql import SqlStore
@@ -113,7 +113,7 @@ def test_which_ones_must_be_said(run: Run, store: SqlStore, command: str, argume
 def _signed_in(store: SqlStore) -> str:
     now = int(time.time())
     session = LocalSessions(store, lifetime_s=600).create(SignIn("ada"), now=now).session
-    store.put(changes=[visited(session, "wiki", ISSUER)], now=now)
+    store.put(visit("ada", session.sid, "wiki", ISSUER, at=now), now=now)
     return session.sid
 
 

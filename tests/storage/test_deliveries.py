@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import pytest
@@ -19,12 +21,14 @@ from service.outbound.fetcher import Answer, Outbound, Unreachable
 from service.records.clients import Client
 from service.records.deliveries import KEPT_S, LEASE_S, RETRY_AFTER_S
 from service.records.sessions import SignIn
-from service.records.visits import visited
+from service.records.visits import visit
 from service.sessions import LocalSessions, NewSession
+from service.storage.interface import Kind
 from service.storage.sql import SqlStore
 from service.storage.sweeping import Sweeper
 from tests.provider.driver import CALLBACK
-from tests.storage.stores import NOW, open_url
+from tests.storage.scheduling import Schedule
+from tests.storage.stores import NOW, open_url, record
 from tests.support.gunicorn import rsa_pem
 from tests.support.statements import watch_store
 from tests.support.told import wait_for
@@ -53,7 +57,7 @@ def _signed_in(store: SqlStore, *clients: str, user: str = "alice") -> NewSessio
     """A session that has signed its user in to these clients."""
     new = LocalSessions(store, lifetime_s=60).create(SignIn(user), now=NOW)
     for client_id in clients:
-        store.put(changes=[visited(new.session, client_id, ISSUER)], now=NOW)
+        store.put(visit(user, new.session.sid, client_id, ISSUER, at=NOW), now=NOW)
     return new
 
 
@@ -101,18 +105,45 @@ def test_what_is_queued_says_whose_session_and_under_which_issuer(store: SqlStor
     """A visit that an older version noted does not say its issuer: then it is the configured one, or nothing is sent."""
     _register(store, "with", URI)
     new = _signed_in(store, "with")
-    old = visited(new.session, "with", "older")
-    assert old.new is not None
-    store.put(replace(old.new, id_hash=hash_handle("older"), body={}), now=NOW)
+    old = replace(visit("alice", new.session.sid, "with", ISSUER, at=NOW), body={})
+    store.put(replace(old, id_hash=hash_handle("older")), now=NOW)
     queue = Deliveries(store)
     _end(store, new, queue)
     (only,) = queue.all(now=NOW)
     assert (only.client_id, only.subject, only.sid, only.issuer) == ("with", "alice", new.session.sid, ISSUER)
     assert (only.queued_at, only.due_at, only.tries) == (NOW, NOW, 0)
     again = _signed_in(store)
-    store.put(replace(old.new, id_hash=hash_handle("o"), session_id=again.session.sid, body={}), now=NOW)
+    store.put(replace(old, id_hash=hash_handle("o"), session_id=again.session.sid), now=NOW)
     _end(store, again, Deliveries(store, issuer="https://configured.example.com"))
     assert {each.issuer for each in queue.all(now=NOW)} == {ISSUER, "https://configured.example.com"}
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_client_that_gets_tokens_while_the_session_ends(store: SqlStore, offline: bool) -> None:
+    """Statement by statement: tokens and a logout token, or no tokens and none; nothing of the session is left."""
+    _register(store, "with", URI)
+    schedule = Schedule(store)
+    for first in range(1, 8):
+        for order in (itertools.repeat(0, first), itertools.repeat(1, first)):
+            new = LocalSessions(store, lifetime_s=60).create(SignIn("alice"), now=NOW)
+            sid, queue = new.session.sid, Deliveries(store)
+            grant = record(
+                sid, kind=Kind.GRANT, subject="alice", session_id=sid, client_id="with", tokens=b""
+            )
+            store.put(grant, now=NOW)
+            given = replace(grant, tokens=b"t" * 32, outlives_session=offline)
+            noted = visit("alice", sid, "with", ISSUER, at=NOW)
+            got, _ = schedule.run(
+                [
+                    partial(store.swap, given, beside=noted, now=NOW),
+                    partial(_end, store, new, queue),
+                ],
+                itertools.chain(order, itertools.cycle([1, 0])),
+            )
+            assert [each.sid for each in queue.all(now=NOW) if each.sid == sid] == [sid] * got
+            assert store.list(Kind.VISIT, subject="alice", now=NOW) == []
+            kept = store.get(Kind.GRANT, grant.id_hash, now=NOW)
+            assert kept is None if not (got and offline) else kept is not None and kept.tokens == b""
 
 
 def test_many_are_queued_at_once(store: SqlStore) -> None:

@@ -57,6 +57,22 @@ def test_what_it_is_found_by_stays(store: SqlStore) -> None:
     assert store.list(Kind.GRANT, subject="bob", now=NOW) == []
 
 
+def test_what_is_stored_beside_it(store: SqlStore, second_store: SqlStore) -> None:
+    """Only with the change, in its transaction; if its id is there already, it stays as it was."""
+    visit = record("visit", kind=Kind.VISIT, subject="alice", session_id="sid", client_id="reports")
+    assert store.swap(replace(USED, version=2), beside=visit, now=NOW) is False
+    assert store.get(Kind.VISIT, visit.id_hash, now=NOW) is None
+    told: list[str] = []
+    watch_store(store, told.append)
+    assert store.swap(USED, beside=visit, now=NOW) is True
+    assert [sql.split()[0] for sql in told] == ["BEGIN", "UPDATE", "INSERT", "COMMIT"]
+    assert second_store.get(Kind.VISIT, visit.id_hash, now=NOW) == visit
+    again = replace(USED, version=2, body={"used": 2})
+    assert store.swap(again, beside=replace(visit, body={"issuer": "other"}), now=NOW) is True
+    assert second_store.get(Kind.VISIT, visit.id_hash, now=NOW) == visit
+    assert _kept(store)[1] == 3
+
+
 REFUSED: dict[str, Callable[[SqlStore], bool]] = {
     "changed since": lambda store: store.swap(USED, now=NOW) and store.swap(replace(USED, body={}), now=NOW),
     "newer than it is": lambda store: store.swap(replace(USED, version=2), now=NOW),

@@ -23,7 +23,7 @@ from service.records.grants import Code, Grant
 from service.records.interactions import Beside
 from service.records.lifetimes import Lifetimes
 from service.records.sessions import Session, on_session
-from service.records.visits import visited
+from service.records.visits import visited_at_code, visited_at_exchange
 
 
 def new_code(
@@ -91,7 +91,7 @@ def new_grant(
     )
     return Beside(
         (grant.to_record(),),
-        (visited(session, client.client_id, issuer), *used(client)),
+        (*visited_at_code(grant, client), *used(client)),
         (on_session(session), *on_client(client)),
     )
 
@@ -169,7 +169,25 @@ def exchange(request: TokenRequest, issuing: Issuing) -> dict[str, Any]:
             check(shown)
         return redeemed_grant(grant, request, issuing)
 
-    return issuing.grants.use(handle.grant_id, redeemed, now=request.now)
+    return redeem(handle.grant_id, redeemed, request, issuing)
+
+
+def redeem(
+    grant_id: str,
+    decide: Callable[[Grant | None], tuple[Grant, dict[str, Any]]],
+    request: TokenRequest,
+    issuing: Issuing,
+) -> dict[str, Any]:
+    """Store the first tokens of a grant, and that its client got tokens by the session. Returns the answer.
+
+    `decide`: see `Grants.use`.
+
+    Raises:
+        Contended: if other requests were faster at every attempt.
+    """
+    return issuing.grants.use(
+        grant_id, decide, beside=lambda grant: visited_at_exchange(grant, request.client), now=request.now
+    )
 
 
 def redeemed_grant(grant: Grant, request: TokenRequest, issuing: Issuing) -> tuple[Grant, dict[str, Any]]:

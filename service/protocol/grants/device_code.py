@@ -13,7 +13,7 @@ from service import handles
 from service.policies.values import DEVICE_GRANT
 from service.protocol.devices import asked
 from service.protocol.errors import OAuthError
-from service.protocol.grants.authorization_code import redeemed_grant
+from service.protocol.grants.authorization_code import redeem, redeemed_grant
 from service.protocol.grants.base import GrantType, TokenRequest, invalid_grant
 from service.protocol.grants.issuing import Issuing
 from service.records.devices import Device
@@ -57,7 +57,7 @@ def _let_in(grant_id: str, request: TokenRequest, issuing: Issuing) -> dict[str,
             raise invalid_grant("device_code_used")
         return redeemed_grant(grant, request, issuing)
 
-    return issuing.grants.use(grant_id, redeemed, now=request.now)
+    return redeem(grant_id, redeemed, request, issuing)
 
 
 TYPE: Final = GrantType(DEVICE_GRANT, given_by_default=False, needs_id_token_key=True, exchange=exchange)
