@@ -133,9 +133,9 @@ _LEAVING_OUT: Final = {"keep_session_id", "outlives_session"}
 #: Decides the new version of a record; None leaves it as it is. It is called again if another writer was faster, so it
 #: must have no side effects. Kind and id do not change.
 Decide = Callable[[Record], Record | None]
-#: Decides what is stored when records are removed, from each of them and the body of its client's record.
 #: What is stored when a session or grant is removed, or loses its access tokens, now (Unix s); None: nothing.
 Remains = Callable[[Record, int], Record | None]
+#: Decides what is stored when records are removed, from each of them and the body of its client's record.
 Leaving = Callable[[Sequence[tuple[Record, Mapping[str, Any] | None]]], Sequence[Record]]
 RingOfBefore = Callable[[Sequence[Record]], tuple[str, Record] | None]
 
@@ -332,7 +332,6 @@ class Store(Protocol):
         Args:
             fitting: what to remove, in this order: first the records that others depend on, so that none are added later.
             without_tokens: grants that stay, but lose their access tokens.
-            leaving: what to store for the visits that go, by one more statement if there is anything.
             leaving: what to store for the removed visits; one more statement if there is anything.
 
         Returns:

@@ -36,7 +36,7 @@ from service.storage.rows import can_fit, record_of, row_of
 from service.storage.schema import HEAD
 from service.storage.statements import Statements
 from service.storage.sweeping import Sweeper
-from service.storage.writing import Left, NotThere, Writer, Writing, swapped_values
+from service.storage.writing import Left, NotThere, Writer, Writing
 
 #: How many records one transaction removes when a kind is trimmed.
 TRIM_SLICE: Final = 100
@@ -209,11 +209,7 @@ class SqlStore:
 
     def swap(self, record: Record, *, beside: Record | None = None, ending: bool = False, now: int) -> bool:
         """See `Store.swap`."""
-        leaves = 0 if ending else None
-        if beside is not None:
-            return self.in_room(lambda: self._writer.swap(record, beside, now), leaves=leaves)
-        sql, values = self._text(statements.swap_one, record.kind), swapped_values(record, now)
-        return self.in_room(lambda: bool(self._connections.write(sql, values)), leaves=leaves)
+        return self.in_room(lambda: self._writer.swap(record, beside, now), leaves=0 if ending else None)
 
     @tried_again
     def replace(self, kind: Kind, id_hash: str, successor: Record, *, now: int) -> bool:

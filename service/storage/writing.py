@@ -106,12 +106,17 @@ class Writer:
                 pass
         raise Contended
 
+    def swap(self, record: Record, beside: Record | None, now: int) -> bool:
+        """Store a changed record, and a new one unless its id exists. Returns False if the first has changed since."""
+        values = {**row_of(record), "wanted": record.id_hash, "known_version": record.version, "now": now}
+        if beside is not None:
+            return self._swap_both(record.kind, values, beside)
+        return bool(self._connections.write(self._text(statements.swap_one, record.kind), values))
+
     @tried_again
-    def swap(self, record: Record, beside: Record, now: int) -> bool:
-        """Store a changed record, and a new one beside it unless that exists. Returns False if the first has changed since."""
-        sql = self._text(statements.swap_returning, record.kind)
+    def _swap_both(self, kind: Kind, values: Mapping[str, Any], beside: Record) -> bool:
         with self._connections.transaction() as run:
-            if not run(sql, swapped_values(record, now)):
+            if not run(self._text(statements.swap_returning, kind), values):
                 return False
             self._insert_many(run, [beside], statements.insert_missing)
         return True
@@ -243,8 +248,3 @@ class Writer:
     def _insert(self, run: Run, records: Iterable[Record]) -> None:
         for record in records:
             run(self._text(statements.insert_one, record.kind), row_of(record))
-
-
-def swapped_values(record: Record, now: int) -> dict[str, Any]:
-    """The values of `statements.swap_one`: the record, with the version that was read."""
-    return {**row_of(record), "wanted": record.id_hash, "known_version": record.version, "now": now}
