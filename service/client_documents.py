@@ -33,8 +33,10 @@ from service.records.unused import UnusedStrangers
 from service.storage.interface import Kind, Record, Store
 from service.subjects import Subjects
 
-#: While one request fetches a document again, others use the copy for this long, in s. A fetch takes at most 5 s.
+#: How long requests that find no free fetch use a copy that is no longer fresh, in s: one that no user has agreed to,
+#: while another request fetches it, for at most 5 s; and one in use, which hosts of strangers could otherwise stop.
 _MEANWHILE_S: Final = 60
+_IN_USE_S: Final = 86_400
 #: When a request that found too many fetches in progress may try again, in s.
 RETRY_S: Final = 5
 
@@ -108,7 +110,7 @@ class ClientDocuments:
             return client
         with self._slots.for_stranger(url.host) as is_free:
             if not is_free:
-                if client is not None and now < client.fresh_until + _MEANWHILE_S:
+                if client is not None and now < _usable_until(client):
                     return client
                 raise DocumentBusy
             fetched = self._fetched(client_id, now=now)
@@ -157,6 +159,11 @@ class ClientDocuments:
         if what == "registered":
             self._unused.added()
         return client if stored is None else of_record(stored, self._clients.scopes)
+
+
+def _usable_until(client: Client) -> int:
+    """Until when a copy is used that cannot be fetched again now, Unix s."""
+    return client.fresh_until + (_MEANWHILE_S if client.is_unused else _IN_USE_S)
 
 
 def _differ(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:

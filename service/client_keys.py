@@ -219,6 +219,12 @@ class ClientKeys:
                 return ask(client, before, waits=waits, now=now)
         if not waits:
             return before
+        # Slow hosts of others do not stop a client whose keys another process has fetched.
+        stored = before if client.is_unused else self._stored(client, now=now)
+        if stored.fetched_at > before.fetched_at and self._of(client, stored, now=now):
+            memory = self._memory(client)
+            memory.put(memory.known, _name(client), stored)
+            return stored
         words = "The client's keys are not known yet, and too many requests wait for keys of clients."
         raise OAuthError("temporarily_unavailable", words, cause="client_keys_awaited")
 

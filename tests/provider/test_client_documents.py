@@ -7,13 +7,16 @@ import socket
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
+from service.outbound.slots import Slots
 from service.records import unused
+from service.resources import parts
 from service.startup import open_store
 from tests.http.driver import refused, unverified_claims
 from tests.provider.browser import Browser, Landing
@@ -552,6 +555,44 @@ def test_one_of_a_host_at_once(op: Provider, host: Publisher) -> None:
         slow.join()
     assert host.asked == ["/client.json", "/slow.json"]
     assert asked(op, client_id, browser)[1].is_page(200)
+
+
+def test_slow_hosts_of_strangers_do_not_stop_a_client_that_is_in_use(
+    make: Make, host: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/client-documents.md: while others hold every slot, or that of its host, a client that a user has agreed to continues with its copy for a day; nobody else does."""
+    slots = Slots()
+    monkeypatch.setattr(parts, "Slots", lambda: slots)
+    op = make()
+
+    def status(client_id: str) -> int:
+        return asked(op, client_id, prompt="consent")[1].answer.status
+
+    used, new = host.publish(), host.publish("/new.json")
+    browser = op.browser()
+    request = party(op, used).request()
+    assert "code" in op.authorize(browser, request)
+    assert status(new) == 200
+    with ExitStack() as held:
+        for name in ("a.example", "b.example", "c.example", "d.example"):
+            assert held.enter_context(slots.for_stranger(name))
+        for advance_s, expected in ((300 + 59, 200), (2, 503)):
+            op.clock.advance(advance_s)
+            assert status(new) == expected, advance_s
+        assert status(used) == 200
+        op.clock.advance(86_400 - 62)
+        assert status(used) == 200
+        op.clock.advance(1)
+        assert status(used) == 503
+    assert host.asked == ["/client.json", "/new.json"]
+    assert status(used) == 200
+    op.clock.advance(300 + 61)
+    with slots.for_stranger("127.0.0.1") as is_free:
+        assert is_free
+        assert status(used) == 200
+    assert host.asked[2:] == ["/client.json"]
+    assert status(used) == 200
+    assert host.asked[3:] == ["/client.json"]
 
 
 def test_copies_that_nobody_used_are_few_and_go(

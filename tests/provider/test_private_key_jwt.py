@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -23,7 +23,9 @@ from joserfc.jws import JWSRegistry
 
 from service.client_keys import ClientKeys
 from service.outbound.fetcher import Outbound
+from service.outbound.slots import Slots
 from service.protocol.clients import parse_client
+from service.protocol.errors import OAuthError
 from service.records.clients import STRANGERS
 from service.startup import open_store
 from service.storage.interface import NEVER, Kind
@@ -502,6 +504,34 @@ def test_the_keys_of_strangers_leave_one_row(op: Provider) -> None:
         for n in range(150):
             keys.current(replace(unused, client_id=f"r_{n}"), now=NOW + 59)
         assert len(keys._of_strangers.known) <= 100 and len(keys._of_strangers.read) <= 100
+
+
+def test_slow_hosts_do_not_stop_a_stranger_whose_keys_are_stored(op: Provider) -> None:
+    """docs/security.md: a process that has just started has the keys that another one fetched, although every slot is taken; one without stored keys is answered 503."""
+    asked: list[str] = []
+
+    def get(url: str, **_: Any) -> SimpleNamespace:
+        asked.append(url)
+        return SimpleNamespace(status=200, body=json.dumps(public("ec")).encode())
+
+    outbound = cast(Outbound, SimpleNamespace(get=get))
+    client = parse_client(_USUAL | {"jwks_uri": "https://a.example/1"}, source="registration")
+    with closing(open_store(op.house.settings)) as store, ExitStack() as held:
+        ClientKeys(store, outbound).current(client, now=NOW)
+        slots = Slots()
+        for host in ("b.example", "c.example", "d.example", "e.example"):
+            assert held.enter_context(slots.for_stranger(host))
+        keys = ClientKeys(store, outbound, slots)
+        assert len(keys.current(client, now=NOW + 3600)) == 1
+        for refused in (
+            lambda: keys.again(client, now=NOW + 3600),  # an unknown key: nobody can look for it now
+            lambda: keys.current(client, now=NOW + 86_400),
+            lambda: keys.current(replace(client, client_id="other"), now=NOW),
+        ):
+            with pytest.raises(OAuthError) as refusal:
+                refused()
+            assert refusal.value.error == "temporarily_unavailable"
+    assert len(asked) == 1
 
 
 def test_a_url_that_is_down_keeps_the_last_keys_for_a_day(
