@@ -135,6 +135,11 @@ def new_user_code() -> str:
     return "".join(secrets.choice(USER_CODE_LETTERS) for _ in range(_USER_CODE_CHARS))
 
 
+def is_user_code(unverified_letters: str) -> bool:
+    """Whether letters can be a user code."""
+    return len(unverified_letters) == _USER_CODE_CHARS and set(unverified_letters) <= set(USER_CODE_LETTERS)
+
+
 def device_id(user_code: str) -> str:
     """The id of the device that shows this code: 128 bits of its hash, in the form of a grant's id.
 

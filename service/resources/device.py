@@ -10,22 +10,22 @@ from typing import Final
 import falcon
 
 from service.events import DeviceCodesLocked
-from service.handles import hash_handle, new_handle
+from service.handles import is_user_code, new_handle
 from service.policies.values import DEVICE_GRANT
 from service.protocol.devices import checked_request, page_request
 from service.protocol.errors import OAuthError
 from service.protocol.grants import check_can_sign
 from service.protocol.metadata import ENDPOINTS
 from service.protocol.sign_in import Asked, ShowPage
-from service.records.devices import INTERVAL_S, LIFETIME_S, Device, shown
+from service.records.devices import INTERVAL_S, LIFETIME_S, Device, letters_of, shown
 from service.records.guesses import Guesses, Locked
 from service.records.sessions import Session
-from service.resources.device_sign_in import DEVICE_PAGE, OfDevice
+from service.resources.device_sign_in import DEVICE_PAGE, OfDevice, code_form, form_hash
 from service.resources.parts import Page, Parts, Resource
 from service.resources.sign_in import Flow, Seen
 from service.resources.token import authenticated
-from service.storage.interface import Kind, Record
-from service.web.auth import is_own_form
+from service.storage.interface import Kind
+from service.web.auth import is_of_other_site, is_own_form
 from service.web.caching import send_preflight
 from service.web.mounts import Mount
 from service.web.oauth import form_parameters, send_oauth_error
@@ -35,7 +35,6 @@ from service.web.render import send_json
 
 #: A code has 8 letters; more than this is no code, and is not stored while its user signs in.
 _MOST_CHARS: Final = 64
-_FORM_S: Final = 3_600
 _MALFORMED: Final = "The request is malformed."
 _NOT_VALID: Final = "This code is not valid. Check that it is the code that your device shows now."
 _TOO_OLD: Final = "This page was too old. Enter the code again."
@@ -89,17 +88,18 @@ class DevicePage(Page):
         """Have the user sign in. Then ask for the code, or look up the one of the URL."""
         now = req.context.now
         try:
-            code = _code_of(read_query(req))
+            query = read_query(req)
+            code = _code_of(query)
         except MalformedParameters as error:
             self.parts.browser.show_error(req, resp, _MALFORMED, cause="malformed_query", status=error.status)
             return
         session = self.parts.browser.session(req, now=now)
         if session is None:
             self._sign_in(req, resp, code, now=now)
-        elif code:
+        elif code and (not is_of_other_site(req) or self._has_token(req, query, session, now=now)):
             self._enter(req, resp, session, code, now=now)
-        else:
-            self._ask_code(req, resp, session, now=now)
+        else:  # wrong codes in links of other sites would lock the page, so their user sends the code
+            self._ask_code(req, resp, session, code=code, now=now)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Look up the code of our form."""
@@ -133,16 +133,14 @@ class DevicePage(Page):
         resp: falcon.Response,
         session: Session,
         *,
+        code: str = "",
         problem: str | None = None,
         status: int = 200,
         now: int,
     ) -> None:
         token = new_handle()
-        body = {"issuer": req.context.issuer}
         address = self.parts.browser.address(req)
-        form = Record(
-            Kind.INTERACTION, _form_hash(token), now + _FORM_S, address, session_id=session.sid, body=body
-        )
+        form = code_form(token, session.sid, issuer=req.context.issuer, address=address, now=now)
         self.parts.waiting.keep(form, now=now)
         self.parts.browser.show(
             req,
@@ -152,15 +150,19 @@ class DevicePage(Page):
             user_name=session.claims.get("name") or session.user_id,
             form_token=token,
             action=req.context.issuer + DEVICE_PAGE,
+            code=shown(letters) if is_user_code(letters := letters_of(code)) else "",
             problem=problem,
         )
 
     def _is_our_form(self, req: falcon.Request, form: Parameters, session: Session, *, now: int) -> bool:
         """Whether this form was shown in this session. It may be sent again, with another code."""
+        return is_own_form(req) and self._has_token(req, form, session, now=now)
+
+    def _has_token(self, req: falcon.Request, form: Parameters, session: Session, *, now: int) -> bool:
         token = form.values.get("form_token")
-        if token is None or not is_own_form(req):
+        if token is None:
             return False
-        shown_form = self.parts.store.get(Kind.INTERACTION, _form_hash(token), now=now)
+        shown_form = self.parts.store.get(Kind.INTERACTION, form_hash(token), now=now)
         return (
             shown_form is not None
             and shown_form.session_id == session.sid
@@ -214,11 +216,6 @@ def _code_of(parameters: Parameters) -> str:
     if "user_code" in parameters.repeated or len(code) > _MOST_CHARS:
         raise MalformedParameters
     return code
-
-
-def _form_hash(unverified_token: str) -> str:
-    """The id of a form's token, distinct from all other stored ids."""
-    return hash_handle(f"device form\n{unverified_token}")
 
 
 def routes(parts: Parts) -> tuple[Mount, ...]:

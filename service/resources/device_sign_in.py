@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import falcon
 
-from service.handles import device_id, new_grant_id
+from service.handles import device_id, hash_handle, new_grant_id, new_handle
 from service.protocol.authorize import AuthorizationRequest
 from service.protocol.devices import PAGE, checked_request, is_of_page, page_request
 from service.protocol.errors import OAuthError
@@ -18,8 +18,11 @@ from service.records.devices import LIFETIME_S, Decision, Device, decided, lette
 from service.records.grants import Code
 from service.records.interactions import NOTHING, Beside, Interaction
 from service.resources.sign_in import Ending, Seen
+from service.storage.interface import Kind, Record
 from service.web.redirects import send_redirect, with_parameters
 
+#: How long a form for a code may be sent, in s.
+_FORM_S: Final = 3_600
 #: The path of the page for users of devices.
 DEVICE_PAGE: Final = "/oidc/device"
 #: Outcome -> the title and the text of its page.
@@ -32,6 +35,25 @@ _PAGES: Final[Mapping[str, tuple[str, str]]] = {
     ),
 }
 _OUTCOME: Final = "outcome"
+
+
+def code_form(token: str, sid: str, *, issuer: str, address: str = "", now: int) -> Record:
+    """The record of a form for a code, which is shown in one session and may be sent several times.
+
+    Args:
+        token: the form's token.
+        sid: the session.
+        issuer: the issuer of its page.
+        address: the browser's address; empty if not known.
+        now: Unix s.
+    """
+    body = {"issuer": issuer}
+    return Record(Kind.INTERACTION, form_hash(token), now + _FORM_S, address, session_id=sid, body=body)
+
+
+def form_hash(unverified_token: str) -> str:
+    """The id of a form's token, distinct from all other stored ids."""
+    return hash_handle(f"device form\n{unverified_token}")
 
 
 class OfDevice(Ending):
@@ -85,7 +107,9 @@ class OfDevice(Ending):
         if request.client is PAGE:
             if isinstance(effect, SendError):
                 return {_OUTCOME: "not_signed_in"}, NOTHING
-            return {_OUTCOME: "signed_in", **request.parameters}, NOTHING
+            token = new_handle()
+            form = code_form(token, effect.session.sid, issuer=issuer, now=now)
+            return {_OUTCOME: "signed_in", "form_token": token, **request.parameters}, Beside((form,))
         waiting = device_id(letters_of(request.parameters["user_code"]))
         if isinstance(effect, SendError):
             denied = decided(waiting, Decision.DENIED, now=now)
@@ -116,8 +140,9 @@ class OfDevice(Ending):
         outcome = parameters[_OUTCOME]
         if outcome == "signed_in":
             here = req.context.issuer + DEVICE_PAGE
-            code = {name: value for name, value in parameters.items() if name == "user_code"}
-            send_redirect(resp, with_parameters(here, code))
+            # The browser comes from the app's page, so only the token shows that its user meant to come here.
+            names = ("user_code", "form_token") if "user_code" in parameters else ()
+            send_redirect(resp, with_parameters(here, {name: parameters[name] for name in names}))
             return
         self.show_message(req, resp, *_PAGES[outcome])
 

@@ -101,6 +101,11 @@ def check_same_origin(req: falcon.Request, *, own_origin: str, trusted_origins: 
         raise ApiError("CROSS_SITE")
 
 
+def is_of_other_site(req: falcon.Request) -> bool:
+    """Whether a page of another origin led the browser here, or sent it back here; also one of the same site."""
+    return req.env.get("HTTP_SEC_FETCH_SITE") in {"cross-site", "same-site"}
+
+
 def is_own_form(req: falcon.Request) -> bool:
     """Whether a page of ours posted the form. A private window may send `Origin: null`: then the one-time token decides."""
     site, origin = req.env.get("HTTP_SEC_FETCH_SITE"), req.env.get("HTTP_ORIGIN")

@@ -162,13 +162,15 @@ class Browser:
         answer = self.ask(
             "GET" if form is None else "POST", url, form=form, cross_site=cross_site, headers=headers
         )
+        # Where the first request came from counts for the redirects after it (Fetch Metadata §2.4).
+        carried = {name: value for name, value in (headers or {}).items() if name == "Sec-Fetch-Site"}
         for _ in range(_MOST_STEPS):
             location = answer.headers.get("Location")
             if location is None:
                 return Landing(url, answer)
             if not location.startswith(f"{self.issuer}/"):
                 return Landing(location, answer)
-            url, answer = location, self.ask("GET", location)
+            url, answer = location, self.ask("GET", location, headers=carried)
         raise AssertionError(f"too many redirects, at {url}")
 
     def submit(self, landing: Landing, **fields: str) -> Landing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import pytest
 
@@ -352,6 +352,40 @@ def test_forms_of_other_sites_do_nothing(
     refused_form = page.fields | {"decision": "allow"} | changes
     assert browser.go(page.action, form=refused_form, headers=headers).is_page(403)
     assert error_of(poll(op, codes)) == "authorization_pending"
+
+
+@each_of("site", ["cross-site", "same-site"])
+def test_links_of_other_sites_lock_nobody(op: Provider, browser: Browser, site: str) -> None:
+    """docs/endpoints.md: a code in a link of another site is neither looked up nor counted: the form shows it, and sending that counts."""
+    codes = start(op)
+    headers = {"Sec-Fetch-Site": site}
+    for code in ["BBBB-BBBB"] * 6 + [codes["user_code"]]:
+        form = browser.go(f"{PAGE}?user_code={code}", headers=headers)
+        assert form.is_page(200) and not asks(form) and f'value="{code}"' in form.text
+    assert asks(browser.submit(form, user_code=codes["user_code"].lower()))
+    for code in ("x", '"><b>', "ABCD-EFGHI"):  # no code: it is not shown either
+        assert "<b>" not in browser.go(f"{PAGE}?user_code={quote(code)}", headers=headers).text
+    for site_of_ours in ("none", "same-origin"):
+        link = browser.go(codes["verification_uri_complete"], headers={"Sec-Fetch-Site": site_of_ours})
+        assert asks(link)
+
+
+@each_of("way", ["cookie", "backend"])
+def test_a_sign_in_at_another_site_goes_on(op: Provider, way: str) -> None:
+    """docs/devices.md: with the complete address, the user who comes back from the app's sign-in page is asked at once, for this session only."""
+    codes, browser = start(op), op.browser()
+    at_app = browser.go(codes["verification_uri_complete"], headers={"Sec-Fetch-Site": "none"})
+    if way == "cookie":
+        op.app.sign_in(browser)
+        back = query_of(at_app.url)["return_to"]
+    else:
+        back = op.app.report(op.app.interaction(at_app), "login", {"user_id": "ada"})
+    other = op.browser()
+    op.app.sign_in(other, "mallory")
+    headers = {"Sec-Fetch-Site": "cross-site"}
+    assert asks(browser.go(back, headers=headers))
+    (url,) = [url for url, _ in browser.seen if url.startswith(f"{PAGE}?") and "form_token" in url]
+    assert not asks(other.go(url, headers=headers))
 
 
 def test_a_form_of_another_session_does_nothing(op: Provider, browser: Browser) -> None:
