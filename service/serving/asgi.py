@@ -213,7 +213,7 @@ async def _read_body(environ: Environ, receive: Receive) -> tuple[int | None, bo
         return None, True
     body = bytearray()
     try:
-        size = await _receive(receive, body)
+        size = await _receive(receive, body, 0 if coding else length)
     except TimeoutError:
         return 408, True
     is_whole = size is not None and size >= length
@@ -221,15 +221,20 @@ async def _read_body(environ: Environ, receive: Receive) -> tuple[int | None, bo
     return None, not is_whole or len(body) > MAX_BODY_BYTES
 
 
-async def _receive(receive: Receive, body: bytearray) -> int | None:
+async def _receive(receive: Receive, body: bytearray, length: int) -> int | None:
     """Read the body, up to one byte more than the application accepts.
+
+    Args:
+        receive: gives the next part. granian only says with one more, empty part that the body has ended.
+        body: where it is kept.
+        length: how long it is, in bytes; 0 if that is not known.
 
     Returns:
         How many bytes came, or None if the body ended too early.
     """
     size = 0
     more = True
-    while more and size <= _DRAIN_BYTES:
+    while more and size <= _DRAIN_BYTES and not 0 < length <= size:
         message = await receive()
         if message["type"] != "http.request":
             return None

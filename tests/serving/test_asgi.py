@@ -128,6 +128,21 @@ def test_a_request_without_a_body_waits_for_nothing() -> None:
         assert (client.status, client.asked_for) == (200, [])
 
 
+def test_a_body_of_a_known_length_ends_with_its_last_byte() -> None:
+    """RFC 9112 §6.3: with Content-Length nothing follows, so nothing more is waited for, although granian cannot say so yet."""
+    client = _begun(Client("POST", READ, (b"content-length", b"4")), Bridge(App()))
+    client.asked_for[0].comes(b"ab", more=True)
+    client.asked_for[1].comes(b"cd", more=True)
+    assert (client.status, client.body, len(client.asked_for)) == (200, b"abcd", 2)
+    # Transfer-Encoding overrides it.
+    both = (b"content-length", b"2"), (b"transfer-encoding", b"chunked")
+    client = _begun(Client("POST", READ, *both), Bridge(App()))
+    client.asked_for[0].comes(b"ab", more=True)
+    client.asked_for[1].comes(b"cd", more=True)
+    client.asked_for[2].comes(b"")
+    assert (client.status, client.body) == (200, b"abcd")
+
+
 def test_a_body_may_come_in_parts_and_not_too_late() -> None:
     """RFC 9110 §15.5.9: the whole body has its time, not each part; after the 408 nothing of it counts."""
     app, steps = App(), Steps(0.0)
