@@ -50,14 +50,20 @@ THREADS: Final = 16
 OF_ONE_HOST: Final = 4
 OF_ONE_THAT_IS_SLOW: Final = 1
 SLOW_S: Final = 1.0
-#: Marks a stranger's host. They may have as many as they like, so these have half of the threads, and are noted only for a try.
-_OF_STRANGERS: Final = " of strangers"
 #: How long before another process may take a delivery its try must start, in s: a try takes at most 5 s.
 _BEFORE_END_S: Final = 7
 _AT_ONCE: Final = 32
 _TOLD_EVERY_S: Final = 60.0
 
 _log = structlog.get_logger("deliveries")
+
+
+@dataclass(frozen=True, slots=True)
+class _Host:
+    """A host that gets logout tokens. Strangers may have as many as they like, so theirs count as slow."""
+
+    netloc: str
+    is_strangers: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,7 @@ class _Tried:
     """The result of a try: a status, or why there is none; and whether it took long."""
 
     delivery: Delivery
-    host: str
+    host: _Host
     status: int | None
     failure: str
     is_slow: bool = False
@@ -117,8 +123,8 @@ class Deliverer:
         self._pool: ThreadPoolExecutor | None = None
         self._handed: deque[_Taken] = deque()
         self._tried: deque[_Tried] = deque()
-        self._under_way: Counter[str] = Counter()
-        self._slow: set[str] = set()
+        self._under_way: Counter[_Host] = Counter()
+        self._slow: set[_Host] = set()
         self._more = False
         self._poll_at = 0.0
         self._own: list[float] = []
@@ -273,9 +279,7 @@ class Deliverer:
             self.deliveries.remove(delivery.id, now=now)
             _log.info("delivery_dropped", delivery=delivery.id, client_id=delivery.client_id)
             return True
-        host = urlsplit(uri).netloc + _OF_STRANGERS * client.is_stranger
-        if client.is_stranger:
-            self._slow.add(host)
+        host = _Host(urlsplit(uri).netloc, client.is_stranger)
         if not self._has_room(host):
             return False
         taken = delivery if take_at is None else self.deliveries.take(delivery, now=take_at)
@@ -295,16 +299,17 @@ class Deliverer:
             _log.warning("deliveries_dropped", count=count)
         return True
 
-    def _has_room(self, host: str) -> bool:
+    def _has_room(self, host: _Host) -> bool:
         under_way = self._under_way
         if under_way.total() >= self._threads:
             return False
-        if host not in self._slow:
+        slow = {each for each in (host, *under_way) if each.is_strangers or each in self._slow}
+        if host not in slow:
             return under_way[host] < OF_ONE_HOST
-        to_slow = sum(under_way[each] for each in self._slow)
+        to_slow = sum(under_way[each] for each in slow)
         return under_way[host] < OF_ONE_THAT_IS_SLOW and to_slow < self._threads // 2
 
-    def _send(self, delivery: Delivery, host: str, uri: str, token: str, operators: bool) -> None:
+    def _send(self, delivery: Delivery, host: _Host, uri: str, token: str, operators: bool) -> None:
         """Send it. This runs in a separate thread that does nothing else."""
         status, failure, began = None, "", time.monotonic()
         try:
@@ -326,17 +331,13 @@ class Deliverer:
             self._store(tried)  # later again, if the store is unavailable now
             self._tried.popleft()
             self._under_way -= Counter((tried.host,))
-            is_noted = tried.is_slow and not tried.host.endswith(_OF_STRANGERS)
+            is_noted = tried.is_slow and not tried.host.is_strangers
             (self._slow.add if is_noted else self._slow.discard)(tried.host)
 
     def _store(self, tried: _Tried) -> None:
         now, delivery, status = int(self._clock()), tried.delivery, tried.status
-        known: dict[str, Any] = {
-            "delivery": delivery.id,
-            "client_id": delivery.client_id,
-            "sid": delivery.sid,
-            "tries": delivery.tries + 1,
-        }
+        known: dict[str, Any] = {"delivery": delivery.id, "tries": delivery.tries + 1}
+        known |= {"client_id": delivery.client_id, "sid": delivery.sid}
         if status is not None and 200 <= status < 300:
             self.deliveries.remove(delivery.id, now=now)
             _log.info("logout_delivered", **known)

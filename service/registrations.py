@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, Protocol
 from service.clients import Clients, hanging_on
 from service.events import ClientChanged, Events
 from service.handles import hash_handle, new_handle, new_id
+from service.protocol.client_changes import check_secret_sent_back
 from service.protocol.clients import InvalidClientMetadata
 from service.protocol.errors import OAuthError
 from service.protocol.strangers import method_of, parse_stranger, redirect_hosts, with_metadata, within
@@ -241,9 +242,7 @@ class Registrations:
         """The client with other metadata, and its secret if it needs a new one."""
         if metadata.get("client_id") != current.client_id:
             raise InvalidClientMetadata("client_id", "is not the id of this client; write it unchanged")
-        shown = metadata.get("client_secret")
-        if shown is not None and not (isinstance(shown, str) and current.has_secret(shown, now=now)):
-            raise InvalidClientMetadata("client_secret", "is not the current one; leave it out")
+        check_secret_sent_back(current, metadata, now=now)
         bounds = {} if current.registration is None else current.registration.bounds
         given = within(metadata, bounds)
         secret, secrets = None, current.secrets

@@ -1,4 +1,4 @@
-"""An operator's change of a registered client: other metadata, the same client.
+"""A change of a registered client: other metadata, the same client.
 
 Spec: RFC 7592 §2.2
 """
@@ -14,10 +14,25 @@ from service.records.clients import KEY_METHOD, Client, ClientSecret
 from service.records.scopes import Scopes
 
 
+def check_secret_sent_back(current: Client, metadata: Mapping[str, Any], *, now: int) -> None:
+    """Check that metadata has no `client_secret`, or the client's own: a change does not set another one.
+
+    Raises:
+        InvalidClientMetadata: names the member.
+
+    Spec: RFC 7592 §2.2: if it is present, it MUST be the client's current one
+    """
+    secret = metadata.get("client_secret")
+    if secret is not None and not (isinstance(secret, str) and current.has_secret(secret, now=now)):
+        raise InvalidClientMetadata(
+            "client_secret", "is not the current one, and is not set here; leave it out"
+        )
+
+
 def changed_client(
     current: Client, metadata: Mapping[str, Any], *, scopes: Scopes, devices: bool, now: int
 ) -> Client:
-    """The client with other metadata and the same secrets.
+    """The client with the metadata that an operator gives it, and the same secrets.
 
     Args:
         current: the client.
@@ -57,9 +72,7 @@ def _with_its_secret(
                 "client_secret", f"is missing; write one, or keep {KEY_METHOD} and the keys"
             )
         return dict(metadata), ()
-    if secret is not None and not (isinstance(secret, str) and current.has_secret(secret, now=now)):
-        # RFC 7592 §2.2: if it is present, it MUST be the client's current one.
-        raise InvalidClientMetadata("client_secret", "is not the client's, and not set here; rotate it")
+    check_secret_sent_back(current, metadata, now=now)
     # The client's own secret may be sent back, and does not change anything.
     given = {name: value for name, value in metadata.items() if name != "client_secret"}
     return given, () if method == KEY_METHOD else current.secrets
