@@ -125,8 +125,7 @@ class Deliverer:
         self._tried: deque[_Tried] = deque()
         self._under_way: Counter[_Host] = Counter()
         self._slow: set[_Host] = set()
-        self._more = False
-        self._poll_at = 0.0
+        self._more, self._poll_at = False, 0.0
         self._own: list[float] = []
         self._busy_until = float("-inf")
         self._told_at = float("-inf")
