@@ -36,6 +36,7 @@ from service.resources.parts import Parts, parts_of
 from service.settings import Settings
 from service.startup import client_warnings, prepare
 from service.storage.interface import Store
+from service.web import pages
 from service.web.errors import add_error_handlers
 from service.web.middleware import (
     AsTheResourceSays,
@@ -93,6 +94,8 @@ def create_app(
         events: where events are sent.
     """
     parts = parts_of(settings, store, keyring, clock, events)
+    if parts.login_url is not None:
+        pages.prepare()
     table = routes(parts)
     app = Application(
         middleware=[

@@ -5,7 +5,6 @@ Spec: RFC 7591 §2, RFC 9700 §2.1, §4.1.3, RFC 8252 §7, OpenID Connect RP-Ini
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -136,6 +135,8 @@ def _read_members(
     any_scheme = metadata.get("allow_any_scheme") is True
     for member, value in metadata.items():
         if member not in MEMBERS:
+            import difflib  # needed only for a fault
+
             near = difflib.get_close_matches(member, MEMBERS, n=1)
             shown = member if _HARMLESS_NAME.fullmatch(member) else "a member"
             hint = _INSTEAD.get(member) or (f"did you mean {near[0]}?" if near else "leave it out")

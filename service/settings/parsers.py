@@ -26,7 +26,6 @@ from service.keys.algorithms import ASYMMETRIC_ALGS, in_order
 from service.keys.file import read_key_file
 from service.keys.sealing import KEY_BYTES, SealingKeys
 from service.keys.strength import WeakKey, check_exponent
-from service.policies.reading import read_policies
 from service.policies.values import Policies
 from service.protocol.clients import client_faults, is_client_id, parse_client
 from service.records.clients import Client
@@ -297,6 +296,8 @@ def policies(value: str, alg: str | None, lifetime_s: int | None) -> Policies:
         raise ValueError(
             f"the file cannot be read ({reason}); write the path of a readable TOML file"
         ) from None
+    from service.policies.reading import read_policies  # only a file of policies needs it
+
     found, faults = read_policies(
         content, alg=alg or DEFAULT_MINT_ALG, lifetime_s=lifetime_s or DEFAULT_MINT_LIFETIME_S, file=value
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
@@ -22,6 +21,8 @@ def unknown_names(environ: Mapping[str, str], *, also: Collection[str] = ()) -> 
     known = {*NAMES, *(f"{name}_FILE" for name in NAMES), *also}
     for name in sorted(environ):
         if name.startswith("PYLON_") and name not in known and not _is_service_link(name, environ[name]):
+            import difflib  # needed only for a warning
+
             nearest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.5)
             yield f"{name} is not a setting" + (f"; did you mean {nearest[0]}?" if nearest else "")
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import falcon
-from jinja2 import Environment, PackageLoader, StrictUndefined
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 @cache
 def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     return Environment(
         loader=PackageLoader("service"),
         autoescape=True,
@@ -21,6 +25,11 @@ def _environment() -> Environment:
         auto_reload=False,
         trim_blocks=True,
     )
+
+
+def prepare() -> None:
+    """Load what pages need. Called before the workers are forked, if users get pages, so that they share its memory."""
+    _environment()
 
 
 def render(template: str, **values: Any) -> bytes:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import psutil
 import psycopg
@@ -21,7 +22,7 @@ import pytest
 from sqlalchemy import Engine, event
 
 from service.storage.interface import Kind
-from service.storage.sqlite import BUSY_TIMEOUT_S
+from service.storage.sqlite import BUSY_TIMEOUT_S, SqliteDatabase
 from tests.flows.polling import wait_until
 from tests.storage.outages import hanging, migrated_database
 from tests.storage.stores import NOW, migrate, open_url, record
@@ -165,14 +166,20 @@ def test_no_request_fails_but_those_of_the_killed_worker(struck: tuple[Load, set
 
 
 def hang_in_a_migration() -> None:
-    """A module of the tests: migrate `DATABASE_URL`, and hang when its first table is made until it may continue."""
+    """A module of the tests: migrate `DATABASE_URL`, and hang when it makes a table until it may continue."""
 
-    def hang(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+    def hang(statement: str) -> None:
         if "CREATE TABLE session" in statement:
             print("in the middle", flush=True)
             sys.stdin.readline()
 
-    event.listen(Engine, "after_cursor_execute", hang)
+    def connect(database: SqliteDatabase) -> Any:
+        connection = connected(database)
+        connection.set_trace_callback(hang)
+        return connection
+
+    connected, SqliteDatabase.connect = SqliteDatabase.connect, connect
+    event.listen(Engine, "after_cursor_execute", lambda _connection, _cursor, sql, *_: hang(sql))
     migrate(os.environ["DATABASE_URL"])
 
 

@@ -11,9 +11,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import create_engine, select
+from sqlalchemy import create_engine, text
 
-from service.storage.schema import HEAD, metadata
+from service.storage.schema import HEAD, TABLES
 from tests.storage.stores import migrate, open_url
 from tests.storage.worlds import new_scene, world_on
 
@@ -33,8 +33,10 @@ def main() -> None:
         engine = create_engine(url)
         with engine.connect() as connection:
             rows: dict[str, list[dict[str, Any]]] = {
-                table.name: [_plain(row) for row in connection.execute(select(table)).mappings()]
-                for table in metadata.sorted_tables
+                table.name: [
+                    _plain(row) for row in connection.execute(text(f"SELECT * FROM {table}")).mappings()
+                ]
+                for table in TABLES.values()
                 if table.name not in LEFT_OUT
             }
     tokens = {name: getattr(scene, name) for name in _TOKENS} | {"now": world.now}

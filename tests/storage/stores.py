@@ -100,7 +100,7 @@ def fill_many(url: str, kind: Kind, count: int, *, ended: str = "false", begun_a
     if own:
         values |= {"outlives_session": "i % 2 = 0", "tokens": "'\\x" + "00" * 64 + "'"}
     values |= {"due_at": str(NOW), "grant_id": "''"}
-    values = {name: value for name, value in values.items() if name in TABLES[kind].c}
+    values = {name: value for name, value in values.items() if name in TABLES[kind].columns}
     sql = f"INSERT INTO {kind} ({', '.join(values)}) SELECT {', '.join(values.values())} FROM n"
     if url.startswith("sqlite:"):
         numbers = f"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {count - 1}) "

@@ -23,7 +23,7 @@ from service.cli import main
 from service.records.sessions import SignIn
 from service.sessions import LocalSessions
 from service.storage.interface import NEVER, Kind
-from service.storage.schema import metadata
+from service.storage.schema import TABLES
 from tests.provider.browser import query_of
 from tests.provider.driver import challenge_of
 from tests.storage.outages import migrated_database
@@ -120,7 +120,7 @@ def test_a_copy_that_was_killed_goes_on_and_serves(urls: tuple[str, str]) -> Non
     code, out, errors = _copied(source, target, "--json")
     assert (code, errors.count("Traceback")) == (0, 0), errors
     tables = {each["table"]: each["records"] for each in json.loads(out)["tables"]}
-    assert set(tables) == set(metadata.tables)
+    assert set(tables) == {table.name for table in TABLES.values()}
     assert tables["session"] == SESSIONS + 1 and tables["oauth_grant"] == GRANTS + 2
     assert min(count for table, count in tables.items() if table != "client") >= 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 import time
@@ -12,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic.autogenerate import compare_metadata
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import BigInteger, MetaData, insert, select, text
+from sqlalchemy import BigInteger, MetaData, insert, inspect, select, text
 from sqlalchemy.exc import OperationalError
 
 import service.storage
@@ -24,9 +23,11 @@ from service.clients import Clients
 from service.handles import hash_handle, new_session_token
 from service.sessions import LocalSessions
 from service.storage.interface import Kind, StoreUnavailable
-from service.storage.schema import HEAD, metadata
+from service.storage.schema import HEAD, REVISIONS, TABLES
 from service.storage.sql import SqlStore
+from tests.storage.make_tables import TABLES_SQL, tables_sql
 from tests.storage.stores import NOW, engine_of, migrated_to, open_url, record, sqlite_path
+from tests.support.gunicorn import PROJECT
 
 
 def _set_revision(url: str, revision: str) -> None:
@@ -43,15 +44,67 @@ def test_the_schema_head_is_the_newest_migration() -> None:
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
 
 
-def test_the_migrations_make_the_tables_of_the_program(store: SqlStore, database_url: str) -> None:
-    """After the migrations the database has the tables, columns, types and indexes of `schema`, and no others."""
-    engine = engine_of(database_url)
-    with engine.connect() as connection:
-        context = MigrationContext.configure(
-            connection, opts={"compare_type": True, "compare_server_default": True}
-        )
-        assert compare_metadata(context, metadata) == []
+def _tables_of(url: str) -> dict[str, set[str]]:
+    """The tables of a database, with the names of their columns."""
+    engine, found = engine_of(url), MetaData()
+    found.reflect(engine)
     engine.dispose()
+    return {table.name: {column.name for column in table.columns} for table in found.tables.values()}
+
+
+def test_the_migrations_make_the_tables_of_the_program(store: SqlStore, database_url: str) -> None:
+    """After the migrations the database has the tables and columns of `schema`, and no others."""
+    known = {table.name: {*table.columns, *table.unused} for table in (*TABLES.values(), REVISIONS)}
+    assert _tables_of(database_url) == known
+
+
+def test_both_databases_have_the_same_indexes(sqlite_url: str, postgres_url: str) -> None:
+    """The migrations make the same indexes in both, on the same columns."""
+    found = []
+    for url in (sqlite_url, postgres_url):
+        migrated_to(url, HEAD)
+        engine = engine_of(url)
+        inspector = inspect(engine)
+        found.append(
+            {
+                table: {index["name"]: index["column_names"] for index in inspector.get_indexes(table)}
+                for table in inspector.get_table_names()
+            }
+        )
+        engine.dispose()
+    assert found[0] == found[1]
+    assert found[0]["session"]["ix_session_expires_at"] == ["expires_at"]
+
+
+def test_a_new_sqlite_database_is_what_the_migrations_make() -> None:
+    """It is created in one step, from a file that says the same as all migrations, one after the other."""
+    assert TABLES_SQL.read_text() == tables_sql(), "run: python -m tests.storage.make_tables"
+
+
+def test_a_new_sqlite_database_is_created_without_migrations(sqlite_url: str) -> None:
+    """Neither SQLAlchemy nor Alembic is loaded for it, and one that has a table of somebody else is not new."""
+    path = sqlite_path(sqlite_url)
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from service.storage.sql import SqlStore
+        from service.storage.sqlite import SqliteDatabase
+
+        SqlStore(SqliteDatabase(Path(sys.argv[1]))).migrate()
+        print(*sorted({"sqlalchemy", "alembic"} & set(sys.modules)))
+    """
+    told = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", code, path], cwd=PROJECT, text=True, capture_output=True, check=True
+        )
+        told.append(done.stdout.strip())
+        with closing(open_url(sqlite_url)) as store:
+            assert store.schema_state() == "current"
+        path.unlink()
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TABLE notes (id INTEGER)")
+    assert told == ["", "alembic sqlalchemy"]
 
 
 def test_an_empty_database_is_behind(unmigrated_store: SqlStore) -> None:
