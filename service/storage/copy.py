@@ -17,19 +17,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ClauseElement, Table, bindparam, func, select, update
-
-from service.storage.schema import HEAD, REVISIONS, metadata
+from service.storage import statements
+from service.storage.schema import HEAD, REVISIONS, TABLES, Table
 from service.storage.sql import COPYING, SqlStore
 
 BATCH: Final = 5000
 _UNDER_WAY: Final = f"{COPYING}{HEAD}"
-
-_REVISED: Final = (
-    update(REVISIONS)
-    .where(REVISIONS.c.version_num == bindparam("before"))
-    .values(version_num=bindparam("after"))
-)
 
 Row = tuple[Any, ...]
 
@@ -65,7 +58,7 @@ def copy_store(source: SqlStore, target: SqlStore, told: Callable[[str, int], No
     if (state := source.schema_state()) != "current":
         raise CopyRefused(f"The schema of the source is {state}; run pylon-oidc migrate on it first.")
     _begin(target)
-    tables = metadata.sorted_tables
+    tables = TABLES.values()
     with _snapshot(source) as read, _open(target) as write:
         for table in tables:
             _copy_table(source, target, read, write, table, told)
@@ -73,7 +66,7 @@ def copy_store(source: SqlStore, target: SqlStore, told: Callable[[str, int], No
     with _snapshot(source) as read, _snapshot(target) as copied:
         done = [_verified(source, target, read, copied, table) for table in tables]
     with _open(target) as write:
-        write.execute(target.compiled(_REVISED), {"before": _UNDER_WAY, "after": HEAD})
+        _revise(target, write, _UNDER_WAY, HEAD)
     return done
 
 
@@ -87,17 +80,17 @@ def _begin(target: SqlStore) -> None:
     elif state == "ahead":
         raise CopyRefused("The target has the tables of a newer version.")
     with _open(target) as connection:
-        ((revision,),) = connection.execute(target.compiled(select(REVISIONS.c.version_num))).fetchall()
+        ((revision,),) = connection.execute(target.text_on(REVISIONS, statements.select_revisions)).fetchall()
         if revision == _UNDER_WAY:
             return
         if revision != HEAD:
             raise CopyRefused("The target is a copy that another version began. Give an empty database.")
-        for table in metadata.sorted_tables:
+        for table in TABLES.values():
             if count := _count(target, connection, table):
                 raise CopyRefused(
                     f"The target is not empty: {table.name} has {count} records. Give an empty database."
                 )
-        connection.execute(target.compiled(_REVISED), {"before": HEAD, "after": _UNDER_WAY})
+        _revise(target, connection, HEAD, _UNDER_WAY)
 
 
 def _copy_table(
@@ -141,24 +134,22 @@ def _plain(value: Any) -> Any:
 
 def _pages(store: SqlStore, connection: Any, table: Table, *, skip: int = 0) -> Iterator[Sequence[Row]]:
     """The rows of a table in the order of its key, in batches."""
-    (key,) = table.primary_key.columns
-    place = list(table.columns).index(key)
-    sql = store.compiled(_page(table))
+    place = table.columns.index("id_hash")
+    sql = store.text_on(table, statements.select_page)
     after: Any = ""
     while rows := connection.execute(sql, {"after": after, "skip": skip, "most": BATCH}).fetchall():
         yield rows
         after, skip = rows[-1][place], 0
 
 
-def _page(table: Table) -> ClauseElement:
-    (key,) = table.primary_key.columns
-    page = select(*table.columns).where(key > bindparam("after")).order_by(key)
-    return page.limit(bindparam("most")).offset(bindparam("skip"))
-
-
 def _count(store: SqlStore, connection: Any, table: Table) -> int:
-    ((count,),) = connection.execute(store.compiled(select(func.count()).select_from(table))).fetchall()
+    ((count,),) = connection.execute(store.text_on(table, statements.count)).fetchall()
     return int(count)
+
+
+def _revise(target: SqlStore, connection: Any, before: str, after: str) -> None:
+    sql = target.text_on(REVISIONS, statements.update_revision)
+    connection.execute(sql, {"before": before, "after": after})
 
 
 @contextlib.contextmanager

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any, Protocol
-
-from sqlalchemy import Connection, Engine, Table
+from typing import TYPE_CHECKING, Any, Protocol
 
 from service.storage.interface import StoreUnavailable
 from service.storage.kept import Driver, KeptConnections, Run
 from service.storage.reserve import Room
+from service.storage.schema import Table
 from service.storage.sweeping import Sweepable
+
+if TYPE_CHECKING:  # only a migration loads it
+    from sqlalchemy import Engine
 
 
 class Database(Driver, Sweepable, Protocol):
@@ -52,14 +54,22 @@ class Database(Driver, Sweepable, Protocol):
         """See `Store.check_revocable`. It must take no time."""
         ...
 
+    def spelled(self, sql: str) -> str:
+        """A statement of `storage.statements` as this database writes it."""
+        ...
+
     def engine(self) -> Engine:
-        """A new engine without a connection pool, with named parameters."""
+        """A new engine for a migration, without a connection pool. Its connections wait as long as needed for an answer."""
+        ...
+
+    def create_tables(self, connections: KeptConnections) -> bool:
+        """Create all tables of a new database at once, as the migrations leave them. Returns whether that was done."""
         ...
 
     def migration_lock(self) -> contextlib.AbstractContextManager[None]:
         """Held during a migration, in addition to `lock_schema`."""
         ...
 
-    def lock_schema(self, connection: Connection) -> None:
+    def lock_schema(self, run: Run) -> None:
         """Wait, in the migration's transaction, until no other process migrates. Then use the schema of the tables."""
         ...

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import psycopg
 from psycopg import sql
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import Connection, Engine, Table, create_engine, text
-from sqlalchemy.pool import NullPool
 
 from service.storage import postgres_reasons
 from service.storage.interface import StoreRefused, StoreUnavailable
 from service.storage.kept import KeptConnections, Run
 from service.storage.reserve import Room, Unlimited
-from service.storage.schema import FIRST, TABLES
+from service.storage.schema import FIRST, TABLES, Table
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 CONNECT_TIMEOUT_S: Final = 3
 ANSWER_WITHIN_S: Final = 5
@@ -54,6 +56,8 @@ SELECT name, place FROM (
 WHERE place IS NOT NULL OR (readable AND NOT %(by_path)s)
 ORDER BY name = %(known)s::text DESC NULLS LAST, place NULLS LAST, name
 """
+#: From here on, the transaction uses the schema of the tables.
+_USE_SCHEMA: Final = "SELECT set_config('search_path', quote_ident(coalesce(%(known)s::text, current_schema(), 'public')), true)"
 #: Whether the server accepts writes, and which rights the role lacks.
 _WRITES: Final = """
 SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', current_user, (
@@ -63,6 +67,9 @@ SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', cur
     WHERE n.nspname = %(schema)s AND c.relname = ANY(%(names)s::text[]) AND NOT has_table_privilege(c.oid, wanted)
 )
 """
+
+#: Names of our statements: quoted ones, and parameters.
+_NAMES: Final = re.compile(r'("[^"]*")|:(\w+)')
 
 _Result = TypeVar("_Result")
 _NO_TURN: Final = contextlib.nullcontext()
@@ -137,10 +144,17 @@ class PostgresDatabase:
         self._refused_until = 0.0
         self.room: Room = Unlimited()
 
+    def spelled(self, sql: str) -> str:
+        """See `storage.database.Database.spelled`: with the parameters of psycopg."""
+        return _NAMES.sub(lambda name: f"%({name[2]})s" if name[2] else name[1].replace("%", "%%"), sql)
+
     def engine(self) -> Engine:
         """See `storage.database.Database.engine`."""
+        from sqlalchemy import create_engine
+        from sqlalchemy.pool import NullPool
+
         return create_engine(
-            "postgresql+psycopg://", creator=self._connected, poolclass=NullPool, hide_parameters=True
+            "postgresql+psycopg://", creator=self._patient, poolclass=NullPool, hide_parameters=True
         )
 
     def connect(self) -> psycopg.Connection[Any]:
@@ -176,6 +190,11 @@ class PostgresDatabase:
         connection.on_silence = lambda: self._refuse_for(self.patience_s)
         return connection
 
+    def _patient(self) -> _Connection:
+        connection = self._connected()
+        connection.answer_within_s = None
+        return connection
+
     def _refuse_for(self, seconds: float) -> None:
         self._refused_until = time.monotonic() + seconds
 
@@ -184,21 +203,14 @@ class PostgresDatabase:
         """See `storage.database.Database.migration_lock`: `lock_schema` suffices."""
         yield
 
-    def lock_schema(self, connection: Connection) -> None:
-        """See `storage.database.Database.lock_schema`: an advisory lock that ends with the transaction.
+    def lock_schema(self, run: Run) -> None:
+        """See `storage.database.Database.lock_schema`: an advisory lock that ends with the transaction."""
+        run("SELECT pg_advisory_xact_lock(%(key)s)", {"key": _MIGRATION_LOCK})
+        run(_USE_SCHEMA, {"known": self.find_schema(run, None)})
 
-        A migration waits for other migrations, and as long as needed for a table.
-        """
-        driver_connection: Any = connection.connection.driver_connection
-        driver_connection.answer_within_s = None
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-        known = self.find_schema(
-            lambda sql, values: list(connection.exec_driver_sql(sql, dict(values))), None
-        )
-        here = text(
-            "SELECT set_config('search_path', quote_ident(coalesce(:known, current_schema(), 'public')), true)"
-        )
-        connection.execute(here, {"known": known})
+    def create_tables(self, _connections: KeptConnections) -> bool:
+        """See `storage.database.Database.create_tables`: never, because a server may have anything in it."""
+        return False
 
     def exists(self) -> bool:
         """See `storage.database.Database.exists`: its server knows."""
@@ -206,14 +218,13 @@ class PostgresDatabase:
 
     def connect_patiently(self) -> psycopg.Connection[Any]:
         """See `storage.database.Database.connect_patiently`."""
-        connection = self._connected()
+        connection = self._patient()
         connection.autocommit = True
-        connection.answer_within_s = None
         return connection
 
     def insert_rows(self, connection: Any, schema: str, table: Table, rows: Sequence[Sequence[Any]]) -> None:
         """See `storage.database.Database.insert_rows`."""
-        names = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
+        names = sql.SQL(", ").join(map(sql.Identifier, (*table.columns, *table.unused)))
         into = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(schema, table.name), names)
         with connection.cursor() as cursor, cursor.copy(into) as copy:
             for row in rows:

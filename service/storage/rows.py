@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import Any, Final
 
 from service import json_text
-from service.storage import statements
 from service.storage.interface import Kind, Record
 from service.storage.schema import TABLES
 
@@ -48,15 +47,11 @@ def row_of(record: Record) -> dict[str, Any]:
 _SELDOM_CHANGED: Final = frozenset({Kind.CLIENT, Kind.USER})
 _MOST_KEPT_CHARS: Final = 4096
 _read_kept = lru_cache(maxsize=256)(json_text.read)
-#: The columns of each kind, as its statements return them.
-_READ: Final = {
-    kind: tuple(column.name for column in statements.columns(table)) for kind, table in TABLES.items()
-}
 
 
 def record_of(kind: Kind, row: tuple[Any, ...]) -> Record:
     """The record of a row, with its columns in the order in which the statements return them."""
-    values = dict(zip(_READ[kind], row, strict=True))
+    values = dict(zip(TABLES[kind].columns, row, strict=True))
     text = values["body"]
     is_kept = kind in _SELDOM_CHANGED and len(text) <= _MOST_KEPT_CHARS
     values["body"] = _read_kept(text) if is_kept else json_text.read(text)

@@ -1,123 +1,66 @@
-"""The tables: one for each kind. All have the same shape, except grants and later kinds."""
+"""The tables: one for each kind of record. `migrations/versions` has their types and indexes.
+
+`tables.sql` has what the migrations make of a new SQLite database. Tests hold all three together.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, Final
-
-from sqlalchemy import BigInteger, Boolean, Column, Index, LargeBinary, MetaData, String, Table, Text, text
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
 
 from service.storage.interface import Kind
 
-#: The newest revision in `migrations/versions`. A test holds the two together.
+#: The newest revision in `migrations/versions`.
 HEAD: Final = "0008"
 
-metadata = MetaData()
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table.
+
+    Attributes:
+        name: its name.
+        columns: its columns, named like the fields of `interface.Record`, in the order in which a record is read.
+        unused: columns that only earlier versions use. They have defaults.
+        schema: the schema to name it with; empty for none.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    unused: tuple[str, ...] = ()
+    schema: str = ""
+
+    def __str__(self) -> str:
+        """Its name within a statement."""
+        if not self.schema:
+            return self.name
+        quoted = self.schema.replace('"', '""')
+        return f'"{quoted}".{self.name}'
+
+    def within(self, schema: str) -> Table:
+        """The same table, named with a schema."""
+        return replace(self, schema=schema)
 
 
-def _table(kind: Kind) -> Table:
-    name = kind.value
-    return Table(
-        name,
-        metadata,
-        Column("id_hash", String(64), primary_key=True),
-        Column("subject", String(255), nullable=False),
-        Column("grant_id", String(64), nullable=False),
-        # The defaults are for the previous version in a rolling deployment, which does not know the column.
-        Column("session_id", String(64), nullable=False, server_default=text("''")),
-        Column("client_id", String(255), nullable=False, server_default=text("''")),
-        Column("version", BigInteger, nullable=False, server_default=text("1")),
-        Column("expires_at", BigInteger, nullable=False),
-        Column("body", Text, nullable=False),
-        # The previous version reads it. Today only grants can be spent, and they have their own table.
-        Column("spent_at", BigInteger, nullable=True),
-        Index(f"ix_{name}_subject", "subject"),
-        Index(f"ix_{name}_grant_id", "grant_id"),
-        Index(f"ix_{name}_session_id", "session_id"),
-        Index(f"ix_{name}_expires_at", "expires_at"),
-        *([Index(f"ix_{name}_client_id", "client_id")] if kind in (Kind.CLIENT, Kind.CONSENT) else []),
-    )
+_OF_SUBJECTS: Final = ("id_hash", "expires_at", "subject", "body", "version")
+_OF_SESSIONS: Final = ("id_hash", "expires_at", "subject", "session_id", "body", "client_id", "version")
+_USUAL: Final = ("id_hash", "expires_at", "subject", "grant_id", "session_id", "body", "client_id", "version")
 
-
-def _grants() -> Table:
-    """One row for each grant. Ids grow with time, and columns that change with use are in no index (decision 0011)."""
-    in_order = String(32).with_variant(String(32, collation="C"), "postgresql")
-    return _table_of_sessions(
-        Kind.GRANT,
-        in_order,
-        Column("outlives_session", Boolean, nullable=False),
-        Column("tokens", LargeBinary, nullable=False),
-        postgresql_with={"fillfactor": 60},
-    )
-
-
-def _visits() -> Table:
-    return _table_of_sessions(Kind.VISIT, String(64), Index("ix_visit_expires_at", "expires_at"))
-
-
-def _devices() -> Table:
-    return _table_of_sessions(Kind.DEVICE, String(64), Index("ix_device_expires_at", "expires_at"))
-
-
-def _table_of_subjects(kind: Kind) -> Table:
-    """A table of records that depend on nothing, and are found by their id or subject."""
-    name = kind.value
-    return Table(
-        name,
-        metadata,
-        Column("id_hash", String(64), primary_key=True),
-        Column("subject", String(255), nullable=False),
-        Column("version", BigInteger, nullable=False),
-        Column("expires_at", BigInteger, nullable=False),
-        Column("body", Text, nullable=False),
-        Index(f"ix_{name}_subject", "subject"),
-        Index(f"ix_{name}_expires_at", "expires_at"),
-    )
-
-
-def _deliveries() -> Table:
-    return _table_of_sessions(
-        Kind.DELIVERY,
-        String(64),
-        Column("due_at", BigInteger, nullable=False),
-        Index("ix_delivery_due_at", "due_at"),
-        Index("ix_delivery_expires_at", "expires_at"),
-    )
-
-
-def _table_of_sessions(
-    kind: Kind, id_type: String, *more: Column[Any] | Index, postgresql_with: Mapping[str, int] | None = None
-) -> Table:
-    """A table of records that belong to a session and a client, and are found by both."""
-    name = kind.value
-    return Table(
-        name,
-        metadata,
-        Column("id_hash", id_type, primary_key=True),
-        Column("subject", String(255), nullable=False),
-        Column("session_id", String(64), nullable=False),
-        Column("client_id", String(255), nullable=False),
-        Column("version", BigInteger, nullable=False),
-        Column("expires_at", BigInteger, nullable=False),
-        Column("body", Text, nullable=False),
-        Index(f"ix_{name}_subject", "subject", "session_id"),
-        Index(f"ix_{name}_client_id", "client_id"),
-        *more,
-        postgresql_with=postgresql_with,
-    )
-
-
-_MADE: Final[Mapping[Kind, Callable[[], Table]]] = {
-    Kind.GRANT: _grants,
-    Kind.VISIT: _visits,
-    Kind.DELIVERY: _deliveries,
-    Kind.DEVICE: _devices,
-    Kind.STATUS: partial(_table_of_subjects, Kind.STATUS),
-    Kind.INVITATION: partial(_table_of_subjects, Kind.INVITATION),
+_OTHERS: Final[Mapping[Kind, tuple[str, ...]]] = {
+    # One row for each grant. Ids grow with time, and columns that change with use are in no index (decision 0011).
+    Kind.GRANT: (*_OF_SESSIONS, "outlives_session", "tokens"),
+    Kind.VISIT: _OF_SESSIONS,
+    Kind.DELIVERY: (*_OF_SESSIONS, "due_at"),
+    Kind.DEVICE: _OF_SESSIONS,
+    Kind.STATUS: _OF_SUBJECTS,
+    Kind.INVITATION: _OF_SUBJECTS,
 }
-TABLES: Final = {kind: _MADE[kind]() if kind in _MADE else _table(kind) for kind in Kind}
+TABLES: Final = {
+    kind: Table(kind.value, _OTHERS[kind]) if kind in _OTHERS else Table(kind.value, _USUAL, ("spent_at",))
+    for kind in Kind
+}
 #: Alembic's own.
-REVISIONS: Final = Table("alembic_version", MetaData(), Column("version_num", String(32)))
+REVISIONS: Final = Table("alembic_version", ("version_num",))
 #: Tables that exist together since the first revision. A single table of revisions may belong to another program.
-FIRST: Final = ("alembic_version", "session", "replay_marker")
+FIRST: Final = (REVISIONS.name, "session", "replay_marker")

@@ -14,17 +14,18 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
-
-from sqlalchemy import Connection, Engine, Table, create_engine, event
-from sqlalchemy.pool import NullPool
 
 from service.storage.interface import StoreRefused, StoreUnavailable
 from service.storage.kept import KeptConnections, Run
 from service.storage.reserve import Reserve, Room
-from service.storage.schema import FIRST
+from service.storage.schema import FIRST, Table
+from service.storage.statements import LOCKS
 from service.storage.turn import Turn
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 BUSY_TIMEOUT_S: Final = 5
 #: The write-ahead log is truncated to this size in bytes once all of it is in the database: SQLite's normal maximum.
@@ -49,14 +50,19 @@ class SqliteDatabase:
         self.room: Room = self._reserve
         self._turn = Turn(self._path)
 
+    def spelled(self, sql: str) -> str:
+        """See `storage.database.Database.spelled`: without locks of rows, because one transaction writes at a time."""
+        for lock in LOCKS:
+            sql = sql.replace(lock, "")
+        return sql
+
     def engine(self) -> Engine:
         """See `storage.database.Database.engine`."""
+        from sqlalchemy import create_engine, event
+        from sqlalchemy.pool import NullPool
+
         engine = create_engine(
-            "sqlite://",
-            creator=self.connect,
-            poolclass=NullPool,
-            paramstyle="named",
-            hide_parameters=True,
+            "sqlite://", creator=self.connect, poolclass=NullPool, paramstyle="named", hide_parameters=True
         )
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(self.begin))
         return engine
@@ -116,8 +122,17 @@ class SqliteDatabase:
         finally:
             os.close(lock)
 
-    def lock_schema(self, connection: Connection) -> None:
+    def lock_schema(self, _run: Run) -> None:
         """See `storage.database.Database.lock_schema`: `BEGIN IMMEDIATE` has done it."""
+
+    def create_tables(self, connections: KeptConnections) -> bool:
+        """See `storage.database.Database.create_tables`: if the file is empty."""
+        with connections.transaction() as run:
+            if run("SELECT name FROM sqlite_master LIMIT 1", {}):
+                return False
+            for sql in Path(__file__).with_name("tables.sql").read_text().split(";\n"):
+                run(sql, {})
+        return True
 
     @contextlib.contextmanager
     def sweeping_turn(self) -> Iterator[bool]:
@@ -214,9 +229,9 @@ class SqliteDatabase:
 
     def insert_rows(self, connection: Any, _schema: str, table: Table, rows: Sequence[Sequence[Any]]) -> None:
         """See `storage.database.Database.insert_rows`."""
-        names = [column.name for column in table.columns]
+        names = (*table.columns, *table.unused)
         values = ", ".join("?" * len(names))
-        connection.executemany(f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values})", rows)  # noqa: S608
+        connection.executemany(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({values})", rows)  # noqa: S608
 
     def find_schema(self, run: Run, _known: str | None) -> str | None:
         """See `storage.database.Database.find_schema`: a file has one."""

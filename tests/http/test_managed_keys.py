@@ -346,7 +346,7 @@ def test_of_two_requests_that_wake_it_the_second_waits_for_the_look(worker: Work
         second.start()
         assert second.waits()
 
-    with stopped(worker.store.store, before="SELECT key_ring", then=come_second):
+    with stopped(worker.store.store, before="SELECT", then=come_second):
         assert worker.kid() == active.kid
     assert second.result() == active.kid
 

@@ -28,7 +28,7 @@ class _Watched:
         self._connection, self._before, self._after = connection, before, after
 
     def execute(self, sql: str, *values: Mapping[str, Any]) -> Any:
-        told = sql.replace("public.", "")
+        told = sql.replace('"public".', "")
         self._before(told)
         cursor = self._connection.execute(sql, *values)
         self._after(told)

@@ -1,4 +1,4 @@
-"""Alembic's entry point: runs the revisions on the connection that `SqlStore.migrate` passes.
+"""Alembic's entry point: runs the revisions on the connection that `storage.upgrading` passes.
 
 Everything is one transaction, under the engine's lock: if the process is killed, the schema stays as it was.
 """
