@@ -133,6 +133,7 @@ def _read_members(
     values: dict[str, Any] = {}
     faults: list[InvalidClientMetadata] = []
     any_scheme = metadata.get("allow_any_scheme") is True
+    parsers = {**MEMBERS, **_WITH_ANY_SCHEME} if any_scheme else MEMBERS
     for member, value in metadata.items():
         if member not in MEMBERS:
             import difflib  # needed only for a fault
@@ -143,10 +144,7 @@ def _read_members(
             faults.append(InvalidClientMetadata(shown, f"is not known; {hint}"))
             continue
         try:
-            parse = MEMBERS[member]
-            if any_scheme:
-                parse = _WITH_ANY_SCHEME.get(member, parse)
-            values[member] = parse(member, value)
+            values[member] = parsers[member](member, value)
             if member in _SCOPE_MEMBERS:
                 _check_known(member, values[member], scopes)
         except InvalidClientMetadata as error:

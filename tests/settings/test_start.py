@@ -25,7 +25,7 @@ START = "import sys, service.serving.worker, service.wsgi; print(*(sys.modules))
         ({"PYLON_LOGIN_URL": "https://app.example/login"}, {"jinja2"}),
         ({"PYLON_DEV_MODE": "1"}, {"jinja2"}),
     ],
-    ids=["tokens alone", "with sign-ins", "dev mode"],
+    ids=["no pages", "with sign-ins", "dev mode"],
 )
 def test_a_start_loads_what_it_needs(settings: dict[str, str], loads: set[str], tmp_path: Path) -> None:
     """Neither a new database nor an existing one needs a migration; pages are loaded before the workers are forked."""
