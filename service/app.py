@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Final
 
 import falcon
 import structlog
 
-from service.events import HEARD, Events
+from service.events import HEARD, ClientChanged, Events
 from service.issuer import IssuerResolver, issuer_path
 from service.keys.ring import Margins
 from service.keys.signing import Keys
@@ -130,6 +131,12 @@ def routes(parts: Parts) -> Mapping[str, Mount]:
     return joined(mounts, prefix=issuer_path(parts.settings.issuer or ""))
 
 
+def tell_of_unused(events: Events, client_ids: Iterable[str]) -> None:
+    """Report the clients that were removed because nobody had used them."""
+    for client_id in client_ids:
+        events.send(ClientChanged(client_id=client_id, what="removed", by="sweep"))
+
+
 def get_app(clock: Callable[[], float] = time.time, margins: Margins | None = None) -> Application:
     """The application of this process's environment, for a WSGI server.
 
@@ -150,5 +157,6 @@ def get_app(clock: Callable[[], float] = time.time, margins: Margins | None = No
     for key in prepared.keyring.published:
         log.info("key_made" if prepared.key_made else "key_loaded", kid=key.kid, alg=key.alg)
     prepared.store.keep_room()
+    prepared.store.sweeper.clients_ended = partial(tell_of_unused, HEARD)
     prepared.store.close()  # no connection is shared across a fork
     return create_app(settings, prepared.store, prepared.keyring, clock)

@@ -130,12 +130,12 @@ class DeviceCodesLocked(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientChanged(Event):
-    """A client's registration has changed. `by`: the operator has changed it, or the client itself."""
+    """A client's registration has changed. `by`: the operator has changed it, or the client itself; or nobody used it."""
 
     name = "client_changed"
 
     what: Literal["registered", "metadata", "secret", "removed"]
-    by: Literal["operator", "client"] = "operator"
+    by: Literal["operator", "client", "sweep"] = "operator"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

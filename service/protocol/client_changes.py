@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.protocol.clients import InvalidClientMetadata, parse_client
-from service.protocol.strangers import check_operators_change, with_metadata
+from service.protocol.strangers import check_operators_change, limited_by_operator, with_metadata
 from service.records.clients import KEY_METHOD, Client, ClientSecret
 from service.records.scopes import Scopes
 
@@ -55,7 +55,8 @@ def changed_client(
     given = {name: value for name, value in given.items() if name != "source"}
     if current.is_stranger:
         check_operators_change(current, given)
-        return with_metadata(current, given, scopes=scopes, devices=devices, secrets=kept)
+        changed = with_metadata(current, given, scopes=scopes, devices=devices, secrets=kept)
+        return limited_by_operator(current, changed, devices=devices)
     given["client_id"] = current.client_id
     return parse_client(given, source="database", kept_secrets=kept, scopes=scopes)
 

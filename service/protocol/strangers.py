@@ -124,6 +124,38 @@ def check_operators_change(client: Client, metadata: Mapping[str, Any]) -> None:
             )
 
 
+def limited_by_operator(before: Client, after: Client, *, devices: bool) -> Client:
+    """A client that registered itself, after an operator's change: what that took away, the client does not take back.
+
+    Scope and grant types that the operator changed are from now on among its bounds, like those of an invitation. If
+    they are all that strangers may have, they are no longer bounds.
+
+    Args:
+        before, after: the client before and after the change.
+        devices: whether strangers may use the device grant.
+
+    Spec: RFC 7592 §2.2: the server may replace or refuse requested values
+    """
+    if after.registration is None:
+        return after
+    bounds, shown = dict(after.registration.bounds), after.public_metadata()
+    for name, everything in {
+        "scope": after.scopes.of_strangers,
+        "grant_types": allowed_types(devices),
+    }.items():
+        if set(getattr(after, name)) == set(getattr(before, name)):
+            continue
+        bounds[name] = shown[name]
+        if set(getattr(after, name)) >= set(everything):
+            del bounds[name]
+    return replace(after, registration=replace(after.registration, bounds=bounds))
+
+
+def allowed_types(devices: bool) -> tuple[str, ...]:
+    """The grant types of strangers. `devices`: whether they may use the device grant."""
+    return (*GRANT_TYPES, DEVICE_GRANT) if devices else GRANT_TYPES
+
+
 def method_of(metadata: Mapping[str, Any]) -> Any:
     """How a client that registers itself authenticates, before that is checked."""
     method = metadata.get("token_endpoint_auth_method")
@@ -131,9 +163,9 @@ def method_of(metadata: Mapping[str, Any]) -> Any:
 
 
 def within(metadata: Mapping[str, Any], bounds: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata of a client within that of its invitation, which completes it.
+    """The metadata of a client within its bounds, which complete it.
 
-    A list or a scope may have less than the invitation's; every other member must be the same, or left out.
+    A list or a scope may have less than its bound; every other member must be the same, or left out.
 
     Raises:
         InvalidClientMetadata: names the first member that has more.
@@ -144,7 +176,7 @@ def within(metadata: Mapping[str, Any], bounds: Mapping[str, Any]) -> dict[str, 
         if value in (None, ""):
             given[name] = bound
         elif not _is_within(name, value, bound):
-            raise InvalidClientMetadata(name, "is more than the invitation allows; leave it out")
+            raise InvalidClientMetadata(name, "is more than this client is allowed; leave it out")
     return given
 
 
@@ -198,7 +230,7 @@ def _granted_types(asked: Any, *, devices: bool) -> Any:
     """The grant types that it gets. The device grant is left out if it is not open and there are others."""
     if not isinstance(asked, list):
         return asked  # not a list: refused where its form is checked
-    allowed = (*GRANT_TYPES, DEVICE_GRANT) if devices else GRANT_TYPES
+    allowed = allowed_types(devices)
     # Programs ask for every grant type that discovery names, and do without this one (RFC 7591 §3.2.1).
     wanted = [name for name in asked if name in allowed or name != DEVICE_GRANT]
     if not wanted or not set(map(str, wanted)) <= set(allowed):

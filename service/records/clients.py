@@ -44,7 +44,7 @@ class Registration:
     Attributes:
         token_hash: hash of its registration access token.
         issued_at: when it registered, Unix s.
-        bounds: the metadata of its invitation, which its own never exceeds.
+        bounds: metadata that its own never exceeds: that of its invitation, and what an operator limited later.
     """
 
     token_hash: str

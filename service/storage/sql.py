@@ -78,7 +78,7 @@ class SqlStore:
         self._statements = Statements(database.spelled, self._known_schema)
         self._text = self._statements.text
         self._writer = Writer(self._connections, self._text, remains)
-        self._sweeper = Sweeper(self._connections, database, self._text)
+        self.sweeper = Sweeper(self._connections, database, self._text)
 
     # --- reads ---
 
@@ -155,7 +155,7 @@ class SqlStore:
     ) -> bool:
         """See `Store.put`."""
         if any(record.expires_at < NEVER for record in records):
-            self._sweeper.begin(now)
+            self.sweeper.begin(now)
         try:
             self._write(Writing(records, changes, standing_on, ending=ending), now)
         except Conflict:
@@ -258,7 +258,9 @@ class SqlStore:
     def _remove(self, kind: Kind, ids: Sequence[str]) -> int:
         sql = self._text(statements.delete_known, kind)
         with self._connections.transaction() as run:
-            return sum(len(run(sql, {"wanted": id_hash})) for id_hash in ids)
+            removed = [row for id_hash in ids for row in run(sql, {"wanted": id_hash})]
+        self.sweeper.tell(kind, removed)
+        return len(removed)
 
     # --- room ---
 
@@ -361,7 +363,7 @@ class SqlStore:
 
     def close(self) -> None:
         """See `Store.close`."""
-        self._sweeper.end()
+        self.sweeper.end()
         self._connections.close()
 
 

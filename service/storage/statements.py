@@ -162,9 +162,9 @@ def select_ended(table: Table) -> str:
 
 
 def delete_ended(table: Table) -> str:
-    """Delete up to `limit` records that have ended."""
+    """Delete up to `limit` records that have ended. Returns a row for each: the id of a client, else its own."""
     ended = f"SELECT id_hash FROM {table} WHERE expires_at <= :now LIMIT :limit{_SHARED_OUT}"
-    return f"DELETE FROM {table} WHERE id_hash IN ({ended}) RETURNING id_hash"
+    return f"DELETE FROM {table} WHERE id_hash IN ({ended}) RETURNING {_name(table)}"
 
 
 def count_by_subject(table: Table) -> str:
@@ -189,8 +189,8 @@ def select_beyond(table: Table) -> str:
 
 
 def delete_known(table: Table) -> str:
-    """Delete the record of an id, ended or not. Returns a row if there was one."""
-    return f"{_delete(table, [_fits('wanted')])} RETURNING id_hash"
+    """Delete the record of an id, ended or not. Returns a row as `delete_ended` does."""
+    return f"{_delete(table, [_fits('wanted')])} RETURNING {_name(table)}"
 
 
 def select_slice_end(table: Table) -> str:
@@ -244,6 +244,10 @@ def _list(items: Iterable[str]) -> str:
 
 def _all(conditions: Iterable[str]) -> str:
     return " AND ".join(conditions)
+
+
+def _name(table: Table) -> str:
+    return "client_id" if table.name == Kind.CLIENT else "id_hash"
 
 
 def _given(name: str) -> str:

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -19,7 +19,7 @@ import structlog
 from service.handles import first_grant_id
 from service.storage import statements
 from service.storage.interface import Kind, StoreUnavailable
-from service.storage.kept import KeptConnections, tried_again
+from service.storage.kept import KeptConnections, Rows, tried_again
 from service.storage.reserve import HALF, Room
 
 #: How long one transaction may take, in s: on SQLite, other writers wait for it.
@@ -85,6 +85,8 @@ class Sweeper:
         self._slices = 0
         self._told = (0, 0.0)
         self._starting = threading.Lock()
+        #: Called with the ids of clients that were removed because nobody used them. Only a service sets it.
+        self.clients_ended: Callable[[Sequence[str]], None] | None = None
         self._thread: threading.Thread | None = None
         self._pid = 0
         self._end: Callable[[], object] = lambda: None
@@ -205,14 +207,18 @@ class Sweeper:
         limit = self._limits[kind]
         with self._connections.transaction() as run:
             began = time.monotonic()  # waiting for other writers is not its own work
-            removed = len(
-                run(self._text(statements.delete_ended, kind), {"now": self._now(), "limit": limit})
-            )
+            removed = run(self._text(statements.delete_ended, kind), {"now": self._now(), "limit": limit})
         took_s = time.monotonic() - began
-        if removed == limit or took_s > SLICE_S:
+        self.tell(kind, removed)
+        if len(removed) == limit or took_s > SLICE_S:
             self._fit(kind, took_s)
         self._slice_ended()
         return took_s
+
+    def tell(self, kind: Kind, removed: Rows) -> None:
+        """Tell which records were removed; see `clients_ended`. Called after the commit."""
+        if kind is Kind.CLIENT and removed and self.clients_ended is not None:
+            self.clients_ended([client_id for (client_id,) in removed])
 
     def _slice_ended(self) -> None:
         self._slices += 1

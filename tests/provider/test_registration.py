@@ -5,14 +5,19 @@ Spec: RFC 7591, RFC 7592
 
 from __future__ import annotations
 
+import io
 import json
 import sqlite3
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from service.app import get_app
+from service.settings import read_settings
 from service.storage.interface import NEVER
-from tests.http.driver import DAY_S
+from tests.flows.polling import wait_until
+from tests.http.driver import DAY_S, Clock, House
 from tests.provider.conftest import ServeProvider
 from tests.provider.driver import ISSUER, Provider
 from tests.provider.registering import CALLBACK, METADATA, refusal, register, registered
@@ -366,6 +371,32 @@ def test_the_operator_sees_where_it_came_from(open_op: Provider) -> None:
     assert stranger.manage("GET").status == 401
 
 
+def test_a_client_cannot_take_back_what_the_operator_took_away(open_op: Provider) -> None:
+    """docs/registration.md, RFC 7592 §2.2: scope and grant types that an operator changes limit every later PUT, until the operator changes them again."""
+    stranger = registered(open_op)
+    path = f"/api/oidc/clients/{stranger.client_id}"
+    known = open_op.app.call("GET", path).json()
+    renamed = {"redirect_uris": [CALLBACK], "client_name": "Renamed"}
+    assert stranger.put(**renamed, scope="openid").json()["scope"] == "openid"
+    assert open_op.app.call("PUT", path, known | {"client_name": "Mine"}).status == 200
+    assert stranger.put(**renamed).json()["scope"] == known["scope"]  # nothing was taken away
+    less = known | {"scope": "openid email", "grant_types": ["authorization_code"]}
+    assert open_op.app.call("PUT", path, less).status == 200
+    for wider in (
+        {"scope": "openid email offline_access"},
+        {"scope": "openid profile"},
+        {"grant_types": ["authorization_code", "refresh_token"]},
+    ):
+        assert refusal(stranger.put(**renamed, **wider)) == (400, "invalid_client_metadata")
+    told = stranger.put(**renamed).json()
+    assert (told["scope"], told["grant_types"]) == ("openid email", ["authorization_code"])
+    assert stranger.put(**renamed, scope="openid").json()["scope"] == "openid"
+    assert stranger.put(**renamed).json()["scope"] == "openid email"
+    assert open_op.app.call("PUT", path, known).status == 200
+    told = stranger.put(**renamed).json()
+    assert (told["scope"], told["grant_types"]) == (known["scope"], known["grant_types"])
+
+
 def test_an_operators_client_is_never_a_strangers(open_op: Provider) -> None:
     """docs/registration.md, decision 0021: an id of a stranger's form that the operator gave is the operator's."""
     own = {"client_id": "r_mine", "redirect_uris": [CALLBACK], "first_party": True}
@@ -404,3 +435,35 @@ def test_later_sign_ins_write_nothing_for_it(open_op: Provider) -> None:
     assert before[stranger.client_id][1] == NEVER
     open_op.authorize(browser, stranger.rp().request())
     assert _rows(open_op) == before
+
+
+def test_one_that_ends_unused_has_its_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """docs/deploy.md: `client_changed` for each, by the sweep of a service as it is started."""
+    environ = {
+        "PYLON_DATA_DIR": str(tmp_path),
+        "PYLON_DEV_MODE": "1",
+        "PYLON_OIDC_REGISTRATION": "open",
+        "PYLON_OIDC_REGISTRATION_IDLE_DAYS": "2",
+    }
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    clock = Clock()
+    house = House(get_app(clock), read_settings(environ).settings, clock, io.StringIO())
+    op = Provider(house, [])
+    op.host = "localhost:4321"
+    unused_one = registered(op)
+    clock.advance(2 * DAY_S)
+    registered(op)
+    said = ""
+
+    def is_told() -> bool:
+        nonlocal said
+        said += "".join(capfd.readouterr())
+        return any(
+            (line["what"], line["by"], line["client_id"]) == ("removed", "sweep", unused_one.client_id)
+            for line in map(json.loads, filter(lambda line: '"client_changed"' in line, said.splitlines()))
+        )
+
+    wait_until(is_told)

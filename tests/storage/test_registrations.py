@@ -12,6 +12,7 @@ from service.records.consents import remembering
 from service.registrations import Registered, Registrations
 from service.storage.interface import NEVER, Kind, NotStanding
 from service.storage.sql import SqlStore
+from tests.flows.polling import wait_until
 from tests.storage.stores import NOW, record
 from tests.support.statements import stopped
 
@@ -107,3 +108,19 @@ def test_consents_end_with_another_host_only(store: SqlStore, made: Registered) 
     assert len(store.list(Kind.CONSENT, now=NOW)) == 2
     _put(store, made, redirect_uris=["https://elsewhere.example/cb"])
     assert [each.client_id for each in store.list(Kind.CONSENT, now=NOW)] == ["other"]
+
+
+def test_each_that_ends_unused_is_told(store: SqlStore, made: Registered) -> None:
+    """docs/registration.md: by the sweep and where there are too many, once, after it is gone; none that is in use."""
+    ended: list[str] = []
+    store.sweeper.clients_ended = ended.extend
+    used_one = _registrations(store).register(METADATA, None, address="192.0.2.1", now=NOW)
+    assert _sign_in(store, _as_read(store, used_one))
+    store.put(record("later", kind=Kind.INTERACTION, expires_at=NOW + 3 * DAY_S), now=NOW + DAY_S)
+    wait_until(lambda: ended == [made.client.client_id])
+    several = [
+        _registrations(store).register(METADATA, None, address="192.0.2.1", now=NOW + n) for n in range(3)
+    ]
+    assert store.trim(Kind.CLIENT, most_of_one=1, most=100) == 2
+    assert sorted(ended[1:]) == sorted(each.client.client_id for each in several[:2])
+    assert _known(store, used_one).client_id == used_one.client.client_id
