@@ -3,7 +3,7 @@
 python -m service.launch.granian [--bind ADDRESS] [--workers N] [--threads N]
 
 The application is loaded before the workers are forked, like gunicorn's `preload_app`: if the configuration is wrong,
-the process exits before the port opens. granian's own class serves. Two things differ: all workers share one socket,
+the process exits before the port opens. granian's own class serves. Three things differ: requests need no event loop, the master opens all sockets,
 and a worker that ends is always replaced.
 """
 
@@ -55,7 +55,7 @@ _REST_S: Final = 0.5
 
 
 class Server(MPServer):
-    """granian's multi-process server, on a socket that is bound once, with workers that are always replaced."""
+    """granian's multi-process server, on sockets that are bound once, with workers that are always replaced."""
 
     def __init__(self, address: Address, **options: Any) -> None:
         super().__init__("service.wsgi:app", address.host or "", address.port, **options)
@@ -65,9 +65,18 @@ class Server(MPServer):
             self.bind_uds = Path(address.path).resolve()
 
     def _init_shared_socket(self) -> None:
-        self._sso = listen(self._address)
+        self._listening = listen(self._address, self.workers)
+
+    def _spawn_worker(self, idx: int, *args: Any, **options: Any) -> Any:
+        # A worker and the one that replaces it have the same socket, so what waits in its queue is not lost.
+        self._sso = self._listening[idx % len(self._listening)]
         holder: Any = SocketHolder  # its type stubs are of an older version
         self._shd = holder(self._sso.fileno(), self._address.path is not None, _BACKLOG)
+        return super()._spawn_worker(idx, *args, **options)
+
+    def _drop_shared_socket(self) -> None:
+        for sock in self._listening:
+            sock.close()
 
     def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
         while True:
@@ -118,16 +127,25 @@ class Server(MPServer):
         super().shutdown(exit_code)
 
 
-def listen(address: Address) -> socket.socket:
-    """Open a listening socket, for this process and those that it forks.
+def listen(address: Address, workers: int) -> list[socket.socket]:
+    """Open listening sockets, for this process and the workers that it forks.
+
+    Returns:
+        One for each worker, between which the system divides new connections; one for all if it is a Unix socket.
 
     Raises:
         OSError: if it cannot be bound.
     """
     if address.path is None:
-        host = address.host or ""
+        host, port = address.host or "", address.port
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, address.port), family=family, backlog=_BACKLOG)
+        # This one fails if another process listens there; those that follow would share the address with it.
+        socket.create_server((host, port), family=family).close()
+        found: list[socket.socket] = []
+        for _ in range(workers):
+            found.append(socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=True))
+            port = found[0].getsockname()[1]
+        return found
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISSOCK(Path(address.path).stat().st_mode):
             Path(address.path).unlink()
@@ -138,7 +156,7 @@ def listen(address: Address) -> socket.socket:
     finally:
         os.umask(before)
     sock.listen(_BACKLOG)
-    return sock
+    return [sock]
 
 
 def _serve(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.flows.polling import wait_until
@@ -207,6 +211,32 @@ def test_granian_replaces_workers_that_end() -> None:
         os.kill(server.pid, signal.SIGKILL)
         server.wait()
         wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), timeout_s=20)
+
+
+def test_granian_shares_connections_out() -> None:
+    """Of connections that are opened at the same moment each worker gets some, and none is lost as one is replaced."""
+    with Gunicorn(server="granian", app="tests.flows.collecting:app", WEB_CONCURRENCY="2") as server:
+
+        def answered_by() -> Counter[int]:
+            with contextlib.ExitStack() as stack:
+                wires = [stack.enter_context(socket.socket()) for _ in range(40)]
+                for wire in wires:
+                    wire.setblocking(False)
+                    wire.connect_ex(("127.0.0.1", server.port))
+                for wire in wires:
+                    wire.settimeout(15)
+                    wire.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                answers = [wire.makefile("rb").read() for wire in wires]
+            return Counter(int(answer.partition(b"\r\n\r\n")[2].split()[0]) for answer in answers)
+
+        for _ in range(5):
+            answered = answered_by()
+            assert len(answered) == 2
+            assert min(answered.values()) >= 4
+        killed = psutil.Process(server.worker_pids()[0])
+        killed.kill()
+        wait_until(lambda: not killed.is_running() or killed.status() == psutil.STATUS_ZOMBIE)
+        assert answered_by().total() == 40
 
 
 # The same from both
