@@ -29,6 +29,8 @@ OTHERS_ALGS: Final = tuple(_NAMES)
 #: Verifying with a longer key takes too long.
 MAX_RSA_BITS: Final = 8192
 MOST_KEYS: Final = 100
+#: How many fitting keys are tried. A client with several names one by its kid (OpenID Connect Core 1.0 §10.1).
+_MOST_TRIED: Final = 8
 _PRIVATE: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 #: By the names of our table. joserfc warns about EdDSA in a registry.
 _VERIFIERS: Final = {alg: JWSRegistry(algorithms=[alg]).get_alg(alg) for alg in ALGORITHMS}
@@ -116,7 +118,7 @@ def is_signed_by(unverified: Unverified, keys: Iterable[OthersKey]) -> bool:
     if unverified.kid is not None:
         named = [key for key in fitting if key.kid == unverified.kid]
         fitting = named or [key for key in fitting if key.kid is None]
-    return any(_verifies(unverified.text, key.key, _VERIFIERS[alg]) for key in fitting)
+    return any(_verifies(unverified.text, key.key, _VERIFIERS[alg]) for key in fitting[:_MOST_TRIED])
 
 
 def _verifies(text: str, key: AsymmetricKey, algorithm: Any) -> bool:

@@ -22,6 +22,7 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
 from service.client_keys import ClientKeys
+from service.keys.others import is_signed_by, read_unverified, usable_keys
 from service.outbound.fetcher import Outbound
 from service.outbound.slots import Slots
 from service.protocol.clients import parse_client
@@ -215,6 +216,24 @@ def test_every_refusal_is_invalid_client_and_its_cause_is_in_the_log_only(op: Pr
                 == "The client is unknown, or did not authenticate as it is registered to."
             )
         assert op.house.requests_logged[-1]["cause"] == cause, case
+
+
+def test_few_keys_are_tried() -> None:
+    """docs/relying-parties.md: eight at most, whatever the set has: a stranger's set could otherwise cost 30 ms a request."""
+    keys = [ECKey.import_key(ec.generate_private_key(ec.SECP256R1())) for _ in range(9)]
+    claims = {"sub": "x"}
+    for kids in ([None] * 9, ["same"] * 9):
+        named = [
+            each.as_dict(private=False) | ({} if kid is None else {"kid": kid})
+            for each, kid in zip(keys, kids, strict=True)
+        ]
+        known = usable_keys({"keys": named})
+        for number, is_tried in ((0, True), (7, True), (8, False)):
+            header = {} if kids[0] is None else {"kid": kids[0]}
+            text = pyjwt.encode(claims, keys[number].as_pem(private=True), "ES256", headers=header)
+            unverified = read_unverified(text)
+            assert unverified is not None
+            assert is_signed_by(unverified, known) is is_tried
 
 
 def _forged(now: int, header: Mapping[str, Any]) -> str:
