@@ -82,7 +82,7 @@ def test_an_address_that_answers_nothing_is_told(server: Gunicorn, tmp_path: Pat
 
 
 def test_a_ring_of_managed_keys_is_compared_as_it_is_now(tmp_path: Path) -> None:
-    """The keys of the ring are those that the address publishes; an empty ring is no difference, for it is to be made."""
+    """The keys of the ring are those that the address publishes; an empty ring is not a difference, because the start fills it."""
     settings = {
         "PYLON_OIDC_KEYS": "managed",
         "PYLON_OIDC_ALGS": "RS256,ES256",

@@ -180,7 +180,7 @@ MALFORMED = {
 
 @each_of("name", MALFORMED)
 def test_what_gunicorn_refuses_is_bare(server: Gunicorn, name: str) -> None:
-    """docs/errors.md: a malformed line or header is a bare 4xx/5xx: no echo of hostile input."""
+    """docs/errors.md: a malformed line or header gets only a 4xx or 5xx status, without any of the input."""
     answer = send(server, MALFORMED[name])
     assert re.match(rb"HTTP/1\.1 [45]\d\d ", answer)
     assert b"canary" not in answer.lower()

@@ -104,7 +104,7 @@ def test_another_method_is_405_with_allow(house: House, path: str) -> None:
 
 @each_of("path", ROUTES)
 def test_a_405_needs_no_credential(house: House, path: str) -> None:
-    """Whether a method is there is no secret: 405 before 401 and 403."""
+    """405 comes before 401 and 403: which methods exist is not secret."""
     refused(house.ask("PATCH", path, body=b"{", content_type="text/plain"), 405, "METHOD_NOT_ALLOWED")
 
 

@@ -175,7 +175,7 @@ TOKENS = HEADER | st.from_regex(r"pylon_[0-9a-fA-F]{60,68}", fullmatch=True) | s
 @ONE_HOUSE
 @given(token=TOKENS, scheme=st.sampled_from(["Bearer ", "bearer  ", "", "Basic ", "Bearer\t"]))
 def test_no_session_token_makes_a_500(house: House, token: str, scheme: str) -> None:
-    """docs/endpoints.md: one answer for all that is no live session."""
+    """docs/endpoints.md: the same answer for everything that is not a live session."""
     for method, paths in READABLE.items():
         for path in paths:
             by_header = house.ask(method, path, headers={"Authorization": scheme + token})

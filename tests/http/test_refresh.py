@@ -111,7 +111,7 @@ def test_of_many_refreshes_at_once_one_succeeds(house: House) -> None:
 
 
 def test_a_token_of_the_app_is_not_refreshed_by_what_it_minted(house: House) -> None:
-    """A session token is what refreshes; a minted JWT is none."""
+    """Only a session token refreshes; a minted JWT is refused."""
     token = house.sign_in()["token"]
     minted = house.ask("POST", "/api/auth/jwt", token=token).json()["token"]
     refused(house.ask("POST", "/api/auth/refresh", token=minted), 401, "AUTH_REQUIRED")

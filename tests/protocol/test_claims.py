@@ -59,7 +59,7 @@ def test_the_standard_claims_are_these() -> None:
 
 @each_of(("claim", "sample", "right"), CASES)
 def test_a_claim_has_its_json_type(claim: str, sample: str, right: bool) -> None:
-    """OpenID Connect Core §5.1: a string is no boolean, and `true` is no number of seconds."""
+    """OpenID Connect Core §5.1: a string is not accepted as a boolean, nor `true` as a number of seconds."""
     if right:
         check_claims({claim: SAMPLES[sample]})
     else:

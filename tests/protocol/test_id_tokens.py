@@ -149,7 +149,7 @@ def test_no_text_breaks_it(text: str) -> None:
 
 
 def test_an_hmac_with_the_mint_secret_is_none() -> None:
-    """RFC 8725 §3.1: a token of the other algorithm, though its key is ours, is no hint."""
+    """RFC 8725 §3.1: a token signed with another algorithm is not accepted as a hint, even with our key."""
     assert read_hint(Keys(ring("HS256")), ring("HS256").sign(_minted(), alg="HS256"), issuer=ISSUER) is None
 
 

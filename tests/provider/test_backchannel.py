@@ -1,4 +1,4 @@
-"""Back-channel logout: every service that got tokens by a session hears of its end, for each way that it can end.
+"""Back-channel logout: every service that got tokens by a session gets a logout token when it ends, however it ends.
 
 Spec: OpenID Connect Back-Channel Logout 1.0
 """
@@ -101,7 +101,7 @@ def _deliveries(op: Provider) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_each_client_that_got_tokens_is_told(op: Provider, listener: Listener, way: str) -> None:
-    """docs/conformance.md 6.2, 6.3, 6.4: one token each, by a form of nothing else, at once; none for a client without an address (Logout §2.4, §2.5)."""
+    """docs/conformance.md 6.2, 6.3, 6.4: one token each, immediately, in a form that has nothing else; none for a client without an address (Logout §2.4, §2.5)."""
     browser, token, signed = _signed_in(op, "told", "too", "not")
     began = time.monotonic()
     WAYS[way](op, browser, signed[0], token)
@@ -151,7 +151,7 @@ def test_the_browser_goes_back_too(op: Provider, listener: Listener) -> None:
 
 
 def test_a_logout_token_is_no_other_token(op: Provider, listener: Listener) -> None:
-    """RFC 8725 §3.11: it is no hint, no access token and no session; and introspection says nothing of it."""
+    """RFC 8725 §3.11: it is not accepted as a hint, an access token or a session, and introspection calls it inactive."""
     _end(op)
     token = listener.wait(1)[0].token
     browser = op.browser()
@@ -226,7 +226,7 @@ def test_a_client_is_told_hours_after_its_last_token(op: Provider, listener: Lis
 
 
 def test_an_expired_session_tells_nobody(op: Provider, listener: Listener) -> None:
-    """docs/sign-in.md: expiry is no sign-out."""
+    """docs/sign-in.md: no client is notified when a session expires."""
     browser = op.browser()
     token = op.app.sign_in(browser, expires_in=600)["token"]
     op.sign_in(browser, "told", way="cookie")
@@ -245,7 +245,7 @@ def _look(op: Provider) -> None:
 
 
 def _tried(op: Provider, tries: int) -> dict[str, Any]:
-    """The one delivery, once it was tried so often."""
+    """The only delivery, after that many tries."""
     assert wait_for(lambda: [each["tries"] for each in _deliveries(op)] == [tries])
     (delivery,) = _deliveries(op)
     return delivery
@@ -317,7 +317,7 @@ def test_a_400_is_final(op: Provider, listener: Listener) -> None:
 
 @pytest.mark.parametrize("status", [302, 401, 404, 429, 500, 501])
 def test_all_else_is_tried_again(op: Provider, listener: Listener, status: int) -> None:
-    """docs/sign-in.md: a client that says 400 to none of it may say 200 the next time."""
+    """docs/sign-in.md: every other status is tried again, and the next try can succeed."""
     listener.status = status
     _end(op)
     assert _tried(op, 1)["failure"] == f"status {status}"
@@ -329,7 +329,7 @@ def test_all_else_is_tried_again(op: Provider, listener: Listener, status: int) 
 
 
 def test_a_service_that_is_down_gets_its_token_when_it_is_back(op: Provider, listener: Listener) -> None:
-    """docs/sign-in.md: nobody listened: that is no answer, and it is tried again."""
+    """docs/sign-in.md: a host that refuses the connection is tried again."""
     listener.stop()
     _end(op)
     assert _tried(op, 1)["state"] == "waiting"
@@ -341,7 +341,7 @@ def test_a_service_that_is_down_gets_its_token_when_it_is_back(op: Provider, lis
 
 
 def test_one_slow_service_holds_up_nobody(serve_provider: ServeProvider) -> None:
-    """docs/sign-in.md: while one takes 3 s for each of twenty tokens, the others hear at once."""
+    """docs/sign-in.md: while one takes 3 s for each of twenty tokens, the others get theirs immediately."""
     with Listener() as slow, Listener() as quick:
         slow.slow_s = 3.0
         clients = [
@@ -388,7 +388,7 @@ def test_many_slow_services_hold_up_nobody(serve_provider: ServeProvider) -> Non
 
 
 def test_a_client_that_is_removed_is_told_nothing_more(op: Provider, listener: Listener) -> None:
-    """docs/sign-in.md: what waited for it is gone, and a client that comes under its id one day does not get it."""
+    """docs/sign-in.md: its waiting tokens are removed, and a later client with the same id does not get them."""
     metadata = {
         "client_id": "gone", "redirect_uris": [CALLBACK], "first_party": True, "client_secret": SECRET,
         "backchannel_logout_uri": listener.uri,
@@ -437,6 +437,6 @@ def test_an_address_that_no_request_goes_to_is_refused(serve_provider: ServeProv
 
 
 def test_the_list_is_for_the_admin_alone(op: Provider) -> None:
-    """docs/endpoints.md: 403 for everybody else."""
+    """docs/endpoints.md: 403 without the admin token."""
     assert op.ask("GET", "/api/oidc/deliveries").status == 403
     assert op.ask("GET", "/api/oidc/deliveries", token=op.app.session()["token"]).status == 403

@@ -200,13 +200,13 @@ def test_one_page_for_every_failure(op: Provider, host: Publisher) -> None:
 
 
 def _of(host: Publisher, **members: Any) -> Published:
-    """A document, not published yet."""
+    """A document that is not published yet."""
     host.publish(**members)
     return host.at.pop("/client.json")
 
 
 def test_a_document_of_5_kib_counts(op: Provider, host: Publisher) -> None:
-    """docs/client-documents.md: draft §8.7: a byte more does not."""
+    """docs/client-documents.md: draft §8.7: a document with one byte more is refused."""
     client_id = host.publish()
     text = json.dumps(host.at["/client.json"])
     browser = signed_in(op)
@@ -228,7 +228,7 @@ def test_a_url_of_255_characters_counts(op: Provider, host: Publisher) -> None:
 
 
 def test_the_operators_client_wins(make: Make, host: Publisher) -> None:
-    """docs/client-documents.md: a document never takes the id of a client of the operator's, who may also take one from a document."""
+    """docs/client-documents.md: a document never takes the id of an operator's client, but the operator can register the id of a document."""
     client_id = host.publish(redirect_uris=["https://stranger.example.org/"])
     own = {"client_id": client_id, "redirect_uris": [CALLBACK], "first_party": True}
     op = make([own])
@@ -295,7 +295,7 @@ def test_no_session_for_the_id_of_a_document(make: Make, host: Publisher, tmp_pa
 
 
 def test_our_own_members_are_never_taken(op: Provider, host: Publisher) -> None:
-    """docs/client-documents.md: what only an operator decides is ignored: no skipped consent, no way around PKCE, no other audience."""
+    """docs/client-documents.md: members that only an operator decides are ignored: they skip neither consent nor PKCE, and open no audience."""
     client_id = host.publish(
         first_party=True, require_pkce=False, resource_ids=["api"], default_scopes=["phone"], logout_by_hint=True,
         claim_names={"name": "x"}, id_token_claims="requested", assertion_audience="token_endpoint", profile="x",
@@ -352,7 +352,7 @@ def test_other_clients_tokens_are_not_its_own(op: Provider, host: Publisher) -> 
 
 
 def test_the_port_of_localhost_is_not_free_for_one_with_keys(op: Provider, host: Publisher) -> None:
-    """RFC 8252 §8.3: only for a public client; another path is none of either's."""
+    """RFC 8252 §8.3: only for a public client; a different path is refused for both."""
     keyed = {"token_endpoint_auth_method": "private_key_jwt", "jwks": public("ec")}
     for path, members, status in (("/public.json", {}, 200), ("/keyed.json", keyed, 400)):
         client_id, browser = (
@@ -365,7 +365,7 @@ def test_the_port_of_localhost_is_not_free_for_one_with_keys(op: Provider, host:
 
 
 def test_it_signs_with_its_own_key(op: Provider, host: Publisher) -> None:
-    """docs/client-documents.md: `private_key_jwt`: with keys in the document, or at a URL of the stranger's, asked within the same limits."""
+    """docs/client-documents.md: `private_key_jwt` with keys in the document, or at the stranger's own URL, which is fetched within the same limits."""
     for path, keys in (("/in", {"jwks": public("ec")}), ("/at", {"jwks_uri": f"{host.origin}/keys"})):
         host.at["/keys"] = public("ec")
         client_id = host.publish(path, token_endpoint_auth_method="private_key_jwt", **keys)
@@ -399,7 +399,7 @@ def test_a_copy_counts_as_long_as_it_is_fresh(op: Provider, host: Publisher) -> 
 
 
 def test_a_sign_in_goes_on_whatever_the_host_does(op: Provider, host: Publisher) -> None:
-    """docs/client-documents.md: once a user has come, nothing asks the host: neither the sign-in, nor consent, nor tokens; other users get no page."""
+    """docs/client-documents.md: after a user's first request, neither the sign-in, nor consent, nor tokens fetch the document again; a new user gets an error page."""
     client_id, browser = host.publish(), op.browser()
     rp = party(op, client_id)
     request = rp.request(scope="openid offline_access")
@@ -425,7 +425,7 @@ def test_a_sign_in_goes_on_while_the_copy_is_renewed(op: Provider, host: Publish
 
 
 def test_a_changed_document_counts_at_the_next_look(op: Provider, host: Publisher) -> None:
-    """docs/client-documents.md: what it no longer has is refused then, and a grant is cut to it, as of every client."""
+    """docs/client-documents.md: what the document no longer has is refused, and existing grants are limited to it, as for every client."""
     client_id = host.publish()
     rp, browser = party(op, client_id), op.browser()
     request = rp.request(scope="openid email offline_access")
@@ -445,7 +445,7 @@ def test_a_changed_document_counts_at_the_next_look(op: Provider, host: Publishe
 
 
 def test_the_page_says_from_where(op: Provider, host: Publisher) -> None:
-    """docs/client-documents.md: draft §8: the host of the client id and of the redirect URI; no logo and no link of a stranger's, only its words."""
+    """docs/client-documents.md: draft §8: the host of the client id and of the redirect URI; the page shows neither a stranger's logo nor its links, only its text."""
     client_id = host.publish(
         client_name="<b>Your bank</b>", client_uri="https://bank.example/", logo_uri="https://bank.example/logo.png",
         policy_uri="https://rp.example.org/privacy",
@@ -466,7 +466,7 @@ def test_the_page_says_from_where(op: Provider, host: Publisher) -> None:
 
 
 def test_the_apps_page_is_told_from_where(make: Make, host: Publisher) -> None:
-    """docs/endpoints.md: `origin`; and no logo of a stranger's."""
+    """docs/endpoints.md: the app's page gets `origin`, and no logo of a stranger."""
     op = make(PYLON_CONSENT_URL="https://app.example.com/consent")
     _, landing = asked(op, host.publish(logo_uri="https://bank.example/logo.png"))
     shown = op.app.call("GET", f"/api/oidc/interactions/{op.app.interaction(landing)}").json()

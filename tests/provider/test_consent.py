@@ -288,7 +288,7 @@ def test_the_app_says_whether_it_is_remembered(apart: Provider, remember: bool) 
     ],
 )
 def test_a_malformed_consent_is_refused(apart: Provider, body: Any) -> None:
-    """docs/sign-in.md: 400 INVALID_BODY, and nothing is agreed to: an empty scope is no consent."""
+    """docs/sign-in.md: 400 INVALID_BODY, and nothing is agreed to: an empty scope does not count as consent."""
     _, landing = _asked(apart, apart.browser())
     answer = apart.app.call("POST", f"/api/oidc/interactions/{apart.app.interaction(landing)}/consent", body)
     refused(answer, 400, "INVALID_BODY")

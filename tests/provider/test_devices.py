@@ -84,7 +84,7 @@ def asks(landing: Landing) -> bool:
 
 
 def test_a_device_is_let_in(op: Provider, browser: Browser) -> None:
-    """RFC 8628 §3: it waits, its user allows it, and it gets tokens of theirs, once; ID token without a nonce."""
+    """RFC 8628 §3: the device waits, its user allows it, and it gets the user's tokens once; the ID token has no nonce."""
     codes = start(op, scope="openid email offline_access")
     assert error_of(poll(op, codes)) == "authorization_pending"
     page = enter(browser, codes["user_code"])
@@ -265,7 +265,7 @@ def test_the_page_says_what_is_asked(op: Provider, browser: Browser) -> None:
 
 
 def test_everybody_is_asked_each_time(op: Provider, browser: Browser) -> None:
-    """RFC 8628 §5.4: `first_party` (c-tv) and an earlier yes (c-secret) never skip the page, nor does the complete URI."""
+    """RFC 8628 §5.4: neither `first_party` (c-tv), nor an earlier consent (c-secret), nor the complete URI skips the page."""
     for client_id in ("c-tv", "c-secret", "c-secret"):
         codes = start(op, client_id)
         page = browser.go(codes["verification_uri_complete"])
@@ -276,7 +276,7 @@ def test_everybody_is_asked_each_time(op: Provider, browser: Browser) -> None:
 
 
 def test_a_yes_on_the_page_is_not_remembered_elsewhere(serve_provider: ServeProvider) -> None:
-    """RFC 8628 §5.4: what a user said about one device lets no browser in: the client is asked for again at authorize."""
+    """RFC 8628 §5.4: a consent for a device does not count in a browser: the user is asked again at authorize."""
     both = {"client_id": "c-both", "client_secret": SECRET, "redirect_uris": [CALLBACK]}
     op = serve_provider([both | {"grant_types": ["authorization_code", GRANT]}])
     browser = op.browser()
@@ -389,7 +389,7 @@ def test_a_sign_in_at_another_site_goes_on(op: Provider, way: str) -> None:
 
 
 def test_a_form_of_another_session_does_nothing(op: Provider, browser: Browser) -> None:
-    """docs/endpoints.md: the form that one user was shown counts for no other user."""
+    """docs/endpoints.md: a form that one user got is refused from another user."""
     other = op.browser()
     op.app.sign_in(other, "mallory")
     assert browser.submit(other.go(PAGE), user_code=start(op)["user_code"]).is_page(403)
@@ -497,7 +497,7 @@ def test_what_hangs_on_the_session_ends_with_it(op: Provider) -> None:
 
 
 def test_a_user_who_is_locked_out_lets_nothing_in(op: Provider, browser: Browser) -> None:
-    """docs/devices.md: a page that was open when the session ended lets no device in: somebody has to sign in first."""
+    """docs/devices.md: a page that was open when the session ended does not connect a device: the user has to sign in first."""
     codes = start(op)
     page = enter(browser, codes["user_code"])
     op.ask("DELETE", "/api/auth/users/ada/sessions", admin=True)
@@ -604,7 +604,7 @@ def test_a_client_is_told_that_the_session_ended(serve_provider: ServeProvider) 
 
 
 def test_clients_that_nobody_registered(serve_provider: ServeProvider) -> None:
-    """docs/devices.md: only with PYLON_OIDC_STRANGER_DEVICES, also for what is stored already; the page says who it is not."""
+    """docs/devices.md: strangers use devices only with PYLON_OIDC_STRANGER_DEVICES, even those stored earlier; the page warns that the operator does not know them."""
     for allowed in (True, False):
         stores: list[Store] = []
         op = serve_provider(
@@ -662,7 +662,7 @@ def test_a_malformed_address_is_a_page(op: Provider, browser: Browser, query: st
 
 
 def test_without_a_sign_in_page_there_is_a_page(serve_provider: ServeProvider) -> None:
-    """docs/errors.md: nobody can sign in, which the operator has to change."""
+    """docs/errors.md: without a sign-in page there is an error page for the operator to act on."""
     op = serve_provider([], PYLON_LOGIN_URL=None)
     assert op.browser().go(PAGE).is_page(501)
 

@@ -71,7 +71,7 @@ def test_only_an_id_token_is_a_hint(every: tuple[Provider, Signed, dict[str, str
 def test_introspection_knows_neither_id_tokens_nor_codes(
     every: tuple[Provider, Signed, dict[str, str]], kind: str
 ) -> None:
-    """Not even for the operator: what is no access token is inactive (RFC 7662 §2.2)."""
+    """A token that is not an access token is inactive, even for the operator (RFC 7662 §2.2)."""
     op, _, tokens = every
     body = f"token={tokens[kind]}".encode()
     assert op.ask("POST", "/oidc/introspect", admin=True, body=body, content_type=FORM).json() == {

@@ -1,4 +1,4 @@
-"""Clients that authenticate by a key of their own: what counts, and every refusal (RFC 7523, docs/relying-parties.md)."""
+"""Clients that authenticate with their own key: what is accepted, and every refusal (RFC 7523, docs/relying-parties.md)."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ def _forged(now: int, header: Mapping[str, Any]) -> str:
 
 
 def _with_claims(claims: Mapping[str, Any], *, deep: bool = False) -> str:
-    """Signed by nobody."""
+    """A JWT without a valid signature."""
     said = b"[" * 20_000 if deep else json.dumps(claims).encode()
     head, body = (base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (b'{"alg":"ES256"}', said))
     return f"{head}.{body}.AAAA"
@@ -356,7 +356,7 @@ def test_the_metadata_of_clients_with_keys(op: Provider) -> None:
 
 
 def test_a_client_changes_between_a_secret_and_keys(op: Provider) -> None:
-    """RFC 7523 §3: to keys: the secret is gone. To a secret: the request gives one. It never becomes public."""
+    """RFC 7523 §3: a client that changes to keys loses its secret; one that changes to a secret sends it; none becomes public."""
     made = op.app.call("POST", "/api/oidc/clients", {"redirect_uris": [CALLBACK], "first_party": True}).json()
     client_id, path = made["client_id"], f"/api/oidc/clients/{made['client_id']}"
     token = {"token": "x"}
@@ -492,7 +492,7 @@ def test_the_operator_sees_what_became_of_the_last_request(
 
 
 def test_the_keys_of_strangers_are_not_the_operators_concern() -> None:
-    """docs/endpoints.md: a stranger's URL that fails is no fault of the deployment."""
+    """docs/endpoints.md: the list leaves out strangers: their failing URLs do not concern the operator."""
     client = parse_client(_USUAL | {"jwks_uri": "https://a.example/jwks"}, source="database")
     strangers = [replace(client, client_id=source, source=source) for source in STRANGERS]
     empty: Any = SimpleNamespace(get=lambda *_, **__: None)
@@ -501,7 +501,7 @@ def test_the_keys_of_strangers_are_not_the_operators_concern() -> None:
 
 
 def test_the_keys_of_strangers_leave_one_row(op: Provider) -> None:
-    """docs/security.md: nothing for one that nobody uses, however often it changes its URL; one row for each other one."""
+    """docs/security.md: no row for an unused stranger, however often it changes its URL; one row for each stranger in use."""
     asked: list[str] = []
 
     def get(url: str, **_: Any) -> SimpleNamespace:
@@ -635,7 +635,7 @@ def test_many_at_once_ask_a_url_once(serve_provider: ServeProvider, client: KeyS
 def test_a_url_that_the_operator_did_not_allow_is_not_asked(
     serve_provider: ServeProvider, client: KeyServer
 ) -> None:
-    """docs/security.md: an address inside the network is a fault at start."""
+    """docs/security.md: an address of a private network is a fault at the start."""
     with pytest.raises(AssertionError, match="jwks_uri: http is only for hosts"):
         serve_provider([_USUAL | {"jwks_uri": client.uri}])
     assert client.asked == 0

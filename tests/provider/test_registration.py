@@ -49,7 +49,7 @@ def _rows(op: Provider) -> dict[str, tuple[int, int]]:
 
 
 def test_what_it_is_told(open_op: Provider) -> None:
-    """RFC 7591 §3.2.1: 201, never stored by caches, with every member; what is not said has its default."""
+    """RFC 7591 §3.2.1: 201 with every member and `no-store`; members that are left out have their defaults."""
     answer = register(open_op)
     assert answer.status == 201
     assert answer.headers["Content-Type"] == "application/json"
@@ -173,7 +173,7 @@ def test_the_operators_list_is_not_for_strangers(serve_provider: ServeProvider) 
 
 
 def test_closed_by_default(op: Provider) -> None:
-    """docs/settings.md#strangers: without the setting there is nothing at these paths, and discovery names none."""
+    """docs/settings.md#strangers: without the setting, these paths answer 404, and discovery does not name them."""
     assert register(op).status == 404
     assert op.ask("GET", "/oidc/register/r_1", token="x").status == 404
     assert "registration_endpoint" not in op.ask("GET", "/.well-known/openid-configuration").json()
@@ -206,7 +206,7 @@ def test_a_wrong_invitation_is_refused_where_none_is_needed(open_op: Provider) -
 
 
 def test_it_reads_itself(open_op: Provider) -> None:
-    """RFC 7592 §2.1, §3: what it got then, without the secret, which is not stored; the same token."""
+    """RFC 7592 §2.1, §3: the same members as at registration, without the secret, which is not stored, and with the same token."""
     stranger = registered(open_op, contacts=["ops@stranger.example"])
     answer = stranger.manage("GET")
     assert answer.status == 200 and answer.headers["Cache-Control"] == "no-store"
@@ -290,7 +290,7 @@ def test_another_host_ends_consents(open_op: Provider, uris: list[str], is_asked
 
 
 def test_delete_takes_everything_with_it(open_op: Provider) -> None:
-    """RFC 7592 §2.3: 204; its tokens are dead, its consents gone, and its token opens nothing more."""
+    """RFC 7592 §2.3: 204; its tokens stop working, its consents are removed, and its registration token is refused."""
     stranger = registered(open_op)
     rp, browser = stranger.rp(), open_op.browser()
     request = rp.request(scope="openid offline_access")
@@ -347,7 +347,7 @@ def test_scripts_of_any_origin_may_register(open_op: Provider) -> None:
 
 
 def test_the_operator_sees_where_it_came_from(open_op: Provider) -> None:
-    """docs/registration.md: listed with its source; changed within the same bounds; removed as every other one."""
+    """docs/registration.md: the operator sees its source, changes it within the same limits, and removes it like every other client."""
     stranger = registered(open_op)
     path = f"/api/oidc/clients/{stranger.client_id}"
     known = open_op.app.call("GET", path).json()
@@ -398,7 +398,7 @@ def test_a_client_cannot_take_back_what_the_operator_took_away(open_op: Provider
 
 
 def test_an_operators_client_is_never_a_strangers(open_op: Provider) -> None:
-    """docs/registration.md, decision 0021: an id of a stranger's form that the operator gave is the operator's."""
+    """docs/registration.md, decision 0021: a client that the operator registered is the operator's, even if its id looks like a stranger's."""
     own = {"client_id": "r_mine", "redirect_uris": [CALLBACK], "first_party": True}
     assert open_op.app.call("POST", "/api/oidc/clients", own).status == 201
     known = open_op.app.call("GET", "/api/oidc/clients/r_mine").json()
@@ -413,7 +413,7 @@ def test_an_operators_client_is_never_a_strangers(open_op: Provider) -> None:
 
 
 def test_one_that_nobody_used_ends(serve_provider: ServeProvider) -> None:
-    """docs/registration.md: after its days it is unknown, and its row goes with the sweep."""
+    """docs/registration.md: after the configured days it is unknown, and the sweep removes its row."""
     op = serve_provider(PYLON_OIDC_REGISTRATION="open", PYLON_OIDC_REGISTRATION_IDLE_DAYS="2")
     unused_one, used = registered(op), registered(op)
     op.authorize(op.browser(), used.rp().request())

@@ -73,7 +73,7 @@ def test_the_admin_may_ask_about_any(op: Provider, signed: Signed) -> None:
 
 
 def test_an_access_token_opens_no_introspection(op: Provider, signed: Signed) -> None:
-    """docs/security.md: a bearer other than the admin token is refused: an access token is no credential of a client."""
+    """docs/security.md: a bearer other than the admin token is refused: an access token does not authenticate a client."""
     body = urlencode({"token": signed.access_token}).encode()
     answer = op.ask("POST", "/oidc/introspect", token=signed.access_token, body=body, content_type=FORM)
     assert answer.status == 401
@@ -191,5 +191,5 @@ def test_no_token_breaks_them(op: Provider, token: str) -> None:
 
 
 def test_a_session_token_is_not_introspected(op: Provider) -> None:
-    """docs/security.md: the app's session token is no token of OAuth: inactive, even to the admin."""
+    """docs/security.md: the app's session token is not an OAuth token: introspection says inactive, even to the admin."""
     assert _by_admin(op, op.app.session()["token"]).json() == INACTIVE

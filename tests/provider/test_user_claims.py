@@ -151,7 +151,7 @@ def test_a_bad_token_is_invalid_token(op: Provider, method: str, token: str) -> 
 
 @each_of("authorization", [None, "Basic eDp5", "bearer", "Token x"])
 def test_without_a_token_the_challenge_says_no_error(op: Provider, authorization: str | None) -> None:
-    """No credentials: 401 with a bare `Bearer` (RFC 6750 §3.1)."""
+    """No credentials: 401 with `Bearer` and no error (RFC 6750 §3.1)."""
     answer = op.ask(
         "GET", "/oidc/userinfo", headers={} if authorization is None else {"Authorization": authorization}
     )

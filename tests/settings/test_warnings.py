@@ -76,7 +76,7 @@ def test_what_kubernetes_tells_of_a_service_is_passed_over(tmp_path: Path) -> No
 
 @each_of("name", ["PYLON_PORT", "PYLON_OIDC_PORT", "PYLON_PORTS", "PYLON_SERVICE", "PYLON_HOST"])
 def test_what_somebody_wrote_by_hand_is_still_told(tmp_path: Path, name: str) -> None:
-    """A port of digits is no link: the operator looks for where to say it."""
+    """A port that is only digits is not made a link: the operator looks for the setting."""
     (warning,) = _warnings(tmp_path, **QUIET, **{name: "4321"})
     assert warning.startswith(f"{name} is not a setting")
 

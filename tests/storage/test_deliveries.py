@@ -1,4 +1,4 @@
-"""The queue of logout tokens: what ending a session asks of the database, and who of many delivers."""
+"""The queue of logout tokens: what the end of a session costs the database, and which of many processes delivers."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _end(store: SqlStore, new: NewSession, queue: Deliveries | None = None) -> N
 
 
 def test_an_end_costs_one_statement_more_where_there_is_something_to_tell(store: SqlStore) -> None:
-    """One insert, in the same transaction, however many clients get a notice; none where none wants one."""
+    """One insert, in the same transaction, for any number of clients; no statement if no client wants one."""
     _register(store, "silent", None)
     for number in range(3):
         _register(store, f"told-{number}", URI)
@@ -89,7 +89,7 @@ def test_an_end_costs_one_statement_more_where_there_is_something_to_tell(store:
 
 
 def test_who_is_told_is_read_in_the_transaction(store: SqlStore) -> None:
-    """Of the store's clients each by its own record, of the environment's by that, which wins; of unknown ones none."""
+    """A client of the store counts by its record, one of the environment by the settings, which take precedence; unknown ones are left out."""
     _register(store, "with", URI)
     _register(store, "without", None)
     _register(store, "shadowed", URI)
@@ -148,7 +148,7 @@ def test_a_client_that_gets_tokens_while_the_session_ends(store: SqlStore, offli
 
 
 def test_many_are_queued_at_once(store: SqlStore) -> None:
-    """A lock-out of a user with 60 sessions at three clients: each gets its own, under an id of its own."""
+    """A lock-out of a user with 60 sessions at three clients: each client gets one token for each session, with a separate id."""
     for number in range(3):
         _register(store, f"told-{number}", URI)
     for _ in range(60):
@@ -204,7 +204,7 @@ def test_who_was_slower_changes_nothing(store: SqlStore) -> None:
 
 
 def test_those_of_clients_that_are_busy_are_passed_over(store: SqlStore) -> None:
-    """A thousand that wait for one client hide nobody else's."""
+    """A thousand deliveries that wait for one client do not delay those of others."""
     for client_id in ("slow", "a", "b", "c"):
         _register(store, client_id, URI)
     for _ in range(40):
@@ -237,7 +237,7 @@ def test_the_queue_is_bounded_and_swept(store: SqlStore, monkeypatch: pytest.Mon
 
 
 def test_strangers_have_half_of_the_threads(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """docs/security.md: however many clients with hosts of their own somebody registers, others get theirs at once."""
+    """docs/security.md: no number of registered strangers with separate hosts delays the tokens of other clients."""
     free = threading.Event()
     asked: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Registrations over a real store, on both databases: what is changed at the same time is neither lost nor brought back."""
+"""Registrations over a real store, on both databases: concurrent changes are not lost, and removed clients do not come back."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def made(store: SqlStore) -> Registered:
 
 
 def test_two_changes_at_once(store: SqlStore, second_store: SqlStore, made: Registered) -> None:
-    """RFC 7592 §2.2: each replaces all of it; the one that was outrun is stored last, and the token still works."""
+    """RFC 7592 §2.2: each change replaces everything; the one that lost the race is stored last, and the token still works."""
     with stopped(store, before="BEGIN", then=lambda: _put(second_store, made, client_name="first")):
         _put(store, made, contacts=["a@example.com"])
     client = _known(store, made)
@@ -76,7 +76,7 @@ def test_a_change_after_the_first_sign_in_keeps_it(
 
 
 def test_a_sign_in_after_a_change_reads_the_client_again(store: SqlStore, made: Registered) -> None:
-    """What was decided with the earlier metadata is not stored: the code could go where it may not any more."""
+    """What was decided with the earlier metadata is not stored: its code could go to an address that is no longer registered."""
     before = _as_read(store, made)
     _put(store, made, redirect_uris=["https://elsewhere.example/cb"])
     assert not _sign_in(store, before)
@@ -111,7 +111,7 @@ def test_consents_end_with_another_host_only(store: SqlStore, made: Registered) 
 
 
 def test_each_that_ends_unused_is_told(store: SqlStore, made: Registered) -> None:
-    """docs/registration.md: by the sweep and where there are too many, once, after it is gone; none that is in use."""
+    """docs/registration.md: each is reported once, after the sweep or the limit has removed it; clients in use stay."""
     ended: list[str] = []
     store.sweeper.clients_ended = ended.extend
     used_one = _registrations(store).register(METADATA, None, address="192.0.2.1", now=NOW)

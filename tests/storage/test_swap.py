@@ -1,4 +1,4 @@
-"""`swap`: a record is stored where nobody changed it since it was read; one statement."""
+"""`swap`: stores a record if it has not changed since it was read, with one statement."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_what_is_as_it_was_read_is_changed(store: SqlStore, second_store: SqlSto
 
 
 def test_what_it_is_found_by_stays(store: SqlStore) -> None:
-    """Subject, session and client stay, whatever the caller says of them."""
+    """Subject, session and client do not change, even if the caller passes other values."""
     assert store.swap(replace(USED, subject="bob", session_id="other", client_id="other"), now=NOW) is True
     assert _kept(store) == (USED, 2)
     assert store.list(Kind.GRANT, subject="alice", session_id="sid", now=NOW) == [USED]
@@ -86,7 +86,7 @@ REFUSED: dict[str, Callable[[SqlStore], bool]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_not_as_it_was_read_is_left(store: SqlStore, case: str) -> None:
-    """False, and nothing is changed and nothing stored: of what somebody else changed, has ended, or is not there."""
+    """False, and nothing is stored: if the record was changed, has ended, or does not exist."""
     other = record("other", kind=Kind.GRANT, subject="alice")
     store.put(other, now=NOW)
     assert REFUSED[case](store) is False
