@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S: Final = 3
 ANSWER_WITHIN_S: Final = 5
 _END_WITHIN_S: Final = 1
+_SILENT: Final = "the database does not answer"
 _PREPARE_AFTER: Final = 2  # uses
 _MIGRATION_LOCK: Final = 0x70796C6F6E  # "pylon"
 _SECRET: Final = {"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"}
@@ -115,7 +116,7 @@ class _Connection(psycopg.Connection[Any]):
             # No answer to the cancellation either: the connection cannot be used any more.
             self.pgconn.finish()
             self.on_silence()
-            raise TookTooLong("the database does not answer") from None
+            raise TookTooLong(_SILENT) from None
 
 
 class PostgresDatabase:
@@ -141,7 +142,7 @@ class PostgresDatabase:
         self._secrets = [str(value) for name, value in options.items() if name in _SECRET]
         self._prepare_threshold = _PREPARE_AFTER if prepare else None
         self.patience_s = answer_within_s
-        self._refused_until = 0.0
+        self._refused_until, self._refusal = 0.0, ""
         self.room: Room = Unlimited()
 
     def spelled(self, sql: str) -> str:
@@ -169,10 +170,11 @@ class PostgresDatabase:
 
     def _connected(self) -> _Connection:
         # A server that does not even refuse costs the whole timeout. After such a wait, attempts fail at once for the same
-        # time, so that a worker waits at most half of the time, and discovery is still answered.
+        # time, so that a worker waits at most half of the time, and discovery is still answered. They have its reason: the log
+        # names it at each 503, and a wrong password stays a fault.
         started = time.monotonic()
         if started < self._refused_until:
-            raise psycopg.OperationalError("the database did not answer a moment ago")
+            raise psycopg.OperationalError(f"{self._refusal}\nthat was a moment ago")
         try:
             connection = _Connection.connect(
                 self._url,
@@ -182,12 +184,12 @@ class PostgresDatabase:
                 application_name="pylon-oidc",
                 tcp_user_timeout=10_000,
             )
-        except psycopg.OperationalError:
-            self._refuse_for(time.monotonic() - started)
+        except psycopg.OperationalError as error:
+            self._refuse_for(time.monotonic() - started, str(error))
             raise
         connection.answer_within_s = self.patience_s
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED  # of a migration
-        connection.on_silence = lambda: self._refuse_for(self.patience_s)
+        connection.on_silence = lambda: self._refuse_for(self.patience_s, _SILENT)
         return connection
 
     def _patient(self) -> _Connection:
@@ -195,7 +197,8 @@ class PostgresDatabase:
         connection.answer_within_s = None
         return connection
 
-    def _refuse_for(self, seconds: float) -> None:
+    def _refuse_for(self, seconds: float, reason: str) -> None:
+        self._refusal = reason
         self._refused_until = time.monotonic() + seconds
 
     @contextlib.contextmanager

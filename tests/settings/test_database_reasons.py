@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import struct
+import time
 from contextlib import closing
 
 import psycopg
@@ -9,7 +12,11 @@ import pytest
 
 from service.settings import read_settings
 from service.startup import open_store
+from service.storage.interface import StoreRefused
+from service.storage.postgres import PostgresDatabase
 from service.storage.schema import HEAD
+from service.storage.sql import SqlStore
+from tests.outbound.attacking import Attacker
 from tests.settings.conftest import Run
 from tests.support.gunicorn import ADMIN, SECRET, Gunicorn, start_expecting_failure
 from tests.support.pgbouncer import PgBouncer
@@ -108,12 +115,36 @@ def test_a_start_is_refused_and_the_log_has_the_reason(
         )
         assert answer.status == 503
     lines = [line for line in server.log_lines() if line["event"] == "store_unavailable"]
-    assert f'password authentication failed for user "{role.name}"' in lines[-1]["detail"]
+    (line,) = [line for line in lines if line.get("request_id") == answer.headers["X-Request-Id"]]
+    assert f'password authentication failed for user "{role.name}"' in line["detail"]
     assert role.password not in server.output() and CANARY not in server.output()
     code, output = start_expecting_failure(DATABASE_URL=url, **settings)
     assert code == 2
     assert f'password authentication failed for user "{role.name}"; correct the user' in output
     assert role.password not in output
+
+
+def test_an_attempt_that_is_not_made_has_the_reason_of_the_one_before() -> None:
+    """After an attempt that took a while, the next ones fail at once, by the same fault and with the same remedy."""
+
+    def refuse_slowly(wire: socket.socket) -> None:
+        wire.recv(1024)
+        time.sleep(1)
+        fields = b'SFATAL\0C28P01\0Mpassword authentication failed for user "u"\0\0'
+        wire.sendall(b"E" + struct.pack("!i", 4 + len(fields)) + fields)
+
+    with Attacker(refuse_slowly) as server:
+        store = SqlStore(
+            PostgresDatabase(f"postgresql://u:{CANARY}@127.0.0.1:{server.port}/d?sslmode=disable")
+        )
+        for _ in range(5):
+            met = server.met
+            with pytest.raises(StoreRefused, match='failed for user "u"') as raised:
+                store.schema_state()
+            assert raised.value.remedy.startswith("correct the user or the password")
+            assert ("a moment ago" in str(raised.value)) == (server.met == met)
+        store.close()
+    assert server.met < 5
 
 
 def test_a_password_may_have_any_character(run: Run, postgres_cluster: PostgresCluster) -> None:
