@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from service.keys.others import OthersKey, Unverified, is_signed_by, is_text, same_alg
-from service.protocol.errors import invalid_client
+from service.protocol.errors import OAuthError, invalid_client
+from service.records.assertions import TooManyAssertions
 from service.records.clients import Client
 
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -39,8 +40,8 @@ class KeysOfClients(Protocol):
 class UsedOnce(Protocol):
     """Remembers which assertions were used."""
 
-    def use(self, client_id: str, jti: str, *, until: int, now: int) -> bool:
-        """Use it. Returns whether it was not used before."""
+    def use(self, client: Client, jti: str, *, until: int, now: int) -> bool:
+        """Use it. Returns whether it was not used before. Raises `TooManyAssertions` if too many are remembered."""
         ...
 
 
@@ -69,7 +70,7 @@ class Assertions:
             now: Unix s.
 
         Raises:
-            OAuthError: `invalid_client`, the same for all causes.
+            OAuthError: `invalid_client`, the same for all causes; `temporarily_unavailable`.
         """
         _check_header(unverified, client)
         is_more = client.assertion_audience == "token_endpoint" and not client.is_stranger
@@ -80,7 +81,12 @@ class Assertions:
         ):
             raise invalid_client("assertion_signature_wrong")
         # Last, so that only the client can use up its ids.
-        if not self.used.use(client.client_id, unverified.claims["jti"], until=until, now=now):
+        try:
+            is_first = self.used.use(client, unverified.claims["jti"], until=until, now=now)
+        except TooManyAssertions:
+            words = "The client has used too many assertions in the last minutes: wait."
+            raise OAuthError("temporarily_unavailable", words, cause="assertions_too_many") from None
+        if not is_first:
             raise invalid_client("assertion_used_again")
 
 

@@ -11,13 +11,14 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from service.records import unused, waiting
+from service.records import assertions, unused, waiting
 from service.startup import open_store
 from service.storage.interface import NEVER
 from tests.provider.browser import FORM, query_of
 from tests.provider.conftest import ServeProvider
 from tests.provider.driver import CALLBACK, LOGIN_URL, OTHER_CALLBACK, SIGNED_OUT, Provider, Request
 from tests.provider.registering import register, registered
+from tests.provider.test_private_key_jwt import ask, assertion, public
 from tests.support.cases import each_of
 
 MOST_BYTES = 8192
@@ -395,3 +396,40 @@ def test_a_registration_is_bounded_in_size(serve_provider: ServeProvider) -> Non
     with sqlite3.connect(op.house.settings.data_dir / "pylon.db") as database:
         ((size,),) = database.execute("SELECT length(body) FROM client")
     assert size < 8_192
+
+
+def test_assertions_of_an_unused_stranger_leave_one_row(
+    serve_provider: ServeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/security.md: a limited number at a time, each accepted once, also after the first sign-in; from then on there is no limit."""
+    monkeypatch.setattr(assertions, "MOST_OF_UNUSED", 5)
+    op = serve_provider(PYLON_OIDC_REGISTRATION="open")
+    stranger = registered(op, token_endpoint_auth_method="private_key_jwt", jwks=public("ec"))
+
+    def asked(text: str) -> int:
+        answer = ask(op, text, "/oidc/introspect", token="x")
+        assert answer.status != 503 or answer.json()["error"] == "temporarily_unavailable"
+        return answer.status
+
+    def rows() -> int:
+        with sqlite3.connect(op.house.settings.data_dir / "pylon.db") as database:
+            (count,) = database.execute("SELECT count(*) FROM replay_marker").fetchone()
+            return int(count)
+
+    def made(count: int) -> list[str]:
+        return [assertion(op.clock(), client_id=stranger.client_id) for _ in range(count)]
+
+    texts = made(7)
+    assert list(map(asked, texts)) == [200] * 5 + [503] * 2
+    assert list(map(asked, texts)) == [401] * 5 + [503] * 2
+    assert rows() == 1
+    op.clock.advance(400)
+    again = made(5)
+    assert list(map(asked, again)) == [200] * 5
+    assert rows() == 1
+    rp = stranger.rp(secret=None)
+    assert "code" in op.authorize(op.browser(), rp.request())
+    assert list(map(asked, again)) == [401] * 5
+    texts = made(7)
+    assert list(map(asked, texts)) == [200] * 7
+    assert list(map(asked, texts)) == [401] * 7
