@@ -563,7 +563,7 @@ def test_documented_defaults_are_those_of_the_code() -> None:
 
 
 def test_settings_that_pages_mention_exist() -> None:
-    """No page speaks of a `PYLON_` name that is no setting."""
+    """Every `PYLON_` name on a page is a setting."""
     assert [(name, found) for name, text in pages().items() if (found := mention_complaints(text))] == []
 
 

@@ -77,7 +77,7 @@ def test_it_runs_as_a_command(well: Running, tmp_path: Path) -> None:
 
 @each_of(("client", "is_told"), [(CLIENT, True), (OTHER_CLIENT, False)])
 def test_what_a_client_is_registered_with_is_read_inside(well: Running, client: str, is_told: bool) -> None:
-    """With the admin token, a client that may come without PKCE is a note; one that must send it is none."""
+    """With the admin token, a client that may come without PKCE is a note; for one that must send it there is no note."""
     report = ask_doctor(well.url, [*well.doctor_options(), "--client-id", client])
     assert ("client-without-pkce" in {each["id"] for each in report.findings}) is is_told
 
@@ -247,7 +247,7 @@ def test_it_watches_until_it_is_interrupted(well: Running) -> None:
 
 
 def test_nobody_there_is_told_apart() -> None:
-    """Exit 2: it could not be asked; why is a finding all the same."""
+    """Exit 2: it could not be asked, and a finding says why."""
     holder = hold_port()
     result = doctor(f"http://127.0.0.1:{holder.getsockname()[1]}", "--json")
     holder.close()

@@ -567,7 +567,7 @@ def test_a_cause_comes_before_what_follows_from_it() -> None:
 
 
 def test_what_follows_and_from_what_are_findings() -> None:
-    """`FOLLOWS` names no finding that is none."""
+    """`FOLLOWS` names only findings that exist."""
     known = set(kinds())
     assert set(FOLLOWS) <= known
     assert set().union(*FOLLOWS.values()) <= known

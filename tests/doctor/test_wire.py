@@ -178,7 +178,7 @@ def test_a_pinned_address_is_the_only_one() -> None:
     ["", "id.example.com", "ftp://x", "https://", "https://a:b@x", "https://x:99999", "http://[::1", "//x"],
 )
 def test_what_is_no_origin_is_asked_by_nobody(url: str) -> None:
-    """Another scheme, credentials, no name, a port that is none."""
+    """A different scheme, credentials, no name, an invalid port."""
     assert Origin.of(url) is None
 
 

@@ -250,7 +250,7 @@ _OTHER_SPELLINGS = [
 
 
 def test_a_route_has_one_spelling(server: Gunicorn) -> None:
-    """RFC 3986 §6.2.2: what a proxy compared is what is routed on; another spelling is no route, for any client."""
+    """RFC 3986 §6.2.2: what a proxy compared is what is routed on; a different spelling is not a route, for any client."""
     for line in _OTHER_SPELLINGS:
         if server.kind == "granian" and b"#" in line:  # dropped by granian, as by nginx
             continue

@@ -260,7 +260,7 @@ def test_sessions_through_nginx_with_the_real_application() -> None:
 def test_introspection_by_the_admin_token_is_the_backends(
     site: NginxSite, stub: StubUpstream, shown: str, prefix: str
 ) -> None:
-    """Whatever is no client's Basic is refused from elsewhere, in OAuth's shape, and passes from the backends."""
+    """Credentials other than a client's Basic are refused from elsewhere, in OAuth's form, and accepted from the backends."""
     path, headers = f"{prefix}/oidc/introspect", {"Authorization": shown.format(admin=ADMIN)}
     refused = site.call("POST", path, source=OUTSIDER, headers=headers, body=b"token=x")
     assert_refused_by_oauth(refused, 403, "access_denied")

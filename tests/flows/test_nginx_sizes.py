@@ -47,7 +47,7 @@ def test_a_long_state_comes_back_with_the_code(behind: Behind, method: str, name
 def test_a_state_that_is_too_long_is_refused_before_the_sign_in(
     behind: Behind, size: int, character: str
 ) -> None:
-    """By the application, in the shape of the endpoint: by a redirect, or by a page where it is no form that we take."""
+    """By the application, in the shape of the endpoint: by a redirect, or by a page if the form is not one that we accept."""
     answer = Visitor(behind).ask(
         "POST",
         "/oidc/authorize",

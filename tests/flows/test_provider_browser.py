@@ -180,7 +180,7 @@ def test_a_device_is_let_in(stage: Stage, user: str, device: str, tmp_path: Path
 
 
 def test_a_device_is_denied(stage: Stage, user: str, device: str) -> None:
-    """RFC 8628 §3.3.1: by the complete address, and by keyboard; a client of the app's own is asked for all the same."""
+    """RFC 8628 §3.3.1: by the complete address, and by keyboard; the user is asked even for a first-party client."""
     codes = stage.party.post(device, "/oidc/device_authorization", scope="openid").json()
     stage.browser.open(codes["verification_uri_complete"])
     fill_in(stage, user, "cookie")
@@ -253,7 +253,7 @@ def test_a_reloaded_consent_page_still_works(stage: Stage, user: str) -> None:
 
 
 def test_a_posted_request_knows_the_browser(stage: Stage, user: str) -> None:
-    """A form that another site posts to us carries no `Lax` cookie; the user is known all the same (Core §3.1.2.1)."""
+    """A form that another site posts to us carries no `Lax` cookie; the user is still known (Core §3.1.2.1)."""
     sign_in(stage, user)
     stage.land()
     request, parameters = stage.party.authorization(OWN, prompt="none")

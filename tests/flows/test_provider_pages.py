@@ -104,7 +104,7 @@ def dev_sign_in(house: House) -> None:
 
 
 def dev_sign_in_refused(house: House) -> None:
-    """The same, after an id that is none."""
+    """The same, with an id that does not exist."""
     house.browser.open(f"{house.issuer}/dev/sign-in")
     house.browser.write("[name=user_id]", "Ada Byron")
     house.browser.click("main form button")

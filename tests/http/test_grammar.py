@@ -152,7 +152,7 @@ def test_cookies(others: list[tuple[str, str, bool]], value: str, quoted: bool, 
 
 @given(st.lists(_TOKEN, max_size=8), st.text(' \t/@();="\\é', min_size=1, max_size=3), _OWS)
 def test_headers_that_a_script_asks_for(names: list[str], odd: str, ows: str) -> None:
-    """Fetch §3.2.2: field names by commas (RFC 9110 §5.6.1, §5.6.2); what is no token is not sent back."""
+    """Fetch §3.2.2: field names by commas (RFC 9110 §5.6.1, §5.6.2); a name that is not a token is not sent back."""
     shown = {
         name.lower() for name in _allowed_headers(f"{ows},{ows}".join([*names, f"x{odd}x", ""])).split(", ")
     }

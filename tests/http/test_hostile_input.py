@@ -113,7 +113,7 @@ OAUTH_ERRORS = {
 
 
 def keeps_the_shape(answer: Answer, *, method: str = "GET") -> None:
-    """Check that the answer is no failure of ours, and shaped as docs/errors.md has it."""
+    """Check that the answer is not a server error, and has the form of docs/errors.md."""
     assert answer.status < 500 or answer.status == 501, answer
     check_standing_headers(answer)
     if answer.status >= 400 and method != "HEAD" and answer.headers["Content-Type"] == "application/json":

@@ -365,7 +365,7 @@ def test_an_unknown_kid_makes_it_look_at_once(worker: Worker) -> None:
 
 
 def test_strangers_with_unknown_kids_do_not_make_it_look_at_each(worker: Worker) -> None:
-    """Nobody multiplies queries by inventing kids; what is no token at all asks nothing."""
+    """Nobody multiplies queries by inventing kids; text that is not a token causes no query."""
     looks = worker.store.looks
     for number in range(50):
         head = base64.urlsafe_b64encode(json.dumps({"alg": "ES256", "kid": f"x{number}"}).encode()).decode()

@@ -109,7 +109,7 @@ def test_an_identifier_of_others_may_be_encoded(serve: Serve, raw: str, user_id:
 
 
 def test_without_a_raw_path_a_route_is_served(house: House) -> None:
-    """PEP 3333 knows no raw path: a server without one serves all the same, and readiness tells that."""
+    """PEP 3333 knows no raw path: a server without one still serves, and readiness reports it."""
     answer = house.ask("GET", "/readyz", environ={"RAW_URI": None})
     assert answer.status == 200
     assert answer.json()["raw_path"] == "not passed by this server"

@@ -63,7 +63,7 @@ def test_the_error_page_loads_its_style_alone_and_is_framed_by_nobody(house: Hou
     ],
 )
 def test_token_supports_no_grant_type(house: House, body: bytes, error: str) -> None:
-    """`/oidc/token` answers 400 `unsupported_grant_type` (RFC 6749 §5.2); what is no form is malformed first."""
+    """`/oidc/token` answers 400 `unsupported_grant_type` (RFC 6749 §5.2); a body that is not a form is refused first."""
     answer = house.ask("POST", "/oidc/token", body=body, content_type=FORM)
     assert answer.status == 400
     assert answer.headers["Content-Type"] == "application/json"

@@ -144,7 +144,7 @@ def test_another_typ_is_none(typ: str) -> None:
 
 @each_of("text", ["", "x", "a.b.c", "a.b.c.d.e", "\0", "é.é.é", "." * 9999, "A" * 200_000])
 def test_no_text_breaks_it(text: str) -> None:
-    """RFC 7515 §4.1.11: whatever is shown, the answer is none."""
+    """RFC 7515 §4.1.11: for every such input there is no hint."""
     assert read_hint(Keys(ring("RS256")), text, issuer=ISSUER) is None
 
 

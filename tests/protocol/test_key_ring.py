@@ -127,7 +127,7 @@ def test_a_service_that_was_off_makes_the_next_key_and_lets_verifiers_know_it() 
 
 
 def test_a_clock_that_is_behind_signs_with_the_first_key() -> None:
-    """A replica whose clock lags behind the one that made the ring signs all the same: the key is published."""
+    """A replica whose clock lags behind the one that made the ring still signs, because the key is published."""
     keys = whole()
     assert roles(keys, T - 3)["k1"] == "next"
     assert signer(keys, "RS256", T - 3) == keys[0]
@@ -183,7 +183,7 @@ def test_a_ring_of_a_clock_ahead_is_rotated_as_soon_as_verifiers_know_its_keys()
 
 
 def test_a_ring_that_was_made_by_a_clock_ahead_can_be_changed() -> None:
-    """The clock is right again: the key that signs all the same can be taken away, and another one is next."""
+    """The clock is right again: the key that still signs can be revoked, and another one is next."""
     keys, now = whole(now=T + R), T
     assert signer(keys, "RS256", now) == keys[0]
     keys = whole(revoked(keys, "k1", now, M), now)

@@ -295,7 +295,7 @@ def test_two_different_keys_make_no_ring() -> None:
 def test_a_ring_can_mint_with_the_key_of_its_algorithm(
     alg: str, secret: bool, private: bool, can: bool
 ) -> None:
-    """docs/endpoints.md: 501 while there is no key for the algorithm: another key is no substitute."""
+    """docs/endpoints.md: 501 while there is no key for the algorithm; no other key is used instead."""
     ring = build_keyring(
         mint_alg=alg,
         secret=load_secret(SECRET.encode()) if secret else None,

@@ -287,7 +287,7 @@ def test_the_apps_page_is_told_whose_consent_it_asks(apart: Provider) -> None:
 
 
 def test_at_step_login_nobody_is_named(apart: Provider) -> None:
-    """docs/endpoints.md: before the sign-in there is no user; the members are not there."""
+    """docs/endpoints.md: before the sign-in there is no user, so the members are absent."""
     shown = apart.app.call("GET", _path(_begun(apart, "c-third"))).json()
     assert shown["step"] == "login" and not {"user_id", "sid", "claims"} & set(shown)
 

@@ -124,7 +124,7 @@ def _refusal(op: Provider, case: Case) -> str:
 
 
 def test_every_check_has_a_case() -> None:
-    """docs/security.md: there is no check that nothing needs."""
+    """docs/security.md: every check is needed."""
     assert [check.__name__ for check in rules.BEFORE_TRUST + rules.AFTER_TRUST] == list(CASES)
     assert all(CASES.values())
 

@@ -309,6 +309,6 @@ def test_an_id_may_be_an_address(op: Provider, client_id: str) -> None:
 )  # fmt: skip
 @each_of("token", [None, "x" * 40, SECRET])
 def test_the_admin_token_comes_first(op: Provider, method: str, path: str, token: str | None) -> None:
-    """docs/endpoints.md: 403 `FORBIDDEN` without the admin token, before body and id are looked at; a session's token is none."""
+    """docs/endpoints.md: 403 `FORBIDDEN` without the admin token, before the body and the id are read; a session's token does not count."""
     refused(op.ask(method, path, token=token, body=b"nonsense"), 403, "FORBIDDEN")
     assert op.ask(method, path, token=op.app.session()["token"], body=b"x").status == 403

@@ -142,7 +142,7 @@ def test_the_verifier_of_one_interaction_is_worth_nothing_in_another(op: Provide
 
 
 def test_the_cookie_of_one_interaction_is_worth_nothing_in_another(op: Provider) -> None:
-    """docs/security.md: each interaction has a cookie of its own; a wrong or doubled value is none."""
+    """docs/security.md: each interaction has a separate cookie; a wrong or repeated value does not count."""
     browser = op.browser()
     (first, first_return), (second, _) = _begun(op, browser), _begun(op, browser)
     mine = browser.cookies[PREFIX + first, "/"]
@@ -188,7 +188,7 @@ def test_how_long_it_lives_is_a_setting(serve_provider: ServeProvider) -> None:
 
 
 def test_an_interaction_of_another_issuer_is_none(serve_provider: ServeProvider) -> None:
-    """docs/sign-in.md: what is asked stores its issuer: under another one there is no such interaction."""
+    """docs/sign-in.md: an interaction belongs to its issuer, and is unknown under another one."""
     op = serve_provider([], PYLON_OIDC_ISSUER=None)
     op.app.call("POST", "/api/oidc/clients", {"client_id": "c-db", "redirect_uris": [CALLBACK]})
     browser = op.browser(ISSUER)
@@ -326,7 +326,7 @@ def test_nothing_that_is_given_out_is_kept_readable(op: Provider) -> None:
 
 
 def test_the_provider_session_is_of_its_issuer(serve_provider: ServeProvider) -> None:
-    """docs/sign-in.md: a provider session of one issuer is none under another, wherever its cookie is shown."""
+    """docs/sign-in.md: a provider session of one issuer does not count under another, even if its cookie is sent there."""
     op = serve_provider([], PYLON_OIDC_ISSUER=None)
     made = op.app.call(
         "POST", "/api/oidc/clients", {"client_id": "c-db", "redirect_uris": [CALLBACK], "first_party": True}

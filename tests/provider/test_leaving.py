@@ -72,7 +72,7 @@ def header_alg(token: str) -> str:
 
 
 def introspected(op: Provider, token: str) -> dict[str, Any]:
-    """What the operator hears of a token."""
+    """What the log says about a token."""
     answer: Answer = op.ask(
         "POST", "/oidc/introspect", body=f"token={token}".encode(), admin=True,
         content_type="application/x-www-form-urlencoded",

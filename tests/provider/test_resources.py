@@ -356,7 +356,7 @@ def test_what_a_policy_requires_is_asked_of_the_user(op: Provider, subtests: pyt
 
 
 def test_a_user_is_asked_by_the_words_of_each_api(op: Provider, subtests: pytest.Subtests) -> None:
-    """docs/policies.md: consent and what is remembered of it hold pairs: a word of one audience is no word of another."""
+    """docs/policies.md: consent and what is remembered of it hold pairs: a scope of one audience does not count for another."""
     rp = op.rp("c-third")
 
     def landing_of(browser: Any, **parameters: Any) -> Any:

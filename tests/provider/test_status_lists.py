@@ -223,7 +223,7 @@ def test_only_lists_that_were_taken_are_served(op: Provider, subtests: pytest.Su
 
 
 def test_without_the_setting_there_are_no_lists(serve_provider: ServeProvider) -> None:
-    """docs/status-lists.md: no token names a place, and there is no path."""
+    """docs/status-lists.md: tokens name no place, and the path answers 404."""
     op = serve_provider(CLIENTS, PYLON_JWT_AUDIENCE=API, PYLON_JWT_ALG="RS256")
     assert "status" not in unverified_claims(minted(op, op.app.session()))
     assert op.ask("GET", "/oidc/status/1").status == 404

@@ -140,7 +140,7 @@ def test_pkce_is_always_demanded(op: Provider) -> None:
 
 
 def test_consent_is_always_asked(op: Provider) -> None:
-    """docs/registration.md: `first_party` is the operator's word: a stranger that sends it is asked for all the same."""
+    """docs/registration.md: `first_party` is the operator's word: a stranger that sends it still needs the user's consent."""
     stranger, browser = registered(op, first_party=True, client_id="c-basic"), op.browser()
     op.app.sign_in(browser)
     assert stranger.client_id != "c-basic"

@@ -357,7 +357,7 @@ def test_compromised_in_words(run: Run, tmp_path: Path) -> None:
 
 
 def test_compromised_without_a_key_that_could_follow_is_done_and_told(run: Run, tmp_path: Path) -> None:
-    """An algorithm that is kept no more: its last key is taken away all the same, and nothing signs by it then."""
+    """An algorithm that is no longer configured: its last key is still revoked, and then nothing signs with it."""
     operator = Operator(run, tmp_path)
     operator.begin(91 * DAY_S)
     es256 = {"PYLON_OIDC_ALGS": "Ed25519"}

@@ -87,7 +87,7 @@ def test_the_same_id_is_free_in_another_kind(store: SqlStore) -> None:
 
 @pytest.mark.parametrize("taken_first", [True, False], ids=["taken id first", "taken id last"])
 def test_put_stores_all_or_none(store: SqlStore, taken_first: bool) -> None:
-    """When one id of a `put` is there already, none of its records is stored."""
+    """If one id of a `put` already exists, none of its records is stored."""
     store.put(record("taken", kind=Kind.REPLAY_MARKER), now=NOW)
     pair = [record("taken", kind=Kind.REPLAY_MARKER), record("new")]
     assert store.put(*(pair if taken_first else reversed(pair)), now=NOW) is False

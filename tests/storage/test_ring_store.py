@@ -410,7 +410,7 @@ ROWS: dict[str, Callable[[Record, Record], list[tuple[str, Record]]]] = {
 
 @pytest.mark.parametrize("rows", ROWS)
 def test_a_ring_with_a_part_of_another_one_is_refused(rings: RingStore, store: SqlStore, rows: str) -> None:
-    """A MAC is good only for its database; a row more, or one fewer, is no ring, and no new one is made in its place."""
+    """A MAC is valid only for its database; with a row more or less the ring is refused, and no new one is created."""
     rings.ensure(M, now=NOW)
     document, identity = sorted(
         store.list(Kind.KEY_RING, now=NOW), key=lambda each: "database_id" in each.body

@@ -342,7 +342,7 @@ def test_a_schema_ahead_still_serves(store: SqlStore, database_url: str) -> None
 
 
 def test_migrate_leaves_a_schema_ahead_alone(store: SqlStore, database_url: str) -> None:
-    """An older version's `migrate`, run after a newer one's, is no error and changes nothing."""
+    """An older version's `migrate`, run after a newer one's, succeeds and changes nothing."""
     store.put(record(), now=NOW)
     _set_revision(database_url, "9999")
     store.migrate()

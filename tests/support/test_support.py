@@ -99,7 +99,7 @@ def test_postgres_is_up_again_for_the_next_test(postgres_cluster: PostgresCluste
 
 
 def test_postgres_leaves_nothing_behind() -> None:
-    """After its end there is no process, no folder, and nobody at the port."""
+    """After its end there is no process, no folder, and nothing listens on the port."""
     with PostgresCluster() as cluster:
         pid, folder, port = cluster.pid, cluster.folder, cluster.port
     assert not folder.exists()
