@@ -14,7 +14,7 @@ from tests.support.gunicorn import PROJECT, clean_environment
 PEERS = PROJECT / "bench/peers"
 CLIENT, REDIRECT_URI = "bench", "https://rp.example.net/callback"
 _SECRET = "a-secret-of-the-peer-that-the-tests-run"
-_START_S = 30.0
+_START_S = 90.0
 
 
 @contextlib.contextmanager

@@ -52,8 +52,8 @@ _APACHE_MODULES = (
     "mpm_event authn_core authn_file auth_basic authz_core authz_host authz_user alias headers http2 proxy"
     " proxy_http rewrite socache_shmcb ssl"
 )
-_START_S = 20.0
-_STOP_S = 10.0
+_START_S = 90.0
+_STOP_S = 30.0
 _POLL_S = 0.01
 _KEPT = 4
 

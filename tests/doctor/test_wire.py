@@ -15,6 +15,7 @@ from service.doctor.reply import Origin, Place, WireError
 from service.doctor.wire import MAX_ADDRESSES, MAX_BODY, Wire
 from tests.doctor.hostile import HARM, HostileServer, Listener
 from tests.support.cases import each_of
+from tests.support.pace import in_time
 
 NOW = 1_700_000_000.0
 
@@ -92,7 +93,7 @@ def test_what_is_no_answer_is_told(kind: str, told: str) -> None:
         with pytest.raises(WireError) as error:
             wire(0.5).ask(origin(server), "GET", "/")
         assert error.value.kind == told
-        assert time.monotonic() - begun < 5 * 0.5  # a machine that runs tests is busy
+        assert in_time(time.monotonic() - begun, 5 * 0.5)
 
 
 def test_a_closed_port_is_refused() -> None:
@@ -115,7 +116,7 @@ def test_a_name_that_nobody_answers_for_takes_no_longer_than_the_rest() -> None:
     with pytest.raises(WireError) as error:
         wire(0.2, look_up=look_up).ask(Origin("http", "id.example.com", 80), "GET", "/")
     assert error.value.kind == "dns"
-    assert time.monotonic() - begun < 5
+    assert in_time(time.monotonic() - begun, 5)
     is_over.set()
 
 
@@ -204,7 +205,7 @@ def test_a_handshake_that_does_not_end_is_ended() -> None:
         with pytest.raises(WireError) as error:
             wire(0.4).ask(Origin("https", "localhost", mute.getsockname()[1]), "GET", "/")
         assert error.value.kind == "timeout"
-        assert time.monotonic() - begun < 5 * 0.4
+        assert in_time(time.monotonic() - begun, 5 * 0.4)
 
 
 def test_tls_to_a_port_without_it_is_told() -> None:

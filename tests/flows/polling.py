@@ -11,7 +11,7 @@ from typing import TypeVar
 _Value = TypeVar("_Value")
 
 
-def wait_until(ask: Callable[[], _Value], timeout_s: float = 15.0) -> _Value:
+def wait_until(ask: Callable[[], _Value], timeout_s: float = 60.0) -> _Value:
     """Ask again and again until the answer is true.
 
     Args:

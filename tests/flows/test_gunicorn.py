@@ -124,10 +124,10 @@ def send(server: Gunicorn, payload: bytes, *, more_to_come: bool = False) -> byt
     """Send bytes, say that no more will come unless there is `more_to_come`, and return all that comes back."""
     family = socket.AF_UNIX if server.socket_path else socket.AF_INET
     with socket.socket(family) as wire:
-        # granian lets go of a client that says it sends no more, answered or not: there silence is the end.
+        # granian lets go of a client that says it sends no more, answered or not: there silence after an answer is the end.
         ends = server.kind == "gunicorn" and not more_to_come
         silences: list[type[OSError]] = [] if server.kind == "gunicorn" else [TimeoutError]
-        wire.settimeout(10 if server.kind == "gunicorn" else 0.5)
+        wire.settimeout(10 if server.kind == "gunicorn" else 2)
         wire.connect(str(server.socket_path) if server.socket_path else ("127.0.0.1", server.port))
         received = b""
         with contextlib.suppress(ConnectionResetError, *silences):
@@ -136,6 +136,7 @@ def send(server: Gunicorn, payload: bytes, *, more_to_come: bool = False) -> byt
                 wire.shutdown(socket.SHUT_WR)
             while chunk := wire.recv(65536):
                 received += chunk
+                wire.settimeout(10 if server.kind == "gunicorn" else 0.5)
         return received
 
 

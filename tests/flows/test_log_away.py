@@ -14,6 +14,7 @@ import pytest
 
 from tests.flows.polling import wait_until
 from tests.support.gunicorn import ADMIN, SECRET, Gunicorn
+from tests.support.pace import in_time
 
 SETTINGS = {"PYLON_JWT_SECRET": SECRET, "PYLON_ADMIN_TOKEN": ADMIN, "WEB_CONCURRENCY": "1"}
 
@@ -40,8 +41,8 @@ def test_a_log_that_nobody_reads_holds_nobody_up_and_what_was_lost_is_said() -> 
         os.close(writing)
         began = time.monotonic()
         for _ in range(60):
-            assert server.call("GET", "/healthz", timeout=2).status == 200
-        assert time.monotonic() - began < 10
+            assert server.call("GET", "/healthz").status == 200
+        assert in_time(time.monotonic() - began, 10)
         lines: list[bytes] = []
         reader = threading.Thread(target=lambda: lines.extend(os.fdopen(reading, "rb")), daemon=True)
         reader.start()

@@ -8,6 +8,7 @@ from tests.flows.dawdling import Dawdlers
 from tests.flows.polling import wait_until
 from tests.support.gunicorn import SECRET, Gunicorn
 from tests.support.nginx import OUTSIDER, NginxSite
+from tests.support.pace import in_time
 
 #: What ends a connection, and when, in s.
 ENDED = {
@@ -35,11 +36,11 @@ def test_every_wait_for_a_client_ends_and_holds_nobody_up() -> None:
                     began = time.monotonic()
                     assert site.call("GET", "/oidc/jwks").status == 200
                     assert site.call("POST", "/api/auth/jwt").status == 401
-                    assert time.monotonic() - began < 2
+                    assert in_time(time.monotonic() - began, 2)
                     time.sleep(0.2)
                     return all(slow.ended[kind] for kind in ENDED)
 
-                wait_until(all_have_ended, timeout_s=40)
+                wait_until(all_have_ended)
     for kind, (least, most) in ENDED.items():
         lasted = [seconds for seconds, _ in slow.ended[kind]]
-        assert least < min(lasted) < most, (kind, lasted)
+        assert min(lasted) > least and in_time(min(lasted), most), (kind, lasted)

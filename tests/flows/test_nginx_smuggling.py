@@ -128,7 +128,7 @@ def test_two_requests_on_a_connection_get_two_answers(site: NginxSite, stub: Stu
 @each_of("case", REFUSED, ids=lambda case: case.name)
 def test_ambiguous_framing_is_refused(site: NginxSite, stub: StubUpstream, case: Attack) -> None:
     """A request whose end two readers could see differently is 4xx or 501, one answer, and goes no further."""
-    answers = site.exchange(case.payload(site), timeout=2)
+    answers = site.exchange(case.payload(site), quiet_s=2)
     assert len(answers) == 1
     assert answers[0].status in {400, 413, 414, 501}
     assert_refused(answers[0], answers[0].status)
@@ -138,7 +138,7 @@ def test_ambiguous_framing_is_refused(site: NginxSite, stub: StubUpstream, case:
 @each_of("case", MADE_PLAIN, ids=lambda case: case.name)
 def test_what_is_read_in_one_way_stays_one_request(site: NginxSite, stub: StubUpstream, case: Attack) -> None:
     """Chunks, extensions, trailers and bare line feeds are rewritten: a length, and the hidden request in the body."""
-    answers = site.exchange(case.payload(site), timeout=0.3)
+    answers = site.exchange(case.payload(site), quiet_s=0.3)
     assert len(answers) == 1
     assert len(stub.seen) <= 1
     for seen in stub.seen:
@@ -155,7 +155,7 @@ def test_what_is_read_in_one_way_stays_one_request(site: NginxSite, stub: StubUp
 def test_nothing_is_smuggled_to_the_real_application(real: tuple[NginxSite, Gunicorn], case: Attack) -> None:
     """Through nginx and gunicorn there is one answer, and the hidden request is never run."""
     site, server = real
-    answers = site.exchange(case.payload(site), timeout=0.3)
+    answers = site.exchange(case.payload(site), quiet_s=0.3)
     assert len(answers) == 1
     assert answers[0].headers["x-request-id"] != HIDDEN_ID
     assert HIDDEN_ID not in server.output()

@@ -23,6 +23,7 @@ from service.serving.plan import STOPPING_S
 from tests.flows.dawdling import Dawdlers
 from tests.flows.polling import wait_until
 from tests.support.gunicorn import SECRET, Gunicorn, start_expecting_failure
+from tests.support.pace import in_time
 
 WAYS: dict[str, dict[str, str]] = {
     "threads": {"PORT": "4321"},
@@ -208,13 +209,13 @@ def test_every_state_of_a_connection_has_a_deadline(where: str) -> None:
                 assert server.call("GET", "/oidc/jwks", timeout=2).status == 200
                 return all(slow.ended.values())
 
-            wait_until(all_have_ended, timeout_s=22)
+            wait_until(all_have_ended)
     for kind, is_told in _SLOW.items():
         for lasted, answer in slow.ended[kind][:5]:
-            assert 9.5 < lasted < 15, (kind, lasted)
+            assert lasted > 9.5 and in_time(lasted, 15), (kind, lasted)
             assert answer.startswith(b"HTTP/1.1 408 ") if is_told else answer == b"", kind
     for lasted, answer in slow.ended["idle after an answer"]:
-        assert 2.5 < lasted < 6
+        assert lasted > 2.5 and in_time(lasted, 6)
         assert answer.startswith(b"HTTP/1.1 200 ")
 
 
@@ -239,9 +240,9 @@ def test_a_body_has_a_deadline_under_granian_too() -> None:
                 assert server.call("GET", "/oidc/jwks", timeout=2).status == 200
                 return all(slow.ended.values())
 
-            wait_until(all_have_ended, timeout_s=22)
+            wait_until(all_have_ended)
         for lasted, answer in [one for kind in kinds for one in slow.ended[kind]]:
-            assert 9.5 < lasted < 15
+            assert lasted > 9.5 and in_time(lasted, 15)
             assert answer.startswith(b"HTTP/1.1 408 ")
         assert server.call("POST", "/length", body=b"whole").body == b"5"
 
@@ -301,7 +302,7 @@ def test_a_stop_sees_through_what_has_begun(way: str) -> None:
         assert b"connection: close" in answer.lower()
         assert _rest(silent) == _rest(idle) == b""
         assert server.wait() == 0
-        assert time.monotonic() - began < 12
+        assert in_time(time.monotonic() - began, 12)
 
 
 def test_a_stop_in_the_first_moment_reaches_every_worker() -> None:
@@ -310,7 +311,7 @@ def test_a_stop_in_the_first_moment_reaches_every_worker() -> None:
         wait_until(lambda: len(server.worker_pids()) == 2)
         began = time.monotonic()
         assert server.stop() == 0
-        assert time.monotonic() - began < 10
+        assert in_time(time.monotonic() - began, 10)
 
 
 def _are_replaced(server: Gunicorn, old: set[int]) -> bool:

@@ -18,6 +18,7 @@ from tests.flows.polling import wait_until
 from tests.storage.outages import migrated_database
 from tests.storage.stores import sqlite_path
 from tests.support.gunicorn import ADMIN, SECRET, Gunicorn, on
+from tests.support.pace import in_time
 
 SETTINGS = {"PYLON_JWT_SECRET": SECRET, "PYLON_ADMIN_TOKEN": ADMIN, "WEB_CONCURRENCY": "2"}
 HELD_S = 8.0
@@ -132,12 +133,12 @@ def test_a_slow_write_stops_nobody_else(request: pytest.FixtureRequest, case: st
             assert set(seen.statuses) == {200}
             assert len(seen.took) > 20
             print(f"median {statistics.median(seen.took):.4f} s, longest {max(seen.took):.4f} s")
-            assert statistics.median(seen.took) < 0.1
-            assert max(seen.took) < 2.5  # a busy machine; behind a write it was 4.8 s and more
+            assert in_time(statistics.median(seen.took), 0.1)
+            assert in_time(max(seen.took), 2.5)  # behind a write it was 4.8 s and more
         for seen in writing:
             assert seen.statuses[0] == 503
-            assert max(seen.took) < DEADLINE_S
+            assert in_time(max(seen.took), DEADLINE_S)
         released = time.monotonic()
         wait_until(lambda: write() == 201)
-        assert time.monotonic() - released < 1
+        assert in_time(time.monotonic() - released, 1)
         assert write() == 201

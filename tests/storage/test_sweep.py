@@ -30,6 +30,7 @@ from tests.flows.polling import wait_until
 from tests.storage.outages import SqliteOutage
 from tests.storage.stores import NOW, ended_rows, fill_many, id_of, open_url, record, rows, sqlite_path
 from tests.support.gunicorn import PROJECT, clean_environment
+from tests.support.pace import in_time
 
 BACKLOG = 4000
 DAY_S = 86_400
@@ -138,7 +139,7 @@ def test_a_process_that_sweeps_ends_when_it_wants_to(sqlite_url: str) -> None:
         check=True,
     )
     assert done.stderr == ""
-    assert time.monotonic() - began < 30
+    assert in_time(time.monotonic() - began, 30)
 
 
 def test_several_share_the_work_and_hold_nobody_up(database_url: str) -> None:
@@ -160,7 +161,7 @@ def test_several_share_the_work_and_hold_nobody_up(database_url: str) -> None:
             waited.append(time.monotonic() - began)
             time.sleep(0.005)
         assert rows(database_url, Kind.INTERACTION) == 0
-    assert statistics.median(waited) < 0.1, sorted(waited)[-10:]
+    assert in_time(statistics.median(waited), 0.1), sorted(waited)[-10:]
 
 
 class Slices:
@@ -232,7 +233,7 @@ def test_many_grants_that_ended_go_in_short_slices(database_url: str) -> None:
     told += f" {took[p95] * 1000:.1f} ms, of which the processor's are {worked[p95] * 1000:.1f} ms"
     print(told)
     # What a busy machine adds to some of them is not theirs.
-    assert statistics.median(took) < 1.5 * SLICE_S, told
+    assert in_time(statistics.median(took), 1.5 * SLICE_S), told
     assert statistics.median(worked) < SLICE_S, told
     assert worked[p95] < 2 * SLICE_S, told
 

@@ -19,8 +19,8 @@ from tests.support.gunicorn import clean_environment, hold_port
 from tests.support.stopping import Stoppable, end_process
 
 MODULES = Path("/usr/lib/apache2/modules")
-_START_S = 20.0
-_STOP_S = 10.0
+_START_S = 90.0
+_STOP_S = 30.0
 _POLL_S = 0.02
 _LOADED = (
     "mpm_event",

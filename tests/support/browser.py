@@ -28,7 +28,7 @@ from tests.support.stopping import Stoppable, end_process
 
 TAB, ENTER, SPACE = "\ue004", "\ue007", " "
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
-_WAIT_S = 20.0
+_WAIT_S = 60.0
 _POLL_S = 0.02
 _READY = re.compile(r"started successfully on port (\d+)")
 

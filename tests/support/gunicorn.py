@@ -45,7 +45,7 @@ _OURS = ("PYLON_", "PG")
 _SERVERS = frozenset(
     {"PORT", "DATABASE_URL", "GUNICORN_CMD_ARGS", "FORWARDED_ALLOW_IPS", "WEB_CONCURRENCY", "SCRIPT_NAME"}
 )
-_START_S = 30.0
+_START_S = 90.0
 _STOP_S = 35.0
 _PORT_TRIES = 5
 _POLL_S = 0.02
@@ -224,7 +224,7 @@ class Gunicorn(Stoppable):
             settings: Its environment, by name; `None` unsets, and `{port}` in a value is the port it gets.
 
         Raises:
-            DidNotStart: When it exits, or has not answered after 30 s.
+            DidNotStart: When it exits, or has not answered after 90 s.
         """
         # A short path of its own: a Unix socket's may have 107 bytes, which pytest's folders use up.
         self.folder = Path(tempfile.mkdtemp(prefix="pylon-g-"))
@@ -395,7 +395,7 @@ class Gunicorn(Stoppable):
         """The path of a configured issuer, under which everything but health is served; empty without one."""
         return urlsplit(self.environment.get("PYLON_OIDC_ISSUER", "")).path
 
-    def connection(self, timeout: float = 15) -> http.client.HTTPConnection:
+    def connection(self, timeout: float = 30) -> http.client.HTTPConnection:
         """A connection to it, not yet open, for tests that keep one alive."""
         if self.socket_path is not None:
             return _UnixConnection(self.socket_path, timeout)
@@ -409,7 +409,7 @@ class Gunicorn(Stoppable):
         host: str | None = None,
         headers: Mapping[str, str] | None = None,
         body: object = None,
-        timeout: float = 15,
+        timeout: float = 30,
     ) -> Answer:
         """Send one request on a connection of its own.
 
@@ -558,7 +558,7 @@ def start_expecting_failure(**options: Any) -> tuple[int, str]:
         Its exit code, and all that it printed.
 
     Raises:
-        AssertionError: When it starts to listen, or neither listens nor exits within 30 s.
+        AssertionError: When it starts to listen, or neither listens nor exits within 90 s.
     """
     server = Gunicorn(wait=False, **options)
     try:

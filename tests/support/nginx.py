@@ -44,8 +44,8 @@ NAME = "id.example.test"
 BACKEND = "127.0.0.1"
 OUTSIDER = "127.0.0.2"
 
-_START_S = 20.0
-_STOP_S = 10.0
+_START_S = 90.0
+_STOP_S = 30.0
 _POLL_S = 0.01
 _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
@@ -387,7 +387,8 @@ http {{
         sni: str | None = "",
         source: str = BACKEND,
         head: bool = False,
-        timeout: float = 10,
+        timeout: float = 30,
+        quiet_s: float | None = None,
     ) -> list[Answer]:
         """Send bytes as they are, and read every answer until nginx closes or is silent.
 
@@ -396,6 +397,7 @@ http {{
             tls, port, sni, source: As for `connect`.
             head: The answers are to HEAD requests, and have no body.
             timeout: Seconds of silence after which to give up.
+            quiet_s: The same after the first answer; `None` if it is no other time.
 
         Returns:
             The answers, in order.
@@ -411,6 +413,7 @@ http {{
             wire.sendall(payload)
             while chunk := wire.recv(65536):
                 received += chunk
+                wire.settimeout(quiet_s or timeout)
         return list(parse_answers(received, head=head))
 
     def call(

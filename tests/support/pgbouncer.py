@@ -18,7 +18,7 @@ import psycopg
 from tests.support.gunicorn import clean_environment, hold_port
 from tests.support.postgres import server_account
 
-_START_S = 10.0
+_START_S = 90.0
 _POLL_S = 0.02
 
 

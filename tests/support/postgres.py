@@ -30,7 +30,7 @@ from psycopg import sql
 
 from tests.support.gunicorn import clean_environment, hold_port
 
-_START_S = 30.0
+_START_S = 90.0
 _STOP_S = 30.0
 _POLL_S = 0.02
 _SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
@@ -191,7 +191,7 @@ class PostgresCluster:
         """Start it at its own address, with the data that it has; nothing when it runs already.
 
         Raises:
-            RuntimeError: When it ends, or accepts no connection within 30 s.
+            RuntimeError: When it ends, or accepts no connection within 90 s.
         """
         if self.pid is not None:
             return

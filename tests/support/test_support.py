@@ -24,6 +24,7 @@ from tests.support.gunicorn import (
     rsa_pem,
     start_expecting_failure,
 )
+from tests.support.pace import in_time
 from tests.support.postgres import PostgresCluster
 
 THIS = "tests.support.test_support"
@@ -190,6 +191,12 @@ def test_a_gunicorn_that_starts_though_it_should_not_is_an_error(plain_config: s
     """Expecting a failure fails when the server listens."""
     with pytest.raises(AssertionError, match="it started"):
         start_expecting_failure(app=f"{THIS}:echo", config=plain_config)
+
+
+def test_a_limit_in_time_grows_with_what_others_use_of_the_processors() -> None:
+    """What is in time counts at once; what takes ten times as long and more never does."""
+    assert in_time(0.9, 1.0)
+    assert not in_time(10.0, 1.0)
 
 
 def test_a_crashed_gunicorn_gives_its_exit_code(gunicorn: Callable[..., Gunicorn], plain_config: str) -> None:

@@ -101,7 +101,7 @@ class Listener:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def wait(self, count: int, within_s: float = 5.0) -> list[Told]:
+    def wait(self, count: int, within_s: float = 30.0) -> list[Told]:
         """The first so many that it got.
 
         Raises:
@@ -112,7 +112,7 @@ class Listener:
         return self.told[:count]
 
 
-def wait_for(holds: Callable[[], bool], within_s: float = 5.0) -> bool:
+def wait_for(holds: Callable[[], bool], within_s: float = 30.0) -> bool:
     """Wait until something holds, for so long at most; whether it does."""
     end = time.monotonic() + within_s
     while not holds() and time.monotonic() < end:
