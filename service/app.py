@@ -56,6 +56,9 @@ class Application(falcon.App[falcon.Request, falcon.Response]):
 
     #: Starts background work. Called once in each process that serves, after its fork.
     begin_work: Callable[[], None]
+    #: Whether requests that may write take turns in a process: SQLite has one writer. PostgreSQL has many, which commit
+    #: together.
+    writes_in_turn: bool
 
 
 #: Each declares its resources and their paths.
@@ -118,6 +121,7 @@ def create_app(
     for path, mount in table.items():
         app.add_route(path, mount.resource)
     app.begin_work = parts.deliverer.begin if settings.deliveries == "workers" else _nothing
+    app.writes_in_turn = settings.database.is_sqlite
     return app
 
 

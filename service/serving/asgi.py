@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from service.serving.framing import MAX_BODY_BYTES, MAX_HEAD_BYTES
-from service.serving.plan import HUNG_S, MAX_FIELDS, MAX_LINE_BYTES, WRITERS, only_reads
+from service.serving.plan import HUNG_S, MAX_FIELDS, MAX_LINE_BYTES, WRITERS, only_reads, writes_in_turn
 from service.serving.steps import Moved, Pool
 from service.serving.turns import Turns
 
@@ -64,7 +64,7 @@ class Bridge:
         self._app = app
         # The first request starts the threads, in the worker: threads do not survive a fork.
         self._readers = Moved(ThreadPoolExecutor(threads)) if threads > 1 else None
-        writers: Pool = ThreadPoolExecutor(WRITERS) if threads > 1 else Turns(WRITERS)
+        writers: Pool = Turns(WRITERS) if writes_in_turn(app) else ThreadPoolExecutor(WRITERS)
         self._writers = Moved(writers)
         #: The requests being answered, with their start by the monotonic clock, oldest first.
         self._under_way: dict[_Answer, float] = {}

@@ -28,9 +28,8 @@ MAX_FIELDS: Final = 64
 
 #: Threads of a worker for requests that may wait for another request's write. Requests that only read never wait for them.
 WRITERS: Final = 8
-#: Without threads for reads, requests that may write run one at a time, which costs the least. The next one starts when
-#: the last one has taken this long, in s. With threads the database is on another machine, and they do not wait for each
-#: other.
+#: On SQLite, requests that may write run one at a time, which costs the least. The next one starts when the last one has
+#: taken this long, in s.
 SLOW_S: Final = 0.02
 #: The requests that only read: by the whole path, or by its end below the issuer's path.
 _HEALTH: Final = frozenset({"/healthz", "/readyz"})
@@ -149,6 +148,11 @@ def only_reads(method: str, target: str, body: bytes | None = b"") -> bool:
     if path.endswith(_TOKENS):
         return body is not None and _is_client_credentials(body)
     return path in _HEALTH or path.endswith(_READS) or "/.well-known/" in path
+
+
+def writes_in_turn(app: object) -> bool:
+    """Whether an application wants requests that may write to run one at a time. One that does not say so does not."""
+    return bool(getattr(app, "writes_in_turn", False))
 
 
 def is_read_by_gunicorn(environ: Mapping[str, str] | None = None) -> bool:

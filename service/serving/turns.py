@@ -1,4 +1,4 @@
-"""Threads for requests that may write. They take turns, which costs the least while nothing is in their way."""
+"""Threads for requests that may write to a database with one writer. They take turns, which costs the least there."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from service.serving.connection import Connection, Exchange, State
 from service.serving.framing import Framing
-from service.serving.plan import BODY_S, HEAD_S, SLOW_S, STOPPING_S, WRITERS, only_reads
+from service.serving.plan import BODY_S, HEAD_S, SLOW_S, STOPPING_S, WRITERS, only_reads, writes_in_turn
 from service.serving.request import Parser, keep_settings
 
 ANSWER_S: Final = 10.0
@@ -75,6 +75,7 @@ class BufferingWorker(ThreadWorker):
         #: Requests that may write: those that wait for their turn, and those in a thread, newest last.
         self._to_write: deque[Connection] = deque()
         self._writing: dict[Connection, float] = {}
+        self._in_turn = False
         self._dropped = 0
         self._told_at = -_TOLD_EVERY_S
 
@@ -105,6 +106,7 @@ class BufferingWorker(ThreadWorker):
 
     def run(self) -> None:
         """Serve until a stop is requested, then finish running requests within the graceful timeout."""
+        self._in_turn = writes_in_turn(self.wsgi)
         self.poller.register(
             self.method_queue.fileno(), selectors.EVENT_READ, self.method_queue.run_callbacks
         )
@@ -218,7 +220,7 @@ class BufferingWorker(ThreadWorker):
     def _let_write(self, now: float) -> None:
         """Start the next request that may write, unless one has just started. One that waits for a lock stops no other."""
         while self._to_write and len(self._writing) < WRITERS:
-            if self.cfg.threads == 1 and now - next(reversed(self._writing.values()), 0.0) < SLOW_S:
+            if self._in_turn and now - next(reversed(self._writing.values()), 0.0) < SLOW_S:
                 return
             conn = self._to_write.popleft()
             self._writing[conn] = now

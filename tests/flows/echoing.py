@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+_under_way: list[dict[str, Any]] = []
+
 
 def app(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-    """`/length`, `/large/<bytes>`, `/slow/<s>`; everything else is answered by the worker's process id."""
+    """`/length`, `/large/<bytes>`, `/slow/<s>`, `/together/<s>`; everything else is answered by the worker's process id."""
     what, _, number = environ["PATH_INFO"].strip("/").partition("/")
     answer = str(os.getpid()).encode()
     if what == "length":
@@ -19,5 +21,20 @@ def app(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
     elif what == "slow":
         time.sleep(float(number))
         answer = b"done"
+    elif what == "together":
+        _under_way.append(environ)
+        answer = str(len(_under_way)).encode()
+        time.sleep(float(number))
+        _under_way.remove(environ)
     start("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(answer)))])
     return [answer]
+
+
+class _InTurn:
+    """The same, for a database with one writer."""
+
+    writes_in_turn = True
+    __call__ = staticmethod(app)
+
+
+in_turn = _InTurn()

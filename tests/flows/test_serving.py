@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import socket
+import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ import pytest
 from service.serving.plan import STOPPING_S
 from tests.flows.dawdling import Dawdlers
 from tests.flows.polling import wait_until
-from tests.support.gunicorn import SECRET, Gunicorn, start_expecting_failure
+from tests.support.gunicorn import SECRET, SERVERS, Gunicorn, start_expecting_failure
 from tests.support.pace import in_time
 
 WAYS: dict[str, dict[str, str]] = {
@@ -192,6 +193,28 @@ def test_a_slow_answer_comes_whole(server: Gunicorn) -> None:
 
 _SLOW = {"says nothing": False, "a byte of the head a second": True, "a byte of the body a second": True}
 _SLOW |= {"a byte of a chunk a second": True}
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_requests_that_may_write_take_turns_where_the_application_says_so(kind: str) -> None:
+    """One at a time where there is one writer, all at once where there are many."""
+    most = {}
+    for name in ("app", "in_turn"):
+        with Gunicorn(server=kind, app=f"tests.flows.echoing:{name}", WEB_CONCURRENCY="1") as server:
+            seen: list[int] = []
+
+            def ask(server: Gunicorn = server, seen: list[int] = seen) -> None:
+                for _ in range(8):
+                    seen.append(int(server.call("POST", "/together/0.01").body))
+
+            threads = [threading.Thread(target=ask) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(20)
+            assert len(seen) == 64
+            most[name] = statistics.quantiles(seen, n=10)[-1]
+    assert most["in_turn"] <= 2 < most["app"], most
 
 
 @pytest.mark.parametrize("where", ["a platform's port", "a Unix socket"])

@@ -87,6 +87,8 @@ class Client:
 class App:
     """Answers with its body, and notes in which thread; each as many as there are writers wait for a gate."""
 
+    writes_in_turn = False
+
     def __init__(self, *gates: threading.Event) -> None:
         self.threads: list[threading.Thread] = []
         self._gates = gates
@@ -176,6 +178,7 @@ def test_only_what_runs_can_hang() -> None:
     """A request that takes too long is noticed; the time in which it waits for its body or its turn does not count."""
     gates = threading.Event(), threading.Event()
     app = App(*gates)
+    app.writes_in_turn = True
     bridge = Bridge(app)
     _begun(Client("POST", WRITE, (b"content-length", b"3")), bridge)
     assert not bridge.has_hung(float("inf"))
