@@ -149,7 +149,7 @@ def test_who_was_signed_out_is_signed_out(behind: Behind, disk: SmallDisk) -> No
 
     # With room again all is as before.
     disk.empty()
-    wait_until(lambda: sign_in(behind, "new").status == 201, timeout_s=30)
+    wait_until(lambda: sign_in(behind, "new").status == 201, timeout_s=60)
     assert reserve(disk) == PORTION * PORTIONS
 
 
@@ -177,6 +177,6 @@ def test_minting_does_not_outlive_revocation(behind: Behind, disk: SmallDisk) ->
         wait_until(lambda: {server.mint(tokens[USERS[0]]).status for _ in range(20)} == {503})
     assert server.call("GET", "/healthz").status == 200
     disk.empty()
-    wait_until(lambda: server.mint(tokens[USERS[0]]).status == 200, timeout_s=30)
-    wait_until(lambda: sign_in(behind, "new").status == 201, timeout_s=30)
+    wait_until(lambda: server.mint(tokens[USERS[0]]).status == 200, timeout_s=60)
+    wait_until(lambda: sign_in(behind, "new").status == 201, timeout_s=60)
     assert reserve(disk) == PORTION * PORTIONS

@@ -53,7 +53,7 @@ def test_a_log_that_nobody_reads_holds_nobody_up_and_what_was_lost_is_said() -> 
 
         assert wait_until(lost) > 30
         assert server.stop() == 0
-        reader.join(5)
+        reader.join(60)
     assert all(json.loads(line) for line in lines)
 
 

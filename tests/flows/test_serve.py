@@ -88,7 +88,7 @@ def test_a_wheel_serves_from_an_empty_folder(installed: Path, tmp_path: Path) ->
                     except urllib.error.URLError:
                         return False
 
-                wait_until(ready, timeout_s=30)
+                wait_until(ready, timeout_s=60)
             finally:
                 process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 0
@@ -174,7 +174,7 @@ def test_workers_and_sockets_are_as_asked_for(server: str, tmp_path: Path) -> No
             server_running.socket_path = path
             wait_until(
                 lambda: path.exists() and len(server_running.worker_pids()) == number,  # noqa: B023
-                timeout_s=20,
+                timeout_s=60,
             )
             assert server_running.call("GET", "/healthz").status == 200
             assert path.stat().st_mode & 0o777 == 0o777
@@ -210,7 +210,7 @@ def test_granian_replaces_workers_that_end() -> None:
         workers = server.worker_pids()
         os.kill(server.pid, signal.SIGKILL)
         server.wait()
-        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), timeout_s=20)
+        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), timeout_s=60)
 
 
 def test_granian_shares_connections_out() -> None:

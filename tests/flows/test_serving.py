@@ -387,7 +387,7 @@ def test_a_reload_loses_no_request(way: str) -> None:
             wait_until(partial(_are_replaced, server, old))
         over.set()
         for client in clients:
-            client.join(10)
+            client.join(60)
         assert not failed
         assert asked[0] > 100
 

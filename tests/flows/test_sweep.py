@@ -96,7 +96,7 @@ def test_it_keeps_up_with_what_is_put(request: pytest.FixtureRequest, worker_cla
             assert sample.rows <= put_within(samples, sample, WAITS_S), samples
         lately = [sample for sample in samples if sample.at_s > LOAD_S - WAITS_S]
         assert any(sample.rows <= put_within(samples, sample, LEFT_S) for sample in lately), samples
-        wait_until(lambda: rows(database_url, Kind.SESSION) == 0, timeout_s=30)
+        wait_until(lambda: rows(database_url, Kind.SESSION) == 0, timeout_s=60)
         assert "sweep_failed" not in server.output()
 
 
@@ -114,11 +114,11 @@ def test_it_works_in_granian(tmp_path: Path) -> None:
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=log, stderr=log)
     try:
-        wait_until(socket_path.exists, timeout_s=30)
+        wait_until(socket_path.exists, timeout_s=60)
         for _ in range(20):
             _post_by_socket(socket_path)
         assert rows(url, Kind.SESSION) == 20
-        wait_until(lambda: rows(url, Kind.SESSION) == 0, timeout_s=30)
+        wait_until(lambda: rows(url, Kind.SESSION) == 0, timeout_s=60)
     finally:
         end_process(process, 20)
     assert sqlite_path(url).exists()

@@ -98,7 +98,7 @@ class App:
         self.threads.append(threading.current_thread())
         number = next(self._numbers)
         if self._gates:
-            assert self._gates[number // WRITERS].wait(10)
+            assert self._gates[number // WRITERS].wait(60)
         if environ["PATH_INFO"] == "/broken":
             raise ZeroDivisionError
         start("200 OK", [("Content-Type", "text/plain")])
@@ -117,7 +117,7 @@ def test_reads_are_answered_where_they_arrive_and_writes_elsewhere() -> None:
         app = App()
         client = _begun(Client("POST", path, (b"content-length", b"3")), Bridge(app, threads=threads))
         client.asked_for[0].comes(b"abc")
-        assert client.ended.wait(5)
+        assert client.ended.wait(60)
         assert (client.status, client.body) == (200, b"abc")
         assert (app.threads == [threading.current_thread()]) is is_here, (threads, path)
 
@@ -170,7 +170,7 @@ def test_a_body_may_come_in_parts_and_not_too_late() -> None:
 def test_an_error_of_the_application_is_told() -> None:
     """The server logs it, and answers 500."""
     client = _begun(Client("GET", "/broken"), Bridge(App()))
-    assert client.ended.wait(5)
+    assert client.ended.wait(60)
     assert isinstance(client.error, ZeroDivisionError)
 
 

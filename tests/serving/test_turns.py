@@ -6,12 +6,15 @@ import itertools
 import threading
 import time
 
-from service.serving.plan import SLOW_S
+import pytest
+
+import service.serving.turns as turns_module
 from service.serving.turns import Turns
 
 
-def test_one_job_at_a_time_in_order() -> None:
+def test_one_job_at_a_time_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next job starts when the last one has ended, however many are waiting."""
+    monkeypatch.setattr(turns_module, "SLOW_S", 2.0)  # a busy machine may make a job take longer than 20 ms
     turns, all_done = Turns(8), threading.Event()
     running, most, order = 0, 0, []
 
@@ -19,7 +22,7 @@ def test_one_job_at_a_time_in_order() -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
-        time.sleep(SLOW_S / 20)
+        time.sleep(0.001)
         order.append(number)
         running -= 1
         if number == 99:
@@ -27,31 +30,33 @@ def test_one_job_at_a_time_in_order() -> None:
 
     for number in range(100):
         turns.submit(lambda number=number: job(number))
-    assert all_done.wait(10)
+    assert all_done.wait(60)
     assert order == list(range(100))
-    assert most <= 2  # a busy machine may make a job look slow
+    assert most == 1
 
 
-def test_a_slow_job_stops_no_other() -> None:
+def test_a_slow_job_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """While jobs wait for a lock, the next ones start, in as many threads as there are; and all jobs end."""
+    slow_s = 0.3  # more than a thread waits for a processor on a busy machine
+    monkeypatch.setattr(turns_module, "SLOW_S", slow_s)
     turns, lock, ended = Turns(3), threading.Event(), threading.Semaphore(0)
     started: list[float] = []
 
     def slow() -> None:
         started.append(time.monotonic())
-        lock.wait(10)
+        lock.wait(60)
         ended.release()
 
     for _ in range(5):
         turns.submit(slow)
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while len(started) < 3 and time.monotonic() < end:
         time.sleep(0.005)
-    time.sleep(SLOW_S * 3)
+    time.sleep(slow_s * 3)
     assert len(started) == 3
-    assert min(later - sooner for sooner, later in itertools.pairwise(started)) >= SLOW_S * 0.9
+    assert min(later - sooner for sooner, later in itertools.pairwise(started)) >= slow_s / 2
     lock.set()
-    assert all(ended.acquire(timeout=5) for _ in range(5))
+    assert all(ended.acquire(timeout=60) for _ in range(5))
     # And then they take turns as before.
     turns.submit(ended.release)
-    assert ended.acquire(timeout=5)
+    assert ended.acquire(timeout=60)

@@ -319,7 +319,7 @@ def test_update_reads_a_file(tmp_path: Path, run: Run) -> None:
         (("a", "--set", "redirect_uri=https://x.example"), 2, "did you mean redirect_uris?"),
         (("a", "--set", "redirect_uris=http://x.example"), 2, "write https"),
         (("a", "--set", "require_pkce=maybe"), 2, "true or false"),
-        (("a", "--set", "client_secret=" + STRONG), 2, "rotate it"),
+        (("a", "--set", "client_secret=" + STRONG), 2, "is not set here; leave it out"),
         (("a", "--set", "client_id=b"), 2, "cannot be changed"),
         (("none", "--set", "client_name=x"), 1, "no such client"),
         (("fixed", "--set", "client_name=x"), 1, "PYLON_OIDC_CLIENTS"),

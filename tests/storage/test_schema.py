@@ -329,7 +329,7 @@ def test_an_upgrade_beside_requests_of_the_version_before_gets_through(postgres_
                 request.execute(text(f"DELETE FROM {table}"))
             request.commit()
         request.rollback()
-        migration.result(30)
+        migration.result(120)
         assert store.schema_state() == "current"
     engine.dispose()
 

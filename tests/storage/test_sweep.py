@@ -277,7 +277,7 @@ def test_a_failure_is_told_and_decides_nothing(sqlite_url: str) -> None:
             with pytest.raises(StoreUnavailable):
                 store.put(record("refused"), now=NOW)
         store.put(record("live"), now=NOW)
-        wait_until(lambda: rows(sqlite_url) == 1, timeout_s=30)
+        wait_until(lambda: rows(sqlite_url) == 1, timeout_s=60)
 
 
 def test_the_file_is_as_small_as_before(sqlite_url: str) -> None:
@@ -327,6 +327,6 @@ def test_a_file_of_before_is_swept_all_the_same(sqlite_url: str) -> None:
             connection.execute("VACUUM")
             connection.execute("PRAGMA journal_mode=WAL")
         fill(store, 1500, size=8000)
-        wait_until(lambda: rows(sqlite_url) == 0, timeout_s=30)
+        wait_until(lambda: rows(sqlite_url) == 0, timeout_s=60)
         store.put(record("next", expires_at=NOW), now=NOW - 1)
-        wait_until(lambda: rows(sqlite_url) == 0, timeout_s=30)
+        wait_until(lambda: rows(sqlite_url) == 0, timeout_s=60)

@@ -94,11 +94,11 @@ def test_threads_of_a_process_queue_and_a_fork_has_a_turn_of_its_own(tmp_path: P
         assert is_ours
         waiting = threading.Thread(target=ask, args=(0.1,))
         waiting.start()
-        waiting.join(10)
+        waiting.join(60)
         assert got == [False]
         late = threading.Thread(target=ask, args=(20,))
         late.start()
-    late.join(10)
+    late.join(60)
     assert got == [False, True]
     child = os.fork()
     if not child:
