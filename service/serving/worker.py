@@ -23,8 +23,8 @@ from typing import Any, Final
 
 from gunicorn import util
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, NoMoreData
-from gunicorn.workers.gthread import ThreadWorker
 
+from service.serving.answer import AnsweringWorker
 from service.serving.connection import Connection, Exchange, State
 from service.serving.framing import Framing
 from service.serving.plan import BODY_S, HEAD_S, SLOW_S, STOPPING_S, WRITERS, only_reads, writes_in_turn
@@ -44,7 +44,7 @@ _LOOK_S: Final = 0.5
 _AT_A_TIME: Final = 8
 
 
-class BufferingWorker(ThreadWorker):
+class BufferingWorker(AnsweringWorker):
     """A worker like gunicorn's `gthread`, with its own way to wait for clients.
 
     With one thread, requests that only read are answered in the loop itself, one after the other, like `sync`. Requests
