@@ -182,11 +182,7 @@ def test_names_of_private_addresses(serve_provider: ServeProvider, monkeypatch: 
     monkeypatch.setattr(wire, "system_addresses", lambda _host, _port: ["127.0.0.1"])
     # Nothing listens there: what is asked fails with a different cause.
     there = "https://inside.example:1/x"
-    keys = {
-        "token_endpoint_auth_method": "private_key_jwt",
-        "jwks_uri": there,
-        "backchannel_logout_uri": there,
-    }
+    keys = {"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": there}
     own = {"client_id": "c-keys", "redirect_uris": [CALLBACK], **keys}
     op = serve_provider([*CLIENTS, own], PYLON_OIDC_REGISTRATION="open", PYLON_OUTBOUND_ALLOW="127.0.0.0/8")
     stranger = registered(op, **keys)
@@ -197,7 +193,9 @@ def test_names_of_private_addresses(serve_provider: ServeProvider, monkeypatch: 
     assert causes[0] != causes[1] == "address_not_public"
     browser = op.browser()
     token = op.app.sign_in(browser)["token"]
-    op.authorize(browser, stranger.rp(secret=None).request())
+    rp = registered(op, backchannel_logout_uri=there).rp()
+    request = rp.request()
+    assert rp.redeem(request, op.authorize(browser, request)["code"]).status == 200
     before = len(_causes(op))
     assert op.ask("DELETE", "/api/auth/session", token=token).status == 200
     assert wait_for(lambda: len(_causes(op)) > before)
