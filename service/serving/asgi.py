@@ -10,6 +10,7 @@ Spec: ASGI HTTP 2.3; PEP 3333; RFC 9110 §10.1.1, RFC 9112 §6.3
 
 from __future__ import annotations
 
+import functools
 import io
 import sys
 import time
@@ -164,6 +165,13 @@ def _read_head(scope: Scope, environ: Environ) -> int | None:
     return _read_fields(scope["headers"], environ)
 
 
+@functools.lru_cache(64)
+def _name_of(field: bytes) -> str:
+    """The name of a header in the environment. Most requests have the same ones."""
+    name = field.decode("latin-1").upper().replace("-", "_")
+    return name if name in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{name}"
+
+
 def _read_fields(fields: Iterable[tuple[bytes, bytes]], environ: Environ) -> int | None:
     number = size = 0
     for raw_name, raw_value in fields:
@@ -174,9 +182,7 @@ def _read_fields(fields: Iterable[tuple[bytes, bytes]], environ: Environ) -> int
             return 431
         if b"_" in raw_name:  # it could pass for another header in the environment
             continue
-        name = raw_name.decode("latin-1").upper().replace("-", "_")
-        if name not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-            name = f"HTTP_{name}"
+        name = _name_of(raw_name)
         value = raw_value.decode("latin-1")
         if name not in environ:
             environ[name] = value

@@ -205,7 +205,7 @@ def test_requests_that_may_write_take_turns_where_the_application_says_so(kind: 
 
             def ask(server: Gunicorn = server, seen: list[int] = seen) -> None:
                 for _ in range(8):
-                    seen.append(int(server.call("POST", "/together/0.01").body))
+                    seen.append(int(server.call("POST", "/together/0.005").body))
 
             threads = [threading.Thread(target=ask) for _ in range(8)]
             for thread in threads:
