@@ -370,7 +370,7 @@ def drive(
         try:
             assert process.stdout is not None
             url = process.stdout.readline().removeprefix("Open ").strip()
-            assert url, process.communicate(timeout=30)[1]
+            assert url, process.communicate(timeout=90)[1]
             browser = Browser()
             page = browser.open(url)
             assert "Development sign-in" in page

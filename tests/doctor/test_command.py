@@ -238,7 +238,7 @@ def test_it_watches_until_it_is_interrupted(well: Running) -> None:
         assert well.url in watching.stdout.readline()
         assert watching.poll() is None
         os.kill(watching.pid, signal.SIGINT)
-        _, said = watching.communicate(timeout=20)
+        _, said = watching.communicate(timeout=90)
         assert "Traceback" not in said
         assert watching.returncode not in {0, None}
     finally:

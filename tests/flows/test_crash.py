@@ -245,7 +245,7 @@ def test_who_waits_for_a_migration_goes_on_when_it_is_killed(database_url: str) 
 def test_who_waits_for_a_migration_has_nothing_left_to_do(database_url: str) -> None:
     """A second `migrate` waits for the first one, and succeeds when that one has done the work."""
     with _hanging_migration(database_url) as first, _waiting_migration(database_url) as second:
-        first.communicate("continue\n", timeout=30)
+        first.communicate("continue\n", timeout=90)
         assert first.returncode == 0
         assert second.wait(30) == 0
     with closing(open_url(database_url)) as store:
@@ -309,6 +309,6 @@ def test_no_process_is_left_behind(plain: Gunicorn) -> None:
     """After the end of the master none of its workers lives, and nobody listens at its port."""
     family = psutil.Process(plain.pid).children(recursive=True)
     assert plain.stop() == 0
-    assert psutil.wait_procs(family, timeout=5)[1] == []
+    assert psutil.wait_procs(family, timeout=60)[1] == []
     with pytest.raises(ConnectionRefusedError):
         plain.call("GET", "/healthz")

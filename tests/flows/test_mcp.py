@@ -214,7 +214,7 @@ def run_agent(language: str, tools: Tools, *more: str) -> tuple[dict[str, Any], 
         assert agent.stdout is not None
         line = agent.stdout.readline()
         if not line:
-            raise AssertionError(agent.communicate(timeout=20)[1])
+            raise AssertionError(agent.communicate(timeout=90)[1])
         url = json.loads(line)["open"]
         pages = sign_in_and_allow(url)
         printed, errors = agent.communicate(timeout=60)

@@ -142,7 +142,7 @@ def test_a_document_is_kept_for_its_max_age_and_no_longer(
     stub.reply = Numbered(("Cache-Control", "public, max-age=1"))
     path = f"{prefix}/oidc/jwks"
     assert site.call("GET", path).body == b"1"
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while (body := site.call("GET", path).body) == b"1" and time.monotonic() < end:
         time.sleep(0.05)
     assert body == b"2"
@@ -156,7 +156,7 @@ def test_nothing_stale_is_served(site: NginxSite, stub: StubUpstream, prefix: st
     path = f"{prefix}/oidc/jwks"
     assert site.call("GET", path).body == b"1"
     stub.reply = lambda _seen: Reply(drop=True)
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while (answer := site.call("GET", path)).status == 200 and time.monotonic() < end:
         time.sleep(0.05)
     assert_refused(answer, 502)

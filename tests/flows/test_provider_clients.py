@@ -137,7 +137,7 @@ def run_flow(
     try:
         assert process.stdout is not None
         begun = process.stdout.readline().strip()
-        assert begun, process.communicate(timeout=20)[1]
+        assert begun, process.communicate(timeout=90)[1]
         signed_in = provider.app.login(visitor.begin(begun), user_id)
         came_back = visitor.follow(
             agreed(visitor, signed_in) if asks else signed_in, provider.party.redirect_uri

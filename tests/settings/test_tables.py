@@ -92,7 +92,7 @@ def test_sentences_fit_a_terminal_and_are_lines_elsewhere(tmp_path: Path) -> Non
             lines.extend(line.decode().rstrip() for line in terminal)
         assert shown.wait(30) == 0
     plain = subprocess.run(
-        command, env=environment, capture_output=True, text=True, cwd=PROJECT, timeout=30, check=True
+        command, env=environment, capture_output=True, text=True, cwd=PROJECT, timeout=120, check=True
     )
     assert max(map(len, lines)) <= 80 < max(map(len, plain.stdout.splitlines()))
     assert " ".join(" ".join(lines).split()) == " ".join(plain.stdout.split())
