@@ -124,11 +124,11 @@ def parse_json_object(body: bytes) -> dict[str, Any]:
     Spec: RFC 8259 §4, §6, §8.1
     """
     try:
-        value = json.loads(body.decode("utf-8"), object_pairs_hook=_strict, parse_constant=_NotJson)
+        value = _DECODER.decode(body.decode("utf-8"))
         if not isinstance(value, dict):
             raise ApiError("INVALID_BODY")
-        # A lone surrogate is not text: it could be neither stored nor sent back.
-        json.dumps(value, ensure_ascii=False).encode()
+        if b"\\u" in body:  # a lone surrogate is not text: it could be neither stored nor sent back
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise ApiError("INVALID_BODY") from None
     return value
@@ -151,6 +151,9 @@ def _holds_no_json(member: Any) -> bool:
     if isinstance(member, list):
         return any(map(_holds_no_json, member))
     return isinstance(member, _NotJson)
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_strict, parse_constant=_NotJson)
 
 
 def parse_model(model: type[_Model], body: bytes) -> _Model:
