@@ -35,10 +35,6 @@ def _name_request(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> 
 _TIMESTAMP: Final = structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts")
 _SHARED: Final[list[Any]] = [_name_request, structlog.processors.add_log_level, _TIMESTAMP]
 _JSON: Final = structlog.processors.JSONRenderer()
-#: Makes the line of a request; `configure_logging` sets it.
-_OF_REQUESTS: Final[list[Any]] = [*_SHARED, _JSON]
-#: The log of requests, one line for each.
-request_log: Final[Any] = structlog.wrap_logger(None, processors=_OF_REQUESTS)
 _PATIENCE_MS: Final = 100
 _TOKEN_LIKE: Final = re.compile(r"[A-Za-z0-9_\-+/=.]{20,}")
 # gunicorn repeats a request line or header that it refuses, and the whole target of a failed request.
@@ -110,6 +106,31 @@ class _Lines:
         return True
 
 
+class RequestLog:
+    """The log of requests, one line for each. Lines in JSON are made in one step, without structlog's."""
+
+    def __init__(self) -> None:
+        self._lines: _Lines | None = None
+        self._is_on = True
+
+    def configure(self, lines: _Lines | None, *, is_on: bool) -> None:
+        """Write JSON to these lines; None means what structlog is configured for."""
+        self._lines, self._is_on = lines, is_on
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Log a request, which has its `request_id`. The line is completed in place."""
+        if not self._is_on:
+            return
+        if self._lines is None:
+            structlog.get_logger().info("request", **line)
+            return
+        line.update(event="request", level="info", ts=datetime.now(UTC))
+        self._lines.write(to_ascii(line) + "\n")
+
+
+request_log: Final = RequestLog()
+
+
 def configure_logging(level: str, log_format: str | None) -> None:
     """Set up the log for this process and its forks.
 
@@ -129,14 +150,8 @@ def configure_logging(level: str, log_format: str | None) -> None:
         logger_factory=structlog.WriteLoggerFactory(lines),  # type: ignore[arg-type]  # it writes and flushes
         cache_logger_on_first_use=True,
     )
-    _OF_REQUESTS[:] = [*_SHARED, renderer] if console else [_request_line]
+    request_log.configure(None if console else lines, is_on=number <= logging.INFO)
     _configure_libraries(renderer, number, lines)
-
-
-def _request_line(_logger: Any, level: str, event: MutableMapping[str, Any]) -> str:
-    """Render the line of a request in one step, without the chain of processors. It already has its id."""
-    event["level"], event["ts"] = level, datetime.now(UTC)
-    return to_ascii(event)
 
 
 def _configure_libraries(renderer: Any, level: int, lines: _Lines) -> None:

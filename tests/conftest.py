@@ -15,6 +15,7 @@ import pytest
 import structlog
 from hypothesis import settings as hypothesis_settings
 
+from service.logs import request_log
 from tests.support.gunicorn import SERVERS, Gunicorn
 from tests.support.postgres import PostgresCluster
 
@@ -81,6 +82,7 @@ def _log_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(structlog, "configure", configure_for_this_test)
     yield
     structlog.reset_defaults()
+    request_log.configure(None, is_on=True)
 
 
 @pytest.fixture(params=SERVERS)

@@ -76,7 +76,7 @@ class RequestLog:
         for name in ("error", "cause"):
             if (value := getattr(resp.context, name, None)) is not None:
                 line[name] = value
-        request_log.info("request", **line)
+        request_log.write(line)
         REQUEST_ID.set(None)  # what this thread logs from now on belongs to no request
 
 

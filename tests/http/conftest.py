@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import json
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from service.app import create_app
 from service.keys.signing import Keys
@@ -36,14 +36,9 @@ def log() -> Iterator[io.StringIO]:
     tape = io.StringIO()
     loggers = [logging.getLogger(name) for name in (None, "gunicorn.error", "authlib")]
     before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
-    configure_logging("debug", "json")
-    shipped = structlog.get_config() | {
-        "logger_factory": structlog.WriteLoggerFactory(tape),
-        "cache_logger_on_first_use": False,  # or the module's loggers would keep writing to this tape
-    }
-    structlog.configure(**shipped)
+    with contextlib.redirect_stderr(tape):
+        configure_logging("debug", "json")
     yield tape
-    structlog.reset_defaults()
     for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
         logger.handlers, logger.propagate = handlers, propagate
         logger.setLevel(level)
