@@ -40,7 +40,7 @@ CASES: Final = ("sqlite on gunicorn", "postgres on granian")
 #: How long workers are killed, in s.
 KILL_S: Final = float(os.environ.get("PYLON_TESTS_KILL_S", "5"))
 #: What a worker has taken is free again after 15 s; others look every 5 s or so.
-LATEST_S: Final = 15 + 6 + 10
+LATEST_S: Final = 15 + 6 + 60
 
 
 def _environment(url: str, *listeners: Listener, **more: str) -> dict[str, str]:
