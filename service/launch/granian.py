@@ -3,8 +3,8 @@
 python -m service.launch.granian [--bind ADDRESS] [--workers N] [--threads N]
 
 The application is loaded before the workers are forked, like gunicorn's `preload_app`: if the configuration is wrong,
-the process exits before the port opens. granian's own class serves. Three things differ: requests need no event loop, the master opens all sockets,
-and a worker that ends is always replaced.
+the process exits before the port opens. granian's own class serves. Three things differ: requests need no event loop,
+the master opens all sockets, and a worker that ends is always replaced.
 """
 
 from __future__ import annotations
