@@ -131,7 +131,7 @@ def honest_sign_ins(behind: Behind) -> Iterator[list[float]]:
     stop = threading.Event()
 
     def run() -> None:
-        while not stop.wait(0.5):
+        while not stop.wait(0.1):
             began = time.monotonic()
             try:
                 visitor = Visitor(behind, source=HONEST)
