@@ -19,7 +19,11 @@ class Pool(Protocol):
     """Threads that run jobs."""
 
     def submit(self, job: Job, /) -> object:
-        """Run a job in one of the threads, as soon as one is free."""
+        """Run a job in one of the threads, as soon as one is free.
+
+        Raises:
+            RuntimeError: if a thread cannot be started. The job may still run later.
+        """
 
 
 class Moved:
@@ -76,13 +80,16 @@ class Steps:
 class _Run:
     """One coroutine."""
 
-    __slots__ = ("_waiting", "_watcher", "coroutine", "waits_since")
+    __slots__ = ("_moves", "_waiting", "_watcher", "coroutine", "waits_since")
 
     def __init__(
         self, coroutine: Coroutine[Any, Any, object], watcher: Watcher, waiting: dict[_Run, Any]
     ) -> None:
         self.coroutine = coroutine
         self.waits_since = 0.0
+        #: Has one entry while it moves. To take it out is to have the coroutine: a pool that has no thread for a job may
+        #: still run it later.
+        self._moves: list[Pool] = []
         self._watcher = watcher
         self._waiting = waiting
 
@@ -96,14 +103,32 @@ class _Run:
             self._watcher.err(error)
         else:
             if isinstance(awaited, Moved):
-                awaited.pool.submit(self._move)
+                self._move_to(awaited.pool)
                 return
             self.waits_since = self.waits_since or time.monotonic()
             self._waiting[self] = awaited
             awaited.add_done_callback(self._arrived)
 
+    def _move_to(self, pool: Pool) -> None:
+        """Continue in a thread of a pool. If it cannot start one, the error is raised in the coroutine."""
+        self._moves.append(pool)
+        try:
+            pool.submit(self._move)
+        except RuntimeError as error:
+            if self._has_moved():
+                self.step(self.coroutine.throw, error)
+
     def _move(self) -> None:
-        self.step(self.coroutine.send, None)
+        if self._has_moved():
+            self.step(self.coroutine.send, None)
+
+    def _has_moved(self) -> bool:
+        """Whether it is this thread that continues."""
+        try:
+            self._moves.pop()
+        except IndexError:
+            return False
+        return True
 
     def _arrived(self, _future: object) -> None:
         if self._waiting.pop(self, None) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -32,14 +33,23 @@ class Turns:
         self._is_watched = False
 
     def submit(self, job: Job, /) -> None:
-        """Run a job when it is its turn."""
+        """Run a job when it is its turn.
+
+        Raises:
+            RuntimeError: if it would be the only one, and no thread can be started. It does not run then.
+        """
         with self._lock:
             self._jobs.append(job)
-            if not self._turn:
-                turn = self._next_turn()
-                self._threads.submit(self._work, turn)
-            else:
+            if self._turn:
                 self._watch()
+                return
+            turn = self._next_turn()
+            try:
+                self._threads.submit(self._work, turn)
+            except RuntimeError:
+                self._jobs.clear()
+                self._turn = 0
+                raise
 
     def _next_turn(self) -> int:
         self._turns += 1
@@ -50,8 +60,10 @@ class Turns:
     def _watch(self) -> None:
         """Let a thread take over if the last job takes too long."""
         if not self._is_watched:
-            self._is_watched = True
-            self._threads.submit(self._take_over)
+            # If no thread can be started, the jobs still run, in the one that there is.
+            with contextlib.suppress(RuntimeError):
+                self._threads.submit(self._take_over)
+                self._is_watched = True
 
     def _work(self, turn: int) -> None:
         """Do jobs, until there is none or another thread has taken over."""

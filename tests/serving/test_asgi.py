@@ -10,7 +10,7 @@ from typing import Any
 
 from service.serving.asgi import Bridge
 from service.serving.plan import BODY_S, HUNG_S, WRITERS
-from service.serving.steps import Steps
+from service.serving.steps import Moved, Steps
 from tests.flows.polling import wait_until
 
 READ, WRITE = "/oidc/jwks", "/oidc/token"
@@ -194,3 +194,26 @@ def test_only_what_runs_can_hang() -> None:
     gates[1].set()
     wait_until(lambda: all(client.ended.is_set() for client in clients))
     assert not bridge.has_hung(float("inf"))
+
+
+class Full:
+    """A pool that cannot start a thread, and keeps the job, as Python's own does."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Callable[[], object]] = []
+
+    def submit(self, job: Callable[[], object], /) -> object:
+        self.jobs.append(job)
+        raise RuntimeError("can't start new thread")
+
+
+def test_without_a_thread_a_request_fails_and_ends() -> None:
+    """The server gets the error and answers 500. The application is not called when there is a thread again."""
+    app, pool = App(), Full()
+    bridge = Bridge(app)
+    bridge._writers = Moved(pool)
+    client = _begun(Client("POST", WRITE, (b"content-length", b"3")), bridge)
+    client.asked_for[0].comes(b"abc")
+    assert isinstance(client.error, RuntimeError)
+    pool.jobs[0]()
+    assert (client.status, app.threads) == (0, [])

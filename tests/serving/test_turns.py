@@ -60,3 +60,27 @@ def test_a_slow_job_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     # And then they take turns as before.
     turns.submit(ended.release)
     assert ended.acquire(timeout=60)
+
+
+def test_a_job_without_a_thread_is_refused_and_later_ones_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the machine has no thread left, a job that would start one is not kept. Later jobs run as before."""
+    start, is_full = threading.Thread.start, True
+
+    def started(thread: threading.Thread) -> None:
+        if is_full:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", started)
+    turns, ended, refused = Turns(3), threading.Semaphore(0), []
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="start new thread"):
+            turns.submit(lambda: refused.append(True))
+    is_full = False
+    gate = threading.Event()
+    turns.submit(lambda: (gate.wait(60), ended.release()))
+    is_full = True
+    turns.submit(ended.release)  # there is a thread now, which does one after the other
+    gate.set()
+    assert all(ended.acquire(timeout=60) for _ in range(2))
+    assert not refused
