@@ -85,7 +85,10 @@ class AnsweringWorker(ThreadWorker):
             self.log.access(answer, req, environ, timedelta(seconds=time.monotonic() - began))
             return not is_last
         finally:
-            self.cfg.post_request(self, req, environ, answer)
+            try:
+                self.cfg.post_request(self, req, environ, answer)
+            except Exception:  # an operator's hook: the answer is already written
+                self.log.exception("Exception in post_request hook")
 
 
 @functools.lru_cache(maxsize=1)

@@ -191,3 +191,15 @@ def test_an_application_that_fails_sends_nothing() -> None:
         worker.handle_request(asked("GET"), conn)
     assert not conn.sock.answer
     assert len(worker.after) == 1
+
+
+def test_a_hook_that_fails_changes_no_answer() -> None:
+    """An operator's hook runs after the answer is written: its failure is logged, as by gunicorn."""
+    worker = _Worker()
+    worker.after = None  # type: ignore[assignment]  # so that the hook fails
+    failures: list[str] = []
+    worker.exception = failures.append  # type: ignore[attr-defined]
+    goes_on, sent = answered(worker)
+    assert goes_on
+    assert sent.endswith(b"\r\n\r\nok")
+    assert failures == ["Exception in post_request hook"]
