@@ -106,7 +106,7 @@ class _Lines:
         return True
 
 
-class RequestLog:
+class RequestLines:
     """The log of requests, one line for each. Lines in JSON are made in one step, without structlog's."""
 
     def __init__(self) -> None:
@@ -128,7 +128,7 @@ class RequestLog:
         self._lines.write(to_ascii(line) + "\n")
 
 
-request_log: Final = RequestLog()
+request_log: Final = RequestLines()
 
 
 def configure_logging(level: str, log_format: str | None) -> None:

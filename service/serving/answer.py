@@ -18,6 +18,8 @@ from gunicorn.http import wsgi
 from gunicorn.http.errors import InvalidResponseHeader
 from gunicorn.workers.gthread import ThreadWorker
 
+from service.serving.calling import body_of
+
 #: What a head consists of after its first line, with one line for each header.
 _FIELDS: Final = re.compile(r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e\x80-\xff]*\r\n)*", re.ASCII)
 _STATUS: Final = re.compile(r"[1-5][0-9]{2} [\t\x20-\x7e]*", re.ASCII)
@@ -76,11 +78,7 @@ class AnsweringWorker(ThreadWorker):
                 self.log.info("Autorestarting worker after current request.")
                 self.alive = False
             is_last = not self.alive or not self.cfg.keepalive or req.should_close()
-            chunks = self.wsgi(environ, answer.start_response)
-            try:
-                body = b"".join(chunks)
-            finally:
-                getattr(chunks, "close", bool)()
+            body = body_of(self.wsgi, environ, answer.start_response)
             conn.sock.sendall(answer.written(body, is_last=is_last))
             self.log.access(answer, req, environ, timedelta(seconds=time.monotonic() - began))
             return not is_last

@@ -18,16 +18,15 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
+from service.serving.calling import Environ, WsgiApp, body_of
 from service.serving.framing import MAX_BODY_BYTES, MAX_HEAD_BYTES
 from service.serving.plan import HUNG_S, MAX_FIELDS, MAX_LINE_BYTES, WRITERS, only_reads, writes_in_turn
 from service.serving.steps import Moved, Pool
 from service.serving.turns import Turns
 
-Environ = dict[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-WsgiApp = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 #: Set in the environment if the server drops the host of an absolute-form target, and a fragment.
 TARGET_WITHOUT_HOST: Final = "pylon.target_without_host"
@@ -129,13 +128,7 @@ class _Answer:
 
     def of(self, app: WsgiApp, environ: Environ) -> None:
         """Call the application."""
-        chunks = app(environ, self._start)
-        try:
-            body = b"".join(chunks)
-        finally:
-            close = getattr(chunks, "close", None)
-            if close is not None:
-                close()
+        body = body_of(app, environ, self._start)
         self.body = b"" if self._is_head else body
 
     def _start(self, status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> None:
