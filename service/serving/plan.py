@@ -26,11 +26,15 @@ BODY_S: Final = 10.0
 MAX_LINE_BYTES: Final = 8190
 MAX_FIELDS: Final = 64
 
-#: Threads of a worker for requests that may wait for another request's write. Requests that only read never wait for them.
+#: Threads of a worker for requests that wait for another request's write. Requests that only read never wait for them.
 WRITERS: Final = 8
 #: On SQLite, requests that may write run one at a time, which costs the least. The next one starts when the last one has
 #: taken this long, in s.
 SLOW_S: Final = 0.02
+#: How long a request may keep the loop of a worker, in s. Then another thread continues the loop.
+PATIENT_S: Final = 0.01
+#: How long requests that may write have threads of their own after one has kept the loop, in s.
+WARY_S: Final = 1.0
 #: The requests that only read: by the whole path, or by its end below the issuer's path.
 _HEALTH: Final = frozenset({"/healthz", "/readyz"})
 _READS: Final = ("/oidc/jwks", "/oidc/userinfo", "/api/auth/me", "/api/auth/jwt")

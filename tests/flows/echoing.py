@@ -11,7 +11,7 @@ _under_way: list[dict[str, Any]] = []
 
 
 def app(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-    """`/length`, `/large/<bytes>`, `/slow/<s>`, `/together/<s>`; everything else is answered by the worker's process id."""
+    """`/length`, `/large/<bytes>`, `/slow/<s>[/…]`, `/together/<s>`; everything else is answered by the worker's process id."""
     what, _, number = environ["PATH_INFO"].strip("/").partition("/")
     answer = str(os.getpid()).encode()
     if what == "length":
@@ -19,7 +19,7 @@ def app(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
     elif what == "large":
         answer = b"x" * int(number)
     elif what == "slow":
-        time.sleep(float(number))
+        time.sleep(float(number.partition("/")[0]))
         answer = b"done"
     elif what == "together":
         _under_way.append(environ)

@@ -223,6 +223,50 @@ def test_requests_that_may_write_take_turns_where_the_application_says_so(kind: 
     assert most["in_turn"] <= 2 < most["app"], most
 
 
+@pytest.mark.parametrize("target", ["/slow/3", "/slow/3/oidc/userinfo"])
+def test_a_slow_request_keeps_its_thread_and_not_the_loop(target: str) -> None:
+    """With one thread and one writer too: whether it may write or only reads, others are answered meanwhile, and it is too."""
+    with Gunicorn(server="gunicorn", app="tests.flows.echoing:in_turn", WEB_CONCURRENCY="1") as server:
+        for method in ("GET", "POST"):
+            with _connected(server) as slow:
+                slow.sendall(
+                    f"{method} {target} HTTP/1.1\r\n".encode() + _HOST + b"Content-Length: 0\r\n\r\n"
+                )
+                # What follows on the same connection waits for it, and costs nothing meanwhile.
+                slow.sendall(b"GET /together/0 HTTP/1.1\r\n" + _HOST + b"\r\n")
+                worker = psutil.Process(server.worker_pids()[0])
+                used = sum(worker.cpu_times()[:2])
+                for _ in range(10):
+                    assert _is_served_at_once(server)
+                    assert in_time(_post_together(server), 1)
+                assert _answers(slow, 2) == [(200, "done"), (200, "1")]
+                assert sum(worker.cpu_times()[:2]) - used < 1
+
+
+def _post_together(server: Gunicorn) -> float:
+    """How long a request takes that may write."""
+    began = time.monotonic()
+    assert server.call("POST", "/together/0").status == 200
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGQUIT])
+def test_a_signal_reaches_a_worker_while_a_request_is_slow(sent: signal.Signals) -> None:
+    """SIGTERM lets a request in the loop end, SIGQUIT stops at once what is idle; both arrive although it is slow."""
+    with (
+        Gunicorn(server="gunicorn", app="tests.flows.echoing:in_turn", WEB_CONCURRENCY="1") as server,
+        _connected(server) as slow,
+    ):
+        slow.sendall(b"POST /slow/2 HTTP/1.1\r\n" + _HOST + b"Content-Length: 0\r\n\r\n")
+        time.sleep(0.5)
+        began = time.monotonic()
+        os.kill(server.pid, sent)
+        if sent is signal.SIGTERM:
+            assert b"\r\n\r\ndone" in _rest(slow)
+        assert server.wait() == 0
+        assert in_time(time.monotonic() - began, 8)
+
+
 @pytest.mark.parametrize("where", ["a platform's port", "a Unix socket"])
 def test_every_state_of_a_connection_has_a_deadline(where: str) -> None:
     """10 to 15 s for a whole head and a whole body, each; the keep-alive time for an idle one; others are served meanwhile."""
