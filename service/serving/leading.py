@@ -72,7 +72,7 @@ class Lead(Generic[Item]):
         """Do a job, which raises nothing, in the thread that leads.
 
         Returns:
-            Whether this thread still leads. If not, it must leave everything that belongs to the loop alone.
+            Whether this thread still leads. If not, it must not touch anything that belongs to the loop.
         """
         self._since = time.monotonic()
         self._item = item
@@ -97,7 +97,7 @@ class Lead(Generic[Item]):
         self._free -= 1
 
     def _run(self, number: int) -> None:
-        with self._lock:  # whoever has started this thread is done
+        with self._lock:  # until the thread that has started this one is done
             pass
         try:
             while self._leader == number:

@@ -20,7 +20,7 @@ def oldest_python() -> Version:
 
 
 def too_new(wanted: dict[str, str], python: Version) -> list[str]:
-    """The packages that do not run on a Python, by what each requires."""
+    """The packages that do not run on a Python, with what each requires."""
     return [name for name, required in wanted.items() if python not in SpecifierSet(required)]
 
 
