@@ -51,7 +51,7 @@ def describe() -> dict[str, Any]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "kernel": platform.release().split("-")[0],
         "load_before": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(),
+        "python": _python(),
         "nginx": _said(find_nginx(), "-v").rpartition("/")[2].split(" ")[0],
         "wrk": (re.findall(r"wrk \S*?([0-9]+\.[0-9.]+)", _said("wrk", "-v")) or ["?"])[0],
         "openssl": _openssl(),
@@ -71,6 +71,12 @@ def _cpu() -> str:
     text = Path("/proc/cpuinfo").read_text()
     found = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
     return found[1].strip() if found else platform.machine()
+
+
+def _python() -> str:
+    """Its version, and whether the interpreter is in a shared library: then each call within it is more expensive."""
+    is_shared = "/libpython" in Path("/proc/self/maps").read_text()
+    return platform.python_version() + (" (shared library)" if is_shared else " (static)")
 
 
 def _openssl() -> str:

@@ -78,7 +78,7 @@ def ours(folder: Path, server: str, database: PostgresCluster | None = None) -> 
     if parser is not None:
         given["PYTHONPATH"] = str(parser)
     if database is not None:
-        given["DATABASE_URL"] = database.create_database()
+        given |= {"DATABASE_URL": database.create_database(), "PYLON_PREPARED_STATEMENTS": "1"}
         migrate(given["DATABASE_URL"])
     with Gunicorn(server=server, **given):
         pass
@@ -89,7 +89,7 @@ def ours(folder: Path, server: str, database: PostgresCluster | None = None) -> 
         cookie, _ = browse(place, place.authorize_uri, clients.REDIRECT_URI, lambda uri: _sign_in(up, uri))
         version = importlib.metadata.version(server)
         what = f"{server} {version}{' with its parser in C' if parser else ''}, 2 workers, "
-        what += "PostgreSQL" if database else "SQLite"
+        what += "PostgreSQL with prepared statements" if database else "SQLite"
         yield Provider(
             name=name(server, database is not None),
             what=what,

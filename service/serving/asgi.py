@@ -55,16 +55,17 @@ class Bridge:
 
     Args:
         app: the application.
-        threads: how many requests that only read are answered at the same time; with 1, in the thread in which they
-            arrive, one after the other.
+        threads: how many requests that only read are answered at the same time; with 1, and where one request writes
+            at a time, in the thread in which they arrive, one after the other.
         workers: how many processes do the same.
     """
 
     def __init__(self, app: WsgiApp, *, threads: int = 1, workers: int = 1) -> None:
         self._app = app
         # The first request starts the threads, in the worker: threads do not survive a fork.
-        self._readers = Moved(ThreadPoolExecutor(threads)) if threads > 1 else None
-        writers: Pool = Turns(WRITERS) if writes_in_turn(app) else ThreadPoolExecutor(WRITERS)
+        in_turn = writes_in_turn(app)
+        self._readers = Moved(ThreadPoolExecutor(threads)) if threads > 1 and not in_turn else None
+        writers: Pool = Turns(WRITERS) if in_turn else ThreadPoolExecutor(WRITERS)
         self._writers = Moved(writers)
         #: The requests being answered, with their start by the monotonic clock, oldest first.
         self._under_way: dict[_Answer, float] = {}

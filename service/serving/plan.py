@@ -96,7 +96,8 @@ class Plan:
     Attributes:
         address: where the server listens.
         workers: number of processes.
-        threads: how many read-only requests a worker answers at the same time; with 1, it answers them in its loop.
+        threads: how many read-only requests a worker answers at the same time; with 1, and on SQLite, it answers them
+            in its loop.
         keepalive_s: how long an idle connection is kept for another request.
         forwarded_allow_ips: proxies whose headers gunicorn believes, in its notation.
     """
@@ -120,7 +121,7 @@ def plan(environ: Mapping[str, str] | None = None) -> Plan:
     # request does not stop the service.
     workers = _whole_number(environ.get("WEB_CONCURRENCY", ""), 1024) or max(2, len(os.sched_getaffinity(0)))
     if port:
-        # The platform's router connects to this port, and its database is on another machine: while one request waits for
+        # The platform's router connects to this port, and its PostgreSQL is on another machine: while one request waits for
         # the database, others continue. Idle connections are kept longer than most routers keep them.
         return Plan(Address("0.0.0.0", port), workers, 8, 75, trusted)  # noqa: S104
     # Without a port, only this machine may connect. A local database answers a read at once: one at a time takes the

@@ -38,9 +38,9 @@ _AT_A_TIME: Final = 8
 class BufferingWorker(AnsweringWorker):
     """A worker like gunicorn's `gthread`, with its own way to wait for clients.
 
-    With one thread, requests are answered in the loop itself, one after the other, like `sync`; with more, those that
-    only read have these threads. Where one request writes at a time, those that may write are answered in the loop too.
-    A request that is slow there keeps its thread, and the loop continues in another one.
+    Where one request writes at a time, because the database is a file, requests are answered in the loop itself, one
+    after the other, like `sync`. Elsewhere those that may write have threads, and with more than one thread those that
+    only read too. A request that is slow in the loop keeps its thread, and the loop continues in another one.
     """
 
     poller: selectors.BaseSelector
@@ -59,7 +59,7 @@ class BufferingWorker(AnsweringWorker):
         #: Requests that may write: those that wait for their turn, and those in another thread, newest last.
         self._to_write: deque[Connection] = deque()
         self._writing: dict[Connection, float] = {}
-        self._in_turn = False
+        self._in_turn = self._reads_here = False
         self._was_slow_at = -WARY_S
 
     @classmethod
@@ -97,6 +97,7 @@ class BufferingWorker(AnsweringWorker):
         self._clients = Clients(self.poller, most, self.cfg.keepalive, self.log)
         self._lead = Lead(self._turn, self._moved, WRITERS + 1)
         self._in_turn = writes_in_turn(self.wsgi)
+        self._reads_here = self._in_turn or self.cfg.threads == 1
         self.poller.register(
             self.method_queue.fileno(), selectors.EVENT_READ, self.method_queue.run_callbacks
         )
@@ -148,7 +149,7 @@ class BufferingWorker(AnsweringWorker):
     def enqueue_req(self, conn: Connection) -> bool:
         """Answer the request: here, or in another thread. Returns whether this thread still leads."""
         reads = only_reads(*conn.asked())
-        if self.cfg.threads == 1 if reads else self._writes_here(time.monotonic()):
+        if self._reads_here if reads else self._writes_here(time.monotonic()):
             if not self._lead.answer(conn, self._answer):
                 self.method_queue.defer(self._answered, conn)
                 return False

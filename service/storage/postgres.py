@@ -90,6 +90,18 @@ class _Connection(psycopg.Connection[Any]):
     answer_within_s: float | None = None
     on_silence: Callable[[], None]
 
+    _own_cursor: psycopg.Cursor[Any] | None = None
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> psycopg.Cursor[Any]:
+        """Run a statement with a cursor that is kept: to make one is a quarter of a small statement's CPU.
+
+        Returns:
+            The cursor, whose rows must be read before the next statement.
+        """
+        if self._own_cursor is None:
+            self._own_cursor = self.cursor()
+        return self._own_cursor.execute(query, params, **options)
+
     def wait(self, gen: PQGen[_Result], interval: float = 0.1, timeout: float | None = None) -> _Result:
         """Wait for an answer, but not longer than the limit."""
         if timeout is not None:
