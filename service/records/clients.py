@@ -175,7 +175,14 @@ class Client:
         )
 
     def home(self, redirect_uri: str) -> str | None:
-        """The address where users can start again: its own page, or else the origin of a web redirect URI."""
+        """The address where users can start again: its own page, or else the origin of a web redirect URI.
+
+        None for a stranger: no page of ours leads to a site that nobody vouches for.
+
+        Spec: RFC 9700 §4.11.2
+        """
+        if self.is_stranger:
+            return None
         if self.client_uri is not None or not self.knows_redirect_uri(redirect_uri):
             return self.client_uri
         parts = urlsplit(redirect_uri)

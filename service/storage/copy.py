@@ -80,7 +80,9 @@ def _begin(target: SqlStore) -> None:
     elif state == "ahead":
         raise CopyRefused("The target has the tables of a newer version.")
     with _open(target) as connection:
-        ((revision,),) = connection.execute(target.text_on(REVISIONS, statements.select_revisions)).fetchall()
+        ((revision,),) = connection.execute(
+            target.text_on(REVISIONS, statements.select_revisions), {}
+        ).fetchall()
         if revision == _UNDER_WAY:
             return
         if revision != HEAD:
@@ -143,7 +145,7 @@ def _pages(store: SqlStore, connection: Any, table: Table, *, skip: int = 0) -> 
 
 
 def _count(store: SqlStore, connection: Any, table: Table) -> int:
-    ((count,),) = connection.execute(store.text_on(table, statements.count)).fetchall()
+    ((count,),) = connection.execute(store.text_on(table, statements.count), {}).fetchall()
     return int(count)
 
 

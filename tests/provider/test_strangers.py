@@ -139,6 +139,22 @@ def test_pkce_is_always_demanded(op: Provider) -> None:
     assert "code" in op.authorize(op.browser(), op.rp().request(**without))
 
 
+def test_no_page_of_errors_leads_to_a_stranger(op: Provider) -> None:
+    """RFC 9700 §4.11.2: pages link to the sites of the operator's clients only, whatever the redirect URI of the request."""
+    stranger, browser = registered(op, client_uri="https://stranger.example.net/home"), op.browser()
+    request = stranger.rp().request()
+    waiting = browser.go(request.url)
+    assert (
+        stranger.put(redirect_uris=["https://stranger.example.net/other"], client_name="A stranger").status
+        == 200
+    )
+    op.app.sign_in(browser)
+    page = browser.go(f"{ISSUER}/oidc/interaction/{op.app.interaction(waiting)}")
+    assert page.is_page(400)
+    assert "came from" in page.text
+    assert "stranger.example.net" not in page.text
+
+
 def test_consent_is_always_asked(op: Provider) -> None:
     """docs/registration.md: `first_party` is the operator's word: a stranger that sends it still needs the user's consent."""
     stranger, browser = registered(op, first_party=True, client_id="c-basic"), op.browser()

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -27,8 +28,9 @@ from service.storage.schema import TABLES
 from tests.provider.browser import query_of
 from tests.provider.driver import challenge_of
 from tests.storage.outages import migrated_database
-from tests.storage.stores import NOW, open_url, record, sqlite_path
+from tests.storage.stores import NOW, migrate, open_url, record, sqlite_path
 from tests.support.gunicorn import ADMIN, PROJECT, Gunicorn, clean_environment
+from tests.support.postgres import PostgresCluster
 
 PART = 1 if os.environ.get("PYLON_TEST_COPY") == "full" else 50
 SESSIONS, GRANTS = 100_000 // PART, 10_000 // PART
@@ -163,6 +165,23 @@ def _redeemed(server: Gunicorn, **form: str) -> dict[str, str]:
     assert answer.status == 200, answer
     tokens: dict[str, str] = answer.json()
     return tokens
+
+
+def test_a_schema_with_any_name_is_copied(tmp_path: Path, postgres_cluster: PostgresCluster) -> None:
+    """The names of schemas are free: a per cent sign is not a parameter."""
+    postgres_cluster.start()
+    role = postgres_cluster.create_role(search_path="100% ours")
+    url = role.url(postgres_cluster.create_database(owner=role.name))
+    with psycopg.connect(url) as admin:
+        admin.execute('CREATE SCHEMA "100% ours"')
+    copy, back = f"sqlite:///{tmp_path}/copy.db", f"sqlite:///{tmp_path}/back.db"
+    migrate(copy)
+    with closing(open_url(copy)) as store:
+        store.put(record("one"), now=NOW)
+    for source, target in ((copy, url), (url, back)):
+        assert _copied(source, target)[0] == 0
+    with closing(open_url(back)) as store:
+        assert store.get(Kind.SESSION, record("one").id_hash, now=NOW) == record("one")
 
 
 def test_a_target_that_is_not_empty_is_refused(urls: tuple[str, str]) -> None:
