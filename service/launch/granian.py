@@ -23,7 +23,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -139,12 +139,15 @@ def listen(address: Address, workers: int) -> list[socket.socket]:
     if address.path is None:
         host, port = address.host or "", address.port
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        # This one fails if another process listens there; those that follow would share the address with it.
-        socket.create_server((host, port), family=family).close()
         found: list[socket.socket] = []
-        for _ in range(workers):
-            found.append(socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=True))
-            port = found[0].getsockname()[1]
+        with _one_at_a_time(port):
+            # This one fails if another process listens there; those that follow would share the address with it.
+            socket.create_server((host, port), family=family).close()
+            for _ in range(workers):
+                found.append(
+                    socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=True)
+                )
+                port = found[0].getsockname()[1]
         return found
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISSOCK(Path(address.path).stat().st_mode):
@@ -157,6 +160,20 @@ def listen(address: Address, workers: int) -> list[socket.socket]:
         os.umask(before)
     sock.listen(_BACKLOG)
     return [sock]
+
+
+@contextlib.contextmanager
+def _one_at_a_time(port: int) -> Iterator[None]:
+    """Wait while another instance on this machine takes the same port, but not for long: anyone may use the name."""
+    with socket.socket(socket.AF_UNIX) as lock:
+        for _ in range(100):
+            try:
+                lock.bind(f"\0pylon-oidc listens on {port}")
+            except OSError:
+                time.sleep(0.01)
+            else:
+                break
+        yield
 
 
 def _serve(
