@@ -135,9 +135,11 @@ class Standing:
     policies: Policies
     revoked: RevokedTokens
 
-    def grant(self, grant_id: str, issuer: str, now: int, known: Client | None = None) -> Live | None:
-        """The live grant of that id and issuer, and its client. `known` is a client that has already been found."""
-        grant = self.grants.find(grant_id, now=now)
+    def grant(
+        self, grant_id: str, issuer: str, now: int, known: Client | None = None, *, with_user: bool = False
+    ) -> Live | None:
+        """The live grant of that id and issuer, perhaps with its user, and its client. `known` is a client that has already been found."""
+        grant = self.grants.find(grant_id, with_user=with_user, now=now)
         if grant is None or grant.issuer != issuer:
             return None
         if known is not None and known.client_id == grant.client_id:

@@ -42,7 +42,7 @@ class TokenStatus:
             OAuthError: `invalid_token`, or `insufficient_scope` without `openid`.
         """
         shown = handles.read("access token", unverified_token)
-        live = None if shown is None else self._live(shown, issuer, now)
+        live = None if shown is None else self.standing.grant(shown.grant_id, issuer, now, with_user=True)
         token = None if shown is None or live is None else _access_token(shown, live.grant, now)
         if live is None or token is None:
             raise OAuthError(
@@ -56,7 +56,7 @@ class TokenStatus:
             raise OAuthError(
                 "insufficient_scope", "The scope openid was not granted.", cause="openid_not_granted"
             )
-        user = self.users.user(grant.subject, now=now)
+        user = grant.user or self.users.user(grant.subject, now=now)
         names = [*client.scopes.claims_of(scope), *claims_now(grant.userinfo_claims, client)]
         return {**renamed(user_claims(user, names), client), "sub": grant.subject}
 

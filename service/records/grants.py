@@ -20,6 +20,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from service.events import UNHEARD, Events, GrantEnded
+from service.records.users import User
 from service.storage.interface import Change, Contended, Fitting, Kind, NotStanding, Record, Store
 
 #: One more access token ends the oldest.
@@ -119,6 +120,7 @@ class Grant(Struct, frozen=True):
         status: the place of its JWT access tokens in a status list. A grant without live access tokens gets a new one,
             because the bit of the old one may be set.
         unknown: members of the row from a newer version.
+        user: what the app last reported about its user, if that was read with it.
     """
 
     id: str
@@ -140,6 +142,7 @@ class Grant(Struct, frozen=True):
     status: str | None = None
     version: int = 1
     unknown: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    user: User | None = None
 
     @property
     def last_used_at(self) -> int:
@@ -186,7 +189,7 @@ class Grant(Struct, frozen=True):
 
 
 _COLUMNS: Final = ("id", "subject", "client_id", "sid", "expires_at", "version")
-_MADE: Final = ("code", "refresh", "access", "unknown")
+_MADE: Final = ("code", "refresh", "access", "unknown", "user")
 _IN_BODY: Final = tuple(name for name in Grant.__struct_fields__ if name not in _COLUMNS + _MADE)
 _LISTS: Final = ("scope", "amr", "id_token_claims", "userinfo_claims")
 
@@ -216,6 +219,7 @@ def of_record(record: Record) -> Grant:
         refresh=refresh,
         access=access,
         unknown=body,
+        user=None if record.user is None else User.of_body(record.subject, record.user),
         **known,
     )
 
@@ -248,9 +252,9 @@ class Grants:
         self._store = store
         self._events = events
 
-    def find(self, grant_id: str, *, now: int) -> Grant | None:
-        """The live grant of that id, which must have the right form. This is one read by the primary key."""
-        record = self._store.get(Kind.GRANT, grant_id, now=now)
+    def find(self, grant_id: str, *, with_user: bool = False, now: int) -> Grant | None:
+        """The live grant of that id, which must have the right form; perhaps with its user. This is one statement."""
+        record = self._store.get(Kind.GRANT, grant_id, with_user=with_user, now=now)
         return None if record is None else of_record(record)
 
     def use(
@@ -266,8 +270,8 @@ class Grants:
 
         Args:
             grant_id: its id, in the right form.
-            decide: returns the new grant, or None to leave it, and the result. It is called again if another request
-                was faster. If it raises, nothing is changed.
+            decide: gets the grant with its user; returns the new grant, or None to leave it, and the result. It is
+                called again if another request was faster. If it raises, nothing is changed.
             beside: returns the record to store together with the new grant, unless there is one of its id; None: nothing.
             ending: whether it removes something; see `Store.swap`.
             now: Unix s.
@@ -276,7 +280,7 @@ class Grants:
             Contended: if other requests were faster at every attempt.
         """
         for _ in range(_ATTEMPTS):
-            wanted, result = decide(self.find(grant_id, now=now))
+            wanted, result = decide(self.find(grant_id, with_user=True, now=now))
             if wanted is None:
                 return result
             if self._store.swap(wanted.to_record(), beside=beside(wanted), ending=ending, now=now):

@@ -77,6 +77,7 @@ class Record:
         outlives_session: for a grant: whether it stays when its session ends.
         tokens: for a grant: its access tokens, 32 bytes each, in the format of `service.records.grants`.
         due_at: for a delivery: when it is tried next, Unix s; `NEVER` if it is over.
+        user: the body of its user's record, if that was read with it; it is not stored.
     """
 
     kind: Kind
@@ -91,6 +92,7 @@ class Record:
     outlives_session: bool = False
     tokens: bytes = b""
     due_at: int = 0
+    user: Mapping[str, Any] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +226,8 @@ class Store(Protocol):
         """
         ...
 
-    def get(self, kind: Kind, id_hash: str, *, now: int) -> Record | None:
-        """Return the live record of that id. This is one statement."""
+    def get(self, kind: Kind, id_hash: str, *, with_user: bool = False, now: int) -> Record | None:
+        """Return the live record of that id, perhaps with the body of its user's record. This is one statement."""
         ...
 
     def take(
@@ -253,8 +255,7 @@ class Store(Protocol):
     def swap(self, record: Record, *, beside: Record | None = None, ending: bool = False, now: int) -> bool:
         """Store a changed record, if it is still as it was read: live, and with the version that `record` has.
 
-        This is one statement and its own transaction, without `beside`. The indexed columns (subject, session, client)
-        do not change.
+        Without `beside`, this is one statement in its own transaction. Subject, session and client do not change.
 
         Args:
             record: the new values, with the version that was read.
@@ -302,8 +303,7 @@ class Store(Protocol):
     def replace(self, kind: Kind, id_hash: str, successor: Record, *, now: int) -> bool:
         """Replace the live record of that id with `successor`, in one statement.
 
-        If several callers replace the same id, exactly one succeeds. From then on only the successor's id finds the
-        record.
+        If several callers replace the same id, one succeeds. From then on only the successor's id finds the record.
 
         Returns:
             False if there is no live record of that id.

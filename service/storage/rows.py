@@ -49,12 +49,19 @@ _MOST_KEPT_CHARS: Final = 4096
 _read_kept = lru_cache(maxsize=256)(json_text.read)
 
 
-def record_of(kind: Kind, row: tuple[Any, ...]) -> Record:
-    """The record of a row, with its columns in the order in which the statements return them."""
-    values = dict(zip(TABLES[kind].columns, row, strict=True))
-    text = values["body"]
-    is_kept = kind in _SELDOM_CHANGED and len(text) <= _MOST_KEPT_CHARS
-    values["body"] = _read_kept(text) if is_kept else json_text.read(text)
+def record_of(kind: Kind, row: tuple[Any, ...], *, with_user: bool = False) -> Record:
+    """The record of a row, with its columns in the order in which the statements return them; the user's body is last."""
+    columns = TABLES[kind].columns
+    values = dict(zip((*columns, "user") if with_user else columns, row, strict=True))
+    values["body"] = _body(kind, values["body"])
+    if with_user:
+        values["user"] = _body(Kind.USER, values["user"])
     if kind is Kind.GRANT:  # a database without booleans returns numbers
         values["outlives_session"] = bool(values["outlives_session"])
     return Record(kind, **values)
+
+
+def _body(kind: Kind, text: str) -> Mapping[str, Any]:
+    is_kept = kind in _SELDOM_CHANGED and len(text) <= _MOST_KEPT_CHARS
+    body: Mapping[str, Any] = _read_kept(text) if is_kept else json_text.read(text)
+    return body

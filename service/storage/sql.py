@@ -82,11 +82,11 @@ class SqlStore:
 
     # --- reads ---
 
-    def get(self, kind: Kind, id_hash: str, *, now: int) -> Record | None:
+    def get(self, kind: Kind, id_hash: str, *, with_user: bool = False, now: int) -> Record | None:
         """See `Store.get`."""
-        sql = self._text(statements.select_one, kind)
+        sql = self._text(statements.select_with_user if with_user else statements.select_one, kind)
         rows = self._connections.read(sql, {"wanted": id_hash, "now": now})
-        return record_of(kind, rows[0]) if rows else None
+        return record_of(kind, rows[0], with_user=with_user) if rows else None
 
     def due(self, kind: Kind, *, until: int, most: int, but: Sequence[str] = (), now: int) -> list[Record]:
         """See `Store.due`."""

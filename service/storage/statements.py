@@ -63,6 +63,13 @@ def select_one(table: Table) -> str:
     return _select(table, _live("wanted"))
 
 
+def select_with_user(table: Table) -> str:
+    """The same, with the body of its user's record; a user has one, or none."""
+    user = TABLES[Kind.USER].within(table.schema)
+    body = f"SELECT whose.body FROM {user} AS whose WHERE whose.subject = {table.name}.subject AND whose.expires_at > :now"
+    return f"SELECT {_list(table.columns)}, coalesce(({body}), '{{}}') FROM {table} WHERE {_all(_live('wanted'))}"
+
+
 def select_known(table: Table) -> str:
     """The record of an id, ended or not."""
     return _select(table, [_fits("wanted")])

@@ -44,6 +44,44 @@ def test_a_grant_is_got_as_it_was(store: SqlStore) -> None:
     assert store.take(Kind.GRANT, stored.id_hash, now=NOW) == stored
 
 
+def test_a_record_is_got_with_the_body_of_its_user(store: SqlStore, second_store: SqlStore) -> None:
+    """`get` with `with_user` returns the same record, and of its own user what is stored now; without, nothing of it."""
+    grant = record(kind=Kind.GRANT, subject="alice", tokens=b"t" * 32, body={"issuer": "https://id.example"})
+    others = [record(name, kind=Kind.USER, subject=name, body={"roles": [name]}) for name in ("bob", "")]
+    store.put(grant, *others, now=NOW)
+
+    def user_of_grant(now: int = NOW) -> Any:
+        found = second_store.get(Kind.GRANT, grant.id_hash, with_user=True, now=now)
+        assert found == grant
+        return found and found.user
+
+    assert user_of_grant() == {}
+    for body in ({"roles": ["a"]}, {"claims": {"name": "Zoë", "n": [1, None]}}):
+        new = record("alice", kind=Kind.USER, subject="alice", expires_at=NOW + 30)
+        store.change(
+            Kind.USER, new.id_hash, lambda known, body=body: replace(known, body=body), new=new, now=NOW
+        )
+        assert user_of_grant() == body
+    assert user_of_grant(NOW + 29) != {}
+    assert user_of_grant(NOW + 30) == {}  # it has ended
+    plain = store.get(Kind.GRANT, grant.id_hash, now=NOW)
+    assert plain is not None
+    assert plain.user is None
+    assert store.get(Kind.GRANT, record("no", kind=Kind.GRANT).id_hash, with_user=True, now=NOW) is None
+    assert store.get(Kind.GRANT, grant.id_hash, with_user=True, now=NOW + 60) is None
+
+
+def test_a_user_read_with_a_record_is_not_stored_with_it(store: SqlStore) -> None:
+    """Who stores a record that was read with its user changes nothing of the user."""
+    grant = record(kind=Kind.GRANT, subject="alice")
+    user = record("alice", kind=Kind.USER, subject="alice", body={"roles": ["a"]})
+    store.put(grant, user, now=NOW)
+    found = store.get(Kind.GRANT, grant.id_hash, with_user=True, now=NOW)
+    assert found is not None
+    assert store.swap(replace(found, user={"roles": ["b"]}, tokens=b"t" * 32), now=NOW)
+    assert store.get(Kind.USER, user.id_hash, now=NOW) == user
+
+
 def test_what_was_put_is_seen_by_another_process(store: SqlStore, second_store: SqlStore) -> None:
     """A `put` that has returned is there for everybody, at once."""
     assert second_store.get(Kind.SESSION, ONE, now=NOW) is None

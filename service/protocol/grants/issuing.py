@@ -41,12 +41,10 @@ class Target:
     Attributes:
         scope: its part of the grant's scope.
         given: the content of a token for an API; None for a token for userinfo.
-        user: its user, if already read.
     """
 
     scope: tuple[str, ...]
     given: Given | None = None
-    user: User | None = None
 
     def hash_of(self, secret: str) -> bytes:
         """The hash to store. The secret of a JWT is its `jti`, which is public and differs from every secret of a handle."""
@@ -116,7 +114,7 @@ class Issuing:
         if wanted is not None:
             _check_granted(wanted, words_for(grant.scope, audience))
             words = tuple(word for word in words if word in wanted)
-        user = self.users.user(grant.subject, now=now)
+        user = grant.user or self.users.user(grant.subject, now=now)
         asked = Asked(
             AUTHORIZATION_CODE,
             grant.issuer,
@@ -131,7 +129,7 @@ class Issuing:
             words_of_rule = f"The policy of this resource refuses the token: {decided.rule}."
             raise OAuthError("invalid_target", words_of_rule, cause=decided.rule.replace(".", "_"))
         scope = (pair(audience), *(pair(audience, word) for word in words))
-        return Target(scope, decided, user)
+        return Target(scope, decided)
 
     def longest_s(self, grant: Grant) -> int:
         """The longest lifetime of a token for an API of this grant, in s."""
@@ -230,7 +228,7 @@ class Issuing:
         # The content of an ID token depends on what was granted, not on the API.
         scope = token.scope if target.given is None else scope_now(grant.scope, client)
         if "openid" in scope:
-            user = target.user or self.users.user(grant.subject, now=now)
+            user = grant.user or self.users.user(grant.subject, now=now)
             answer["id_token"] = self._id_token(grant, client, user, scope, access.shown, nonce, now=now)
         if refresh_token is not None:
             answer["refresh_token"] = refresh_token

@@ -107,7 +107,7 @@ class SubjectTokens:
     def _of_handle(self, shown: handles.Shown, policy: Policy) -> SubjectToken:
         """An access token for userinfo, only from the client that it was issued to."""
         standing = self.issuing.standing
-        live = standing.grant(shown.grant_id, self.issuer, self.now, self.client)
+        live = standing.grant(shown.grant_id, self.issuer, self.now, self.client, with_user=True)
         token_hash = handles.hash_bytes(shown.secret)
         kept = None if live is None else standing.kept(live, token_hash, self.now)
         if live is None or kept is None:
@@ -146,7 +146,7 @@ class SubjectTokens:
         if stands.grant is None:
             raise _invalid("subject_token_of_a_client")
         grant = stands.grant.grant
-        return facts_of(grant, self.issuing.users.user(grant.subject, now=self.now))
+        return facts_of(grant, grant.user or self.issuing.users.user(grant.subject, now=self.now))
 
 
 def _line_of(token: Jwt) -> str:
