@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from service.records.clients import Client
+from service.records.clients import STRANGERS, Client
 from service.records.deliveries import LEASE_S, Delivery, logout_uri, of_record, queued
 from service.storage.interface import NEVER, Fitting, Kind, Record, Store
 
@@ -37,12 +37,12 @@ class Ending:
         self._now = now
         self.deliveries: list[Delivery] = []
 
-    def leaving(self, gone: Sequence[tuple[Record, Mapping[str, Any] | None]]) -> list[Record]:
+    def leaving(self, gone: Sequence[tuple[Record, Sequence[Mapping[str, Any]]]]) -> list[Record]:
         """See `storage.interface.Leaving`; it may be called again, for the same visits."""
         notified = {
             (visit.session_id, visit.client_id, issuer): visit
-            for visit, client in gone
-            if (issuer := self._queue.issuer_of(visit)) and self._queue.wants(visit.client_id, client)
+            for visit, rows in gone
+            if (issuer := self._queue.issuer_of(visit)) and self._queue.wants(visit.client_id, rows)
         }
         due_at = self._now if self._queue.taker is None else self._now + LEASE_S
         self.deliveries = [
@@ -95,11 +95,13 @@ class Deliveries:
         issuer = visit.body.get("issuer", self._issuer)
         return issuer if isinstance(issuer, str) else None
 
-    def wants(self, client_id: str, body: Mapping[str, Any] | None) -> bool:
-        """Whether a client wants logout tokens; `body`: its record's body, if there is one."""
+    def wants(self, client_id: str, bodies: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether a client wants logout tokens; `bodies`: those of its records, of which the operator's counts."""
         if client_id in self._fixed:
             return self._fixed[client_id] is not None
-        return logout_uri(body) is not None if body is not None else not self._knows_fixed
+        if not bodies:
+            return not self._knows_fixed
+        return logout_uri(min(bodies, key=lambda body: body.get("source") in STRANGERS)) is not None
 
     @property
     def is_wanted_for_sure(self) -> bool:

@@ -137,8 +137,8 @@ _LEAVING_OUT: Final = {"keep_session_id", "outlives_session"}
 Decide = Callable[[Record], Record | None]
 #: What is stored when a session or grant is removed, or loses its access tokens, now (Unix s); None: nothing.
 Remains = Callable[[Record, int], Record | None]
-#: Decides what is stored when records are removed, from each of them and the body of its client's record.
-Leaving = Callable[[Sequence[tuple[Record, Mapping[str, Any] | None]]], Sequence[Record]]
+#: Decides what is stored when records are removed, from each of them and the bodies of its client's records.
+Leaving = Callable[[Sequence[tuple[Record, Sequence[Mapping[str, Any]]]]], Sequence[Record]]
 RingOfBefore = Callable[[Sequence[Record]], tuple[str, Record] | None]
 
 

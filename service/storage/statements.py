@@ -157,10 +157,13 @@ def delete_fitting(table: Table, names: tuple[str, ...]) -> str:
 
 
 def delete_with_clients(table: Table, names: tuple[str, ...]) -> str:
-    """Delete and return the live records that fit the named columns, each with the body of its client's record."""
+    """Delete and return the live records that fit the named columns, each with two bodies of its client's records.
+
+    A client has at most two, the operator's and its own. The bodies are the same if there is one, and NULL if there is none.
+    """
     client = TABLES[Kind.CLIENT].within(table.schema)
-    body = f"(SELECT client.body FROM {client} WHERE client.client_id = {table.name}.client_id)"
-    return f"{delete_one(table, names)}, {body}"
+    of_it = f"FROM {client} WHERE client.client_id = {table.name}.client_id"
+    return f"{delete_one(table, names)}, (SELECT min(client.body) {of_it}), (SELECT max(client.body) {of_it})"
 
 
 def select_ended(table: Table) -> str:

@@ -194,15 +194,15 @@ class Writer:
             self._insert_many(run, left)
         return counts[0]
 
-    def _gone(self, run: Run, fitting: Fitting, now: int) -> list[tuple[Record, Mapping[str, Any] | None]]:
-        """Delete the records that fit. Returns each record, with the body of its client's record."""
+    def _gone(self, run: Run, fitting: Fitting, now: int) -> list[tuple[Record, Sequence[Mapping[str, Any]]]]:
+        """Delete the records that fit. Returns each record, with the bodies of its client's records."""
         said = fitting.said()
         if not can_fit(said):
             return []
         sql = self._text(statements.delete_with_clients, fitting.kind, tuple(said))
         return [
-            (record_of(fitting.kind, tuple(row)), None if body is None else json_text.read(body))
-            for *row, body in run(sql, {**said, "now": now})
+            (record_of(fitting.kind, tuple(row)), [json_text.read(body) for body in {first, last} if body])
+            for *row, first, last in run(sql, {**said, "now": now})
         ]
 
     def _insert_many(

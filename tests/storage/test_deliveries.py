@@ -19,7 +19,7 @@ from service.delivering import THREADS, Deliverer
 from service.handles import hash_handle
 from service.keys.signing import Keyring, Keys, build_keyring
 from service.outbound.fetcher import Answer, Outbound, Unreachable
-from service.records.clients import Client
+from service.records.clients import Client, new_record
 from service.records.deliveries import KEPT_S, LEASE_S, RETRY_AFTER_S
 from service.records.sessions import SignIn
 from service.records.visits import visit
@@ -100,6 +100,23 @@ def test_who_is_told_is_read_in_the_transaction(store: SqlStore) -> None:
     assert {each.client_id for each in queue.all(now=NOW)} == {"with", "fixed"}
     _end(store, _signed_in(store, "with", "unknown"), Deliveries(store, fixed=None))
     assert sorted(each.client_id for each in queue.all(now=NOW)) == ["fixed", "unknown", "with", "with"]
+
+
+@pytest.mark.parametrize("wants", ["the operator's", "the stranger's", "neither"])
+def test_a_client_may_have_two_rows(store: SqlStore, wants: str) -> None:
+    """The operator registered a client whose document is here too: what the operator said counts."""
+    client_id = "https://client.example.net/about"
+    _register(store, client_id, URI if wants == "the operator's" else None)
+    uri = URI if wants == "the stranger's" else None
+    theirs = Client(
+        client_id, (CALLBACK,), "document", row_ends_at=NOW + 60, backchannel_logout_uri=uri, fresh_until=NOW
+    )
+    store.put(new_record(theirs), now=NOW)
+    new = _signed_in(store, client_id)
+    queue = Deliveries(store)
+    _end(store, new, queue)
+    assert LocalSessions(store, lifetime_s=60).find(new.token, now=NOW) is None
+    assert [each.client_id for each in queue.all(now=NOW)] == [client_id] * (wants == "the operator's")
 
 
 def test_what_is_queued_says_whose_session_and_under_which_issuer(store: SqlStore) -> None:
