@@ -130,17 +130,24 @@ class BufferingWorker(AnsweringWorker):
         """One turn of the loop. Returns whether another one follows, maybe in another thread."""
         rest_s = 0 if self._clients.ready else SLOW_S if self._to_write else _LOOK_S
         self.wait_for_and_dispatch_events(timeout=rest_s)
+        # First, because a request that is slow ends this turn.
+        if not self._looks_after_all(time.monotonic()):
+            return False
         for _ in range(min(len(self._clients.ready), _AT_A_TIME)):
             if not self.enqueue_req(self._clients.ready.popleft()):
                 return True
-        now = time.monotonic()
+        self._let_write(time.monotonic())
+        return self._goes_on()
+
+    def _looks_after_all(self, now: float) -> bool:
+        """Do what is due at this time. Returns whether the loop continues."""
         self._let_write(now)
         if now >= self._look_at:
             self._look_at = now + _LOOK_S
             if now - next(iter(self._under_way.values()), now) < self.cfg.timeout:
                 self.notify()  # without this, the master replaces the worker, because a request has hung
             self._clients.end_the_late(now)
-            if not self.is_parent_alive():
+            if self.alive and not self.is_parent_alive():
                 self.alive = False
         return self._goes_on()
 

@@ -22,7 +22,7 @@ import pytest
 
 from service.serving.plan import STOPPING_S
 from tests.flows.dawdling import Dawdlers
-from tests.flows.polling import wait_until
+from tests.flows.polling import wait_until, working
 from tests.support.gunicorn import SECRET, SERVERS, Gunicorn, start_expecting_failure
 from tests.support.pace import in_time
 
@@ -248,6 +248,31 @@ def _post_together(server: Gunicorn) -> float:
     began = time.monotonic()
     assert server.call("POST", "/together/0").status == 200
     return time.monotonic() - began
+
+
+@pytest.mark.parametrize("app", ["app"])
+def test_a_worker_in_which_every_request_is_slow_is_healthy(app: str) -> None:
+    """More of them than threads, without a pause: it is not replaced, answers what may write, and stops when it should."""
+    argv = ["--timeout", "3"]
+    with Gunicorn(
+        server="gunicorn", app=f"tests.flows.echoing:{app}", WEB_CONCURRENCY="1", argv=argv
+    ) as server:
+        before, over = server.worker_pids(), threading.Event()
+
+        def ask() -> None:
+            while not over.is_set():
+                with contextlib.suppress(OSError, http.client.HTTPException):  # at the end
+                    server.call("GET", "/slow/0.05/oidc/userinfo")
+
+        with working(*[ask] * 20, until=over):
+            end = time.monotonic() + 5
+            while time.monotonic() < end:
+                assert in_time(_post_together(server), 2)
+            assert server.worker_pids() == before
+            began = time.monotonic()
+            os.kill(server.pid, signal.SIGTERM)
+            assert server.wait() == 0
+            assert in_time(time.monotonic() - began, 8)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGQUIT])
