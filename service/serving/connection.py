@@ -69,8 +69,8 @@ class Connection:
     """One client's connection. `sock` is what gunicorn uses while a request is answered."""
 
     __slots__ = (
-        "client", "ended", "framing", "left", "received", "server", "since", "sock", "socket", "state", "unsent",
-        "watched", "will_last",
+        "client", "ended", "framing", "left", "only_reads", "received", "server", "since", "sock", "socket", "state",
+        "unsent", "watched", "will_last",
     )  # fmt: skip
 
     def __init__(self, wire: socket.socket, client: Any, server: Any) -> None:
@@ -81,6 +81,8 @@ class Connection:
         self.framing = Framing()
         self.sock: Exchange | None = None
         self.unsent = memoryview(b"")
+        #: Whether its request only reads, from when it is answered.
+        self.only_reads = False
         #: Whether another request may follow on this connection.
         self.will_last = True
         #: Whether the client has finished sending.

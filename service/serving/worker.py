@@ -155,7 +155,7 @@ class BufferingWorker(AnsweringWorker):
 
     def enqueue_req(self, conn: Connection) -> bool:
         """Answer the request: here, or in another thread. Returns whether this thread still leads."""
-        reads = only_reads(*conn.asked())
+        reads = conn.only_reads = only_reads(*conn.asked())
         if self._reads_here if reads else self._writes_here(time.monotonic()):
             if not self._lead.answer(conn, self._answer):
                 self.method_queue.defer(self._answered, conn)
@@ -176,8 +176,10 @@ class BufferingWorker(AnsweringWorker):
     def _moved(self, conn: Connection, since: float) -> None:
         """Continue the loop without a request that is slow."""
         self._clients.leave_alone(conn)
-        self._under_way[conn] = self._writing[conn] = since
-        self._was_slow_at = time.monotonic()
+        self._under_way[conn] = since
+        if not conn.only_reads:
+            self._writing[conn] = since
+            self._was_slow_at = time.monotonic()
 
     def _let_write(self, now: float) -> None:
         """Start the next request that may write, unless one has just started. One that waits for a lock stops no other."""

@@ -250,7 +250,7 @@ def _post_together(server: Gunicorn) -> float:
     return time.monotonic() - began
 
 
-@pytest.mark.parametrize("app", ["app"])
+@pytest.mark.parametrize("app", ["app", "in_turn"])
 def test_a_worker_in_which_every_request_is_slow_is_healthy(app: str) -> None:
     """More of them than threads, without a pause: it is not replaced, answers what may write, and stops when it should."""
     argv = ["--timeout", "3"]
