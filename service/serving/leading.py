@@ -13,7 +13,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Generic, TypeVar
 
 from service.serving.plan import PATIENT_S
@@ -37,8 +36,10 @@ class Lead(Generic[Item]):
 
     def __init__(self, turn: Callable[[], bool], moved: Callable[[Item, float], None], threads: int) -> None:
         self._turn, self._moved = turn, moved
-        self._threads = ThreadPoolExecutor(threads)
-        self._free = threads
+        self._most = threads
+        #: How many more threads may be in use, and how many of them are there already: they wait for a number, or None.
+        self._free, self._idle = threads, 0
+        self._next: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._numbers = itertools.count()
         self._leader = _NOBODY
@@ -64,7 +65,8 @@ class Lead(Generic[Item]):
                 self._watch()
         finally:
             self._leader = _NOBODY
-            self._threads.shutdown(wait=False)
+            for _ in range(self._most):
+                self._next.put(None)
         if self._error is not None:
             raise self._error
 
@@ -86,15 +88,28 @@ class Lead(Generic[Item]):
                 self._item = None
                 return True
             self._free += 1
+            self._idle += 1  # as soon as it has returned
             return False
 
     def _start(self) -> None:
-        """Let a thread lead. If none can be started, the leader stays the same."""
+        """Let a thread lead.
+
+        Raises:
+            RuntimeError: if none can be started. The leader stays the same.
+        """
         number = next(self._numbers)
-        self._threads.submit(self._run, number)
-        # Only now: a job that found no thread stays in the pool's queue, and finds later that it does not lead.
+        if self._idle:
+            self._idle -= 1
+            self._next.put(number)
+        else:
+            threading.Thread(target=self._work, args=(number,)).start()
         self._leader = number
         self._free -= 1
+
+    def _work(self, number: int | None) -> None:
+        while number is not None:
+            self._run(number)
+            number = self._next.get()
 
     def _run(self, number: int) -> None:
         with self._lock:  # until the thread that has started this one is done

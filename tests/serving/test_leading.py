@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import service.serving.leading as leading
 from service.serving.leading import Lead
+from tests.flows.polling import wait_until
 
 #: More than a thread waits for a processor on a busy machine, where a test needs items that are not slow.
 _LONG_S = 1.0
@@ -70,7 +71,8 @@ class _Loop:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Run it during the block, and to its end."""
+        """Run it during the block, and to its end. Then it leaves no thread behind."""
+        before = {*threading.enumerate()}
         thread = threading.Thread(target=self._run)
         thread.start()
         try:
@@ -80,6 +82,7 @@ class _Loop:
             thread.join(60)
         assert not thread.is_alive()
         assert self.error is None
+        wait_until(lambda: {*threading.enumerate()} <= before)
 
 
 def test_while_nothing_is_slow_one_thread_does_everything(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,6 +167,36 @@ def test_without_another_thread_the_leader_keeps_the_loop(monkeypatch: pytest.Mo
     assert sorted([*loop.answered_here, *(loop.answered_there.get(timeout=60) for _ in loop.moved)]) == [
         *range(6)
     ]
+
+
+def test_a_thread_that_could_not_be_started_is_not_counted_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the machine has threads again, the loop continues next to as many slow items as before."""
+    ends, start, refused = threading.Event(), threading.Thread.start, threading.Event()
+
+    def job(item: int) -> None:
+        if item in (0, 1):
+            time.sleep(leading.PATIENT_S * 10)
+        elif item in (2, 3):
+            ends.wait(60)
+
+    def started(thread: threading.Thread) -> None:
+        if not refused.is_set():
+            refused.set()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    loop = _Loop(4, job)
+    with loop.running():
+        loop.waiting.put(6)
+        wait_until(lambda: loop.leaders)
+        monkeypatch.setattr(threading.Thread, "start", started)
+        for item in range(6):
+            loop.waiting.put(item)
+        try:
+            wait_until(lambda: {4, 5} <= {*loop.answered_here, *loop.moved})
+        finally:
+            ends.set()
+    assert refused.is_set()
 
 
 def test_what_a_turn_raises_ends_the_loop() -> None:
