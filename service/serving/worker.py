@@ -205,7 +205,9 @@ class BufferingWorker(AnsweringWorker):
         """Answer a request; raise nothing. Touches only this connection, so any thread may do it."""
         try:
             self.handle(conn)
-        except Exception:
+        except (
+            BaseException
+        ):  # SystemExit too: a request ends no worker, and in a thread its connection would stay open
             self.log.exception("a request could not be answered")
             conn.unsent, conn.will_last = memoryview(b""), False
 

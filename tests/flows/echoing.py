@@ -11,7 +11,7 @@ _under_way: list[dict[str, Any]] = []
 
 
 def app(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-    """`/length`, `/large/<bytes>`, `/slow/<s>[/…]`, `/together/<s>`; everything else is answered by the worker's process id."""
+    """`/length`, `/large/<bytes>`, `/slow/<s>[/…]`, `/together/<s>`, `/exit/<s>`; the answer to all else is the process id."""
     what, _, number = environ["PATH_INFO"].strip("/").partition("/")
     answer = str(os.getpid()).encode()
     if what == "length":
@@ -26,6 +26,9 @@ def app(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         answer = str(len(_under_way)).encode()
         time.sleep(float(number))
         _under_way.remove(environ)
+    elif what == "exit":
+        time.sleep(float(number))
+        raise SystemExit(1)
     start("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(answer)))])
     return [answer]
 

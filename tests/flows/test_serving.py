@@ -275,6 +275,20 @@ def test_a_worker_in_which_every_request_is_slow_is_healthy(app: str) -> None:
             assert in_time(time.monotonic() - began, 8)
 
 
+@pytest.mark.parametrize("app", ["app", "in_turn"])
+def test_an_application_that_exits_stops_only_its_request(app: str) -> None:
+    """At once or when it was slow: its connection ends, and the same worker answers the next request."""
+    with Gunicorn(server="gunicorn", app=f"tests.flows.echoing:{app}", WEB_CONCURRENCY="1") as server:
+        before = server.worker_pids()
+        for seconds in (b"0", b"0.1"):
+            with _connected(server) as wire:
+                wire.sendall(b"POST /exit/" + seconds + b" HTTP/1.1\r\n" + _HOST + b"\r\n")
+                assert _rest(wire) == b""
+            assert in_time(_post_together(server), 2)
+        assert server.worker_pids() == before
+        assert server.output().count("a request could not be answered") == 2
+
+
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGQUIT])
 def test_a_signal_reaches_a_worker_while_a_request_is_slow(sent: signal.Signals) -> None:
     """SIGTERM lets a request in the loop end, SIGQUIT stops at once what is idle; both arrive although it is slow."""
