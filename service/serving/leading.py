@@ -86,7 +86,7 @@ class Lead(Generic[Item]):
         with self._lock:
             if self._item is item:
                 self._item = None
-                return True
+                return self._leader != _NOBODY  # the watch may have ended
             self._free += 1
             self._idle += 1  # as soon as it has returned
             return False

@@ -236,6 +236,40 @@ def test_a_signal_arrives_while_an_item_is_slow_and_may_end_the_watch() -> None:
     assert len(last) == turns
 
 
+def test_after_the_end_of_the_watch_no_other_item_begins() -> None:
+    """A signal ends the watch while an item is slow: this one ends, and those that wait in the same turn never begin."""
+    assert threading.current_thread() is threading.main_thread()
+    begun: list[int] = []
+    ends, over = threading.Event(), threading.Event()
+
+    def job(item: int) -> None:
+        begun.append(item)
+        os.kill(os.getpid(), signal.SIGUSR2)
+        ends.wait(60)
+
+    def turn() -> bool:
+        for item in range(3):
+            if not lead.answer(item, job):
+                over.set()
+                break
+        return True
+
+    def handler(_number: int, _frame: object) -> None:
+        raise SystemExit(3)
+
+    lead: Lead[int] = Lead(turn, lambda _item, _since: None, 1)
+    before = signal.signal(signal.SIGUSR2, handler)
+    try:
+        with pytest.raises(SystemExit):
+            lead.run()
+        ends.set()
+        assert over.wait(60)
+    finally:
+        ends.set()
+        signal.signal(signal.SIGUSR2, before)
+    assert begun == [0]
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lengths=st.lists(
