@@ -109,7 +109,7 @@ class BufferingWorker(AnsweringWorker):
         self.tpool.shutdown(wait=False)
         self.writers.shutdown(wait=False)
         self.poller.close()
-        self.method_queue.close()
+        # The queue stays open: a request that is still under way writes to its pipe, not to a file that has its number now.
         for listener in self.sockets:
             listener.close()
 

@@ -310,6 +310,23 @@ def test_a_signal_reaches_a_worker_while_a_request_is_slow(sent: signal.Signals)
         assert in_time(time.monotonic() - began, 8)
 
 
+@pytest.mark.parametrize("app", ["app", "in_turn"])
+def test_a_slow_request_that_outlives_its_worker_writes_to_no_file_of_others(app: str) -> None:
+    """HUP, and no patience: when the request ends, the loop has ended, and its files may be those of a database."""
+    argv = ["--graceful-timeout", "1"]
+    with (
+        Gunicorn(
+            server="gunicorn", app=f"tests.flows.echoing:{app}", WEB_CONCURRENCY="1", argv=argv
+        ) as server,
+        _connected(server) as slow,
+    ):
+        slow.sendall(b"POST /open/3 HTTP/1.1\r\n" + _HOST + b"Content-Length: 0\r\n\r\n")
+        time.sleep(0.5)
+        os.kill(server.pid, signal.SIGHUP)
+        wait_until(lambda: "others wrote" in server.output())
+        assert "others wrote 0 bytes" in server.output()
+
+
 @pytest.mark.parametrize("where", ["a platform's port", "a Unix socket"])
 def test_every_state_of_a_connection_has_a_deadline(where: str) -> None:
     """10 to 15 s for a whole head and a whole body, each; the keep-alive time for an idle one; others are served meanwhile."""
