@@ -169,6 +169,29 @@ def test_without_another_thread_the_leader_keeps_the_loop(monkeypatch: pytest.Mo
     ]
 
 
+def test_a_thread_that_has_ended_its_item_leads_again() -> None:
+    """There are no more threads than were slow at once; each is used again, and counted once."""
+    ends = threading.Event()
+
+    def job(item: int) -> None:
+        if item == 0:
+            time.sleep(leading.PATIENT_S * 10)
+        elif item < 3:
+            ends.wait(60)
+
+    loop, before = _Loop(9, job), threading.active_count()
+    with loop.running():
+        loop.waiting.put(0)
+        assert loop.answered_there.get(timeout=60) == 0
+        for item in (1, 2, 3):
+            loop.waiting.put(item)
+        try:
+            wait_until(lambda: 3 in {*loop.answered_here, *loop.moved})
+            assert threading.active_count() - before <= 4 + len({3} & {*loop.moved})
+        finally:
+            ends.set()
+
+
 def test_a_thread_that_could_not_be_started_is_not_counted_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once the machine has threads again, the loop continues next to as many slow items as before."""
     ends, start, refused = threading.Event(), threading.Thread.start, threading.Event()
@@ -199,13 +222,14 @@ def test_a_thread_that_could_not_be_started_is_not_counted_on(monkeypatch: pytes
     assert refused.is_set()
 
 
-def test_what_a_turn_raises_ends_the_loop() -> None:
+@pytest.mark.parametrize("raised", [ZeroDivisionError, SystemExit])
+def test_what_a_turn_raises_ends_the_loop(raised: type[BaseException]) -> None:
     """The thread that watches raises it."""
 
     def turn() -> bool:
-        raise ZeroDivisionError
+        raise raised
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(raised):
         Lead[int](turn, lambda _item, _since: None, 2).run()
 
 
