@@ -279,6 +279,52 @@ def test_a_worker_in_which_every_request_is_slow_is_healthy(app: str) -> None:
             assert in_time(time.monotonic() - began, 8)
 
 
+@pytest.mark.parametrize("requests", [["/slow/60"], ["/slow/60/oidc/userinfo"] * 9])
+def test_a_worker_in_which_a_request_is_far_too_slow_is_replaced(requests: list[str]) -> None:
+    """One that hangs, and as many as the loop has threads: gunicorn's master gets no sign of life any more."""
+    argv = ["--timeout", "2"]
+    with (
+        Gunicorn(
+            server="gunicorn", app="tests.flows.echoing:in_turn", WEB_CONCURRENCY="1", argv=argv
+        ) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        before = server.worker_pids()
+        for target in requests:
+            head = f"POST {target} HTTP/1.1\r\n".encode() + _HOST + b"Content-Length: 0\r\n\r\n"
+            stack.enter_context(_connected(server)).sendall(head)
+        wait_until(lambda: server.worker_pids() not in ([], before))
+        assert _is_served_at_once(server)
+
+
+def test_a_worker_stops_with_its_master() -> None:
+    """`kill -9` of the master: a request that is slow ends first."""
+    with (
+        Gunicorn(server="gunicorn", app="tests.flows.echoing:in_turn", WEB_CONCURRENCY="1") as server,
+        _connected(server) as slow,
+    ):
+        worker = psutil.Process(server.worker_pids()[0])
+        slow.sendall(b"POST /slow/2 HTTP/1.1\r\n" + _HOST + b"Content-Length: 0\r\n\r\n")
+        time.sleep(0.5)
+        os.kill(server.pid, signal.SIGKILL)
+        try:
+            assert b"\r\n\r\ndone" in _rest(slow)
+            wait_until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+        finally:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.kill()
+
+
+def test_a_worker_without_slow_requests_sleeps() -> None:
+    """Its main thread, which watches for slow requests, wakes up once a second while there are none."""
+    with Gunicorn(server="gunicorn", app="tests.flows.echoing:in_turn", WEB_CONCURRENCY="1") as server:
+        assert _is_served_at_once(server)
+        worker = psutil.Process(server.worker_pids()[0])
+        before = worker.num_ctx_switches().voluntary  # of its main thread
+        time.sleep(2)
+        assert worker.num_ctx_switches().voluntary - before < 40
+
+
 @pytest.mark.parametrize("app", ["app", "in_turn"])
 def test_an_application_that_exits_stops_only_its_request(app: str) -> None:
     """At once or when it was slow: its connection ends, and the same worker answers the next request."""

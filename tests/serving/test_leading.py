@@ -70,13 +70,13 @@ class _Loop:
             self.error = error
 
     @contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self) -> Iterator[threading.Thread]:
         """Run it during the block, and to its end. Then it leaves no thread behind."""
         before = {*threading.enumerate()}
         thread = threading.Thread(target=self._run)
         thread.start()
         try:
-            yield
+            yield thread
         finally:
             self.waiting.put(None)
             thread.join(60)
@@ -117,6 +117,27 @@ def test_a_slow_item_keeps_its_thread_and_not_the_loop() -> None:
         assert 0 not in loop.answered_here
         ends.set()
         assert loop.answered_there.get(timeout=60) == 0
+
+
+def test_an_item_that_ends_as_the_loop_would_move_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watch has just seen that it is slow: no second thread leads."""
+    ends = threading.Event()
+    loop = _Loop(3, lambda _item: ends.wait(60))
+
+    class Clock:
+        @staticmethod
+        def monotonic() -> float:
+            if threading.current_thread() is watch and not ends.is_set():
+                ends.set()
+                wait_until(lambda: loop.answered_here)
+            return time.monotonic() + (_LONG_S if threading.current_thread() is watch else 0)
+
+    monkeypatch.setattr(leading, "time", Clock)
+    with loop.running() as watch:
+        loop.waiting.put(0)
+        wait_until(lambda: loop.answered_here)
+    assert loop.answered_here == [0]
+    assert loop.moved == []
 
 
 def test_when_all_threads_are_slow_the_loop_waits_for_one() -> None:
