@@ -234,6 +234,7 @@ def test_a_slow_request_keeps_its_thread_and_not_the_loop(target: str) -> None:
                     f"{method} {target} HTTP/1.1\r\n".encode() + _HOST + b"Content-Length: 0\r\n\r\n"
                 )
                 # What follows on the same connection waits for it, and costs nothing meanwhile.
+                time.sleep(0.3)
                 slow.sendall(b"GET /together/0 HTTP/1.1\r\n" + _HOST + b"\r\n")
                 worker = psutil.Process(server.worker_pids()[0])
                 used = sum(worker.cpu_times()[:2])
