@@ -8,6 +8,7 @@ memory, and its answer is written into memory. A request that is slow stops the 
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import selectors
 import signal
@@ -195,7 +196,9 @@ class BufferingWorker(AnsweringWorker):
 
     def _answer_in(self, pool: Executor, conn: Connection, now: float) -> None:
         self._under_way[conn] = now
-        pool.submit(self._answer_there, conn)
+        # If no thread can be started, the request waits in the pool's queue for one.
+        with contextlib.suppress(RuntimeError):
+            pool.submit(self._answer_there, conn)
 
     def _answer_there(self, conn: Connection) -> None:
         self._answer(conn)
@@ -205,9 +208,8 @@ class BufferingWorker(AnsweringWorker):
         """Answer a request; raise nothing. Touches only this connection, so any thread may do it."""
         try:
             self.handle(conn)
-        except (
-            BaseException
-        ):  # SystemExit too: a request ends no worker, and in a thread its connection would stay open
+        except BaseException:
+            # SystemExit too: a request ends no worker, and in a thread its connection would stay open.
             self.log.exception("a request could not be answered")
             conn.unsent, conn.will_last = memoryview(b""), False
 

@@ -11,10 +11,11 @@ from typing import IO, Any
 
 _under_way: list[dict[str, Any]] = []
 _open: list[IO[bytes]] = []
+_start = threading.Thread.start
 
 
 def app(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-    """`/length`, `/large/<bytes>`, `/slow/<s>[/…]`, `/together/<s>`, `/exit/<s>`, `/open/<s>`; the answer to all else is the process id."""
+    """`/length`, `/large/<bytes>`, `/slow/<s>[/…]`, `/together/<s>`, `/exit/<s>`, `/open/<s>`, `/threads/none`, `/threads/some`; the answer to all else is the process id."""
     what, _, number = environ["PATH_INFO"].strip("/").partition("/")
     answer = str(os.getpid()).encode()
     if what == "length":
@@ -33,11 +34,17 @@ def app(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         time.sleep(float(number))
         _open.extend(tempfile.TemporaryFile() for _ in range(20))  # noqa: SIM115
         threading.Thread(target=_tell_what_was_written, args=[environ["wsgi.errors"]]).start()
+    elif what == "threads":
+        threading.Thread.start = _refuse if number == "none" else _start  # type: ignore[method-assign]
     elif what == "exit":
         time.sleep(float(number))
         raise SystemExit(1)
     start("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(answer)))])
     return [answer]
+
+
+def _refuse(_thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 def _tell_what_was_written(errors: IO[str]) -> None:

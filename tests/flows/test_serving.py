@@ -340,6 +340,23 @@ def test_an_application_that_exits_stops_only_its_request(app: str) -> None:
         assert server.output().count("a request could not be answered") == 2
 
 
+@pytest.mark.parametrize("app", ["app", "in_turn"])
+def test_a_worker_that_can_start_no_thread_stays(app: str) -> None:
+    """Requests wait for a thread that exists; when threads can be started again, they are."""
+    with Gunicorn(server="gunicorn", app=f"tests.flows.echoing:{app}", WEB_CONCURRENCY="1") as server:
+        before = server.worker_pids()
+        assert server.call("POST", "/threads/none").status == 200
+        for limit in ("none", "some"):
+            with contextlib.ExitStack() as stack:
+                slow = [stack.enter_context(_connected(server)) for _ in range(4)]
+                for wire in slow:
+                    wire.sendall(b"POST /slow/0.3 HTTP/1.1\r\n" + _HOST + b"Content-Length: 0\r\n\r\n")
+                for wire in slow:
+                    assert _answers(wire, 1) == [(200, "done")]
+            assert server.call("POST", f"/threads/{limit}").status == 200
+        assert server.worker_pids() == before
+
+
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGQUIT])
 def test_a_signal_reaches_a_worker_while_a_request_is_slow(sent: signal.Signals) -> None:
     """SIGTERM lets a request in the loop end, SIGQUIT stops at once what is idle; both arrive although it is slow."""
