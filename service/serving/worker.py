@@ -32,7 +32,7 @@ from service.serving.request import Parser, keep_settings
 _OTHER_FILES: Final = 64
 #: How often deadlines are checked, and gunicorn's master gets a sign of life.
 _LOOK_S: Final = 0.5
-#: Requests that are answered before connections are checked again.
+#: Requests that are answered in one turn of the loop.
 _AT_A_TIME: Final = 8
 
 
@@ -57,6 +57,8 @@ class BufferingWorker(AnsweringWorker):
         self._ends_at: float | None = None
         #: The requests that other threads are answering, with their start, oldest first.
         self._under_way: dict[Connection, float] = {}
+        #: Requests that wait for their turn in the loop.
+        self._to_read: deque[Connection] = deque()
         #: Requests that may write: those that wait for their turn, and those in another thread, newest last.
         self._to_write: deque[Connection] = deque()
         self._writing: dict[Connection, float] = {}
@@ -118,9 +120,8 @@ class BufferingWorker(AnsweringWorker):
         """Accept a connection: gunicorn registers this."""
         self._clients.accept(listener)
 
-    def _goes_on(self) -> bool:
-        if self.alive:
-            return True
+    def _drains(self) -> bool:
+        """Whether a worker that stops still has connections, and time for them."""
         if self._ends_at is None:
             self.set_accept_enabled(False)
             self._clients.hurry()
@@ -129,45 +130,54 @@ class BufferingWorker(AnsweringWorker):
 
     def _turn(self) -> bool:
         """One turn of the loop. Returns whether another one follows, maybe in another thread."""
-        rest_s = 0 if self._clients.ready else SLOW_S if self._to_write else _LOOK_S
+        is_busy = self._to_read or (self._to_write and self._writes_here(time.monotonic()))
+        rest_s = 0 if is_busy else SLOW_S if self._to_write else _LOOK_S
         self.wait_for_and_dispatch_events(timeout=rest_s)
-        # First, because a request that is slow ends this turn.
-        if not self._looks_after_all(time.monotonic()):
+        now = time.monotonic()
+        self._look(now)
+        if not (self.alive or self._drains()):
             return False
-        for _ in range(min(len(self._clients.ready), _AT_A_TIME)):
-            if not self.enqueue_req(self._clients.ready.popleft()):
+        while self._clients.ready:
+            self.enqueue_req(self._clients.ready.popleft())
+        # One of those that may write, then some that only read: they wait for one write at most.
+        if not self._let_write(now):
+            return True
+        for _ in range(min(len(self._to_read), _AT_A_TIME)):
+            if not self._answer_here(self._to_read.popleft()):
                 return True
-        self._let_write(time.monotonic())
-        return self._goes_on()
+        return self.alive or self._drains()
 
-    def _looks_after_all(self, now: float) -> bool:
-        """Do what is due at this time. Returns whether the loop continues."""
-        self._let_write(now)
-        if now >= self._look_at:
-            self._look_at = now + _LOOK_S
-            if now - next(iter(self._under_way.values()), now) < self.cfg.timeout:
-                self.notify()  # without this, the master replaces the worker, because a request has hung
-            self._clients.end_the_late(now)
-            if self.alive and not self.is_parent_alive():
-                self.alive = False
-        return self._goes_on()
+    def _look(self, now: float) -> None:
+        """Do what is due at this time."""
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOOK_S
+        if now - next(iter(self._under_way.values()), now) < self.cfg.timeout:
+            self.notify()  # without this, the master replaces the worker, because a request has hung
+        self._clients.end_the_late(now)
+        if self.alive and not self.is_parent_alive():
+            self.alive = False
 
     # Answering
 
-    def enqueue_req(self, conn: Connection) -> bool:
-        """Answer the request: here, or in another thread. Returns whether this thread still leads."""
-        reads = conn.only_reads = only_reads(*conn.asked())
-        if self._reads_here if reads else self._writes_here(time.monotonic()):
-            if not self._lead.answer(conn, self._answer):
-                self.method_queue.defer(self._answered, conn)
-                return False
-            self._clients.send(conn)
-            return True
-        self._clients.leave_alone(conn)
-        if reads:
-            self._answer_in(self.tpool, conn, time.monotonic())
-        else:
+    def enqueue_req(self, conn: Connection) -> None:
+        """Let a request wait for its turn, or give it to a thread."""
+        conn.only_reads = only_reads(*conn.asked())
+        if not conn.only_reads:
             self._to_write.append(conn)
+            if not self._writes_here(time.monotonic()):
+                self._clients.leave_alone(conn)
+        elif self._reads_here:
+            self._to_read.append(conn)
+        else:
+            self._answer_in(self.tpool, conn, time.monotonic())
+
+    def _answer_here(self, conn: Connection) -> bool:
+        """Answer a request in the loop. Returns whether this thread still leads."""
+        if not self._lead.answer(conn, self._answer):
+            self.method_queue.defer(self._answered, conn)
+            return False
+        self._clients.send(conn)
         return True
 
     def _writes_here(self, now: float) -> bool:
@@ -181,20 +191,26 @@ class BufferingWorker(AnsweringWorker):
         if not conn.only_reads:
             self._writing[conn] = since
             self._was_slow_at = time.monotonic()
+            for waiting in self._to_write:  # now they may wait for long, while their clients send more
+                self._clients.leave_alone(waiting)
 
-    def _let_write(self, now: float) -> None:
-        """Start the next request that may write, unless one has just started. One that waits for a lock stops no other."""
+    def _let_write(self, now: float) -> bool:
+        """Answer the next request that may write: here, or in a thread unless one has just started.
+
+        One that waits for a lock stops no other. Returns whether this thread still leads.
+        """
         if self._to_write and self._writes_here(now):
-            self._clients.ready.extendleft(reversed(self._to_write))
-            self._to_write.clear()
+            return self._answer_here(self._to_write.popleft())
         while self._to_write and len(self._writing) < WRITERS:
             if self._in_turn and now - next(reversed(self._writing.values()), 0.0) < SLOW_S:
-                return
+                break
             conn = self._to_write.popleft()
             self._writing[conn] = now
             self._answer_in(self.writers, conn, now)
+        return True
 
     def _answer_in(self, pool: Executor, conn: Connection, now: float) -> None:
+        self._clients.leave_alone(conn)
         self._under_way[conn] = now
         # If no thread can be started, the request waits in the pool's queue for one.
         with contextlib.suppress(RuntimeError):

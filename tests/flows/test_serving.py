@@ -341,6 +341,62 @@ def test_an_application_that_exits_stops_only_its_request(app: str) -> None:
 
 
 @pytest.mark.parametrize("app", ["app", "in_turn"])
+def test_requests_that_wait_for_a_thread_cost_nothing(app: str) -> None:
+    """More slow ones than there are threads, each with something behind it on its connection, and one that is gone."""
+    with (
+        Gunicorn(server="gunicorn", app=f"tests.flows.echoing:{app}", WEB_CONCURRENCY="1") as server,
+        contextlib.ExitStack() as stack,
+    ):
+        worker = psutil.Process(server.worker_pids()[0])
+        waiting = [stack.enter_context(_connected(server)) for _ in range(12)]
+        for wire in waiting:
+            wire.sendall(b"GET /oidc/jwks HTTP/1.1\r\n" + _HOST + b"\r\n")
+            assert _answers(wire, 1)[0][0] == 200
+        for wire in waiting:
+            wire.sendall(b"POST /slow/1.5 HTTP/1.1\r\n" + _HOST + b"Content-Length: 0\r\n\r\n")
+        time.sleep(0.3)
+        for wire in waiting:
+            wire.sendall(b"GET /oidc/jwks HTTP/1.1\r\n" + _HOST + b"\r\n")
+        waiting.pop().close()
+        used = sum(worker.cpu_times()[:2])
+        assert _is_served_at_once(server)
+        time.sleep(1)
+        assert sum(worker.cpu_times()[:2]) - used < 0.3
+        for wire in waiting:
+            assert [status for status, _ in _answers(wire, 2)] == [200, 200]
+
+
+@pytest.mark.parametrize("app", ["app", "in_turn"])
+def test_reads_wait_for_one_write_at_most(app: str) -> None:
+    """Clients that write one request after the other, each of which takes 5 ms: a read is answered in between."""
+    with Gunicorn(server="gunicorn", app=f"tests.flows.echoing:{app}", WEB_CONCURRENCY="1") as server:
+        ends = threading.Event()
+
+        def write() -> None:
+            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port)) as wire:
+                while not ends.is_set():
+                    wire.request("POST", "/slow/0.005", b"")
+                    assert wire.getresponse().read() == b"done"
+
+        threads = [threading.Thread(target=write) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        try:
+            took = []
+            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port)) as wire:
+                for _ in range(40):
+                    began = time.monotonic()
+                    wire.request("GET", "/oidc/jwks")
+                    wire.getresponse().read()
+                    took.append(time.monotonic() - began)
+        finally:
+            ends.set()
+            for thread in threads:
+                thread.join(60)
+        assert in_time(statistics.median(took), 0.02)
+
+
+@pytest.mark.parametrize("app", ["app", "in_turn"])
 def test_a_worker_that_can_start_no_thread_stays(app: str) -> None:
     """Requests wait for a thread that exists; when threads can be started again, they are."""
     with Gunicorn(server="gunicorn", app=f"tests.flows.echoing:{app}", WEB_CONCURRENCY="1") as server:
