@@ -1,6 +1,6 @@
 """gunicorn's worker: slow clients wait in its poller, take no thread and delay no other client.
 
-    clients.py receives -> answer -> clients.py sends
+    connections.py receives -> answer -> connections.py sends
 
 One loop waits for all clients. A request is answered once it has arrived completely: gunicorn's parser reads it from
 memory, and its answer is written into memory. A request that is slow stops the loop only for a moment (`leading.py`).
@@ -21,8 +21,8 @@ from typing import Any, Final
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, NoMoreData
 
 from service.serving.answer import AnsweringWorker
-from service.serving.clients import Clients
 from service.serving.connection import Connection, Exchange
+from service.serving.connections import Connections
 from service.serving.framing import Framing
 from service.serving.leading import Lead
 from service.serving.plan import SLOW_S, WARY_S, WRITERS, only_reads, writes_in_turn
@@ -47,7 +47,7 @@ class BufferingWorker(AnsweringWorker):
     poller: selectors.BaseSelector
     tpool: Executor
     writers: Executor
-    _clients: Clients
+    _connections: Connections
     _lead: Lead[Connection]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -97,7 +97,7 @@ class BufferingWorker(AnsweringWorker):
         """Serve until a stop is requested, then finish running requests within the graceful timeout."""
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         most = max(1, min(self.cfg.worker_connections, files - _OTHER_FILES))
-        self._clients = Clients(self.poller, most, self.cfg.keepalive, self.log)
+        self._connections = Connections(self.poller, most, self.cfg.keepalive, self.log)
         self._lead = Lead(self._turn, self._moved, WRITERS + 1)
         self._in_turn = writes_in_turn(self.wsgi)
         self._reads_here = self._in_turn or self.cfg.threads == 1
@@ -108,7 +108,7 @@ class BufferingWorker(AnsweringWorker):
             listener.setblocking(False)
         self.set_accept_enabled(True)
         self._lead.run()
-        self._clients.close_all()
+        self._connections.close_all()
         self.tpool.shutdown(wait=False)
         self.writers.shutdown(wait=False)
         self.poller.close()
@@ -118,15 +118,15 @@ class BufferingWorker(AnsweringWorker):
 
     def accept(self, listener: socket.socket) -> None:
         """Accept a connection: gunicorn registers this."""
-        self._clients.accept(listener)
+        self._connections.accept(listener)
 
     def _drains(self) -> bool:
         """Whether a worker that stops still has connections, and time for them."""
         if self._ends_at is None:
             self.set_accept_enabled(False)
-            self._clients.hurry()
+            self._connections.hurry()
             self._ends_at = time.monotonic() + self.cfg.graceful_timeout
-        return self._clients.number > 0 and time.monotonic() < self._ends_at
+        return self._connections.number > 0 and time.monotonic() < self._ends_at
 
     def _turn(self) -> bool:
         """One turn of the loop. Returns whether another one follows, maybe in another thread."""
@@ -137,8 +137,8 @@ class BufferingWorker(AnsweringWorker):
         self._look(now)
         if not (self.alive or self._drains()):
             return False
-        while self._clients.ready:
-            self.enqueue_req(self._clients.ready.popleft())
+        while self._connections.ready:
+            self.enqueue_req(self._connections.ready.popleft())
         # One of those that may write, then some that only read: they wait for one write at most.
         if not self._let_write(now):
             return True
@@ -154,7 +154,7 @@ class BufferingWorker(AnsweringWorker):
         self._look_at = now + _LOOK_S
         if now - next(iter(self._under_way.values()), now) < self.cfg.timeout:
             self.notify()  # without this, the master replaces the worker, because a request has hung
-        self._clients.end_the_late(now)
+        self._connections.end_the_late(now)
         if self.alive and not self.is_parent_alive():
             self.alive = False
 
@@ -166,7 +166,7 @@ class BufferingWorker(AnsweringWorker):
         if not conn.only_reads:
             self._to_write.append(conn)
             if not self._writes_here(time.monotonic()):
-                self._clients.leave_alone(conn)
+                self._connections.leave_alone(conn)
         elif self._reads_here:
             self._to_read.append(conn)
         else:
@@ -177,7 +177,7 @@ class BufferingWorker(AnsweringWorker):
         if not self._lead.answer(conn, self._answer):
             self.method_queue.defer(self._answered, conn)
             return False
-        self._clients.send(conn)
+        self._connections.send(conn)
         return True
 
     def _writes_here(self, now: float) -> bool:
@@ -186,13 +186,13 @@ class BufferingWorker(AnsweringWorker):
 
     def _moved(self, conn: Connection, since: float) -> None:
         """Continue the loop without a request that is slow."""
-        self._clients.leave_alone(conn)
+        self._connections.leave_alone(conn)
         self._under_way[conn] = since
         if not conn.only_reads:
             self._writing[conn] = since
             self._was_slow_at = time.monotonic()
             for waiting in self._to_write:  # now they may wait for long, while their clients send more
-                self._clients.leave_alone(waiting)
+                self._connections.leave_alone(waiting)
 
     def _let_write(self, now: float) -> bool:
         """Answer the next request that may write: here, or in a thread unless one has just started.
@@ -210,7 +210,7 @@ class BufferingWorker(AnsweringWorker):
         return True
 
     def _answer_in(self, pool: Executor, conn: Connection, now: float) -> None:
-        self._clients.leave_alone(conn)
+        self._connections.leave_alone(conn)
         self._under_way[conn] = now
         # If no thread can be started, the request waits in the pool's queue for one.
         with contextlib.suppress(RuntimeError):
@@ -261,4 +261,4 @@ class BufferingWorker(AnsweringWorker):
         since, now = self._writing.pop(conn, None), time.monotonic()
         if since is not None and now - since >= SLOW_S:
             self._was_slow_at = now
-        self._clients.send(conn)
+        self._connections.send(conn)

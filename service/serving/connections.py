@@ -1,4 +1,4 @@
-"""All clients of a worker: each connection waits in the poller, with one deadline for each state.
+"""All connections of a worker: each waits in the poller, with one deadline for each state.
 
     accept -> receive -> (ready: it is answered) -> send -> receive the next request, or close
 
@@ -29,7 +29,7 @@ _LEAVE_BYTES: Final = 1024 * 1024
 _TOLD_EVERY_S: Final = 60.0
 
 
-class Clients:
+class Connections:
     """The connections of a worker. Only the thread that runs the worker's loop uses this.
 
     Args:
