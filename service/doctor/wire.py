@@ -241,6 +241,8 @@ def is_loopback(address: str) -> bool:
 def _tls_context(ca: str | None, protocols: tuple[str, ...]) -> ssl.SSLContext:
     # Reading all authorities of a system takes longer than a request.
     context = ssl.create_default_context()
+    # Python's own default depends on how it was built: Debian's also speaks older versions.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     # RFC 9525 §6.3: the name is in subjectAltName; most clients check nothing else.
     context.hostname_checks_common_name = False
     if ca is not None:
@@ -253,6 +255,7 @@ def _tls_context(ca: str | None, protocols: tuple[str, ...]) -> ssl.SSLContext:
 def _looking_context() -> ssl.SSLContext:
     """TLS that accepts any certificate: to look at it, and to send nothing."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["h2", "http/1.1"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterable
@@ -206,6 +207,19 @@ def test_a_handshake_that_does_not_end_is_ended() -> None:
             wire(0.4).ask(Origin("https", "localhost", mute.getsockname()[1]), "GET", "/")
         assert error.value.kind == "timeout"
         assert in_time(time.monotonic() - begun, 5 * 0.4)
+
+
+def test_tls_is_as_relying_parties_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 9325 §3.1.1: at least TLS 1.2, also with a Python whose own default is lower, as Debian's is."""
+    made = ssl.create_default_context
+
+    def lower() -> ssl.SSLContext:
+        context = made()
+        context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", lower)
+    assert wire().tls_context().minimum_version is ssl.TLSVersion.TLSv1_2
 
 
 def test_tls_to_a_port_without_it_is_told() -> None:
