@@ -43,8 +43,9 @@ def server(database: tuple[str, Callable[[], Outage], str]) -> Iterator[Gunicorn
 
 
 @pytest.fixture
-def outage(database: tuple[str, Callable[[], Outage], str]) -> Callable[[], Outage]:
-    """Takes the server's database away while the context lasts."""
+def outage(server: Gunicorn, database: tuple[str, Callable[[], Outage], str]) -> Callable[[], Outage]:
+    """Takes the server's database away while the context lasts, after each worker has got over the outage before."""
+    wait_until(lambda: all(server.call("GET", "/readyz").status == 200 for _ in range(10)))
     return database[1]
 
 
