@@ -84,17 +84,21 @@ class Connections:
 
     def _receive(self, conn: Connection) -> None:
         """Read what has arrived, and answer the request if it is complete."""
+        data = self._read_now(conn)
+        if data is not None:
+            conn.received += data
+            conn.ended = not data
+            self._go_on(conn)
+
+    def _read_now(self, conn: Connection) -> bytes | None:
+        """Read what has arrived; empty at the end. None if it is waited for, or the connection was lost and is closed."""
         try:
-            data = conn.socket.recv(_READ_BYTES)
+            return conn.socket.recv(_READ_BYTES)
         except BlockingIOError:
             self._watch(conn, selectors.EVENT_READ)
-            return
         except OSError:
             self._close(conn)
-            return
-        conn.received += data
-        conn.ended = not data
-        self._go_on(conn)
+        return None
 
     def _go_on(self, conn: Connection) -> None:
         """Check whether a whole request has arrived, and otherwise how long to wait for the rest."""
@@ -159,13 +163,9 @@ class Connections:
         self._see_off(conn)
 
     def _see_off(self, conn: Connection) -> None:
-        try:
-            data = conn.socket.recv(_READ_BYTES)
-        except BlockingIOError:
-            self._watch(conn, selectors.EVENT_READ)
+        data = self._read_now(conn)
+        if data is None:
             return
-        except OSError:
-            data = b""
         conn.left += len(data)
         if not data or conn.left > _LEAVE_BYTES:
             self._close(conn)

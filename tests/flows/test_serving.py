@@ -241,9 +241,8 @@ def test_a_slow_request_keeps_its_thread_and_not_the_loop(target: str) -> None:
                 for _ in range(5):
                     assert _is_served_at_once(server)
                     assert in_time(_post_together(server), 1)
-                assert not select.select([slow], [], [], 0)[
-                    0
-                ]  # not yet answered, however busy this machine is
+                # Not yet answered, however busy this machine is.
+                assert not select.select([slow], [], [], 0)[0]
                 assert _answers(slow, 2) == [(200, "done"), (200, "1")]
                 assert sum(worker.cpu_times()[:2]) - used < 1
 
@@ -378,21 +377,14 @@ def test_reads_wait_for_one_write_at_most(app: str) -> None:
                     wire.request("POST", "/slow/0.005", b"")
                     assert wire.getresponse().read() == b"done"
 
-        threads = [threading.Thread(target=write) for _ in range(12)]
-        for thread in threads:
-            thread.start()
-        try:
-            took = []
-            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port)) as wire:
-                for _ in range(40):
-                    began = time.monotonic()
-                    wire.request("GET", "/oidc/jwks")
-                    wire.getresponse().read()
-                    took.append(time.monotonic() - began)
-        finally:
-            ends.set()
-            for thread in threads:
-                thread.join(60)
+        took = []
+        reader = http.client.HTTPConnection("127.0.0.1", server.port)
+        with working(*[write] * 12, until=ends), contextlib.closing(reader) as wire:
+            for _ in range(40):
+                began = time.monotonic()
+                wire.request("GET", "/oidc/jwks")
+                wire.getresponse().read()
+                took.append(time.monotonic() - began)
         assert in_time(statistics.median(took), 0.02)
 
 
