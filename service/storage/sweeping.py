@@ -130,6 +130,9 @@ class Sweeper:
         """Remove expired records until none are left, or it is another process's turn. Returns whether to check again soon."""
         try:
             self._database.prepare_sweep(self._connections)
+            if self._database.room.is_short():
+                # Then the log starts again at its beginning, and what is removed takes no more room in it.
+                self._database.write_back(self._connections)
             found = [self._sweep(kind, stop) for kind in Kind if kind is not Kind.GRANT]
             found.append(self._walk(stop))
             while not stop.is_set() and self._database.give_back(self._connections, within_s=SLICE_S):
